@@ -1,0 +1,63 @@
+# The two commands of the README are `make serve` and `make test`; both do all set-up on a fresh Debian-like machine
+# with Python 3.11 and make.
+SHELL := /bin/bash
+PYTHON ?= python3.11
+VENV := .venv
+BIN := $(VENV)/bin
+DATA ?= data
+BIND ?= 127.0.0.1:8080
+
+.DEFAULT_GOAL := help
+.PHONY: help setup setup-dev serve test lint format campaign bench lock clean
+
+help:
+	@sed -n 's/^## //p' $(MAKEFILE_LIST)
+
+## make setup      install Entrepot into .venv (the command is .venv/bin/entrepot)
+setup: $(VENV)/.installed
+$(VENV)/.installed: requirements.lock pyproject.toml
+	./tools/find-python $(VENV)
+	$(BIN)/python -m pip install -q --disable-pip-version-check --require-hashes -r requirements.lock
+	$(BIN)/python -m pip install -q --disable-pip-version-check --no-deps --no-build-isolation -e .
+	./tools/system-packages serve
+	touch $@
+
+## make serve      run a server on $(BIND) with its data in ./$(DATA)
+serve: setup
+	$(BIN)/entrepot serve --data $(DATA) --bind $(BIND)
+
+setup-dev: $(VENV)/.installed-dev
+$(VENV)/.installed-dev: requirements-dev.lock $(VENV)/.installed
+	$(BIN)/python -m pip install -q --disable-pip-version-check --require-hashes -r requirements-dev.lock
+	./tools/system-packages test
+	touch $@
+
+## make lint       ruff, mypy, import floors
+lint: setup-dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+## make test       everything: lint, then all tests (real clients, PostgreSQL, Chromium, sandbox)
+test: lint
+	$(BIN)/python -m pytest -q $(PYTEST_ARGS)
+
+## make campaign   the long fault campaigns
+campaign: setup-dev
+	ENTREPOT_CAMPAIGN=long $(BIN)/python -m pytest -q -m campaign $(PYTEST_ARGS)
+
+## make bench      measure beside pypiserver, devpi-server and nginx
+bench: setup-dev
+	$(BIN)/python bench/run.py
+
+format: setup-dev
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+lock: setup-dev
+	$(BIN)/uv pip compile -q --universal --generate-hashes --no-emit-index-url --python-version 3.11 pyproject.toml --group build -o requirements.lock
+	$(BIN)/uv pip compile -q --universal --generate-hashes --no-emit-index-url --python-version 3.11 pyproject.toml --group build --group dev -o requirements-dev.lock
+
+clean:
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache
