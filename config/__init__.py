@@ -1,0 +1,1 @@
+"""The composition root: it decides and assembles; it never does."""

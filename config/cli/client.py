@@ -1,0 +1,30 @@
+"""Client commands, given what only the composition root may name: the formats' tools, and the data directory's tokens."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Mapping
+from datetime import timedelta
+from pathlib import Path
+
+import hooks.commands
+import registry.commands
+from registry.format import Tool
+from registry.formats import FORMATS
+
+
+def _tools() -> Mapping[str, Mapping[str, Tool]]:
+    return {name: importlib.import_module(f"registry.formats.{name}.login").TOOLS for name in FORMATS}
+
+
+def _new_token(
+    data: Path, name: str, *, actions: tuple[str, ...], repositories: tuple[str, ...], life: timedelta, label: str
+) -> tuple[str, str]:
+    # Imported when used: it brings the database along, which no client command needs.
+    from config.cli.care import new_token
+
+    return new_token(data, name, actions=actions, repositories=repositories, life=life, label=label)
+
+
+login, token, repo, package = registry.commands.commands(_tools(), _new_token)
+pipeline, build = hooks.commands.commands()

@@ -1,0 +1,130 @@
+"""Commands that run the server: serve, worker, migrate, check-config."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+import click
+
+from config import logs
+from config.settings import BadSettings, Settings, load
+from registry.errors import Problem
+from storage.errors import StorageError
+
+
+def data_option(function: Any) -> Any:
+    """``--data DIR``: the data directory."""
+    return click.option(
+        "--data",
+        type=click.Path(file_okay=False, path_type=Path),
+        default=lambda: Path(os.environ.get("ENTREPOT_DATA", "data")),
+        show_default="ENTREPOT_DATA, else ./data",
+        help="The data directory.",
+    )(function)
+
+
+def settings_of(data: Path, **overrides: dict[str, Any]) -> Settings:
+    """The settings of a data directory, or the end of the command with every fault told."""
+    try:
+        settings = load(data.resolve(), **overrides)
+    except BadSettings as error:
+        for fault in error.faults:
+            click.echo(f"entrepot: {fault}", err=True)
+        sys.exit(2)
+    logs.configure(settings.log)
+    # Everything this process and its children create is for this user alone, the database file included.
+    os.umask(0o077)
+    return settings
+
+
+def prepared(settings: Settings) -> str | None:
+    """Make the data directory ready, or end the command saying why that is not possible."""
+    from config import first_start
+    from config.migrate import NewerDatabase
+
+    try:
+        return first_start.prepare(settings)
+    except (StorageError, Problem, NewerDatabase, OSError) as error:
+        click.echo(f"entrepot: cannot start: {error}", err=True)
+        sys.exit(1)
+
+
+@click.command()
+@data_option
+@click.option("--bind", metavar="HOST:PORT", help="Address and port to listen on (default 127.0.0.1:8080).")
+@click.option("--workers", type=int, metavar="N", help="Web processes (default 2).")
+@click.option("--no-worker", is_flag=True, help="Serve requests only; a worker runs elsewhere.")
+def serve(data: Path, bind: str | None, workers: int | None, no_worker: bool) -> None:
+    """Serve; the first start creates everything and prints a one-time sign-in.
+
+    Example: entrepot serve --data /var/lib/entrepot --bind 0.0.0.0:8080
+    """
+    from config import serve as serving
+
+    settings = settings_of(data, server={"bind": bind, "workers": workers})
+    try:
+        held = serving.lock(settings.data)
+    except serving.AlreadyServed as error:
+        click.echo(f"entrepot: {error}", err=True)
+        sys.exit(1)
+    secret = prepared(settings)
+
+    def announce() -> None:
+        click.echo(f"Entrepot serves {settings.base_url}/ from {settings.data}")
+        if secret is not None:
+            click.echo(f"Sign in once as admin, within a day: {settings.base_url}/setup?code={secret}")
+        sys.stdout.flush()
+
+    status = serving.Supervisor(settings, serving.children(with_worker=not no_worker)).run(announce)
+    held.close()
+    sys.exit(status)
+
+
+@click.command()
+@data_option
+def worker(data: Path) -> None:
+    """Run a job worker: triggers, pipelines, builds, sweeps. ``serve`` starts one by itself.
+
+    Example: entrepot worker --data /var/lib/entrepot
+    """
+    from config import worker as working
+
+    settings = settings_of(data)
+    sys.exit(working.run(settings))
+
+
+@click.command("migrate")
+@data_option
+def migrate_command(data: Path) -> None:
+    """Create the data directory if need be and bring the database to this release's schema.
+
+    Example: entrepot migrate --data /var/lib/entrepot
+    """
+    settings = settings_of(data)
+    prepared(settings)
+    click.echo(f"the database of {settings.data} is up to date")
+
+
+@click.command("check-config")
+@data_option
+def check_config(data: Path) -> None:
+    """Check the settings and print what is in force, and from where the program itself is loaded.
+
+    Example: entrepot check-config --data /var/lib/entrepot
+    """
+    import config
+    import hooks
+    import registry
+    import storage
+
+    settings = settings_of(data)
+    click.echo(f"address   {settings.base_url} (listening on {settings.server.bind})")
+    click.echo(f"data      {settings.data}")
+    click.echo(f"database  {logs.redact(settings.database_url)}")
+    click.echo(f"bodies    {settings.blobs_path}")
+    click.echo(f"keys      {settings.keys_path}")
+    for module in (config, hooks, registry, storage):
+        click.echo(f"{module.__name__:9s} {Path(module.__file__ or '').parent}")

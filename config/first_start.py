@@ -1,0 +1,141 @@
+"""The first start: directories, keys, database, the default domain, and a one-time sign-in for its administrator.
+
+Every step looks before it acts, so that a start that was killed half-way is finished by the next.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import datetime
+from pathlib import Path
+
+from sqlalchemy import func, select
+from sqlalchemy.orm import Session
+
+from config import migrate, wiring
+from config.settings import Settings
+from hooks.builds.access import ACCOUNT as BUILD_ACCOUNT
+from registry import audit, formats
+from registry.access import Action
+from registry.accounts import Accounts
+from registry.clock import Clock, system_clock
+from registry.models import Account, Domain
+from registry.names import DomainName, RepositoryName
+from registry.repos import topology
+from registry.stores import DomainStores
+from storage.keyfile import LocalKeyFile
+
+ADMINISTRATOR = "admin"
+DEFAULT_DOMAIN = DomainName("default")
+# Each repository with its upstreams: a version reaches staging and prod by promotion only, so they have no route out.
+DEFAULT_REPOSITORIES: tuple[tuple[str, str, tuple[str, ...]], ...] = (
+    ("public", "What the public indexes offer, kept as it is used", ()),
+    ("dev", "Where developers and builds publish", ("public",)),
+    ("staging", "Promoted from dev, under test", ()),
+    ("prod", "Approved for production", ()),
+)
+
+
+def prepare(settings: Settings, clock: Clock = system_clock) -> str | None:
+    """Make the data directory ready; returns the secret of a one-time sign-in when nobody could sign in yet.
+
+    Raises KeyUnavailable when the keys are not the ones the data was written with.
+    """
+    with _alone(settings):
+        _directories(settings)
+        _keys(settings)
+        migrate.upgrade(settings)
+        db = wiring.database(settings)
+        try:
+            stores = wiring.domain_stores(settings, db)
+            wiring.body_store(settings).probe()
+            with db.write() as session:
+                _default_domain(session, stores, clock())
+                _build_account(session, wiring.accounts(settings), clock())
+                secret = _administrator(session, wiring.accounts(settings), clock())
+            with db.read() as session:
+                domain_ids = session.scalars(select(Domain.id)).all()
+            for domain_id in domain_ids:
+                stores.keyring(domain_id).check()
+            return secret
+        finally:
+            db.close()
+
+
+@contextmanager
+def _alone(settings: Settings) -> Iterator[None]:
+    settings.data.mkdir(parents=True, exist_ok=True, mode=0o700)
+    run = settings.data / "run"
+    run.mkdir(exist_ok=True, mode=0o700)
+    with (run / "prepare.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+def _directories(settings: Settings) -> None:
+    for path in (settings.data, settings.blobs_path, settings.keys_path, settings.locks_path):
+        path.mkdir(parents=True, exist_ok=True, mode=0o700)
+
+
+def _keys(settings: Settings) -> None:
+    master = settings.keys_path / wiring.MASTER_KEY_FILE
+    if not master.exists():
+        LocalKeyFile.create(master)
+    pepper = settings.keys_path / wiring.PEPPER_FILE
+    if not pepper.exists():
+        _write_secret(pepper, secrets.token_bytes(32))
+
+
+def _write_secret(path: Path, content: bytes) -> None:
+    temporary = path.with_suffix(".new")
+    temporary.unlink(missing_ok=True)
+    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    with os.fdopen(descriptor, "wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+    temporary.rename(path)
+    directory = os.open(path.parent, os.O_RDONLY)
+    try:
+        os.fsync(directory)
+    finally:
+        os.close(directory)
+
+
+def _default_domain(session: Session, stores: DomainStores, now: datetime) -> None:
+    if session.scalar(select(func.count()).select_from(Domain)):
+        return
+    domain = topology.create_domain(session, DEFAULT_DOMAIN, now)
+    stores.new_key(session, domain.id, now)
+    for name, description, upstreams in DEFAULT_REPOSITORIES:
+        topology.create_repository(
+            session,
+            domain.id,
+            RepositoryName(name),
+            description=description,
+            upstreams=upstreams,
+            external_formats=dict.fromkeys(formats.FORMATS) if name == "public" else None,
+            now=now,
+        )
+    audit.record(session, now, "first start", "domain.create", DEFAULT_DOMAIN)
+
+
+def _build_account(session: Session, people: Accounts, now: datetime) -> None:
+    if session.scalar(select(Account.id).where(Account.name == BUILD_ACCOUNT)) is None:
+        people.create(session, BUILD_ACCOUNT, actions=[Action.READ], now=now)
+        audit.record(session, now, "first start", "user.create", BUILD_ACCOUNT)
+
+
+def _administrator(session: Session, people: Accounts, now: datetime) -> str | None:
+    """A one-time sign-in while the administrator has no password; each start makes a new one until then."""
+    account = session.scalar(select(Account).where(Account.name == ADMINISTRATOR))
+    if account is None:
+        account = people.create(session, ADMINISTRATOR, actions=[Action.ADMIN], now=now)
+        audit.record(session, now, "first start", "user.create", ADMINISTRATOR)
+    if account.password_hash is not None:
+        return None
+    return people.new_setup_login(session, account.id, now)

@@ -1,0 +1,31 @@
+"""gunicorn's settings, each with its reason."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from config.settings import load
+
+_settings = load(Path(os.environ["ENTREPOT_DATA"]))
+
+bind = [_settings.server.bind]
+workers = _settings.server.workers
+# Threads, because a download holds one as long as it lasts, and because the sync worker is killed in the middle of any
+# upload slower than its time-out (measured).
+worker_class = "gthread"
+threads = _settings.server.threads
+graceful_timeout = _settings.server.graceful_timeout_seconds
+timeout = 120
+keepalive = 15
+# Long search queries and deep paths; OIDC bearer headers.
+limit_request_line = 8190
+limit_request_field_size = 32768
+# On by default since 25.1, at a path in $HOME that all instances of one user would share.
+control_socket_disable = True
+# The heartbeat file on a disk can block a worker for as long as the disk does.
+worker_tmp_dir = "/dev/shm" if Path("/dev/shm").is_dir() else None  # noqa: S108
+accesslog = None
+errorlog = "-"
+loglevel = "warning"
+proc_name = "entrepot-web"

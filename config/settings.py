@@ -1,0 +1,269 @@
+"""Settings: ``entrepot.toml`` in the data directory, then the environment; all faults are told at once.
+
+Every setting stands in ``config/entrepot.example.toml`` with its purpose, unit, default and variable.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import ipaddress
+import os
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, get_type_hints
+from urllib.parse import urlsplit
+
+
+class BadSettings(Exception):
+    """The settings cannot be used; ``faults`` has one line for each reason."""
+
+    def __init__(self, faults: list[str]) -> None:
+        super().__init__("; ".join(faults))
+        self.faults = faults
+
+
+@dataclass(frozen=True, slots=True)
+class Server:
+    """The web server."""
+
+    bind: str = "127.0.0.1:8080"
+    public_url: str = ""
+    workers: int = 2
+    threads: int = 16
+    graceful_timeout_seconds: int = 120
+    trusted_proxy_hops: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class DatabaseSettings:
+    """Where rows are kept."""
+
+    url: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Storage:
+    """Where bytes and keys are kept."""
+
+    blobs_path: str = ""
+    keys_path: str = ""
+    upload_limit_bytes: int = 4 * 1024**3
+    sweep_grace_hours: int = 24
+
+
+@dataclass(frozen=True, slots=True)
+class UpstreamSettings:
+    """How external connections are asked."""
+
+    urls: Mapping[str, str] = field(default_factory=dict)
+    allowed_networks: tuple[str, ...] = ()
+    ca_bundle: str = ""
+    connect_timeout_seconds: float = 5.0
+    read_timeout_seconds: float = 30.0
+
+
+@dataclass(frozen=True, slots=True)
+class Builds:
+    """Where and how builds run."""
+
+    workspace_path: str = ""
+    registry_address: str = ""
+    slots: int = 2
+    first_user_id: int = 65520
+    user_ids: int = 14
+    memory_limit_bytes: int = 2 * 1024**3
+    process_limit: int = 512
+    workspace_limit_bytes: int = 1024**3
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerSettings:
+    """The job worker."""
+
+    slots: int = 8
+    poll_seconds: float = 0.5
+    lease_seconds: float = 30.0
+    drain_seconds: float = 30.0
+
+
+@dataclass(frozen=True, slots=True)
+class Log:
+    """What is logged, and how."""
+
+    level: str = "info"
+    format: str = "text"
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """All settings of one server; ``data`` is its data directory."""
+
+    data: Path
+    server: Server = Server()
+    database: DatabaseSettings = DatabaseSettings()
+    storage: Storage = Storage()
+    upstream: UpstreamSettings = field(default_factory=UpstreamSettings)
+    builds: Builds = Builds()
+    worker: WorkerSettings = WorkerSettings()
+    log: Log = Log()
+
+    @property
+    def database_url(self) -> str:
+        """The database's URL: the configured one, or the SQLite file in the data directory."""
+        return self.database.url or f"sqlite:///{self.data / 'entrepot.db'}"
+
+    @property
+    def blobs_path(self) -> Path:
+        """Where bodies are kept."""
+        return Path(self.storage.blobs_path) if self.storage.blobs_path else self.data / "blobs"
+
+    @property
+    def keys_path(self) -> Path:
+        """Where the master key and the token pepper are kept."""
+        return Path(self.storage.keys_path) if self.storage.keys_path else self.data / "keys"
+
+    @property
+    def workspace_path(self) -> Path:
+        """Where builds have their workspaces.
+
+        A server of root's runs each build as another user, who must be able to reach its workspace and nothing of the
+        data directory: then they lie outside of it.
+        """
+        if self.builds.workspace_path:
+            return Path(self.builds.workspace_path)
+        if os.geteuid() != 0:
+            return self.data / "workspaces"
+        name = hashlib.sha256(str(self.data.resolve()).encode()).hexdigest()[:12]
+        return Path("/var/tmp") / f"entrepot-builds-{name}"  # noqa: S108  (made by root, checked by the executor)
+
+    @property
+    def registry_address(self) -> tuple[str, int]:
+        """Host and port at which this machine reaches the server, for the builds that run here."""
+        host, _, port = (self.builds.registry_address or self.server.bind).rpartition(":")
+        everywhere = {"0.0.0.0", "", "[::]"}  # noqa: S104  (an address to ask, not to bind)
+        return ("127.0.0.1" if host in everywhere else host.strip("[]"), int(port))
+
+    @property
+    def locks_path(self) -> Path:
+        """Where processes of this host find each other's locks."""
+        return self.data / "run" / "locks"
+
+    @property
+    def base_url(self) -> str:
+        """The address people and clients use: the configured one, or the one bound to."""
+        return (self.server.public_url or f"http://{self.server.bind}").rstrip("/")
+
+
+SECTIONS: Mapping[str, type] = {
+    "server": Server,
+    "database": DatabaseSettings,
+    "storage": Storage,
+    "upstream": UpstreamSettings,
+    "builds": Builds,
+    "worker": WorkerSettings,
+    "log": Log,
+}
+
+
+def load(data: Path, environment: Mapping[str, str] = os.environ, **overrides: Mapping[str, Any]) -> Settings:
+    """Read the settings of a data directory.
+
+    ``overrides`` are sections given on the command line; they win over the environment
+    (``ENTREPOT_SECTION_NAME``), that over the file. Raises BadSettings with every fault found.
+    """
+    faults: list[str] = []
+    document: dict[str, Any] = {}
+    path = data / "entrepot.toml"
+    if path.exists():
+        try:
+            document = tomllib.loads(path.read_text("utf-8"))
+        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+            faults.append(f"{path}: {error}")
+    faults.extend(f"[{name}] is not a section" for name in sorted(document.keys() - SECTIONS.keys()))
+    values = {}
+    for name, kind in SECTIONS.items():
+        section = dict(document.get(name, {}))
+        section.update(_from_environment(name, kind, environment))
+        section.update({key: value for key, value in overrides.get(name, {}).items() if value is not None})
+        values[name] = _section(name, kind, section, faults)
+    if faults:
+        raise BadSettings(faults)
+    settings = Settings(data, **values)
+    faults = list(_contradictions(settings))
+    if faults:
+        raise BadSettings(faults)
+    return settings
+
+
+def _from_environment(section: str, kind: type, environment: Mapping[str, str]) -> dict[str, str]:
+    found = {}
+    for setting in dataclasses.fields(kind):
+        variable = f"ENTREPOT_{section}_{setting.name}".upper()
+        if variable in environment:
+            found[setting.name] = environment[variable]
+    return found
+
+
+def _section(name: str, kind: type, given: Mapping[str, Any], faults: list[str]) -> Any:
+    hints = get_type_hints(kind)
+    arguments = {}
+    for key, value in given.items():
+        if key not in hints:
+            faults.append(f"{name}.{key} is not a setting")
+            continue
+        try:
+            arguments[key] = _convert(value, hints[key])
+        except ValueError as error:
+            faults.append(f"{name}.{key}: {error}")
+    return kind(**arguments)
+
+
+def _convert(value: Any, wanted: Any) -> Any:
+    if wanted is int or wanted is float:
+        if isinstance(value, bool) or not isinstance(value, (int, float, str)):
+            raise ValueError(f"{value!r} is not a number")
+        return wanted(value)
+    if wanted is str:
+        if not isinstance(value, str):
+            raise ValueError(f"{value!r} is not text")
+        return value
+    if wanted == tuple[str, ...]:
+        items = value.split(",") if isinstance(value, str) else value
+        if not isinstance(items, list) or not all(isinstance(item, str) for item in items):
+            raise ValueError(f"{value!r} is not a list of texts")
+        return tuple(item.strip() for item in items if item.strip())
+    return _table(value)
+
+
+def _table(value: Any) -> dict[str, str]:
+    if isinstance(value, str):
+        pairs = [item.partition("=") for item in value.split(",") if item.strip()]
+        return {key.strip(): url.strip() for key, _, url in pairs}
+    if not isinstance(value, dict) or not all(isinstance(item, str) for item in value.values()):
+        raise ValueError(f"{value!r} is not a table of texts")
+    return dict(value)
+
+
+def _contradictions(settings: Settings) -> list[str]:
+    faults = []
+    host, _, port = settings.server.bind.rpartition(":")
+    if not host or not port.isdigit():
+        faults.append(f"server.bind {settings.server.bind!r} is not HOST:PORT")
+    if settings.server.public_url and urlsplit(settings.server.public_url).scheme not in {"http", "https"}:
+        faults.append("server.public_url must start with http:// or https://")
+    for name, minimum in (("workers", 1), ("threads", 2)):
+        if getattr(settings.server, name) < minimum:
+            faults.append(f"server.{name} must be at least {minimum}")
+    for network in settings.upstream.allowed_networks:
+        try:
+            ipaddress.ip_network(network)
+        except ValueError as error:
+            faults.append(f"upstream.allowed_networks: {error}")
+    if settings.log.level not in {"debug", "info", "warning", "error"}:
+        faults.append("log.level is one of debug, info, warning, error")
+    if settings.log.format not in {"text", "json"}:
+        faults.append("log.format is text or json")
+    return faults

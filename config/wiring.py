@@ -1,0 +1,188 @@
+"""The object graph of a process, put together in one readable place.
+
+The order of what is wrapped around what:
+
+1. Bodies go through the encrypted store of their domain into the one body store (a directory).
+2. A page or file of an upstream is asked for under single flight (threads of this process, then processes of this
+   host), by a client that vets every address it connects to.
+3. The resolver decides what a name offers from rows first and upstreams second; rendered answers are kept in memory.
+4. Hooks sit on top: they read the registry's events and act through jobs; nothing below knows of them.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from config.settings import Settings
+from hooks.builds import records as build_records
+from hooks.builds.access import BuildAccess
+from hooks.builds.executors.process import ProcessExecutor, ProcessSettings
+from hooks.builds.handler import BuildHandler, BuildServices
+from hooks.builds.launch import Limits as BuildLimits
+from hooks.builds.logs import LogStore
+from hooks.builds.workspace import UserRange
+from hooks.jobs.worker import Handler, Settle
+from hooks.pipelines.actions import promote as promote_action
+from hooks.pipelines.engine import on_build_finished
+from hooks.pipelines.handlers import handlers as pipeline_handlers
+from hooks.pipelines.handlers import settle as settle_promotion
+from hooks.pipelines.parts import Parts
+from hooks.pipelines.wiring import real_parts
+from hooks.services import HookServices
+from hooks.triggers.start import handlers as start_handlers
+from registry import formats
+from registry.accounts import Accounts
+from registry.clock import Clock, system_clock
+from registry.db import Database
+from registry.repos.admission import Admissions
+from registry.repos.documents import DocumentCache
+from registry.repos.fetch import Fetcher
+from registry.repos.keep import Files
+from registry.repos.publish import Publisher
+from registry.repos.resolve import Resolver
+from registry.repos.topology import Connection, TopologyCache
+from registry.repos.upstreams import Upstreams
+from registry.services import Limits, Services
+from registry.stores import DomainStores
+from registry.upstream.answers import Limits as UpstreamLimits
+from registry.upstream.answers import Upstream
+from registry.upstream.client import UpstreamClient
+from registry.upstream.flight import SingleFlight
+from registry.upstream.guard import AddressPolicy
+from storage.filesystem import FileSystemStore
+from storage.keyfile import LocalKeyFile
+
+PEPPER_FILE = "token-pepper"
+MASTER_KEY_FILE = "master-keys.json"
+
+
+@dataclass(frozen=True, slots=True)
+class JobTable:
+    """What a worker is given: handler and settlement by job kind."""
+
+    handlers: Mapping[str, Handler]
+    settle: Mapping[str, Settle]
+
+
+def database(settings: Settings) -> Database:
+    """The product's database."""
+    return Database(settings.database_url, pool_size=max(8, settings.server.threads))
+
+
+def accounts(settings: Settings) -> Accounts:
+    """Accounts under this server's pepper."""
+    return Accounts((settings.keys_path / PEPPER_FILE).read_bytes())
+
+
+def body_store(settings: Settings) -> FileSystemStore:
+    """Where bodies are kept, as they are on the disk: encrypted."""
+    return FileSystemStore(settings.blobs_path)
+
+
+def domain_stores(settings: Settings, db: Database) -> DomainStores:
+    """The encrypted stores."""
+    return DomainStores(db, body_store(settings), LocalKeyFile(settings.keys_path / MASTER_KEY_FILE))
+
+
+def services(settings: Settings, clock: Clock = system_clock) -> Services:
+    """All of the registry. Made in each process after the fork: it opens connections and starts threads."""
+    db = database(settings)
+    people = accounts(settings)
+    stores = domain_stores(settings, db)
+    known_formats = formats.all_formats()
+    client = UpstreamClient(
+        limits=UpstreamLimits(
+            connect_seconds=settings.upstream.connect_timeout_seconds,
+            idle_seconds=settings.upstream.read_timeout_seconds,
+        ),
+        clock=clock,
+    )
+    flight = SingleFlight(settings.locks_path)
+    upstreams = Upstreams(db, client, flight, known_formats, _describe(settings), clock)
+    admissions = Admissions(db, people)
+    return Services(
+        db=db,
+        stores=stores,
+        accounts=people,
+        clock=clock,
+        formats=known_formats,
+        admissions=admissions,
+        resolver=Resolver(db, TopologyCache(), upstreams),
+        files=Files(db, stores, upstreams, Fetcher(client, flight), clock),
+        publisher=Publisher(db, stores, admissions, clock),
+        documents=DocumentCache(),
+        limits=Limits(upload_bytes=settings.storage.upload_limit_bytes),
+        public_url=settings.server.public_url or None,
+        cookie_secure=settings.server.public_url.startswith("https://"),
+        readiness=(db.ping, body_store(settings).probe),
+    )
+
+
+def hook_services(services: Services) -> HookServices:
+    """What the hooks' routes and jobs share."""
+    return HookServices(
+        db=services.db,
+        clock=services.clock,
+        actions=real_parts(services.clock, executor_types=(ProcessExecutor.name,)),
+        logs=LogStore(services.stores.server_keyring()),
+    )
+
+
+def executor(settings: Settings) -> ProcessExecutor:
+    """What runs builds on this machine."""
+    return ProcessExecutor(
+        ProcessSettings(
+            work_dir=settings.workspace_path,
+            registry_address=settings.registry_address,
+            users=UserRange(settings.builds.first_user_id, settings.builds.user_ids),
+            limits=BuildLimits(
+                memory_bytes=settings.builds.memory_limit_bytes,
+                processes=settings.builds.process_limit,
+                workspace_bytes=settings.builds.workspace_limit_bytes,
+            ),
+        )
+    )
+
+
+def general_jobs(parts: Parts) -> JobTable:
+    """Handlers of everything but builds, and what becomes of jobs that ended without theirs."""
+    return JobTable(
+        {**pipeline_handlers(parts), **start_handlers(parts)},
+        {promote_action.JOB_KIND: lambda session, ended: settle_promotion(session, parts, ended)},
+    )
+
+
+def build_jobs(settings: Settings, services: Services, parts: Parts) -> JobTable:
+    """The handler of builds."""
+    access = BuildAccess(services.db, services.stores, services.accounts, services.formats, services.clock)
+    handler = BuildHandler(
+        services.db,
+        executor(settings),
+        BuildServices(
+            open_asset=access.open_asset,
+            find_spec=lambda _source: None,  # each source of this release is unpacked with its buildspec.yml in it
+            issue_token=access.issue_token,
+            client_variables=access.client_variables,
+            on_finished=lambda session, build_id: on_build_finished(session, parts, build_id),
+            sealer=services.stores.server_keyring(),
+            clock=services.clock,
+        ),
+    )
+    return JobTable({build_records.JOB_KIND: handler}, {build_records.JOB_KIND: handler.settle})
+
+
+def _describe(settings: Settings) -> Callable[[Connection, str], Upstream]:
+    policy = AddressPolicy(tuple(ipaddress.ip_network(text) for text in settings.upstream.allowed_networks))
+
+    def describe(connection: Connection, base_url: str) -> Upstream:
+        configured = settings.upstream.urls.get(connection.format)
+        return Upstream(
+            id=connection.id,
+            base_url=connection.url or configured or base_url,
+            policy=policy,
+            ca_bundle=settings.upstream.ca_bundle or None,
+        )
+
+    return describe

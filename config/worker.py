@@ -1,0 +1,86 @@
+"""The worker process: it is given its handlers and its rounds here, and works until it is told to end."""
+
+from __future__ import annotations
+
+import logging
+import signal
+import socket
+import threading
+from collections.abc import Callable, Sequence
+from datetime import timedelta
+
+from config import migrate, wiring
+from config.settings import Settings
+from hooks.builds import records as build_records
+from hooks.jobs.worker import Worker
+from hooks.triggers import dispatch
+from registry.errors import Unavailable
+from registry.repos import care
+from registry.services import Services
+
+log = logging.getLogger("entrepot.worker")
+
+DISPATCH_SECONDS = 0.5
+SWEEP_SECONDS = 3600.0
+Rounds = Sequence[tuple[float, Callable[[], None]]]
+
+
+def run(settings: Settings) -> int:
+    """Work until SIGTERM or SIGINT; returns the exit status."""
+    services = wiring.services(settings)
+    try:
+        migrate.require_current(services.db)
+    except Unavailable as error:
+        log.error("%s", error)  # noqa: TRY400  (a message for a person, not a trace)
+        return 1
+    parts = wiring.hook_services(services).actions
+
+    def sweep() -> None:
+        before = services.clock() - timedelta(hours=settings.storage.sweep_grace_hours)
+        care.sweep(services.db, services.stores, older_than=before, dry_run=False)
+
+    def worker(jobs: wiring.JobTable, queue: str, slots: int, periodic: Rounds = ()) -> Worker:
+        return Worker(
+            services.db,
+            jobs.handlers,
+            settle=jobs.settle,
+            slots=slots,
+            queues=(queue,),
+            poll_seconds=settings.worker.poll_seconds,
+            lease_seconds=settings.worker.lease_seconds,
+            heartbeat_seconds=settings.worker.lease_seconds / 6,
+            name=f"{socket.gethostname()} {queue}",
+            periodic=periodic,
+        )
+
+    rounds = ((DISPATCH_SECONDS, lambda: _dispatch(services)), (SWEEP_SECONDS, sweep))
+    workers = [worker(wiring.general_jobs(parts), "default", settings.worker.slots, rounds)]
+    if _can_build(settings):
+        builds = wiring.build_jobs(settings, services, parts)
+        workers.append(worker(builds, build_records.QUEUE, settings.builds.slots))
+    told = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: told.set())
+    for each in workers:
+        each.start()
+    told.wait()
+    for each in workers:
+        each.drain(settings.worker.drain_seconds)
+    for each in workers:
+        each.join(settings.worker.drain_seconds + 15)
+    services.db.close()
+    return 0
+
+
+def _can_build(settings: Settings) -> bool:
+    """Attack a sandbox of our own first: a machine whose sandbox holds nothing back gets no builds."""
+    found = wiring.executor(settings).available()
+    if found.ok:
+        log.info("builds run here: %s", found.reason)
+    else:
+        log.error("no builds run here: %s", found.reason)
+    return found.ok
+
+
+def _dispatch(services: Services) -> None:
+    dispatch.dispatch(services.db, services.clock())

@@ -1,0 +1,301 @@
+"""Accounts, passwords, tokens and browser sessions. Secrets leave this module once, at creation, and are kept as digests."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import re
+import secrets
+import string
+import threading
+import zlib
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from argon2 import PasswordHasher
+from argon2.exceptions import InvalidHashError, VerifyMismatchError
+from sqlalchemy import select, update
+from sqlalchemy.orm import Session
+
+from registry.access import Action, Identity, Scope, parse_actions
+from registry.errors import Conflict, Invalid, NotFound, Unauthenticated
+from registry.models import Account, SetupLogin, Token, WebSession
+from registry.names import account_name
+
+TOKEN_PREFIX = "ent_"  # noqa: S105  (a prefix, so that scanners can find tokens; not a secret)
+TOKEN_PATTERN = re.compile(r"\bent_[0-9A-Za-z]{49}\b")
+_ALPHABET = string.digits + string.ascii_uppercase + string.ascii_lowercase
+_RANDOM_CHARACTERS = 43  # log2(62) * 43 = 256 bit
+_CHECK_CHARACTERS = 6
+
+PASSWORD_MINIMUM_CHARACTERS = 12
+SESSION_IDLE = timedelta(hours=12)
+SESSION_LIFE = timedelta(days=7)
+SETUP_LOGIN_LIFE = timedelta(hours=24)
+TOKEN_LONGEST = timedelta(days=366)
+LAST_USED_GRAIN = timedelta(minutes=10)
+
+_hasher = PasswordHasher()
+# Each Argon2 run takes 64 MiB; more than four at once would let sign-in attempts eat the server's memory.
+_hashing = threading.BoundedSemaphore(4)
+# Verified against for unknown names, so that "no such user" takes as long as "wrong password".
+_NOBODY_HASH = _hasher.hash(secrets.token_hex(16))
+
+
+@dataclass(frozen=True, slots=True)
+class IssuedToken:
+    """A new token: ``secret`` is shown to its owner now and never again."""
+
+    id: int
+    secret: str
+    expires_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class BrowserSession:
+    """A signed-in browser: who, and the token its forms carry against request forgery."""
+
+    identity: Identity
+    csrf_token: str
+
+
+def new_token() -> str:
+    """``ent_``, 43 random base62 characters, 6 of CRC-32: garbage is refused before a database is asked."""
+    body = TOKEN_PREFIX + "".join(secrets.choice(_ALPHABET) for _ in range(_RANDOM_CHARACTERS))
+    return body + _checksum(body)
+
+
+def looks_like_token(text: str) -> bool:
+    """Whether ``text`` has a token's shape and checksum."""
+    return (
+        TOKEN_PATTERN.fullmatch(text) is not None and _checksum(text[:-_CHECK_CHARACTERS]) == text[-_CHECK_CHARACTERS:]
+    )
+
+
+def _checksum(body: str) -> str:
+    number = zlib.crc32(body.encode())
+    digits = []
+    for _ in range(_CHECK_CHARACTERS):
+        number, remainder = divmod(number, len(_ALPHABET))
+        digits.append(_ALPHABET[remainder])
+    return "".join(digits)
+
+
+def account_scope(account: Account) -> Scope:
+    """What an account may do itself."""
+    return _scope(account.actions, account.repositories)
+
+
+def _scope(actions: Iterable[str], repositories: Sequence[str] | None) -> Scope:
+    return Scope(parse_actions(actions), None if repositories is None else tuple(repositories))
+
+
+def token_identity(
+    name: str,
+    account_id: int,
+    account: tuple[Sequence[str], Sequence[str] | None],
+    token: tuple[Sequence[str], Sequence[str] | None],
+) -> Identity:
+    """The identity behind a valid token: the account's scope and the token's, both of which must allow an act."""
+    return Identity(name, account_id, (_scope(*account), _scope(*token)), "token")
+
+
+class Accounts:
+    """Everything about who somebody is. Holds the pepper, so that a copied database verifies nothing."""
+
+    def __init__(self, pepper: bytes) -> None:
+        self._pepper = pepper
+        self._verified_lock = threading.Lock()
+        self._verified: dict[bytes, datetime] = {}
+
+    def digest(self, secret: str) -> str:
+        """How a secret is kept: HMAC-SHA256 under the pepper, hex. 256 random bits need no slow hash."""
+        return hmac.new(self._pepper, secret.encode(), hashlib.sha256).hexdigest()
+
+    def create(
+        self,
+        session: Session,
+        name: str,
+        *,
+        actions: Iterable[str],
+        repositories: Sequence[str] | None = None,
+        password: str | None = None,
+        now: datetime,
+    ) -> Account:
+        """Add an account. Raises Invalid for a bad name, action or password, Conflict for a taken name."""
+        checked = account_name(name)
+        words = sorted(parse_actions(actions))
+        if session.scalar(select(Account.id).where(Account.name == checked)) is not None:
+            raise Conflict(f"user {name} exists already")
+        hashed = self.hash_password(password) if password is not None else None
+        account = Account(
+            name=checked,
+            actions=[word.value for word in words],
+            repositories=list(repositories) if repositories is not None else None,
+            password_hash=hashed,
+            is_disabled=False,
+            created_at=now,
+        )
+        session.add(account)
+        session.flush()
+        return account
+
+    def hash_password(self, password: str) -> str:
+        """Argon2id hash of an acceptable password. Raises Invalid for one that is too short or too long."""
+        if len(password) < PASSWORD_MINIMUM_CHARACTERS:
+            raise Invalid(f"a password needs at least {PASSWORD_MINIMUM_CHARACTERS} characters")
+        if len(password) > 1000:
+            raise Invalid("a password has at most 1000 characters")
+        with _hashing:
+            return _hasher.hash(password)
+
+    def identity_by_password(self, session: Session, name: str, password: str, now: datetime) -> Identity:
+        """Who signs in with a password. Raises Unauthenticated, the same for every reason."""
+        account = session.scalar(select(Account).where(Account.name == name))
+        stored = account.password_hash if account and account.password_hash else _NOBODY_HASH
+        matches = self._password_matches(stored, password, now)
+        if account is None or account.password_hash is None or account.is_disabled or not matches:
+            raise Unauthenticated("user name or password is wrong")
+        return Identity(account.name, account.id, (account_scope(account),), "password")
+
+    def _password_matches(self, stored: str, password: str, now: datetime) -> bool:
+        # Clients with Basic send the password with each request; without this memory every file of an install would
+        # cost 135 ms of hashing. The key covers the stored hash: a changed password is never found here.
+        key = hmac.new(self._pepper, f"{stored}\0{password}".encode(), hashlib.sha256).digest()
+        with self._verified_lock:
+            until = self._verified.get(key)
+        if until is not None and now < until:
+            return True
+        with _hashing:
+            try:
+                _hasher.verify(stored, password)
+            except (VerifyMismatchError, InvalidHashError):
+                return False
+        with self._verified_lock:
+            if len(self._verified) > 1000:
+                self._verified.clear()
+            self._verified[key] = now + timedelta(seconds=60)
+        return True
+
+    def issue_token(
+        self,
+        session: Session,
+        account_id: int,
+        name: str,
+        *,
+        actions: Iterable[str],
+        repositories: Sequence[str] | None = None,
+        life: timedelta,
+        now: datetime,
+        kind: str = "personal",
+    ) -> IssuedToken:
+        """Make a token. Raises Invalid for unknown actions or a life that is not within a minute and a year."""
+        words = sorted(parse_actions(actions))
+        if not timedelta(minutes=1) <= life <= TOKEN_LONGEST:
+            raise Invalid("a token lives at least a minute and at most 366 days")
+        secret = new_token()
+        token = Token(
+            account_id=account_id,
+            kind=kind,
+            name=name[:100],
+            digest=self.digest(secret),
+            last_four=secret[-4:],
+            actions=[word.value for word in words],
+            repositories=list(repositories) if repositories is not None else None,
+            created_at=now,
+            expires_at=now + life,
+        )
+        session.add(token)
+        session.flush()
+        return IssuedToken(token.id, secret, token.expires_at)
+
+    def revoke_token(self, session: Session, token_id: int, now: datetime) -> None:
+        """End a token; counts from the next request on. Ending it twice is harmless."""
+        session.execute(update(Token).where(Token.id == token_id, Token.revoked_at.is_(None)).values(revoked_at=now))
+
+    def open_session(self, session: Session, account_id: int, now: datetime) -> str:
+        """Sign a browser in; returns the cookie's value. A new id each time, so that none can be planted before."""
+        secret = secrets.token_urlsafe(32)
+        session.add(
+            WebSession(
+                digest=self.digest(secret),
+                account_id=account_id,
+                csrf_token=secrets.token_urlsafe(32),
+                created_at=now,
+                seen_at=now,
+                expires_at=now + SESSION_LIFE,
+            )
+        )
+        return secret
+
+    def browser_session(self, session: Session, secret: str, now: datetime) -> BrowserSession | None:
+        """The session behind a cookie, or None when it is unknown, idle for too long, over, or its account disabled."""
+        row = session.execute(
+            select(WebSession, Account).join(Account).where(WebSession.digest == self.digest(secret))
+        ).first()
+        if row is None:
+            return None
+        web, account = row
+        if account.is_disabled or now >= web.expires_at or now - web.seen_at > SESSION_IDLE:
+            return None
+        return BrowserSession(Identity(account.name, account.id, (account_scope(account),), "session"), web.csrf_token)
+
+    def touch_session(self, session: Session, secret: str, now: datetime) -> None:
+        """Note that a session is in use; at most once in ten minutes, to spare the database."""
+        session.execute(
+            update(WebSession)
+            .where(WebSession.digest == self.digest(secret), WebSession.seen_at < now - LAST_USED_GRAIN)
+            .values(seen_at=now)
+        )
+
+    def close_session(self, session: Session, secret: str) -> None:
+        """Sign a browser out."""
+        web = session.get(WebSession, self.digest(secret))
+        if web is not None:
+            session.delete(web)
+
+    def new_setup_login(self, session: Session, account_id: int, now: datetime) -> str:
+        """A one-time sign-in secret, valid for a day."""
+        secret = secrets.token_urlsafe(24)
+        session.add(
+            SetupLogin(
+                digest=self.digest(secret), account_id=account_id, created_at=now, expires_at=now + SETUP_LOGIN_LIFE
+            )
+        )
+        return secret
+
+    def use_setup_login(self, session: Session, secret: str, now: datetime) -> int:
+        """Spend a one-time sign-in; returns the account's id. Raises Unauthenticated when unknown, spent or over.
+
+        The UPDATE decides, so that of two simultaneous uses exactly one wins.
+        """
+        digest = self.digest(secret)
+        spent = session.execute(
+            update(SetupLogin)
+            .where(SetupLogin.digest == digest, SetupLogin.used_at.is_(None), SetupLogin.expires_at > now)
+            .values(used_at=now)
+        )
+        row = session.get(SetupLogin, digest)
+        if row is None or spent.rowcount != 1:  # type: ignore[attr-defined]
+            raise Unauthenticated(
+                "this sign-in link is not valid any more; make a new one with 'entrepot user login-link'"
+            )
+        return row.account_id
+
+
+def find_account(session: Session, name: str) -> Account:
+    """The account of that name. Raises NotFound."""
+    account = session.scalar(select(Account).where(Account.name == name))
+    if account is None:
+        raise NotFound("user", name)
+    return account
+
+
+def capped(actions: Iterable[Action], identity: Identity) -> list[str]:
+    """Those of ``actions`` the identity has itself somewhere: what a token derived from it can be given."""
+    return [
+        action.value
+        for action in actions
+        if all(Action.ADMIN in scope.actions or action in scope.actions for scope in identity.scopes)
+    ]

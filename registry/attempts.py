@@ -1,0 +1,60 @@
+"""How often somebody may try to sign in: failures are audit entries, and the recent ones make the next attempt wait.
+
+Counting what the audit log holds anyway needs no table of its own, holds across processes and restarts, and shows an
+administrator who knocks.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+
+from sqlalchemy import func, select
+from sqlalchemy.orm import Session
+
+from registry import audit
+from registry.errors import RateLimited
+from registry.models import AuditEntry
+
+FAILED = "session.refuse"
+WINDOW = timedelta(minutes=15)
+FREE_FAILURES_OF_ACCOUNT = 5
+# Many people may share one address (an office, a proxy), so that it gets more.
+FREE_FAILURES_OF_ADDRESS = 20
+LONGEST_WAIT_SECONDS = 300
+
+
+def check_attempt(session: Session, account: str, address: str, now: datetime) -> None:
+    """Raise RateLimited while an account name or an address has failed too often to try again now.
+
+    Each failure over the free ones doubles the wait after it: 1 s, 2 s, 4 s … 300 s. The answer does not depend on
+    whether the account exists.
+    """
+    for who, free in (
+        (AuditEntry.object == _object(account), FREE_FAILURES_OF_ACCOUNT),
+        (AuditEntry.actor == _actor(address), FREE_FAILURES_OF_ADDRESS),
+    ):
+        count, last = session.execute(
+            select(func.count(), func.max(AuditEntry.at)).where(
+                AuditEntry.action == FAILED, AuditEntry.at > now - WINDOW, who
+            )
+        ).one()
+        if count < free:
+            continue
+        wait = timedelta(seconds=min(2 ** min(count - free, 20), LONGEST_WAIT_SECONDS))
+        left = last + wait - now
+        if left > timedelta(0):
+            raise RateLimited("too many failed attempts to sign in", int(left.total_seconds()) + 1)
+
+
+def note_failure(session: Session, account: str, address: str, now: datetime) -> None:
+    """Keep a failed attempt."""
+    audit.record(session, now, _actor(address), FAILED, _object(account))
+
+
+def _object(account: str) -> str:
+    # What was typed may be anything, a password in the wrong field included: only what can be a name is kept.
+    return f"user/{account}"[:80] if account.isascii() and account.isprintable() else "user/?"
+
+
+def _actor(address: str) -> str:
+    return f"address {address}"[:100]

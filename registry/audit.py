@@ -1,0 +1,15 @@
+"""The audit log's one door: an entry is written in the transaction of the change it tells of."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy.orm import Session
+
+from registry.models.audit import AuditEntry
+
+
+def record(session: Session, now: datetime, actor: str, action: str, obj: str, **details: Any) -> None:
+    """Add an entry: ``actor`` did ``action`` (dotted word) to ``obj`` (a path); ``details`` hold no secret."""
+    session.add(AuditEntry(at=now, actor=actor, action=action, object=obj[:500], details=details))

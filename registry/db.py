@@ -1,0 +1,176 @@
+"""The database: engine, short transactions, and what differs between SQLite and PostgreSQL.
+
+Two doors, and no other way in: ``write()`` is one short transaction that commits at the end of its block; ``read()``
+never writes. No network is touched while either is open (a transaction held over a slow peer would stop every writer).
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import sqlite3
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from typing import Any, TypeVar
+
+from sqlalchemy import Connection, DateTime, Dialect, Engine, create_engine, event, make_url, text
+from sqlalchemy.exc import DBAPIError, OperationalError
+from sqlalchemy.orm import DeclarativeBase, Session, sessionmaker
+from sqlalchemy.types import TypeDecorator
+
+from registry.errors import Unavailable
+
+T = TypeVar("T")
+
+BUSY_TIMEOUT_MS = 15_000
+RETRIES = 5
+# PostgreSQL: serialization_failure, deadlock_detected, lock_not_available
+_RETRYABLE_STATES = frozenset({"40001", "40P01", "55P03"})
+
+
+class Base(DeclarativeBase):
+    """Base of all tables, here and in ``hooks``: one metadata, so that one migration chain covers both."""
+
+
+class UtcDateTime(TypeDecorator[datetime]):
+    """A moment in UTC: aware in Python on both databases (SQLite itself keeps no time zone)."""
+
+    impl = DateTime(timezone=True)
+    cache_ok = True
+
+    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> datetime | None:
+        """Refuse a naive moment (it would be read as UTC on one database and as local on the other)."""
+        _ = dialect
+        if value is None:
+            return None
+        if value.tzinfo is None:
+            raise ValueError(f"naive datetime {value!r}")
+        return value.astimezone(UTC)
+
+    def process_result_value(self, value: datetime | None, dialect: Dialect) -> datetime | None:
+        """Give back an aware moment in UTC."""
+        _ = dialect
+        if value is None:
+            return None
+        return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
+
+
+def wal_is_safe(version: tuple[int, int, int] = sqlite3.sqlite_version_info) -> bool:
+    """Whether this SQLite is free of the WAL-reset bug (3.7.0 to 3.51.2; fixed in 3.51.3, 3.50.7 and 3.44.6).
+
+    With two or more connections it can lose commits or corrupt the file, so that a server with several processes
+    must not use WAL on an affected version.
+    """
+    if version >= (3, 51, 3):
+        return True
+    return (3, 50, 7) <= version < (3, 51, 0) or (3, 44, 6) <= version < (3, 45, 0)
+
+
+class Database:
+    """One database, opened per process. Safe to use from many threads; call ``after_fork`` in a forked child."""
+
+    def __init__(self, url: str, *, pool_size: int = 16) -> None:
+        """Open ``url`` (``sqlite:///FILE`` or ``postgresql+psycopg://…``). Connects lazily."""
+        parsed = make_url(url)
+        self.is_sqlite = parsed.get_backend_name() == "sqlite"
+        self.url = url
+        options: dict[str, Any] = {"pool_size": pool_size, "max_overflow": pool_size, "pool_timeout": 20}
+        if self.is_sqlite:
+            options["connect_args"] = {"timeout": BUSY_TIMEOUT_MS / 1000, "check_same_thread": False}
+        else:
+            # A server restart leaves dead connections in the pool; the ping replaces them before use.
+            options["pool_pre_ping"] = True
+            options["connect_args"] = {"connect_timeout": 5}
+        self.engine: Engine = create_engine(url, **options)
+        if self.is_sqlite:
+            event.listen(self.engine, "connect", _configure_sqlite)
+            event.listen(self.engine, "begin", _begin_sqlite)
+        self._write = sessionmaker(self.engine, expire_on_commit=False)
+        self._read = sessionmaker(
+            self.engine.execution_options(entrepot_read=True), expire_on_commit=False, autoflush=False
+        )
+
+    @contextmanager
+    def write(self) -> Iterator[Session]:
+        """One write transaction: committed when the block ends, rolled back when it raises.
+
+        On SQLite it begins IMMEDIATE, so that lock errors come at the start and never at the commit.
+        """
+        with _as_unavailable(), self._write.begin() as session:
+            yield session
+
+    @contextmanager
+    def read(self) -> Iterator[Session]:
+        """A read-only session on one consistent snapshot; anything written in it is rolled back."""
+        with _as_unavailable(), self._read() as session:
+            yield session
+
+    def retry(self, unit: Callable[[Session], T]) -> T:
+        """Run an idempotent ``unit`` in a write transaction, again on deadlock or serialisation failure (5 times)."""
+        for attempt in range(RETRIES):
+            try:
+                with self._write.begin() as session:
+                    return unit(session)
+            except DBAPIError as error:
+                if attempt == RETRIES - 1 or not _is_retryable(error):
+                    if is_outage(error):
+                        raise Unavailable("the database is not available; try again shortly") from error
+                    raise
+                time.sleep(random.uniform(0.01, 0.05) * (attempt + 1))
+        raise AssertionError("unreachable")
+
+    def ping(self) -> None:
+        """Raise Unavailable when the database does not answer."""
+        with self.read() as session:
+            session.execute(text("SELECT 1"))
+
+    def after_fork(self) -> None:
+        """Forget connections that belong to the parent process (SQLite drops POSIX locks if they were closed here)."""
+        self.engine.dispose(close=False)
+
+    def close(self) -> None:
+        """Close all pooled connections."""
+        self.engine.dispose()
+
+
+def _configure_sqlite(connection: Any, _record: Any) -> None:
+    connection.isolation_level = None  # transactions are begun by _begin_sqlite, not by the driver's guess
+    cursor = connection.cursor()
+    mode = "WAL" if wal_is_safe() and os.environ.get("ENTREPOT_SQLITE_WAL", "1") == "1" else "DELETE"
+    cursor.execute(f"PRAGMA busy_timeout={BUSY_TIMEOUT_MS}")
+    if cursor.execute("PRAGMA journal_mode").fetchone()[0].upper() != mode:
+        cursor.execute(f"PRAGMA journal_mode={mode}")
+    cursor.execute("PRAGMA synchronous=FULL")  # acknowledged means durable
+    cursor.execute("PRAGMA foreign_keys=ON")
+    cursor.execute("PRAGMA trusted_schema=OFF")
+    cursor.execute("PRAGMA journal_size_limit=67108864")
+    cursor.close()
+
+
+def _begin_sqlite(connection: Connection) -> None:
+    reading = connection.get_execution_options().get("entrepot_read", False)
+    connection.exec_driver_sql("BEGIN" if reading else "BEGIN IMMEDIATE")
+
+
+def is_outage(error: DBAPIError) -> bool:
+    """Whether ``error`` says that the database is away, busy, full or read-only, rather than that the statement is wrong."""
+    if error.connection_invalidated:
+        return True
+    return isinstance(error, OperationalError)
+
+
+def _is_retryable(error: DBAPIError) -> bool:
+    state = getattr(error.orig, "sqlstate", None)
+    return state in _RETRYABLE_STATES or "database is locked" in str(error.orig)
+
+
+@contextmanager
+def _as_unavailable() -> Iterator[None]:
+    try:
+        yield
+    except DBAPIError as error:
+        if is_outage(error):
+            raise Unavailable("the database is not available; try again shortly") from error
+        raise

@@ -1,0 +1,58 @@
+"""Events: what happened in the registry. Recorded in the transaction in which it happened; this module is their reference."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from datetime import datetime
+from typing import Any, ClassVar
+
+from sqlalchemy.orm import Session
+
+from registry.models.event import Event
+
+
+@dataclass(frozen=True, slots=True)
+class AssetPublished:
+    """A file was published (or promoted) and is visible from now on. One event per file."""
+
+    kind: ClassVar[str] = "asset.published"
+    domain: str
+    repository: str
+    format: str
+    namespace: str
+    name: str
+    version: str
+    filename: str
+    sha256: str
+    published_by: str
+    promoted_from: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class VersionYanked:
+    """A version was yanked (``reason`` set) or put back (``reason`` null)."""
+
+    kind: ClassVar[str] = "version.yanked"
+    domain: str
+    repository: str
+    format: str
+    namespace: str
+    name: str
+    version: str
+    reason: str | None
+    by: str
+
+
+AnyEvent = AssetPublished | VersionYanked
+KINDS: Mapping[str, type[AnyEvent]] = {cls.kind: cls for cls in (AssetPublished, VersionYanked)}
+
+
+def record(session: Session, event: AnyEvent, now: datetime) -> None:
+    """Add ``event`` to the outbox, in the caller's transaction."""
+    session.add(Event(kind=event.kind, payload=asdict(event), occurred_at=now))
+
+
+def parse(kind: str, payload: Mapping[str, Any]) -> AnyEvent:
+    """The event of a stored row. Raises KeyError for an unknown kind, TypeError for another shape."""
+    return KINDS[kind](**payload)

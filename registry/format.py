@@ -1,0 +1,143 @@
+"""What a package format is: the pure half of a protocol, as values and one contract.
+
+A format knows names, archives and index documents. It never knows a repository, a database or a request; its routes
+are not part of it (they would pull the HTTP rim into a floor below it) and are paired with it by ``registry.formats``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+from typing import Any, BinaryIO, Protocol
+
+from registry.names import PackageName
+
+
+class BadIndex(ValueError):
+    """An upstream's index document cannot be used. It says nothing about whether the package exists."""
+
+
+@dataclass(frozen=True, slots=True)
+class FileLink:
+    """A file as an index lists it.
+
+    ``version`` is canonical, ``url`` absolute, ``hashes`` lower-case hex by algorithm (``hashlib`` names),
+    ``size_bytes`` and ``upload_time`` (UTC) None when the index does not say. ``extra`` is what only the format
+    understands, JSON-able, passed on unread by everybody else.
+    """
+
+    filename: str
+    version: str
+    url: str
+    hashes: Mapping[str, str]
+    size_bytes: int | None = None
+    upload_time: datetime | None = None
+    extra: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Listing:
+    """All files an index has of one package. ``status`` is the index's word for the package's state, None if it has none."""
+
+    name: PackageName
+    files: tuple[FileLink, ...]
+    status: str | None = None
+    status_reason: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Release:
+    """What an archive says of itself: the only source of what is stored about it.
+
+    ``name`` and ``version`` are canonical, ``display_name`` and ``display_version`` as the author wrote them.
+    ``metadata`` (of the version) and ``extra`` (of the file) are JSON-able. ``metadata_document`` is the document to
+    serve beside the file, byte for byte, None where the format serves none.
+    """
+
+    name: PackageName
+    display_name: str
+    version: str
+    display_version: str
+    filename: str
+    summary: str
+    metadata: dict[str, Any]
+    extra: dict[str, Any]
+    metadata_document: bytes | None
+
+
+class Format(Protocol):
+    """A package format. Stateless: every method may be called by any number of threads at once."""
+
+    name: str
+    """The word in URLs, rows and settings."""
+
+    def normalize(self, raw: str) -> PackageName:
+        """Give the one canonical form of a package's name. Idempotent. Raises registry.errors.Invalid."""
+
+    def inspect(self, filename: str, body: BinaryIO) -> Release:
+        """Read an archive that is to be published. Trusts nothing.
+
+        ``body`` is seekable and is read from its start; its position afterwards is undefined. Memory stays under
+        64 MiB whatever the archive says of itself, nothing is ever extracted. Raises registry.errors.Invalid naming
+        the broken rule, or registry.errors.TooLarge.
+        """
+
+    def index_path(self, name: PackageName) -> str:
+        """Where an upstream lists the package: relative to the upstream's URL, which ends in a slash."""
+
+    def index_accept(self) -> str:
+        """The ``Accept`` header for that request."""
+
+    def parse_index(self, name: PackageName, body: bytes, content_type: str, final_url: str) -> Listing:
+        """Read an upstream's index document; ``final_url`` is where redirects led and what relative links start from.
+
+        Time and memory are linear in ``body``, whatever is in it. Raises BadIndex.
+        """
+
+    def version_of(self, filename: str) -> tuple[PackageName, str]:
+        """Give canonical name and version of a file's name. Raises registry.errors.Invalid for what cannot be published."""
+
+    def sort_key(self, version: str) -> Any:
+        """Give a key that puts versions in release order. Takes any text; what is no version sorts first."""
+
+    def install_hint(self, repository_url: str, name: PackageName, version: str) -> list[tuple[str, str]]:
+        """Give (tool, shell command) pairs that install the version; ``repository_url`` ends in a slash."""
+
+    def build_variables(self, repository_url: str) -> Mapping[str, str]:
+        """Give the environment that makes the ecosystem's clients use a repository; its URL ends in a slash.
+
+        Credentials are not in it: a build finds them in its ``~/.netrc``.
+        """
+
+    def default_upstream_url(self) -> str:
+        """The index that the ecosystem's own tools use on this machine; ends in a slash."""
+
+
+@dataclass(frozen=True, slots=True)
+class LoginTarget:
+    """What a client tool is to be pointed at. ``repository_url`` is the format's own and ends in a slash.
+
+    The token must not show in an output: ``repr`` leaves it out.
+    """
+
+    repository_url: str
+    username: str
+    token: str = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Tool:
+    """A client tool whose configuration ``login`` writes. All functions are pure.
+
+    ``files`` gives, for a home directory and an environment, the paths that the tool reads. ``plan`` takes these
+    paths, in that order, each with its text or None, and gives the new text of each that changes, keeping everything
+    else that is in it; it raises registry.errors.Invalid for a file that it cannot read. ``notes`` are sentences for
+    the person. Whoever writes the texts gives mode 0600 to every file with the token in it.
+    """
+
+    name: str
+    files: Callable[[Path, Mapping[str, str]], list[Path]]
+    plan: Callable[[Mapping[Path, str | None], LoginTarget], Mapping[Path, str]]
+    notes: Callable[[LoginTarget], list[str]]

@@ -1,0 +1,268 @@
+"""The Python package index over HTTP: simple API (PEP 503, 691, 700, 714, 592), files, metadata, legacy upload."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import datetime
+from typing import Any
+
+from flask import Blueprint, Response, request, url_for
+
+from registry.access import Action
+from registry.errors import Invalid, NotFound
+from registry.formats.pypi import FORMAT
+from registry.formats.pypi.index import (
+    JSON_TYPE,
+    ProjectView,
+    ViewFile,
+    file_href,
+    negotiate,
+    render_html,
+    render_json,
+    render_list_html,
+    render_list_json,
+)
+from registry.formats.pypi.upload import check_against, parse_form
+from registry.http import auth, context
+from registry.http.responses import INERT_HEADERS, send_document, send_file, whole
+from registry.http.upload import Form, read_form
+from registry.repos.documents import Document, Stamp, make_document
+from registry.repos.keep import Files
+from registry.repos.resolve import Offer, OfferedFile
+from registry.services import Services
+from storage.blobs import BlobHandle, ByteRange
+from storage.intake import Intake, Received
+from storage.reader import open_file
+
+ALGORITHMS = ("sha256", "md5", "blake2b_256")
+NAME = FORMAT.name
+
+
+def blueprint(services: Services) -> Blueprint:
+    """The routes, to be mounted at ``/pypi/<domain>/<repository>``."""
+    routes = Blueprint("pypi", __name__)
+    read = auth.client(Action.READ, format_name=NAME)
+    read_project = auth.client(Action.READ, format_name=NAME, normalize=FORMAT.normalize)
+    publish = auth.client(Action.PUBLISH, format_name=NAME)
+
+    def add(rule: str, view: Any, methods: tuple[str, ...] = ("GET",)) -> None:
+        routes.add_url_rule(rule, endpoint=f"{view.__name__}{rule}", view_func=view, methods=list(methods))
+
+    @read
+    def project_list() -> Response:
+        return _project_list(services)
+
+    @read_project
+    def project_page(project: str) -> Response:
+        return _project_page(services, project)
+
+    @read_project
+    def project_file(project: str, filename: str) -> Response:
+        if filename.endswith(".metadata"):
+            return _metadata(services, project, filename.removesuffix(".metadata"))
+        return _file(services, project, filename)
+
+    @publish
+    def upload() -> Response:
+        return _upload(services)
+
+    add("/simple/", project_list)
+    add("/simple/<project>/", project_page)
+    add("/simple/<project>", project_page)
+    # Clients that take every index for one of another server ask here before they upload.
+    add("/+simple/<project>/", project_page)
+    add("/files/<project>/<filename>", project_file)
+    for rule in ("/", "/legacy/", "/legacy", "/simple/", "/simple"):
+        add(rule, upload, ("POST",))
+    return routes
+
+
+def _is_private() -> bool:
+    return context.identity() is not None
+
+
+def _stamp() -> Stamp:
+    admission = context.admission()
+    return Stamp(admission.topology_revision, admission.package_revision)
+
+
+def _representation() -> str:
+    chosen = negotiate(request.headers.get("Accept"), request.args.get("format"))
+    if chosen is None:
+        raise Invalid("no representation you accept is offered: JSON (PEP 691) or HTML (PEP 503)")
+    return chosen
+
+
+def _project_page(services: Services, project: str) -> Response:
+    name = FORMAT.normalize(project)
+    if "+simple" not in request.path and not request.path.endswith(f"/{name}/"):
+        return _redirect(name)
+    media = _representation()
+    admission = context.admission()
+    key = (admission.repository_id, NAME, name, media)
+    now = services.clock()
+    document = services.documents.get(key, _stamp(), now)
+    if document is None:
+        offer = services.resolver.offer(admission, NAME, name)
+        document = _render(offer, media, _stamp())
+        services.documents.put(key, document)
+    return send_document(document, private=_is_private())
+
+
+def _redirect(name: str) -> Response:
+    """To the one address of a project's page: relative, so that it holds behind any proxy and prefix."""
+    location = f"../{name}/" if request.path.endswith("/") else f"{name}/"
+    return Response(status=301, headers={"Location": location, "Cache-Control": "no-cache"})
+
+
+def _render(offer: Offer, media: str, stamp: Stamp) -> Document:
+    files = sorted(offer.files, key=lambda file: (FORMAT.sort_key(file.version), file.filename))
+    versions = tuple(dict.fromkeys(file.version for file in files))
+    view = ProjectView(
+        name=offer.name,
+        files=tuple(_view(offer.name, file) for file in files),
+        versions=versions,
+        status=offer.status,
+        status_reason=offer.status_reason,
+    )
+    body = render_json(view) if media == JSON_TYPE else render_html(view)
+    return make_document(body, _content_type(media), stamp, offer.valid_until, stale=offer.is_stale)
+
+
+def _content_type(media: str) -> str:
+    return media if media == JSON_TYPE else f"{media}; charset=utf-8"
+
+
+def _view(name: str, file: OfferedFile) -> ViewFile:
+    extra = file.extra
+    return ViewFile(
+        filename=file.filename,
+        href=file_href(f"../../files/{name}/", file.filename),
+        hashes={"sha256": file.hashes["sha256"]} if "sha256" in file.hashes else dict(file.hashes),
+        size_bytes=file.size_bytes,
+        upload_time=file.upload_time,
+        requires_python=extra.get("requires_python"),
+        yanked=False if file.yanked_reason is None else (file.yanked_reason or True),
+        core_metadata=extra.get("core_metadata", False),
+    )
+
+
+def _project_list(services: Services) -> Response:
+    media = _representation()
+    admission = context.admission()
+    key = (admission.repository_id, NAME, "", media)
+    # The admission carries the revision of the name "": it grows whenever any name is added.
+    document = services.documents.get(key, _stamp(), services.clock())
+    if document is None:
+        names = [display for _, display in services.resolver.names(admission, NAME)]
+        body = render_list_json(names) if media == JSON_TYPE else render_list_html(names)
+        document = make_document(body, _content_type(media), _stamp(), None)
+        services.documents.put(key, document)
+    return send_document(document, private=_is_private())
+
+
+def _find(services: Services, project: str, filename: str) -> OfferedFile:
+    return services.resolver.find_file(context.admission(), NAME, FORMAT.normalize(project), filename)
+
+
+def _file(services: Services, project: str, filename: str) -> Response:
+    offered = _find(services, project, filename)
+    if offered.kept is not None:
+        return _send_kept(services.files, offered.kept.handle, filename, offered.kept.published_at)
+    admission, name = context.admission(), FORMAT.normalize(project)
+    if request.method == "HEAD" and offered.size_bytes is not None and "sha256" in offered.hashes:
+        return send_file(
+            lambda _: iter(()),
+            size_bytes=offered.size_bytes,
+            sha256=offered.hashes["sha256"],
+            filename=filename,
+            modified=offered.upload_time or services.clock(),
+            private=_is_private(),
+        )
+    if request.method == "HEAD" or "Range" in request.headers:
+        handle = services.files.complete(admission, NAME, name, offered)
+        return _send_kept(services.files, handle, filename, offered.upload_time or services.clock())
+    opened = services.files.fetch(admission, NAME, name, offered)
+    return _send_arriving(opened.pieces, opened.size_bytes, filename)
+
+
+def _send_kept(files: Files, handle: BlobHandle, filename: str, modified: datetime) -> Response:
+    admission = context.admission()
+
+    def open_part(part: ByteRange | None) -> Iterator[bytes]:
+        return files.read(admission, handle, part)
+
+    return send_file(
+        open_part,
+        size_bytes=handle.size_bytes,
+        sha256=handle.digest,
+        filename=filename,
+        modified=modified,
+        private=_is_private(),
+    )
+
+
+def _send_arriving(pieces: Iterator[bytes], size_bytes: int | None, filename: str) -> Response:
+    headers = {
+        "Accept-Ranges": "bytes",
+        "Content-Disposition": f'attachment; filename="{filename}"',
+        **INERT_HEADERS,
+    }
+    if size_bytes is not None:
+        headers["Content-Length"] = str(size_bytes)
+        pieces = whole(pieces, size_bytes)
+    return Response(pieces, headers=headers, content_type="application/octet-stream", direct_passthrough=True)
+
+
+def _metadata(services: Services, project: str, filename: str) -> Response:
+    offered = _find(services, project, filename)
+    promised = offered.extra.get("core_metadata", False)
+    if promised is False or promised is None:
+        raise NotFound("metadata", f"{filename}.metadata")
+    sha256 = promised.get("sha256") if isinstance(promised, dict) else None
+    body = services.files.metadata(context.admission(), offered, sha256)
+    response = Response(body, content_type="application/octet-stream", headers=INERT_HEADERS)
+    response.set_etag(f"{sha256 or offered.hashes.get('sha256', filename)}-metadata")
+    response.headers["Cache-Control"] = "max-age=31536000, immutable"
+    return response.make_conditional(request.environ)  # type: ignore[return-value]
+
+
+def _upload(services: Services) -> Response:
+    admission = context.admission()
+    store = services.stores.of(admission.domain_id)
+
+    def make_intake(_filename: str) -> Intake:
+        return Intake(store, services.limits.upload_bytes, algorithms=ALGORITHMS)
+
+    form = read_form(make_intake, limit_bytes=services.limits.upload_bytes)
+    try:
+        return _publish(services, form)
+    finally:
+        form.abort()
+
+
+def _publish(services: Services, form: Form) -> Response:
+    checked = parse_form(form.fields)
+    if "content" not in form.files:
+        raise Invalid("the form has no file in its field 'content'")
+    filename, intake = form.files["content"]
+    admission = context.admission()
+    FORMAT.version_of(filename)  # a name that cannot be a distribution's is refused before anything is stored
+    received = intake.finish(expected=checked.digests)
+    store = services.stores.of(admission.domain_id)
+    try:
+        with open_file(store, received.handle) as body:
+            release = FORMAT.inspect(filename, body)
+        check_against(checked, release)
+    except BaseException:
+        store.delete(received.handle.locator)
+        raise
+    published = services.publisher.publish(
+        admission, auth.credential_sent(), NAME, release, received.handle, _hashes(received)
+    )
+    text = f"{filename} is published in {admission.path}\n" if published.is_new else f"{filename} is here already\n"
+    return Response(text, content_type="text/plain; charset=utf-8")
+
+
+def _hashes(received: Received) -> dict[str, str]:
+    return {name: value for name, value in received.digests.items() if name != "sha256"}

@@ -1,0 +1,208 @@
+"""Every route says who may use it, through one of these decorators, or the application refuses to start.
+
+Three doors: *client* (package clients: Basic or Bearer), *api* (scripts: Bearer or Basic) and *page* (browsers: the
+session cookie). A door reads its own credential only: the API never looks at cookies, so that no page elsewhere can
+make a browser call it; pages never look at the Authorization header.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import hmac
+from collections.abc import Callable
+from functools import wraps
+from typing import Any, TypeVar, cast
+
+from flask import Flask, request
+from flask.typing import ResponseReturnValue
+
+from registry.access import Action, check
+from registry.errors import Denied, Unauthenticated
+from registry.http import context
+from registry.repos.admission import Credential
+
+View = TypeVar("View", bound=Callable[..., ResponseReturnValue])
+
+SESSION_COOKIE = "entrepot_session"
+SECURE_SESSION_COOKIE = "__Host-entrepot"
+CSRF_FIELD = "csrf_token"
+CSRF_HEADER = "X-CSRF-Token"
+_SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
+_DECLARATION = "entrepot_permission"
+
+
+def credential_sent() -> Credential | None:
+    """The credential in the Authorization header, or None. Raises Unauthenticated when it cannot be read."""
+    header = request.headers.get("Authorization", "")
+    if not header:
+        return None
+    scheme, _, rest = header.partition(" ")
+    if scheme.lower() == "bearer":
+        return Credential("", rest.strip())
+    if scheme.lower() != "basic":
+        raise Unauthenticated("use Basic or Bearer authorization")
+    try:
+        user, colon, secret = base64.b64decode(rest.strip(), validate=True).decode().partition(":")
+    except (binascii.Error, UnicodeDecodeError) as error:
+        raise Unauthenticated("the Basic authorization header cannot be read") from error
+    if not colon or not secret:
+        # pip sends "user:" with an empty password before it asks a keyring: a 401 makes it ask.
+        raise Unauthenticated("the Basic authorization header has no password")
+    return Credential(user, secret)
+
+
+def public(reason: str) -> Callable[[View], View]:
+    """Anybody may use this route; ``reason`` says why that is safe."""
+
+    def decorate(view: View) -> View:
+        @wraps(view)
+        def wrapped(*args: Any, **kwargs: Any) -> ResponseReturnValue:
+            context.remember(who=None)
+            return view(*args, **kwargs)
+
+        return cast(View, _declare(wrapped, f"public: {reason}"))
+
+    return decorate
+
+
+def requires(action: Action, *, repository: bool = False) -> Callable[[View], View]:
+    """API door: the caller may do ``action``; with ``repository``, in the route's ``domain`` and ``repository``."""
+
+    def decorate(view: View) -> View:
+        @wraps(view)
+        def wrapped(*args: Any, **kwargs: Any) -> ResponseReturnValue:
+            services = context.services()
+            sent, now = credential_sent(), services.clock()
+            if repository:
+                admitted = services.admissions.admit(sent, action, kwargs["domain"], kwargs["repository"], now=now)
+                context.remember(who=admitted.identity, admitted=admitted)
+            else:
+                who = services.admissions.identify(sent, now)
+                check(who, action)
+                context.remember(who=who)
+            return view(*args, **kwargs)
+
+        return cast(View, _declare(wrapped, f"api: {action.value}{' on the repository' if repository else ''}"))
+
+    return decorate
+
+
+def signed_in_api(view: View) -> View:
+    """API door for anybody with a valid credential; what they see or do is decided per object inside, by ``check``."""
+
+    @wraps(view)
+    def wrapped(*args: Any, **kwargs: Any) -> ResponseReturnValue:
+        services = context.services()
+        who = services.admissions.identify(credential_sent(), services.clock())
+        if who is None:
+            raise Unauthenticated("send a token, or user and password")
+        context.remember(who=who)
+        return view(*args, **kwargs)
+
+    return cast(View, _declare(wrapped, "api: signed in"))
+
+
+def client(
+    action: Action, *, format_name: str, normalize: Callable[[str], str] | None = None
+) -> Callable[[View], View]:
+    """Client door of a format's routes under ``/{format}/{domain}/{repository}/``.
+
+    Where the route names a package (``project``), ``normalize`` gives its canonical name and the admission carries
+    its revision.
+    """
+
+    def decorate(view: View) -> View:
+        @wraps(view)
+        def wrapped(*args: Any, **kwargs: Any) -> ResponseReturnValue:
+            services = context.services()
+            package = normalize(kwargs["project"]) if normalize is not None else ""
+            admitted = services.admissions.admit(
+                credential_sent(),
+                action,
+                kwargs.pop("domain"),
+                kwargs.pop("repository"),
+                format_name=format_name,
+                package=package,
+                now=services.clock(),
+            )
+            context.remember(who=admitted.identity, admitted=admitted)
+            return view(*args, **kwargs)
+
+        return cast(View, _declare(wrapped, f"client: {action.value} on the repository"))
+
+    return decorate
+
+
+def page(view: View) -> View:
+    """Page door for anybody signed in; what they see or do is decided per object inside, by ``check``."""
+
+    @wraps(view)
+    def wrapped(*args: Any, **kwargs: Any) -> ResponseReturnValue:
+        _open_page()
+        if context.identity() is None:
+            raise Unauthenticated("sign in to see this page")
+        return view(*args, **kwargs)
+
+    return cast(View, _declare(wrapped, "page: signed in"))
+
+
+def open_page(reason: str) -> Callable[[View], View]:
+    """Page door that lets strangers in as well (sign-in itself); ``reason`` says why that is safe."""
+
+    def decorate(view: View) -> View:
+        @wraps(view)
+        def wrapped(*args: Any, **kwargs: Any) -> ResponseReturnValue:
+            _open_page()
+            return view(*args, **kwargs)
+
+        return cast(View, _declare(wrapped, f"page: public: {reason}"))
+
+    return decorate
+
+
+def cookie_name() -> str:
+    """The session cookie's name: with the ``__Host-`` prefix where cookies are Secure (RFC 6265bis §4.1.3.2)."""
+    return SECURE_SESSION_COOKIE if context.services().cookie_secure else SESSION_COOKIE
+
+
+def _open_page() -> None:
+    services = context.services()
+    secret = request.cookies.get(cookie_name(), "")
+    browser = None
+    if secret:
+        with services.db.read() as session:
+            browser = services.accounts.browser_session(session, secret, services.clock())
+    context.remember(who=browser.identity if browser else None, browser=browser)
+    if request.method not in _SAFE_METHODS:
+        _refuse_forged(browser.csrf_token if browser else None)
+
+
+def _refuse_forged(expected: str | None) -> None:
+    """Refuse a request another site made the browser send: by where it says it comes from, and by the form's token."""
+    site = request.headers.get("Sec-Fetch-Site", "same-origin")
+    origin = request.headers.get("Origin")
+    own = {request.host_url.rstrip("/"), (context.services().public_url or "").rstrip("/")}
+    if site not in {"same-origin", "none"} or (origin is not None and origin.rstrip("/") not in own):
+        raise Denied("this request came from another site")
+    if expected is None:
+        return  # signing in: there is no session yet, and the origin check above stands alone
+    sent = request.headers.get(CSRF_HEADER) or request.form.get(CSRF_FIELD, "")
+    if not hmac.compare_digest(sent, expected):
+        raise Denied("the form is too old; load the page again and repeat")
+
+
+def _declare(view: Callable[..., ResponseReturnValue], permission: str) -> Any:
+    setattr(view, _DECLARATION, permission)
+    return view
+
+
+def permissions(app: Flask) -> dict[str, str]:
+    """Endpoint → declared permission, for all routes. Raises RuntimeError for a route that declares none."""
+    declared = {}
+    for rule in app.url_map.iter_rules():
+        permission = cast("str | None", getattr(app.view_functions[rule.endpoint], _DECLARATION, None))
+        if permission is None:
+            raise RuntimeError(f"route {rule.rule} ({rule.endpoint}) declares no permission")
+        declared[rule.endpoint] = permission
+    return declared

@@ -1,0 +1,55 @@
+"""What a request carries: the process's services, and who is calling. The only place that touches Flask's globals."""
+
+from __future__ import annotations
+
+from typing import cast
+
+from flask import Flask, current_app, g
+
+from registry.access import Identity
+from registry.accounts import BrowserSession
+from registry.errors import Unauthenticated
+from registry.repos.admission import Admission
+from registry.services import Services
+
+_EXTENSION = "entrepot"
+
+
+def attach(app: Flask, services: Services) -> None:
+    """Give an application its services."""
+    app.extensions[_EXTENSION] = services
+
+
+def services() -> Services:
+    """The services of the application that handles this request."""
+    return cast("Services", current_app.extensions[_EXTENSION])
+
+
+def identity() -> Identity | None:
+    """Who is calling, or None for an anonymous caller."""
+    return cast("Identity | None", g.get("identity"))
+
+
+def caller() -> Identity:
+    """Who is calling; raises Unauthenticated for an anonymous caller."""
+    found = identity()
+    if found is None:
+        raise Unauthenticated("sign in to do this")
+    return found
+
+
+def admission() -> Admission:
+    """The repository this request was let into; only on routes that name one."""
+    return cast("Admission", g.admission)
+
+
+def browser_session() -> BrowserSession | None:
+    """The signed-in browser behind this request, on page routes."""
+    return cast("BrowserSession | None", g.get("browser_session"))
+
+
+def remember(*, who: Identity | None, admitted: Admission | None = None, browser: BrowserSession | None = None) -> None:
+    """Note for this request who calls and where; done once, by ``registry.http.auth``."""
+    g.identity = who
+    g.admission = admitted
+    g.browser_session = browser

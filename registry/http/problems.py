@@ -1,0 +1,99 @@
+"""The one table from what went wrong to a status, and the shapes in which it is said."""
+
+from __future__ import annotations
+
+import logging
+import uuid
+from collections.abc import Callable
+from typing import cast
+
+from flask import Flask, Response, jsonify, redirect, request, url_for
+from werkzeug.exceptions import HTTPException
+from werkzeug.wrappers import Response as BaseResponse
+
+from registry import errors
+from storage import errors as storage_errors
+
+log = logging.getLogger("entrepot.http")
+
+# Most specific first: the first class the error is an instance of decides.
+STATUS: tuple[tuple[type[Exception], int], ...] = (
+    (errors.FileExists, 400),  # what twine and uv recognise together with "File already exists" in reason and body
+    (errors.NotFound, 404),
+    (errors.Conflict, 409),
+    (errors.Invalid, 400),
+    (errors.Unauthenticated, 401),
+    (errors.Denied, 403),
+    (errors.TooLarge, 413),
+    (errors.RateLimited, 429),
+    (errors.OutOfSpace, 507),
+    (errors.UpstreamUnavailable, 502),
+    (errors.Unavailable, 503),
+    (storage_errors.BodyTooLarge, 413),
+    (storage_errors.BodyRejected, 400),
+    (storage_errors.NoSpace, 507),
+    (storage_errors.Transient, 503),
+)
+REASON_LIMIT = 200
+
+
+def status_of(error: Exception) -> int:
+    """The HTTP status that tells of ``error``; 500 for what is nobody's expected failure."""
+    for kind, status in STATUS:
+        if isinstance(error, kind):
+            return status
+    return 500
+
+
+def register(app: Flask, render_page: Callable[[int, str], str] | None = None) -> None:
+    """Answer all errors of ``app``. ``render_page(status, message)`` makes the page that people see."""
+
+    def answer(error: Exception) -> BaseResponse:
+        if isinstance(error, HTTPException):
+            if error.response is not None:
+                return cast(BaseResponse, error.response)
+            return _say(error.code or 500, error.description or error.name, "http", render_page)
+        status = status_of(error)
+        if status == 500:
+            reference = uuid.uuid4().hex[:12]
+            log.error("request failed", exc_info=error, extra={"reference": reference, "path": request.path})
+            message = f"internal error; the server's log has it under {reference}"
+            return _say(500, message, "internal", render_page)
+        response = _say(status, str(error), getattr(error, "code", "refused"), render_page)
+        if isinstance(error, errors.Unavailable | errors.RateLimited):
+            response.headers["Retry-After"] = str(error.retry_after_seconds)
+        return response
+
+    app.register_error_handler(Exception, answer)
+
+
+def _say(status: int, message: str, code: str, render_page: Callable[[int, str], str] | None) -> BaseResponse:
+    if request.path.startswith("/api/"):
+        # RFC 9457 problem details
+        response: BaseResponse = jsonify({"status": status, "code": code, "detail": message})
+        response.status_code = status
+        response.content_type = "application/problem+json"
+    elif render_page is not None and _is_page():
+        if status == 401:
+            return redirect(url_for("pages.sign_in", next=request.full_path.rstrip("?")), 303)
+        response = Response(render_page(status, message), status, content_type="text/html; charset=utf-8")
+    else:
+        # twine and pip show the reason phrase, uv the body: the same line in both.
+        response = Response(message + "\n", content_type="text/plain; charset=utf-8")
+        response.status = f"{status} {reason_phrase(message)}"
+    if status == 401:
+        response.headers["WWW-Authenticate"] = 'Basic realm="entrepot", charset="UTF-8"'
+    return response
+
+
+def _is_page() -> bool:
+    endpoint = request.endpoint or ""
+    if request.blueprint is not None and "pages" in request.blueprint:
+        return True
+    return not endpoint and "text/html" in request.headers.get("Accept", "")
+
+
+def reason_phrase(message: str) -> str:
+    """``message`` as an HTTP reason phrase: one line of latin-1 (anything else makes gunicorn answer 500), capped."""
+    line = " ".join(message.split())
+    return line.encode("latin-1", "replace").decode("latin-1")[:REASON_LIMIT]

@@ -1,0 +1,140 @@
+"""Request bodies: read in one place, counted against what was announced.
+
+gunicorn hands a body that ended before its Content-Length to the application as if it were whole (measured), so no
+route reads ``request.data``, ``json`` or ``form`` of an upload itself.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import IO, Any, cast
+
+from flask import request
+from werkzeug.exceptions import RequestEntityTooLarge
+from werkzeug.formparser import MultiPartParser
+
+from registry.errors import Invalid, TooLarge
+from storage.errors import BodyTooShort
+from storage.intake import Intake
+
+FORM_FIELD_LIMIT_BYTES = 16 * 1024 * 1024
+FORM_PARTS_LIMIT = 20_000
+FILE_PARTS_LIMIT = 4
+BUFFER_BYTES = 256 * 1024
+
+
+class CountedBody:
+    """The request's body as a stream that knows how much of it arrived and refuses more than ``limit_bytes``."""
+
+    def __init__(self, stream: IO[bytes], declared_bytes: int | None, limit_bytes: int) -> None:
+        self._stream = stream
+        self._declared_bytes = declared_bytes
+        self._limit_bytes = limit_bytes
+        self.received_bytes = 0
+
+    def read(self, size: int = -1) -> bytes:
+        """Read at most ``size`` bytes. Raises TooLarge, and BodyTooShort at an end that came too early."""
+        piece = self._stream.read(size)
+        self.received_bytes += len(piece)
+        if self.received_bytes > self._limit_bytes:
+            raise TooLarge("the request body", self._limit_bytes)
+        if not piece and size != 0:
+            self.check_complete()
+        return piece
+
+    def check_complete(self) -> None:
+        """Raise BodyTooShort unless all that was announced has arrived."""
+        if self._declared_bytes is not None and self.received_bytes < self._declared_bytes:
+            raise BodyTooShort(self._declared_bytes, self.received_bytes)
+
+
+def counted_body(limit_bytes: int) -> CountedBody:
+    """The current request's body. Raises TooLarge at once when it announces more than the limit."""
+    declared = request.content_length
+    if declared is not None and declared > limit_bytes:
+        raise TooLarge("the request body", limit_bytes)
+    return CountedBody(request.stream, declared, limit_bytes)
+
+
+@dataclass(slots=True)
+class Form:
+    """A multipart form: text fields in order, and files by field name, already in the store's intake."""
+
+    fields: dict[str, list[str]] = field(default_factory=dict)
+    files: dict[str, tuple[str, Intake]] = field(default_factory=dict)
+
+    def abort(self) -> None:
+        """Discard files that were not committed; safe at any time."""
+        for _, intake in self.files.values():
+            intake.abort()
+
+
+class _FilePart:
+    """What Werkzeug's parser writes a file part to: straight into the intake, which hashes and encrypts on the way."""
+
+    def __init__(self, intake: Intake) -> None:
+        self.intake = intake
+
+    def write(self, data: bytes) -> int:
+        self.intake.write(data)
+        return len(data)
+
+    def seek(self, *_: Any) -> int:
+        return 0
+
+    def close(self) -> None:
+        """Nothing to close: the intake ends by finish or abort."""
+
+
+def read_form(make_intake: Callable[[str], Intake], *, limit_bytes: int) -> Form:
+    """Parse the request's multipart form, sending each file part to ``make_intake(field's file name)``.
+
+    Raises Invalid for a malformed or truncated form, TooLarge for one over a limit; every intake is aborted then.
+    """
+    boundary = request.mimetype_params.get("boundary", "").encode("latin-1")
+    if request.mimetype != "multipart/form-data" or not boundary:
+        raise Invalid("send the upload as multipart/form-data")
+    body = counted_body(limit_bytes)
+    form = Form()
+    parts: list[_FilePart] = []
+
+    def open_part(*, filename: str | None, **_: Any) -> Any:
+        if len(parts) >= FILE_PARTS_LIMIT:
+            raise Invalid(f"the form has more than {FILE_PARTS_LIMIT} files")
+        part = _FilePart(make_intake(filename or ""))
+        parts.append(part)
+        return part
+
+    parser = MultiPartParser(
+        stream_factory=cast(Any, open_part),
+        max_form_memory_size=FORM_FIELD_LIMIT_BYTES,
+        max_form_parts=FORM_PARTS_LIMIT,
+        buffer_size=BUFFER_BYTES,
+    )
+    try:
+        fields, files = parser.parse(cast("IO[bytes]", body), boundary, request.content_length)
+        _drain(body)
+    except BaseException as error:
+        for part in parts:
+            part.intake.abort()
+        if isinstance(error, RequestEntityTooLarge):
+            raise TooLarge("the form without its files", FORM_FIELD_LIMIT_BYTES) from error
+        if isinstance(error, ValueError):
+            body.check_complete()
+            raise Invalid(f"the multipart form cannot be read: {error}") from error
+        raise
+    form.fields = {name: list(values) for name, values in fields.lists()}
+    for name, storage in files.items(multi=True):
+        part = cast("_FilePart", storage.stream)
+        if name in form.files:
+            part.intake.abort()
+            raise Invalid(f"the form has two files named {name!r}")
+        form.files[name] = (storage.filename or "", part.intake)
+    return form
+
+
+def _drain(body: CountedBody) -> None:
+    while body.read(BUFFER_BYTES):
+        pass
+    body.check_complete()

@@ -1,0 +1,29 @@
+"""The registry's tables. Relations are foreign keys; nothing is loaded by attribute access."""
+
+from registry.models.account import Account, SetupLogin, Token, WebSession
+from registry.models.audit import AuditEntry
+from registry.models.event import Event
+from registry.models.package import Asset, Blob, Package, PackageState, PackageVersion, RetiredFilename
+from registry.models.repository import Domain, DomainKey, ExternalConnection, Repository, RepositoryUpstream
+from registry.models.upstream import UpstreamPage
+
+__all__ = [
+    "Account",
+    "Asset",
+    "AuditEntry",
+    "Blob",
+    "Domain",
+    "DomainKey",
+    "Event",
+    "ExternalConnection",
+    "Package",
+    "PackageState",
+    "PackageVersion",
+    "Repository",
+    "RepositoryUpstream",
+    "RetiredFilename",
+    "SetupLogin",
+    "Token",
+    "UpstreamPage",
+    "WebSession",
+]

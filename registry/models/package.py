@@ -1,0 +1,121 @@
+"""Package → version → asset → blob. The asset row is the commit mark: what has none was never published.
+
+Promotion copies package, version and asset rows to another repository of the domain; the blob row is shared.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import JSON, BigInteger, ForeignKey, LargeBinary, String, Text, UniqueConstraint
+from sqlalchemy.orm import Mapped, mapped_column
+
+from registry.db import Base, UtcDateTime
+
+
+class Package(Base):
+    """A name in a repository. ``origin`` is ``published`` (here or promoted here) or ``upstream`` (kept by reference).
+
+    It is set by how the first version arrived, and it is the first origin control: a published name is never taken
+    from outside.
+    """
+
+    __tablename__ = "package"
+    __table_args__ = (UniqueConstraint("repository_id", "format", "namespace", "name"),)
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    repository_id: Mapped[int] = mapped_column(ForeignKey("repository.id"))
+    format: Mapped[str] = mapped_column(String(32))
+    namespace: Mapped[str] = mapped_column(String(255), default="")
+    name: Mapped[str] = mapped_column(String(255))
+    display_name: Mapped[str] = mapped_column(String(255))
+    origin: Mapped[str] = mapped_column(String(16))
+    created_at: Mapped[datetime] = mapped_column(UtcDateTime)
+
+
+class PackageVersion(Base):
+    """A version of a package in one repository.
+
+    ``version`` is canonical (unique), ``display_version`` as published. ``metadata_`` is what the format read from the
+    archive (its own shape, passed on unread). ``promoted_from`` is the repository's name it was copied from.
+    """
+
+    __tablename__ = "package_version"
+    __table_args__ = (UniqueConstraint("package_id", "version"),)
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    package_id: Mapped[int] = mapped_column(ForeignKey("package.id"))
+    version: Mapped[str] = mapped_column(String(255))
+    display_version: Mapped[str] = mapped_column(String(255))
+    summary: Mapped[str] = mapped_column(Text, default="")
+    metadata_: Mapped[dict[str, Any]] = mapped_column("metadata", JSON)
+    origin: Mapped[str] = mapped_column(String(16))
+    promoted_from: Mapped[str | None] = mapped_column(String(100))
+    yanked_reason: Mapped[str | None] = mapped_column(Text)
+    published_at: Mapped[datetime] = mapped_column(UtcDateTime)
+    published_by: Mapped[str] = mapped_column(String(100))
+
+
+class Asset(Base):
+    """A file of a version, unique by name within its package.
+
+    ``package_id`` repeats the version's package so that the database itself keeps file names unique per package.
+    ``hashes`` holds further digests (hex) by algorithm; ``extra`` what the format needs to list the file;
+    ``metadata_blob_id`` the metadata document the format extracted from the file, where it serves one.
+    """
+
+    __tablename__ = "asset"
+    __table_args__ = (UniqueConstraint("package_id", "filename"),)
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    package_id: Mapped[int] = mapped_column(ForeignKey("package.id"))
+    version_id: Mapped[int] = mapped_column(ForeignKey("package_version.id"), index=True)
+    filename: Mapped[str] = mapped_column(String(255))
+    blob_id: Mapped[int] = mapped_column(ForeignKey("blob.id"), index=True)
+    sha256: Mapped[str] = mapped_column(String(64))
+    size_bytes: Mapped[int] = mapped_column(BigInteger)
+    hashes: Mapped[dict[str, str]] = mapped_column(JSON)
+    extra: Mapped[dict[str, Any]] = mapped_column(JSON)
+    metadata_blob_id: Mapped[int | None] = mapped_column(ForeignKey("blob.id"), index=True)
+    published_at: Mapped[datetime] = mapped_column(UtcDateTime)
+    published_by: Mapped[str] = mapped_column(String(100))
+
+
+class Blob(Base):
+    """A body in the domain's store: at most one for each digest. All of a ``storage.blobs.BlobHandle`` is here."""
+
+    __tablename__ = "blob"
+    __table_args__ = (UniqueConstraint("domain_id", "sha256"),)
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    domain_id: Mapped[int] = mapped_column(ForeignKey("domain.id"))
+    sha256: Mapped[str] = mapped_column(String(64))
+    size_bytes: Mapped[int] = mapped_column(BigInteger)
+    locator: Mapped[str] = mapped_column(String(64), unique=True)
+    envelope: Mapped[bytes] = mapped_column(LargeBinary)
+    created_at: Mapped[datetime] = mapped_column(UtcDateTime)
+    touched_at: Mapped[datetime] = mapped_column(UtcDateTime)
+
+
+class PackageState(Base):
+    """Counts the changes under a name in a whole domain, so that a rendered document knows whether it still holds."""
+
+    __tablename__ = "package_state"
+
+    domain_id: Mapped[int] = mapped_column(ForeignKey("domain.id"), primary_key=True)
+    format: Mapped[str] = mapped_column(String(32), primary_key=True)
+    namespace: Mapped[str] = mapped_column(String(255), primary_key=True, default="")
+    name: Mapped[str] = mapped_column(String(255), primary_key=True)
+    revision: Mapped[int] = mapped_column(default=1)
+
+
+class RetiredFilename(Base):
+    """The name of a deleted file: it never comes back with other bytes."""
+
+    __tablename__ = "retired_filename"
+
+    package_id: Mapped[int] = mapped_column(ForeignKey("package.id"), primary_key=True)
+    filename: Mapped[str] = mapped_column(String(255), primary_key=True)
+    sha256: Mapped[str] = mapped_column(String(64))
+    retired_at: Mapped[datetime] = mapped_column(UtcDateTime)

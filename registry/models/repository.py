@@ -1,0 +1,77 @@
+"""Domains and repositories, and where a repository looks when it does not have a package itself."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+from sqlalchemy import Boolean, ForeignKey, LargeBinary, String, UniqueConstraint
+from sqlalchemy.orm import Mapped, mapped_column
+
+from registry.db import Base, UtcDateTime
+
+
+class Domain(Base):
+    """Where bytes are shared (one blob per digest), keyed and governed.
+
+    ``topology_revision`` grows with each change of its repositories, upstreams and external connections; a rendered
+    document is valid only for the revision it was made under.
+    """
+
+    __tablename__ = "domain"
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    name: Mapped[str] = mapped_column(String(50), unique=True)
+    topology_revision: Mapped[int] = mapped_column(default=1)
+    created_at: Mapped[datetime] = mapped_column(UtcDateTime)
+
+
+class DomainKey(Base):
+    """A domain's key-encryption key, wrapped by the master key. The newest not retired one wraps new data keys."""
+
+    __tablename__ = "domain_key"
+
+    id: Mapped[str] = mapped_column(String(32), primary_key=True)
+    domain_id: Mapped[int] = mapped_column(ForeignKey("domain.id"), index=True)
+    wrapped: Mapped[bytes] = mapped_column(LargeBinary)
+    created_at: Mapped[datetime] = mapped_column(UtcDateTime)
+    retired_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
+
+
+class Repository(Base):
+    """Holds package versions of every format, and has an ordered list of upstreams."""
+
+    __tablename__ = "repository"
+    __table_args__ = (UniqueConstraint("domain_id", "name"),)
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    domain_id: Mapped[int] = mapped_column(ForeignKey("domain.id"))
+    name: Mapped[str] = mapped_column(String(100))
+    description: Mapped[str] = mapped_column(String(500), default="")
+    anonymous_read: Mapped[bool] = mapped_column(Boolean, default=False)
+    created_at: Mapped[datetime] = mapped_column(UtcDateTime)
+
+
+class RepositoryUpstream(Base):
+    """``upstream_id`` is asked when ``repository_id`` does not hold a package; lower ``position`` first. No cycles."""
+
+    __tablename__ = "repository_upstream"
+    __table_args__ = (UniqueConstraint("repository_id", "position"),)
+
+    repository_id: Mapped[int] = mapped_column(ForeignKey("repository.id", ondelete="CASCADE"), primary_key=True)
+    upstream_id: Mapped[int] = mapped_column(ForeignKey("repository.id"), primary_key=True)
+    position: Mapped[int]
+
+
+class ExternalConnection(Base):
+    """An index outside. ``url`` null means: whatever the ecosystem's own tools point at on this machine."""
+
+    __tablename__ = "external_connection"
+    __table_args__ = (UniqueConstraint("repository_id", "format", "name"),)
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    repository_id: Mapped[int] = mapped_column(ForeignKey("repository.id", ondelete="CASCADE"), index=True)
+    format: Mapped[str] = mapped_column(String(32))
+    name: Mapped[str] = mapped_column(String(100))
+    url: Mapped[str | None] = mapped_column(String(2000))
+    position: Mapped[int] = mapped_column(default=0)
+    created_at: Mapped[datetime] = mapped_column(UtcDateTime)

@@ -1,0 +1,1 @@
+"""Repositories at work: the chain of upstreams, publishing, reading, keeping, promoting."""

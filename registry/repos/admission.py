@@ -1,0 +1,197 @@
+"""Letting a request in: repository, caller and the state of the name it asks for, in one query.
+
+This is the hot read path: each index page and each file of an install comes through here, so that everything a cached
+answer depends on (does the token still count, has the name changed, has the topology) is one SELECT of plain columns.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+from sqlalchemy import Select, and_, bindparam, false, func, literal, null, select, update
+from sqlalchemy.orm import Session
+
+from registry.access import Action, Identity, check
+from registry.accounts import LAST_USED_GRAIN, Accounts, looks_like_token, token_identity
+from registry.db import Database
+from registry.errors import NotFound, Unauthenticated
+from registry.models import Account, Domain, PackageState, Repository, Token
+
+
+@dataclass(frozen=True, slots=True)
+class Credential:
+    """What the caller sent: ``secret`` is a token or a password; ``user`` is empty for a bearer token."""
+
+    user: str
+    secret: str
+
+
+@dataclass(frozen=True, slots=True)
+class Admission:
+    """A request that may go on: for whom, in which repository, under which revisions."""
+
+    identity: Identity | None
+    domain_id: int
+    domain: str
+    repository_id: int
+    repository: str
+    topology_revision: int
+    package_revision: int
+
+    @property
+    def path(self) -> str:
+        """``domain/repository``, as scopes and audit entries name it."""
+        return f"{self.domain}/{self.repository}"
+
+    @property
+    def actor(self) -> str:
+        """The caller's name for audit entries."""
+        return self.identity.name if self.identity else "anonymous"
+
+
+def _statement() -> Select[*tuple[Any, ...]]:
+    # COALESCE so that an unknown name has revision 0 and its "not found" can be told from its first version.
+    return (
+        select(
+            Domain.id,
+            Repository.id,
+            Repository.anonymous_read,
+            Domain.topology_revision,
+            func.coalesce(PackageState.revision, 0),
+            Token.id,
+            Token.actions,
+            Token.repositories,
+            Token.expires_at,
+            Token.revoked_at,
+            Token.last_used_at,
+            Account.id,
+            Account.name,
+            Account.actions,
+            Account.repositories,
+            Account.is_disabled,
+        )
+        .select_from(Domain)
+        .join(Repository, Repository.domain_id == Domain.id)
+        .outerjoin(
+            PackageState,
+            and_(
+                PackageState.domain_id == Domain.id,
+                PackageState.format == bindparam("format"),
+                PackageState.namespace == bindparam("namespace"),
+                PackageState.name == bindparam("package"),
+            ),
+        )
+        .outerjoin(Token, Token.digest == bindparam("digest"))
+        .outerjoin(Account, Account.id == Token.account_id)
+        .where(Domain.name == bindparam("domain"), Repository.name == bindparam("repository"))
+    )
+
+
+_STATEMENT = _statement()
+
+
+class Admissions:
+    """Decides who comes in. Safe for many threads."""
+
+    def __init__(self, db: Database, accounts: Accounts) -> None:
+        self._db = db
+        self._accounts = accounts
+
+    def admit(
+        self,
+        credential: Credential | None,
+        action: Action,
+        domain: str,
+        repository: str,
+        *,
+        format_name: str = "",
+        namespace: str = "",
+        package: str = "",
+        now: datetime,
+    ) -> Admission:
+        """Let the caller do ``action`` in a repository, or raise Unauthenticated, Denied or NotFound.
+
+        A credential that is sent and wrong is refused even where anonymous reading is allowed: a client whose token
+        ran out must hear of it. A stranger cannot tell a private repository from a missing one: both are 401.
+        """
+        digest = ""
+        if credential is not None and looks_like_token(credential.secret):
+            digest = self._accounts.digest(credential.secret)
+        with self._db.read() as session:
+            row = session.execute(
+                _STATEMENT,
+                {
+                    "domain": domain,
+                    "repository": repository,
+                    "digest": digest,
+                    "format": format_name,
+                    "namespace": namespace,
+                    "package": package,
+                },
+            ).first()
+            if credential is None:
+                identity = None
+            elif digest:
+                identity = self._token_identity(session, row, digest, now)
+            else:
+                identity = self._accounts.identity_by_password(session, credential.user, credential.secret, now)
+        if row is None:
+            check(identity, Action.READ if identity else action, f"{domain}/{repository}")
+            raise NotFound("repository", f"{domain}/{repository}")
+        if not (action is Action.READ and identity is None and row[2]):
+            check(identity, action, f"{domain}/{repository}")
+        if digest and _is_older(row[10], now):
+            self._note_use(row[5], now)
+        return Admission(identity, row[0], domain, row[1], repository, row[3], row[4])
+
+    def identify(self, credential: Credential | None, now: datetime) -> Identity | None:
+        """Who the caller is, where no repository is concerned. Raises Unauthenticated for a wrong credential."""
+        if credential is None:
+            return None
+        with self._db.read() as session:
+            if not looks_like_token(credential.secret):
+                return self._accounts.identity_by_password(session, credential.user, credential.secret, now)
+            digest = self._accounts.digest(credential.secret)
+            return self._token_identity(session, None, digest, now)
+
+    def _token_identity(self, session: Session, row: Sequence[Any] | None, digest: str, now: datetime) -> Identity:
+        if row is None:
+            row = session.execute(_TOKEN_STATEMENT, {"digest": digest}).first()
+        if row is None or row[5] is None or row[9] is not None or now >= row[8] or row[15]:
+            raise Unauthenticated("the token is unknown, expired or revoked")
+        return token_identity(row[12], row[11], (row[13], row[14]), (row[6], row[7]))
+
+    def _note_use(self, token_id: int, now: datetime) -> None:
+        with self._db.write() as session:
+            session.execute(update(Token).where(Token.id == token_id).values(last_used_at=now))
+
+
+_TOKEN_STATEMENT = (
+    select(
+        null(),
+        null(),
+        false(),
+        literal(0),
+        literal(0),
+        Token.id,
+        Token.actions,
+        Token.repositories,
+        Token.expires_at,
+        Token.revoked_at,
+        Token.last_used_at,
+        Account.id,
+        Account.name,
+        Account.actions,
+        Account.repositories,
+        Account.is_disabled,
+    )
+    .join(Account, Account.id == Token.account_id)
+    .where(Token.digest == bindparam("digest"))
+)
+
+
+def _is_older(last_used_at: datetime | None, now: datetime) -> bool:
+    return last_used_at is None or now - last_used_at > timedelta(seconds=LAST_USED_GRAIN.total_seconds())

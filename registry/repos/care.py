@@ -1,0 +1,134 @@
+"""Looking after what is kept: removing what nothing refers to, and checking that everything that is promised is there."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from sqlalchemy import delete, exists, select
+from sqlalchemy.orm import Session
+
+from registry.db import Database
+from registry.models import Asset, AuditEntry, Blob, Package, PackageVersion
+from registry.stores import DomainStores, handle_of
+from storage.blobs import Locator
+from storage.errors import Missing, StorageError
+from storage.sweep import SweepReport
+from storage.sweep import sweep as sweep_bodies
+
+log = logging.getLogger("entrepot.care")
+BATCH = 500
+
+
+def sweep(db: Database, stores: DomainStores, *, older_than: datetime, dry_run: bool) -> SweepReport:
+    """Remove blobs that no asset refers to and bodies that no blob refers to, both only when older than ``older_than``.
+
+    The row goes first, in a transaction that looks again; the body follows in the same sweep or a later one. So
+    nothing that a row refers to is ever deleted, whatever happens between the two.
+    """
+    if not dry_run:
+        while _forget_unused(db, older_than):
+            pass
+
+    def is_referenced(locators: Sequence[Locator]) -> set[Locator]:
+        with db.read() as session:
+            return {Locator(text) for text in session.scalars(select(Blob.locator).where(Blob.locator.in_(locators)))}
+
+    report = sweep_bodies(stores.bodies, is_referenced, older_than=older_than, dry_run=dry_run)
+    if report.deleted or report.failed:
+        log.info("sweep: %d bodies removed, %d could not be", report.deleted, len(report.failed))
+    return report
+
+
+def _forget_unused(db: Database, before: datetime) -> int:
+    used = exists().where((Asset.blob_id == Blob.id) | (Asset.metadata_blob_id == Blob.id))
+    with db.write() as session:
+        ids = session.scalars(select(Blob.id).where(~used, Blob.touched_at < before).limit(BATCH)).all()
+        if ids:
+            session.execute(delete(Blob).where(Blob.id.in_(ids), ~used))
+    return len(ids)
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """Something that must not be. ``invariant`` is its number in docs/operations.md."""
+
+    invariant: str
+    what: str
+
+
+def check(db: Database, stores: DomainStores, *, deep: bool) -> Iterator[Fault]:
+    """Check the registry's invariants; ``deep`` decrypts and hashes every body as well."""
+    with db.read() as session:
+        yield from _rows(session)
+        last = 0
+    while True:
+        with db.read() as session:
+            blobs = session.scalars(select(Blob).where(Blob.id > last).order_by(Blob.id).limit(BATCH)).all()
+        if not blobs:
+            return
+        for blob in blobs:
+            yield from _body(stores, blob, deep=deep)
+        last = blobs[-1].id
+
+
+def _rows(session: Session) -> Iterator[Fault]:
+    differing = (
+        select(Asset.filename)
+        .join(Blob, Blob.id == Asset.blob_id)
+        .where((Asset.sha256 != Blob.sha256) | (Asset.size_bytes != Blob.size_bytes))
+    )
+    for filename in session.scalars(differing):
+        yield Fault("I1", f"asset {filename} and its blob disagree on digest or size")
+    astray = (
+        select(Asset.filename)
+        .join(PackageVersion, PackageVersion.id == Asset.version_id)
+        .where(PackageVersion.package_id != Asset.package_id)
+    )
+    for filename in session.scalars(astray):
+        yield Fault("I3", f"asset {filename} belongs to a version of another package")
+    empty = (
+        select(Package.name, PackageVersion.version)
+        .join(Package, Package.id == PackageVersion.package_id)
+        .where(~exists().where(Asset.version_id == PackageVersion.id))
+    )
+    for name, version in session.execute(empty):
+        yield Fault("I3", f"version {name} {version} has no asset")
+    yield from _unaudited(session)
+
+
+def _unaudited(session: Session) -> Iterator[Fault]:
+    """I7: every published or promoted version has the audit entry of the transaction that made it."""
+    acts = session.scalars(select(AuditEntry.object).where(AuditEntry.action.in_(("asset.publish", "version.promote"))))
+    # domain/repository/format/name/version[/file name]
+    audited = {tuple(act.split("/")[2:5]) for act in acts}
+    rows = session.execute(
+        select(Package.format, Package.name, PackageVersion.version)
+        .join(Package, Package.id == PackageVersion.package_id)
+        .where(PackageVersion.origin == "published")
+        .distinct()
+    )
+    for format_name, name, version in rows:
+        if (format_name, name, version) not in audited:
+            yield Fault("I7", f"{format_name} {name} {version} was published without an audit entry")
+
+
+def _body(stores: DomainStores, blob: Blob, *, deep: bool) -> Iterator[Fault]:
+    store = stores.of(blob.domain_id)
+    try:
+        store.stat(Locator(blob.locator))
+        if not deep:
+            return
+        digest = hashlib.sha256()
+        for piece in store.open(handle_of(blob)):
+            digest.update(piece)
+    except Missing:
+        yield Fault("I1", f"blob {blob.sha256} has no body")
+    except StorageError as error:
+        yield Fault("I1", f"blob {blob.sha256} cannot be read: {error}")
+    else:
+        if digest.hexdigest() != blob.sha256:
+            yield Fault("I1", f"blob {blob.sha256} has other content")

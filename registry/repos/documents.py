@@ -1,0 +1,90 @@
+"""Rendered documents kept as bytes: rendered at most once per change, served from memory with their ETag.
+
+A document is valid while the revisions it was rendered under are the present ones; the caller learns those from the
+same query that lets the request in, so that a cached answer costs one query and no rendering.
+"""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import threading
+from collections import OrderedDict
+from dataclasses import dataclass
+from datetime import datetime
+
+GZIP_FLOOR_BYTES = 500
+
+
+@dataclass(frozen=True, slots=True)
+class Stamp:
+    """What a document depends on: the domain's topology, the name's changes, and how long its upstream pages hold."""
+
+    topology_revision: int
+    package_revision: int
+
+
+@dataclass(frozen=True, slots=True)
+class Document:
+    """A finished answer body. ``gzipped`` is None where compression does not pay."""
+
+    body: bytes
+    gzipped: bytes | None
+    content_type: str
+    etag: str
+    stamp: Stamp
+    valid_until: datetime | None
+    stale: bool = False
+
+    @property
+    def cost_bytes(self) -> int:
+        """Memory the document holds, about."""
+        return len(self.body) + len(self.gzipped or b"") + 500
+
+
+def make_document(
+    body: bytes, content_type: str, stamp: Stamp, valid_until: datetime | None, *, stale: bool = False
+) -> Document:
+    """Finish a rendered body: its ETag covers the bytes and the type (RFC 9110 §8.8.3), so that representations differ."""
+    tag = hashlib.sha256(content_type.encode() + b"\0" + body).hexdigest()[:32]
+    packed = gzip.compress(body, 5, mtime=0) if len(body) >= GZIP_FLOOR_BYTES else None
+    return Document(body, packed, content_type, tag, stamp, valid_until, stale)
+
+
+Key = tuple[int, str, str, str]
+"""repository id, format, canonical name (or "" for the list of names), representation"""
+
+
+class DocumentCache:
+    """Least recently used documents, bounded by bytes. Per process."""
+
+    def __init__(self, limit_bytes: int = 64 * 1024 * 1024) -> None:
+        self._limit_bytes = limit_bytes
+        self._used_bytes = 0
+        self._lock = threading.Lock()
+        self._documents: OrderedDict[Key, Document] = OrderedDict()
+
+    def get(self, key: Key, stamp: Stamp, now: datetime) -> Document | None:
+        """The document, if it still holds."""
+        with self._lock:
+            document = self._documents.get(key)
+            if document is None:
+                return None
+            self._documents.move_to_end(key)
+        if document.stamp != stamp or (document.valid_until is not None and now >= document.valid_until):
+            return None
+        return document
+
+    def put(self, key: Key, document: Document) -> None:
+        """Keep a document, dropping the least recently used ones over the limit."""
+        if document.cost_bytes > self._limit_bytes // 4:
+            return
+        with self._lock:
+            old = self._documents.pop(key, None)
+            if old is not None:
+                self._used_bytes -= old.cost_bytes
+            self._documents[key] = document
+            self._used_bytes += document.cost_bytes
+            while self._used_bytes > self._limit_bytes:
+                _, dropped = self._documents.popitem(last=False)
+                self._used_bytes -= dropped.cost_bytes

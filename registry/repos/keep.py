@@ -1,0 +1,150 @@
+"""Keeping by reference: a version found upstream stays where it was asked for, also when the upstream loses it.
+
+"Where" is two repositories: the one that was asked, and the one with the external connection.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from registry.clock import Clock
+from registry.db import Database
+from registry.errors import NotFound
+from registry.models import Blob
+from registry.repos import shelf
+from registry.repos.admission import Admission
+from registry.repos.fetch import Fetcher, OpenFetch, Order, Wanted
+from registry.repos.resolve import OfferedFile
+from registry.repos.upstreams import Upstreams
+from registry.stores import DomainStores, handle_of
+from storage.blobs import BlobHandle, ByteRange
+
+
+class Files:
+    """Opens what the resolver offers, from the store or through the upstream. Safe for many threads."""
+
+    def __init__(
+        self, db: Database, stores: DomainStores, upstreams: Upstreams, fetcher: Fetcher, clock: Clock
+    ) -> None:
+        self._db = db
+        self._stores = stores
+        self._upstreams = upstreams
+        self._fetcher = fetcher
+        self._clock = clock
+
+    def read(self, admission: Admission, handle: BlobHandle, part: ByteRange | None) -> Iterator[bytes]:
+        """The bytes of a kept file."""
+        return self._stores.of(admission.domain_id).open(handle, part)
+
+    def fetch(self, admission: Admission, format_name: str, name: str, offered: OfferedFile) -> OpenFetch:
+        """Stream a file that is not kept yet while keeping it."""
+        return self._fetcher.open(self._order(admission, format_name, name, offered))
+
+    def complete(self, admission: Admission, format_name: str, name: str, offered: OfferedFile) -> BlobHandle:
+        """Fetch a file that is not kept yet, and wait until it is."""
+        return self._fetcher.complete(self._order(admission, format_name, name, offered))
+
+    def metadata(self, admission: Admission, offered: OfferedFile, sha256: str | None) -> bytes:
+        """A file's metadata document: the one extracted at upload, or the upstream's. Raises NotFound."""
+        if offered.kept is not None and offered.kept.metadata_blob_id is not None:
+            with self._db.read() as session:
+                blob = session.get_one(Blob, offered.kept.metadata_blob_id)
+            return b"".join(self._stores.of(admission.domain_id).open(handle_of(blob)))
+        if offered.link is None or offered.connection is None:
+            raise NotFound("metadata", f"{offered.filename}.metadata")
+        return self._upstreams.metadata(offered.connection, offered.link, sha256)
+
+    def _order(self, admission: Admission, format_name: str, name: str, offered: OfferedFile) -> Order:
+        link, connection = offered.link, offered.connection
+        if link is None or connection is None:
+            raise NotFound("file", offered.filename)
+        repositories = list(dict.fromkeys((admission.repository_id, connection.repository_id)))
+
+        def keep(handle: BlobHandle, digests: dict[str, str]) -> BlobHandle:
+            def unit(session: Session) -> BlobHandle:
+                return self._insert(
+                    session, admission.domain_id, repositories, format_name, name, offered, handle, digests
+                )
+
+            kept = shelf.settle(self._db, unit)
+            if kept.locator != handle.locator:
+                self._stores.of(admission.domain_id).delete(handle.locator)
+            return kept
+
+        def find() -> BlobHandle | None:
+            there = self._find(admission.domain_id, link.hashes.get("sha256"))
+            return keep(there, dict(link.hashes)) if there is not None else None
+
+        return Order(
+            key=f"file/{admission.domain_id}/{connection.id}/{link.hashes.get('sha256') or link.url}",
+            upstream=self._upstreams.upstream(connection),
+            wanted=Wanted(link.url, offered.filename, dict(link.hashes), link.size_bytes),
+            store=self._stores.of(admission.domain_id),
+            find=find,
+            keep=keep,
+        )
+
+    def _find(self, domain_id: int, sha256: str | None) -> BlobHandle | None:
+        if sha256 is None:
+            return None
+        with self._db.read() as session:
+            blob = session.scalar(select(Blob).where(Blob.domain_id == domain_id, Blob.sha256 == sha256))
+            return handle_of(blob) if blob is not None else None
+
+    def _insert(
+        self,
+        session: Session,
+        domain_id: int,
+        repositories: list[int],
+        format_name: str,
+        name: str,
+        offered: OfferedFile,
+        handle: BlobHandle,
+        digests: Mapping[str, str],
+    ) -> BlobHandle:
+        now = self._clock()
+        blob, _ = shelf.ensure_blob(session, domain_id, handle, now)
+        for repository_id in repositories:
+            if shelf.find_package(session, repository_id, format_name, "", name) is None:
+                # A list of files does not change by being kept; the list of names does.
+                shelf.bump(session, domain_id, format_name, "", name)
+            package = shelf.ensure_package(
+                session,
+                repository_id,
+                format_name,
+                "",
+                name,
+                display_name=name,
+                origin=shelf.UPSTREAM,
+                now=now,
+            )
+            if package.origin != shelf.UPSTREAM or shelf.find_asset(session, package.id, offered.filename) is not None:
+                continue  # published meanwhile: what came from outside does not count any more
+            version = shelf.ensure_version(
+                session,
+                package,
+                offered.version,
+                display_version=offered.version,
+                summary="",
+                metadata_={},
+                origin=shelf.UPSTREAM,
+                promoted_from=None,
+                yanked_reason=offered.yanked_reason,
+                published_at=offered.upload_time or now,
+                published_by="upstream",
+            )
+            shelf.add_asset(
+                session,
+                version,
+                offered.filename,
+                blob,
+                hashes=digests,
+                extra=dict(offered.extra),
+                metadata_blob=None,
+                published_at=offered.upload_time or now,
+                published_by="upstream",
+            )
+        return handle_of(blob)

@@ -1,0 +1,262 @@
+"""What a repository offers under a name: its own files and its upstreams', by one rule.
+
+The rule, the whole of it: *the repository and its upstreams are asked in order; the first to have a file of a name
+offers it. Once any of them holds the name as published, nothing that came or would come from an external connection
+counts for it.* So that nobody outside can slip a version under a name of ours (dependency confusion).
+
+A part that might know the name and cannot answer makes the whole answer Unavailable: a list that is silently shorter
+would make clients choose another version, or another owner's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from registry.db import Database
+from registry.errors import NotFound
+from registry.format import FileLink
+from registry.models import Asset, Blob, Package, PackageVersion
+from registry.names import PackageName
+from registry.repos import shelf
+from registry.repos.admission import Admission
+from registry.repos.topology import Connection, Node, Topology, TopologyCache
+from registry.repos.upstreams import Upstreams
+from storage.blobs import BlobHandle, Digest, Locator
+
+
+@dataclass(frozen=True, slots=True)
+class KeptFile:
+    """A file whose bytes are in the store."""
+
+    asset_id: int
+    repository_id: int
+    handle: BlobHandle
+    metadata_blob_id: int | None
+    published_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class OfferedFile:
+    """A file that a repository offers: kept, or to be fetched through ``connection`` by ``link``, or both."""
+
+    filename: str
+    version: str
+    hashes: Mapping[str, str]
+    size_bytes: int | None
+    upload_time: datetime | None
+    extra: Mapping[str, Any]
+    yanked_reason: str | None
+    kept: KeptFile | None
+    link: FileLink | None
+    connection: Connection | None
+
+
+@dataclass(frozen=True, slots=True)
+class Offer:
+    """All files under a name, and until when the list holds (None: until a row changes)."""
+
+    name: str
+    files: tuple[OfferedFile, ...]
+    valid_until: datetime | None
+    is_stale: bool
+    status: str | None = None
+    status_reason: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class _Row:
+    origin: str
+    package_repository_id: int
+    filename: str | None
+    file: OfferedFile | None
+
+
+class Resolver:
+    """Answers what a repository offers. Safe for many threads."""
+
+    def __init__(self, db: Database, topology: TopologyCache, upstreams: Upstreams) -> None:
+        self._db = db
+        self._topology = topology
+        self._upstreams = upstreams
+
+    def topology(self, admission: Admission) -> Topology:
+        """The topology this request was let in under."""
+        known = self._topology.peek(admission.domain_id)
+        if known is not None and known.revision >= admission.topology_revision:
+            return known
+        with self._db.read() as session:
+            return self._topology.get(session, admission.domain_id, admission.topology_revision)
+
+    def chain(self, admission: Admission) -> tuple[Node, ...]:
+        """The admitted repository and its upstreams, in the order in which they are asked."""
+        return self.topology(admission).chain(admission.repository_id)
+
+    def offer(self, admission: Admission, format_name: str, name: PackageName) -> Offer:
+        """All files of ``name``. Raises NotFound, or UpstreamUnavailable when a part cannot answer."""
+        chain = self.chain(admission)
+        with self._db.read() as session:
+            rows = _rows(session, chain, format_name, name, None)
+        files = _visible(rows, chain)
+        if any(row.origin == shelf.PUBLISHED for row in rows):
+            return Offer(name, tuple(files.values()), None, is_stale=False)
+        return self._with_outside(chain, format_name, name, files)
+
+    def find_file(self, admission: Admission, format_name: str, name: PackageName, filename: str) -> OfferedFile:
+        """One file of ``name``; kept files are found by one query, without asking any upstream. Raises NotFound."""
+        chain = self.chain(admission)
+        with self._db.read() as session:
+            rows = _rows(session, chain, format_name, name, filename)
+        found = _visible(rows, chain).get(filename)
+        if found is not None:
+            return found
+        if any(row.origin == shelf.PUBLISHED for row in rows):
+            raise NotFound("file", filename)
+        offer = self._with_outside(chain, format_name, name, {})
+        for file in offer.files:
+            if file.filename == filename:
+                return file
+        raise NotFound("file", filename)
+
+    def names(self, admission: Admission, format_name: str) -> list[tuple[str, str]]:
+        """Names (canonical, as displayed) that the chain holds itself; what upstreams list is not asked for."""
+        ids = [node.id for node in self.chain(admission)]
+        with self._db.read() as session:
+            found = session.execute(
+                select(Package.name, Package.display_name)
+                .where(Package.repository_id.in_(ids), Package.format == format_name)
+                .order_by(Package.name)
+            ).all()
+        return list({name: (name, display) for name, display in found}.values())
+
+    def _with_outside(
+        self, chain: Sequence[Node], format_name: str, name: PackageName, files: dict[str, OfferedFile]
+    ) -> Offer:
+        valid_until: datetime | None = None
+        is_stale = False
+        status: tuple[str | None, str | None] = (None, None)
+        anything = bool(files)
+        for node in chain:
+            for connection in node.connections:
+                if connection.format != format_name:
+                    continue
+                page = self._upstreams.page(connection, name)
+                valid_until = page.valid_until if valid_until is None else min(valid_until, page.valid_until)
+                is_stale = is_stale or page.is_stale
+                if page.listing is None:
+                    continue
+                anything = True
+                status = status if status[0] else (page.listing.status, page.listing.status_reason)
+                for link in page.listing.files:
+                    files[link.filename] = _offered(link, connection, files.get(link.filename))
+        if not anything:
+            raise NotFound("package", name)
+        return Offer(name, tuple(files.values()), valid_until, is_stale, *status)
+
+
+def _offered(link: FileLink, connection: Connection, known: OfferedFile | None) -> OfferedFile:
+    if known is not None and (known.kept is None or known.connection is not None):
+        return known  # an earlier repository of the chain offers this file
+    yanked = link.extra.get("yanked", False)
+    reason = None if yanked is False else ("" if yanked is True else str(yanked))
+    if known is None:
+        return OfferedFile(
+            link.filename,
+            link.version,
+            link.hashes,
+            link.size_bytes,
+            link.upload_time,
+            link.extra,
+            reason,
+            None,
+            link,
+            connection,
+        )
+    # The kept bytes stay what they were when first seen; yanks and the like follow the upstream.
+    return OfferedFile(
+        known.filename,
+        known.version,
+        known.hashes,
+        known.size_bytes,
+        link.upload_time or known.upload_time,
+        link.extra,
+        reason,
+        known.kept,
+        link,
+        connection,
+    )
+
+
+def _rows(
+    session: Session, chain: Sequence[Node], format_name: str, name: PackageName, filename: str | None
+) -> list[_Row]:
+    """Packages of ``name`` in the chain with their files (all, or the one named), as plain columns in one query."""
+    on = Asset.package_id == Package.id
+    if filename is not None:
+        on = on & (Asset.filename == filename)
+    statement = (
+        select(
+            Package.origin,
+            Package.repository_id,
+            PackageVersion.version,
+            PackageVersion.yanked_reason,
+            Asset.id,
+            Asset.filename,
+            Asset.hashes,
+            Asset.extra,
+            Asset.metadata_blob_id,
+            Asset.published_at,
+            Blob.locator,
+            Blob.sha256,
+            Blob.size_bytes,
+            Blob.envelope,
+        )
+        .select_from(Package)
+        .outerjoin(Asset, on)
+        .outerjoin(PackageVersion, PackageVersion.id == Asset.version_id)
+        .outerjoin(Blob, Blob.id == Asset.blob_id)
+        .where(
+            Package.repository_id.in_([node.id for node in chain]),
+            Package.format == format_name,
+            Package.namespace == "",
+            Package.name == name,
+        )
+    )
+    return [_row(values) for values in session.execute(statement)]
+
+
+def _row(values: Sequence[Any]) -> _Row:
+    origin, repository_id, version, yanked, asset_id, filename, hashes, extra, metadata_id, at, *blob = values
+    if filename is None:
+        return _Row(origin, repository_id, None, None)
+    locator, sha256, size_bytes, envelope = blob
+    handle = BlobHandle(Locator(locator), Digest(sha256), size_bytes, envelope)
+    file = OfferedFile(
+        filename,
+        version,
+        {**hashes, "sha256": sha256},
+        size_bytes,
+        at,
+        extra,
+        yanked,
+        KeptFile(asset_id, repository_id, handle, metadata_id, at),
+        None,
+        None,
+    )
+    return _Row(origin, repository_id, filename, file)
+
+
+def _visible(rows: Sequence[_Row], chain: Sequence[Node]) -> dict[str, OfferedFile]:
+    """The files that count, by name: of the first repository that has them, published ones hiding upstream ones."""
+    origin = shelf.PUBLISHED if any(row.origin == shelf.PUBLISHED for row in rows) else shelf.UPSTREAM
+    position = {node.id: index for index, node in enumerate(chain)}
+    files: dict[str, OfferedFile] = {}
+    for row in sorted(rows, key=lambda row: position[row.package_repository_id]):
+        if row.origin == origin and row.filename is not None and row.file is not None:
+            files.setdefault(row.filename, row.file)
+    return files

@@ -1,0 +1,181 @@
+"""Rows that publishing, keeping and promoting all make: get or create, inside the caller's transaction."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from datetime import datetime
+from typing import Any, TypeVar
+
+from sqlalchemy import select, update
+from sqlalchemy.exc import IntegrityError
+from sqlalchemy.orm import Session
+
+from registry.db import Database
+from registry.errors import Unavailable
+from registry.models import Asset, Blob, Package, PackageState, PackageVersion, RetiredFilename
+from storage.blobs import BlobHandle
+
+T = TypeVar("T")
+
+PUBLISHED = "published"
+UPSTREAM = "upstream"
+
+
+def settle(db: Database, unit: Callable[[Session], T]) -> T:
+    """Run ``unit`` in a write transaction; again when another writer made the same row first.
+
+    The database's unique constraints are the arbiter of races, not a lock of ours: the loser looks again and finds
+    the winner's row.
+    """
+    for _ in range(5):
+        try:
+            return db.retry(unit)
+        except IntegrityError as error:
+            last = error
+    raise Unavailable("too many writers of the same name at once; try again") from last
+
+
+def find_package(session: Session, repository_id: int, format_name: str, namespace: str, name: str) -> Package | None:
+    """The package's row in a repository."""
+    return session.scalar(
+        select(Package).where(
+            Package.repository_id == repository_id,
+            Package.format == format_name,
+            Package.namespace == namespace,
+            Package.name == name,
+        )
+    )
+
+
+def ensure_package(
+    session: Session,
+    repository_id: int,
+    format_name: str,
+    namespace: str,
+    name: str,
+    *,
+    display_name: str,
+    origin: str,
+    now: datetime,
+) -> Package:
+    """The package's row, made if it is the first of its name here."""
+    package = find_package(session, repository_id, format_name, namespace, name)
+    if package is None:
+        package = Package(
+            repository_id=repository_id,
+            format=format_name,
+            namespace=namespace,
+            name=name,
+            display_name=display_name,
+            origin=origin,
+            created_at=now,
+        )
+        session.add(package)
+        session.flush()
+    return package
+
+
+def ensure_version(session: Session, package: Package, version: str, **values: Any) -> PackageVersion:
+    """The version's row, made with ``values`` if it is not there."""
+    row = session.scalar(
+        select(PackageVersion).where(PackageVersion.package_id == package.id, PackageVersion.version == version)
+    )
+    if row is None:
+        row = PackageVersion(package_id=package.id, version=version, **values)
+        session.add(row)
+        session.flush()
+    return row
+
+
+def ensure_blob(session: Session, domain_id: int, handle: BlobHandle, now: datetime) -> tuple[Blob, bool]:
+    """The domain's one blob of that digest; True when ``handle`` became it, False when an older body is used.
+
+    Re-use touches the row first, so that the sweep, which deletes only rows untouched for the grace period, stays away.
+    """
+    blob = session.scalar(select(Blob).where(Blob.domain_id == domain_id, Blob.sha256 == handle.digest))
+    if blob is not None:
+        blob.touched_at = now
+        return blob, blob.locator == handle.locator
+    blob = Blob(
+        domain_id=domain_id,
+        sha256=handle.digest,
+        size_bytes=handle.size_bytes,
+        locator=handle.locator,
+        envelope=handle.envelope,
+        created_at=now,
+        touched_at=now,
+    )
+    session.add(blob)
+    session.flush()
+    return blob, True
+
+
+def find_asset(session: Session, package_id: int, filename: str) -> Asset | None:
+    """A package's file by name."""
+    return session.scalar(select(Asset).where(Asset.package_id == package_id, Asset.filename == filename))
+
+
+def add_asset(
+    session: Session,
+    version: PackageVersion,
+    filename: str,
+    blob: Blob,
+    *,
+    hashes: Mapping[str, str],
+    extra: Mapping[str, Any],
+    metadata_blob: Blob | None,
+    published_at: datetime,
+    published_by: str,
+) -> Asset:
+    """The commit mark: from this row's commit on, the file is there."""
+    asset = Asset(
+        package_id=version.package_id,
+        version_id=version.id,
+        filename=filename,
+        blob_id=blob.id,
+        sha256=blob.sha256,
+        size_bytes=blob.size_bytes,
+        hashes=dict(hashes),
+        extra=dict(extra),
+        metadata_blob_id=metadata_blob.id if metadata_blob is not None else None,
+        published_at=published_at,
+        published_by=published_by,
+    )
+    session.add(asset)
+    session.flush()
+    return asset
+
+
+def retired_digest(session: Session, package_id: int, filename: str) -> str | None:
+    """The digest of a deleted file of that name, or None when the name was never used."""
+    return session.scalar(
+        select(RetiredFilename.sha256).where(
+            RetiredFilename.package_id == package_id, RetiredFilename.filename == filename
+        )
+    )
+
+
+def bump(session: Session, domain_id: int, format_name: str, namespace: str, name: str) -> None:
+    """Say that something changed under a name, so that rendered documents of it are made again.
+
+    The name "" stands for the format's list of all names, which changes with each of them. Both rows are always
+    updated in this order, so that two writers cannot wait for each other.
+    """
+    for key_namespace, key_name in ((namespace, name), ("", "")):
+        changed = session.execute(
+            update(PackageState)
+            .where(
+                PackageState.domain_id == domain_id,
+                PackageState.format == format_name,
+                PackageState.namespace == key_namespace,
+                PackageState.name == key_name,
+            )
+            .values(revision=PackageState.revision + 1)
+        )
+        if changed.rowcount == 0:  # type: ignore[attr-defined]
+            session.add(
+                PackageState(
+                    domain_id=domain_id, format=format_name, namespace=key_namespace, name=key_name, revision=1
+                )
+            )
+            session.flush()

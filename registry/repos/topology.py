@@ -1,0 +1,211 @@
+"""Which repositories a repository is made of: its chain of upstreams, and the external connections at its ends."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from sqlalchemy import select, update
+from sqlalchemy.orm import Session
+
+from registry.errors import Conflict, Invalid, NotFound
+from registry.models import Domain, ExternalConnection, Repository, RepositoryUpstream
+from registry.names import DomainName, RepositoryName
+
+LONGEST_CHAIN = 32
+
+
+@dataclass(frozen=True, slots=True)
+class Connection:
+    """An external connection as resolution needs it; ``url`` None means the ecosystem's own default."""
+
+    id: int
+    repository_id: int
+    format: str
+    name: str
+    url: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Node:
+    """A repository in a chain, with its own external connections."""
+
+    id: int
+    name: str
+    connections: tuple[Connection, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Topology:
+    """All repositories of a domain at one ``revision``."""
+
+    domain_id: int
+    domain: str
+    revision: int
+    nodes: Mapping[int, Node]
+    upstreams: Mapping[int, tuple[int, ...]]
+
+    def chain(self, repository_id: int) -> tuple[Node, ...]:
+        """The repository, then its upstreams depth first, each once: the order in which they are asked."""
+        found: dict[int, Node] = {}
+
+        def visit(at: int) -> None:
+            if at in found:
+                return
+            found[at] = self.nodes[at]
+            for upstream in self.upstreams.get(at, ()):
+                visit(upstream)
+
+        visit(repository_id)
+        return tuple(found.values())
+
+
+def load(session: Session, domain_id: int) -> Topology:
+    """Read a domain's topology."""
+    domain = session.get_one(Domain, domain_id)
+    connections: dict[int, list[Connection]] = {}
+    rows = session.execute(
+        select(ExternalConnection)
+        .join(Repository)
+        .where(Repository.domain_id == domain_id)
+        .order_by(ExternalConnection.position, ExternalConnection.id)
+    ).scalars()
+    for row in rows:
+        connections.setdefault(row.repository_id, []).append(
+            Connection(row.id, row.repository_id, row.format, row.name, row.url)
+        )
+    nodes = {
+        repository.id: Node(repository.id, repository.name, tuple(connections.get(repository.id, ())))
+        for repository in session.scalars(select(Repository).where(Repository.domain_id == domain_id))
+    }
+    upstreams: dict[int, list[int]] = {}
+    for link in session.scalars(
+        select(RepositoryUpstream)
+        .where(RepositoryUpstream.repository_id.in_(nodes))
+        .order_by(RepositoryUpstream.repository_id, RepositoryUpstream.position)
+    ):
+        upstreams.setdefault(link.repository_id, []).append(link.upstream_id)
+    return Topology(
+        domain_id, domain.name, domain.topology_revision, nodes, {key: tuple(ids) for key, ids in upstreams.items()}
+    )
+
+
+class TopologyCache:
+    """The last topology of each domain, per process; a caller that knows a newer revision makes it load again."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._known: dict[int, Topology] = {}
+
+    def peek(self, domain_id: int) -> Topology | None:
+        """What is known without asking the database; may be old."""
+        with self._lock:
+            return self._known.get(domain_id)
+
+    def get(self, session: Session, domain_id: int, revision: int) -> Topology:
+        """The topology at ``revision`` or newer."""
+        known = self.peek(domain_id)
+        if known is not None and known.revision >= revision:
+            return known
+        loaded = load(session, domain_id)
+        with self._lock:
+            self._known[domain_id] = loaded
+        return loaded
+
+
+def bump(session: Session, domain_id: int) -> None:
+    """Say that the domain's topology changed, in the transaction of the change."""
+    session.execute(update(Domain).where(Domain.id == domain_id).values(topology_revision=Domain.topology_revision + 1))
+
+
+def create_domain(session: Session, name: DomainName, now: datetime) -> Domain:
+    """Add a domain. Raises Conflict."""
+    if session.scalar(select(Domain.id).where(Domain.name == name)) is not None:
+        raise Conflict(f"domain {name} exists already")
+    domain = Domain(name=name, topology_revision=1, created_at=now)
+    session.add(domain)
+    session.flush()
+    return domain
+
+
+def create_repository(
+    session: Session,
+    domain_id: int,
+    name: RepositoryName,
+    *,
+    description: str = "",
+    upstreams: Sequence[str] = (),
+    external_formats: Mapping[str, str | None] | None = None,
+    anonymous_read: bool = False,
+    now: datetime,
+) -> Repository:
+    """Add a repository with its upstreams (by name, in order) and external connections (format → URL or None).
+
+    Raises Conflict for a taken name, NotFound for an unknown upstream, Invalid for a chain that is too long.
+    """
+    if session.scalar(select(Repository.id).where(Repository.domain_id == domain_id, Repository.name == name)):
+        raise Conflict(f"repository {name} exists already")
+    repository = Repository(
+        domain_id=domain_id, name=name, description=description, anonymous_read=anonymous_read, created_at=now
+    )
+    session.add(repository)
+    session.flush()
+    for format_name, url in (external_formats or {}).items():
+        session.add(
+            ExternalConnection(
+                repository_id=repository.id, format=format_name, name="public", url=url, position=0, created_at=now
+            )
+        )
+    set_upstreams(session, repository, upstreams)
+    return repository
+
+
+def set_upstreams(session: Session, repository: Repository, upstreams: Sequence[str]) -> None:
+    """Replace a repository's upstreams. Raises NotFound, or Invalid for a cycle or a chain of more than 32."""
+    ids = []
+    for name in upstreams:
+        found = session.scalar(
+            select(Repository.id).where(Repository.domain_id == repository.domain_id, Repository.name == name)
+        )
+        if found is None:
+            raise NotFound("repository", name)
+        ids.append(found)
+    for old in session.scalars(select(RepositoryUpstream).where(RepositoryUpstream.repository_id == repository.id)):
+        session.delete(old)
+    session.flush()
+    for position, upstream_id in enumerate(ids):
+        session.add(RepositoryUpstream(repository_id=repository.id, upstream_id=upstream_id, position=position))
+    session.flush()
+    bump(session, repository.domain_id)
+    after = load(session, repository.domain_id)
+    if _reaches(after, repository.id, repository.id):
+        raise Invalid(f"repository {repository.name} would be its own upstream")
+    if len(after.chain(repository.id)) > LONGEST_CHAIN:
+        raise Invalid(f"a chain of upstreams has at most {LONGEST_CHAIN} repositories")
+
+
+def _reaches(topology: Topology, start: int, goal: int) -> bool:
+    waiting = list(topology.upstreams.get(start, ()))
+    seen: set[int] = set()
+    while waiting:
+        at = waiting.pop()
+        if at == goal:
+            return True
+        if at not in seen:
+            seen.add(at)
+            waiting.extend(topology.upstreams.get(at, ()))
+    return False
+
+
+def find_repository(session: Session, domain: str, repository: str) -> tuple[Domain, Repository]:
+    """A repository by its names. Raises NotFound."""
+    row = session.execute(
+        select(Domain, Repository)
+        .join(Repository, Repository.domain_id == Domain.id)
+        .where(Domain.name == domain, Repository.name == repository)
+    ).first()
+    if row is None:
+        raise NotFound("repository", f"{domain}/{repository}")
+    return row[0], row[1]

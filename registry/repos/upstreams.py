@@ -1,0 +1,283 @@
+"""External connections as the resolver sees them: pages that are kept, revalidated, and stand in when the upstream fails.
+
+Answers are three-valued. Found and Missing are kept (Missing for a minute only); Unavailable is never kept, never read
+as Missing, and answered from the last good page for up to a day.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import threading
+import zlib
+from collections import OrderedDict
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from registry.clock import Clock
+from registry.db import Database
+from registry.errors import NotFound, UpstreamUnavailable
+from registry.format import BadIndex, FileLink, Format, Listing
+from registry.models import Repository, UpstreamPage
+from registry.names import PackageName
+from registry.repos import shelf
+from registry.repos.topology import Connection
+from registry.upstream import freshness
+from registry.upstream.answers import Found, MissingUpstream, NotModified, Upstream
+from registry.upstream.client import UpstreamClient
+from registry.upstream.flight import SingleFlight
+from registry.upstream.freshness import Freshness
+from storage.blobs import MIB
+
+log = logging.getLogger("entrepot.upstream")
+
+PAGE_LIMIT_BYTES = 128 * MIB
+METADATA_LIMIT_BYTES = 8 * MIB
+STALE_RETRY = timedelta(seconds=30)
+FOREVER = timedelta(days=3650)
+PARSED_PAGES = 256
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """A connection's answer for a name: ``listing`` None means that it surely has none of that name."""
+
+    listing: Listing | None
+    valid_until: datetime
+    is_stale: bool
+
+
+@dataclass(frozen=True, slots=True)
+class _Kept:
+    body: bytes
+    content_type: str
+    final_url: str
+    etag: str | None
+    last_modified: str | None
+    is_missing: bool
+    fetched_at: datetime
+    fresh_until: datetime
+
+
+class Upstreams:
+    """All external connections of the server. Safe for many threads and processes."""
+
+    def __init__(
+        self,
+        db: Database,
+        client: UpstreamClient,
+        flight: SingleFlight,
+        formats: Mapping[str, Format],
+        describe: Callable[[Connection, str], Upstream],
+        clock: Clock,
+    ) -> None:
+        """``describe(connection, base_url)`` adds what the settings say: address policy, credential, CA bundle."""
+        self._db = db
+        self._client = client
+        self._flight = flight
+        self._formats = formats
+        self._describe = describe
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._parsed: OrderedDict[tuple[int, str, datetime], Listing] = OrderedDict()
+
+    @property
+    def client(self) -> UpstreamClient:
+        """The client, for files."""
+        return self._client
+
+    @property
+    def flight(self) -> SingleFlight:
+        """One fetch for each key."""
+        return self._flight
+
+    def upstream(self, connection: Connection) -> Upstream:
+        """The connection as the client needs it."""
+        base_url = connection.url or self._formats[connection.format].default_upstream_url()
+        return self._describe(connection, base_url)
+
+    def page(self, connection: Connection, name: PackageName) -> Page:
+        """What the connection lists under ``name``. Raises UpstreamUnavailable when neither it nor a kept page can say."""
+        path = self._formats[connection.format].index_path(name)
+        kept = self._read(connection, path)
+        if kept is not None and self._state(kept) is Freshness.FRESH:
+            return self._as_page(connection, name, path, kept, is_stale=False)
+
+        def check() -> _Kept | None:
+            found = self._read(connection, path)
+            return found if found is not None and self._state(found) is Freshness.FRESH else None
+
+        try:
+            fresh = self._flight.run(
+                f"page/{connection.id}/{path}", lambda: self._fetch(connection, name, path, kept), check
+            )
+        except UpstreamUnavailable as error:
+            return self._stale(connection, name, path, kept, error)
+        return self._as_page(connection, name, path, fresh, is_stale=False)
+
+    def metadata(self, connection: Connection, link: FileLink, sha256: str | None) -> bytes:
+        """A file's metadata document as the upstream serves it, verified where it promised a digest, and kept.
+
+        Raises NotFound or UpstreamUnavailable.
+        """
+        path = f"{link.url.rsplit('/', 1)[-1]}.metadata"
+        key = f"metadata/{sha256}" if sha256 else f"metadata/{link.hashes.get('sha256', '')}/{path}"
+        kept = self._read(connection, key)
+        if kept is not None:
+            return kept.body
+        upstream = self.upstream(connection)
+        answer = self._client.get_document(
+            upstream,
+            link.url + ".metadata",
+            accept="*/*",
+            etag=None,
+            last_modified=None,
+            limit_bytes=METADATA_LIMIT_BYTES,
+        )
+        if isinstance(answer, MissingUpstream):
+            raise NotFound("metadata", path)
+        if not isinstance(answer, Found):
+            raise UpstreamUnavailable("the upstream answered 304 to an unconditional request")
+        if sha256 is not None and _sha256(answer.body) != sha256:
+            raise UpstreamUnavailable(f"the metadata of {link.filename} does not have the digest the upstream promised")
+        now = self._clock()
+        self._store(connection, key, _from_answer(answer, now, now + FOREVER), name=None)
+        return answer.body
+
+    def _fetch(self, connection: Connection, name: PackageName, path: str, kept: _Kept | None) -> _Kept:
+        format_ = self._formats[connection.format]
+        validators = kept if kept is not None and not kept.is_missing else None
+        answer = self._client.get_document(
+            self.upstream(connection),
+            path,
+            accept=format_.index_accept(),
+            etag=validators.etag if validators else None,
+            last_modified=validators.last_modified if validators else None,
+            limit_bytes=PAGE_LIMIT_BYTES,
+        )
+        now = self._clock()
+        if isinstance(answer, MissingUpstream):
+            until = freshness.missing_until(now)
+            fresh = _Kept(b"", "", "", None, None, is_missing=True, fetched_at=now, fresh_until=until)
+        elif isinstance(answer, NotModified):
+            if validators is None:
+                raise UpstreamUnavailable("the upstream answered 304 to an unconditional request")
+            until = freshness.fresh_until(now, answer.max_age_seconds)
+            self._extend(connection, path, until)
+            return _Kept(
+                kept.body if kept else b"",
+                validators.content_type,
+                validators.final_url,
+                validators.etag,
+                validators.last_modified,
+                is_missing=False,
+                fetched_at=validators.fetched_at,
+                fresh_until=until,
+            )
+        else:
+            fresh = _from_answer(answer, now, freshness.fresh_until(now, answer.max_age_seconds))
+            # A page that cannot be read (a login page with status 200, say) must not replace one that can.
+            self._parse(connection, name, path, fresh)
+        changed = kept is None or kept.body != fresh.body or kept.is_missing != fresh.is_missing
+        self._store(connection, path, fresh, name=name if changed else None)
+        return fresh
+
+    def _stale(
+        self, connection: Connection, name: PackageName, path: str, kept: _Kept | None, error: UpstreamUnavailable
+    ) -> Page:
+        if kept is None or self._state(kept) is Freshness.EXPIRED:
+            raise error
+        log.warning("upstream %s failed, answering %s from its page of %s", connection.name, name, kept.fetched_at)
+        page = self._as_page(connection, name, path, kept, is_stale=True)
+        return Page(page.listing, self._clock() + STALE_RETRY, is_stale=True)
+
+    def _state(self, kept: _Kept) -> Freshness:
+        return freshness.decide(self._clock(), kept.fetched_at, kept.fresh_until, is_missing=kept.is_missing)
+
+    def _as_page(self, connection: Connection, name: PackageName, path: str, kept: _Kept, *, is_stale: bool) -> Page:
+        listing = None if kept.is_missing else self._parse(connection, name, path, kept)
+        return Page(listing, kept.fresh_until, is_stale)
+
+    def _parse(self, connection: Connection, name: PackageName, path: str, kept: _Kept) -> Listing:
+        key = (connection.id, path, kept.fetched_at)
+        with self._lock:
+            known = self._parsed.get(key)
+        if known is not None:
+            return known
+        try:
+            listing = self._formats[connection.format].parse_index(name, kept.body, kept.content_type, kept.final_url)
+        except BadIndex as error:
+            raise UpstreamUnavailable(f"the upstream's page of {name} cannot be read: {error}") from error
+        with self._lock:
+            self._parsed[key] = listing
+            while len(self._parsed) > PARSED_PAGES:
+                self._parsed.popitem(last=False)
+        return listing
+
+    def _read(self, connection: Connection, path: str) -> _Kept | None:
+        with self._db.read() as session:
+            row = session.execute(
+                select(
+                    UpstreamPage.body,
+                    UpstreamPage.content_type,
+                    UpstreamPage.final_url,
+                    UpstreamPage.etag,
+                    UpstreamPage.last_modified,
+                    UpstreamPage.is_missing,
+                    UpstreamPage.fetched_at,
+                    UpstreamPage.fresh_until,
+                ).where(UpstreamPage.connection_id == connection.id, UpstreamPage.path == path)
+            ).first()
+        if row is None:
+            return None
+        body = zlib.decompress(row[0]) if row[0] else b""
+        return _Kept(body, *row[1:])
+
+    def _store(self, connection: Connection, path: str, kept: _Kept, *, name: str | None) -> None:
+        def unit(session: Session) -> None:
+            session.merge(
+                UpstreamPage(
+                    connection_id=connection.id,
+                    path=path,
+                    body=zlib.compress(kept.body, 3) if kept.body else b"",
+                    content_type=kept.content_type[:200],
+                    final_url=kept.final_url,
+                    etag=kept.etag[:500] if kept.etag else None,
+                    last_modified=kept.last_modified,
+                    is_missing=kept.is_missing,
+                    fetched_at=kept.fetched_at,
+                    fresh_until=kept.fresh_until,
+                )
+            )
+            if name is not None:
+                domain_id = session.get_one(Repository, connection.repository_id).domain_id
+                shelf.bump(session, domain_id, connection.format, "", name)
+
+        shelf.settle(self._db, unit)
+
+    def _extend(self, connection: Connection, path: str, until: datetime) -> None:
+        with self._db.write() as session:
+            row = session.get(UpstreamPage, (connection.id, path))
+            if row is not None:
+                row.fresh_until = until
+
+
+def _from_answer(answer: Found, now: datetime, until: datetime) -> _Kept:
+    return _Kept(
+        answer.body,
+        answer.content_type,
+        answer.final_url,
+        answer.etag,
+        answer.last_modified,
+        is_missing=False,
+        fetched_at=now,
+        fresh_until=until,
+    )
+
+
+def _sha256(body: bytes) -> str:
+    return hashlib.sha256(body).hexdigest()

@@ -1,0 +1,185 @@
+"""What people do with their own account: sign in and out, set a password, make and end tokens. Each act leaves an entry."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from sqlalchemy import delete, select
+from sqlalchemy.orm import Session
+
+from registry import audit
+from registry.access import Action, Identity, parse_actions
+from registry.accounts import Accounts, IssuedToken, capped
+from registry.errors import Denied, Invalid, NotFound
+from registry.models import Account, SetupLogin, Token, WebSession
+
+_PATTERN = re.compile(r"[a-z0-9*-]{1,50}/[A-Za-z0-9._*-]{1,100}\Z")
+_MOST_PATTERNS = 50
+# Long enough to choose a password after a one-time sign-in, too short for a browser that was left open.
+SETUP_GRACE = timedelta(minutes=30)
+
+
+@dataclass(frozen=True, slots=True)
+class TokenSummary:
+    """A token as its owner sees it; ``repositories`` None means all, ``state`` is active, expired or revoked."""
+
+    id: int
+    name: str
+    kind: str
+    last_four: str
+    actions: tuple[str, ...]
+    repositories: tuple[str, ...] | None
+    created_at: datetime
+    expires_at: datetime
+    last_used_at: datetime | None
+    state: str
+
+
+@dataclass(frozen=True, slots=True)
+class SessionSummary:
+    """A signed-in browser as its owner sees it."""
+
+    created_at: datetime
+    seen_at: datetime
+    is_this_one: bool
+
+
+def sign_in(session: Session, accounts: Accounts, account_id: int, by: str, now: datetime) -> str:
+    """Open a browser session; returns the cookie's value. ``by`` is ``password`` or ``one-time link``."""
+    account = session.get_one(Account, account_id)
+    audit.record(session, now, account.name, "session.open", f"user/{account.name}", by=by)
+    return accounts.open_session(session, account_id, now)
+
+
+def sign_out(session: Session, accounts: Accounts, identity: Identity, secret: str, now: datetime) -> None:
+    """Close this browser's session."""
+    accounts.close_session(session, secret)
+    audit.record(session, now, identity.name, "session.close", f"user/{identity.name}")
+
+
+def sign_out_everywhere(session: Session, identity: Identity, now: datetime) -> None:
+    """Close all sessions of the account, this one included."""
+    session.execute(delete(WebSession).where(WebSession.account_id == identity.account_id))
+    audit.record(session, now, identity.name, "session.close-all", f"user/{identity.name}")
+
+
+def sessions(session: Session, accounts: Accounts, account_id: int, secret: str, now: datetime) -> list[SessionSummary]:
+    """The account's open sessions, latest first; ``secret`` is this browser's cookie."""
+    rows = session.scalars(
+        select(WebSession)
+        .where(WebSession.account_id == account_id, WebSession.expires_at > now)
+        .order_by(WebSession.seen_at.desc())
+    )
+    mine = accounts.digest(secret)
+    return [SessionSummary(row.created_at, row.seen_at, row.digest == mine) for row in rows]
+
+
+def needs_present_password(session: Session, accounts: Accounts, account_id: int, secret: str, now: datetime) -> bool:
+    """Whether a new password can only be set by who knows the present one.
+
+    Not for an account without one, and not shortly after a one-time sign-in, which is what recovers a lost password.
+    """
+    account = session.get_one(Account, account_id)
+    if account.password_hash is None:
+        return False
+    opened_at = session.scalar(select(WebSession.created_at).where(WebSession.digest == accounts.digest(secret)))
+    by_link = session.scalar(
+        select(SetupLogin.digest).where(SetupLogin.account_id == account_id, SetupLogin.used_at == opened_at).limit(1)
+    )
+    return by_link is None or opened_at is None or now - opened_at > SETUP_GRACE
+
+
+def change_password(session: Session, identity: Identity, hashed: str, now: datetime) -> None:
+    """Store a new password's hash and end all sessions, so that whoever knew the old password is out."""
+    session.get_one(Account, identity.account_id).password_hash = hashed
+    session.execute(delete(WebSession).where(WebSession.account_id == identity.account_id))
+    audit.record(session, now, identity.name, "user.set-password", f"user/{identity.name}")
+
+
+def tokens(session: Session, account_id: int, now: datetime) -> list[TokenSummary]:
+    """The account's tokens, those that still count first, then the newest first."""
+    rows = session.scalars(select(Token).where(Token.account_id == account_id).order_by(Token.created_at.desc()))
+    found = [_summary(row, now) for row in rows]
+    return sorted(found, key=lambda token: token.state != "active")
+
+
+def _summary(row: Token, now: datetime) -> TokenSummary:
+    state = "revoked" if row.revoked_at is not None else "expired" if now >= row.expires_at else "active"
+    return TokenSummary(
+        row.id,
+        row.name,
+        row.kind,
+        row.last_four,
+        tuple(row.actions),
+        tuple(row.repositories) if row.repositories is not None else None,
+        row.created_at,
+        row.expires_at,
+        row.last_used_at,
+        state,
+    )
+
+
+def grantable(identity: Identity) -> tuple[Action, ...]:
+    """The actions a token of this person can be given."""
+    return tuple(Action(word) for word in capped(Action, identity))
+
+
+def repository_patterns(text: str) -> tuple[str, ...] | None:
+    """Patterns out of what somebody typed (commas or spaces between); None, all repositories, for nothing.
+
+    Raises Invalid.
+    """
+    patterns = tuple(part for part in re.split(r"[,\s]+", text) if part)
+    for pattern in patterns:
+        if not _PATTERN.match(pattern):
+            raise Invalid(f"{pattern!r} is no repository: write domain/name, with * for any part of a name")
+    if len(patterns) > _MOST_PATTERNS:
+        raise Invalid(f"a token names at most {_MOST_PATTERNS} repositories; use * for groups of them")
+    return patterns or None
+
+
+def create_token(
+    session: Session,
+    accounts: Accounts,
+    identity: Identity,
+    name: str,
+    *,
+    actions: Sequence[str],
+    repositories: tuple[str, ...] | None,
+    life: timedelta,
+    now: datetime,
+) -> IssuedToken:
+    """Make a token for the account itself. Raises Invalid for a bad one, Denied for an action the person lacks."""
+    if not name.strip():
+        raise Invalid("give the token a name, so that you know later what uses it")
+    if not actions:
+        raise Invalid("choose at least one thing the token may do")
+    wanted = parse_actions(actions)
+    if missing := wanted - set(grantable(identity)):
+        raise Denied(f"a token cannot be given what you may not do yourself: {', '.join(sorted(missing))}")
+    issued = accounts.issue_token(
+        session, identity.account_id, name.strip(), actions=wanted, repositories=repositories, life=life, now=now
+    )
+    audit.record(
+        session,
+        now,
+        identity.name,
+        "token.issue",
+        f"user/{identity.name}/token/{issued.id}",
+        actions=sorted(wanted),
+        repositories=list(repositories) if repositories is not None else None,
+        expires_at=issued.expires_at.isoformat(),
+    )
+    return issued
+
+
+def revoke_token(session: Session, accounts: Accounts, identity: Identity, token_id: int, now: datetime) -> None:
+    """End one of the account's own tokens. Raises NotFound, also for somebody else's."""
+    owner = session.scalar(select(Token.account_id).where(Token.id == token_id))
+    if owner != identity.account_id:
+        raise NotFound("token", str(token_id))
+    accounts.revoke_token(session, token_id, now)
+    audit.record(session, now, identity.name, "token.revoke", f"user/{identity.name}/token/{token_id}")

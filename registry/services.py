@@ -1,0 +1,46 @@
+"""What serving a request needs, assembled once per process by the composition root."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+from registry.accounts import Accounts
+from registry.clock import Clock
+from registry.db import Database
+from registry.format import Format
+from registry.repos.admission import Admissions
+from registry.repos.documents import DocumentCache
+from registry.repos.keep import Files
+from registry.repos.publish import Publisher
+from registry.repos.resolve import Resolver
+from registry.stores import DomainStores
+from storage.blobs import GIB
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """Sizes beyond which a request is refused."""
+
+    upload_bytes: int = 4 * GIB
+    json_bytes: int = 1024 * 1024
+
+
+@dataclass(frozen=True)
+class Services:
+    """The registry's parts. Immutable; each part is safe for many threads."""
+
+    db: Database
+    stores: DomainStores
+    accounts: Accounts
+    clock: Clock
+    formats: Mapping[str, Format]
+    admissions: Admissions
+    resolver: Resolver
+    files: Files
+    publisher: Publisher
+    documents: DocumentCache
+    limits: Limits = Limits()
+    public_url: str | None = None
+    cookie_secure: bool = False
+    readiness: tuple[Callable[[], None], ...] = field(default=())

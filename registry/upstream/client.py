@@ -1,0 +1,240 @@
+"""The client for everything outside: Found, NotModified and MissingUpstream are answers, all else is unavailable.
+
+Rules it keeps, whatever a caller asks: only vetted addresses; redirects by hand and vetted anew; credentials for
+exactly the configured origin; nothing from ``.netrc``, proxy variables or cookies; every wait bounded; a body is whole
+or an error. Messages name a host and a reason, and say the same for a blocked address as for a closed port.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import random
+import threading
+import time
+from collections.abc import Callable
+from typing import TypeVar
+from urllib.parse import quote, urljoin
+
+from registry.clock import Clock, system_clock
+from registry.errors import NotFound, UpstreamUnavailable
+from registry.upstream.answers import DocumentAnswer, Found, Limits, MissingUpstream, NotModified, Upstream
+from registry.upstream.dial import Resolver, system_resolver
+from registry.upstream.document import read_document
+from registry.upstream.download import FileStream, begin_file, check_present
+from registry.upstream.failure import Failure, broken, check_status, retry_after_seconds, unreachable, unusable
+from registry.upstream.guard import BlockedAddress, WebUrl, parse_url
+from registry.upstream.line import Ask, Line
+from registry.upstream.wire import TRANSPORT_ERRORS, Exchange
+
+__all__ = [
+    "DocumentAnswer",
+    "FileStream",
+    "Found",
+    "Limits",
+    "MissingUpstream",
+    "NotModified",
+    "Upstream",
+    "UpstreamClient",
+]
+
+log = logging.getLogger(__name__)
+T = TypeVar("T")
+
+MAX_REDIRECTS = 5
+_REDIRECTS = frozenset({301, 302, 303, 307, 308})
+_LOCATION_SAFE = "/%:@!$&'()*+,;=~[]?#\\"
+
+
+class UpstreamClient:
+    """Asks upstreams. One per process, made after a fork; all methods may be called from many threads.
+
+    ``monotonic`` drives the breakers; time-outs on sockets are real time whatever it says.
+    """
+
+    def __init__(
+        self,
+        *,
+        limits: Limits | None = None,
+        resolver: Resolver = system_resolver,
+        monotonic: Callable[[], float] = time.monotonic,
+        clock: Clock = system_clock,
+        sleep: Callable[[float], None] = time.sleep,
+        fraction: Callable[[], float] = random.random,
+    ) -> None:
+        self._limits = limits or Limits()
+        self._resolver = resolver
+        self._monotonic = monotonic
+        self._clock = clock
+        self._sleep = sleep
+        self._fraction = fraction
+        self._lock = threading.Lock()
+        self._lines: dict[int, Line] = {}
+
+    def get_document(
+        self,
+        upstream: Upstream,
+        url_or_path: str,
+        *,
+        accept: str,
+        etag: str | None = None,
+        last_modified: str | None = None,
+        limit_bytes: int,
+    ) -> DocumentAnswer:
+        """Fetch a document whole, at most ``limit_bytes`` decoded, retrying within ``Limits.document_seconds``.
+
+        ``url_or_path`` is absolute, or a path beneath ``base_url``; ``etag`` and ``last_modified`` are those of the
+        copy the caller holds. Raises UpstreamUnavailable.
+        """
+        wished = {"If-None-Match": etag, "If-Modified-Since": last_modified}
+        validators = {name: value for name, value in wished.items() if value}
+
+        def once(line: Line, deadline: float) -> DocumentAnswer:
+            ask = Ask(url=line.resolve(url_or_path), accept=accept, encoding="gzip", validators=validators)
+            exchange, url = self._follow(line, ask, deadline)
+            with exchange:
+                answer = read_document(
+                    ask,
+                    exchange,
+                    url,
+                    deadline=deadline,
+                    idle_seconds=self._limits.idle_seconds,
+                    limit_bytes=limit_bytes,
+                )
+            line.breaker(url.origin).succeeded()
+            return answer
+
+        return self._persist(upstream, once)
+
+    def open_file(self, upstream: Upstream, url: str, *, start: int | None = None) -> FileStream:
+        """Begin to download a file, from byte ``start`` on if that is given; close the stream, or use it in ``with``.
+
+        Raises NotFound (404, 410) and UpstreamUnavailable; ``FileStream.chunks`` raises the latter too. Retries end
+        with the head: the caller may have passed on what came before, and resumes with ``start``.
+        """
+
+        def once(line: Line, deadline: float) -> FileStream:
+            ask = Ask(url=line.resolve(url), accept="*/*", encoding="identity", validators={}, start=start)
+            exchange, final = self._follow(line, ask, deadline)
+            breaker = line.breaker(final.origin)
+            try:
+                check_present(ask, exchange, deadline)
+                return begin_file(ask, exchange, final, breaker, self._limits)
+            except NotFound:
+                breaker.succeeded()
+                exchange.close()
+                raise
+            except BaseException:
+                exchange.close()
+                raise
+
+        return self._persist(upstream, once)
+
+    def close(self) -> None:
+        """Close idle connections; the client may be used again."""
+        with self._lock:
+            lines, self._lines = self._lines, {}
+        for line in lines.values():
+            line.wire.close()
+
+    def _line(self, upstream: Upstream) -> Line:
+        with self._lock:
+            line = self._lines.get(upstream.id)
+            if line is not None and line.upstream == upstream:
+                return line
+            try:
+                # An edited connection starts anew: its old sockets were vetted under another policy.
+                fresh = Line(upstream, self._limits, self._resolver, self._monotonic)
+            except BlockedAddress as refused:
+                raise UpstreamUnavailable(f"the external connection's URL is refused: {refused}") from None
+            self._lines[upstream.id] = fresh
+        if line is not None:
+            line.wire.close()
+        return fresh
+
+    def _persist(self, upstream: Upstream, once: Callable[[Line, float], T]) -> T:
+        """Try, and try again what may pass (GET only, so repeating is safe), within the time for a document."""
+        line = self._line(upstream)
+        deadline = time.monotonic() + self._limits.document_seconds
+        attempt = 0
+        while True:
+            try:
+                return once(line, deadline)
+            except Failure as failure:
+                pause_seconds = self._pause_seconds(failure, attempt)
+                if pause_seconds is None or time.monotonic() + pause_seconds >= deadline:
+                    raise self._given_up(line, failure) from failure.__cause__
+            self._sleep(pause_seconds)
+            attempt += 1
+
+    def _pause_seconds(self, failure: Failure, attempt: int) -> float | None:
+        """How long to wait before the next attempt; None when there is none."""
+        if not failure.retryable or attempt >= self._limits.retries:
+            return None
+        if failure.wait_seconds is not None:
+            return failure.wait_seconds if failure.wait_seconds <= self._limits.longest_wait_seconds else None
+        return self._fraction() * self._limits.backoff_seconds * 2.0**attempt
+
+    def _given_up(self, line: Line, failure: Failure) -> UpstreamUnavailable:
+        wait_seconds = failure.wait_seconds
+        if failure.origin is not None:
+            breaker = line.breaker(failure.origin)
+            if failure.is_outage:
+                breaker.failed()
+            else:
+                breaker.succeeded()
+            if wait_seconds is not None:
+                breaker.hold(wait_seconds)
+        log.warning("upstream %s: %s", line.base.origin.host, failure)
+        return UpstreamUnavailable(str(failure), retry_after_seconds=max(1, math.ceil(wait_seconds or 5)))
+
+    def _follow(self, line: Line, ask: Ask, deadline: float) -> tuple[Exchange, WebUrl]:
+        """Ask, through at most five redirects, each of them vetted like the first URL. The status is checked."""
+        url = ask.url
+        for _ in range(MAX_REDIRECTS + 1):
+            exchange = self._hop(line, ask, url, deadline)
+            if exchange.status not in _REDIRECTS:
+                try:
+                    wait = exchange.header("Retry-After")
+                    longest_seconds = self._limits.longest_hold_seconds
+                    check_status(exchange.status, url.origin, retry_after_seconds(wait, self._clock(), longest_seconds))
+                except Failure:
+                    exchange.close()
+                    raise
+                return exchange, url
+            location = exchange.header("Location")
+            exchange.drain(deadline)
+            exchange.close()
+            line.breaker(url.origin).succeeded()
+            url = _next_url(url, location)
+        raise unusable(ask.url.origin, f"it redirects more than {MAX_REDIRECTS} times")
+
+    def _hop(self, line: Line, ask: Ask, url: WebUrl, deadline: float) -> Exchange:
+        host = url.origin.host
+        try:
+            line.vet(url)
+            breaker = line.breaker(url.origin)
+            if not breaker.admit():
+                wait_seconds = breaker.wait_seconds()
+                raise Failure(f"{host} is left alone for a while after failing", wait_seconds=wait_seconds)
+            return line.wire.request(url, line.headers(ask, url), deadline)
+        except BlockedAddress as blocked:
+            log.warning("upstream %s: %s", line.base.origin.host, blocked)
+            raise unreachable(url.origin) from None
+        except TRANSPORT_ERRORS as error:
+            raise broken(url.origin, error) from error
+
+
+def _next_url(url: WebUrl, location: str | None) -> WebUrl:
+    if not location:
+        raise unusable(url.origin, "it redirects to nowhere")
+    try:
+        # http.client gives header bytes as Latin-1; escaped here, they reach the next server as they came.
+        following = parse_url(urljoin(str(url), quote(location.encode("latin-1"), safe=_LOCATION_SAFE)))
+    except BlockedAddress as refused:
+        raise unusable(url.origin, f"it redirects to a refused URL: {refused}") from None
+    except ValueError:
+        raise unusable(url.origin, "it redirects to something that is not a URL") from None
+    if url.origin.scheme == "https" and following.origin.scheme == "http":
+        raise unusable(url.origin, "it redirects from https to http")
+    return following

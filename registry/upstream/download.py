@@ -1,0 +1,96 @@
+"""From an answer's head to a file's bytes, streamed in constant memory."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from types import TracebackType
+from typing import Self
+
+from registry.errors import NotFound, UpstreamUnavailable
+from registry.upstream.answers import Limits
+from registry.upstream.bodies import is_html_type
+from registry.upstream.breaker import Breaker
+from registry.upstream.failure import broken, unusable
+from registry.upstream.guard import WebUrl
+from registry.upstream.line import Ask
+from registry.upstream.wire import TRANSPORT_ERRORS, Exchange
+
+
+class FileStream:
+    """A file being downloaded; used by one thread at a time. Close it (or use ``with``) when done or given up.
+
+    ``size_bytes`` is how many bytes ``chunks`` will give, None if the upstream did not say: then a cut file looks
+    whole, and only a digest can tell. ``offset_bytes`` is where they begin: 0, also if ``start`` was asked for and the
+    upstream ignores ranges.
+    """
+
+    def __init__(self, exchange: Exchange, url: WebUrl, offset_bytes: int, breaker: Breaker, limits: Limits) -> None:
+        self.size_bytes = exchange.length_bytes
+        self.offset_bytes = offset_bytes
+        self._exchange = exchange
+        self._url = url
+        self._breaker = breaker
+        self._limits = limits
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def chunks(self, size_bytes: int = 256 * 1024) -> Iterator[bytes]:
+        """The bytes in order, in pieces of at most ``size_bytes``, as they arrive. May be iterated once.
+
+        Raises UpstreamUnavailable when the body ends early, goes on too long or comes too slowly. Only the time spent
+        waiting for the upstream counts: a slow reader of ours must not look like a slow upstream.
+        """
+        waited_seconds, received_bytes = 0.0, 0
+        while True:
+            granted = self._limits.file_grace_seconds + received_bytes / self._limits.file_floor_bytes_per_second
+            began = time.monotonic()
+            try:
+                piece = self._exchange.read(began + granted - waited_seconds, self._limits.idle_seconds)
+            except TRANSPORT_ERRORS as error:
+                self.close()
+                self._breaker.failed()
+                raise UpstreamUnavailable(str(broken(self._url.origin, error))) from error
+            if not piece:
+                self._breaker.succeeded()
+                return
+            waited_seconds += time.monotonic() - began
+            received_bytes += len(piece)
+            for at in range(0, len(piece), size_bytes):
+                yield piece[at : at + size_bytes]
+
+    def close(self) -> None:
+        """Idempotent. A connection whose file was read to the end is kept for the next one."""
+        self._exchange.close()
+
+
+def begin_file(ask: Ask, exchange: Exchange, url: WebUrl, breaker: Breaker, limits: Limits) -> FileStream:
+    """A stream over what ``url`` (after redirects) answered; the status has been checked, and is not an absence.
+
+    Raises Failure for what cannot be the file's bytes as they are.
+    """
+    offset_bytes = 0
+    if exchange.status == 206 and ask.start is not None:
+        offset_bytes = ask.start
+        if not (exchange.header("Content-Range") or "").lower().startswith(f"bytes {offset_bytes}-"):
+            raise unusable(url.origin, "it is another part of the file than was asked for")
+    elif exchange.status != 200:
+        raise unusable(url.origin, f"HTTP {exchange.status} was not asked for")
+    if (exchange.header("Content-Encoding") or "identity").strip().lower() != "identity":
+        raise unusable(url.origin, "it is in an encoding that was not asked for")
+    if is_html_type(exchange.header("Content-Type") or ""):
+        raise unusable(url.origin, "it is an HTML page instead of the file")
+    return FileStream(exchange, url, offset_bytes, breaker, limits)
+
+
+def check_present(ask: Ask, exchange: Exchange, deadline: float) -> None:
+    """Raises NotFound when the upstream is sure that there is no such file."""
+    if exchange.status in {404, 410}:
+        exchange.drain(deadline)
+        raise NotFound("file", ask.url.filename)

@@ -1,0 +1,90 @@
+"""The real clients, each run with a home of its own and nothing of this machine's configuration."""
+
+import os
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+BIN = Path(sys.executable).parent
+
+
+@dataclass
+class Done:
+    """How a client ended."""
+
+    returncode: int
+    output: str
+
+    def ok(self) -> "Done":
+        assert self.returncode == 0, self.output
+        return self
+
+
+class Clients:
+    """pip, uv, twine and poetry in a clean home."""
+
+    def __init__(self, home: Path) -> None:
+        self.home = home
+        home.mkdir(parents=True, exist_ok=True)
+
+    def environment(self, **more: str) -> dict[str, str]:
+        """What the clients see: a machine's own indexes, caches and certificates must not decide a test."""
+        kept = {key: value for key, value in os.environ.items() if key in {"LANG", "LC_ALL", "TMPDIR"}}
+        return {
+            **kept,
+            "PATH": f"{BIN}:/usr/local/bin:/usr/bin:/bin",
+            "HOME": str(self.home),
+            "PIP_CONFIG_FILE": "/dev/null",
+            "PIP_DISABLE_PIP_VERSION_CHECK": "1",
+            "PIP_NO_INPUT": "1",
+            "UV_NO_CONFIG": "1",
+            "UV_NO_CACHE": "1",
+            "UV_PYTHON_DOWNLOADS": "never",
+            "PYTHON_KEYRING_BACKEND": "keyring.backends.null.Keyring",
+            "NO_COLOR": "1",
+            "COLUMNS": "200",
+            **more,
+        }
+
+    def run(self, *command: str, cwd: Path | None = None, **more: str) -> Done:
+        done = subprocess.run(
+            command,
+            cwd=cwd or self.home,
+            env=self.environment(**more),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            timeout=300,
+            check=False,
+        )
+        return Done(done.returncode, done.stdout)
+
+    def twine(self, url: str, token: str, *files: Path, verbose: bool = False) -> Done:
+        options = ["--non-interactive", "--disable-progress-bar", *(["--verbose"] if verbose else [])]
+        return self.run(
+            str(BIN / "twine"), "upload", *options, "--repository-url", url, *map(str, files),
+            TWINE_USERNAME="__token__", TWINE_PASSWORD=token,
+        )  # fmt: skip
+
+    def uv_publish(self, url: str, token: str, *files: Path) -> Done:
+        return self.run(
+            str(BIN / "uv"), "publish", "--publish-url", url, "--username", "__token__", "--password", token,
+            *map(str, files),
+        )  # fmt: skip
+
+    def venv(self, name: str = "venv") -> Path:
+        """A virtual environment of its own; returns its python."""
+        folder = self.home / name
+        self.run(str(BIN / "uv"), "venv", "-q", "--seed", "--python", sys.executable, str(folder)).ok()
+        return folder / "bin" / "python"
+
+    def pip_install(self, python: Path, index: str, *arguments: str, **more: str) -> Done:
+        return self.run(
+            str(python), "-m", "pip", "install", "--no-cache-dir", "--index-url", index, *arguments, **more
+        )
+
+    def uv_install(self, python: Path, index: str, *arguments: str) -> Done:
+        return self.run(
+            str(BIN / "uv"), "pip", "install", "--python", str(python), "--default-index", index, *arguments
+        )

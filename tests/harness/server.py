@@ -1,0 +1,112 @@
+"""A real ``entrepot serve`` on loopback, for tests: started, asked, stopped, and killed without mercy."""
+
+import contextlib
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import requests
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+class Server:
+    """One server process group over one data directory."""
+
+    def __init__(self, data: Path, *, with_worker: bool = True, environment: dict[str, str] | None = None) -> None:
+        self.data = data
+        self.port = free_port()
+        self.with_worker = with_worker
+        self.environment = environment or {}
+        self.process: subprocess.Popen[bytes] | None = None
+        self.log = data.parent / f"{data.name}.log"
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    def index(self, repository: str = "dev", *, token: str | None = None, simple: bool = True) -> str:
+        credential = f"alice:{token}@" if token else ""
+        suffix = "simple/" if simple else ""
+        return f"http://{credential}127.0.0.1:{self.port}/pypi/default/{repository}/{suffix}"
+
+    def start(self) -> "Server":
+        command = [sys.executable, "-m", "config.cli.main", "serve", "--data", str(self.data)]
+        command += ["--bind", f"127.0.0.1:{self.port}", "--workers", "2"]
+        if not self.with_worker:
+            command.append("--no-worker")
+        with self.log.open("ab") as log:
+            self.process = subprocess.Popen(
+                command, cwd=ROOT, env=self.child_environment(), stdout=log, stderr=log, start_new_session=True
+            )
+        deadline = time.monotonic() + 60
+        while time.monotonic() < deadline:
+            if self.process.poll() is not None:
+                raise AssertionError(f"the server ended with {self.process.returncode}:\n{self.log_text()}")
+            with contextlib.suppress(requests.RequestException):
+                if requests.get(f"{self.url}/readyz", timeout=2).status_code == 200:
+                    return self
+            time.sleep(0.05)
+        raise AssertionError(f"the server is not ready:\n{self.log_text()}")
+
+    def child_environment(self) -> dict[str, str]:
+        clean = {key: value for key, value in os.environ.items() if not key.startswith(("ENTREPOT_", "PIP_"))}
+        return {**clean, "ENTREPOT_UPSTREAM_ALLOWED_NETWORKS": "127.0.0.0/8", **self.environment}
+
+    def log_text(self) -> str:
+        return self.log.read_text(errors="replace") if self.log.exists() else ""
+
+    def stop(self) -> int:
+        """End it as an operator would; returns the exit status."""
+        assert self.process is not None
+        self.process.send_signal(signal.SIGTERM)
+        status = self.process.wait(60)
+        self.process = None
+        return status
+
+    def kill(self) -> None:
+        """kill -9 of the whole process group, and of the sessions its children opened."""
+        if self.process is None:
+            return
+        group = os.getpgid(self.process.pid)
+        os.killpg(group, signal.SIGKILL)
+        self.process.wait(20)
+        self.process = None
+
+    def command(self, *arguments: str, **options: object) -> subprocess.CompletedProcess[str]:
+        """Run an ``entrepot`` command."""
+        return subprocess.run(
+            [sys.executable, "-m", "config.cli.main", *arguments],
+            cwd=ROOT,
+            env=self.child_environment(),
+            capture_output=True,
+            text=True,
+            timeout=120,
+            check=False,
+            **options,  # type: ignore[call-overload]
+        )
+
+    def token(self, user: str = "admin", *actions: str, repositories: tuple[str, ...] = ()) -> str:
+        arguments = ["token", "new", "--data", str(self.data), "--user", user]
+        for action in actions:
+            arguments += ["--scope", action]
+        for repository in repositories:
+            arguments += ["--repository", repository]
+        done = self.command(*arguments)
+        assert done.returncode == 0, done.stderr
+        return done.stdout.strip()
+
+    def fsck(self) -> str:
+        """Faults found by a deep check; empty when clean."""
+        done = self.command("fsck", "--data", str(self.data), "--deep")
+        return "" if done.returncode == 0 else done.stdout + done.stderr
