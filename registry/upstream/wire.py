@@ -255,10 +255,10 @@ class Exchange:
             return 0
         if coding:
             return None
-        lengths = {value.strip() for value in self._response.headers.get_all("Content-Length", [])}
+        lengths = list(dict.fromkeys(value.strip() for value in self._response.headers.get_all("Content-Length", [])))
         if not lengths:
             return None
-        length = lengths.pop()
-        if lengths or not (length.isascii() and length.isdigit() and len(length) < 19):
+        length = lengths[0]
+        if len(lengths) > 1 or not (length.isascii() and length.isdigit() and len(length) < 19):
             raise BrokenAnswer("its length cannot be read")
         return int(length)

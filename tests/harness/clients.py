@@ -76,7 +76,7 @@ class Clients:
     def venv(self, name: str = "venv") -> Path:
         """A virtual environment of its own; returns its python."""
         folder = self.home / name
-        self.run(str(BIN / "uv"), "venv", "-q", "--seed", "--python", sys.executable, str(folder)).ok()
+        self.run(sys.executable, "-m", "venv", str(folder)).ok()
         return folder / "bin" / "python"
 
     def pip_install(self, python: Path, index: str, *arguments: str, **more: str) -> Done:

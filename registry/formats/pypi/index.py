@@ -302,8 +302,9 @@ def _json_file(file: ViewFile) -> dict[str, Any]:
     if file.upload_time is not None:
         shown["upload-time"] = _stamp(file.upload_time)
     core = dict(file.core_metadata) if isinstance(file.core_metadata, Mapping) else file.core_metadata
-    # All spellings clients have looked for (PEP 714).
-    shown["core-metadata"] = shown["data-dist-info-metadata"] = shown["dist-info-metadata"] = core
+    # PEP 714: never ``dist-info-metadata`` here. pip 22.3 to 23.0 reads that key and fails on its dictionary (measured
+    # with 23.0.1); the key with ``data-`` is the one that older clients look for without harm.
+    shown["core-metadata"] = shown["data-dist-info-metadata"] = core
     return shown
 
 

@@ -8,7 +8,8 @@ and GNU long names.
 
 from __future__ import annotations
 
-import os
+import re
+import struct
 import zlib
 from collections.abc import Iterator
 from enum import StrEnum
@@ -21,6 +22,9 @@ BLOCK_BYTES = 512
 _GZIP_MAGIC = b"\x1f\x8b\x08"
 _EXTENSION_BYTES = MIB  # extended headers and long names; real ones have some hundred bytes
 _EXTENSIONS = b"xgLK"  # pax, pax for all that follows, GNU long name, GNU long link target
+# name, size, checksum, type, link target, magic and version, prefix (POSIX ustar)
+_HEADER = struct.Struct("100s24x12s12x8sc100s8s80x155s12x")
+_OCTAL = re.compile(rb" *([0-7]*)[ \0]*")
 _ZERO_BLOCK = bytes(BLOCK_BYTES)
 _GZIP = zlib.MAX_WBITS | 16
 
@@ -53,9 +57,8 @@ class TarGzArchive:
     """
 
     def __init__(self, body: BinaryIO, limits: Limits) -> None:
-        archive_bytes = body.seek(0, os.SEEK_END)
         body.seek(0)
-        self._source = _Gunzip(body, archive_bytes, limits)
+        self._source = _Gunzip(body, limits)
         self._limits = limits
         self._left_bytes = 0
         self._padding_bytes = 0
@@ -100,7 +103,7 @@ class TarGzArchive:
         data = self.read(_EXTENSION_BYTES)
         if flag in b"xg":
             return _pax_records(data)
-        return {"path" if flag == b"L" else "linkpath": _text(data.removesuffix(b"\0"))}
+        return {"path" if flag == b"L" else "linkpath": _utf8(data.removesuffix(b"\0"))}
 
     def _check_end(self) -> None:
         # Some readers stop at the first block of zeros, others read on: nothing may follow for them to find.
@@ -112,14 +115,13 @@ class TarGzArchive:
 class _Gunzip:
     """A bounded reader of one gzip member that must fill the whole file."""
 
-    def __init__(self, body: BinaryIO, archive_bytes: int, limits: Limits) -> None:
+    def __init__(self, body: BinaryIO, limits: Limits) -> None:
         self._body = body
-        self._archive_bytes = archive_bytes
         self._limits = limits
         self._inflate = zlib.decompressobj(_GZIP)
         self._buffer = b""
         self._at = 0  # how much of the buffer is used up: cutting it at each header would copy it 256 times
-        self._produced_bytes = 0
+        self._taken_bytes = self._produced_bytes = 0
         if body.read(len(_GZIP_MAGIC)) != _GZIP_MAGIC:
             raise Invalid("the archive is not a gzip file")
         body.seek(0)
@@ -154,13 +156,17 @@ class _Gunzip:
 
     def _more(self) -> bytes:
         while not self._inflate.eof:
-            packed = self._inflate.unconsumed_tail or self._body.read(PIECE_BYTES)
+            packed = self._inflate.unconsumed_tail
+            if not packed:
+                packed = self._body.read(PIECE_BYTES)
+                self._taken_bytes += len(packed)
             try:
                 piece = self._inflate.decompress(packed, PIECE_BYTES)
             except zlib.error as error:
                 raise Invalid("gzip: the data are damaged") from error
             self._produced_bytes += len(piece)
-            self._limits.check_content(self._produced_bytes, self._archive_bytes)
+            # Against what was read so far, not the file's size: a bomb is refused where it starts to be one.
+            self._limits.check_content(self._produced_bytes, self._taken_bytes)
             if piece:
                 return piece
             if not packed and not self._inflate.eof:
@@ -175,18 +181,20 @@ def looks_like_tar(body: BinaryIO) -> bool:
     """Whether the file starts with a tar header: such a file must not pass as another kind of archive."""
     body.seek(0)
     block = body.read(BLOCK_BYTES)
-    return len(block) == BLOCK_BYTES and block != _ZERO_BLOCK and _checksum(block) == _stated_checksum(block)
+    return len(block) == BLOCK_BYTES and block != _ZERO_BLOCK and _checksum(block) == _octal(_HEADER.unpack(block)[2])
 
 
 def _header(block: bytes) -> tuple[bytes, Member]:
-    if _checksum(block) != _stated_checksum(block):
+    raw_name, raw_size, stated, flag, raw_target, magic, raw_prefix = _HEADER.unpack(block)
+    if _checksum(block) != _octal(stated):
         raise Invalid("tar: a header has a wrong checksum")
-    flag = block[156:157]
-    size_bytes = _number(block[124:136])
-    name = _text(_until_nul(block[:100]))
-    if prefix := _text(_until_nul(block[345:500])):
+    size_bytes = _octal(raw_size)
+    if size_bytes < 0:  # also the base-256 form, which is for sizes beyond all limits, and negative ones
+        raise Invalid("tar: a header's number is damaged, negative or beyond all limits")
+    name = _text(raw_name)
+    if prefix := _text(raw_prefix):
         # GNU headers may have times in that place, which some readers take for a prefix none the less.
-        if block[257:263] != b"ustar\0":
+        if magic[:6] != b"ustar\0":
             raise Invalid(f"tar: member {name[:200]!a} has a prefix in a header that is not POSIX")
         name = f"{prefix}/{name}"
     if flag in _EXTENSIONS:
@@ -194,13 +202,11 @@ def _header(block: bytes) -> tuple[bytes, Member]:
     kind = _KINDS.get(flag)
     if kind is None:
         raise Invalid(f"tar: member {name[:200]!a} is a device, a sparse file or of an unknown type ({flag!r})")
-    if kind is Kind.FILE and name.endswith("/"):
-        if flag != b"\0" or size_bytes:
-            raise Invalid(f"tar: member {name[:200]!a} is a file with a folder's name")
+    if flag == b"\0" and name.endswith("/") and not size_bytes:
         kind = Kind.FOLDER  # how tar wrote folders before POSIX
     if kind is not Kind.FILE and size_bytes:
         raise Invalid(f"tar: member {name[:200]!a} is a {kind} with content")
-    return flag, Member(name, kind, size_bytes, _text(_until_nul(block[157:257])))
+    return flag, Member(name, kind, size_bytes, _text(raw_target))
 
 
 def _merge(extended: dict[str, str], records: dict[str, str], *, is_global: bool) -> None:
@@ -215,6 +221,8 @@ def _merge(extended: dict[str, str], records: dict[str, str], *, is_global: bool
 
 
 def _apply(member: Member, extended: dict[str, str]) -> Member:
+    if not extended and not (member.kind is Kind.FILE and member.name.endswith("/")):
+        return member
     # Readers disagree about which of two sizes counts, and so about where the next header is.
     if "size" in extended and extended["size"] != str(member.size_bytes):
         raise Invalid(f"tar: member {member.name[:200]!a} has two sizes")
@@ -236,39 +244,30 @@ def _pax_records(data: bytes) -> dict[str, str]:
         key, equals, value = record[len(digits) + 1 : -1].partition(b"=")
         if length <= len(digits) + 1 or len(record) != length or not record.endswith(b"\n") or not equals:
             raise Invalid("tar: an extended header is damaged")
-        name = _text(key)
+        name = _utf8(key)
         if name in records:
             raise Invalid("tar: an extended header says a thing twice")
         # Values that only describe (extended attributes) may be any bytes; they are not looked at.
-        records[name] = _text(value) if name in ("path", "linkpath", "size") else ""
+        records[name] = _utf8(value) if name in ("path", "linkpath", "size") else ""
         position += length
     return records
 
 
-def _number(field: bytes) -> int:
-    """An octal number; the base-256 form is for sizes over the limit, or negative ones."""
-    if field[0] & 0x80:
-        raise Invalid("tar: a member's size is negative or beyond all limits")
-    digits = field.strip(b" \0")
-    if digits and not (digits.isdigit() and b"8" not in digits and b"9" not in digits):
-        raise Invalid("tar: a header's number is damaged")
-    return int(digits or b"0", 8)
+def _octal(field: bytes) -> int:
+    """An octal number between blanks and NULs; -1 for anything else."""
+    digits = _OCTAL.fullmatch(field)
+    return int(digits[1] or b"0", 8) if digits else -1
 
 
 def _checksum(block: bytes) -> int:
     return sum(block) - sum(block[148:156]) + 8 * 0x20
 
 
-def _stated_checksum(block: bytes) -> int:
-    digits = block[148:156].strip(b" \0")
-    return int(digits, 8) if digits.isdigit() and b"8" not in digits and b"9" not in digits else -1
+def _text(field: bytes) -> str:
+    return _utf8(field.partition(b"\0")[0])
 
 
-def _until_nul(field: bytes) -> bytes:
-    return field.partition(b"\0")[0]
-
-
-def _text(raw: bytes) -> str:
+def _utf8(raw: bytes) -> str:
     try:
         return raw.decode("utf-8")
     except UnicodeDecodeError as error:

@@ -142,11 +142,12 @@ class ZipArchive:
     def _check_layout(self, directory_offset: int) -> None:
         """The members' records must cover the file up to the directory: a gap or an overlap hides something."""
         position = 0
-        for entry, following in zip(self.entries, [*self.entries[1:], None], strict=True):
+        ends = [*(entry.header_offset for entry in self.entries[1:]), directory_offset]
+        for entry, end in zip(self.entries, ends, strict=False):  # an empty archive has no end to check
             if entry.header_offset != position:
                 raise _wrong(entry.path, "does not start where the record before it ends")
-            position = directory_offset if following is None else following.header_offset
-            self._check_local(entry, position)
+            position = end
+            self._check_local(entry, end)
         if position != directory_offset:
             raise Invalid("zip: there is data outside of all members")
 
@@ -172,7 +173,7 @@ class ZipArchive:
         if declared != central and not is_open:
             raise _wrong(entry.path, "has another size or checksum in its local header")
         rest = end - body.tell() - entry.packed_bytes
-        if flags & _FLAG_DESCRIPTOR:
+        if flags & _FLAG_DESCRIPTOR and rest >= 0:
             if entry.method == _STORED and entry.packed_bytes:
                 raise _wrong(entry.path, "is stored with its size behind it")
             body.seek(entry.packed_bytes, os.SEEK_CUR)

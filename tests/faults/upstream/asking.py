@@ -11,7 +11,12 @@ from registry.upstream.guard import AddressPolicy
 from tests.fakes.upstream import Fault, FaultyUpstream
 
 LOOPBACK = AddressPolicy((ip_network("127.0.0.0/8"),))
-NAMES = {"index.test": ["127.0.0.1"], "files.test": ["127.0.0.1"], "inside.test": ["127.0.0.1", "10.0.0.1"]}
+NAMES = {
+    "index.test": ["127.0.0.1"],
+    "files.test": ["127.0.0.1"],
+    "inside.test": ["127.0.0.1", "10.0.0.1"],
+    "metadata.google.internal": ["127.0.0.1"],
+}
 DOCUMENT = json.dumps({"files": ["x" * 50] * 20}).encode()
 JSON = "application/json"
 

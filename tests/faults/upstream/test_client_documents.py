@@ -101,7 +101,8 @@ class TestDocuments:
         assert answer.body == DOCUMENT
 
     @pytest.mark.parametrize(
-        "fault", [fault for fault in Fault if fault not in {Fault.GZIP, Fault.CHUNKED, Fault.UNFRAMED}]
+        "fault",
+        [fault for fault in Fault if fault not in {Fault.GZIP, Fault.CHUNKED, Fault.UNFRAMED, Fault.STRAY_ANSWER}],
     )
     def test_faults_are_unavailable(self, upstream, make_client, fault: Fault) -> None:
         upstream.serve("/bad", DOCUMENT, content_type=JSON, fault=fault)
@@ -164,6 +165,17 @@ class TestDocuments:
             upstream.refuse()
             upstream.accept()
 
+    def test_an_answer_sent_in_advance_is_not_taken_for_the_next_one(self, upstream, make_client) -> None:
+        upstream.serve("/a", DOCUMENT, content_type=JSON, fault=Fault.STRAY_ANSWER)
+        upstream.serve("/good", b"[]", content_type=JSON)
+        client = make_client()
+        get(client, connection(upstream), "a")
+        upstream.send_stray.set()
+        assert upstream.sent_stray.wait(30)
+        answer = get(client, connection(upstream), "good")
+        assert isinstance(answer, Found)
+        assert answer.body == b"[]"
+
     def test_many_threads(self, upstream, make_client) -> None:
         client = make_client()
         bodies = {f"p{number}": json.dumps([number] * 500).encode() for number in range(40)}
@@ -187,7 +199,7 @@ class TestDocuments:
         upstream.serve("/good", DOCUMENT, content_type=JSON)
         get(client, connection(upstream), "good")
         before = sockets()
-        faults = [fault for fault in Fault if fault not in SLOW]
+        faults = [fault for fault in Fault if fault not in {*SLOW, Fault.STRAY_ANSWER}]
         for fault in faults:
             upstream.serve("/bad", DOCUMENT, content_type=JSON, fault=fault)
             for ask in (

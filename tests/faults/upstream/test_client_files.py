@@ -63,7 +63,7 @@ class TestFiles:
         [
             fault
             for fault in Fault
-            if fault not in {Fault.CHUNKED, Fault.UNFRAMED, Fault.CUT_UNFRAMED, Fault.HIDDEN_GZIP}
+            if fault not in {Fault.CHUNKED, Fault.STRAY_ANSWER, Fault.UNFRAMED, Fault.CUT_UNFRAMED, Fault.HIDDEN_GZIP}
         ],
     )
     def test_faults_are_unavailable(self, upstream, make_client, fault: Fault) -> None:
@@ -99,6 +99,17 @@ class TestFiles:
             threading.Event().wait(0.7)
             received += sum(map(len, pieces))
         assert received == len(self.BODY) * 8
+
+    def test_a_download_given_up_while_it_stalls_is_not_followed_on_its_connection(self, upstream, make_client) -> None:
+        client = make_client()
+        stalled = upstream.serve("/s", self.BODY, fault=Fault.STALL_HALF)
+        with client.open_file(connection(upstream), stalled) as stream:
+            received = 0
+            for piece in stream.chunks():
+                received += len(piece)
+                if received == len(self.BODY) // 2:
+                    break
+        assert download(client, connection(upstream), upstream.serve("/f", self.BODY)) == self.BODY
 
     def test_a_given_up_download_leaves_nothing_for_the_next_one(self, upstream, make_client) -> None:
         client = make_client()

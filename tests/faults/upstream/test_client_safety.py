@@ -44,7 +44,7 @@ class TestRedirects:
         "location",
         [
             "http://169.254.169.254/latest/meta-data/",
-            "http://metadata.google.internal/",
+            "http://metadata.google.internal:{port}/canary",
             "http://10.0.0.1/",
             "http://[::1]:{port}/canary",
             "http://inside.test:{port}/canary",
@@ -67,6 +67,12 @@ class TestRedirects:
         with pytest.raises(UpstreamUnavailable):
             get(make_client(), connection(upstream), "a")
         assert other.requests == []
+
+    def test_a_port_of_another_service_is_not_dialled(self, upstream, make_client, caplog) -> None:
+        upstream.redirect("/a", "http://127.0.0.1:25/")
+        with pytest.raises(UpstreamUnavailable, match="cannot be reached"):
+            get(make_client(), connection(upstream), "a")
+        assert "port 25 is not for the web" in caplog.text
 
     def test_negative_control_an_allowed_target_is_reached(self, upstream, other, make_client) -> None:
         other.serve("/canary", DOCUMENT, content_type=JSON)

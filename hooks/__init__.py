@@ -1,0 +1,1 @@
+"""What happens because of a publish: triggers, jobs, builds, pipelines, and their API and pages."""

@@ -1,0 +1,19 @@
+"""The management interface of hooks: JSON under ``/api/v1``, in the same document as the registry's."""
+
+from __future__ import annotations
+
+from flask import Blueprint
+
+from hooks.api.builds import BuildViews
+from hooks.api.executions import ExecutionViews
+from hooks.api.pipelines import PipelineViews
+from hooks.services import HookServices
+from registry.api.routes import register
+
+
+def blueprint(services: HookServices) -> Blueprint:
+    """All routes, to be mounted at ``/api/v1``."""
+    routes = Blueprint("hook_api", __name__)
+    for views in (PipelineViews(services), ExecutionViews(services), BuildViews(services)):
+        register(routes, views.routes())
+    return routes

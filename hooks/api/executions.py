@@ -1,0 +1,263 @@
+"""Executions: start, look, answer, stop, retry."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, fields
+from typing import Annotated, TypeVar
+
+from sqlalchemy.orm import Session
+
+from hooks.pipelines import store
+from hooks.pipelines.approvals import Verdict, decide
+from hooks.pipelines.gates import may_see, repositories_behind
+from hooks.pipelines.steering import RetryMode, retry_stage, stop_execution
+from hooks.services import HookServices
+from hooks.triggers.collect import Coordinates
+from hooks.triggers.start import start_manual
+from registry.access import Action, Identity, check
+from registry.api import coordinates
+from registry.api.routes import Route
+from registry.api.shapes import Between, Length
+from registry.errors import Invalid, NotFound
+from registry.http import context
+from registry.http.auth import signed_in_api
+from registry.repos.topology import find_repository
+
+Word = TypeVar("Word", Verdict, RetryMode)
+
+# A caller who may see few of many executions does not make one request read them all.
+MOST_LOOKED_AT = 2000
+
+
+@dataclass(frozen=True, slots=True)
+class ExecutionDetail(store.ExecutionSummary):
+    """An execution with all its stages. ``assets`` is file name → SHA-256, as pinned."""
+
+    assets: Mapping[str, str]
+    publishers: tuple[str, ...]
+    variables: Mapping[str, str]
+    depth: int
+    stop_reason: str | None
+    stopped_by: str | None
+    stages: tuple[store.StageExecutionView, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class ExecutionList:
+    """Executions the caller may see, newest first; ``next`` goes into ``after`` for older ones, null at the end."""
+
+    items: tuple[store.ExecutionSummary, ...]
+    next: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class ExecutionQuery:
+    """Where to go on in the list."""
+
+    after: Annotated[int, Between(1, 2**62)] | None = None
+    limit: Annotated[int, Between(1, 200)] = 50
+
+
+@dataclass(frozen=True, slots=True)
+class NewExecution:
+    """The package version to start with. The same ``client_request_token`` never starts a second execution."""
+
+    domain: Annotated[str, Length(1, 50)]
+    repository: Annotated[str, Length(1, 100)]
+    format: Annotated[str, Length(1, 32)]
+    name: Annotated[str, Length(1, 255)]
+    version: Annotated[str, Length(1, 255)]
+    namespace: Annotated[str, Length(0, 255)] = ""
+    variables: Annotated[dict[str, str], Length(0, 50)] | None = None
+    client_request_token: Annotated[str, Length(1, 64)] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ApprovalAnswer:
+    """``verdict`` is Approved or Rejected. With ``token`` (the waiting action's) only what was looked at is answered."""
+
+    stage: Annotated[str, Length(1, 100)]
+    action: Annotated[str, Length(1, 100)]
+    verdict: str
+    comment: str = ""
+    token: Annotated[str, Length(1, 64)] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class StopRequest:
+    """``abandon`` stops running builds too, instead of letting them end."""
+
+    reason: str = ""
+    abandon: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class RetryRequest:
+    """``mode`` is FAILED_ACTIONS (keeps what succeeded) or ALL_ACTIONS."""
+
+    stage: Annotated[str, Length(1, 100)]
+    mode: str = RetryMode.FAILED_ACTIONS.value
+
+
+class ExecutionViews:
+    """The operations on executions."""
+
+    def __init__(self, services: HookServices) -> None:
+        self._services = services
+
+    def routes(self) -> tuple[Route, ...]:
+        """The part of the table. Executions belong to repositories, so each operation looks at the object's own."""
+        of_pipeline, one = "/pipelines/<pipeline>/executions", "/executions/<int:execution_id>"
+        door, answer = signed_in_api, ExecutionDetail
+        return (
+            Route("GET", of_pipeline, door, self.list_executions, query=ExecutionQuery, answer=ExecutionList),
+            Route("POST", of_pipeline, door, self.start_execution, body=NewExecution, answer=answer, status=201),
+            Route("GET", one, door, self.show_execution, answer=answer),
+            Route("POST", f"{one}/approval", door, self.answer_approval, body=ApprovalAnswer, answer=answer),
+            Route("POST", f"{one}/stop", door, self.stop_execution, body=StopRequest, answer=answer),
+            Route("POST", f"{one}/retry", door, self.retry_execution, body=RetryRequest, answer=answer),
+        )
+
+    def list_executions(self, pipeline: str, query: ExecutionQuery) -> ExecutionList:
+        """A pipeline's executions, of the repositories the caller may read."""
+        caller = context.caller()
+        found: list[store.ExecutionSummary] = []
+        place, looked_at, is_end = query.after, 0, False
+        with self._services.db.read() as session:
+            store.get_pipeline(session, pipeline)
+            while len(found) <= query.limit and looked_at < MOST_LOOKED_AT and not is_end:
+                page = store.list_executions(session, pipeline=pipeline, before_id=place, limit=store.LARGEST_PAGE)
+                found += [entry for entry in page if caller.may(Action.READ, f"{entry.domain}/{entry.repository}")]
+                looked_at += len(page)
+                is_end = len(page) < store.LARGEST_PAGE
+                place = page[-1].id if page else place
+        shown = tuple(found[: query.limit])
+        if len(found) > len(shown):
+            place, is_end = shown[-1].id, False
+        return ExecutionList(shown, None if is_end else place)
+
+    def start_execution(self, pipeline: str, body: NewExecution) -> ExecutionDetail:
+        """Start a pipeline for a package version.
+
+        Needs `publish` on the version's repository: it does what publishing the version would do.
+        """
+        caller, registry = context.caller(), context.services()
+        check(caller, Action.PUBLISH, f"{body.domain}/{body.repository}")
+
+        def act(session: Session) -> int:
+            _, repository = find_repository(session, body.domain, body.repository)
+            at = coordinates.find(
+                session, registry.formats, repository.id, body.format, body.namespace, body.name, body.version
+            )
+            return start_manual(
+                session,
+                self._services.actions,
+                pipeline,
+                Coordinates(body.domain, body.repository, *at),
+                actor=caller.name,
+                now=self._services.clock(),
+                variables=body.variables,
+                request_token=body.client_request_token,
+            ).execution_id
+
+        return self._change(act)
+
+    def show_execution(self, execution_id: int) -> ExecutionDetail:
+        """An execution with its stages, actions and older attempts.
+
+        For readers of its repository, and for those whom one of its approvals asks.
+        """
+        with self._services.db.read() as session:
+            return _detail(_visible(session, execution_id, context.caller()))
+
+    def answer_approval(self, execution_id: int, body: ApprovalAnswer) -> ExecutionDetail:
+        """Approve or reject what an execution waits for. The first answer is the only one.
+
+        Needs `approve` on what the approval stands before: the targets of all promotions up to the next approval, or
+        the execution's own repository where none follows.
+        """
+        caller = context.caller()
+        verdict = _word(Verdict, body.verdict, "verdict")
+
+        def act(session: Session) -> int:
+            execution = _visible(session, execution_id, caller)
+            for path in repositories_behind(execution, body.stage, body.action):
+                check(caller, Action.APPROVE, path)
+            decide(
+                session,
+                self._services.actions,
+                execution_id,
+                body.stage,
+                body.action,
+                verdict=verdict,
+                comment=body.comment,
+                actor=caller.name,
+                now=self._services.clock(),
+                token=body.token,
+            )
+            return execution_id
+
+        return self._change(act)
+
+    def stop_execution(self, execution_id: int, body: StopRequest) -> ExecutionDetail:
+        """Stop an execution: nothing further starts. Needs `publish` on its repository."""
+
+        def act(session: Session) -> int:
+            _check_steering(session, execution_id)
+            stop_execution(
+                session,
+                self._services.actions,
+                execution_id,
+                actor=context.caller().name,
+                reason=body.reason,
+                abandon=body.abandon,
+                now=self._services.clock(),
+            )
+            return execution_id
+
+        return self._change(act)
+
+    def retry_execution(self, execution_id: int, body: RetryRequest) -> ExecutionDetail:
+        """Try a failed or stopped stage again, in the same execution. Needs `publish` on its repository."""
+        mode = _word(RetryMode, body.mode, "mode")
+
+        def act(session: Session) -> int:
+            _check_steering(session, execution_id)
+            actor, now = context.caller().name, self._services.clock()
+            retry_stage(session, self._services.actions, execution_id, body.stage, mode, actor=actor, now=now)
+            return execution_id
+
+        return self._change(act)
+
+    def _change(self, act: Callable[[Session], int]) -> ExecutionDetail:
+        with self._services.db.write() as session:
+            execution_id = act(session)
+            session.flush()
+            return _detail(store.get_execution(session, execution_id))
+
+
+def _visible(session: Session, execution_id: int, caller: Identity) -> store.ExecutionView:
+    execution = store.get_execution(session, execution_id)
+    if not may_see(caller, execution):
+        raise NotFound("execution", str(execution_id))
+    return execution
+
+
+def _check_steering(session: Session, execution_id: int) -> None:
+    caller = context.caller()
+    summary = _visible(session, execution_id, caller).summary
+    check(caller, Action.PUBLISH, f"{summary.domain}/{summary.repository}")
+
+
+def _word(kind: type[Word], word: str, field: str) -> Word:
+    try:
+        return kind(word)
+    except ValueError as error:
+        raise Invalid(f"{field} must be one of {', '.join(kind)}") from error
+
+
+def _detail(view: store.ExecutionView) -> ExecutionDetail:
+    summary = {field.name: getattr(view.summary, field.name) for field in fields(view.summary)}
+    rest = {field.name: getattr(view, field.name) for field in fields(view) if field.name != "summary"}
+    return ExecutionDetail(**summary, **rest)

@@ -1,0 +1,106 @@
+"""Pipelines: apply documents, look at definitions."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated
+
+from hooks.pipelines import store
+from hooks.services import HookServices
+from registry.access import Action
+from registry.api.routes import Route
+from registry.api.shapes import Between, Length
+from registry.http import context
+from registry.http.auth import requires, signed_in_api
+
+MOST_DOCUMENT_CHARACTERS = 512 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Document:
+    """Pipelines and build projects, as YAML or JSON; several may stand in one text, separated by ``---``."""
+
+    document: Annotated[str, Length(1, MOST_DOCUMENT_CHARACTERS)]
+
+
+@dataclass(frozen=True, slots=True)
+class AppliedList:
+    """What became of each part of a document, in its order."""
+
+    items: tuple[store.Applied, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class PipelineList:
+    """Pipelines by name; ``next`` goes into ``after`` for the following ones, null at the end."""
+
+    items: tuple[store.PipelineSummary, ...]
+    next: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class PipelineQuery:
+    """Where to go on in the list."""
+
+    after: Annotated[str, Length(0, 100)] = ""
+    limit: Annotated[int, Between(1, 200)] = 50
+
+
+@dataclass(frozen=True, slots=True)
+class DefinitionQuery:
+    """Which version of the definition; the one in force if not said."""
+
+    version: Annotated[int, Between(1, 2**31 - 1)] | None = None
+
+
+class PipelineViews:
+    """The operations on pipelines."""
+
+    def __init__(self, services: HookServices) -> None:
+        self._services = services
+
+    def routes(self) -> tuple[Route, ...]:
+        """The part of the table."""
+        return (
+            Route("PUT", "/pipelines", requires(Action.ADMIN), self.apply_pipelines, body=Document, answer=AppliedList),
+            Route("GET", "/pipelines", signed_in_api, self.list_pipelines, query=PipelineQuery, answer=PipelineList),
+            Route(
+                "GET",
+                "/pipelines/<pipeline>",
+                signed_in_api,
+                self.show_pipeline,
+                query=DefinitionQuery,
+                answer=store.PipelineView,
+            ),
+        )
+
+    def apply_pipelines(self, body: Document) -> AppliedList:
+        """Create or update everything a document declares: all of it, or with a fault nothing.
+
+        What is in force already changes nothing. Executions in progress stay on the definition they started with.
+        """
+        services = self._services
+        with services.db.write() as session:
+            applied = store.apply_document(
+                session, services.actions, body.document, actor=context.caller().name, now=services.clock()
+            )
+        return AppliedList(tuple(applied))
+
+    def list_pipelines(self, query: PipelineQuery) -> PipelineList:
+        """All pipelines. The last execution is told to those who may read its repository."""
+        caller = context.caller()
+        with self._services.db.read() as session:
+            found = [entry for entry in store.list_pipelines(session) if entry.name > query.after]
+        shown = tuple(
+            entry
+            if entry.last_execution is None
+            or caller.may(Action.READ, f"{entry.last_execution.domain}/{entry.last_execution.repository}")
+            else store.PipelineSummary(entry.id, entry.name, entry.version, entry.updated_at, None)
+            for entry in found[: query.limit]
+        )
+        return PipelineList(shown, shown[-1].name if len(found) > len(shown) else None)
+
+    def show_pipeline(self, pipeline: str, query: DefinitionQuery) -> store.PipelineView:
+        """A pipeline's definition, verbatim and as it was understood."""
+        with self._services.db.read() as session:
+            return store.get_pipeline(session, pipeline, query.version)

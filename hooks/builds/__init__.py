@@ -1,0 +1,1 @@
+"""Builds: a buildspec carried out on the files of a package version, in a sandbox that holds nothing else."""

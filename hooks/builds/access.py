@@ -1,0 +1,96 @@
+"""What a build gets of the registry: its source's files, a token of its own, and the addresses for its clients."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import timedelta
+from typing import BinaryIO
+
+from sqlalchemy.orm import Session
+
+from hooks.builds.executor import REGISTRY_BASE_URL, ExecutorError, Refused
+from hooks.builds.handler import IssuedToken
+from hooks.builds.source import PackageSource
+from hooks.models.build import Build
+from registry.access import Action
+from registry.accounts import Accounts, find_account
+from registry.clock import Clock
+from registry.db import Database
+from registry.errors import NotFound
+from registry.format import Format
+from registry.repos.assets import open_asset
+from registry.stores import DomainStores
+from storage.errors import Damaged, Missing, StorageError
+
+ACCOUNT = "builds"
+"""The account that builds read as: it may read, and each token it gets only in the one repository of its build."""
+
+_GRACE = timedelta(minutes=10)
+
+
+class BuildAccess:
+    """The registry as builds see it. Safe for many threads."""
+
+    def __init__(
+        self, db: Database, stores: DomainStores, accounts: Accounts, formats: Mapping[str, Format], clock: Clock
+    ) -> None:
+        self._db = db
+        self._stores = stores
+        self._accounts = accounts
+        self._formats = formats
+        self._clock = clock
+
+    def open_asset(self, source: PackageSource, filename: str) -> BinaryIO:
+        """A pinned file. Raises Refused when it is gone for good, ExecutorError when it cannot be had now."""
+        (pinned,) = [asset for asset in source.assets if asset.filename == filename]
+        try:
+            return open_asset(
+                self._db,
+                self._stores,
+                domain=source.domain,
+                repository=source.repository,
+                format_name=source.format,
+                namespace=source.namespace,
+                name=source.name,
+                version=source.version,
+                filename=filename,
+                sha256=pinned.sha256,
+            )
+        except (NotFound, Missing, Damaged) as error:
+            raise Refused(str(error)) from error
+        except StorageError as error:
+            raise ExecutorError(f"{filename} cannot be read now: {error}") from error
+
+    def issue_token(self, build: Build) -> IssuedToken:
+        """A token that reads the build's source repository until a little after the build's time-out."""
+        source = PackageSource.from_json(build.source)
+        life = timedelta(minutes=build.timeout_minutes) + _GRACE
+
+        def unit(session: Session) -> tuple[int, str]:
+            account = find_account(session, ACCOUNT)
+            issued = self._accounts.issue_token(
+                session,
+                account.id,
+                f"build {build.id}",
+                actions=[Action.READ],
+                repositories=[f"{source.domain}/{source.repository}"],
+                life=life,
+                now=self._clock(),
+                kind="build",
+            )
+            return issued.id, issued.secret
+
+        token_id, secret = self._db.retry(unit)
+
+        def revoke() -> None:
+            self._db.retry(lambda session: self._accounts.revoke_token(session, token_id, self._clock()))
+
+        return IssuedToken(ACCOUNT, secret, revoke)
+
+    def client_variables(self, source: PackageSource) -> Mapping[str, str]:
+        """Variables that point each format's clients at the source's repository."""
+        variables: dict[str, str] = {}
+        for name, format_ in self._formats.items():
+            url = f"{REGISTRY_BASE_URL}/{name}/{source.domain}/{source.repository}/"
+            variables.update(format_.build_variables(url))
+        return variables

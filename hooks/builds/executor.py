@@ -1,0 +1,204 @@
+"""What can run a build's commands: the contract of all executors.
+
+Life cycle, in this order: 1 ``available`` (once, when the worker starts) → 2 ``prepare`` (one sandbox per attempt at a
+build) → 3 ``fetch`` (the source, once) → 4 ``define`` (the variables, once) → 5 ``run`` (any number of items, one after
+the other) → 6 ``destroy`` (always; may be repeated; after any failure, too). ``read_file``, ``environment`` and
+``collect`` may come any time after 3.
+
+"It ran and failed" is a value (``Outcome``); "it could not be run" is an exception (``ExecutorError``), and the job is
+tried again, perhaps elsewhere.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import BinaryIO, Protocol
+
+REGISTRY_PORT = 7979
+REGISTRY_BASE_URL = f"http://127.0.0.1:{REGISTRY_PORT}"
+"""Where a build with network ``registry`` finds the registry: a port of its own loopback, and nothing else answers."""
+
+
+class ExecutorError(Exception):
+    """The executor could not run it (no sandbox, no disk, worker problem); says nothing about the build itself."""
+
+
+class Refused(Exception):
+    """What a build brings or makes cannot be taken, now or later (a file is gone, a size over its limit): it fails."""
+
+
+class StopReason(StrEnum):
+    """Why a running build has to end early. LOST: another worker may own it by now; nothing may be reported."""
+
+    STOPPED = "stopped"
+    TIMED_OUT = "timed_out"
+    LOST = "lost"
+
+
+Interrupt = Callable[[], StopReason | None]
+"""Asked several times a second while something runs; a reason ends it."""
+
+
+class Ended(StrEnum):
+    """How an item ended. VANISHED: the sandbox itself ended under it (its commands killed it, or memory ran out)."""
+
+    EXITED = "exited"
+    INTERRUPTED = "interrupted"
+    VANISHED = "vanished"
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """How something ran. ``exit_code`` is the shell's (128 + signal for a killed one), None unless it EXITED.
+
+    ``reason`` is set when it was INTERRUPTED; ``detail`` is one line for people, where there is something to say.
+    """
+
+    ended: Ended
+    exit_code: int | None
+    seconds: float
+    reason: StopReason | None = None
+    detail: str = ""
+
+    @property
+    def succeeded(self) -> bool:
+        """Whether it came to its end with status 0."""
+        return self.ended is Ended.EXITED and self.exit_code == 0
+
+
+class Network(StrEnum):
+    """What a build can reach: nothing, or exactly one address, the registry's."""
+
+    NONE = "none"
+    REGISTRY = "registry"
+
+
+@dataclass(frozen=True, slots=True)
+class Login:
+    """The build's own credential for the registry. ``token`` never shows in a ``repr``."""
+
+    login: str
+    token: str = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class SourceFile:
+    """One file of the source. ``open`` may raise Refused or ExecutorError."""
+
+    name: str
+    open: Callable[[], BinaryIO]
+
+
+@dataclass(frozen=True, slots=True)
+class SourceBundle:
+    """The files of a source, and the name of the one archive among them that is unpacked (inside the sandbox)."""
+
+    files: Sequence[SourceFile]
+    unpack: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class SandboxRequest:
+    """What a sandbox is made for."""
+
+    build_id: str
+    network: Network = Network.NONE
+    credentials: Login | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    """One entry of a command list: a script for a new shell process.
+
+    ``environment`` wins over what earlier items left. With ``carries_state`` exported variables and the current
+    directory are taken from the item before and kept for the next (buildspec 0.2), else every item starts afresh.
+    """
+
+    script: str
+    shell: str = "/bin/sh"
+    environment: Mapping[str, str] = field(default_factory=dict)
+    carries_state: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Selection:
+    """Which files ``collect`` takes: globs relative to ``base_directory``, that relative to the source directory."""
+
+    files: tuple[str, ...]
+    base_directory: str = ""
+    discard_paths: bool = False
+    exclude_paths: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Availability:
+    """Whether an executor may be used here. ``reason`` says why not, or which protections are in force."""
+
+    ok: bool
+    reason: str
+
+
+class Sandbox(Protocol):
+    """One build attempt's closed room. Not thread-safe."""
+
+    @property
+    def source_dir(self) -> str:
+        """Path of the source as commands see it; the first item's current directory."""
+        ...
+
+    @property
+    def variables(self) -> Mapping[str, str]:
+        """Variables the sandbox itself gives to items: HOME, PATH, CODEBUILD_SRC_DIR, ENTREPOT_ASSETS_DIR."""
+        ...
+
+    def fetch(self, source: SourceBundle, sink: Callable[[bytes], None], interrupt: Interrupt) -> Outcome:
+        """Bring the source in. A broken archive is an Outcome. Raises Refused, ExecutorError."""
+        ...
+
+    def define(self, variables: Mapping[str, str]) -> None:
+        """The whole environment of the first item; without it, that is ``variables``. Raises ExecutorError."""
+        ...
+
+    def run(self, item: Item, sink: Callable[[bytes], None], interrupt: Interrupt) -> Outcome:
+        """Run one item; its output goes to ``sink`` as it comes. After an interruption only ``destroy`` may follow."""
+        ...
+
+    def read_file(self, path: str, limit_bytes: int) -> bytes | None:
+        """At most ``limit_bytes`` + 1 bytes of a regular file below the source directory; None when there is none."""
+        ...
+
+    def environment(self) -> Mapping[str, str]:
+        """The variables as the last item left them."""
+        ...
+
+    def collect(
+        self, selection: Selection, write: Callable[[bytes], object], interrupt: Interrupt
+    ) -> tuple[Outcome, int]:
+        """Write a zip of the selected files to ``write``; the number of files. Nothing matched is a failed Outcome.
+
+        Raises Refused when the zip is over its limit.
+        """
+        ...
+
+    def destroy(self) -> None:
+        """End every process of the sandbox and remove what it left. Idempotent; succeeds after any failure."""
+        ...
+
+
+class Executor(Protocol):
+    """Makes sandboxes. Thread-safe."""
+
+    @property
+    def name(self) -> str:
+        """The word for it in a project's environment (``process``)."""
+        ...
+
+    def available(self) -> Availability:
+        """Whether it works here and keeps what it promises; checked by trying."""
+        ...
+
+    def prepare(self, request: SandboxRequest) -> Sandbox:
+        """A fresh sandbox. Raises ExecutorError."""
+        ...

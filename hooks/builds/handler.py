@@ -1,0 +1,300 @@
+"""The job of kind ``build``: makes the plan from the rows, runs it, and writes down what happens as it happens."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import IO, BinaryIO
+
+from sqlalchemy import select, update
+from sqlalchemy.orm import Session
+
+from hooks.builds.executor import Executor, ExecutorError, Login, Network, SourceBundle, SourceFile, StopReason
+from hooks.builds.logs import LogStore, Sealer
+from hooks.builds.phases import BuildStatus, PhaseRecord
+from hooks.builds.records import OnFinished, finish_build
+from hooks.builds.run import Abandoned, BuildOutcome, BuildPlan, run_build
+from hooks.builds.source import PackageSource, choose_archive
+from hooks.jobs.claims import EndedJob
+from hooks.jobs.context import OUTAGES, JobContext
+from hooks.models.build import Build, BuildProject
+from hooks.models.job import JobState
+from registry.clock import Clock
+from registry.db import Database
+
+LOG = logging.getLogger(__name__)
+
+_FLUSH_SECONDS = 0.5
+_FLUSH_BYTES = 64 * 1024
+_MAX_WAITING_BYTES = 4 * 1024 * 1024
+_JOB_STATES = {
+    BuildStatus.SUCCEEDED: JobState.SUCCEEDED,
+    BuildStatus.FAILED: JobState.FAILED,
+    BuildStatus.STOPPED: JobState.STOPPED,
+    BuildStatus.TIMED_OUT: JobState.TIMED_OUT,
+}
+_REASONS = {"stop": StopReason.STOPPED, "timeout": StopReason.TIMED_OUT}
+
+
+@dataclass(frozen=True, slots=True)
+class IssuedToken:
+    """A credential for one attempt. ``revoke`` ends it; it also ends by itself."""
+
+    login: str
+    token: str = field(repr=False)
+    revoke: Callable[[], None]
+
+
+@dataclass(frozen=True, slots=True)
+class BuildServices:
+    """What builds need of the rest of the server, handed in by the composition root.
+
+    ``open_asset`` raises Refused when the file is gone for good (or is not the promised one) and ExecutorError when it
+    cannot be had now. ``find_spec`` may give a buildspec for a source that has none in it. ``issue_token`` gives the
+    least a build of that row needs. ``client_variables`` are the environment of the format's clients, with addresses
+    below ``hooks.builds.executor.REGISTRY_BASE_URL``. ``keep_artifact`` (build id, name, zip) is None where no
+    artifacts are kept.
+    """
+
+    open_asset: Callable[[PackageSource, str], BinaryIO]
+    find_spec: Callable[[PackageSource], str | None]
+    issue_token: Callable[[Build], IssuedToken]
+    client_variables: Callable[[PackageSource], Mapping[str, str]]
+    on_finished: OnFinished
+    sealer: Sealer
+    clock: Clock
+    keep_artifact: Callable[[str, str, IO[bytes]], None] | None = None
+
+
+class BuildHandler:
+    """Runs builds, and settles those whose job ended without a handler (``settle`` goes to the worker as well).
+
+    Running one twice is harmless: every attempt has a fresh sandbox, phases and log are written under the job's fence,
+    and the final status is one fenced update. A killed worker's attempt is begun anew, and the log says so.
+    """
+
+    def __init__(self, db: Database, executor: Executor, services: BuildServices) -> None:
+        """``executor`` runs the builds of its ``name`` as environment type."""
+        self._db = db
+        self._executor = executor
+        self._services = services
+        self._logs = LogStore(services.sealer)
+
+    def __call__(self, job: JobContext) -> None:
+        """Run the build of ``job.payload["build_id"]``. Raises ExecutorError to be tried again, and LeaseLost."""
+        found = self._begin(job)
+        if found is None:
+            return
+        build, project = found
+        reporter = _Reporter(job, build, self._logs, self._services)
+        token: IssuedToken | None = None
+        try:
+            if build.environment["network"] == Network.REGISTRY:
+                token = self._services.issue_token(build)
+            outcome = run_build(
+                self._plan(build, project, token), self._executor, reporter, reporter.interrupt, self._services.clock
+            )
+        except Abandoned:
+            LOG.info("build %s was broken off; it starts anew", build.id)
+            return
+        except ExecutorError as error:
+            reporter.say(f"The build could not be run: {error}")
+            reporter.flush()
+            raise
+        finally:
+            _revoke(token)
+        self._finish(job, build, outcome, reporter)
+
+    def settle(self, session: Session, ended: EndedJob) -> None:
+        """End the build of a job that ended without its handler: stopped, timed out, or not to be run at all."""
+        status = {JobState.STOPPED: BuildStatus.STOPPED, JobState.TIMED_OUT: BuildStatus.TIMED_OUT}.get(
+            ended.state, BuildStatus.FAULT
+        )
+        build_id = ended.payload["build_id"]
+        now = self._services.clock()
+        message = ended.error or ""
+        if finish_build(session, build_id, status, now=now, on_finished=self._services.on_finished, message=message):
+            line = f"[Container] {now:%Y/%m/%d %H:%M:%S} Build complete: {status.value} {message}".rstrip()
+            self._logs.append_now(session, build_id, line.encode() + b"\n")
+
+    def _begin(self, job: JobContext) -> tuple[Build, str] | None:
+        build_id = job.payload["build_id"]
+        now = self._services.clock()
+
+        def unit(session: Session) -> tuple[Build, str] | None:
+            statement = select(Build, BuildProject.name).join(BuildProject, Build.project_id == BuildProject.id)
+            row = session.execute(statement.where(Build.id == build_id)).one_or_none()
+            if row is None or row[0].status != BuildStatus.IN_PROGRESS:
+                return None  # deleted, or settled meanwhile
+            build = row[0]
+            if build.attempt:
+                line = f"[Container] {now:%Y/%m/%d %H:%M:%S} Attempt {build.attempt} broke off; the build starts anew\n"
+                self._logs.append_now(session, build_id, line.encode())
+                session.refresh(build)
+            build.attempt += 1
+            build.started_at = build.started_at or now
+            session.flush()
+            return build, row[1]
+
+        return job.step(unit)
+
+    def _plan(self, build: Build, project: str, token: IssuedToken | None) -> BuildPlan:
+        services = self._services
+        if build.environment["type"] != self._executor.name:
+            raise ExecutorError(f"this worker has no executor of type {build.environment['type']}")
+        source = PackageSource.from_json(build.source)
+        files = tuple(
+            SourceFile(asset.filename, _opener(services.open_asset, source, asset.filename)) for asset in source.assets
+        )
+        spec_text = build.buildspec if build.buildspec is not None else services.find_spec(source)
+        return BuildPlan(
+            build_id=build.id,
+            source=SourceBundle(files, choose_archive(file.name for file in files)),
+            submitted_at=build.submitted_at,
+            spec_text=spec_text,
+            environment=services.client_variables(source) if token else {},
+            overrides={**build.environment["variables"], **build.variables},
+            reserved=reserved_variables(build, project, source),
+            network=Network(build.environment["network"]),
+            credentials=Login(token.login, token.token) if token else None,
+            secrets=(token.token,) if token else (),
+            timeout_seconds=build.timeout_minutes * 60.0,
+        )
+
+    def _finish(self, job: JobContext, build: Build, outcome: BuildOutcome, reporter: _Reporter) -> None:
+        now = self._services.clock()
+        failed = [fault.message for record in outcome.phases for fault in record.faults]
+        message = failed[0] if failed else ""
+
+        def unit(session: Session) -> None:
+            reporter.write(session)
+            finish_build(
+                session,
+                build.id,
+                outcome.status,
+                now=now,
+                on_finished=self._services.on_finished,
+                phases=[record.as_json() for record in outcome.phases],
+                exported_variables=outcome.exported,
+                message=message,
+            )
+
+        job.finish(_JOB_STATES[outcome.status], unit, error=message or None)
+
+
+class _Reporter:
+    """Writes a running build's log and phases under the job's fence. All in the handler's thread."""
+
+    def __init__(self, job: JobContext, build: Build, logs: LogStore, services: BuildServices) -> None:
+        self._job = job
+        self._build_id = build.id
+        self._logs = logs
+        self._services = services
+        self._end = build.log_bytes
+        self._waiting = bytearray()
+        self._flushed_at = time.monotonic()
+
+    def log(self, data: bytes) -> None:
+        """Keep for the next write: at once when there is much, else within half a second."""
+        self._waiting += data
+        while len(self._waiting) >= _FLUSH_BYTES:
+            self.flush()
+            if len(self._waiting) < _MAX_WAITING_BYTES:
+                return
+            # The database is away: the build waits with it, rather than the log growing in memory.
+            if self._job.wait(_FLUSH_SECONDS) and self._job.stop_reason() == "lost":
+                raise Abandoned(self._build_id)
+
+    def say(self, text: str) -> None:
+        """Log an agent's line outside of the run."""
+        self.log(f"[Container] {self._services.clock():%Y/%m/%d %H:%M:%S} {text}\n".encode(errors="replace"))
+
+    def interrupt(self) -> StopReason | None:
+        """Asked several times a second: the beat at which a quiet build's last lines become visible."""
+        if self._waiting and time.monotonic() - self._flushed_at >= _FLUSH_SECONDS:
+            self.flush()
+        reason = self._job.stop_reason()
+        return None if reason is None else _REASONS.get(reason, StopReason.LOST)
+
+    def flush(self) -> None:
+        """Write what waits. While the database is away it goes on waiting. Raises LeaseLost."""
+        self._flushed_at = time.monotonic()
+        if not self._waiting:
+            return
+        try:
+            self._end = self._job.step(self._append)
+        except OUTAGES as error:
+            LOG.warning("the log of build %s has to wait: %s", self._build_id, error)
+        else:
+            self._waiting.clear()
+
+    def write(self, session: Session) -> None:
+        """Write what waits in a transaction that ends the job (and may be tried again: nothing is forgotten here)."""
+        if self._waiting:
+            self._append(session)
+
+    def phases(self, records: Sequence[PhaseRecord]) -> None:
+        """Write the phases so far; when the database is away the next phase brings them along."""
+        values = {"phase": records[-1].phase.value, "phases": [record.as_json() for record in records]}
+
+        def unit(session: Session) -> None:
+            session.execute(
+                update(Build).where(Build.id == self._build_id).values(**values),
+                execution_options={"synchronize_session": False},
+            )
+
+        self.flush()
+        try:
+            self._job.step(unit)
+        except OUTAGES as error:
+            LOG.warning("a phase of build %s cannot be written now: %s", self._build_id, error)
+
+    def artifact(self, name: str, body: IO[bytes]) -> bool:
+        """Hand the artifact on, where somebody keeps it."""
+        if self._services.keep_artifact is None:
+            return False
+        self._services.keep_artifact(self._build_id, name, body)
+        return True
+
+    def _append(self, session: Session) -> int:
+        return self._logs.append(session, self._build_id, self._end, bytes(self._waiting))
+
+
+def reserved_variables(build: Build, project: str, source: PackageSource) -> dict[str, str]:
+    """CODEBUILD_* (the CodeBuild user guide's "Environment variables in build environments"), CI, and the source's."""
+    return {
+        "CI": "true",
+        "CODEBUILD_CI": "true",
+        "CODEBUILD_BUILD_ID": f"{project}:{build.id}",
+        "CODEBUILD_BUILD_NUMBER": str(build.number),
+        "CODEBUILD_BUILD_IMAGE": build.environment["type"],
+        "CODEBUILD_INITIATOR": build.initiator,
+        "CODEBUILD_LOG_PATH": build.id,
+        "CODEBUILD_PROJECT_NAME": project,
+        "CODEBUILD_SOURCE_VERSION": source.version,
+        "CODEBUILD_RESOLVED_SOURCE_VERSION": source.version,
+        "CODEBUILD_START_TIME": str(int((build.started_at or build.submitted_at).timestamp() * 1000)),
+        "ENTREPOT_PACKAGE_DOMAIN": source.domain,
+        "ENTREPOT_PACKAGE_REPOSITORY": source.repository,
+        "ENTREPOT_PACKAGE_FORMAT": source.format,
+        "ENTREPOT_PACKAGE_NAMESPACE": source.namespace,
+        "ENTREPOT_PACKAGE_NAME": source.name,
+        "ENTREPOT_PACKAGE_VERSION": source.version,
+    }
+
+
+def _opener(
+    open_asset: Callable[[PackageSource, str], BinaryIO], source: PackageSource, filename: str
+) -> Callable[[], BinaryIO]:
+    return lambda: open_asset(source, filename)
+
+
+def _revoke(token: IssuedToken | None) -> None:
+    if token is None:
+        return
+    try:
+        token.revoke()
+    except OUTAGES as error:
+        LOG.warning("a build's token could not be revoked and ends by itself: %s", error)

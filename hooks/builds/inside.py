@@ -1,0 +1,308 @@
+"""Runs inside a build's sandbox and does what the worker asks: run an item, unpack, read, collect.
+
+Standard library only, run by the system's interpreter. Requests come on standard input as length + JSON; answers go to
+standard output as frames: one byte kind, four bytes length, payload. ``O`` output, ``D`` data, ``E`` the end of the
+request (JSON). Commands share the sandbox and the user with this process, so the worker believes nothing it says
+beyond "this is what the build printed"; no secret stays in its memory, and it cannot be dumped or traced.
+
+Each item is a new shell process (CodeBuild's observable behaviour): it starts in the directory and with the variables
+that the one before left; functions, aliases and shell options are gone. An interactive shell fed with commands would
+break on ``exit``, ``exec`` and ``set -e``.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import json
+import os
+import resource
+import select
+import signal
+import struct
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NoReturn
+
+PR_SET_DUMPABLE = 4
+ROOT = Path("/codebuild")
+SOURCE = ROOT / "src"
+HOME = ROOT / "home"
+STATE = ROOT / "output" / "tmp"
+ASSETS = Path("/entrepot/assets")
+FORWARDER = "/entrepot/lib/forwarder.py"
+ARCHIVES = "/entrepot/lib/archives.py"
+REGISTRY_SOCKET = "/entrepot/net/registry.sock"
+CHUNK_BYTES = 65536
+GRACE_SECONDS = 1.0
+HELD_OUTPUT_NOTICE_SECONDS = 10.0
+
+# The state is saved by the shell itself: at the end, and in a trap for `exit` and `set -e`. `>|` because an item may
+# set noclobber; the files exist beforehand because it may set any umask. The first line makes the kernel choose a
+# command rather than this process when memory runs out.
+WRAPPER = f"""{{ echo 500 >/proc/self/oom_score_adj; }} 2>/dev/null
+entrepot_keep_state() {{ /usr/bin/env -0 >|{STATE}/env.new; pwd >|{STATE}/cwd.new; }}
+trap entrepot_keep_state EXIT
+set -a
+. {STATE}/script.sh
+entrepot_exit=$?
+entrepot_keep_state
+exit "$entrepot_exit"
+"""
+
+# Variables that describe one shell process; SHELLOPTS would carry `set -e` on, BASH_FUNC_* functions.
+_NOT_CARRIED = {"_", "SHLVL", "SHELLOPTS", "BASHOPTS", "OPTIND", "PPID", "entrepot_exit"}
+
+
+class Link:
+    """The worker's two pipes."""
+
+    def __init__(self) -> None:
+        self.requests = os.dup(0)
+        self._frames = os.dup(1)
+        null = os.open(os.devnull, os.O_RDWR)
+        os.dup2(null, 0)
+        os.dup2(null, 1)
+
+    def receive(self) -> dict[str, Any]:
+        """The next request. Ends the process when the worker has closed the pipe."""
+        (size,) = struct.unpack(">I", self._exactly(4))
+        request: dict[str, Any] = json.loads(self._exactly(size))
+        return request
+
+    def _exactly(self, size: int) -> bytes:
+        data = b""
+        while len(data) < size:
+            more = os.read(self.requests, size - len(data))
+            if not more:
+                _leave()
+            data += more
+        return data
+
+    def send(self, kind: bytes, payload: bytes) -> None:
+        """Send one frame."""
+        data = memoryview(kind + struct.pack(">I", len(payload)) + payload)
+        try:
+            while data:
+                data = data[os.write(self._frames, data) :]
+        except BrokenPipeError:
+            _leave()
+
+    def end(self, **answer: Any) -> None:
+        """Send the frame that ends a request."""
+        self.send(b"E", json.dumps(answer).encode())
+
+
+class Runner:
+    """The requests, one method each, and the state that items hand on."""
+
+    def __init__(self, link: Link, start: Mapping[str, Any]) -> None:
+        self._link = link
+        self._initial: dict[str, str] = dict(start["environment"])
+        self._carried = self._initial
+        self._directory = str(SOURCE)
+        for path in (SOURCE, HOME, STATE):
+            path.mkdir(parents=True, exist_ok=True)
+        (STATE / "wrapper.sh").write_text(WRAPPER, encoding="utf-8")
+        if start["netrc"]:
+            descriptor = os.open(HOME / ".netrc", os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+            with os.fdopen(descriptor, "w") as file:
+                file.write(start["netrc"])
+        # Set in here, the limit counts this sandbox's processes only, also where the worker's user has others.
+        resource.setrlimit(resource.RLIMIT_NPROC, (start["processes"], start["processes"]))
+        if start["registry_port"]:
+            _start_forwarder(start["registry_port"])
+
+    def define(self, request: Mapping[str, Any]) -> None:
+        """Take over the variables of the first item."""
+        self._carried = self._initial = dict(request["environment"])
+        self._link.end()
+
+    def run(self, request: Mapping[str, Any]) -> None:
+        """Run one item and answer with its status."""
+        carries = request["carries_state"]
+        environment = {**(self._carried if carries else self._initial), **request["environment"]}
+        directory = self._directory if carries else str(SOURCE)
+        if not Path(directory).is_dir():
+            self._say(f"{directory} is gone; the command starts in {SOURCE}")
+            directory = str(SOURCE)
+        (STATE / "script.sh").write_text(request["script"] + "\n", encoding="utf-8", errors="surrogateescape")
+        for name in ("env.new", "cwd.new"):
+            (STATE / name).unlink(missing_ok=True)
+            (STATE / name).touch(0o600)
+        code = self._execute([request["shell"], str(STATE / "wrapper.sh")], environment, directory)
+        if carries:
+            self._take_state()
+        self._link.end(code=code)
+
+    def unpack(self, request: Mapping[str, Any]) -> None:
+        """Unpack an asset into the source directory, in a process of its own: archives are the user's."""
+        command = [sys.executable, "-I", "-S", ARCHIVES, "unpack", str(ASSETS / request["file"])]
+        self._link.end(code=self._execute(command, {"PATH": "/usr/bin:/bin"}, str(SOURCE)))
+
+    def read(self, request: Mapping[str, Any]) -> None:
+        """Send a regular file's first bytes."""
+        path = SOURCE / request["path"]
+        found = path.is_file()
+        if found:
+            with path.open("rb") as file:
+                self._link.send(b"D", file.read(request["limit"]))
+        self._link.end(found=found)
+
+    def environment(self, _request: Mapping[str, Any]) -> None:
+        """Send the variables as the last item left them."""
+        self._link.end(environment=self._carried)
+
+    def collect(self, request: Mapping[str, Any]) -> None:
+        """Send a zip of the selected files, made by a process of its own."""
+        order = json.dumps({**request, "variables": self._carried})
+        with tempfile.TemporaryFile(dir=STATE) as answer:
+            process = subprocess.Popen(
+                [sys.executable, "-I", "-S", ARCHIVES, "pack"],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=answer,
+                env={},
+                cwd=SOURCE,
+                start_new_session=True,
+            )
+            assert process.stdin is not None and process.stdout is not None  # noqa: PT018
+            process.stdin.write(order.encode())
+            process.stdin.close()
+            while data := process.stdout.read(CHUNK_BYTES):
+                self._link.send(b"D", data)
+            code = process.wait()
+            answer.seek(0)
+            told = json.loads(answer.read() or b"{}")
+        self._link.end(code=code, files=told.get("files", 0), detail=told.get("detail", "the packing process ended"))
+
+    def _say(self, text: str) -> None:
+        self._link.send(
+            b"O", f"[Container] {time.strftime('%Y/%m/%d %H:%M:%S', time.gmtime())} {text}\n".encode(errors="replace")
+        )
+
+    def _execute(self, command: list[str], environment: Mapping[str, str], directory: str) -> int:
+        """Run a command with its output framed; the item lasts until the process *and* its output have ended."""
+        output, writing = os.pipe()
+        try:
+            process = subprocess.Popen(
+                command,
+                stdin=subprocess.DEVNULL,
+                stdout=writing,
+                stderr=writing,
+                env=dict(environment),
+                cwd=directory,
+                start_new_session=True,
+            )
+        except (OSError, ValueError) as error:
+            os.close(output)
+            self._say(f"could not start {command[0]}: {error}")
+            return 127 if isinstance(error, FileNotFoundError) else 126
+        finally:
+            os.close(writing)
+        try:
+            self._pump(process, output)
+        finally:
+            os.close(output)
+        code = process.wait()
+        return 128 - code if code < 0 else code
+
+    def _pump(self, process: subprocess.Popen[bytes], output: int) -> None:
+        exited_at: float | None = None
+        notice_due = True
+        while True:
+            ready, _, _ = select.select([output, self._link.requests], [], [], 1.0)
+            if output in ready:
+                data = os.read(output, CHUNK_BYTES)
+                if not data:
+                    return
+                self._link.send(b"O", data)
+            if self._link.requests in ready:
+                self._link.receive()  # the only request during an item is to end everything
+                _end_everything()
+            if exited_at is None and process.poll() is not None:
+                exited_at = time.monotonic()
+            if exited_at and notice_due and time.monotonic() > exited_at + HELD_OUTPUT_NOTICE_SECONDS:
+                notice_due = False
+                self._say("The command has ended, but a process it started holds its output; redirect that to go on")
+
+    def _take_state(self) -> None:
+        raw = (STATE / "env.new").read_bytes()
+        directory = (STATE / "cwd.new").read_text(encoding="utf-8", errors="surrogateescape").removesuffix("\n")
+        if not raw or not directory:
+            return  # `exec` or KILL left nothing behind: what was before stays
+        entries = (
+            entry.decode("utf-8", errors="surrogateescape").partition("=") for entry in raw.split(b"\0") if entry
+        )
+        self._carried = {
+            name: value for name, _, value in entries if name not in _NOT_CARRIED and not name.startswith("BASH_FUNC_")
+        }
+        self._directory = directory
+
+
+def _start_forwarder(port: int) -> None:
+    process = subprocess.Popen(
+        [sys.executable, "-I", "-S", FORWARDER, str(port), REGISTRY_SOCKET],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        start_new_session=True,
+    )
+    if process.stdout is None or not process.stdout.readline():
+        raise RuntimeError("the forwarder to the registry did not start")
+
+
+def _leave() -> NoReturn:
+    # The worker is gone. When this process ends, init ends, and with it whatever ignored TERM.
+    _end_everything()
+    sys.exit(0)
+
+
+def _end_everything() -> None:
+    """TERM, one second, KILL for every process of the sandbox but this one (and init, which is immune)."""
+    for number in (signal.SIGTERM, signal.SIGKILL):
+        try:
+            os.kill(-1, number)
+        except ProcessLookupError:
+            return
+        deadline = time.monotonic() + GRACE_SECONDS
+        while time.monotonic() < deadline and _others_run():
+            time.sleep(0.02)
+
+
+def _others_run() -> bool:
+    for process in Path("/proc").iterdir():
+        if process.name.isdecimal() and int(process.name) not in {1, os.getpid()}:
+            try:
+                text = (process / "stat").read_text(errors="replace")
+            except OSError:
+                continue  # ended between the listing and the reading
+            if text[text.rindex(")") + 2] != "Z":
+                return True
+    return False
+
+
+def main() -> None:
+    """Serve requests until the worker closes the pipe or says ``quit``."""
+    ctypes.CDLL(None).prctl(PR_SET_DUMPABLE, 0, 0, 0, 0)  # /proc/PID/{mem,environ,fd} of this process are closed
+    signal.signal(signal.SIGTERM, lambda _number, _frame: None)  # a handler, unlike "ignore", ends at exec
+    link = Link()
+    runner = Runner(link, link.receive())
+    link.end(ready=True)
+    handlers = {
+        "define": runner.define,
+        "run": runner.run,
+        "unpack": runner.unpack,
+        "read": runner.read,
+        "environment": runner.environment,
+        "collect": runner.collect,
+    }
+    while (request := link.receive())["op"] != "quit":
+        if request["op"] in handlers:  # "end" may arrive when the item has just ended by itself
+            handlers[request["op"]](request)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,152 @@
+"""The rows of builds: started, stopped and ended, always in the caller's transaction."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Callable, Mapping, Sequence
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import select, update
+from sqlalchemy.orm import Session
+
+from hooks.builds.phases import BuildStatus, Phase
+from hooks.builds.projects import check_variables, get_project
+from hooks.builds.source import PackageSource
+from hooks.jobs.queue import enqueue, job_state, request_stop
+from hooks.models.build import Build, BuildProject
+from hooks.models.job import JobState
+from registry.errors import Conflict, NotFound
+
+JOB_KIND = "build"
+QUEUE = "builds"
+MAX_ATTEMPTS = 3
+# The queue's time-out is a second line behind the build's own, for a handler that hangs.
+_EXTRA_SECONDS = 120
+
+OnFinished = Callable[[Session, str], None]
+"""Told the id of a build in the transaction that writes its final status."""
+
+
+def start_build(
+    session: Session,
+    *,
+    project: str,
+    source: PackageSource,
+    initiator: str,
+    now: datetime,
+    variables: Mapping[str, str] | None = None,
+    subject: str | None = None,
+) -> Build:
+    """Start a build of the project called ``project``: its row and its job, in the caller's transaction.
+
+    ``variables`` win over the project's. Above ``max_concurrent`` it waits in the queue. Raises NotFound and
+    InvalidDocument.
+    """
+    check_variables(variables or {})
+    found = get_project(session, project)
+    number = session.scalar(
+        update(BuildProject)
+        .where(BuildProject.id == found.id)
+        .values(last_number=BuildProject.last_number + 1)
+        .returning(BuildProject.last_number),
+        execution_options={"synchronize_session": False},
+    )
+    assert number is not None
+    build_id = str(uuid.uuid4())
+    job_id = enqueue(
+        session,
+        JOB_KIND,
+        {"build_id": build_id},
+        queue=QUEUE,
+        timeout_seconds=found.timeout_minutes * 60 + _EXTRA_SECONDS,
+        max_attempts=MAX_ATTEMPTS,
+        subject=f"build:{build_id}",
+        # n keys, handed out in turn, let at most n of the project's builds run at a time.
+        serial_key=f"build-project:{found.id}:{number % found.max_concurrent}" if found.max_concurrent else None,
+    )
+    build = Build(
+        id=build_id,
+        project_id=found.id,
+        number=number,
+        status=BuildStatus.IN_PROGRESS.value,
+        phase=Phase.QUEUED.value,
+        phases=[],
+        source=source.as_json(),
+        buildspec=found.buildspec,
+        environment=found.environment,
+        timeout_minutes=found.timeout_minutes,
+        variables=dict(variables or {}),
+        exported_variables={},
+        initiator=initiator,
+        subject=subject,
+        job_id=job_id,
+        submitted_at=now,
+    )
+    session.add(build)
+    session.flush()
+    return build
+
+
+def request_stop_build(session: Session, build_id: str, *, now: datetime, on_finished: OnFinished) -> None:
+    """Ask for a build to be stopped; one that still waits is STOPPED at once. Raises NotFound, Conflict if it ended."""
+    build = get_build(session, build_id)
+    if build.status != BuildStatus.IN_PROGRESS or build.job_id is None or not request_stop(session, build.job_id):
+        raise Conflict(f"build {build_id} has ended and cannot be stopped")
+    if job_state(session, build.job_id) is JobState.STOPPED:
+        finish_build(
+            session,
+            build_id,
+            BuildStatus.STOPPED,
+            now=now,
+            on_finished=on_finished,
+            message="stopped before it began",
+        )
+
+
+def finish_build(
+    session: Session,
+    build_id: str,
+    status: BuildStatus,
+    *,
+    now: datetime,
+    on_finished: OnFinished,
+    phases: Sequence[Mapping[str, Any]] | None = None,
+    exported_variables: Mapping[str, str] | None = None,
+    message: str = "",
+) -> bool:
+    """Write the one final status of a build and tell ``on_finished``; False, and no effect, when it had one."""
+    values: dict[str, Any] = {"status": status.value, "ended_at": now, "message": message}
+    if phases is not None:
+        values |= {"phases": [dict(phase) for phase in phases], "phase": phases[-1]["phaseType"]}
+    if exported_variables is not None:
+        values["exported_variables"] = dict(exported_variables)
+    ended = session.scalar(
+        update(Build)
+        .where(Build.id == build_id, Build.status == BuildStatus.IN_PROGRESS.value)
+        .values(**values)
+        .returning(Build.id),
+        execution_options={"synchronize_session": False},
+    )
+    if ended is None:
+        return False
+    session.expire_all()  # what the caller reads next is what was written
+    on_finished(session, build_id)
+    return True
+
+
+def get_build(session: Session, build_id: str) -> Build:
+    """The build. Raises NotFound."""
+    build = session.get(Build, build_id)
+    if build is None:
+        raise NotFound("build", build_id)
+    return build
+
+
+def list_builds(session: Session, *, project: str | None = None, limit: int = 50) -> Sequence[tuple[Build, str]]:
+    """The newest builds first, each with its project's name. Raises NotFound for an unknown project."""
+    statement = select(Build, BuildProject.name).join(BuildProject, Build.project_id == BuildProject.id)
+    if project is not None:
+        statement = statement.where(Build.project_id == get_project(session, project).id)
+    rows = session.execute(statement.order_by(Build.submitted_at.desc(), Build.number.desc()).limit(limit))
+    return [(build, name) for build, name in rows]

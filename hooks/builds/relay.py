@@ -1,0 +1,46 @@
+"""The one door out of a sandbox: a unix socket in the worker whose bytes go to exactly one address."""
+
+from __future__ import annotations
+
+import os
+import socket
+import threading
+from pathlib import Path
+
+from hooks.builds.forwarder import MAX_CONNECTIONS, serve
+
+CONNECT_TIMEOUT_SECONDS = 10.0
+
+
+class Relay:
+    """Listens on a unix socket from construction until ``close``. The address is fixed; a client names none."""
+
+    def __init__(self, path: Path, address: tuple[str, int], owner: tuple[int, int] | None) -> None:
+        """Listen at ``path`` (at most 107 bytes long), usable by ``owner`` (uid, gid) alone. Raises OSError."""
+        self._address = address
+        self._listener = socket.socket(socket.AF_UNIX)
+        try:
+            self._listener.bind(str(path))
+            path.chmod(0o600)
+            if owner is not None:
+                os.chown(path, *owner)
+            self._listener.listen(MAX_CONNECTIONS)
+        except OSError:
+            self._listener.close()
+            raise
+        self._thread = threading.Thread(target=serve, args=(self._listener, self._connect), daemon=True)
+        self._thread.start()
+
+    def _connect(self) -> socket.socket:
+        target = socket.create_connection(self._address, timeout=CONNECT_TIMEOUT_SECONDS)
+        target.settimeout(None)
+        return target
+
+    def close(self) -> None:
+        """Accept nothing more. Idempotent; connections that are open end with the sandbox's side of them."""
+        try:
+            self._listener.shutdown(socket.SHUT_RDWR)  # wakes the accepting thread; close() alone would not
+        except OSError:
+            return  # closed before
+        self._listener.close()
+        self._thread.join()

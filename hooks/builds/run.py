@@ -1,0 +1,364 @@
+"""One build from its first phase to its last. Knows neither database nor network: executor and reporter do.
+
+The log keeps CodeBuild's words ("Running command", "Phase complete: BUILD State: SUCCEEDED"): people grep for them.
+"""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+
+from hooks.builds.executor import (
+    Ended,
+    Executor,
+    ExecutorError,
+    Interrupt,
+    Item,
+    Login,
+    Network,
+    Outcome,
+    Refused,
+    Sandbox,
+    SandboxRequest,
+    Selection,
+    SourceBundle,
+    StopReason,
+)
+from hooks.builds.journal import BuildReporter, Journal
+from hooks.builds.phases import (
+    CLIENT_ERROR,
+    COMMAND_EXECUTION_ERROR,
+    COMMAND_PHASES,
+    YAML_FILE_ERROR,
+    BuildStatus,
+    Fault,
+    Phase,
+    PhaseRecord,
+    next_phase,
+)
+from hooks.builds.spec import (
+    DEFAULT_FILENAME,
+    ArtifactSpec,
+    BuildSpec,
+    FailureRule,
+    OnFailure,
+    parse_buildspec,
+)
+from registry.clock import Clock
+from registry.errors import InvalidDocument
+
+MAX_SPEC_BYTES = 256 * 1024
+_EXPORTED_CHARACTERS = 10_000
+_SPOOL_BYTES = 4 * 1024 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class BuildPlan:
+    """All that a build is. ``spec_text`` None: ``buildspec.yml`` at the top of the source.
+
+    Variables, weakest first: the sandbox's own, ``environment`` (the registry's addresses for clients), the buildspec's
+    ``env``, ``overrides`` (the project's, then those of the start), ``reserved`` (CODEBUILD_*, CI). ``secrets`` are
+    masked in everything that is reported.
+    """
+
+    build_id: str
+    source: SourceBundle
+    submitted_at: datetime
+    spec_text: str | None = None
+    environment: Mapping[str, str] = field(default_factory=dict)
+    overrides: Mapping[str, str] = field(default_factory=dict)
+    reserved: Mapping[str, str] = field(default_factory=dict)
+    network: Network = Network.NONE
+    credentials: Login | None = None
+    secrets: tuple[str, ...] = ()
+    timeout_seconds: float = 3600.0
+
+
+@dataclass(frozen=True, slots=True)
+class BuildOutcome:
+    """How a build ended. ``exported`` are the values of ``exported-variables``."""
+
+    status: BuildStatus
+    phases: tuple[PhaseRecord, ...]
+    exported: Mapping[str, str] = field(default_factory=dict)
+
+
+class Abandoned(Exception):
+    """The build was broken off because somebody else may own it by now; nothing may be written about it."""
+
+
+class _Interrupted(Exception):
+    def __init__(self, reason: StopReason) -> None:
+        super().__init__(reason)
+        self.reason = reason
+
+
+class _PhaseFailed(Exception):
+    def __init__(self, status_code: str, message: str) -> None:
+        super().__init__(message)
+        self.fault = Fault(status_code, message)
+
+
+def run_build(
+    plan: BuildPlan, executor: Executor, reporter: BuildReporter, interrupt: Interrupt, clock: Clock
+) -> BuildOutcome:
+    """Carry ``plan`` out, anew as often as a RETRY rule says.
+
+    Raises ExecutorError when it could not be run, and Abandoned when ``interrupt`` says LOST; in both cases no sandbox
+    is left.
+    """
+    deadline = time.monotonic() + plan.timeout_seconds
+
+    def interrupt_or_time() -> StopReason | None:
+        return interrupt() or (StopReason.TIMED_OUT if time.monotonic() > deadline else None)
+
+    retries = 0
+    while True:
+        attempt = _Attempt(plan, executor, reporter, interrupt_or_time, clock)
+        outcome = attempt.run()
+        rule = attempt.retry_rule
+        if rule is None or retries >= rule.retries:
+            attempt.journal.say(f"Build complete: {outcome.status.value}")
+            attempt.journal.flush()
+            return outcome
+        retries += 1
+        attempt.journal.say(f"Retrying the whole build ({retries} of at most {rule.retries})")
+        attempt.journal.flush()
+
+
+class _Attempt:
+    """One pass through the phases with one sandbox."""
+
+    def __init__(
+        self, plan: BuildPlan, executor: Executor, reporter: BuildReporter, interrupt: Interrupt, clock: Clock
+    ) -> None:
+        self._plan = plan
+        self._executor = executor
+        self._reporter = reporter
+        self._interrupt = interrupt
+        self._clock = clock
+        self.journal = Journal(reporter, clock, plan.secrets)
+        self._sandbox: Sandbox | None = None
+        self._sandbox_is_gone = False
+        self._spec = BuildSpec("0.2")
+        self._last_exit = 0
+        self._exported: dict[str, str] = {}
+        self._status = BuildStatus.SUCCEEDED
+        self.retry_rule: FailureRule | None = None
+
+    def run(self) -> BuildOutcome:
+        """Go through the phases. Raises ExecutorError, Abandoned."""
+        self.journal.begin(self._plan.submitted_at)
+        phase = Phase.PROVISIONING
+        try:
+            while phase is not Phase.COMPLETED:
+                phase = self._pass_through(phase)
+            self.journal.enter(Phase.COMPLETED)
+        except _Interrupted as interrupted:
+            self._note_interruption(interrupted.reason)
+        finally:
+            self._destroy()
+        return BuildOutcome(self._status, self.journal.records, self._exported)
+
+    # --- phases
+
+    def _pass_through(self, phase: Phase) -> Phase:
+        """Enter, perform and leave one phase; the next one."""
+        self.journal.enter(phase)
+        self._check_interrupt()
+        rule = self._spec.phase(COMMAND_PHASES[phase]).on_failure if phase in COMMAND_PHASES else None
+        try:
+            self._perform(phase)
+        except _PhaseFailed as failure:
+            self._status = BuildStatus.FAILED
+            self.journal.leave(BuildStatus.FAILED, failure.fault)
+            if rule is not None and rule.action is OnFailure.RETRY:
+                self.retry_rule = rule
+            if self._sandbox_is_gone and phase is not Phase.FINALIZING:
+                return Phase.FINALIZING
+            return next_phase(phase, failed=True, on_failure=rule.action if rule else None)
+        self.journal.leave(BuildStatus.SUCCEEDED)
+        return next_phase(phase, failed=False)
+
+    def _perform(self, phase: Phase) -> None:
+        if phase is Phase.PROVISIONING:
+            request = SandboxRequest(self._plan.build_id, self._plan.network, self._plan.credentials)
+            self._sandbox = self._executor.prepare(request)
+        elif phase is Phase.DOWNLOAD_SOURCE:
+            self._download_source()
+        elif phase is Phase.UPLOAD_ARTIFACTS:
+            self._upload_artifacts()
+        elif phase is Phase.FINALIZING:
+            self._finalize()
+        else:
+            self._run_commands(phase)
+
+    def _note_interruption(self, reason: StopReason) -> None:
+        self.retry_rule = None
+        if reason is StopReason.LOST:
+            raise Abandoned(self._plan.build_id)
+        self._status = BuildStatus.STOPPED if reason is StopReason.STOPPED else BuildStatus.TIMED_OUT
+        text = "the build was stopped" if reason is StopReason.STOPPED else "the build took longer than its time-out"
+        self.journal.leave(self._status, Fault("BUILD_" + self._status.value, text))
+
+    # --- what the phases do
+
+    def _download_source(self) -> None:
+        sandbox = self._room()
+        self.journal.say("Waiting for DOWNLOAD_SOURCE")
+        try:
+            outcome = sandbox.fetch(self._plan.source, self.journal.log, self._interrupt)
+        except Refused as error:
+            raise _PhaseFailed(CLIENT_ERROR, str(error)) from error
+        self._check(outcome)
+        if not outcome.succeeded:
+            raise _PhaseFailed(CLIENT_ERROR, outcome.detail or f"the source {self._plan.source.unpack} is not usable")
+        self.journal.say("Phase is DOWNLOAD_SOURCE")
+        self.journal.say(f"CODEBUILD_SRC_DIR={sandbox.source_dir}")
+        self._spec = self._read_spec(sandbox)
+        for warning in self._spec.warnings:
+            self.journal.say(f"Warning: {DEFAULT_FILENAME}: {warning}")
+        self.journal.say("Processing environment variables")
+        sandbox.define(
+            {
+                **sandbox.variables,
+                **self._plan.environment,
+                **self._spec.variables,
+                **self._plan.overrides,
+                **sandbox_reserved(sandbox),
+                **self._plan.reserved,
+            }
+        )
+        self.journal.say(f"Moving to directory {sandbox.source_dir}")
+        self.journal.say(f"Phases found in YAML: {len(self._spec.phases)}")
+        for name, phase in self._spec.phases.items():
+            self.journal.say(f" {name.upper()}: {len(phase.commands)} commands")
+
+    def _read_spec(self, sandbox: Sandbox) -> BuildSpec:
+        text = self._plan.spec_text
+        if text is None:
+            path = f"{sandbox.source_dir}/{DEFAULT_FILENAME}"
+            self.journal.say(f"YAML location is {path}")
+            content = sandbox.read_file(DEFAULT_FILENAME, MAX_SPEC_BYTES)
+            if content is None:
+                raise _PhaseFailed(YAML_FILE_ERROR, f"YAML file does not exist: {path}")
+            text = content.decode(errors="replace")
+        else:
+            self.journal.say("YAML location is the build project")
+        try:
+            return parse_buildspec(text)
+        except InvalidDocument as error:
+            for fault in error.faults:
+                self.journal.say(f"{error.document}: {fault}")
+            raise _PhaseFailed(YAML_FILE_ERROR, str(error)) from error
+
+    def _run_commands(self, phase: Phase) -> None:
+        self.journal.say(f"Entering phase {phase.value}")
+        spec = self._spec.phase(COMMAND_PHASES[phase])
+        failure: _PhaseFailed | None = None
+        for commands in (spec.commands, spec.finally_commands):
+            try:
+                for command in commands:
+                    self._run_command(command)
+            except _PhaseFailed as error:
+                # From here on CODEBUILD_BUILD_SUCCEEDING is 0, also for `finally`.
+                self._status = BuildStatus.FAILED
+                failure = failure or error
+            if self._sandbox_is_gone:
+                break
+        if failure is not None:
+            raise failure
+
+    def _run_command(self, command: str) -> None:
+        self.journal.say(f"Running command {command}")
+        item = Item(
+            command,
+            self._spec.shell,
+            {
+                "CODEBUILD_BUILD_SUCCEEDING": "1" if self._status is BuildStatus.SUCCEEDED else "0",
+                "CODEBUILD_LAST_EXIT": str(self._last_exit),
+            },
+            self._spec.carries_state,
+        )
+        outcome = self._room().run(item, self.journal.log, self._interrupt)
+        self._check(outcome)
+        self._last_exit = outcome.exit_code or 0
+        if not outcome.succeeded:
+            more = f" ({outcome.detail.lstrip('; ')})" if outcome.detail else ""
+            self.journal.say(f"Command did not exit successfully {command} exit status {outcome.exit_code}")
+            raise _PhaseFailed(
+                COMMAND_EXECUTION_ERROR,
+                f"Error while executing command: {command}. Reason: exit status {outcome.exit_code}{more}",
+            )
+
+    def _upload_artifacts(self) -> None:
+        artifacts = self._spec.artifacts
+        if artifacts is None:
+            return
+        self.journal.say(f"Expanding base directory path: {artifacts.base_directory or '.'}")
+        self.journal.say("Assembling file list")
+        for pattern in artifacts.files:
+            self.journal.say(f"Expanding {pattern}")
+        with tempfile.SpooledTemporaryFile(max_size=_SPOOL_BYTES) as body:
+            try:
+                outcome, files = self._room().collect(_selection(artifacts), body.write, self._interrupt)
+                self._check(outcome)
+                if not outcome.succeeded:
+                    raise _PhaseFailed(CLIENT_ERROR, outcome.detail)
+                if outcome.detail:
+                    self.journal.say(f"Skipping: {outcome.detail}")
+                self.journal.say(f"Found {files} file(s)")
+                body.seek(0)
+                if not self._reporter.artifact(artifacts.name, body):
+                    self.journal.say("Warning: this server keeps no artifacts of builds")
+            except Refused as error:
+                self._sandbox_is_gone = True  # in the middle of a stream that nobody reads any more
+                raise _PhaseFailed(CLIENT_ERROR, str(error)) from error
+
+    def _finalize(self) -> None:
+        if self._spec.exported_variables and not self._sandbox_is_gone:
+            try:
+                values = self._room().environment()
+            except ExecutorError as error:
+                # What it was built for is done; to run it all again would be worse than to lack a variable.
+                raise _PhaseFailed(CLIENT_ERROR, f"the exported variables cannot be read: {error}") from error
+            for name in self._spec.exported_variables:
+                if name in values:
+                    self._exported[name] = self.journal.mask(values[name])[:_EXPORTED_CHARACTERS]
+        self._destroy()
+
+    # --- the sandbox
+
+    def _room(self) -> Sandbox:
+        if self._sandbox is None:
+            raise AssertionError("there is a sandbox from PROVISIONING to FINALIZING")
+        return self._sandbox
+
+    def _destroy(self) -> None:
+        if self._sandbox is not None:
+            self._sandbox.destroy()
+
+    def _check_interrupt(self) -> None:
+        reason = self._interrupt()
+        if reason is not None:
+            raise _Interrupted(reason)
+
+    def _check(self, outcome: Outcome) -> None:
+        """Turn an interruption into its exception, and the end of the sandbox into a failure of the phase."""
+        if outcome.reason is not None:
+            raise _Interrupted(outcome.reason)
+        if outcome.ended is Ended.VANISHED:
+            self._sandbox_is_gone = True
+            raise _PhaseFailed(COMMAND_EXECUTION_ERROR, f"the sandbox ended while the build ran: {outcome.detail}")
+
+
+def sandbox_reserved(sandbox: Sandbox) -> dict[str, str]:
+    """The sandbox's own variables that nobody may override: where the source and the assets are."""
+    return {name: value for name, value in sandbox.variables.items() if name.startswith(("CODEBUILD_", "ENTREPOT_"))}
+
+
+def _selection(artifacts: ArtifactSpec) -> Selection:
+    return Selection(artifacts.files, artifacts.base_directory, artifacts.discard_paths, artifacts.exclude_paths)

@@ -1,0 +1,13 @@
+"""Client commands of hooks: they talk HTTP to a server, and import neither its web framework nor its database."""
+
+from __future__ import annotations
+
+import click
+
+
+def commands() -> list[click.Command]:
+    """``pipeline`` and ``build``."""
+    from hooks.commands.build import build
+    from hooks.commands.pipeline import pipeline
+
+    return [pipeline, build]

@@ -1,0 +1,20 @@
+"""The tables of everything that happens because of a publish."""
+
+from hooks.models.build import Build, BuildLogChunk, BuildProject
+from hooks.models.job import Job, JobQueue, JobState, WorkerProcess
+from hooks.models.pipeline import ActionExecution, Execution, Pipeline, PipelineDefinitionVersion, StageExecution
+
+__all__ = [
+    "ActionExecution",
+    "Build",
+    "BuildLogChunk",
+    "BuildProject",
+    "Execution",
+    "Job",
+    "JobQueue",
+    "JobState",
+    "Pipeline",
+    "PipelineDefinitionVersion",
+    "StageExecution",
+    "WorkerProcess",
+]

@@ -1,0 +1,80 @@
+"""Build projects, builds and their logs."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import JSON, BigInteger, ForeignKey, Index, LargeBinary, String, Text, UniqueConstraint
+from sqlalchemy.orm import Mapped, mapped_column
+
+from registry.db import Base, UtcDateTime
+
+
+class BuildProject(Base):
+    """How something is built. ``buildspec`` null: the ``buildspec.yml`` in the source.
+
+    ``environment``: ``{"type": "process", "network": "registry" | "none", "variables": {…}}``. ``max_concurrent`` null:
+    no limit but the workers'. ``last_number`` is the number of the newest build.
+    """
+
+    __tablename__ = "build_project"
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    name: Mapped[str] = mapped_column(String(100), unique=True)
+    buildspec: Mapped[str | None] = mapped_column(Text)
+    environment: Mapped[dict[str, Any]] = mapped_column(JSON)
+    timeout_minutes: Mapped[int]
+    max_concurrent: Mapped[int | None]
+    last_number: Mapped[int] = mapped_column(default=0)
+    created_at: Mapped[datetime] = mapped_column(UtcDateTime)
+    updated_at: Mapped[datetime] = mapped_column(UtcDateTime)
+
+
+class Build(Base):
+    """One build. What the project said is copied when it starts, so that a later edit changes no build.
+
+    ``status`` is IN_PROGRESS, then exactly one of the others (``hooks.builds.phases.BuildStatus``). ``phases`` has the
+    shape of CodeBuild's; ``phase`` is the one entered last. ``source`` is a ``hooks.builds.source.PackageSource``.
+    ``variables`` are those of the start. ``subject`` names what it was started for (``execution:12``). ``job_id`` may
+    outlive its job. ``log_bytes`` is the length of the log; a restarted attempt adds to it.
+    """
+
+    __tablename__ = "build"
+    __table_args__ = (
+        UniqueConstraint("project_id", "number"),
+        Index("ix_build_submitted", "submitted_at"),
+    )
+
+    id: Mapped[str] = mapped_column(String(36), primary_key=True)
+    project_id: Mapped[int] = mapped_column(ForeignKey("build_project.id"))
+    number: Mapped[int]
+    status: Mapped[str] = mapped_column(String(16))
+    phase: Mapped[str] = mapped_column(String(32))
+    phases: Mapped[list[dict[str, Any]]] = mapped_column(JSON)
+    source: Mapped[dict[str, Any]] = mapped_column(JSON)
+    buildspec: Mapped[str | None] = mapped_column(Text)
+    environment: Mapped[dict[str, Any]] = mapped_column(JSON)
+    timeout_minutes: Mapped[int]
+    variables: Mapped[dict[str, str]] = mapped_column(JSON)
+    exported_variables: Mapped[dict[str, str]] = mapped_column(JSON)
+    initiator: Mapped[str] = mapped_column(String(255))
+    subject: Mapped[str | None] = mapped_column(String(255), index=True)
+    job_id: Mapped[int | None] = mapped_column(BigInteger)
+    attempt: Mapped[int] = mapped_column(default=0)
+    message: Mapped[str] = mapped_column(Text, default="")
+    log_bytes: Mapped[int] = mapped_column(BigInteger, default=0)
+    submitted_at: Mapped[datetime] = mapped_column(UtcDateTime)
+    started_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
+    ended_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
+
+
+class BuildLogChunk(Base):
+    """A piece of a build's log, sealed. ``offset`` is where its plain bytes start, ``size_bytes`` how many they are."""
+
+    __tablename__ = "build_log_chunk"
+
+    build_id: Mapped[str] = mapped_column(ForeignKey("build.id", ondelete="CASCADE"), primary_key=True)
+    offset: Mapped[int] = mapped_column(BigInteger, primary_key=True)
+    size_bytes: Mapped[int]
+    data: Mapped[bytes] = mapped_column(LargeBinary)

@@ -1,0 +1,32 @@
+"""The pages of pipelines, executions, approvals and builds, in the registry's design."""
+
+from __future__ import annotations
+
+from flask import Blueprint
+from flask.blueprints import BlueprintSetupState
+
+from hooks.pages.approvals import ApprovalPages
+from hooks.pages.builds import BuildPages
+from hooks.pages.executions import ExecutionPages
+from hooks.pages.looks import look, look_of_execution, look_of_stage
+from hooks.pages.panels import Panels
+from hooks.pages.pipelines import PipelinePages
+from hooks.services import HookServices
+from registry.pages.panels import extend
+
+__all__ = ["blueprint"]
+
+
+def blueprint(services: HookServices) -> Blueprint:
+    """All pages of hooks, to be mounted at ``/`` beside the registry's."""
+    pages = Blueprint("hook_pages", __name__, template_folder="templates")
+    for part in (PipelinePages(services), ExecutionPages(services), ApprovalPages(services), BuildPages(services)):
+        part.routes(pages)
+    for look_function in (look, look_of_stage, look_of_execution):
+        pages.add_app_template_global(look_function)
+
+    def set_up(state: BlueprintSetupState) -> None:
+        extend(state.app.extensions, Panels(services).extension())
+
+    pages.record_once(set_up)
+    return pages

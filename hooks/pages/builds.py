@@ -1,0 +1,206 @@
+"""One build: its phases, its log while it is written, and stopping it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from flask import Blueprint, Response, render_template, request, url_for
+from flask.typing import ResponseReturnValue
+from markupsafe import Markup
+from sqlalchemy.orm import Session
+
+from hooks.builds.phases import BuildStatus
+from hooks.builds.records import get_build
+from hooks.builds.source import PackageSource
+from hooks.models.build import Build, BuildProject
+from hooks.pages.terminal import PLAIN, Style, parse_style, render
+from hooks.services import HookServices
+from registry.access import Action, Identity, check
+from registry.errors import Conflict, NotFound
+from registry.http import context
+from registry.http.auth import page
+from registry.http.problems import status_of
+from registry.http.responses import INERT_HEADERS
+from registry.pages.appearance import redirect_with
+
+# More than this at once makes browsers slow; the rest is a click (or the raw log) away.
+LOG_PAGE_BYTES = 512 * 1024
+RAW_PIECE_BYTES = 1024 * 1024
+_EXECUTION = re.compile(r"execution:([0-9]{1,18})\Z")
+
+
+@dataclass(frozen=True, slots=True)
+class PhaseRow:
+    """A phase as people see it; ``seconds`` None while it runs."""
+
+    name: str
+    status: str
+    started_at: datetime
+    seconds: float | None
+    messages: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class LogPage:
+    """A piece of a log as HTML; ``next_place`` is the query that asks for what comes after it."""
+
+    html: Markup
+    next_place: dict[str, Any]
+    is_complete: bool
+    skipped_bytes: int
+
+
+class BuildPages:
+    """The pages of builds."""
+
+    def __init__(self, services: HookServices) -> None:
+        self._services = services
+
+    def routes(self, pages: Blueprint) -> None:
+        """Add the routes."""
+        one = "/builds/<build_id>"
+        pages.add_url_rule(one, "build", page(self.show))
+        pages.add_url_rule(f"{one}/live", "build_live", page(self.live))
+        pages.add_url_rule(f"{one}/log", "build_log", page(self.log))
+        pages.add_url_rule(f"{one}/log.txt", "raw_log", page(self.raw_log))
+        pages.add_url_rule(f"{one}/stop", "stop_build", page(self.stop), methods=["POST"])
+
+    def show(self, build_id: str) -> str:
+        """The whole page, with the end of the log, or with the part that was asked for."""
+        return self._page(build_id)
+
+    def live(self, build_id: str) -> str:
+        """The part that changes, for a page that is open; the log is asked for by itself."""
+        with self._services.db.read() as session:
+            build = self._visible(session, build_id)
+            return render_template("builds/build_live.html", **self._facts(session, build))
+
+    def _page(self, build_id: str, message: str = "") -> str:
+        with self._services.db.read() as session:
+            build = self._visible(session, build_id)
+            facts = self._facts(session, build)
+        start = request.args.get("from", type=int)
+        at = self._tail(build) if start is None else (start, request.args.get("line", 1, type=int), _style())
+        return render_template("builds/build.html", **facts, log=self._log_page(build_id, *at), message=message)
+
+    def _visible(self, session: Session, build_id: str) -> Build:
+        build = get_build(session, build_id)
+        source = PackageSource.from_json(build.source)
+        if not context.caller().may(Action.READ, f"{source.domain}/{source.repository}"):
+            raise NotFound("build", build_id)
+        return build
+
+    def _facts(self, session: Session, build: Build) -> dict[str, Any]:
+        source = PackageSource.from_json(build.source)
+        who = context.caller()
+        is_running = build.status == BuildStatus.IN_PROGRESS
+        execution = _EXECUTION.match(build.subject or "")
+        return {
+            "build": build,
+            "project": session.get_one(BuildProject, build.project_id).name,
+            "source": source,
+            "phases": [_phase_row(record) for record in build.phases],
+            "is_running": is_running,
+            "may_stop": is_running and _may_stop(who, source),
+            "execution_id": int(execution[1]) if execution else None,
+            "took": ((build.ended_at or self._services.clock()) - build.submitted_at).total_seconds(),
+        }
+
+    def _tail(self, build: Build) -> tuple[int, int, Style]:
+        """Where the last part of a log begins: offset and line number."""
+        if build.log_bytes <= LOG_PAGE_BYTES:
+            return 0, 1, PLAIN
+        start = build.log_bytes - LOG_PAGE_BYTES
+        lines, position, before = 1, 0, b""
+        with self._services.db.read() as session:
+            while position < start:
+                limit_bytes = min(RAW_PIECE_BYTES, start - position)
+                before, position, _ = self._services.logs.read(session, build.id, position, limit_bytes)
+                lines += before.count(b"\n")
+        # Back to the start of the line that the cut goes through.
+        return position - (len(before) - before.rfind(b"\n") - 1 if b"\n" in before else 0), lines, PLAIN
+
+    def _log_page(self, build_id: str, offset: int, line: int, style: Style) -> LogPage:
+        with self._services.db.read() as session:
+            data, position, is_complete = self._services.logs.read(session, build_id, offset, LOG_PAGE_BYTES)
+        if not is_complete:
+            # Only whole lines, so that none is shown in two halves; but one endless line must not stop everything.
+            whole = data.rfind(b"\n") + 1
+            if whole or len(data) < LOG_PAGE_BYTES:
+                position -= len(data) - whole
+                data = data[:whole]
+        shown = render(data.decode("utf-8", "replace"), first_line=max(1, line), style=style)
+        return LogPage(
+            shown.html,
+            {"from": position, "line": shown.next_line, "style": str(shown.style)},
+            is_complete,
+            max(0, offset),
+        )
+
+    def log(self, build_id: str) -> ResponseReturnValue:
+        """What was added to the log behind ``from``, as HTML; where to go on is in the headers."""
+        with self._services.db.read() as session:
+            self._visible(session, build_id)
+        start, line = request.args.get("from", 0, type=int), request.args.get("line", 1, type=int)
+        part = self._log_page(build_id, start, line, _style())
+        headers = {
+            "X-Log-Next": url_for("hook_pages.build_log", build_id=build_id, **part.next_place),
+            "X-Log-Complete": "yes" if part.is_complete else "no",
+        }
+        return Response(part.html, headers=headers, content_type="text/html; charset=utf-8")
+
+    def raw_log(self, build_id: str) -> ResponseReturnValue:
+        """The log as it was written, escape sequences and all, to be saved and not to be shown."""
+        with self._services.db.read() as session:
+            build = self._visible(session, build_id)
+            project = session.get_one(BuildProject, build.project_id).name
+        headers = {
+            **INERT_HEADERS,
+            "Content-Disposition": f'attachment; filename="{project}-{build.number}.log"',
+            "Content-Length": str(build.log_bytes),
+        }
+        return Response(self._raw(build.id, build.log_bytes), headers=headers, content_type="text/plain; charset=utf-8")
+
+    def _raw(self, build_id: str, end: int) -> Iterator[bytes]:
+        # A session for each piece: a slow reader must not hold a transaction open.
+        position = 0
+        while position < end:
+            with self._services.db.read() as session:
+                limit_bytes = min(RAW_PIECE_BYTES, end - position)
+                piece, position, _ = self._services.logs.read(session, build_id, position, limit_bytes)
+            yield piece
+
+    def stop(self, build_id: str) -> ResponseReturnValue:
+        """Stop a build. Needs the right to publish where its source is."""
+        try:
+            with self._services.db.write() as session:
+                source = PackageSource.from_json(self._visible(session, build_id).source)
+                check(context.caller(), Action.PUBLISH, f"{source.domain}/{source.repository}")
+                self._services.actions.stop_build(session, build_id, self._services.clock())
+        except Conflict as error:
+            return self._page(build_id, str(error)), status_of(error)
+        return redirect_with("build-stopping", url_for("hook_pages.build", build_id=build_id))
+
+
+def _style() -> Style:
+    return parse_style(request.args.get("style", "")[:100])
+
+
+def _may_stop(who: Identity, source: PackageSource) -> bool:
+    return who.may(Action.PUBLISH, f"{source.domain}/{source.repository}")
+
+
+def _phase_row(record: Mapping[str, Any]) -> PhaseRow:
+    started_at = datetime.fromisoformat(record["startTime"])
+    ended_at = datetime.fromisoformat(record["endTime"]) if "endTime" in record else None
+    return PhaseRow(
+        name=record["phaseType"].replace("_", " ").capitalize(),
+        status=record.get("phaseStatus", BuildStatus.IN_PROGRESS.value),
+        started_at=started_at,
+        seconds=(ended_at - started_at).total_seconds() if ended_at is not None else None,
+        messages=tuple(fault["message"] for fault in record.get("contexts", ())),
+    )

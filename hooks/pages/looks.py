@@ -1,0 +1,67 @@
+"""How statuses look: tone, word and symbol of pipelines' and builds' statuses. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+
+from hooks.builds.phases import BuildStatus
+from hooks.pipelines.state import ActionStatus, ExecutionStatus
+from hooks.pipelines.store import ActionExecutionView, ExecutionView, StageExecutionView
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """``tone`` is one of the style sheet's, ``icon`` a symbol of the sprite; ``text`` says it in a word."""
+
+    tone: str
+    text: str
+    icon: str
+
+
+NOT_STARTED = Look("idle", "Not started", "idle")
+
+_LOOKS: Mapping[str, Look] = MappingProxyType(
+    {
+        ExecutionStatus.IN_PROGRESS.value: Look("busy", "In progress", "busy"),
+        ExecutionStatus.STOPPING.value: Look("wait", "Stopping", "stopped"),
+        ExecutionStatus.STOPPED.value: Look("idle", "Stopped", "stopped"),
+        ExecutionStatus.SUCCEEDED.value: Look("good", "Succeeded", "good"),
+        ExecutionStatus.FAILED.value: Look("bad", "Failed", "bad"),
+        ExecutionStatus.SUPERSEDED.value: Look("idle", "Superseded", "skipped"),
+        ExecutionStatus.CANCELLED.value: Look("idle", "Cancelled", "stopped"),
+        ActionStatus.WAITING.value: Look("wait", "Waits for approval", "wait"),
+        ActionStatus.ABANDONED.value: Look("idle", "Abandoned", "stopped"),
+        BuildStatus.IN_PROGRESS.value: Look("busy", "In progress", "busy"),
+        BuildStatus.SUCCEEDED.value: Look("good", "Succeeded", "good"),
+        BuildStatus.FAILED.value: Look("bad", "Failed", "bad"),
+        BuildStatus.FAULT.value: Look("bad", "Fault of the server", "alert"),
+        BuildStatus.TIMED_OUT.value: Look("bad", "Timed out", "wait"),
+        BuildStatus.STOPPED.value: Look("idle", "Stopped", "stopped"),
+    }
+)
+
+
+def look(status: str | None) -> Look:
+    """How a status looks; None is what has not started. A status of a later release is shown as its own word."""
+    if status is None:
+        return NOT_STARTED
+    return _LOOKS.get(status, Look("idle", status, "idle"))
+
+
+def look_of_stage(stage: StageExecutionView) -> Look:
+    """How a stage looks: one that only waits for somebody says so, though it is in progress."""
+    return _look_while(stage.status, stage.actions)
+
+
+def look_of_execution(execution: ExecutionView) -> Look:
+    """How an execution looks: one that only waits for somebody says so, though it is in progress."""
+    return _look_while(execution.summary.status, [action for stage in execution.stages for action in stage.actions])
+
+
+def _look_while(status: str | None, actions: Iterable[ActionExecutionView]) -> Look:
+    running = {action.status for action in actions} & {ActionStatus.IN_PROGRESS.value, ActionStatus.WAITING.value}
+    if status == ExecutionStatus.IN_PROGRESS and running == {ActionStatus.WAITING.value}:
+        return look(ActionStatus.WAITING.value)
+    return look(status)

@@ -1,0 +1,90 @@
+"""What pipelines add to the registry's pages: entries in the bar, and panels on the home and version pages."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from itertools import islice
+
+from flask import g, render_template
+from markupsafe import Markup
+from sqlalchemy.orm import Session
+
+from hooks.pages.pipelines import startable
+from hooks.pages.rights import path_of, waiting
+from hooks.pipelines import store
+from hooks.services import HookServices
+from registry.access import Action, Identity
+from registry.pages.panels import Coordinate, Extension, NavigationEntry, Notice
+
+LATEST_EXECUTIONS = 5
+EXECUTIONS_OF_VERSION = 10
+_LOOKED_AT = 50
+
+NOTICES = {
+    "approved": Notice("good", "Approved. The execution goes on."),
+    "rejected": Notice("good", "Rejected. The stage has failed; it can be retried."),
+    "execution-started": Notice("good", "The execution has started."),
+    "execution-there": Notice("idle", "This form was sent before; here is the execution it started."),
+    "execution-stopping": Notice("good", "The execution is being stopped."),
+    "stage-retried": Notice("good", "The stage is tried again."),
+    "build-stopping": Notice("good", "The build is told to stop."),
+}
+
+
+class Panels:
+    """Pipelines in the registry's pages."""
+
+    def __init__(self, services: HookServices) -> None:
+        self._services = services
+
+    def extension(self) -> Extension:
+        """All of it."""
+        return Extension(
+            navigation=(
+                NavigationEntry(
+                    "Pipelines", "pipeline", "hook_pages.pipelines", ("/pipelines", "/executions", "/builds")
+                ),
+                NavigationEntry("Approvals", "approval", "hook_pages.approvals", ("/approvals",), self.count_for_me),
+            ),
+            home=self.home,
+            version=self.version,
+            notices=NOTICES,
+        )
+
+    def count_for_me(self, who: Identity) -> int:
+        """How many approvals wait for this person."""
+        # Once for each page, though both the bar and the home page ask.
+        if "waiting_for_me" not in g:
+            with self._services.db.read() as session:
+                g.waiting_for_me = [question for question in waiting(session, who) if question.may_answer]
+        return len(g.waiting_for_me)
+
+    def home(self, who: Identity) -> Markup:
+        """What waits for this person, and the latest executions."""
+        self.count_for_me(who)
+        with self._services.db.read() as session:
+            found = store.list_executions(session, limit=_LOOKED_AT)
+            latest = self._first_visible(session, found, who, LATEST_EXECUTIONS)
+        if not latest and not g.waiting_for_me:
+            return Markup()
+        page = render_template("pipelines/home_panel.html", questions=g.waiting_for_me, executions=latest)
+        return Markup(page)  # noqa: S704  (a template of ours, escaped there)
+
+    def version(self, who: Identity, at: Coordinate) -> Markup:
+        """The executions of a version, and the pipelines that could be started for it."""
+        package = (at.domain, at.format, at.namespace, at.name)
+        with self._services.db.read() as session:
+            found = store.list_executions(session, package=package, version=at.version, limit=_LOOKED_AT)
+            executions = self._first_visible(session, found, who, EXECUTIONS_OF_VERSION)
+            pipelines = startable(session, who, at)
+        if not executions and not pipelines:
+            return Markup()
+        page = render_template("pipelines/version_panel.html", at=at, executions=executions, pipelines=pipelines)
+        return Markup(page)  # noqa: S704  (a template of ours, escaped there)
+
+    @staticmethod
+    def _first_visible(
+        session: Session, found: Iterable[store.ExecutionSummary], who: Identity, most: int
+    ) -> list[store.ExecutionView]:
+        visible = (entry for entry in found if who.may(Action.READ, path_of(entry)))
+        return [store.get_execution(session, entry.id) for entry in islice(visible, most)]

@@ -1,0 +1,152 @@
+"""Pipelines: all of them, one with its executions and definition, and starting one by hand."""
+
+from __future__ import annotations
+
+import secrets
+
+from flask import Blueprint, render_template, request, url_for
+from flask.typing import ResponseReturnValue
+from sqlalchemy.orm import Session
+
+from hooks.pages.rights import path_of
+from hooks.pipelines import store
+from hooks.pipelines.definition import PipelineDefinition
+from hooks.services import HookServices
+from hooks.triggers.collect import Coordinates
+from hooks.triggers.match import Candidate, filter_of
+from hooks.triggers.start import start_manual
+from registry.access import Action, Identity, check
+from registry.errors import Conflict, Denied, Invalid, NotFound, Problem
+from registry.http import context
+from registry.http.auth import page
+from registry.http.problems import status_of
+from registry.pages.appearance import redirect_with
+from registry.pages.panels import Coordinate
+from registry.repos import browse
+from registry.repos.topology import find_repository
+
+EXECUTIONS_SHOWN = 25
+_VARIABLE_PREFIX = "variable-"
+
+
+class PipelinePages:
+    """The pages of pipelines."""
+
+    def __init__(self, services: HookServices) -> None:
+        self._services = services
+
+    def routes(self, pages: Blueprint) -> None:
+        """Add the routes."""
+        pages.add_url_rule("/pipelines", "pipelines", page(self.list_pipelines))
+        pages.add_url_rule("/pipelines/<name>", "pipeline", page(self.show))
+        pages.add_url_rule("/pipelines/<name>/start", "start", page(self.start), methods=["POST"])
+
+    def list_pipelines(self) -> str:
+        """All pipelines, each with its latest execution as a row of stages."""
+        who = context.caller()
+        with self._services.db.read() as session:
+            entries = [(entry, self._latest(session, entry, who)) for entry in store.list_pipelines(session)]
+        return render_template("pipelines/list.html", entries=entries)
+
+    @staticmethod
+    def _latest(session: Session, entry: store.PipelineSummary, who: Identity) -> store.ExecutionView | None:
+        last = entry.last_execution
+        if last is None or not who.may(Action.READ, path_of(last)):
+            return None
+        return store.get_execution(session, last.id)
+
+    def show(self, name: str) -> str:
+        """One pipeline."""
+        return self._page(name)
+
+    def _page(self, name: str, message: str = "") -> str:
+        who = context.caller()
+        before = request.args.get("before", type=int)
+        with self._services.db.read() as session:
+            pipeline = store.get_pipeline(session, name)
+            found = store.list_executions(session, pipeline=name, before_id=before, limit=EXECUTIONS_SHOWN + 1)
+            shown = [
+                store.get_execution(session, entry.id)
+                for entry in found[:EXECUTIONS_SHOWN]
+                if who.may(Action.READ, path_of(entry))
+            ]
+        return render_template(
+            "pipelines/pipeline.html",
+            pipeline=pipeline,
+            source=filter_of(pipeline.definition),
+            executions=shown,
+            before=before,
+            next_before=found[EXECUTIONS_SHOWN - 1].id if len(found) > EXECUTIONS_SHOWN else None,
+            message=message,
+            form=request.form,
+            # Sent twice (a double click, a reload), the form starts one execution.
+            request_token=secrets.token_urlsafe(16),
+        )
+
+    def start(self, name: str) -> ResponseReturnValue:
+        """Start an execution by hand. Needs the right that starts one anyway: to publish where the version is."""
+        who = context.caller()
+        try:
+            with self._services.db.write() as session:
+                at = self._coordinates(session, name)
+                started = start_manual(
+                    session,
+                    self._services.actions,
+                    name,
+                    at,
+                    actor=who.name,
+                    now=self._services.clock(),
+                    variables=self._variables(),
+                    request_token=request.form.get("request_token") or None,
+                )
+        except (Invalid, NotFound, Conflict, Denied) as error:
+            return self._page(name, _sentence(error)), status_of(error)
+        notice = "execution-started" if started.is_new else "execution-there"
+        return redirect_with(notice, url_for("hook_pages.execution", execution_id=started.execution_id))
+
+    @staticmethod
+    def _coordinates(session: Session, pipeline: str) -> Coordinates:
+        """The version the form names, in canonical spelling."""
+        source = filter_of(store.get_pipeline(session, pipeline).definition)
+        form = request.form
+        repository, written = form.get("repository", "").strip(), form.get("package", "").strip()
+        check(context.caller(), Action.PUBLISH, f"{source.domain}/{repository}")
+        _, found = find_repository(session, source.domain, repository)
+        known = context.services().formats.get(source.format)
+        if known is None:
+            raise NotFound("format", source.format)
+        namespace, _, last = written.rpartition("/")
+        name = known.normalize(last)
+        version = browse.canonical_version(
+            session, found.id, source.format, namespace, name, form.get("version", "").strip(), sort_key=known.sort_key
+        )
+        return Coordinates(source.domain, repository, source.format, namespace, name, version)
+
+    @staticmethod
+    def _variables() -> dict[str, str]:
+        # An empty field stands for the default, which a field without a default then lacks.
+        return {
+            key.removeprefix(_VARIABLE_PREFIX): value
+            for key, value in request.form.items()
+            if key.startswith(_VARIABLE_PREFIX) and value
+        }
+
+
+def startable(session: Session, who: Identity, at: Coordinate) -> list[tuple[str, PipelineDefinition]]:
+    """The pipelines that somebody could start for a version: those that take it, if they may publish there."""
+    if not who.may(Action.PUBLISH, f"{at.domain}/{at.repository}"):
+        return []
+    name = f"{at.namespace}/{at.name}" if at.namespace else at.name
+    candidate = Candidate(at.domain, at.repository, at.format, name, at.version)
+    found = []
+    for entry in store.list_pipelines(session):
+        definition = store.get_pipeline(session, entry.name).definition
+        needs_values = any(variable.default is None for variable in definition.variables)
+        if filter_of(definition).matches(candidate) and not needs_values:
+            found.append((entry.name, definition))
+    return found
+
+
+def _sentence(error: Problem) -> str:
+    text = str(error)
+    return text[:1].upper() + text[1:]

@@ -1,0 +1,86 @@
+"""Approval / AWS / Manual: the execution waits, as a row, until somebody answers or the time is over."""
+
+from __future__ import annotations
+
+import hashlib
+from datetime import timedelta
+
+from sqlalchemy.orm import Session
+
+from hooks.jobs.queue import enqueue, request_stop
+from hooks.models.pipeline import ActionExecution
+from hooks.pipelines.actions.kind import ActionKind, Progress, Starting
+from hooks.pipelines.parts import Parts
+from hooks.pipelines.provider import Provider, Setting
+from hooks.pipelines.state import ActionStatus
+from registry.errors import Invalid
+
+JOB_KIND = "expire_approval"
+DEFAULT_TIMEOUT_MINUTES = 7 * 24 * 60
+
+
+def binding(execution_id: int, definition_id: int, action_id: int, attempt: int, digest: str) -> str:
+    """The approval's token: what exactly is approved, namely this attempt, this definition and these bytes.
+
+    It is no secret. An answer that carries another one was given while looking at something else.
+    """
+    told = f"{execution_id}/{definition_id}/{action_id}/{attempt}/{digest}"
+    return hashlib.sha256(told.encode()).hexdigest()[:32]
+
+
+def _check_flag(value: str) -> str | None:
+    return None if value in {"true", "false"} else f"{value!r} is neither 'true' nor 'false'"
+
+
+def _check_link(value: str) -> str | None:
+    # The link is shown to approvers: anything but these schemes could run in their browser.
+    return None if value.startswith(("https://", "http://")) else f"{value!r} is not an http or https address"
+
+
+def _start(session: Session, starting: Starting) -> Progress:
+    for name, check in (("NotByPublisher", _check_flag), ("ExternalEntityLink", _check_link)):
+        value = starting.configuration.get(name)
+        fault = check(value) if value is not None else None
+        if fault:
+            raise Invalid(f"configuration {name}: {fault}")
+    minutes = starting.definition.timeout_minutes or DEFAULT_TIMEOUT_MINUTES
+    job_id = enqueue(
+        session,
+        JOB_KIND,
+        {"action_execution_id": starting.action_id},
+        dedupe=f"expire_approval:{starting.action_id}",
+        run_after_seconds=minutes * 60,
+        subject=f"execution:{starting.execution_id}",
+    )
+    digest = starting.source.digest
+    return Progress(
+        ActionStatus.WAITING,
+        starting.configuration.get("CustomData", ""),
+        job_id=job_id,
+        token=binding(starting.execution_id, starting.definition_id, starting.action_id, starting.attempt, digest),
+        expires_at=starting.now + timedelta(minutes=minutes),
+    )
+
+
+def _stop(session: Session, _parts: Parts, row: ActionExecution) -> None:
+    if row.job_id is not None:
+        request_stop(session, row.job_id)
+
+
+MANUAL = ActionKind(
+    Provider(
+        "Approval",
+        "AWS",
+        "Manual",
+        (
+            Setting("CustomData"),
+            Setting("ExternalEntityLink", check=_check_link),
+            Setting("NotByPublisher", check=_check_flag),
+        ),
+        inputs=(0, 0),
+        outputs=(0, 0),
+        has_timeout=True,
+    ),
+    _start,
+    _stop,
+)

@@ -1,0 +1,93 @@
+"""Build and Test / AWS / CodeBuild: a build of the pinned package version in a build project."""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import Any
+
+from sqlalchemy.orm import Session
+
+from hooks.models.pipeline import ActionExecution
+from hooks.pipelines.actions.kind import ActionKind, Progress, Starting
+from hooks.pipelines.parts import BuildRequest, Parts
+from hooks.pipelines.provider import Provider, Setting
+from hooks.pipelines.state import ActionStatus
+from hooks.pipelines.variables import has_reference
+from registry.errors import Invalid
+from registry.names import entity_name
+
+_VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*\Z")
+
+
+def _check_project(value: str) -> str | None:
+    try:
+        entity_name("build project", value)
+    except Invalid as error:
+        return error.rule
+    return None
+
+
+def _check_variables(value: str) -> str | None:
+    try:
+        listed: Any = json.loads(value)
+    except (json.JSONDecodeError, RecursionError):
+        return "not a JSON list of {name, value, type}"
+    if not isinstance(listed, list):
+        return "not a JSON list of {name, value, type}"
+    faults = [fault for fault in map(_variable_fault, listed) if fault]
+    names = [item["name"] for item in listed if isinstance(item, dict) and isinstance(item.get("name"), str)]
+    faults += [f"{name!r} is there twice" for name in sorted({name for name in names if names.count(name) > 1})]
+    return "; ".join(faults) or None
+
+
+def _variable_fault(item: Any) -> str | None:
+    if not isinstance(item, dict) or not isinstance(item.get("name"), str) or not isinstance(item.get("value"), str):
+        return "each member needs a name and a value, both text"
+    if set(item) - {"name", "value", "type"}:
+        return f"unknown member {', '.join(sorted(set(item) - {'name', 'value', 'type'}))}"
+    if has_reference(item["name"]) or not _VARIABLE.match(item["name"]):
+        return f"{item['name']!r} is not the name of an environment variable"
+    if item.get("type", "PLAINTEXT") != "PLAINTEXT":
+        return f"{item['name']}: type {item['type']!r} is not carried out by this release, only PLAINTEXT"
+    return None
+
+
+def _start(session: Session, starting: Starting) -> Progress:
+    listed = json.loads(starting.configuration.get("EnvironmentVariables") or "[]")
+    request = BuildRequest(
+        project=starting.configuration["ProjectName"],
+        source=starting.source,
+        variables={item["name"]: item["value"] for item in listed},
+        # CODEBUILD_INITIATOR of builds that a pipeline starts (CodeBuild "Environment variables in build environments")
+        initiator=f"codepipeline/{starting.pipeline}",
+        subject=f"execution:{starting.execution_id}",
+    )
+    build_id = starting.parts.start_build(session, request, starting.now)
+    return Progress(ActionStatus.IN_PROGRESS, f"build of {request.project}", build_id=build_id)
+
+
+def _stop(session: Session, parts: Parts, row: ActionExecution) -> None:
+    if row.build_id is not None:
+        parts.stop_build(session, row.build_id, parts.clock())
+
+
+def _kind(category: str) -> ActionKind:
+    provider = Provider(
+        category,
+        "AWS",
+        "CodeBuild",
+        (
+            Setting("ProjectName", is_required=True, check=_check_project),
+            Setting("EnvironmentVariables", check=_check_variables, is_json=True),
+        ),
+        inputs=(0, 1),
+        # A build's files are not handed on: what a later stage gets is the package version and exported variables.
+        outputs=(0, 0),
+        variables=None,
+    )
+    return ActionKind(provider, _start, _stop)
+
+
+BUILD = _kind("Build")
+TEST = _kind("Test")

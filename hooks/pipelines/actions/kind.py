@@ -1,0 +1,61 @@
+"""What a kind of action is: its declaration, how it starts, and how it is broken off."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+
+from sqlalchemy.orm import Session
+
+from hooks.models.pipeline import ActionExecution
+from hooks.pipelines.definition import ActionDefinition
+from hooks.pipelines.parts import Parts, PinnedVersion
+from hooks.pipelines.provider import Provider
+from hooks.pipelines.state import ActionStatus
+
+
+@dataclass(frozen=True, slots=True)
+class Starting:
+    """An action about to start: everything it may look at. ``configuration`` is resolved."""
+
+    parts: Parts
+    pipeline: str
+    execution_id: int
+    definition_id: int
+    action_id: int
+    attempt: int
+    definition: ActionDefinition
+    configuration: Mapping[str, str]
+    source: PinnedVersion
+    now: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """What became of a start. An ended status is final; InProgress ends by a build or a job, Waiting by a person."""
+
+    status: ActionStatus
+    summary: str = ""
+    variables: Mapping[str, str] = field(default_factory=dict)
+    build_id: str | None = None
+    job_id: int | None = None
+    token: str | None = None
+    expires_at: datetime | None = None
+
+
+def no_stop(_session: Session, _parts: Parts, _row: ActionExecution) -> None:
+    """For actions that leave nothing running behind."""
+
+
+@dataclass(frozen=True, slots=True)
+class ActionKind:
+    """A provider with what carries it out. ``stop`` is called when a running action is abandoned.
+
+    ``start`` runs in the transaction that starts the action. What it raises as NotFound, Conflict, Invalid or Denied
+    is the action's failure ("ran and failed"); anything else undoes the transaction, and the start is tried again.
+    """
+
+    provider: Provider
+    start: Callable[[Session, Starting], Progress]
+    stop: Callable[[Session, Parts, ActionExecution], None] = no_stop

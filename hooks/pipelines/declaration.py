@@ -1,0 +1,325 @@
+"""Documents read into definitions: the CodePipeline structure in camelCase or PascalCase, YAML or JSON. Pure.
+
+All faults are found at once, each with its line. What this release cannot carry out is refused by name and never
+ignored: a pipeline that silently lacks its gate is worse than none.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import yaml
+
+from hooks.pipelines.definition import (
+    ARTIFACT,
+    MAX_RUN_ORDER,
+    MAX_VARIABLES,
+    NAME,
+    NAMESPACE,
+    VARIABLE,
+    ActionDefinition,
+    ActionType,
+    BuildProjectDeclaration,
+    PipelineDefinition,
+    StageDefinition,
+    VariableDefinition,
+)
+from hooks.pipelines.document import Faults, fields, integer_of, items, line_of, pairs, read_documents, text_of
+from hooks.pipelines.provider import Provider
+from hooks.pipelines.rules import Places, check_pipeline
+
+_CONDITIONS = "stages have no conditions, retries or rollbacks by rule; an approval action is the gate here"
+_PIPELINE = {"name", "roleArn", "artifactStore", "artifactStores", "stages", "version", "executionMode"}
+_PIPELINE |= {"pipelineType", "variables"}
+_PIPELINE_REFUSED = {
+    "triggers": "a source action of provider Package is its own trigger",
+    "disableInboundStageTransitions": "stages cannot be closed; use an approval action",
+    "restartExecutionOnUpdate": "an update starts nothing; start the pipeline by hand",
+    "tags": "pipelines have no tags",
+}
+_STAGE_REFUSED = {
+    "beforeEntry": _CONDITIONS,
+    "onSuccess": _CONDITIONS,
+    "onFailure": _CONDITIONS,
+    "blockers": "CodePipeline reserves them and defines no effect",
+}
+_ACTION = {"name", "actionTypeId", "runOrder", "configuration", "inputArtifacts", "outputArtifacts", "roleArn"}
+_ACTION |= {"namespace", "timeoutInMinutes"}
+_ACTION_REFUSED = {
+    "commands": "commands belong in a build project's buildspec, run by a Build action",
+    "outputVariables": "a build hands on what its buildspec lists under exported-variables",
+    "environmentVariables": "use the EnvironmentVariables setting of the CodeBuild provider",
+    "region": "one server has no regions",
+}
+_MODES = ("PARALLEL", "SUPERSEDED", "QUEUED")
+_ENVIRONMENT_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*\Z")
+
+
+@dataclass(frozen=True, slots=True)
+class Declared:
+    """One document of a file: what it declares, and its own text, verbatim."""
+
+    text: str
+    declares: PipelineDefinition | BuildProjectDeclaration
+
+
+@dataclass(slots=True)
+class _Reading:
+    faults: Faults
+    providers: Sequence[Provider]
+    places: Places = field(default_factory=Places)
+
+
+def parse_documents(text: str, providers: Sequence[Provider], *, name: str = "pipeline document") -> list[Declared]:
+    """Everything that ``text`` declares: pipelines and build projects, in order.
+
+    Raises InvalidDocument with the faults of all documents at once.
+    """
+    faults = Faults(name)
+    found: list[Declared] = []
+    names: set[tuple[type, str]] = set()
+    for document in read_documents(text, name):
+        declared = _declaration(document.root, providers, faults)
+        if declared is None:
+            continue
+        if (type(declared), declared.name) in names:
+            faults.add(line_of(document.root), f"{declared.name!r} is declared twice in this file")
+        names.add((type(declared), declared.name))
+        found.append(Declared(document.text, declared))
+    faults.raise_if_any()
+    return found
+
+
+def _declaration(
+    root: yaml.Node, providers: Sequence[Provider], faults: Faults
+) -> PipelineDefinition | BuildProjectDeclaration | None:
+    if not isinstance(root, yaml.MappingNode):
+        faults.add(line_of(root), "a document must be a mapping")
+        return None
+    keys = {key.value[:1].lower() + key.value[1:] for key, _ in root.value if isinstance(key, yaml.ScalarNode)}
+    if "buildProject" in keys:
+        return _build_project(fields(root, "the document", {"buildProject"}, faults)["buildProject"], faults)
+    if "pipeline" in keys:
+        # ``metadata`` stands beside it in GetPipeline's answer; it is output only and says nothing about the pipeline.
+        root = fields(root, "the document", {"pipeline", "metadata"}, faults)["pipeline"]
+    return _pipeline(root, _Reading(faults, providers))
+
+
+def _pipeline(node: yaml.Node, reading: _Reading) -> PipelineDefinition:
+    faults = reading.faults
+    entries = fields(node, "pipeline", _PIPELINE, faults, refused=_PIPELINE_REFUSED)
+    _check_settings(node, entries, faults)
+    stage_nodes = items(entries.get("stages"), "pipeline: stages", faults)
+    definition = PipelineDefinition(
+        name=_name(node, entries, "pipeline", NAME, faults),
+        stages=tuple(_stage(stage, index, reading) for index, stage in enumerate(stage_nodes)),
+        variables=_variables(entries.get("variables"), faults),
+    )
+    reading.places.note((), line_of(entries.get("stages", node)))
+    check_pipeline(definition, reading.providers, reading.places, faults)
+    return definition
+
+
+def _check_settings(node: yaml.Node, entries: dict[str, yaml.Node], faults: Faults) -> None:
+    if "artifactStore" in entries and "artifactStores" in entries:
+        faults.add(line_of(entries["artifactStores"]), "pipeline: artifactStore and artifactStores exclude each other")
+    if "artifactStore" in entries:
+        _artifact_store(entries["artifactStore"], faults)
+    if "artifactStores" in entries:
+        why = "one server has no regions; use artifactStore or leave it out"
+        faults.add(line_of(entries["artifactStores"]), f"pipeline: 'artifactStores' is not carried out: {why}")
+    _check_modes(entries, faults)
+    if "version" in entries:
+        integer_of(entries["version"], "pipeline: version", (1, 999_999_999), faults)
+    if "roleArn" in entries:
+        text_of(entries["roleArn"], "pipeline: roleArn", faults)
+    if "stages" not in entries:
+        faults.add(line_of(node), "pipeline: stages are missing")
+
+
+def _check_modes(entries: dict[str, yaml.Node], faults: Faults) -> None:
+    if "executionMode" in entries:
+        mode = text_of(entries["executionMode"], "pipeline: executionMode", faults)
+        if mode not in _MODES:
+            faults.add(line_of(entries["executionMode"]), f"pipeline: executionMode must be one of {', '.join(_MODES)}")
+        elif mode != "PARALLEL":
+            why = "one source covers many packages, and superseding or queueing across them would lose or hold releases"
+            faults.add(line_of(entries["executionMode"]), f"pipeline: executionMode {mode} is not carried out: {why}")
+    if "pipelineType" in entries:
+        kind = text_of(entries["pipelineType"], "pipeline: pipelineType", faults)
+        if kind not in {"V1", "V2"}:
+            faults.add(line_of(entries["pipelineType"]), "pipeline: pipelineType must be V1 or V2")
+        elif kind == "V1" and "variables" in entries:
+            faults.add(line_of(entries["variables"]), "pipeline: variables need pipelineType V2")
+
+
+def _artifact_store(node: yaml.Node, faults: Faults) -> None:
+    refused = {"encryptionKey": "artifacts are encrypted with their domain's key"}
+    entries = fields(node, "artifactStore", {"type", "location"}, faults, refused=refused)
+    if "type" in entries and text_of(entries["type"], "artifactStore: type", faults) != "S3":
+        faults.add(line_of(entries["type"]), "artifactStore: type must be S3")
+
+
+def _variables(node: yaml.Node | None, faults: Faults) -> tuple[VariableDefinition, ...]:
+    found: list[VariableDefinition] = []
+    for item in items(node, "pipeline: variables", faults):
+        entries = fields(item, "variable", {"name", "defaultValue", "description"}, faults)
+        name = _name(item, entries, "variable", VARIABLE, faults)
+        if name and name in {variable.name for variable in found}:
+            faults.add(line_of(item), f"variable {name!r} is declared twice")
+        default = description = None
+        if "defaultValue" in entries:
+            default = _limited(entries["defaultValue"], f"variable {name!r}: defaultValue", 1000, faults, strict=True)
+        if "description" in entries:
+            description = _limited(entries["description"], f"variable {name!r}: description", 200, faults)
+        found.append(VariableDefinition(name, default, description or ""))
+    if node is not None and len(found) > MAX_VARIABLES:
+        faults.add(line_of(node), f"pipeline: {len(found)} variables, at most {MAX_VARIABLES} are allowed")
+    return tuple(found)
+
+
+def _stage(node: yaml.Node, index: int, reading: _Reading) -> StageDefinition:
+    faults = reading.faults
+    entries = fields(node, "stage", {"name", "actions"}, faults, refused=_STAGE_REFUSED)
+    name = _name(node, entries, "stage", NAME, faults)
+    reading.places.note((index,), line_of(node))
+    nodes = items(entries.get("actions"), f"stage {name!r}: actions", faults)
+    return StageDefinition(name, tuple(_action(action, (index, j), name, reading) for j, action in enumerate(nodes)))
+
+
+def _action(node: yaml.Node, place: tuple[int, int], stage: str, reading: _Reading) -> ActionDefinition:
+    faults = reading.faults
+    entries = fields(node, "action", _ACTION, faults, refused=_ACTION_REFUSED)
+    name = _name(node, entries, "action", NAME, faults)
+    what = f"action {stage}/{name}"
+    reading.places.note(place, line_of(node))
+    if "actionTypeId" not in entries:
+        faults.add(line_of(node), f"{what}: actionTypeId is missing")
+    if "roleArn" in entries:
+        text_of(entries["roleArn"], f"{what}: roleArn", faults)
+    namespace = None
+    if "namespace" in entries:
+        namespace = _matching(entries["namespace"], f"{what}: namespace", NAMESPACE, faults)
+        reading.places.note((*place, "namespace"), line_of(entries["namespace"]))
+    return ActionDefinition(
+        name=name,
+        type=_action_type(entries.get("actionTypeId"), what, reading),
+        run_order=_integer(entries, "runOrder", what, (1, MAX_RUN_ORDER), faults) or 1,
+        configuration=_configuration(entries.get("configuration"), what, place, reading),
+        inputs=_artifacts(entries.get("inputArtifacts"), what, (*place, "input"), reading),
+        outputs=_artifacts(entries.get("outputArtifacts"), what, (*place, "output"), reading),
+        namespace=namespace,
+        timeout_minutes=_integer(entries, "timeoutInMinutes", what, (5, 86_400), faults),
+    )
+
+
+def _action_type(node: yaml.Node | None, what: str, reading: _Reading) -> ActionType:
+    if node is None:
+        return ActionType("", "", "")
+    faults = reading.faults
+    entries = fields(node, f"{what}: actionTypeId", {"category", "owner", "provider", "version"}, faults)
+    words = {key: text_of(value, f"{what}: {key}", faults) for key, value in entries.items()}
+    missing = [key for key in ("category", "provider") if key not in entries]
+    if missing:
+        faults.add(line_of(node), f"{what}: actionTypeId needs {' and '.join(missing)}")
+        return ActionType("", "", "")
+    category, provider = words["category"], words["provider"]
+    named = [known for known in reading.providers if (known.category, known.name) == (category, provider)]
+    found = [known for known in named if words.get("owner", known.owner) == known.owner]
+    if not found or words.get("version", "1") != "1":
+        known = "; ".join(f"{known.category} / {known.owner} / {known.name}" for known in reading.providers)
+        asked = " / ".join([category, words.get("owner", "?"), provider, words.get("version", "1")])
+        faults.add(line_of(node), f"{what}: {asked} is not carried out by this release (known, version 1: {known})")
+        return ActionType("", "", "")
+    return ActionType(category, found[0].owner, provider)
+
+
+def _configuration(node: yaml.Node | None, what: str, place: tuple[int, int], reading: _Reading) -> dict[str, str]:
+    if node is None:
+        return {}
+    found: dict[str, str] = {}
+    for key, value, line in pairs(node, f"{what}: configuration", reading.faults):
+        reading.places.note((*place, "configuration", key), line)
+        found[key] = _limited(value, f"{what}: configuration {key}", 1000, reading.faults, strict=True)
+        if not 1 <= len(key) <= 50:
+            reading.faults.add(line, f"{what}: a configuration key has 1 to 50 characters")
+    return found
+
+
+def _artifacts(node: yaml.Node | None, what: str, place: tuple[int, int, str], reading: _Reading) -> tuple[str, ...]:
+    refused = {"files": "only Compute actions, which this release does not have, choose files"}
+    names: list[str] = []
+    for item in items(node, f"{what}: artifacts", reading.faults):
+        entries = fields(item, f"{what}: artifact", {"name"}, reading.faults, refused=refused)
+        name = _name(item, entries, f"{what}: artifact", ARTIFACT, reading.faults)
+        reading.places.note((*place, len(names)), line_of(item))
+        names.append(name)
+    return tuple(names)
+
+
+def _build_project(node: yaml.Node, faults: Faults) -> BuildProjectDeclaration:
+    known = {"name", "buildspec", "buildSpec", "environment", "timeoutInMinutes", "concurrentBuildLimit"}
+    entries = fields(node, "buildProject", known, faults)
+    spec = entries.get("buildspec", entries.get("buildSpec"))
+    environment: dict[str, yaml.Node] = {}
+    if "environment" in entries:
+        environment = fields(entries["environment"], "buildProject: environment", {"variables", "network"}, faults)
+    network = environment.get("network")
+    return BuildProjectDeclaration(
+        name=_name(node, entries, "buildProject", NAME, faults),
+        buildspec=None if spec is None else text_of(spec, "buildProject: buildspec", faults),
+        variables=_environment(environment.get("variables"), faults),
+        network=None if network is None else text_of(network, "buildProject: network", faults),
+        timeout_minutes=_integer(entries, "timeoutInMinutes", "buildProject", (5, 2160), faults),
+        max_concurrent=_integer(entries, "concurrentBuildLimit", "buildProject", (1, 100), faults),
+    )
+
+
+def _environment(node: yaml.Node | None, faults: Faults) -> dict[str, str]:
+    """A mapping of names to texts, or CodeBuild's list of {name, value}."""
+    found: dict[str, str] = {}
+    if isinstance(node, yaml.SequenceNode):
+        for item in node.value:
+            entries = fields(item, "environment variable", {"name", "value", "type"}, faults)
+            name = _name(item, entries, "environment variable", _ENVIRONMENT_NAME, faults)
+            if "type" in entries and text_of(entries["type"], "type", faults) != "PLAINTEXT":
+                faults.add(line_of(item), f"environment variable {name!r}: only type PLAINTEXT is carried out")
+            if name in found:
+                faults.add(line_of(item), f"environment variable {name!r} is there twice")
+            found[name] = text_of(entries["value"], "value", faults, strict=True) if "value" in entries else ""
+    elif node is not None:
+        for name, value, line in pairs(node, "environment variables", faults):
+            if not _ENVIRONMENT_NAME.match(name):
+                faults.add(line, f"environment variable {name!r}: letters, digits and '_', no digit first")
+            found[name] = text_of(value, f"environment variable {name}", faults, strict=True)
+    return found
+
+
+def _name(node: yaml.Node, entries: dict[str, yaml.Node], what: str, pattern: re.Pattern[str], faults: Faults) -> str:
+    if "name" not in entries:
+        faults.add(line_of(node), f"{what}: name is missing")
+        return ""
+    return _matching(entries["name"], f"{what}: name", pattern, faults)
+
+
+def _matching(node: yaml.Node, what: str, pattern: re.Pattern[str], faults: Faults) -> str:
+    text = text_of(node, what, faults)
+    if text and not pattern.match(text):
+        allowed = pattern.pattern.removesuffix(r"\Z")
+        faults.add(line_of(node), f"{what} {text[:120]!r} must match {allowed}")
+    elif not text and isinstance(node, yaml.ScalarNode):
+        faults.add(line_of(node), f"{what} is empty")
+    return text
+
+
+def _limited(node: yaml.Node, what: str, limit: int, faults: Faults, *, strict: bool = False) -> str:
+    text = text_of(node, what, faults, strict=strict)
+    if len(text) > limit:
+        faults.add(line_of(node), f"{what} has {len(text)} characters, at most {limit} are allowed")
+    return text
+
+
+def _integer(entries: dict[str, yaml.Node], key: str, what: str, bounds: tuple[int, int], faults: Faults) -> int | None:
+    return integer_of(entries[key], f"{what}: {key}", bounds, faults) if key in entries else None

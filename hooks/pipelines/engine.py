@@ -1,0 +1,338 @@
+"""The pipeline engine: executions move only here, only under their lock, only inside the transaction of a change.
+
+Every function works in the caller's transaction and commits nothing. After a rollback everything is as it was, and the
+same call may be made again; a call that comes late or twice finds nothing left to do.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+
+from sqlalchemy import select
+from sqlalchemy.exc import IntegrityError
+from sqlalchemy.orm import Session
+
+from hooks.models.pipeline import ActionExecution, Execution, Pipeline, PipelineDefinitionVersion, StageExecution
+from hooks.pipelines.actions import find_kind
+from hooks.pipelines.actions.kind import ActionKind, Progress, Starting
+from hooks.pipelines.definition import ActionDefinition, PipelineDefinition, from_model
+from hooks.pipelines.parts import Parts, PinnedVersion
+from hooks.pipelines.run import SYSTEM, Run, lock, next_attempt, pinned_version
+from hooks.pipelines.state import (
+    ActionStatus,
+    EndExecution,
+    EndStage,
+    EnterStage,
+    ExecutionStatus,
+    StageStatus,
+    StartAction,
+    plan,
+)
+from hooks.pipelines.variables import Unresolved, resolve
+from registry.errors import Conflict, Denied, Invalid, NotFound
+
+MAX_DEPTH = 3
+"""How many executions may follow from each other by promoting before the chain is taken for a loop."""
+
+REFUSALS = (NotFound, Conflict, Invalid, Denied)
+"""What an action can be told: it ran and failed. Everything else means that it could not be run, and is tried again."""
+
+_MAX_SUMMARY = 2000
+
+
+@dataclass(frozen=True, slots=True)
+class Trigger:
+    """Why an execution starts. ``identity`` is unique in its pipeline: the same one never starts a second execution."""
+
+    kind: str
+    identity: str
+    actor: str
+    depth: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Started:
+    """``is_new`` is False when the trigger had started this execution already."""
+
+    execution_id: int
+    is_new: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Start:
+    """What an execution is about: the pinned version, whose work it is, and the pipeline variables given."""
+
+    version: PinnedVersion
+    publishers: Sequence[str] = ()
+    variables: Mapping[str, str] = field(default_factory=dict)
+
+
+def current_definition(session: Session, pipeline_id: int) -> tuple[PipelineDefinitionVersion, PipelineDefinition]:
+    """The definition in force, with its row. Raises NotFound."""
+    row = session.scalar(
+        select(PipelineDefinitionVersion)
+        .join(Pipeline, Pipeline.id == PipelineDefinitionVersion.pipeline_id)
+        .where(Pipeline.id == pipeline_id, PipelineDefinitionVersion.version == Pipeline.current_version)
+    )
+    if row is None:
+        raise NotFound("pipeline", str(pipeline_id))
+    return row, from_model(row.model)
+
+
+def start_execution(
+    session: Session, parts: Parts, pipeline_id: int, start: Start, *, trigger: Trigger, now: datetime
+) -> Started:
+    """Start an execution of the definition in force, once per trigger identity.
+
+    Raises NotFound for the pipeline, Invalid for variables that are unknown or lack a value and for a version without
+    files, and Denied for a chain of promotions deeper than ``MAX_DEPTH``.
+    """
+    row, definition = current_definition(session, pipeline_id)
+    there = _find_started(session, pipeline_id, trigger.identity)
+    if there is not None:
+        return Started(there, is_new=False)
+    if trigger.depth > MAX_DEPTH:
+        raise Denied(f"{trigger.depth} promotions in a row led here, at most {MAX_DEPTH} may; it looks like a loop")
+    if not start.version.assets:
+        raise Invalid(f"{start.version.full_name} {start.version.version} has no files")
+    variables = _variables(definition, start.variables)
+    source = start.version
+    execution = Execution(
+        pipeline_id=pipeline_id,
+        definition_id=row.id,
+        status=ExecutionStatus.IN_PROGRESS.value,
+        trigger_kind=trigger.kind,
+        trigger_identity=trigger.identity,
+        triggered_by=trigger.actor,
+        domain=source.domain,
+        repository=source.repository,
+        format=source.format,
+        namespace=source.namespace,
+        name=source.name,
+        version=source.version,
+        digest=source.digest,
+        assets=dict(source.assets),
+        publishers=sorted(set(start.publishers)),
+        variables=variables,
+        depth=trigger.depth,
+        started_at=now,
+    )
+    try:
+        with session.begin_nested():
+            session.add(execution)
+    except IntegrityError:
+        # Another transaction started it between our look and our insert; the constraint is the arbiter.
+        winner = _find_started(session, pipeline_id, trigger.identity)
+        if winner is None:
+            raise
+        return Started(winner, is_new=False)
+    run = lock(session, execution.id)
+    run.record(
+        session,
+        now,
+        trigger.actor,
+        "execution.start",
+        trigger=trigger.kind,
+        definition=row.version,
+        package=source.purl,
+        repository=f"{source.domain}/{source.repository}",
+        digest=execution.digest,
+        depth=trigger.depth,
+    )
+    _go_on(session, parts, run, now)
+    return Started(execution.id, is_new=True)
+
+
+def advance(session: Session, parts: Parts, execution_id: int, now: datetime) -> None:
+    """Move an execution as far as its rows allow. Harmless at any time and any number of times. Raises NotFound."""
+    _go_on(session, parts, lock(session, execution_id), now)
+
+
+def on_build_finished(session: Session, parts: Parts, build_id: str) -> None:
+    """End the action that waits for a build, in the transaction that ends the build.
+
+    Nothing happens for a build of no pipeline, or of an action that was abandoned meanwhile.
+    """
+    execution_id = session.scalar(select(ActionExecution.execution_id).where(ActionExecution.build_id == build_id))
+    if execution_id is None:
+        return
+    run = lock(session, execution_id)
+    row = next((row for row in run.running() if row.build_id == build_id), None)
+    outcome = parts.build_outcome(session, build_id)
+    if row is None or outcome is None:
+        return
+    status = ActionStatus.SUCCEEDED if outcome.succeeded else ActionStatus.FAILED
+    end_action(session, parts, run, row, Progress(status, outcome.summary, outcome.variables), now=parts.clock())
+
+
+def running_action(session: Session, action_execution_id: int) -> tuple[Run, ActionExecution] | None:
+    """An action that has not ended, with its locked execution; None when it has, was replaced, or never was."""
+    execution_id = session.scalar(select(ActionExecution.execution_id).where(ActionExecution.id == action_execution_id))
+    if execution_id is None:
+        return None
+    run = lock(session, execution_id)
+    row = next((row for row in run.running() if row.id == action_execution_id), None)
+    return None if row is None else (run, row)
+
+
+def end_action(session: Session, parts: Parts, run: Run, row: ActionExecution, end: Progress, *, now: datetime) -> None:
+    """Write how a running action of the locked ``run`` ended, and move on."""
+    _apply(row, end, now)
+    _go_on(session, parts, run, now)
+
+
+def abandon(session: Session, parts: Parts, run: Run, row: ActionExecution, summary: str, *, now: datetime) -> None:
+    """Give a running action up: its build or job is told to stop, and what it still reports is not listened to."""
+    stage = next(stage for (stage, _), other in run.actions.items() if other is row)
+    _apply(row, Progress(ActionStatus.ABANDONED, summary), now)
+    # Written before anything is told to stop: what then reports its end finds an action that has ended.
+    session.flush()
+    kind = _kind_of(run.definition, stage, row.name)
+    if kind is not None:
+        kind.stop(session, parts, row)
+
+
+def _find_started(session: Session, pipeline_id: int, identity: str) -> int | None:
+    return session.scalar(
+        select(Execution.id).where(Execution.pipeline_id == pipeline_id, Execution.trigger_identity == identity)
+    )
+
+
+def _variables(definition: PipelineDefinition, given: Mapping[str, str]) -> dict[str, str]:
+    declared = {variable.name: variable.default for variable in definition.variables}
+    unknown = sorted(set(given) - set(declared))
+    if unknown:
+        raise Invalid(f"pipeline {definition.name} declares no variable {', '.join(unknown)}")
+    values = {name: given.get(name, default) for name, default in declared.items()}
+    missing = sorted(name for name, value in values.items() if value is None)
+    if missing:
+        raise Invalid(f"variable {', '.join(missing)} has no default and was given no value")
+    return {name: value for name, value in values.items() if value is not None}
+
+
+def _go_on(session: Session, parts: Parts, run: Run, now: datetime) -> None:
+    # Ends: every step turns something that had not started or ended into something that has.
+    while steps := plan(run.view()):
+        for step in steps:
+            match step:
+                case EnterStage(stage):
+                    _enter(session, run, stage, now)
+                case StartAction(stage, action):
+                    _start(session, parts, run, stage, action, now=now)
+                case EndStage(stage, status):
+                    run.stages[stage].status = status.value
+                    run.stages[stage].ended_at = now
+                case EndExecution(status):
+                    _end(session, run, status, now)
+    session.flush()
+
+
+def _enter(session: Session, run: Run, stage: str, now: datetime) -> None:
+    row = StageExecution(
+        execution_id=run.execution.id, name=stage, status=StageStatus.IN_PROGRESS.value, attempt=1, started_at=now
+    )
+    session.add(row)
+    session.flush()
+    run.stages[stage] = row
+
+
+def _end(session: Session, run: Run, status: ExecutionStatus, now: datetime) -> None:
+    run.execution.status = status.value
+    run.execution.ended_at = now
+    failed = [f"{stage}/{name}" for (stage, name), row in run.actions.items() if row.status == ActionStatus.FAILED]
+    run.record(session, now, SYSTEM, f"execution.{status.lower()}", failed_actions=failed)
+
+
+def _start(session: Session, parts: Parts, run: Run, stage: str, action: str, *, now: datetime) -> None:
+    definition = _definition_of(run.definition, stage, action)
+    row = ActionExecution(
+        execution_id=run.execution.id,
+        stage_execution_id=run.stages[stage].id,
+        name=action,
+        attempt=next_attempt(session, run.stages[stage].id, action),
+        is_current=True,
+        category=definition.type.category,
+        provider=definition.type.provider,
+        status=ActionStatus.IN_PROGRESS.value,
+        summary="",
+        configuration=dict(definition.configuration),
+        resolved_configuration={},
+        output_variables={},
+        started_at=now,
+    )
+    session.add(row)
+    session.flush()
+    run.actions[stage, action] = row
+    _apply(row, _begin(session, parts, run, row, definition, now=now), now)
+    if row.status == ActionStatus.WAITING:
+        run.record(session, now, SYSTEM, "approval.request", approval=f"{stage}/{action}", token=row.token)
+    session.flush()
+
+
+def _begin(
+    session: Session, parts: Parts, run: Run, row: ActionExecution, definition: ActionDefinition, *, now: datetime
+) -> Progress:
+    kind = find_kind(definition.type)
+    if kind is None:
+        return Progress(ActionStatus.FAILED, f"this release does not carry out {definition.type}")
+    json_keys = {setting.name for setting in kind.provider.settings if setting.is_json}
+    try:
+        row.resolved_configuration = resolve(definition.configuration, _values(run), json_keys)
+        with session.begin_nested():
+            return kind.start(
+                session,
+                Starting(
+                    parts=parts,
+                    pipeline=run.pipeline,
+                    execution_id=run.execution.id,
+                    definition_id=run.execution.definition_id,
+                    action_id=row.id,
+                    attempt=row.attempt,
+                    definition=definition,
+                    configuration=row.resolved_configuration,
+                    source=pinned_version(run.execution),
+                    now=now,
+                ),
+            )
+    except Unresolved as unresolved:
+        return Progress(ActionStatus.FAILED, str(unresolved))
+    except REFUSALS as refusal:
+        return Progress(ActionStatus.FAILED, str(refusal))
+
+
+def _values(run: Run) -> dict[str, Mapping[str, str]]:
+    """The variables that have values now: the execution's own, and those of succeeded actions with a namespace."""
+    values: dict[str, Mapping[str, str]] = {
+        "codepipeline": {"PipelineExecutionId": str(run.execution.id)},
+        "variables": run.execution.variables,
+    }
+    for stage, action in run.definition.actions():
+        row = run.actions.get((stage.name, action.name))
+        if action.namespace and row is not None and row.status == ActionStatus.SUCCEEDED:
+            values[action.namespace] = row.output_variables
+    return values
+
+
+def _apply(row: ActionExecution, progress: Progress, now: datetime) -> None:
+    row.status = progress.status.value
+    row.summary = progress.summary[:_MAX_SUMMARY]
+    row.output_variables = dict(progress.variables)
+    row.build_id = progress.build_id or row.build_id
+    row.job_id = progress.job_id or row.job_id
+    row.token = progress.token or row.token
+    row.expires_at = progress.expires_at or row.expires_at
+    row.ended_at = None if progress.status.is_running else now
+
+
+def _definition_of(definition: PipelineDefinition, stage: str, action: str) -> ActionDefinition:
+    owner = definition.stage(stage)
+    found = owner.action(action) if owner else None
+    if found is None:
+        raise NotFound("action", f"{stage}/{action}")
+    return found
+
+
+def _kind_of(definition: PipelineDefinition, stage: str, action: str) -> ActionKind | None:
+    return find_kind(_definition_of(definition, stage, action).type)

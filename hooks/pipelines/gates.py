@@ -1,0 +1,78 @@
+"""Who may answer an approval: whoever holds the right to approve on the repositories it stands before. Pure.
+
+An approval lets through what comes after it, so the right is asked for there: on the targets of all promotions up to the
+next approval, and on the execution's own repository where no promotion follows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import groupby
+
+from hooks.pipelines.store import ActionExecutionView, ExecutionView
+from registry.access import Action, Identity
+from registry.errors import NotFound
+
+
+def repositories_behind(execution: ExecutionView, stage: str, action: str) -> tuple[str, ...]:
+    """The ``domain/repository`` paths on which an approver needs ``approve``. Raises NotFound for no such approval.
+
+    A target that is only known when the promotion starts (``#{…}``) stands for any repository of the domain.
+    """
+    summary = execution.summary
+    groups = list(_groups(execution))
+    at = next(
+        (
+            position
+            for position, (owner, members) in enumerate(groups)
+            if owner == stage and any(member.name == action and _is_approval(member) for member in members)
+        ),
+        None,
+    )
+    if at is None:
+        raise NotFound("approval", f"{stage}/{action} of execution {summary.id}")
+    targets: list[str] = []
+    for _, members in groups[at + 1 :]:
+        targets += [_target(member) for member in members if _is_promotion(member)]
+        if any(_is_approval(member) for member in members):
+            break
+    return tuple(f"{summary.domain}/{target}" for target in dict.fromkeys(targets or [summary.repository]))
+
+
+def may_answer(identity: Identity, execution: ExecutionView, stage: str, action: str) -> bool:
+    """Whether ``identity`` may answer this approval, as far as repositories are concerned. Raises NotFound."""
+    return all(identity.may(Action.APPROVE, path) for path in repositories_behind(execution, stage, action))
+
+
+def may_see(identity: Identity, execution: ExecutionView) -> bool:
+    """Whether ``identity`` may look at an execution: readers of its repository, and whoever an approval of it asks."""
+    if identity.may(Action.READ, f"{execution.summary.domain}/{execution.summary.repository}"):
+        return True
+    return any(
+        may_answer(identity, execution, stage.name, action.name)
+        for stage in execution.stages
+        for action in stage.actions
+        if _is_approval(action)
+    )
+
+
+def _groups(execution: ExecutionView) -> Iterator[tuple[str, list[ActionExecutionView]]]:
+    """What runs one after the other: (stage, the actions of one runOrder)."""
+    for stage in execution.stages:
+        ordered = sorted(stage.actions, key=lambda action: action.run_order)
+        for _, members in groupby(ordered, key=lambda action: action.run_order):
+            yield stage.name, list(members)
+
+
+def _is_approval(action: ActionExecutionView) -> bool:
+    return action.category == "Approval"
+
+
+def _is_promotion(action: ActionExecutionView) -> bool:
+    return (action.category, action.provider) == ("Deploy", "Promote")
+
+
+def _target(action: ActionExecutionView) -> str:
+    written = (action.configuration or {}).get("TargetRepository", "")
+    # A literal ``*`` is matched by nothing but a ``*`` in the approver's own scope.
+    return "*" if "#{" in written else written

@@ -1,0 +1,105 @@
+"""What the engine is given from outside, as callables: builds and promotion (``wiring.py`` has the real ones)."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Protocol
+from urllib.parse import quote
+
+from sqlalchemy.orm import Session
+
+from hooks.pipelines.definition import BuildProjectDeclaration
+from registry.clock import Clock
+
+
+@dataclass(frozen=True, slots=True)
+class PinnedVersion:
+    """A package version with exactly the files it had: what an execution builds, approves and promotes.
+
+    ``assets`` is file name → SHA-256 (hex).
+    """
+
+    domain: str
+    repository: str
+    format: str
+    namespace: str
+    name: str
+    version: str
+    assets: Mapping[str, str]
+
+    @property
+    def digest(self) -> str:
+        """One SHA-256 (hex) over names and digests of all files, in the form that ``sha256sum`` prints."""
+        lines = "".join(f"{sha256}  {filename}\n" for filename, sha256 in sorted(self.assets.items()))
+        return hashlib.sha256(lines.encode()).hexdigest()
+
+    @property
+    def full_name(self) -> str:
+        """The canonical name, behind its namespace if it has one."""
+        return f"{self.namespace}/{self.name}" if self.namespace else self.name
+
+    @property
+    def purl(self) -> str:
+        """The package URL (purl specification); formats are named by their purl types."""
+        path = "/".join(quote(part, safe="") for part in self.full_name.split("/"))
+        return f"pkg:{self.format}/{path}@{quote(self.version, safe='')}"
+
+
+@dataclass(frozen=True, slots=True)
+class BuildRequest:
+    """A build that an action asks for. ``variables`` override those of the project and the buildspec."""
+
+    project: str
+    source: PinnedVersion
+    variables: Mapping[str, str]
+    initiator: str
+    subject: str
+
+
+@dataclass(frozen=True, slots=True)
+class BuildOutcome:
+    """How a build ended. ``variables`` are the exported ones; ``summary`` is for people."""
+
+    succeeded: bool
+    summary: str
+    variables: Mapping[str, str]
+
+
+class Promote(Protocol):
+    """``registry.repos.promote.promote``."""
+
+    def __call__(
+        self,
+        session: Session,
+        *,
+        domain: str,
+        format: str,  # noqa: A002  (the design's word)
+        namespace: str,
+        name: str,
+        version: str,
+        assets: Mapping[str, str],
+        source: str,
+        target: str,
+        actor: str,
+        now: datetime,
+    ) -> None:
+        """Copy a version's rows. Raises NotFound, Conflict or Invalid; repeating it is harmless."""
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """Everything works in the session it is given, and commits nothing.
+
+    ``start_build`` returns the build's id and raises NotFound for an unknown project. ``build_outcome`` is None while
+    the build has not ended. ``apply_build_project`` returns ``created``, ``updated`` or ``unchanged``.
+    """
+
+    start_build: Callable[[Session, BuildRequest, datetime], str]
+    build_outcome: Callable[[Session, str], BuildOutcome | None]
+    stop_build: Callable[[Session, str, datetime], None]
+    apply_build_project: Callable[[Session, BuildProjectDeclaration, datetime], str]
+    promote: Promote
+    clock: Clock

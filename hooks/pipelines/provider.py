@@ -1,0 +1,44 @@
+"""What an action provider declares about itself, so that a document can be checked before anything runs. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+Check = Callable[[str], str | None]
+"""Takes a setting's value, returns what is wrong with it or None."""
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """A configuration key of a provider. ``check`` is applied to values that hold no ``#{…}`` reference.
+
+    ``is_json`` marks values that are JSON documents: references are replaced inside their strings, never in their
+    syntax, so that a value cannot add a member.
+    """
+
+    name: str
+    is_required: bool = False
+    check: Check | None = None
+    is_json: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Provider:
+    """A kind of action. ``inputs``/``outputs``: fewest and most artifacts.
+
+    ``variables`` are the output variables it sets: None means that only a run can tell, empty that it sets none.
+    """
+
+    category: str
+    owner: str
+    name: str
+    settings: tuple[Setting, ...]
+    inputs: tuple[int, int]
+    outputs: tuple[int, int]
+    variables: frozenset[str] | None = frozenset()
+    has_timeout: bool = False
+
+    def setting(self, name: str) -> Setting | None:
+        """The setting of that name, or None."""
+        return next((setting for setting in self.settings if setting.name == name), None)

@@ -1,0 +1,227 @@
+"""The rules between the parts of a pipeline: CodePipeline's structure rules and what each provider asks for. Pure."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from hooks.pipelines.definition import (
+    MAX_ACTIONS,
+    MAX_ACTIONS_PER_STAGE,
+    MAX_STAGES,
+    ActionDefinition,
+    PipelineDefinition,
+)
+from hooks.pipelines.document import Faults
+from hooks.pipelines.provider import Provider
+from hooks.pipelines.variables import RESERVED_NAMESPACES, has_reference, malformed, references
+
+Place = tuple[int | str, ...]
+_Outputs = Mapping[tuple[str, str, str], frozenset[str] | None]
+
+
+@dataclass(slots=True)
+class Places:
+    """Where in the document each part stands: (stage, action, "configuration", key) → line."""
+
+    _lines: dict[Place, int] = field(default_factory=dict)
+
+    def note(self, place: Place, line: int) -> None:
+        """Remember the line of a part."""
+        self._lines[place] = line
+
+    def line(self, *place: int | str) -> int:
+        """The line of a part, or of the nearest part around it."""
+        while place and place not in self._lines:
+            place = place[:-1]
+        return self._lines.get(place, 1)
+
+
+@dataclass(frozen=True, slots=True)
+class _At:
+    """An action with where it stands, in the document and in time."""
+
+    action: ActionDefinition
+    stage: int
+    index: int
+    label: str
+
+    def certainly_after(self, other: _At) -> bool:
+        """Whether ``other`` has certainly ended when this one starts: earlier stage, or lower runOrder in the same."""
+        return (other.stage, other.action.run_order) < (self.stage, self.action.run_order)
+
+
+def check_pipeline(
+    definition: PipelineDefinition, providers: Sequence[Provider], places: Places, faults: Faults
+) -> None:
+    """Add a fault for every rule that ``definition`` breaks."""
+    actions = [
+        _At(action, i, j, f"action {stage.name}/{action.name}")
+        for i, stage in enumerate(definition.stages)
+        for j, action in enumerate(stage.actions)
+    ]
+    _check_stages(definition, places, faults)
+    _check_sources(definition, actions, places, faults)
+    _check_artifacts(actions, places, faults)
+    _check_namespaces(actions, places, faults)
+    known = {(provider.category, provider.owner, provider.name): provider for provider in providers}
+    for at in actions:
+        provider = known.get((at.action.type.category, at.action.type.owner, at.action.type.provider))
+        if provider is not None:
+            _check_provider(at, provider, places, faults)
+    outputs = {key: provider.variables for key, provider in known.items()}
+    for at in actions:
+        _check_references(at, definition, actions, outputs, places=places, faults=faults)
+
+
+def _check_stages(definition: PipelineDefinition, places: Places, faults: Faults) -> None:
+    stages = definition.stages
+    if not 2 <= len(stages) <= MAX_STAGES:
+        faults.add(places.line(), f"pipeline: {len(stages)} stages; a pipeline has 2 to {MAX_STAGES}")
+    total = sum(len(stage.actions) for stage in stages)
+    if total > MAX_ACTIONS:
+        faults.add(places.line(), f"pipeline: {total} actions, at most {MAX_ACTIONS} are allowed")
+    seen: set[str] = set()
+    for i, stage in enumerate(stages):
+        if stage.name and stage.name in seen:
+            faults.add(places.line(i), f"stage {stage.name!r}: another stage has this name")
+        seen.add(stage.name)
+        if not 1 <= len(stage.actions) <= MAX_ACTIONS_PER_STAGE:
+            allowed = f"a stage has 1 to {MAX_ACTIONS_PER_STAGE}"
+            faults.add(places.line(i), f"stage {stage.name!r}: {len(stage.actions)} actions; {allowed}")
+        repeated = [name for name, count in Counter(action.name for action in stage.actions).items() if count > 1]
+        for j, action in enumerate(stage.actions):
+            if action.name and action.name in repeated:
+                faults.add(places.line(i, j), f"action {stage.name}/{action.name}: the stage has this name twice")
+
+
+def _check_sources(definition: PipelineDefinition, actions: Sequence[_At], places: Places, faults: Faults) -> None:
+    for at in actions:
+        category = at.action.type.category
+        if category and (category == "Source") != (at.stage == 0):
+            rule = "the first stage holds only Source actions" if at.stage == 0 else "Source actions stand only there"
+            place = "in the first stage" if at.stage == 0 else "outside the first stage"
+            faults.add(places.line(at.stage, at.index), f"{at.label}: {category} action {place}; {rule}")
+    sources = [at for at in actions if at.stage == 0 and at.action.type.category == "Source"]
+    for at in sources[1:]:
+        why = "an execution is about one package version"
+        faults.add(places.line(at.stage, at.index), f"{at.label}: a second Source action is not carried out: {why}")
+    if definition.stages and not sources and all(at.action.type.category for at in actions if at.stage == 0):
+        faults.add(places.line(0), f"stage {definition.stages[0].name!r}: the first stage needs a Source action")
+
+
+def _check_artifacts(actions: Sequence[_At], places: Places, faults: Faults) -> None:
+    makers: dict[str, _At] = {}
+    for at in actions:
+        for k, name in enumerate(at.action.outputs):
+            if name and name in makers:
+                line = places.line(at.stage, at.index, "output", k)
+                faults.add(line, f"{at.label}: output artifact {name!r} is already made by {makers[name].label}")
+            makers.setdefault(name, at)
+    for at in actions:
+        for k, name in enumerate(at.action.inputs):
+            line = places.line(at.stage, at.index, "input", k)
+            maker = makers.get(name)
+            if name in at.action.inputs[:k]:
+                faults.add(line, f"{at.label}: input artifact {name!r} is there twice")
+            elif maker is None:
+                faults.add(line, f"{at.label}: no action makes the input artifact {name!r}")
+            elif not at.certainly_after(maker):
+                faults.add(line, f"{at.label}: {maker.label}, which makes {name!r}, has not certainly ended before")
+
+
+def _check_namespaces(actions: Sequence[_At], places: Places, faults: Faults) -> None:
+    artifacts = {name for at in actions for name in (*at.action.inputs, *at.action.outputs)}
+    seen: dict[str, str] = {}
+    for at in actions:
+        namespace = at.action.namespace
+        if not namespace:
+            continue
+        line = places.line(at.stage, at.index, "namespace")
+        if namespace in RESERVED_NAMESPACES:
+            faults.add(line, f"{at.label}: namespace {namespace!r} is reserved")
+        elif namespace in seen:
+            faults.add(line, f"{at.label}: namespace {namespace!r} is already that of {seen[namespace]}")
+        if namespace in artifacts:
+            faults.add(line, f"{at.label}: namespace {namespace!r} is also the name of an artifact")
+        seen.setdefault(namespace, at.label)
+
+
+def _check_provider(at: _At, provider: Provider, places: Places, faults: Faults) -> None:
+    action, line = at.action, places.line(at.stage, at.index)
+    for word, names, (low, high) in (
+        ("input", action.inputs, provider.inputs),
+        ("output", action.outputs, provider.outputs),
+    ):
+        if not low <= len(names) <= high:
+            allowed = f"{low}" if low == high else f"{low} to {high}"
+            faults.add(line, f"{at.label}: {len(names)} {word} artifacts; {action.type.provider} has {allowed}")
+    if action.timeout_minutes is not None and not provider.has_timeout:
+        faults.add(line, f"{at.label}: timeoutInMinutes is for approvals only")
+    known = ", ".join(setting.name for setting in provider.settings)
+    for key, value in action.configuration.items():
+        setting = provider.setting(key)
+        here = places.line(at.stage, at.index, "configuration", key)
+        if setting is None:
+            faults.add(
+                here, f"{at.label}: {action.type.provider} does not carry out the setting {key!r} (known: {known})"
+            )
+        elif setting.check is not None and (setting.is_json or not has_reference(value)):
+            fault = setting.check(value)
+            if fault:
+                faults.add(here, f"{at.label}: configuration {key}: {fault}")
+    for setting in provider.settings:
+        if setting.is_required and not action.configuration.get(setting.name):
+            faults.add(line, f"{at.label}: configuration {setting.name} is missing")
+
+
+def _check_references(
+    at: _At,
+    definition: PipelineDefinition,
+    actions: Sequence[_At],
+    outputs: _Outputs,
+    *,
+    places: Places,
+    faults: Faults,
+) -> None:
+    for key, value in at.action.configuration.items():
+        if not has_reference(value):
+            continue
+        line = places.line(at.stage, at.index, "configuration", key)
+        where = f"{at.label}: configuration {key}"
+        if at.action.type.category == "Source":
+            faults.add(line, f"{where}: a Source action cannot use variables, nothing ran before it")
+            continue
+        if malformed(value):
+            faults.add(line, f"{where}: '#{{' must begin a reference of the form #{{namespace.key}}")
+        for fault in _reference_faults(value, at, definition, actions, outputs):
+            faults.add(line, f"{where}: {fault}")
+
+
+def _reference_faults(
+    value: str,
+    at: _At,
+    definition: PipelineDefinition,
+    actions: Sequence[_At],
+    outputs: _Outputs,
+) -> Iterator[str]:
+    owners = {other.action.namespace: other for other in reversed(actions) if other.action.namespace}
+    for namespace, key in references(value):
+        told = f"#{{{namespace}.{key}}}"
+        owner = owners.get(namespace)
+        if namespace == "codepipeline":
+            if key != "PipelineExecutionId":
+                yield f"{told}: codepipeline has only PipelineExecutionId"
+        elif namespace == "variables":
+            if key not in {variable.name for variable in definition.variables}:
+                yield f"{told}: the pipeline declares no variable {key!r}"
+        elif owner is None:
+            yield f"{told}: no action has the namespace {namespace!r}"
+        elif not at.certainly_after(owner):
+            yield f"{told}: {owner.label} has not certainly ended before"
+        else:
+            kind = owner.action.type
+            names = outputs.get((kind.category, kind.owner, kind.provider))
+            if names is not None and key not in names:
+                yield f"{told}: {owner.label} sets {', '.join(sorted(names)) or 'no variables'}"

@@ -1,0 +1,91 @@
+"""What people do to an execution besides answering it: stop it, or retry a stage that failed."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from enum import StrEnum
+
+from sqlalchemy.orm import Session
+
+from hooks.pipelines.engine import abandon as abandon_action
+from hooks.pipelines.engine import advance
+from hooks.pipelines.parts import Parts
+from hooks.pipelines.run import Run, lock
+from hooks.pipelines.state import ActionStatus, ExecutionStatus, StageStatus
+from registry.errors import Conflict, Invalid, NotFound
+
+MAX_REASON_CHARACTERS = 200
+
+
+class RetryMode(StrEnum):
+    """``FAILED_ACTIONS`` keeps what succeeded and its output variables, ``ALL_ACTIONS`` starts the stage anew."""
+
+    FAILED_ACTIONS = "FAILED_ACTIONS"
+    ALL_ACTIONS = "ALL_ACTIONS"
+
+
+def stop_execution(
+    session: Session, parts: Parts, execution_id: int, *, actor: str, reason: str, abandon: bool, now: datetime
+) -> None:
+    """Stop an execution: let running actions end (``Stopping``), or abandon them.
+
+    A waiting approval is abandoned either way: nothing of it runs. Unlike CodePipeline, the builds of abandoned
+    actions are told to stop. May be repeated with ``abandon`` while stopping. Raises NotFound, Invalid for a reason
+    that is too long, and Conflict for an execution that has ended or is stopping already.
+    """
+    if len(reason) > MAX_REASON_CHARACTERS:
+        raise Invalid(f"the reason has {len(reason)} characters, at most {MAX_REASON_CHARACTERS} are allowed")
+    run = lock(session, execution_id)
+    if run.status.is_final:
+        raise Conflict(f"execution {execution_id} has ended already: {run.status}")
+    if run.status is ExecutionStatus.STOPPING and not abandon:
+        raise Conflict(f"execution {execution_id} is stopping already")
+    run.execution.status = ExecutionStatus.STOPPING.value
+    run.execution.stopped_by = actor
+    run.execution.stop_reason = reason
+    for stage in run.stages.values():
+        if StageStatus(stage.status).is_open:
+            stage.status = StageStatus.STOPPING.value
+    for row in run.running():
+        if abandon or row.status == ActionStatus.WAITING:
+            abandon_action(session, parts, run, row, f"abandoned: {actor} stopped the execution", now=now)
+    run.record(session, now, actor, "execution.stop", reason=reason, abandon=abandon)
+    advance(session, parts, execution_id, now)
+
+
+def retry_stage(
+    session: Session, parts: Parts, execution_id: int, stage: str, mode: RetryMode, *, actor: str, now: datetime
+) -> None:
+    """Try a failed or stopped stage again, in the same execution, on the definition it is pinned to.
+
+    ``FAILED_ACTIONS`` may be asked for as soon as one action has failed, while others of the stage still run. Raises
+    NotFound, and Conflict when nothing of the stage failed, it is being stopped, or actions still run that
+    ``ALL_ACTIONS`` would start a second time.
+    """
+    run = lock(session, execution_id)
+    if run.definition.stage(stage) is None:
+        raise NotFound("stage", stage)
+    row = run.stages.get(stage)
+    attempts = [action for (owner, _), action in run.actions.items() if owner == stage]
+    again = [action for action in attempts if action.status in {ActionStatus.FAILED, ActionStatus.ABANDONED}]
+    is_stopped = row is not None and row.status == StageStatus.STOPPED
+    if row is None or not (again or is_stopped):
+        raise Conflict(f"nothing of stage {stage} failed, so that there is nothing to retry")
+    _refuse_if_busy(run, stage, mode)
+    for action in attempts if mode is RetryMode.ALL_ACTIONS else again:
+        action.is_current = False
+    row.status = StageStatus.IN_PROGRESS.value
+    row.attempt += 1
+    row.ended_at = None
+    run.execution.status = ExecutionStatus.IN_PROGRESS.value
+    run.execution.ended_at = None
+    run.execution.stopped_by = run.execution.stop_reason = None
+    run.record(session, now, actor, "stage.retry", stage=stage, mode=mode.value, attempt=row.attempt)
+    advance(session, parts, execution_id, now)
+
+
+def _refuse_if_busy(run: Run, stage: str, mode: RetryMode) -> None:
+    if run.status is ExecutionStatus.STOPPING:
+        raise Conflict(f"execution {run.execution.id} is being stopped")
+    if mode is RetryMode.ALL_ACTIONS and run.running(stage):
+        raise Conflict(f"actions of stage {stage} still run; wait for them, or retry the failed ones only")

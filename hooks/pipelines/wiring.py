@@ -1,0 +1,101 @@
+"""The real parts of the engine: ``hooks.builds`` and ``registry.repos.promote``, in the shapes that it asks for."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from contextlib import suppress
+from datetime import datetime
+
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from hooks.builds.phases import BuildStatus
+from hooks.builds.projects import DEFAULT_TIMEOUT_MINUTES, DEFAULT_TYPES, create_or_update_project
+from hooks.builds.records import get_build, request_stop_build, start_build
+from hooks.builds.source import PackageSource, SourceAsset
+from hooks.models.build import BuildProject
+from hooks.pipelines.definition import BuildProjectDeclaration
+from hooks.pipelines.parts import BuildOutcome, BuildRequest, Parts
+from registry.clock import Clock
+from registry.errors import Conflict
+from registry.repos.promote import promote
+
+
+def real_parts(clock: Clock, *, executor_types: Collection[str] = DEFAULT_TYPES) -> Parts:
+    """The parts of a running server. ``executor_types`` are the environment types that its workers can build."""
+
+    def apply_build_project(session: Session, declaration: BuildProjectDeclaration, now: datetime) -> str:
+        return _apply_build_project(session, declaration, now, executor_types)
+
+    return Parts(
+        start_build=_start_build,
+        build_outcome=_build_outcome,
+        stop_build=_stop_build,
+        apply_build_project=apply_build_project,
+        promote=promote,
+        clock=clock,
+    )
+
+
+def _start_build(session: Session, request: BuildRequest, now: datetime) -> str:
+    pinned = request.source
+    source = PackageSource(
+        domain=pinned.domain,
+        repository=pinned.repository,
+        format=pinned.format,
+        namespace=pinned.namespace,
+        name=pinned.name,
+        version=pinned.version,
+        assets=tuple(SourceAsset(filename, sha256) for filename, sha256 in sorted(pinned.assets.items())),
+    )
+    build = start_build(
+        session,
+        project=request.project,
+        source=source,
+        initiator=request.initiator,
+        variables=request.variables,
+        subject=request.subject,
+        now=now,
+    )
+    return build.id
+
+
+def _build_outcome(session: Session, build_id: str) -> BuildOutcome | None:
+    build = get_build(session, build_id)
+    if build.status == BuildStatus.IN_PROGRESS:
+        return None
+    summary = f"build {build.number}: {build.status}" + (f", {build.message}" if build.message else "")
+    return BuildOutcome(build.status == BuildStatus.SUCCEEDED, summary, build.exported_variables)
+
+
+def _stop_build(session: Session, build_id: str, now: datetime) -> None:
+    # Its action has ended already, so that nobody needs to be told; a build that has just ended needs no stop.
+    with suppress(Conflict):
+        request_stop_build(session, build_id, now=now, on_finished=lambda _session, _build_id: None)
+
+
+def _apply_build_project(
+    session: Session, declaration: BuildProjectDeclaration, now: datetime, types: Collection[str]
+) -> str:
+    before = session.scalar(select(BuildProject).where(BuildProject.name == declaration.name))
+    told = _settings(before) if before is not None else None
+    environment: dict[str, object] = {"variables": dict(declaration.variables)}
+    if declaration.network is not None:
+        environment["network"] = declaration.network
+    after = create_or_update_project(
+        session,
+        name=declaration.name,
+        buildspec=declaration.buildspec,
+        environment=environment,
+        timeout_minutes=declaration.timeout_minutes or DEFAULT_TIMEOUT_MINUTES,
+        max_concurrent=declaration.max_concurrent,
+        types=types,
+        now=now,
+    )
+    if told is None:
+        return "created"
+    return "unchanged" if told == _settings(after) else "updated"
+
+
+def _settings(project: BuildProject) -> tuple[object, ...]:
+    return (project.buildspec, dict(project.environment), project.timeout_minutes, project.max_concurrent)

@@ -1,0 +1,51 @@
+"""A version's place in a repository, in canonical names: how people write it, turned into how it is kept."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import NamedTuple
+
+from sqlalchemy.orm import Session
+
+from registry.errors import NotFound
+from registry.format import Format
+from registry.repos import browse
+
+
+class Coordinate(NamedTuple):
+    """Format, namespace, canonical name, canonical version: in this order wherever the registry takes them."""
+
+    format: str
+    namespace: str
+    name: str
+    version: str
+
+
+def find(
+    session: Session,
+    formats: Mapping[str, Format],
+    repository_id: int,
+    format_name: str,
+    namespace: str,
+    name: str,
+    version: str,
+) -> Coordinate:
+    """The coordinate of a version that a repository holds, however its name and version are spelt. Raises NotFound."""
+    known = known_format(formats, format_name)
+    canonical = known.normalize(name)
+    kept = browse.canonical_version(
+        session, repository_id, format_name, namespace, canonical, version, sort_key=known.sort_key
+    )
+    return Coordinate(format_name, namespace, canonical, kept)
+
+
+def known_format(formats: Mapping[str, Format], format_name: str) -> Format:
+    """The format of that name. Raises NotFound."""
+    if format_name not in formats:
+        raise NotFound("format", format_name)
+    return formats[format_name]
+
+
+def sort_keys(formats: Mapping[str, Format]) -> Mapping[str, browse.SortKey]:
+    """Each format's order of versions."""
+    return {name: known.sort_key for name, known in formats.items()}

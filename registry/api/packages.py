@@ -1,0 +1,217 @@
+"""Packages and versions of a repository: look, promote, yank."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Annotated
+
+from sqlalchemy.orm import Session
+
+from registry.access import Action, check
+from registry.api import coordinates
+from registry.api.coordinates import Coordinate, known_format, sort_keys
+from registry.api.routes import Route
+from registry.api.shapes import Between, Length
+from registry.http import context
+from registry.http.auth import requires, signed_in_api
+from registry.repos import browse, promote, publish, shelf
+from registry.repos.topology import find_repository
+
+
+@dataclass(frozen=True, slots=True)
+class PackageList:
+    """Packages by format and name; ``next`` goes into ``after`` for the following ones, null at the end."""
+
+    items: tuple[browse.PackageSummary, ...]
+    next: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class PackageQuery:
+    """Which packages: of one format, with ``search`` in their name, behind ``after``."""
+
+    format: Annotated[str, Length(1, 32)] | None = None
+    search: Annotated[str, Length(0, 100)] = ""
+    after: Annotated[str, Length(1, 600)] | None = None
+    limit: Annotated[int, Between(1, browse.LARGEST_PAGE - 1)] = 50
+
+
+@dataclass(frozen=True, slots=True)
+class NamespaceQuery:
+    """The package's namespace, in formats that have one."""
+
+    namespace: Annotated[str, Length(0, 255)] = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Promotion:
+    """Where to promote a version. ``assets`` (file name → SHA-256) says exactly which bytes; null for all files."""
+
+    target: Annotated[str, Length(1, 100)]
+    assets: Annotated[dict[str, str], Length(1, 1000)] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Promoted:
+    """What is in the target now: ``assets`` are file names and their SHA-256."""
+
+    domain: str
+    source: str
+    target: str
+    format: str
+    namespace: str
+    name: str
+    version: str
+    assets: dict[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class Yank:
+    """Why a version is withdrawn; shown by clients."""
+
+    reason: Annotated[str, Length(0, 500)] = ""
+
+
+def list_packages(query: PackageQuery) -> PackageList:
+    """The packages a repository holds itself; what it would find upstream is not listed."""
+    services = context.services()
+    with services.db.read() as session:
+        # One more than asked for tells whether there is more.
+        found = browse.packages(
+            session,
+            context.admission().repository_id,
+            format_name=query.format,
+            search=query.search,
+            after=query.after,
+            limit=query.limit + 1,
+            sort_keys=sort_keys(services.formats),
+        )
+    shown = found[: query.limit]
+    return PackageList(tuple(shown), shown[-1].cursor if len(found) > len(shown) else None)
+
+
+def show_package(format_name: str, name: str, query: NamespaceQuery) -> browse.PackageDetail:
+    """A package with its versions, newest first."""
+    services = context.services()
+    found = known_format(services.formats, format_name)
+    with services.db.read() as session:
+        return browse.package(
+            session,
+            context.admission().repository_id,
+            format_name,
+            query.namespace,
+            found.normalize(name),
+            sort_key=found.sort_key,
+        )
+
+
+def show_version(format_name: str, name: str, version: str, query: NamespaceQuery) -> browse.VersionDetail:
+    """A version with its metadata and files, and the repositories of the domain that hold it too.
+
+    Of those only the ones the caller may read are named.
+    """
+    services, repository_id = context.services(), context.admission().repository_id
+    with services.db.read() as session:
+        at = coordinates.find(session, services.formats, repository_id, format_name, query.namespace, name, version)
+        return _shown(session, at)
+
+
+def _shown(session: Session, at: Coordinate) -> browse.VersionDetail:
+    admission = context.admission()
+    detail = browse.version(session, admission.repository_id, *at)
+    caller = context.identity()
+    readable = tuple(
+        holder
+        for holder in detail.held_by
+        if holder == admission.repository
+        or (caller is not None and caller.may(Action.READ, f"{admission.domain}/{holder}"))
+    )
+    return replace(detail, held_by=readable)
+
+
+def promote_version(
+    *, domain: str, repository: str, format_name: str, name: str, version: str, body: Promotion, query: NamespaceQuery
+) -> Promoted:
+    """Copy a version to another repository of the domain: the same bytes, and nothing if they are there already.
+
+    Needs `read` on this repository and `promote` on the target.
+    """
+    services, caller = context.services(), context.caller()
+    check(caller, Action.READ, f"{domain}/{repository}")
+    check(caller, Action.PROMOTE, f"{domain}/{body.target}")
+
+    def unit(session: Session) -> Promoted:
+        _, source = find_repository(session, domain, repository)
+        at = coordinates.find(session, services.formats, source.id, format_name, query.namespace, name, version)
+        assets = body.assets or promote.version_assets(session, source.id, *at)
+        promote.promote(
+            session,
+            domain=domain,
+            format=at.format,
+            namespace=at.namespace,
+            name=at.name,
+            version=at.version,
+            assets=assets,
+            source=repository,
+            target=body.target,
+            actor=caller.name,
+            now=services.clock(),
+        )
+        return Promoted(domain, repository, body.target, *at, assets)
+
+    return shelf.settle(services.db, unit)
+
+
+def yank_version(format_name: str, name: str, version: str, body: Yank, query: NamespaceQuery) -> browse.VersionDetail:
+    """Withdraw a version: clients take it only where it is pinned. Its files stay."""
+    return _set_yanked(format_name, name, version, query, body.reason)
+
+
+def unyank_version(format_name: str, name: str, version: str, query: NamespaceQuery) -> browse.VersionDetail:
+    """Put a yanked version back."""
+    return _set_yanked(format_name, name, version, query, None)
+
+
+def _set_yanked(
+    format_name: str, name: str, version: str, query: NamespaceQuery, reason: str | None
+) -> browse.VersionDetail:
+    services = context.services()
+    admission = context.admission()
+    with services.db.write() as session:
+        at = coordinates.find(
+            session, services.formats, admission.repository_id, format_name, query.namespace, name, version
+        )
+        publish.yank(session, admission, *at, reason, services.clock())
+        session.flush()
+        return _shown(session, at)
+
+
+_PACKAGES = "/domains/<domain>/repositories/<repository>/packages"
+_PACKAGE = f"{_PACKAGES}/<format_name>/<name>"
+_VERSION = f"{_PACKAGE}/versions/<version>"
+_read = requires(Action.READ, repository=True)
+_publish = requires(Action.PUBLISH, repository=True)
+ROUTES = (
+    Route("GET", _PACKAGES, _read, list_packages, query=PackageQuery, answer=PackageList),
+    Route("GET", _PACKAGE, _read, show_package, query=NamespaceQuery, answer=browse.PackageDetail),
+    Route("GET", _VERSION, _read, show_version, query=NamespaceQuery, answer=browse.VersionDetail),
+    Route(
+        "POST",
+        f"{_VERSION}/promote",
+        signed_in_api,
+        promote_version,
+        body=Promotion,
+        query=NamespaceQuery,
+        answer=Promoted,
+    ),
+    Route(
+        "POST",
+        f"{_VERSION}/yank",
+        _publish,
+        yank_version,
+        body=Yank,
+        query=NamespaceQuery,
+        answer=browse.VersionDetail,
+    ),
+    Route("POST", f"{_VERSION}/unyank", _publish, unyank_version, query=NamespaceQuery, answer=browse.VersionDetail),
+)

@@ -1,0 +1,203 @@
+"""Repositories: which there are, and what they are made of."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Annotated
+from urllib.parse import urlsplit
+
+from sqlalchemy import select
+
+from registry import audit
+from registry.access import Action, Identity, check
+from registry.api.routes import Route
+from registry.api.shapes import Between, Length
+from registry.errors import Invalid, NotFound
+from registry.format import Format
+from registry.http import context
+from registry.http.auth import requires, signed_in_api
+from registry.models import Domain
+from registry.names import repository_name
+from registry.repos import browse, topology
+
+
+@dataclass(frozen=True, slots=True)
+class RepositoryList:
+    """Repositories the caller may read; ``next`` goes into ``after`` for the following ones, null at the end."""
+
+    items: tuple[browse.RepositorySummary, ...]
+    next: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class RepositoryQuery:
+    """Where to go on in the list: ``after`` is a ``domain/repository``."""
+
+    after: Annotated[str, Length(0, 200)] = ""
+    limit: Annotated[int, Between(1, 200)] = 50
+
+
+@dataclass(frozen=True, slots=True)
+class NewRepository:
+    """A repository to make.
+
+    ``upstreams`` are repositories of the same domain, in the order in which they are asked. ``external_connections``
+    maps a format to an index URL, or to null for the one the ecosystem's own tools point at.
+    """
+
+    name: str
+    description: Annotated[str, Length(0, 500)] = ""
+    upstreams: Annotated[tuple[str, ...], Length(0, 32)] = ()
+    external_connections: Annotated[dict[str, str | None], Length(0, 20)] | None = None
+    anonymous_read: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class RepositoryChange:
+    """What to change; a field that is not there (or null) stays as it is."""
+
+    description: Annotated[str, Length(0, 500)] | None = None
+    upstreams: Annotated[tuple[str, ...], Length(0, 32)] | None = None
+    anonymous_read: bool | None = None
+
+
+def list_repositories(query: RepositoryQuery) -> RepositoryList:
+    """The repositories the caller may read, by domain and name."""
+    caller = context.caller()
+    with context.services().db.read() as session:
+        found = browse.repositories(session)
+    place = tuple(query.after.split("/", 1))
+    readable = [
+        repository
+        for repository in found
+        if caller.may(Action.READ, repository.path) and (repository.domain, repository.name) > place
+    ]
+    shown = readable[: query.limit]
+    return RepositoryList(tuple(shown), shown[-1].path if len(readable) > len(shown) else None)
+
+
+def show_repository() -> browse.RepositorySummary:
+    """One repository."""
+    with context.services().db.read() as session:
+        return browse.repository(session, context.admission().repository_id)
+
+
+def create_repository(domain: str, body: NewRepository) -> browse.RepositorySummary:
+    """Add a repository to a domain."""
+    services, caller = context.services(), context.caller()
+    now = services.clock()
+    name = repository_name(body.name)
+    connections = _checked_connections(body.external_connections or {}, services.formats)
+    with services.db.write() as session:
+        domain_id = session.scalar(select(Domain.id).where(Domain.name == domain))
+        if domain_id is None:
+            raise NotFound("domain", domain)
+        made = topology.create_repository(
+            session,
+            domain_id,
+            name,
+            description=body.description,
+            upstreams=_checked_upstreams(body.upstreams, domain, caller),
+            external_formats=connections,
+            anonymous_read=body.anonymous_read,
+            now=now,
+        )
+        audit.record(
+            session,
+            now,
+            caller.name,
+            "repository.create",
+            f"{domain}/{name}",
+            upstreams=list(body.upstreams),
+            external_connections=connections,
+            anonymous_read=body.anonymous_read,
+        )
+        session.flush()
+        return browse.repository(session, made.id)
+
+
+def change_repository(domain: str, repository: str, body: RepositoryChange) -> browse.RepositorySummary:
+    """Change a repository's description, upstreams or anonymous reading.
+
+    Whoever sets an upstream must be able to read it: its packages are served through this repository from then on.
+    """
+    services, caller = context.services(), context.caller()
+    now = services.clock()
+    with services.db.write() as session:
+        _, row = topology.find_repository(session, domain, repository)
+        changed: dict[str, object] = {}
+        if body.description is not None:
+            row.description = changed["description"] = body.description
+        if body.anonymous_read is not None:
+            row.anonymous_read = changed["anonymous_read"] = body.anonymous_read
+        if body.upstreams is not None:
+            changed["upstreams"] = list(body.upstreams)
+            topology.set_upstreams(session, row, _checked_upstreams(body.upstreams, domain, caller))
+        if changed:
+            audit.record(session, now, caller.name, "repository.change", f"{domain}/{repository}", **changed)
+        session.flush()
+        return browse.repository(session, row.id)
+
+
+def _checked_upstreams(upstreams: tuple[str, ...], domain: str, caller: Identity) -> tuple[str, ...]:
+    for name in upstreams:
+        check(caller, Action.READ, f"{domain}/{name}")
+    if len(set(upstreams)) != len(upstreams):
+        raise Invalid("upstreams names a repository twice")
+    return upstreams
+
+
+def _checked_connections(wanted: Mapping[str, str | None], formats: Mapping[str, Format]) -> dict[str, str | None]:
+    for format_name, url in wanted.items():
+        if format_name not in formats:
+            raise Invalid(f"format {format_name!r} is not known; known are {', '.join(sorted(formats))}")
+        if url is not None:
+            _check_url(url)
+    return dict(wanted)
+
+
+def _check_url(url: str) -> None:
+    try:
+        parts = urlsplit(url)
+        port_is_valid = parts.port is None or parts.port > 0
+    except ValueError as error:
+        raise Invalid(f"external connection: {error}") from error
+    if parts.scheme not in {"http", "https"} or not parts.hostname or not port_is_valid or len(url) > 2000:
+        raise Invalid("an external connection's URL starts with https:// or http:// and names a host")
+    if "@" in parts.netloc:
+        # It would be shown to every reader of the repository, and stand in logs.
+        raise Invalid("an external connection's URL holds no user or password")
+    if any(character.isspace() or not character.isprintable() for character in url):
+        raise Invalid("an external connection's URL holds no spaces or control characters")
+
+
+_REPOSITORIES = "/domains/<domain>/repositories"
+_REPOSITORY = f"{_REPOSITORIES}/<repository>"
+ROUTES = (
+    Route("GET", "/repositories", signed_in_api, list_repositories, query=RepositoryQuery, answer=RepositoryList),
+    Route(
+        "POST",
+        _REPOSITORIES,
+        requires(Action.ADMIN),
+        create_repository,
+        body=NewRepository,
+        answer=browse.RepositorySummary,
+        status=201,
+    ),
+    Route(
+        "GET",
+        _REPOSITORY,
+        requires(Action.READ, repository=True),
+        show_repository,
+        answer=browse.RepositorySummary,
+    ),
+    Route(
+        "PATCH",
+        _REPOSITORY,
+        requires(Action.ADMIN, repository=True),
+        change_repository,
+        body=RepositoryChange,
+        answer=browse.RepositorySummary,
+    ),
+)

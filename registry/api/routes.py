@@ -1,0 +1,110 @@
+"""One table of routes is the API: what is registered, checked, read, answered and documented all comes from it."""
+
+from __future__ import annotations
+
+import inspect
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from functools import wraps
+from typing import Any
+
+from flask import Blueprint, Flask, Response, request
+from flask.blueprints import BlueprintSetupState
+from flask.typing import ResponseReturnValue
+
+from registry.api import shapes
+from registry.http import context
+from registry.http.json_body import read_json
+
+Door = Callable[[Callable[..., ResponseReturnValue]], Callable[..., ResponseReturnValue]]
+_EXTENSION = "entrepot_api_routes"
+_WITH_BODY = frozenset({"POST", "PUT", "PATCH"})
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """One operation. ``path`` is relative to the API's root, in Flask's notation.
+
+    ``door`` is a decorator of ``registry.http.auth``. ``view`` takes the path's arguments it names, and ``body``
+    and ``query`` as instances of those shapes where they are declared; it returns an ``answer``, or a finished
+    ``Response`` where ``media_type`` is not JSON. Its docstring is the operation's documentation.
+    """
+
+    method: str
+    path: str
+    door: Door
+    view: Callable[..., Any]
+    body: type[Any] = shapes.Nothing
+    query: type[Any] = shapes.Nothing
+    answer: type[Any] | None = None
+    status: int = 200
+    media_type: str = "application/json"
+
+
+@dataclass(frozen=True, slots=True)
+class Mounted:
+    """A route in an application: under which prefix and endpoint."""
+
+    prefix: str
+    endpoint: str
+    route: Route
+
+
+@dataclass(slots=True)
+class _Table:
+    entries: list[Mounted] = field(default_factory=list)
+
+
+def register(blueprint: Blueprint, routes: Sequence[Route]) -> None:
+    """Serve ``routes`` from ``blueprint`` and make them known to the interface document."""
+    for route in routes:
+        blueprint.add_url_rule(route.path, route.view.__name__, route.door(_operation(route)), methods=[route.method])
+
+    def note(state: BlueprintSetupState) -> None:
+        table = state.app.extensions.setdefault(_EXTENSION, _Table())
+        for route in routes:
+            endpoint = f"{blueprint.name}.{route.view.__name__}"
+            table.entries.append(Mounted(state.url_prefix or "", endpoint, route))
+
+    blueprint.record(note)
+
+
+def mounted(app: Flask) -> Sequence[Mounted]:
+    """All routes registered with ``app`` through ``register``."""
+    return tuple(app.extensions.get(_EXTENSION, _Table()).entries)
+
+
+def _operation(route: Route) -> Callable[..., ResponseReturnValue]:
+    # The door needs all of the path's arguments; the view gets those it names.
+    wanted = frozenset(inspect.signature(route.view).parameters)
+
+    @wraps(route.view)
+    def operation(**arguments: Any) -> ResponseReturnValue:
+        query = shapes.read_query(route.query, request.args.to_dict(flat=False))
+        if route.query is not shapes.Nothing:
+            arguments["query"] = query
+        if route.body is not shapes.Nothing:
+            arguments["body"] = shapes.read(route.body, _sent())
+        elif route.method in _WITH_BODY and request.content_length:
+            shapes.read(shapes.Nothing, _sent())
+        result = route.view(**{name: value for name, value in arguments.items() if name in wanted})
+        return result if isinstance(result, Response) else json_response(result, route.status)
+
+    return operation
+
+
+def _sent() -> Any:
+    return read_json(context.services().limits.json_bytes)
+
+
+def json_response(value: Any, status: int = 200) -> Response:
+    """``value`` (a shape, or None for no body) as JSON that is also valid JavaScript, never kept by caches."""
+    if value is None:
+        response = Response(status=status)
+    else:
+        text = json.dumps(shapes.write(value), allow_nan=False, separators=(",", ":"))
+        response = Response(text + "\n", status, content_type="application/json")
+    response.headers["Cache-Control"] = "no-store"
+    response.headers["X-Content-Type-Options"] = "nosniff"
+    return response

@@ -1,0 +1,25 @@
+"""Client commands: they talk HTTP to a server, and import neither its web framework nor its database."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+import click
+
+if TYPE_CHECKING:
+    from registry.commands.token import NewTokenOnData
+    from registry.format import Tool
+
+
+def commands(tools: Mapping[str, Mapping[str, Tool]], new_token_on_data: NewTokenOnData) -> list[click.Command]:
+    """``login``, ``token``, ``repo`` and ``package``.
+
+    ``tools``: format → name → client tool. ``new_token_on_data`` makes a token on a data directory, without a server.
+    """
+    from registry.commands.login import login_command
+    from registry.commands.package import package
+    from registry.commands.repo import repo
+    from registry.commands.token import token_group
+
+    return [login_command(tools), token_group(new_token_on_data), repo, package]

@@ -1,0 +1,194 @@
+"""``entrepot package``: what repositories hold."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import click
+
+from registry.commands.client import Client, Failed, with_client
+from registry.commands.options import REPOSITORY, Place, example
+from registry.commands.output import json_option, print_json, print_record, print_rows, say
+
+_PACKAGES = (
+    ("FORMAT", "format"),
+    ("NAME", "displayName"),
+    ("LATEST", "latestVersion"),
+    ("VERSIONS", "versionCount"),
+    ("ORIGIN", "origin"),
+    ("UPDATED", "updatedAt"),
+    ("SUMMARY", "summary"),
+)
+_VERSIONS = (
+    ("VERSION", "displayVersion"),
+    ("PUBLISHED", "publishedAt"),
+    ("BY", "publishedBy"),
+    ("ORIGIN", "origin"),
+    ("FROM", "promotedFrom"),
+    ("FILES", "assetCount"),
+    ("BYTES", "sizeBytes"),
+    ("YANKED", "yankedReason"),
+)
+_VERSION = (
+    ("name", "displayName"),
+    ("version", "displayVersion"),
+    ("summary", "summary"),
+    ("published", "publishedAt"),
+    ("by", "publishedBy"),
+    ("origin", "origin"),
+    ("promoted from", "promotedFrom"),
+    ("yanked", "yankedReason"),
+    ("held by", "heldBy"),
+    ("files", "files"),
+)
+
+_format_option: Callable[..., Any] = click.option(
+    "--format", "format_name", metavar="FORMAT", help="The package's format, if the name is there in several."
+)
+
+
+@click.group()
+def package() -> None:
+    """Packages: list, show, promote, yank."""
+
+
+@example("entrepot package list dev --search client")
+@package.command("list")
+@click.argument("repository", type=REPOSITORY)
+@_format_option
+@click.option("--search", default="", metavar="TEXT", help="A part of the name.")
+@click.option("--limit", default=100, show_default=True, type=click.IntRange(1), help="At most so many.")
+@json_option
+@with_client
+def list_packages(
+    client: Client, repository: Place, format_name: str | None, search: str, limit: int, *, as_json: bool
+) -> None:
+    """List the packages a repository holds itself."""
+    found = client.items(
+        *repository.path, "packages", format=format_name, search=search or None, limit=min(limit, 100), most=limit
+    )
+    print_rows(found, _PACKAGES, as_json=as_json)
+
+
+@example("entrepot package show prod acme-client 1.4.0")
+@package.command()
+@click.argument("repository", type=REPOSITORY)
+@click.argument("name")
+@click.argument("version", required=False)
+@_format_option
+@json_option
+@with_client
+def show(
+    client: Client, repository: Place, name: str, version: str | None, format_name: str | None, *, as_json: bool
+) -> None:
+    """Show a package's versions, or one version with its files."""
+    path = (*repository.path, "packages", format_name or format_of(client, repository, name), name)
+    if version is None:
+        detail = client.get(*path)
+        if as_json:
+            print_json(detail)
+        else:
+            print_rows(detail["versions"], _VERSIONS, as_json=False)
+        return
+    detail = client.get(*path, "versions", version)
+    readable = {**detail, "files": [f"{asset['filename']} sha256:{asset['sha256']}" for asset in detail["assets"]]}
+    print_record(detail if as_json else readable, _VERSION, as_json=as_json)
+
+
+@example("entrepot package promote dev acme-client 1.4.0 --to staging")
+@package.command()
+@click.argument("repository", type=REPOSITORY)
+@click.argument("name")
+@click.argument("version")
+@click.option("--to", "target", required=True, metavar="REPOSITORY", help="Repository of the same domain.")
+@click.option("--asset", "assets", multiple=True, metavar="FILE", help="Only this file; repeatable.")
+@_format_option
+@json_option
+@with_client
+def promote(
+    client: Client,
+    repository: Place,
+    name: str,
+    version: str,
+    *,
+    target: str,
+    assets: tuple[str, ...],
+    format_name: str | None,
+    as_json: bool,
+) -> None:
+    """Copy a version to another repository: the same bytes, nothing built anew."""
+    path = _version_path(client, repository, name, version, format_name)
+    body: dict[str, Any] = {"target": target}
+    if assets:
+        held = {asset["filename"]: asset["sha256"] for asset in client.get(*path)["assets"]}
+        unknown = [asset for asset in assets if asset not in held]
+        if unknown:
+            raise Failed(f"{name} {version} has no file {unknown[0]}")
+        body["assets"] = {asset: held[asset] for asset in assets}
+    promoted = client.send("POST", *path, "promote", body=body)
+    say(f"{name} {version} is in {promoted['domain']}/{target}")
+    if as_json:
+        print_json(promoted)
+    else:
+        print_rows(
+            [{"filename": filename, "sha256": sha256} for filename, sha256 in promoted["assets"].items()],
+            (("FILE", "filename"), ("SHA-256", "sha256")),
+            as_json=False,
+        )
+
+
+@example("entrepot package yank prod acme-client 1.4.0 --reason 'loses messages'")
+@package.command()
+@click.argument("repository", type=REPOSITORY)
+@click.argument("name")
+@click.argument("version")
+@click.option("--reason", default="", help="Why; clients show it.")
+@click.option("--undo", is_flag=True, help="Put it back.")
+@_format_option
+@json_option
+@with_client
+def yank(
+    client: Client,
+    repository: Place,
+    name: str,
+    version: str,
+    *,
+    reason: str,
+    undo: bool,
+    format_name: str | None,
+    as_json: bool,
+) -> None:
+    """Withdraw a version: clients take it only where it is pinned."""
+    if undo and reason:
+        raise click.UsageError("--undo takes no --reason")
+    path = _version_path(client, repository, name, version, format_name)
+    if undo:
+        detail = client.send("POST", *path, "unyank")
+    else:
+        detail = client.send("POST", *path, "yank", body={"reason": reason})
+    say(f"{name} {version} is {'back' if undo else 'yanked'} in {repository.domain}/{repository.repository}")
+    if as_json:
+        print_json(detail)
+
+
+def _version_path(
+    client: Client, repository: Place, name: str, version: str, format_name: str | None
+) -> tuple[str, ...]:
+    known = format_name or format_of(client, repository, name)
+    return (*repository.path, "packages", known, name, "versions", version)
+
+
+def format_of(client: Client, repository: Place, name: str) -> str:
+    """The one format in which a repository holds a package of that name. Raises Failed, UsageError for several."""
+    wanted = name.lower()
+    found = {
+        item["format"]
+        for item in client.items(*repository.path, "packages", search=wanted[:100], limit=100, most=1000)
+        if wanted in {item["name"].lower(), item["displayName"].lower()}
+    }
+    if len(found) == 1:
+        return str(found.pop())
+    if found:
+        raise click.UsageError(f"{name} is there as {' and '.join(sorted(found))}: say which with --format")
+    raise Failed(f"{name} is not in {repository.domain}/{repository.repository} under this spelling; try --format")

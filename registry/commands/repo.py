@@ -1,0 +1,97 @@
+"""``entrepot repo``: repositories."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from registry.commands.client import Client, with_client
+from registry.commands.options import REPOSITORY, Place, example
+from registry.commands.output import json_option, print_record, print_rows, say
+
+_COLUMNS = (
+    ("DOMAIN", "domain"),
+    ("NAME", "name"),
+    ("UPSTREAMS", "upstreams"),
+    ("PACKAGES", "packageCount"),
+    ("DESCRIPTION", "description"),
+)
+_FIELDS = (
+    ("domain", "domain"),
+    ("name", "name"),
+    ("description", "description"),
+    ("upstreams", "upstreams"),
+    ("external connections", "externalConnections"),
+    ("packages", "packageCount"),
+    ("anonymous reading", "anonymousRead"),
+)
+
+
+@click.group()
+def repo() -> None:
+    """Repositories: list, show, create."""
+
+
+@example("entrepot repo list --json")
+@repo.command("list")
+@json_option
+@with_client
+def list_repositories(client: Client, *, as_json: bool) -> None:
+    """List the repositories you may read."""
+    print_rows(client.items("repositories", limit=200), _COLUMNS, as_json=as_json)
+
+
+@example("entrepot repo show prod")
+@repo.command()
+@click.argument("repository", type=REPOSITORY)
+@json_option
+@with_client
+def show(client: Client, repository: Place, *, as_json: bool) -> None:
+    """Show a repository: what it asks upstream, and who may read it."""
+    print_record(_readable(client.get(*repository.path), as_json=as_json), _FIELDS, as_json=as_json)
+
+
+@example("entrepot repo create tools --upstream public --description 'What our builds use'")
+@repo.command()
+@click.argument("repository", type=REPOSITORY)
+@click.option("--description", default="", help="What it is for.")
+@click.option("--upstream", "upstreams", multiple=True, metavar="NAME", help="Asked next, in this order; repeatable.")
+@click.option(
+    "--external",
+    "external",
+    multiple=True,
+    metavar="FORMAT[=URL]",
+    help="An index outside; without a URL the one the format's own tools point at. Repeatable.",
+)
+@click.option("--anonymous-read", is_flag=True, help="Let everybody read it.")
+@json_option
+@with_client
+def create(
+    client: Client,
+    repository: Place,
+    description: str,
+    upstreams: tuple[str, ...],
+    external: tuple[str, ...],
+    *,
+    anonymous_read: bool,
+    as_json: bool,
+) -> None:
+    """Make a repository."""
+    body = {
+        "name": repository.repository,
+        "description": description,
+        "upstreams": list(upstreams),
+        "externalConnections": {name: url or None for name, _, url in (word.partition("=") for word in external)},
+        "anonymousRead": anonymous_read,
+    }
+    made = client.send("POST", "domains", repository.domain, "repositories", body=body)
+    say(f"made {made['domain']}/{made['name']}")
+    print_record(_readable(made, as_json=as_json), _FIELDS, as_json=as_json)
+
+
+def _readable(record: dict[str, Any], *, as_json: bool) -> dict[str, Any]:
+    if as_json:
+        return record
+    connections = [f"{entry['format']}={entry['url'] or 'default'}" for entry in record["connections"]]
+    return {**record, "externalConnections": connections}

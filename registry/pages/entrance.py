@@ -1,0 +1,117 @@
+"""Signing in and out, and the one-time sign-in of a first start or a lost password."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+from flask import Blueprint, redirect, render_template, request, url_for
+from flask.typing import ResponseReturnValue
+from werkzeug.wrappers import Response
+
+from registry import attempts, self_service
+from registry.accounts import SESSION_LIFE
+from registry.errors import RateLimited, Unauthenticated
+from registry.http import context
+from registry.http.auth import cookie_name, open_page, page
+from registry.pages.appearance import keep_cookie, redirect_with, viewer
+from registry.pages.links import safe_next
+
+SETUP_COOKIE = "entrepot_setup"
+SETUP_COOKIE_LIFE = timedelta(minutes=30)
+
+
+def routes(pages: Blueprint) -> None:
+    """Add the routes."""
+    pages.add_url_rule("/sign-in", "sign_in", _show_sign_in)
+    pages.add_url_rule("/sign-in", "do_sign_in", _sign_in, methods=["POST"])
+    pages.add_url_rule("/sign-out", "sign_out", _sign_out, methods=["POST"])
+    pages.add_url_rule("/setup", "setup", _show_setup)
+    pages.add_url_rule("/setup", "do_setup", _setup, methods=["POST"])
+
+
+@open_page("one has to be able to sign in")
+def _show_sign_in() -> ResponseReturnValue:
+    target = safe_next(request.args.get("next"))
+    if viewer() is not None:
+        return redirect(target, 303)
+    return _sign_in_form(target)
+
+
+def _sign_in_form(target: str, user: str = "", message: str = "") -> str:
+    return render_template("sign_in.html", next=target, user=user, message=message)
+
+
+@open_page("one has to be able to sign in; attempts are limited by account and by address")
+def _sign_in() -> ResponseReturnValue:
+    services = context.services()
+    now, address = services.clock(), request.remote_addr or "unknown"
+    target, user = safe_next(request.form.get("next")), request.form.get("user", "").strip()
+    try:
+        with services.db.read() as session:
+            attempts.check_attempt(session, user, address, now)
+            identity = services.accounts.identity_by_password(session, user, request.form.get("password", ""), now)
+    except RateLimited as error:
+        return _sign_in_form(target, user, str(error)), 429, {"Retry-After": str(error.retry_after_seconds)}
+    except Unauthenticated as error:
+        with services.db.write() as session:
+            attempts.note_failure(session, user, address, now)
+        # 403 and not 401: no Authorization header would help here, and a 401 has to ask for one (RFC 9110 §15.5.2).
+        return _sign_in_form(target, user, str(error)), 403
+    with services.db.write() as session:
+        secret = self_service.sign_in(session, services.accounts, identity.account_id, "password", now)
+    return with_session(redirect(target, 303), secret)
+
+
+def with_session(response: Response, secret: str) -> Response:
+    """Give the browser its session: always a new one, so that none can be planted before (session fixation)."""
+    keep_cookie(response, cookie_name(), secret, SESSION_LIFE)
+    return response
+
+
+@page
+def _sign_out() -> ResponseReturnValue:
+    services = context.services()
+    with services.db.write() as session:
+        self_service.sign_out(
+            session, services.accounts, context.caller(), request.cookies[cookie_name()], services.clock()
+        )
+    return without_session(redirect_with("signed-out", url_for("pages.sign_in")))
+
+
+def without_session(response: Response) -> Response:
+    """Take the session's cookie back."""
+    response.delete_cookie(cookie_name(), secure=context.services().cookie_secure, httponly=True, samesite="Lax")
+    return response
+
+
+@open_page("whoever holds the link is not signed in yet; looking spends nothing")
+def _show_setup() -> ResponseReturnValue:
+    code = request.args.get("code")
+    if code is None:
+        return _setup_form()
+    # Off the address at once: it would stay in the history, be sent as a referrer, or be read over a shoulder. And
+    # nothing is spent by looking: mail scanners and chat previews open every link.
+    response = redirect(url_for("pages.setup"), 303)
+    keep_cookie(response, SETUP_COOKIE, code[:200], SETUP_COOKIE_LIFE, path=url_for("pages.setup"))
+    return response
+
+
+def _setup_form(message: str = "") -> str:
+    return render_template("setup.html", has_code=SETUP_COOKIE in request.cookies, message=message)
+
+
+@open_page("the one-time code is the credential")
+def _setup() -> ResponseReturnValue:
+    services = context.services()
+    now, address = services.clock(), request.remote_addr or "unknown"
+    try:
+        with services.db.write() as session:
+            account_id = services.accounts.use_setup_login(session, request.cookies.get(SETUP_COOKIE, ""), now)
+            secret = self_service.sign_in(session, services.accounts, account_id, "one-time link", now)
+    except Unauthenticated as error:
+        with services.db.write() as session:
+            attempts.note_failure(session, "one-time link", address, now)
+        return _setup_form(str(error)), 403
+    response = with_session(redirect(url_for("pages.password"), 303), secret)
+    response.delete_cookie(SETUP_COOKIE, path=url_for("pages.setup"), secure=services.cookie_secure, httponly=True)
+    return response

@@ -1,0 +1,85 @@
+"""A package's page: one version with everything about it, and all its versions."""
+
+from __future__ import annotations
+
+from flask import Blueprint, render_template, request
+from markupsafe import Markup
+
+from registry.errors import NotFound
+from registry.format import Format
+from registry.http import context
+from registry.http.auth import open_page
+from registry.pages.catalogue import admit, readable, repository_url
+from registry.pages.facts import describe
+from registry.pages.panels import Coordinate, extensions
+from registry.pages.readme import render_readme
+from registry.repos import browse
+
+VERSIONS_SHOWN = 20
+
+
+def routes(pages: Blueprint) -> None:
+    """Add the routes. A name may hold slashes (a namespace), a version cannot."""
+    base = "/packages/<domain>/<repository>/<format_name>/<path:name>"
+    pages.add_url_rule(base, "package", _package)
+    pages.add_url_rule(f"{base}/-/<version>", "version", _version)
+
+
+@open_page("checks the right to read, or that anybody may")
+def _package(domain: str, repository: str, format_name: str, name: str) -> str:
+    return _page(domain, repository, format_name, name, None)
+
+
+@open_page("checks the right to read, or that anybody may")
+def _version(domain: str, repository: str, format_name: str, name: str, version: str) -> str:
+    return _page(domain, repository, format_name, name, version)
+
+
+def _page(domain: str, repository: str, format_name: str, raw_name: str, wanted: str | None) -> str:
+    services = context.services()
+    namespace, _, last = raw_name.rpartition("/")
+    with services.db.read() as session:
+        summary = admit(session, domain, repository)
+        known = _format(format_name)
+        name = known.normalize(last)
+        package = browse.package(session, summary.id, format_name, namespace, name, sort_key=known.sort_key)
+        latest = next((entry for entry in package.versions if entry.yanked_reason is None), package.versions[0])
+        chosen = latest.version
+        if wanted is not None:
+            chosen = browse.canonical_version(
+                session, summary.id, format_name, namespace, name, wanted, sort_key=known.sort_key
+            )
+        detail = browse.version(session, summary.id, format_name, namespace, name, chosen)
+        visible = {other.name for other in readable(session) if other.domain == domain}
+    description = describe(detail.metadata)
+    return render_template(
+        "package.html",
+        domain=domain,
+        repository=repository,
+        detail=detail,
+        latest=latest,
+        is_pinned=wanted is not None,
+        versions=package.versions,
+        shown_versions=package.versions if "all" in request.args else package.versions[:VERSIONS_SHOWN],
+        held_by=[other for other in detail.held_by if other != repository and other in visible],
+        install=known.install_hint(repository_url(domain, repository, format_name), name, detail.version),
+        readme=render_readme(description.readme, description.readme_type),
+        facts=description.facts,
+        links=description.links,
+        requires=description.requires,
+        panels=_panels(Coordinate(domain, repository, format_name, namespace, name, detail.version)),
+    )
+
+
+def _format(name: str) -> Format:
+    known = context.services().formats.get(name)
+    if known is None:
+        raise NotFound("format", name)
+    return known
+
+
+def _panels(coordinate: Coordinate) -> list[Markup]:
+    who = context.identity()
+    if who is None:
+        return []
+    return [panel for extension in extensions() if extension.version and (panel := extension.version(who, coordinate))]

@@ -1,0 +1,69 @@
+"""What other packages add to these pages: entries in the bar, panels on the home and version pages, notices.
+
+``registry`` knows nothing of what is built on it; whoever is above hands over an ``Extension`` when it is mounted.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from flask import current_app
+from markupsafe import Markup
+
+from registry.access import Identity
+
+_EXTENSION = "entrepot_pages"
+
+
+@dataclass(frozen=True, slots=True)
+class Coordinate:
+    """A package version in a repository, by canonical names."""
+
+    domain: str
+    repository: str
+    format: str
+    namespace: str
+    name: str
+    version: str
+
+
+@dataclass(frozen=True, slots=True)
+class NavigationEntry:
+    """An entry of the bar. ``prefixes`` are the paths it is the current one for; ``count`` what waits there."""
+
+    label: str
+    icon: str
+    endpoint: str
+    prefixes: tuple[str, ...]
+    count: Callable[[Identity], int] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Notice:
+    """A sentence that follows an act; ``tone`` is good, bad, busy, wait or idle."""
+
+    tone: str
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Extension:
+    """Additions of one blueprint; the panels return finished HTML, empty when there is nothing to say."""
+
+    navigation: tuple[NavigationEntry, ...] = ()
+    home: Callable[[Identity], Markup] | None = None
+    version: Callable[[Identity, Coordinate], Markup] | None = None
+    notices: Mapping[str, Notice] = field(default_factory=dict)
+
+
+def extend(registered: dict[str, Any], extension: Extension) -> None:
+    """Add to the pages of the application whose ``extensions`` are ``registered``."""
+    registered[_EXTENSION] = (*registered.get(_EXTENSION, ()), extension)
+
+
+def extensions() -> tuple[Extension, ...]:
+    """All additions, in the order in which they were mounted."""
+    found: tuple[Extension, ...] = current_app.extensions.get(_EXTENSION, ())
+    return found

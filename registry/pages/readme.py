@@ -1,0 +1,116 @@
+"""A package's README as HTML that can neither act nor fetch: a stranger wrote it, and it shows up beside a session.
+
+Two passes: readme_renderer renders (without raw HTML or file inclusion in reStructuredText) and sanitises; the second
+pass of ours prefixes ids (``id=csrf_token`` would shadow ours), drops classes (ours could be used to cover the page),
+keeps absolute web links only, and takes away images that would tell others who reads.
+"""
+
+from __future__ import annotations
+
+import io
+import re
+from collections.abc import Callable
+from functools import lru_cache
+
+import nh3
+from markupsafe import Markup
+from readme_renderer import markdown, rst
+
+LARGEST_RENDERED_BYTES = 256 * 1024
+# docutils needs 10 s for a MiB of ordinary text and up to a minute for hostile one (measured).
+LARGEST_RST_BYTES = 64 * 1024
+ID_PREFIX = "user-content-"
+# fmt: off
+_TAGS = {
+    "a", "abbr", "b", "blockquote", "br", "caption", "cite", "code", "dd", "del", "details", "div", "dl", "dt", "em",
+    "h1", "h2", "h3", "h4", "h5", "h6", "hr", "i", "img", "ins", "kbd", "li", "ol", "p", "pre", "q", "s", "samp",
+    "span", "strong", "sub", "summary", "sup", "table", "tbody", "td", "tfoot", "th", "thead", "tr", "tt", "ul",
+    "var",
+}
+# fmt: on
+_ATTRIBUTES = {
+    "*": {"id"},
+    "a": {"href", "title", "id"},
+    "img": {"src", "alt", "title", "width", "height", "id"},
+    "ol": {"start", "id"},
+    "td": {"colspan", "rowspan", "id"},
+    "th": {"colspan", "rowspan", "scope", "id"},
+}
+_IMAGE = re.compile(r"data:image/(png|gif|jpeg|webp);base64,[A-Za-z0-9+/=\s]+\Z")
+# What is left of the renderers' heading anchors: links nobody can see, but everybody has to tab through.
+_EMPTY_LINK = re.compile(r'<a(?: [a-z]+="[^"<>]*")*></a>')
+_NUMBER = re.compile(r"[0-9]{1,4}\Z")
+_NUMBERS = {"width", "height", "start", "colspan", "rowspan"}
+
+
+def render_readme(text: str, content_type: str) -> Markup:
+    """``text`` as safe HTML. ``content_type`` as in core metadata (``text/markdown; variant=GFM``); empty means rST.
+
+    What is too large, unknown or does not render is shown as plain text.
+    """
+    if not text.strip():
+        return Markup()
+    kind = content_type.partition(";")[0].strip().lower() or "text/x-rst"
+    limit_bytes = LARGEST_RST_BYTES if kind == "text/x-rst" else LARGEST_RENDERED_BYTES
+    if len(text.encode("utf-8", "replace")) > limit_bytes:
+        return _plain(text)
+    return _render(text, kind)
+
+
+@lru_cache(maxsize=256)
+def _render(text: str, kind: str) -> Markup:
+    renderer = _RENDERERS.get(kind)
+    rendered = renderer(text) if renderer is not None else None
+    return _plain(text) if rendered is None else _clean(rendered)
+
+
+def _rst(text: str) -> str | None:
+    # The stream takes the warnings docutils would print; an author's mistakes are no matter for our log.
+    try:
+        return rst.render(text, stream=io.StringIO())
+    except RecursionError:
+        return None  # some hundred nested quotes or lists are enough
+
+
+def _markdown(text: str) -> str | None:
+    return markdown.render(text, variant="GFM")
+
+
+_RENDERERS: dict[str, Callable[[str], str | None]] = {"text/markdown": _markdown, "text/x-rst": _rst}
+
+
+def _plain(text: str) -> Markup:
+    return Markup('<pre class="plain">{}</pre>').format(text[:LARGEST_RENDERED_BYTES])
+
+
+def _clean(rendered: str) -> Markup:
+    cleaned = nh3.clean(
+        rendered,
+        tags=_TAGS,
+        clean_content_tags={"script", "style", "title", "textarea", "noscript", "iframe", "svg", "math"},
+        attributes=_ATTRIBUTES,
+        attribute_filter=_attribute,
+        url_schemes={"http", "https", "mailto", "data"},
+        link_rel="nofollow noopener ugc",
+        # They scroll when they are wide, and what scrolls must be reachable with the keyboard.
+        set_tag_attribute_values={"pre": {"tabindex": "0"}, "table": {"tabindex": "0"}},
+    )
+    return Markup(_EMPTY_LINK.sub("", cleaned))  # noqa: S704  (the one place that trusts text: nh3 has just cleaned it)
+
+
+def _attribute(tag: str, name: str, value: str) -> str | None:
+    if name == "id":
+        return _prefixed(value)
+    if name == "href":
+        if value.startswith("#"):
+            return f"#{_prefixed(value[1:])}"
+        return value if value.lower().startswith(("https://", "http://", "mailto:")) else None
+    if tag == "img" and name == "src":
+        return value if _IMAGE.match(value) else None
+    if name in _NUMBERS:
+        return value if _NUMBER.match(value) else None
+    return value
+
+
+def _prefixed(identifier: str) -> str:
+    return identifier if identifier.startswith(ID_PREFIX) else ID_PREFIX + identifier

@@ -1,0 +1,401 @@
+"""A whole site on a fresh SQLite file, with people, packages and a clock that tests set: what the page tests look at."""
+
+import hashlib
+import secrets
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+from flask import Flask
+from sqlalchemy import update
+from sqlalchemy.orm import Session
+
+from hooks import pages as hook_pages
+from hooks.builds.logs import LogStore
+from hooks.builds.phases import BuildStatus, Fault, Phase, PhaseRecord
+from hooks.models.build import Build
+from hooks.pipelines.approvals import Verdict, decide
+from hooks.services import HookServices
+from hooks.triggers.collect import Coordinates
+from hooks.triggers.start import start_manual
+from registry import formats, pages
+from registry.accounts import Accounts
+from registry.db import Database
+from registry.http import auth, context, headers, problems
+from registry.models import Asset, Blob, Domain, Package, PackageVersion, Repository
+from registry.names import RepositoryName
+from registry.repos import topology
+from registry.repos.admission import Admissions
+from registry.repos.documents import DocumentCache
+from registry.repos.fetch import Fetcher
+from registry.repos.keep import Files
+from registry.repos.publish import Publisher
+from registry.repos.resolve import Resolver
+from registry.repos.topology import TopologyCache
+from registry.repos.upstreams import Upstreams
+from registry.services import Services
+from registry.stores import DomainStores
+from registry.upstream.answers import Limits, Upstream
+from registry.upstream.client import UpstreamClient
+from registry.upstream.flight import SingleFlight
+from registry.upstream.guard import AddressPolicy
+from storage.filesystem import FileSystemStore
+from storage.keyfile import LocalKeyFile
+from tests.fakes.pipelines import World
+
+PASSWORD = "correct horse battery staple"
+PIPELINE = """\
+name: release
+stages:
+  - name: Source
+    actions:
+    - name: Package
+      actionTypeId: {category: Source, owner: Entrepot, provider: Package}
+      namespace: src
+      configuration: {Repository: dev, Format: pypi, Name: "acme-*", SettleSeconds: "0"}
+  - name: Test
+    actions:
+    - name: UnitTests
+      actionTypeId: {category: Build, owner: AWS, provider: CodeBuild, version: "1"}
+      configuration: {ProjectName: tests}
+  - name: Approve
+    actions:
+    - name: ReleaseManager
+      actionTypeId: {category: Approval, provider: Manual}
+      configuration: {CustomData: "Tried on the test cluster?", NotByPublisher: "true"}
+  - name: Promote
+    actions:
+    - name: ToProd
+      actionTypeId: {category: Deploy, owner: Entrepot, provider: Promote}
+      configuration: {TargetRepository: prod}
+"""
+
+
+class AesSealer:
+    """Seals as the server does: authenticated, and bound to its context."""
+
+    def __init__(self) -> None:
+        self._key = AESGCM(secrets.token_bytes(32))
+
+    def seal(self, data: bytes, context: str) -> bytes:
+        nonce = secrets.token_bytes(12)
+        return nonce + self._key.encrypt(nonce, data, context.encode())
+
+    def unseal(self, sealed: bytes, context: str) -> bytes:
+        return self._key.decrypt(sealed[:12], sealed[12:], context.encode())
+
+
+@dataclass
+class Site:
+    """The application with its parts, and shorthands to fill it."""
+
+    app: Flask
+    services: Services
+    hook_services: HookServices
+    world: World
+    repositories: dict[str, int] = field(default_factory=dict)
+
+    def clock(self) -> datetime:
+        return self.world.now
+
+    def person(self, name: str, actions: list[str], repositories: list[str] | None = None) -> int:
+        with self.services.db.write() as session:
+            account = self.services.accounts.create(
+                session, name, actions=actions, repositories=repositories, password=PASSWORD, now=self.clock()
+            )
+            return account.id
+
+    def setup_code(self, account_id: int) -> str:
+        with self.services.db.write() as session:
+            return self.services.accounts.new_setup_login(session, account_id, self.clock())
+
+    def start(self, name: str, version: str, *, pipeline: str = "release", actor: str = "ada") -> int:
+        at = Coordinates("default", "dev", "pypi", "", name, version)
+        with self.services.db.write() as session:
+            return start_manual(
+                session, self.world.parts, pipeline, at, actor=actor, now=self.clock()
+            ).execution_id
+
+    def build_of(self, execution_id: int, path: str = "Test/UnitTests") -> str:
+        return self.world.action(execution_id, path).build_id
+
+    def write_log(self, build_id: str, data: bytes) -> None:
+        with self.services.db.write() as session:
+            self.hook_services.logs.append_now(session, build_id, data)
+
+    def record_phases(self, build_id: str, *records: PhaseRecord) -> None:
+        with self.services.db.write() as session:
+            session.execute(
+                update(Build)
+                .where(Build.id == build_id)
+                .values(phases=[record.as_json() for record in records], started_at=self.clock(), attempt=1)
+            )
+
+    def end_build(self, build_id: str, status: BuildStatus = BuildStatus.SUCCEEDED) -> None:
+        with self.services.db.write() as session:
+            self.world.end_build(build_id, status)(session)
+
+    def package(
+        self,
+        repository: str,
+        name: str,
+        version: str,
+        *,
+        summary: str = "",
+        metadata: dict | None = None,
+        display_name: str | None = None,
+        display_version: str | None = None,
+        by: str = "ada",
+        promoted_from: str | None = None,
+        origin: str = "published",
+        yanked_reason: str | None = None,
+        filename: str | None = None,
+        size_bytes: int = 48_213,
+    ) -> None:
+        with self.services.db.write() as session:
+            row = self._package(session, repository, name, display_name or name, origin)
+            entry = PackageVersion(
+                package_id=row.id,
+                version=version,
+                display_version=display_version or version,
+                summary=summary,
+                metadata_=metadata or {},
+                origin=origin,
+                promoted_from=promoted_from,
+                yanked_reason=yanked_reason,
+                published_at=self.clock(),
+                published_by=by,
+            )
+            session.add(entry)
+            session.flush()
+            filename = filename or f"{name.replace('-', '_')}-{version}-py3-none-any.whl"
+            sha256 = hashlib.sha256(filename.encode()).hexdigest()
+            session.add(
+                Asset(
+                    package_id=row.id,
+                    version_id=entry.id,
+                    filename=filename,
+                    blob_id=self._blob(session, sha256, size_bytes),
+                    sha256=sha256,
+                    size_bytes=size_bytes,
+                    hashes={},
+                    extra={},
+                    published_at=self.clock(),
+                    published_by=by,
+                )
+            )
+
+    def _package(self, session: Session, repository: str, name: str, display_name: str, origin: str) -> Package:
+        found = (
+            session.query(Package)
+            .filter_by(repository_id=self.repositories[repository], format="pypi", namespace="", name=name)
+            .one_or_none()
+        )
+        if found is None:
+            found = Package(
+                repository_id=self.repositories[repository],
+                format="pypi",
+                namespace="",
+                name=name,
+                display_name=display_name,
+                origin=origin,
+                created_at=self.clock(),
+            )
+            session.add(found)
+            session.flush()
+        return found
+
+    def _blob(self, session: Session, sha256: str, size_bytes: int) -> int:
+        found = session.query(Blob).filter_by(sha256=sha256).one_or_none()
+        if found is None:
+            found = Blob(
+                domain_id=session.query(Domain).one().id,
+                sha256=sha256,
+                size_bytes=size_bytes,
+                locator=sha256,
+                envelope=b"",
+                created_at=self.clock(),
+                touched_at=self.clock(),
+            )
+            session.add(found)
+            session.flush()
+        return found.id
+
+
+def build(folder: Path) -> Site:
+    """A site with the default repositories and nobody in it."""
+    folder.mkdir(parents=True, exist_ok=True)
+    world = World(f"sqlite:///{folder / 'entrepot.db'}")
+    services = _services(folder, world)
+    hook_services = HookServices(world.db, services.clock, world.parts, LogStore(AesSealer()))
+    app = Flask("entrepot", static_folder=None, template_folder=None)
+    app.url_map.merge_slashes = False
+    app.url_map.strict_slashes = False
+    context.attach(app, services)
+    app.register_blueprint(pages.blueprint())
+    app.register_blueprint(hook_pages.blueprint(hook_services))
+    headers.register(app)
+    problems.register(app, pages.render_page)
+    auth.permissions(app)
+    site = Site(app, services, hook_services, world)
+    _default_repositories(site)
+    return site
+
+
+def _services(folder: Path, world: World) -> Services:
+    for name in ("blobs", "locks"):
+        (folder / name).mkdir(exist_ok=True)
+    LocalKeyFile.create(folder / "master-keys.json")
+    db: Database = world.db
+    clock = lambda: world.now  # noqa: E731
+    accounts = Accounts(b"p" * 32)
+    stores = DomainStores(db, FileSystemStore(folder / "blobs"), LocalKeyFile(folder / "master-keys.json"))
+    known = formats.all_formats()
+    client, flight = UpstreamClient(limits=Limits(), clock=clock), SingleFlight(folder / "locks")
+    upstreams = Upstreams(
+        db, client, flight, known, lambda connection, url: Upstream(connection.id, url, AddressPolicy(()), None), clock
+    )
+    admissions = Admissions(db, accounts)
+    return Services(
+        db=db,
+        stores=stores,
+        accounts=accounts,
+        clock=clock,
+        formats=known,
+        admissions=admissions,
+        resolver=Resolver(db, TopologyCache(), upstreams),
+        files=Files(db, stores, upstreams, Fetcher(client, flight), clock),
+        publisher=Publisher(db, stores, admissions, clock),
+        documents=DocumentCache(),
+    )
+
+
+def _default_repositories(site: Site) -> None:
+    with site.services.db.write() as session:
+        domain = session.query(Domain).one()
+        public = topology.create_repository(
+            session,
+            domain.id,
+            RepositoryName("public"),
+            description="What the public indexes offer, kept as it is used",
+            external_formats=dict.fromkeys(formats.FORMATS),
+            now=site.clock(),
+        )
+        for row in session.query(Repository):
+            row.description = {
+                "dev": "Where developers and builds publish",
+                "staging": "Promoted from dev, under test",
+                "prod": "Approved for production",
+            }.get(row.name, row.description)
+            site.repositories[row.name] = row.id
+        topology.set_upstreams(session, session.get_one(Repository, site.repositories["dev"]), ["public"])
+        site.repositories["public"] = public.id
+
+
+def fill(site: Site) -> dict[str, int]:
+    """People, packages and executions in every state, as after a busy week. Returns executions by what they show."""
+    site.person("ada", ["admin"])
+    site.person("mel", ["read", "approve"], ["default/*"])
+    site.person("rob", ["read"], ["default/dev"])
+    now = site.world.now
+    metadata = {
+        "description": README,
+        "description_content_type": "text/markdown",
+        "requires_python": ">=3.9",
+        "license_expression": "Apache-2.0",
+        "author": "The Acme billing team",
+        "project_urls": {"Documentation": "https://docs.example/billing", "Source": "https://code.example/billing"},
+        "requires_dist": ["requests>=2.31", "sqlalchemy>=2"],
+    }
+    for age_hours, version in ((2400, "2.3.0"), (900, "2.4.0"), (200, "2.4.1"), (2, "2.5.0")):
+        site.world.later(hours=-age_hours)
+        yanked = "Rounds the wrong way" if version == "2.4.0" else None
+        site.package("dev", "acme-billing", version, summary=SUMMARY, metadata=metadata, yanked_reason=yanked)
+        site.world.now = now
+    site.package("prod", "acme-billing", "2.4.1", summary=SUMMARY, metadata=metadata, promoted_from="dev", by="execution:1")
+    site.package("dev", "acme-tax", "0.9.2", summary="Tax rates of the places we sell to", by="mel")
+    site.package("dev", "acme-invoice-templates", "1.0.0rc1", display_version="1.0.0-rc1", summary="Letters and forms")
+    site.package("public", "requests", "2.32.3", summary="HTTP for humans", origin="upstream", by="upstream")
+    site.world.apply(PIPELINE)
+    found = {}
+    for key, name, version in (
+        ("done", "acme-billing", "2.4.1"),
+        ("failed", "acme-tax", "0.9.2"),
+        ("waiting", "acme-billing", "2.5.0"),
+        ("running", "acme-invoice-templates", "1.0.0rc1"),
+    ):
+        found[key] = site.start(name, version)
+        site.world.later(minutes=7)
+    _let_run(site, found)
+    return found
+
+
+def _let_run(site: Site, found: dict[str, int]) -> None:
+    for key in ("done", "waiting", "failed"):
+        build = site.build_of(found[key])
+        site.write_log(build, LOG)
+        moment = site.world.now
+        phases = [
+            PhaseRecord(Phase.SUBMITTED, moment, BuildStatus.SUCCEEDED, moment),
+            PhaseRecord(Phase.QUEUED, moment, BuildStatus.SUCCEEDED, moment),
+        ]
+        for phase in (Phase.PROVISIONING, Phase.DOWNLOAD_SOURCE, Phase.INSTALL, Phase.BUILD):
+            site.world.later(seconds=4)
+            is_bad = key == "failed" and phase is Phase.BUILD
+            faults = (Fault("COMMAND_EXECUTION_ERROR", "Error while executing command: pytest. Reason: exit status 1"),)
+            status = BuildStatus.FAILED if is_bad else BuildStatus.SUCCEEDED
+            phases.append(PhaseRecord(phase, moment, status, site.world.now, faults if is_bad else ()))
+            moment = site.world.now
+        site.record_phases(build, *phases)
+        site.end_build(build, BuildStatus.FAILED if key == "failed" else BuildStatus.SUCCEEDED)
+    running = site.build_of(found["running"])
+    site.write_log(running, LOG[:400])
+    moment = site.world.now
+    site.record_phases(running, PhaseRecord(Phase.SUBMITTED, moment, BuildStatus.SUCCEEDED, moment), PhaseRecord(Phase.BUILD, moment))
+    ask = site.world.action(found["done"], "Approve/ReleaseManager")
+    with site.services.db.write() as session:
+        decide(
+            session,
+            site.world.parts,
+            found["done"],
+            "Approve",
+            "ReleaseManager",
+            verdict=Verdict.APPROVED,
+            comment="Ran a week on the test cluster",
+            actor="mel",
+            now=site.clock(),
+            token=ask.token,
+        )
+    site.world.work()
+
+
+SUMMARY = "Invoices, dunning letters and ledgers for Acme"
+README = """# Acme billing
+
+Makes **invoices** out of orders. Handles `EUR` and `USD`.
+
+```python
+from acme.billing import Invoice
+
+Invoice.of(order).send()
+```
+
+| Setting | Default |
+|---|---|
+| `ROUNDING` | half-even |
+
+See the [documentation](https://docs.example/billing).
+"""
+LOG = (
+    b"[Container] 2026/01/01 09:00:00 Entering phase INSTALL\n"
+    b"[Container] 2026/01/01 09:00:01 Running command pip install .\n"
+    b"Successfully installed acme-billing\n"
+    b"[Container] 2026/01/01 09:00:05 Running command pytest -q\n"
+    b"\x1b[1m============ test session starts ============\x1b[0m\n"
+    b"collected 4 items\n"
+    b"\x1b[32mtests/test_money.py ...\x1b[0m\x1b[31mF\x1b[0m\n"
+    b"\x1b[31m\x1b[1mFAILED\x1b[0m tests/test_money.py::test_rounding - assert 1.005 == 1.01\n"
+    b"sneaky: \xe2\x80\xaeevil\xe2\x80\xac <b>not bold</b>\n"
+    b"[Container] 2026/01/01 09:00:09 Phase complete: BUILD State: FAILED\n"
+)

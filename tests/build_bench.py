@@ -1,0 +1,143 @@
+"""What the tests of builds share: a work directory the builds' users can reach, sources, reporters, waiting."""
+
+from __future__ import annotations
+
+import io
+import os
+import shutil
+import tarfile
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import IO, Any
+
+from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+
+from hooks.builds.executor import Executor, SourceBundle, SourceFile, StopReason
+from hooks.builds.phases import PhaseRecord
+from hooks.builds.run import BuildOutcome, BuildPlan, run_build
+
+PATIENCE_SECONDS = 30.0
+NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
+MISSING_SANDBOX = (
+    ""
+    if shutil.which("bwrap") and Path("/usr/bin/python3").exists()
+    else "bubblewrap or /usr/bin/python3 is not installed on this machine"
+)
+
+
+@contextmanager
+def work_directory() -> Iterator[Path]:
+    """A directory that other users can reach: pytest's own is closed to them."""
+    path = Path(tempfile.mkdtemp(prefix="entrepot-builds-", dir="/var/tmp"))
+    path.chmod(0o711)
+    try:
+        yield path / "work"
+    finally:
+        shutil.rmtree(path, ignore_errors=True)
+
+
+def tar_of(files: Mapping[str, bytes], top: str = "thing-1.0") -> bytes:
+    body = io.BytesIO()
+    with tarfile.open(fileobj=body, mode="w:gz") as tar:
+        for name, content in files.items():
+            entry = tarfile.TarInfo(f"{top}/{name}" if top else name)
+            entry.size = len(content)
+            entry.mode = 0o755 if name.endswith(".sh") else 0o644
+            tar.addfile(entry, io.BytesIO(content))
+    return body.getvalue()
+
+
+def bundle(files: Mapping[str, bytes], unpack: str | None = None) -> SourceBundle:
+    return SourceBundle(
+        tuple(SourceFile(name, lambda content=content: io.BytesIO(content)) for name, content in files.items()), unpack
+    )
+
+
+class Log:
+    """A reporter that keeps everything."""
+
+    def __init__(self) -> None:
+        self.data = bytearray()
+        self.commands: Sequence[str] = ()
+        self.records: list[PhaseRecord] = []
+        self.artifacts: dict[str, bytes] = {}
+
+    def log(self, data: bytes) -> None:
+        self.data += data
+
+    def phases(self, records: Sequence[PhaseRecord]) -> None:
+        self.records = list(records)
+
+    def artifact(self, name: str, body: IO[bytes]) -> bool:
+        self.artifacts[name] = body.read()
+        return True
+
+    @property
+    def text(self) -> str:
+        return self.data.decode()
+
+    @property
+    def output(self) -> list[str]:
+        """What the commands printed, without the agent's lines (one of which may hold a command of several lines)."""
+        text = self.text
+        for command in self.commands:
+            text = text.replace(f" Running command {command}\n", "\n")
+        return [line for line in text.splitlines() if not line.startswith("[Container]") and line]
+
+
+def never() -> StopReason | None:
+    return None
+
+
+def build(
+    executor: Executor, spec: str | None, *, interrupt: Callable[[], StopReason | None] = never, **plan: Any
+) -> tuple[BuildOutcome, Log]:
+    log = Log()
+    values = {"build_id": "b1", "source": SourceBundle(()), "submitted_at": NOW, "spec_text": spec} | plan
+    return run_build(BuildPlan(**values), executor, log, interrupt, lambda: NOW), log
+
+
+def phase_states(outcome: BuildOutcome) -> dict[str, str | None]:
+    return {record.phase.value: record.status.value if record.status else None for record in outcome.phases}
+
+
+def host_processes(marker: str) -> list[int]:
+    """Processes of the whole machine with ``marker`` on their command line."""
+    found = []
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        try:
+            if marker.encode() in path.read_bytes():
+                found.append(int(path.parent.name))
+        except OSError:
+            continue
+    return [process for process in found if process != os.getpid()]
+
+
+def eventually(condition: Callable[[], Any], what: str = "") -> Any:
+    end = time.monotonic() + PATIENCE_SECONDS
+    while not (value := condition()):
+        assert time.monotonic() < end, what or "it never came true"
+        time.sleep(0.02)
+    return value
+
+
+class KeySealer:
+    """A real one, with a key of its own."""
+
+    def __init__(self) -> None:
+        self._cipher = AESGCM(bytes(range(32)))
+
+    def seal(self, data: bytes, context: str) -> bytes:
+        nonce = os.urandom(12)
+        return nonce + self._cipher.encrypt(nonce, data, context.encode())
+
+    def unseal(self, sealed: bytes, context: str) -> bytes:
+        try:
+            return self._cipher.decrypt(sealed[:12], sealed[12:], context.encode())
+        except InvalidTag as error:
+            raise ValueError("sealed under another context") from error

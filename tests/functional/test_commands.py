@@ -1,0 +1,378 @@
+"""The commands against a real server: gunicorn in its own process, the database shared with this test."""
+
+import io
+import json
+import socket
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import requests
+from click.testing import CliRunner, Result
+
+from config import wiring
+from config.cli.client import build, login, package, pipeline, repo, token
+from config.settings import load
+from hooks.builds.phases import BuildStatus
+from hooks.builds.records import finish_build
+from hooks.commands import build as build_commands
+from hooks.commands import pipeline as pipeline_commands
+from hooks.pipelines.engine import on_build_finished
+from registry.clock import system_clock
+from tests.functional.test_hooks_api import BUILT, GATED
+from tests.harness.packages import wheel
+from tests.harness.server import Server
+
+COMMANDS = {"login": login, "token": token, "repo": repo, "package": package, "pipeline": pipeline, "build": build}
+
+
+class Site:
+    """A running server with a package in ``dev``, and this process's own view of its database."""
+
+    def __init__(self, folder: Path) -> None:
+        self.server = Server(folder / "data", with_worker=False).start()
+        self.admin = self.server.token()
+        services = wiring.services(load(self.server.data, {}))
+        self.db = services.db
+        self.hooks = wiring.hook_services(services)
+        self.upload("acme-client", "1.0")
+        self.upload("acme-client", "1.1")
+
+    def close(self) -> None:
+        self.db.close()
+        self.server.kill()
+
+    def upload(self, name: str, version: str) -> None:
+        filename, body = wheel(name, version)
+        answer = requests.post(
+            self.server.index("dev", simple=False),
+            data={
+                ":action": "file_upload",
+                "name": name,
+                "version": version,
+                "filetype": "bdist_wheel",
+                "pyversion": "py3",
+            },
+            files={"content": (filename, io.BytesIO(body))},
+            auth=("admin", self.admin),
+            timeout=30,
+        )
+        assert answer.status_code == 200, answer.text
+
+    def run(self, *words: str, status: int = 0, url: str | None = None, **environment: str | None) -> Result:
+        settings = {"ENTREPOT_URL": url or self.server.url, "ENTREPOT_TOKEN": self.admin, **environment}
+        done = CliRunner(env=settings).invoke(COMMANDS[words[0]], list(words[1:]))
+        assert done.exit_code == status, (words, done.output, done.exception)
+        return done
+
+    def json(self, *words: str, **environment: str) -> object:
+        return json.loads(self.run(*words, "--json", **environment).stdout)
+
+    def end_build(self, build_id: str) -> None:
+        def ended(session, build_id: str) -> None:
+            on_build_finished(session, self.hooks.actions, build_id)
+
+        with self.db.write() as session:
+            finish_build(session, build_id, BuildStatus.SUCCEEDED, now=system_clock(), on_finished=ended)
+
+    def log(self, build_id: str, data: bytes) -> None:
+        with self.db.write() as session:
+            self.hooks.logs.append_now(session, build_id, data)
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
+    made = Site(tmp_path_factory.mktemp("site"))
+    yield made
+    made.close()
+
+
+@pytest.fixture(autouse=True)
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pipeline_commands, "WATCH_SECONDS", 0.05)
+    monkeypatch.setattr(build_commands, "FOLLOW_SECONDS", 0.05)
+
+
+# --- errors ----------------------------------------------------------------------------------------------------------
+
+
+def test_errors_are_one_line_with_an_exit_code(site: Site) -> None:
+    for words, status, told in (
+        (("repo", "show", "absent"), 1, "Error: repository 'default/absent' was not found\n"),
+        (
+            ("package", "show", "dev", "absent"),
+            1,
+            "Error: absent is not in default/dev under this spelling; try --format\n",
+        ),
+        (("repo", "show"), 2, "Missing argument"),
+        (("token", "new", "--ttl", "soon"), 2, "write a number and s, m, h or d"),
+        (("token", "new", "--scope", "fly"), 1, "actions are read, publish"),
+    ):
+        done = site.run(*words, status=status)
+        assert told in done.stderr
+        assert done.stdout == ""
+    assert "no token" in site.run("repo", "list", status=2, ENTREPOT_TOKEN="").stderr
+    assert "Set ENTREPOT_URL" in site.run("repo", "list", status=2, ENTREPOT_URL="").stderr
+    refused = site.run("repo", "list", status=1, ENTREPOT_TOKEN="ent_wrong")
+    assert refused.stderr.count("\n") == 1
+    assert "ent_wrong" not in refused.output
+
+
+# --- registry --------------------------------------------------------------------------------------------------------
+
+
+def test_repositories(site: Site) -> None:
+    made = site.json(
+        "repo", "create", "tools", "--description", "What builds use", "--upstream", "dev", "--external", "pypi"
+    )
+    assert made["upstreams"] == ["dev"]
+    assert made["connections"] == [{"format": "pypi", "name": "public", "url": None}]
+    assert site.json("repo", "show", "default/tools") == made
+    assert "tools" in [item["name"] for item in site.json("repo", "list")]
+    lines = site.run("repo", "list").stdout.splitlines()
+    assert "default\tdev\tpublic\t1\t" in "\n".join(lines)
+    assert "external connections\tpypi=default" in site.run("repo", "show", "tools").stdout
+    assert "exists already" in site.run("repo", "create", "tools", status=1).stderr
+
+
+def test_packages(site: Site) -> None:
+    assert [item["name"] for item in site.json("package", "list", "dev")] == ["acme-client"]
+    assert site.run("package", "list", "dev", "--search", "nothing").stdout == ""
+    assert [entry["version"] for entry in site.json("package", "show", "dev", "Acme-Client")["versions"]] == [
+        "1.1",
+        "1",
+    ]
+    version = site.json("package", "show", "dev", "acme-client", "1.0")
+    assert version["assets"][0]["filename"] == "acme_client-1.0-py3-none-any.whl"
+    assert "sha256:" + version["assets"][0]["sha256"] in site.run("package", "show", "dev", "acme-client", "1.0").stdout
+    filename = version["assets"][0]["filename"]
+    promoted = site.json("package", "promote", "dev", "acme-client", "1.0", "--to", "staging", "--asset", filename)
+    assert promoted["assets"] == {filename: version["assets"][0]["sha256"]}
+    assert site.json("package", "show", "staging", "acme-client", "1.0", "--format", "pypi")["promotedFrom"] == "dev"
+    assert (
+        "has no file"
+        in site.run("package", "promote", "dev", "acme-client", "1.0", "--to", "prod", "--asset", "x", status=1).stderr
+    )
+    assert site.run("package", "yank", "staging", "acme-client", "1.0", "--reason", "bad").stdout == ""
+    assert site.json("package", "show", "staging", "acme-client", "1.0")["yankedReason"] == "bad"
+    assert site.json("package", "yank", "staging", "acme-client", "1.0", "--undo")["yankedReason"] is None
+
+
+def test_tokens(site: Site, tmp_path: Path) -> None:
+    made = site.run("token", "new", "--name", "ci", "--scope", "read", "--repository", "dev", "--ttl", "1h")
+    secret = made.stdout.strip()
+    assert secret.startswith("ent_")
+    assert secret not in made.stderr
+    assert [item["name"] for item in site.json("repo", "list", ENTREPOT_TOKEN=secret)] == ["dev"]
+    file = tmp_path / "token"
+    file.write_text(secret + "\n")
+    assert "may not admin" in site.run("repo", "create", "x1", "--token-file", str(file), status=1).stderr
+    (listed,) = [item for item in site.json("token", "list") if item["name"] == "ci"]
+    site.run("token", "revoke", str(listed["id"]))
+    assert "revoked" in site.run("repo", "list", status=1, ENTREPOT_TOKEN=secret).stderr
+
+
+def test_a_token_without_scope_has_ones_own_rights(site: Site) -> None:
+    secret = site.run("token", "new").stdout.strip()
+    assert site.json("token", "list", ENTREPOT_TOKEN=secret)[0]["actions"] == ["admin"]
+    limited = site.run("token", "new", "--scope", "read", "--scope", "publish").stdout.strip()
+    again = site.json("token", "new", ENTREPOT_TOKEN=limited)
+    assert again["actions"] == ["publish", "read"]
+
+
+def test_a_token_on_the_data_directory_needs_no_server(site: Site) -> None:
+    done = site.run(
+        "token", "new", "--data", str(site.server.data), "--user", "admin", ENTREPOT_URL="", ENTREPOT_TOKEN=""
+    )
+    assert site.json("repo", "list", ENTREPOT_TOKEN=done.stdout.strip())
+    assert "--user" in site.run("token", "new", "--data", str(site.server.data), status=2).stderr
+
+
+@pytest.mark.parametrize("tool", ["pip", "uv", "twine"])
+def test_login(site: Site, tmp_path: Path, tool: str) -> None:
+    home = {"HOME": str(tmp_path), "XDG_CONFIG_HOME": "", "PIP_CONFIG_FILE": "", "UV_CONFIG_FILE": "", "NETRC": ""}
+    before = len(site.json("token", "list"))
+    dry = site.run("login", "--tool", tool, "--repository", "dev", "--dry-run", **home)
+    assert f"{site.server.url}/pypi/default/dev/" in dry.stdout
+    assert list(tmp_path.rglob("*")) == []
+    assert len(site.json("token", "list")) == before
+    done = site.run("login", "--tool", tool, "--repository", "dev", "--ttl", "1h", **home)
+    assert "ent_" not in done.output
+    written = {path: path.read_text() for path in tmp_path.rglob("*") if path.is_file()}
+    (secret,) = {
+        word.strip('"') for text in written.values() for word in text.split() if word.strip('"').startswith("ent_")
+    }
+    assert all(path.stat().st_mode & 0o077 == 0 for path, text in written.items() if secret in text)
+    answer = requests.get(site.server.index("dev") + "acme-client/", auth=("admin", secret), timeout=30)
+    assert answer.status_code == 200
+    assert site.json("token", "list", ENTREPOT_TOKEN=secret)[0]["actions"] == ["publish", "read"]
+    site.run("login", "--tool", tool, "--repository", "dev", **home)  # again, over what is there
+    assert "was not found" in site.run("login", "--tool", tool, "--repository", "absent", status=1, **home).stderr
+
+
+def test_login_with_a_password(site: Site, tmp_path: Path) -> None:
+    body = {"name": "pat", "actions": ["read"], "password": "a long password"}
+    made = requests.post(f"{site.server.url}/api/v1/users", json=body, auth=("admin", site.admin), timeout=30)
+    assert made.status_code == 201
+    environment = {
+        "HOME": str(tmp_path),
+        "ENTREPOT_URL": site.server.url,
+        "ENTREPOT_TOKEN": "",
+        "NETRC": "",
+        "PIP_CONFIG_FILE": "",
+    }
+    words = ["--tool", "pip", "--repository", "dev", "--user", "pat"]
+    done = CliRunner(env=environment).invoke(login, words, input="a long password\n")
+    assert done.exit_code == 0, done.output
+    assert "a long password" not in done.output
+    assert "login pat" in (tmp_path / ".netrc").read_text()
+    wrong = CliRunner(env=environment).invoke(login, words, input="another password\n")
+    assert wrong.exit_code == 1
+
+
+def test_login_leaves_no_token_where_it_cannot_write(site: Site, tmp_path: Path) -> None:
+    (tmp_path / ".pypirc").write_bytes(b"\xff\xfe")
+    before = len(site.json("token", "list"))
+    site.run("login", "--tool", "twine", "--repository", "dev", status=1, HOME=str(tmp_path))
+    assert len(site.json("token", "list")) == before
+    assert (tmp_path / ".pypirc").read_bytes() == b"\xff\xfe"
+
+
+# --- pipelines and builds --------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def applied(site: Site, tmp_path: Path) -> Site:
+    for document in (GATED, BUILT):
+        file = tmp_path / "pipeline.yml"
+        file.write_text(document)
+        site.run("pipeline", "apply", "-f", str(file))
+    return site
+
+
+def start(site: Site, name: str = "release") -> str:
+    return site.run("pipeline", "start", name, "acme-client", "1.0", "--repository", "dev").stdout.strip()
+
+
+def test_a_document_with_faults_is_told_of(site: Site, tmp_path: Path) -> None:
+    file = tmp_path / "pipeline.yml"
+    file.write_text(GATED.replace("Manual", "Psychic"))
+    assert "Psychic" in site.run("pipeline", "apply", "-f", str(file), status=1).stderr
+
+
+def test_pipelines_are_applied_and_listed(applied: Site, tmp_path: Path) -> None:
+    assert {"built", "release"} <= {item["name"] for item in applied.json("pipeline", "list")}
+    file = tmp_path / "again.yml"
+    file.write_text(GATED)
+    assert applied.run("pipeline", "apply", "-f", str(file)).stdout == "pipeline\trelease\tunchanged\t1\n"
+
+
+def test_an_execution_is_started_answered_stopped(applied: Site) -> None:
+    execution = start(applied)
+    assert "Gate\tAsk\tWaiting" in applied.run("pipeline", "status", execution).stdout
+    assert applied.json("pipeline", "status", "release")[0]["id"] == int(execution)
+    applied.run("pipeline", "reject", execution, "--comment", "no")
+    failed = applied.run("pipeline", "status", execution, "--watch", "--exit-status", status=1)
+    assert "Gate/Ask Failed: rejected by admin" in failed.stderr
+    applied.run("pipeline", "retry", execution)
+    applied.run("pipeline", "approve", execution, "--stage", "Gate", "--comment", "yes")
+    assert "no such approval" in applied.run("pipeline", "approve", execution, status=1).stderr
+    stopped = applied.json("pipeline", "stop", execution, "--reason", "enough", "--abandon")
+    assert stopped["stopReason"] == "enough"
+    assert applied.json("pipeline", "status", execution, "--watch")["status"] == "Stopped"
+    assert "has ended" in applied.run("pipeline", "stop", execution, status=1).stderr
+    assert "number" in applied.run("pipeline", "status", "release", "--watch", status=2).stderr
+
+
+def built(site: Site) -> tuple[str, str]:
+    execution = start(site, "built")
+    detail = site.json("pipeline", "status", execution)
+    return execution, detail["stages"][1]["actions"][0]["buildId"]
+
+
+def test_watching_ends_with_the_execution(applied: Site) -> None:
+    execution, build_id = built(applied)
+    later = threading.Timer(0.3, applied.end_build, (build_id,))
+    later.start()
+    done = applied.run("pipeline", "status", execution, "--watch", "--exit-status")
+    later.join()
+    assert f"execution {execution} is Succeeded" in done.stderr
+
+
+def test_builds_are_listed_shown_stopped(applied: Site) -> None:
+    _, build_id = built(applied)
+    assert build_id in [item["id"] for item in applied.json("build", "list", "--limit", "5")]
+    assert len(applied.run("build", "list", "--limit", "1").stdout.splitlines()) == 1
+    assert "status\tIN_PROGRESS" in applied.run("build", "show", build_id).stdout
+    assert applied.json("build", "stop", build_id)["status"] == "STOPPED"
+    assert "has ended" in applied.run("build", "stop", build_id, status=1).stderr
+
+
+class Cutter:
+    """A proxy that ends every other connection in the middle of the answer."""
+
+    def __init__(self, port: int) -> None:
+        self._goal = port
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self.cut = 0
+        self.passed = 0
+        self._thread = threading.Thread(target=self._serve, daemon=True)
+        self._thread.start()
+        self.url = f"http://127.0.0.1:{self._listener.getsockname()[1]}"
+
+    def close(self) -> None:
+        self._listener.shutdown(socket.SHUT_RDWR)
+        self._listener.close()
+        self._thread.join()
+
+    def _serve(self) -> None:
+        while True:
+            try:
+                client, _ = self._listener.accept()
+            except OSError:
+                return
+            with client, socket.create_connection(("127.0.0.1", self._goal)) as server:
+                asked = b""
+                while b"\r\n\r\n" not in asked:
+                    asked += client.recv(65536)
+                server.sendall(asked.replace(b"Connection: keep-alive", b"Connection: close"))
+                answer = b""
+                while piece := server.recv(65536):
+                    answer += piece
+                head, _, body = answer.partition(b"\r\n\r\n")
+                if body and self.cut <= self.passed:
+                    self.cut += 1
+                    client.sendall(head + b"\r\n\r\n" + body[: len(body) // 2])
+                else:
+                    self.passed += 1
+                    client.sendall(answer)
+
+
+def test_a_followed_log_is_whole_after_cut_connections(applied: Site) -> None:
+    _, build_id = built(applied)
+    pieces = [f"line {number} {'x' * 200}\n".encode() for number in range(30)]
+    proxy = Cutter(applied.server.port)
+
+    def write() -> None:
+        for piece in pieces:
+            applied.log(build_id, piece)
+        applied.end_build(build_id)
+
+    writer = threading.Thread(target=write)
+    writer.start()
+    try:
+        done = applied.run("build", "logs", build_id, "-f", url=proxy.url)
+    finally:
+        writer.join()
+        proxy.close()
+    assert proxy.cut > 0
+    assert "going on at byte" in done.stderr
+    assert done.stdout_bytes == b"".join(pieces)
+
+
+def test_a_log_is_printed_as_far_as_it_goes(applied: Site) -> None:
+    _, build_id = built(applied)
+    applied.log(build_id, b"one\ntwo \xff\x1b[31m\n")
+    assert applied.run("build", "logs", build_id).stdout_bytes == b"one\ntwo \xff\x1b[31m\n"
+    assert applied.run("build", "logs", build_id, "--from", "4").stdout_bytes == b"two \xff\x1b[31m\n"

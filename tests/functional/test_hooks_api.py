@@ -1,0 +1,413 @@
+"""Pipelines, executions, approvals and builds over the management interface."""
+
+from pathlib import Path
+
+import pytest
+
+from config import wiring
+from hooks.builds.phases import BuildStatus
+from hooks.builds.records import finish_build
+from hooks.jobs import claims
+from hooks.jobs.attempt import Attempt
+from hooks.pipelines.engine import on_build_finished
+from tests.functional.api_world import World
+
+GATED = """name: release
+stages:
+- name: Source
+  actions:
+  - name: Package
+    actionTypeId: {category: Source, owner: Entrepot, provider: Package}
+    configuration: {Repository: dev, Format: pypi, Name: "*"}
+- name: Gate
+  actions:
+  - name: Ask
+    actionTypeId: {category: Approval, provider: Manual}
+- name: Ship
+  actions:
+  - name: Promote
+    actionTypeId: {category: Deploy, owner: Entrepot, provider: Promote}
+    configuration: {TargetRepository: staging}
+- name: Second
+  actions:
+  - name: Ask
+    actionTypeId: {category: Approval, provider: Manual}
+- name: Prod
+  actions:
+  - name: Promote
+    actionTypeId: {category: Deploy, owner: Entrepot, provider: Promote}
+    configuration: {TargetRepository: prod}
+"""
+BUILT = """name: built
+stages:
+- name: Source
+  actions:
+  - name: Package
+    actionTypeId: {category: Source, owner: Entrepot, provider: Package}
+    configuration: {Repository: dev, Format: pypi, Name: "*"}
+- name: Test
+  actions:
+  - name: Unit
+    actionTypeId: {category: Build, provider: CodeBuild}
+    configuration: {ProjectName: unit}
+---
+buildProject:
+  name: unit
+"""
+START = {"domain": "default", "repository": "dev", "format": "pypi", "name": "My_Pkg", "version": "1.0"}
+
+
+class Hooks(World):
+    """A world with one version published, and two pipelines that take it."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(folder)
+        self.publish("dev", "My-Pkg", "1.0", canonical="1")
+        for document in (GATED, BUILT):
+            applied = self.call("PUT", "/pipelines", json={"document": document})
+            assert applied.status_code == 200, applied.text
+
+    def start(self, pipeline: str = "release", **more: object) -> dict:
+        answer = self.call("POST", f"/pipelines/{pipeline}/executions", as_="publisher", json={**START, **more})
+        assert answer.status_code == 201, answer.text
+        return answer.json
+
+    def work(self) -> None:
+        """Run the due jobs that are not builds, as a worker does."""
+        table = wiring.general_jobs(self.hooks.actions)
+        while True:
+            with self.db.write() as session:
+                claimed = claims.claim(
+                    session, owner="w", queues=["default"], kinds=list(table.handlers), free=10, lease_seconds=600
+                )
+            if not claimed:
+                return
+            for job in claimed:
+                Attempt(
+                    self.db,
+                    job,
+                    handler=table.handlers[job.kind],
+                    settle=table.settle.get(job.kind),
+                    lease_seconds=600,
+                    first_retry_seconds=600,
+                ).run()
+
+    def end_build(self, build_id: str, status: BuildStatus) -> None:
+        with self.db.write() as session:
+            finish_build(
+                session,
+                build_id,
+                status,
+                now=self.now,
+                on_finished=lambda session, ended: on_build_finished(session, self.hooks.actions, ended),
+            )
+
+    def log(self, build_id: str, data: bytes) -> None:
+        with self.db.write() as session:
+            self.hooks.logs.append_now(session, build_id, data)
+
+    def answer(self, execution: dict, stage: str = "Gate", *, as_: str | None = "approver", **more: object):
+        body = {"stage": stage, "action": "Ask", "verdict": "Approved", **more}
+        return self.call("POST", f"/executions/{execution['id']}/approval", as_=as_, json=body)
+
+
+@pytest.fixture
+def world(tmp_path: Path):
+    made = Hooks(tmp_path)
+    yield made
+    made.close()
+
+
+def action(execution: dict, stage: str, name: str) -> dict:
+    (found,) = [
+        entry
+        for place in execution["stages"]
+        if place["name"] == stage
+        for entry in place["actions"]
+        if entry["name"] == name
+    ]
+    return found
+
+
+# --- who may do what -------------------------------------------------------------------------------------------------
+
+CALLERS = (None, "reader", "publisher", "promoter", "approver", "stranger", "admin")
+# Route → status for the callers above. {e} is a waiting execution, {b} a running build, both of default/dev.
+MATRIX = [
+    ("PUT", "/pipelines", {"document": GATED}, (401, 403, 403, 403, 403, 403, 200)),
+    ("GET", "/pipelines", None, (401, 200, 200, 200, 200, 200, 200)),
+    ("GET", "/pipelines/release", None, (401, 200, 200, 200, 200, 200, 200)),
+    ("GET", "/pipelines/release/executions", None, (401, 200, 200, 200, 200, 200, 200)),
+    ("POST", "/pipelines/release/executions", START, (401, 403, 201, 403, 403, 403, 201)),
+    ("GET", "/executions/{e}", None, (401, 200, 200, 200, 200, 404, 200)),
+    (
+        "POST",
+        "/executions/{e}/approval",
+        {"stage": "Gate", "action": "Ask", "verdict": "Rejected"},
+        (401, 403, 403, 403, 200, 404, 409),
+    ),
+    ("POST", "/executions/{e}/retry", {"stage": "Gate"}, (401, 403, 200, 403, 403, 404, 409)),
+    ("POST", "/executions/{e}/stop", {}, (401, 403, 200, 403, 403, 404, 409)),
+    ("GET", "/builds", None, (401, 200, 200, 200, 200, 200, 200)),
+    ("GET", "/builds/{b}", None, (401, 200, 200, 200, 200, 404, 200)),
+    ("GET", "/builds/{b}/log", None, (401, 200, 200, 200, 200, 404, 200)),
+    ("POST", "/builds/{b}/stop", None, (401, 403, 200, 403, 403, 404, 409)),
+]
+
+
+def test_permission_matrix(world: Hooks) -> None:
+    execution = world.start()["id"]
+    build = action(world.start("built"), "Test", "Unit")["buildId"]
+    for method, path, body, expected in MATRIX:
+        place = path.format(e=execution, b=build)
+        got = tuple(world.call(method, place, as_=who, json=body).status_code for who in CALLERS)
+        assert got == expected, (method, path)
+
+
+def test_the_matrix_covers_every_route(world: Hooks) -> None:
+    adapter = world.app.url_map.bind("localhost")
+    covered = {
+        (adapter.match("/api/v1" + path.format(e=1, b="b"), method=method)[0], method) for method, path, *_ in MATRIX
+    }
+    served = {
+        (rule.endpoint, method)
+        for rule in world.api_rules("hook_api.")
+        for method in rule.methods - {"HEAD", "OPTIONS"}
+    }
+    assert covered == served
+
+
+# --- pipelines -------------------------------------------------------------------------------------------------------
+
+
+def test_applying_tells_what_changed(world: Hooks) -> None:
+    def applied(document: str) -> list[tuple]:
+        items = world.call("PUT", "/pipelines", json={"document": document}).json["items"]
+        return [(item["kind"], item["name"], item["change"], item["version"]) for item in items]
+
+    assert applied(GATED) == [("pipeline", "release", "unchanged", 1)]
+    assert applied(GATED.replace("Second", "Third")) == [("pipeline", "release", "updated", 2)]
+    shown = world.call("GET", "/pipelines/release").json
+    assert (shown["version"], shown["appliedBy"]) == (2, "admin")
+    assert [stage["name"] for stage in shown["definition"]["stages"]] == ["Source", "Gate", "Ship", "Third", "Prod"]
+    assert world.call("GET", "/pipelines/release?version=1").json["document"] == GATED
+    assert world.call("GET", "/pipelines/release?version=9").status_code == 404
+
+
+@pytest.mark.parametrize(
+    "document",
+    ["name: x", "{", "a: &a [*a]", GATED.replace("Manual", "Psychic"), "- " * 5000, GATED.replace("Gate", "Ship")],
+)
+def test_a_document_with_faults_changes_nothing(world: Hooks, document: str) -> None:
+    before = world.call("GET", "/pipelines").json
+    answer = world.call("PUT", "/pipelines", json={"document": document})
+    assert answer.status_code == 400
+    assert answer.json["detail"]
+    assert world.call("GET", "/pipelines").json == before
+
+
+def test_pipelines_come_in_pages(world: Hooks) -> None:
+    world.start()
+    first = world.call("GET", "/pipelines?limit=1").json
+    assert (first["items"][0]["name"], first["next"]) == ("built", "built")
+    second = world.call("GET", "/pipelines?after=built").json
+    assert second["next"] is None
+    assert second["items"][0]["lastExecution"]["status"] == "InProgress"
+    hidden = world.call("GET", "/pipelines", as_="stranger").json["items"]
+    assert [item["lastExecution"] for item in hidden] == [None, None]
+
+
+# --- executions ------------------------------------------------------------------------------------------------------
+
+
+def test_from_start_through_approvals_to_prod(world: Hooks) -> None:
+    started = world.start()
+    assert (started["status"], started["version"], started["triggeredBy"]) == ("InProgress", "1", "publisher")
+    assert started["publishers"] == ["admin"]
+    ask = action(started, "Gate", "Ask")
+    assert ask["status"] == "Waiting"
+    assert world.answer(started, token="0" * 32).status_code == 409
+    assert world.answer(started, token=ask["token"], comment="fine").json["status"] == "InProgress"
+    world.work()
+    assert world.call("GET", "/domains/default/repositories/staging/packages/pypi/my-pkg").status_code == 200
+    assert world.answer(started, "Second").status_code == 200
+    world.work()
+    ended = world.call("GET", f"/executions/{started['id']}").json
+    assert ended["status"] == "Succeeded"
+    assert action(ended, "Gate", "Ask")["decidedBy"] == "approver"
+    assert action(ended, "Gate", "Ask")["comment"] == "fine"
+    assert world.call("GET", "/domains/default/repositories/prod/packages/pypi/my-pkg").status_code == 200
+    again = world.answer(started, "Second")
+    assert (again.status_code, again.json["code"]) == (409, "conflict")
+
+
+def test_an_approval_asks_for_the_right_on_what_it_stands_before(world: Hooks) -> None:
+    only = {
+        place: world.account(f"only-{place}", "approve", "read", repositories=[f"default/{place}", "default/dev"])
+        for place in ("staging", "prod")
+    }
+    dev = world.account("only-dev", "approve", "read", repositories=["default/dev"])
+    started = world.start()
+    body = {"stage": "Gate", "action": "Ask", "verdict": "Approved"}
+    path = f"/executions/{started['id']}/approval"
+    assert world.call("POST", path, token=dev, json=body).status_code == 403
+    assert world.call("POST", path, token=only["prod"], json=body).status_code == 403
+    assert world.call("POST", path, token=only["staging"], json=body).status_code == 200
+    world.work()
+    second = {**body, "stage": "Second"}
+    assert world.call("POST", path, token=only["staging"], json=second).status_code == 403
+    assert world.call("POST", path, token=only["prod"], json=second).status_code == 200
+
+
+def test_a_target_known_only_later_needs_the_right_everywhere(world: Hooks) -> None:
+    later = GATED.replace("TargetRepository: staging", 'TargetRepository: "#{variables.WHERE}"').replace(
+        "stages:", "variables:\n- name: WHERE\n  defaultValue: staging\nstages:", 1
+    )
+    assert world.call("PUT", "/pipelines", json={"document": later}).status_code == 200
+    started = world.start()
+    staging = world.account("only-staging", "approve", "read", repositories=["default/staging", "default/dev"])
+    body = {"stage": "Gate", "action": "Ask", "verdict": "Approved"}
+    assert world.call("POST", f"/executions/{started['id']}/approval", token=staging, json=body).status_code == 403
+    assert world.answer(started).status_code == 200
+
+
+def test_an_approver_sees_the_execution_without_reading_its_repository(world: Hooks) -> None:
+    token = world.account("gatekeeper", "approve", repositories=["default/prod"])
+    started = world.start()
+    assert world.call("GET", f"/executions/{started['id']}", token=token).status_code == 200
+    reader = world.account("elsewhere", "read", repositories=["default/prod"])
+    assert world.call("GET", f"/executions/{started['id']}", token=reader).status_code == 404
+
+
+@pytest.mark.parametrize(
+    ("body", "status"),
+    [
+        ({"stage": "Gate", "action": "Ask", "verdict": "approved"}, 400),
+        ({"stage": "Gate", "action": "Ask", "verdict": "Approved", "actor": "admin"}, 400),
+        ({"stage": "Gate", "action": "Ask", "verdict": "Approved", "comment": "x" * 513}, 400),
+        ({"stage": "Gate", "action": "Absent", "verdict": "Approved"}, 404),
+        ({"stage": "Ship", "action": "Promote", "verdict": "Approved"}, 404),
+        ({"stage": "Second", "action": "Ask", "verdict": "Approved"}, 404),
+    ],
+)
+def test_answers_that_cannot_be(world: Hooks, body: dict, status: int) -> None:
+    started = world.start()
+    assert world.call("POST", f"/executions/{started['id']}/approval", json=body).status_code == status
+    now = world.call("GET", f"/executions/{started['id']}").json
+    assert action(now, "Gate", "Ask")["status"] == "Waiting"
+
+
+def test_rejected_retried_stopped(world: Hooks) -> None:
+    started = world.start()
+    place = f"/executions/{started['id']}"
+    rejected = world.answer(started, verdict="Rejected").json
+    assert (rejected["status"], action(rejected, "Gate", "Ask")["status"]) == ("Failed", "Failed")
+    assert world.call("POST", f"{place}/retry", json={"stage": "Ship"}).status_code == 409
+    assert world.call("POST", f"{place}/retry", json={"stage": "Nowhere"}).status_code == 404
+    assert world.call("POST", f"{place}/retry", json={"stage": "Gate", "mode": "SOME"}).status_code == 400
+    retried = world.call("POST", f"{place}/retry", as_="publisher", json={"stage": "Gate"}).json
+    assert (retried["status"], action(retried, "Gate", "Ask")["attempt"]) == ("InProgress", 2)
+    assert action(retried, "Gate", "Ask")["attempts"][0]["decidedBy"] == "approver"
+    stopped = world.call("POST", f"{place}/stop", as_="publisher", json={"reason": "wrong one"}).json
+    assert (stopped["status"], stopped["stopReason"], stopped["stoppedBy"]) == ("Stopped", "wrong one", "publisher")
+    assert world.call("POST", f"{place}/stop", json={}).status_code == 409
+
+
+@pytest.mark.parametrize(
+    ("change", "status"),
+    [
+        ({"version": "9"}, 404),
+        ({"name": "absent"}, 404),
+        ({"repository": "absent"}, 404),
+        ({"format": "cobol"}, 404),
+        ({"repository": "staging"}, 404),
+        ({"variables": {"NO": "such"}}, 400),
+        ({"variables": {"NO": 1}}, 400),
+        ({"triggeredBy": "somebody else"}, 400),
+        ({"clientRequestToken": "x" * 65}, 400),
+    ],
+)
+def test_starts_that_cannot_be(world: Hooks, change: dict, status: int) -> None:
+    assert world.call("POST", "/pipelines/release/executions", json={**START, **change}).status_code == status
+    assert world.call("GET", "/pipelines/release/executions").json["items"] == []
+
+
+def test_a_request_token_starts_once(world: Hooks) -> None:
+    first = world.start(clientRequestToken="once")
+    assert world.start(clientRequestToken="once")["id"] == first["id"]
+    assert world.start()["id"] != first["id"]
+
+
+def test_executions_come_in_pages_of_what_may_be_read(world: Hooks) -> None:
+    started = [world.start()["id"] for _ in range(3)]
+    first = world.call("GET", "/pipelines/release/executions?limit=2", as_="reader").json
+    assert [item["id"] for item in first["items"]] == started[:0:-1]
+    rest = world.call("GET", f"/pipelines/release/executions?after={first['next']}", as_="reader").json
+    assert ([item["id"] for item in rest["items"]], rest["next"]) == (started[:1], None)
+    assert world.call("GET", "/pipelines/release/executions", as_="stranger").json == {"items": [], "next": None}
+    assert world.call("GET", "/pipelines/absent/executions").status_code == 404
+
+
+# --- builds ----------------------------------------------------------------------------------------------------------
+
+
+def test_a_build_is_listed_shown_and_told_of(world: Hooks) -> None:
+    started = world.start("built")
+    build_id = action(started, "Test", "Unit")["buildId"]
+    shown = world.call("GET", f"/builds/{build_id}").json
+    assert (shown["project"], shown["status"], shown["name"], shown["version"]) == (
+        "unit",
+        "IN_PROGRESS",
+        "my-pkg",
+        "1",
+    )
+    assert shown["subject"] == f"execution:{started['id']}"
+    assert list(shown["assets"]) == ["My_Pkg-1.0-py3-none-any.whl"]
+    assert "environment" not in shown
+    assert [item["id"] for item in world.call("GET", "/builds").json["items"]] == [build_id]
+    assert world.call("GET", "/builds", as_="stranger").json["items"] == []
+    assert world.call("GET", "/builds?project=absent").json["items"] == []
+    assert world.call("GET", "/builds/absent").status_code == 404
+    world.end_build(build_id, BuildStatus.SUCCEEDED)
+    assert world.call("GET", f"/executions/{started['id']}").json["status"] == "Succeeded"
+
+
+def test_builds_come_in_pages(world: Hooks) -> None:
+    made = {action(world.start("built"), "Test", "Unit")["buildId"] for _ in range(3)}
+    first = world.call("GET", "/builds?limit=2").json
+    second = world.call("GET", f"/builds?limit=2&after={first['next']}").json
+    assert {item["id"] for page in (first, second) for item in page["items"]} == made
+    assert (len(first["items"]), len(second["items"]), second["next"]) == (2, 1, None)
+    assert world.call("GET", "/builds?after=gone").status_code == 400
+
+
+def test_a_log_is_read_by_offset(world: Hooks) -> None:
+    build_id = action(world.start("built"), "Test", "Unit")["buildId"]
+
+    def read(offset: int) -> tuple[bytes, str, str]:
+        answer = world.call("GET", f"/builds/{build_id}/log?from={offset}")
+        assert answer.content_type == "text/plain; charset=utf-8"
+        assert answer.headers["X-Content-Type-Options"] == "nosniff"
+        return answer.data, answer.headers["X-Next-Offset"], answer.headers["X-Build-Ended"]
+
+    assert read(0) == (b"", "0", "false")
+    world.log(build_id, b"<script>one</script>\n")
+    assert read(0) == (b"<script>one</script>\n", "21", "false")
+    world.log(build_id, b"two \xff\n")
+    assert read(21) == (b"two \xff\n", "27", "false")
+    assert read(8)[0] == b"one</script>\ntwo \xff\n"
+    world.end_build(build_id, BuildStatus.FAILED)
+    assert read(27) == (b"", "27", "true")
+    assert read(10**9) == (b"", "27", "true")
+    for wrong in ("-1", "x", "1.5", ""):
+        assert world.call("GET", f"/builds/{build_id}/log?from={wrong}").status_code == 400
+
+
+def test_stopping_a_waiting_build_ends_its_action(world: Hooks) -> None:
+    started = world.start("built")
+    build_id = action(started, "Test", "Unit")["buildId"]
+    stopped = world.call("POST", f"/builds/{build_id}/stop", as_="publisher")
+    assert (stopped.status_code, stopped.json["status"]) == (200, "STOPPED")
+    assert world.call("GET", f"/executions/{started['id']}").json["status"] == "Failed"
+    assert world.call("POST", f"/builds/{build_id}/stop").status_code == 409
+    assert ("publisher", "build.stop", f"build/{build_id}") in world.audit()

@@ -1,0 +1,80 @@
+"""Client commands start quickly: they bring along neither the server's framework nor its database."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import click
+import pytest
+
+from hooks.commands import commands as hook_commands
+from registry.commands import commands as registry_commands
+
+ROOT = Path(__file__).resolve().parents[3]
+HEAVY = ("flask", "werkzeug", "sqlalchemy", "requests", "rich", "cryptography", "argon2", "gunicorn")
+
+
+def no_token(*_: object, **__: object) -> tuple[str, str]:
+    raise AssertionError("no token was to be made")
+
+
+def leaves(command: click.Command, path: tuple[str, ...] = ()) -> list[tuple[tuple[str, ...], click.Command]]:
+    here = (*path, command.name or "")
+    if isinstance(command, click.Group):
+        return [leaf for child in command.commands.values() for leaf in leaves(child, here)]
+    return [(here, command)]
+
+
+ALL = [leaf for command in [*registry_commands({}, no_token), *hook_commands()] for leaf in leaves(command)]
+
+
+def loaded_after(code: str) -> set[str]:
+    probe = f"import sys\n{code}\nprint(' '.join(sorted(module.partition('.')[0] for module in sys.modules)))"
+    done = subprocess.run([sys.executable, "-c", probe], cwd=ROOT, capture_output=True, text=True, check=True)
+    return set(done.stdout.splitlines()[-1].split())
+
+
+def test_help_of_client_commands_loads_nothing_heavy() -> None:
+    code = (
+        "from click.testing import CliRunner\n"
+        "import registry.commands, hooks.commands\n"
+        "for command in [*registry.commands.commands({}, None), *hooks.commands.commands()]:\n"
+        "    assert CliRunner().invoke(command, ['--help']).exit_code == 0\n"
+    )
+    assert not loaded_after(code).intersection(HEAVY)
+    assert "sqlalchemy" in loaded_after("import registry.db")  # negative control: the probe sees what is loaded
+
+
+def test_the_whole_command_line_offers_them_as_quickly() -> None:
+    code = "from config.cli.client import login, token, repo, package, pipeline, build"
+    assert not loaded_after(code).intersection(HEAVY)
+
+
+def test_there_are_all_the_commands() -> None:
+    assert {" ".join(path) for path, _ in ALL} == {
+        "login",
+        *(f"token {word}" for word in ("new", "list", "revoke")),
+        *(f"repo {word}" for word in ("list", "show", "create")),
+        *(f"package {word}" for word in ("list", "show", "promote", "yank")),
+        *(f"pipeline {word}" for word in ("apply", "list", "start", "status", "approve", "reject", "stop", "retry")),
+        *(f"build {word}" for word in ("list", "show", "logs", "stop")),
+    }
+
+
+@pytest.mark.parametrize(("path", "command"), ALL, ids=[" ".join(path) for path, _ in ALL])
+def test_every_help_has_an_example(path: tuple[str, ...], command: click.Command) -> None:
+    from click.testing import CliRunner
+
+    shown = CliRunner().invoke(command, ["--help"]).output
+    example = shown.partition("Example:")[2]
+    assert f"entrepot {' '.join(path)}" in example
+    assert command.help
+
+
+WITHOUT_JSON = {("token", "revoke"), ("build", "logs"), ("login",)}
+
+
+@pytest.mark.parametrize(("path", "command"), ALL, ids=[" ".join(path) for path, _ in ALL])
+def test_what_prints_data_prints_json(path: tuple[str, ...], command: click.Command) -> None:
+    options = {name for parameter in command.params for name in parameter.opts}
+    assert ("--json" in options) == (path not in WITHOUT_JSON)
