@@ -224,8 +224,7 @@ def repository_url(domain: str, repository: str, format_name: str) -> str:
 
 
 def _tools(summary: RepositorySummary) -> Sequence[Tool]:
-    tools = [tool for known in context.services().formats.values() for tool in _tools_of(known, summary)]
-    return sorted(tools, key=lambda tool: tool.label)
+    return [tool for known in context.services().formats.values() for tool in _tools_of(known, summary)]
 
 
 def _tools_of(known: Format, summary: RepositorySummary) -> Iterable[Tool]:

@@ -1,5 +1,6 @@
 """The commands against a real server: gunicorn in its own process, the database shared with this test."""
 
+import hashlib
 import io
 import json
 import socket
@@ -31,7 +32,10 @@ class Site:
     """A running server with a package in ``dev``, and this process's own view of its database."""
 
     def __init__(self, folder: Path) -> None:
-        self.server = Server(folder / "data", with_worker=False).start()
+        self.server = Server(folder / "data", with_worker=False)
+
+    def open(self) -> None:
+        self.server.start()
         self.admin = self.server.token()
         services = wiring.services(load(self.server.data, {}))
         self.db = services.db
@@ -40,7 +44,6 @@ class Site:
         self.upload("acme-client", "1.1")
 
     def close(self) -> None:
-        self.db.close()
         self.server.kill()
 
     def upload(self, name: str, version: str) -> None:
@@ -49,10 +52,13 @@ class Site:
             self.server.index("dev", simple=False),
             data={
                 ":action": "file_upload",
+                "protocol_version": "1",
+                "metadata_version": "2.1",
                 "name": name,
                 "version": version,
                 "filetype": "bdist_wheel",
                 "pyversion": "py3",
+                "sha256_digest": hashlib.sha256(body).hexdigest(),
             },
             files={"content": (filename, io.BytesIO(body))},
             auth=("admin", self.admin),
@@ -84,8 +90,11 @@ class Site:
 @pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     made = Site(tmp_path_factory.mktemp("site"))
-    yield made
-    made.close()
+    try:
+        made.open()
+        yield made
+    finally:
+        made.close()
 
 
 @pytest.fixture(autouse=True)

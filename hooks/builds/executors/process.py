@@ -76,6 +76,7 @@ class ProcessExecutor:
     def prepare(self, request: SandboxRequest) -> Sandbox:
         """A running, empty sandbox. Raises ExecutorError."""
         program = seccomp.build_filter() if self._settings.uses_filter else None
+        self.sweep()  # here too: another worker of this machine may have died since
         workspace = self._root.take()
         sandbox = ProcessSandbox(workspace, self._settings.limits)
         try:

@@ -80,7 +80,7 @@ def parse(document: bytes, where: str) -> CoreMetadata:
     parts = _BLANK_LINE.split(document, maxsplit=1)
     header, body = parts[0], parts[1] if len(parts) == 2 else b""
     _check_form(header, where)
-    raw, unparsed = parse_email(header + b"\n\n")
+    raw, unparsed = parse_email(header.rstrip(b"\r\n") + b"\n\n")
     twice = next((name for name in _SINGLE if name in unparsed), None)
     if twice:
         raise Invalid(f"{where}: the field {twice} is there twice or is not UTF-8")
@@ -144,7 +144,7 @@ def _bounded(text: str, where: str) -> str:
 
 def _fields(raw: RawMetadata, body: bytes) -> dict[str, Any]:
     given: dict[str, Any] = dict(raw)
-    fields: dict[str, Any] = {key: _clean(given[key]) for key in _TEXTS if given.get(key)}
+    fields: dict[str, Any] = {key: text for key in _TEXTS if (text := _clean(given.get(key, "")))}
     for key in _LISTS:
         if values := [_clean(value) for value in given.get(key) or ()]:
             fields[key] = values

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
@@ -128,9 +129,9 @@ def test_variables_of_a_start_are_checked(session: Session, variables: dict[str,
 def test_a_rollback_takes_build_and_job_along(database: Database):
     with database.write() as session:
         project(session)
-    with pytest.raises(RuntimeError, match="on purpose"), database.write() as session:
+    with contextlib.suppress(ZeroDivisionError), database.write() as session:
         start(session)
-        raise RuntimeError("on purpose")
+        raise ZeroDivisionError
     with database.read() as session:
         assert session.scalars(select(Build.id)).all() == []
         assert session.scalars(select(Job.id)).all() == []

@@ -1,0 +1,236 @@
+"""kill -9 of the whole server, at random moments of publish, build, approval and promotion, again and again.
+
+What must hold afterwards: every acknowledged upload is there, digest-equal; every upload of unknown outcome is wholly
+there or wholly absent; every published version has exactly one execution with exactly one outcome; promoted files are
+the bytes that were uploaded; fsck finds nothing.
+
+The short form runs in ``make test``; ``make campaign`` runs the long one. ``ENTREPOT_SEED`` replays a run's moments.
+"""
+
+import contextlib
+import os
+import random
+import sqlite3
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import requests
+
+from tests.harness import packages
+from tests.harness.server import Server
+
+LONG = os.environ.get("ENTREPOT_CAMPAIGN") == "long"
+KILLS = int(os.environ.get("ENTREPOT_KILLS", "200" if LONG else "12"))
+SEED = int(os.environ.get("ENTREPOT_SEED", str(random.randrange(10**6))))
+SETTLE_SECONDS = 240
+
+PIPELINE = """
+buildProject:
+  name: quick
+  environment: {network: none}
+  buildspec: |
+    version: 0.2
+    phases:
+      build:
+        commands:
+          - test -f "$ENTREPOT_ASSETS_DIR"/*.whl
+          - sleep 0.3
+---
+pipeline:
+  name: release
+  stages:
+    - name: Source
+      actions:
+        - name: Package
+          actionTypeId: {category: Source, owner: Entrepot, provider: Package, version: "1"}
+          configuration: {Repository: dev, Format: pypi, Name: "k-*", SettleSeconds: "0"}
+    - name: Build
+      actions:
+        - name: Check
+          actionTypeId: {category: Build, owner: AWS, provider: CodeBuild, version: "1"}
+          configuration: {ProjectName: quick}
+    - name: Approve
+      actions:
+        - name: Ask
+          actionTypeId: {category: Approval, owner: AWS, provider: Manual, version: "1"}
+    - name: Promote
+      actions:
+        - name: ToProd
+          actionTypeId: {category: Deploy, owner: Entrepot, provider: Promote, version: "1"}
+          configuration: {TargetRepository: prod}
+"""
+
+
+class Load:
+    """Publishes small wheels and answers approvals for as long as it is told to, remembering what was acknowledged."""
+
+    def __init__(self, server: Server, token: str) -> None:
+        self.server = server
+        self.headers = {"Authorization": f"Bearer {token}"}
+        self.numbers: Iterator[int] = iter(range(10**6))
+        self.lock = threading.Lock()
+        self.acknowledged: dict[str, tuple[str, str]] = {}
+        self.unknown: dict[str, tuple[str, str]] = {}
+        self.refused: list[str] = []
+        self.stopping = threading.Event()
+
+    def publish_forever(self) -> None:
+        while not self.stopping.is_set():
+            with self.lock:
+                number = next(self.numbers)
+            name = f"k-{number}"
+            filename, body = packages.wheel(name, "1.0", files={f"k_{number}/data.bin": os.urandom(3000)})
+            known = (filename, packages.sha256(body))
+            try:
+                answer = self.upload(name, filename, body)
+            except requests.RequestException:
+                self.unknown[name] = known
+            else:
+                if answer.status_code == 200:
+                    self.acknowledged[name] = known
+                elif answer.status_code >= 500:
+                    self.unknown[name] = known
+                else:
+                    self.refused.append(f"{name}: {answer.status_code} {answer.text}")
+            self.stopping.wait(0.15)
+
+    def upload(self, name: str, filename: str, body: bytes) -> requests.Response:
+        fields = {
+            ":action": "file_upload",
+            "protocol_version": "1",
+            "metadata_version": "2.1",
+            "name": name,
+            "version": "1.0",
+            "filetype": "bdist_wheel",
+            "pyversion": "py3",
+            "sha256_digest": packages.sha256(body),
+        }
+        return requests.post(
+            self.server.index(simple=False),
+            data=fields,
+            files={"content": (filename, body)},
+            headers=self.headers,
+            timeout=10,
+        )
+
+    def approve_forever(self) -> None:
+        while not self.stopping.is_set():
+            with contextlib.suppress(requests.RequestException):
+                for execution in self.executions(status="InProgress"):
+                    self.approve(execution["id"])
+            self.stopping.wait(0.2)
+
+    def approve(self, execution_id: int) -> None:
+        requests.post(
+            f"{self.server.url}/api/v1/executions/{execution_id}/approval",
+            json={"stage": "Approve", "action": "Ask", "verdict": "Approved", "comment": ""},
+            headers=self.headers,
+            timeout=10,
+        )
+
+    def executions(self, status: str | None = None) -> list[dict[str, object]]:
+        found: list[dict[str, object]] = []
+        following = None
+        while True:
+            answer = requests.get(
+                f"{self.server.url}/api/v1/pipelines/release/executions",
+                params={"limit": 100, **({"after": following} if following else {})},
+                headers=self.headers,
+                timeout=30,
+            )
+            answer.raise_for_status()
+            page = answer.json()
+            found += [item for item in page["items"] if status is None or item["status"] == status]
+            following = page["next"]
+            if following is None or status is not None:
+                return found
+
+    def run(self, seconds: float) -> None:
+        self.stopping.clear()
+        threads = [threading.Thread(target=self.publish_forever, daemon=True) for _ in range(2)]
+        threads.append(threading.Thread(target=self.approve_forever, daemon=True))
+        for thread in threads:
+            thread.start()
+        time.sleep(seconds)
+        self.server.kill()
+        self.stopping.set()
+        for thread in threads:
+            thread.join(30)
+
+
+def settle(load: Load) -> None:
+    """Let everything that was begun come to its end."""
+    deadline = time.monotonic() + SETTLE_SECONDS + 2 * KILLS
+    while time.monotonic() < deadline:
+        running = load.executions(status="InProgress")
+        for execution in running:
+            load.approve(int(str(execution["id"])))
+        if not running and not queued(load.server):
+            return
+        time.sleep(0.5)
+    raise AssertionError(f"still running: {load.executions(status='InProgress')[:3]}\n{load.server.log_text()[-3000:]}")
+
+
+def queued(server: Server) -> int:
+    with sqlite3.connect(f"file:{server.data}/entrepot.db?mode=ro", uri=True, timeout=30) as connection:
+        # Expiry of an approval waits for days; it is not work.
+        jobs = connection.execute(
+            "select count(*) from job where state in ('queued', 'running') and kind != 'expire_approval'"
+        ).fetchone()[0]
+        events = connection.execute("select count(*) from event where handled_at is null").fetchone()[0]
+    return int(jobs) + int(events)
+
+
+def digest_in(server: Server, repository: str, name: str, filename: str, headers: dict[str, str]) -> str | None:
+    answer = requests.get(
+        f"{server.url}/pypi/default/{repository}/files/{name}/{filename}", headers=headers, timeout=30
+    )
+    if answer.status_code == 404:
+        return None
+    answer.raise_for_status()
+    return packages.sha256(answer.content)
+
+
+@pytest.mark.campaign
+@pytest.mark.slow
+def test_nothing_is_lost_or_done_twice_under_kill_9(tmp_path: Path):
+    moments = random.Random(SEED)
+    print(f"ENTREPOT_SEED={SEED} ENTREPOT_KILLS={KILLS}")
+    server = Server(tmp_path / "data", environment={"ENTREPOT_WORKER_LEASE_SECONDS": "4"}).start()
+    token = server.token("admin")
+    load = Load(server, token)
+    answer = requests.put(
+        f"{server.url}/api/v1/pipelines", json={"document": PIPELINE}, headers=load.headers, timeout=10
+    )
+    assert answer.status_code < 300, answer.text
+    for _ in range(KILLS):
+        load.run(moments.uniform(0.1, 2.5))
+        server.start()
+    settle(load)
+
+    assert load.refused == []
+    assert len(load.acknowledged) >= KILLS
+    present = dict(load.acknowledged)
+    for name, (filename, sha256) in load.acknowledged.items():
+        assert digest_in(server, "dev", name, filename, load.headers) == sha256, name
+    for name, (filename, sha256) in load.unknown.items():
+        found = digest_in(server, "dev", name, filename, load.headers)
+        assert found in {None, sha256}, name
+        if found is not None:
+            present[name] = (filename, sha256)
+
+    executions = load.executions()
+    by_name: dict[str, list[str]] = {}
+    for execution in executions:
+        by_name.setdefault(str(execution["name"]), []).append(str(execution["status"]))
+    assert {name: statuses for name, statuses in by_name.items() if statuses != ["Succeeded"]} == {}
+    assert set(by_name) == set(present)
+    for name, (filename, sha256) in present.items():
+        assert digest_in(server, "prod", name, filename, load.headers) == sha256, name
+    server.stop()
+    assert server.fsck() == ""
+    print(f"{KILLS} kills, {len(load.acknowledged)} acknowledged, {len(load.unknown)} of unknown outcome, "
+          f"{len(present) - len(load.acknowledged)} of those there")
