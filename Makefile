@@ -19,6 +19,7 @@ $(VENV)/.installed: requirements.lock pyproject.toml
 	./tools/find-python $(VENV)
 	$(BIN)/python -m pip install -q --disable-pip-version-check --require-hashes -r requirements.lock
 	$(BIN)/python -m pip install -q --disable-pip-version-check --no-deps --no-build-isolation -e .
+	$(BIN)/python -m compileall -q config hooks registry storage
 	./tools/system-packages serve
 	touch $@
 

@@ -12,6 +12,7 @@ import zlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from functools import cache
 
 from argon2 import PasswordHasher
 from argon2.exceptions import InvalidHashError, VerifyMismatchError
@@ -39,8 +40,12 @@ LAST_USED_GRAIN = timedelta(minutes=10)
 _hasher = PasswordHasher()
 # Each Argon2 run takes 64 MiB; more than four at once would let sign-in attempts eat the server's memory.
 _hashing = threading.BoundedSemaphore(4)
-# Verified against for unknown names, so that "no such user" takes as long as "wrong password".
-_NOBODY_HASH = _hasher.hash(secrets.token_hex(16))
+
+
+@cache
+def _nobody_hash() -> str:
+    """Verified against for unknown names, so that "no such user" takes as long as "wrong password"."""
+    return _hasher.hash(secrets.token_hex(16))
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,7 +158,7 @@ class Accounts:
     def identity_by_password(self, session: Session, name: str, password: str, now: datetime) -> Identity:
         """Who signs in with a password. Raises Unauthenticated, the same for every reason."""
         account = session.scalar(select(Account).where(Account.name == name))
-        stored = account.password_hash if account and account.password_hash else _NOBODY_HASH
+        stored = account.password_hash if account and account.password_hash else _nobody_hash()
         matches = self._password_matches(stored, password, now)
         if account is None or account.password_hash is None or account.is_disabled or not matches:
             raise Unauthenticated("user name or password is wrong")

@@ -12,7 +12,7 @@ from sqlalchemy.orm import Session
 
 from registry import audit
 from registry.access import Action, Identity, parse_actions
-from registry.accounts import Accounts, IssuedToken, capped
+from registry.accounts import LAST_USED_GRAIN, Accounts, IssuedToken, capped
 from registry.errors import Denied, Invalid, NotFound
 from registry.models import Account, SetupLogin, Token, WebSession
 
@@ -75,6 +75,12 @@ def sessions(session: Session, accounts: Accounts, account_id: int, secret: str,
     )
     mine = accounts.digest(secret)
     return [SessionSummary(row.created_at, row.seen_at, row.digest == mine) for row in rows]
+
+
+def is_use_due(session: Session, accounts: Accounts, secret: str, now: datetime) -> bool:
+    """Whether it is time to note that a session is in use; asked first, because a write locks out others."""
+    seen_at = session.scalar(select(WebSession.seen_at).where(WebSession.digest == accounts.digest(secret)))
+    return seen_at is not None and now - seen_at > LAST_USED_GRAIN
 
 
 def needs_present_password(session: Session, accounts: Accounts, account_id: int, secret: str, now: datetime) -> bool:

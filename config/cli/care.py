@@ -206,7 +206,8 @@ def new_token(
 ) -> tuple[str, str]:
     """A token for a user, made on the data directory itself: (secret, expiry as ISO 8601)."""
     settings = settings_of(data)
-    prepared(settings)
+    if not (settings.keys_path / wiring.PEPPER_FILE).exists():
+        prepared(settings)  # a script may ask for its first token before the first start
 
     def unit(session: Session, people: Accounts) -> tuple[str, str]:
         now = system_clock()

@@ -108,7 +108,7 @@ class ExecutionViews:
 
     def routes(self) -> tuple[Route, ...]:
         """The part of the table. Executions belong to repositories, so each operation looks at the object's own."""
-        of_pipeline, one = "/pipelines/<pipeline>/executions", "/executions/<int:execution_id>"
+        of_pipeline, one = "/pipelines/<pipeline>/executions", "/executions/<id:execution_id>"
         door, answer = signed_in_api, ExecutionDetail
         return (
             Route("GET", of_pipeline, door, self.list_executions, query=ExecutionQuery, answer=ExecutionList),

@@ -12,7 +12,7 @@ from sqlalchemy import select, update
 from sqlalchemy.orm import Session
 
 from hooks.builds.executor import Executor, ExecutorError, Login, Network, SourceBundle, SourceFile, StopReason
-from hooks.builds.logs import LogStore, Sealer
+from hooks.builds.logs import MAX_LOG_BYTES, LogStore, Sealer
 from hooks.builds.phases import BuildStatus, PhaseRecord
 from hooks.builds.records import OnFinished, finish_build
 from hooks.builds.run import Abandoned, BuildOutcome, BuildPlan, run_build
@@ -198,14 +198,17 @@ class _Reporter:
 
     def log(self, data: bytes) -> None:
         """Keep for the next write: at once when there is much, else within half a second."""
+        if self._end >= MAX_LOG_BYTES:
+            return  # nothing more is kept: a flood must not cost a transaction for each piece
         self._waiting += data
         while len(self._waiting) >= _FLUSH_BYTES:
             self.flush()
             if len(self._waiting) < _MAX_WAITING_BYTES:
                 return
             # The database is away: the build waits with it, rather than the log growing in memory.
-            if self._job.wait(_FLUSH_SECONDS) and self._job.stop_reason() == "lost":
+            if self._job.stop_reason() == "lost":
                 raise Abandoned(self._build_id)
+            time.sleep(_FLUSH_SECONDS)
 
     def say(self, text: str) -> None:
         """Log an agent's line outside of the run."""

@@ -85,7 +85,8 @@ class WorkRoot:
             try:
                 user = self._take_user(locks) if self._is_root else None
                 path = self.path / f"build-{uuid.uuid4().hex[:16]}"
-                path.mkdir(mode=0o750)
+                path.mkdir()
+                path.chmod(0o750)  # whatever the worker's umask is
                 path.chmod(0o750)  # the worker's umask may have taken the group's right, which the build's user needs
                 if user is not None:
                     os.chown(path, 0, user)  # nobody else's build may look in

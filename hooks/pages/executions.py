@@ -168,7 +168,15 @@ def _sentence(error: Problem) -> str:
 def _decisions(execution: store.ExecutionView) -> list[Decision]:
     """What people decided, in order, from the start on."""
     summary = execution.summary
-    found = [Decision(summary.started_at, summary.triggered_by, "started", _TRIGGERS.get(summary.trigger_kind, summary.trigger_kind), "")]
+    found = [
+        Decision(
+            summary.started_at,
+            summary.triggered_by,
+            "started",
+            _TRIGGERS.get(summary.trigger_kind, summary.trigger_kind),
+            "",
+        )
+    ]
     for stage in execution.stages:
         for action in stage.actions:
             found += [

@@ -6,9 +6,10 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Annotated
 
+from flask import request
 from sqlalchemy import delete, select, update
 
-from registry import audit
+from registry import attempts, audit
 from registry.access import Action, Identity, check
 from registry.accounts import find_account
 from registry.api.routes import Route
@@ -142,14 +143,18 @@ def set_password(user: str, body: NewPassword) -> None:
         account = find_account(session, user)
         session.execute(update(Account).where(Account.id == account.id).values(password_hash=hashed))
         session.execute(delete(WebSession).where(WebSession.account_id == account.id))
-        audit.record(session, now, caller.name, "user.password", f"user/{user}")
+        audit.record(session, now, caller.name, "user.set-password", f"user/{user}")
 
 
 def _prove(services: Services, caller: Identity, body: NewPassword) -> None:
+    now, address = services.clock(), request.remote_addr or "unknown"
     try:
         with services.db.read() as session:
-            services.accounts.identity_by_password(session, caller.name, body.current_password or "", services.clock())
+            attempts.check_attempt(session, caller.name, address, now)
+            services.accounts.identity_by_password(session, caller.name, body.current_password or "", now)
     except Unauthenticated as error:
+        with services.db.write() as session:
+            attempts.note_failure(session, caller.name, address, now)
         # Not 401: the request's own credential is good, and a client would drop it.
         raise Denied("currentPassword is missing or wrong") from error
 

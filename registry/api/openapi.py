@@ -89,7 +89,7 @@ def _path_parameters(path: str) -> list[JsonSchema]:
             "name": camel(name),
             "in": "path",
             "required": True,
-            "schema": {"type": "integer" if converter == "int" else "string"},
+            "schema": {"type": "integer" if converter == "id" else "string"},
         }
         for converter, name in _ARGUMENT.findall(path)
     ]

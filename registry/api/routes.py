@@ -12,10 +12,18 @@ from typing import Any
 from flask import Blueprint, Flask, Response, request
 from flask.blueprints import BlueprintSetupState
 from flask.typing import ResponseReturnValue
+from werkzeug.routing import IntegerConverter
 
 from registry.api import shapes
 from registry.http import context
 from registry.http.json_body import read_json
+
+
+class RowId(IntegerConverter):
+    """A row's number in a path (``<id:name>``): as long as ids get, so that no database and no parser chokes on it."""
+
+    regex = "[0-9]{1,9}"
+
 
 Door = Callable[[Callable[..., ResponseReturnValue]], Callable[..., ResponseReturnValue]]
 _EXTENSION = "entrepot_api_routes"
@@ -24,7 +32,7 @@ _WITH_BODY = frozenset({"POST", "PUT", "PATCH"})
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """One operation. ``path`` is relative to the API's root, in Flask's notation.
+    """One operation. ``path`` is relative to the API's root, in Flask's notation, row numbers as ``<id:…>``.
 
     ``door`` is a decorator of ``registry.http.auth``. ``view`` takes the path's arguments it names, and ``body``
     and ``query`` as instances of those shapes where they are declared; it returns an ``answer``, or a finished
@@ -58,6 +66,7 @@ class _Table:
 
 def register(blueprint: Blueprint, routes: Sequence[Route]) -> None:
     """Serve ``routes`` from ``blueprint`` and make them known to the interface document."""
+    blueprint.record(lambda state: state.app.url_map.converters.update(id=RowId))
     for route in routes:
         blueprint.add_url_rule(route.path, route.view.__name__, route.door(_operation(route)), methods=[route.method])
 

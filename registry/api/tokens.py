@@ -197,5 +197,5 @@ def _view(token: Token, user: str) -> TokenView:
 ROUTES = (
     Route("GET", "/tokens", signed_in_api, list_tokens, query=TokenQuery, answer=TokenList),
     Route("POST", "/tokens", signed_in_api, create_token, body=NewToken, answer=MadeToken, status=201),
-    Route("DELETE", "/tokens/<int:token_id>", signed_in_api, revoke_token, status=204),
+    Route("DELETE", "/tokens/<id:token_id>", signed_in_api, revoke_token, status=204),
 )

@@ -21,7 +21,7 @@ from registry.pages.entrance import with_session, without_session
 MEANINGS = {
     Action.READ: "download and look around",
     Action.PUBLISH: "upload packages",
-    Action.PROMOTE: "copy versions between repositories, start pipelines",
+    Action.PROMOTE: "copy versions to other repositories",
     Action.APPROVE: "answer approvals",
     Action.ADMIN: "everything",
 }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from datetime import timedelta
 
 from flask import Blueprint, redirect, render_template, request, url_for
@@ -10,7 +11,7 @@ from werkzeug.wrappers import Response
 
 from registry import attempts, self_service
 from registry.accounts import SESSION_LIFE
-from registry.errors import RateLimited, Unauthenticated
+from registry.errors import RateLimited, Unauthenticated, Unavailable
 from registry.http import context
 from registry.http.auth import cookie_name, open_page, page
 from registry.pages.appearance import keep_cookie, redirect_with, viewer
@@ -18,6 +19,9 @@ from registry.pages.links import safe_next
 
 SETUP_COOKIE = "entrepot_setup"
 SETUP_COOKIE_LIFE = timedelta(minutes=30)
+LARGEST_FORM_BYTES = 256 * 1024
+
+log = logging.getLogger("entrepot.pages")
 
 
 def routes(pages: Blueprint) -> None:
@@ -27,6 +31,31 @@ def routes(pages: Blueprint) -> None:
     pages.add_url_rule("/sign-out", "sign_out", _sign_out, methods=["POST"])
     pages.add_url_rule("/setup", "setup", _show_setup)
     pages.add_url_rule("/setup", "do_setup", _setup, methods=["POST"])
+    pages.before_app_request(_limit_form)
+    pages.after_app_request(_note_use)
+
+
+def _limit_form() -> None:
+    # A form is read to check its token before anybody knows who sends it; files are uploaded elsewhere.
+    if request.blueprint is not None and "pages" in request.blueprint:
+        request.max_content_length = LARGEST_FORM_BYTES
+
+
+def _note_use(response: Response) -> Response:
+    """Keep a session that is in use from ending as idle; a page left open that only polls does not count as use."""
+    if context.browser_session() is None or request.headers.get("Sec-Fetch-Dest") == "empty":
+        return response
+    services = context.services()
+    secret, now = request.cookies.get(cookie_name(), ""), services.clock()
+    try:
+        with services.db.read() as session:
+            is_due = self_service.is_use_due(session, services.accounts, secret, now)
+        if is_due:
+            with services.db.write() as session:
+                services.accounts.touch_session(session, secret, now)
+    except Unavailable:
+        log.warning("the use of a session could not be noted; the answer itself is not concerned")
+    return response
 
 
 @open_page("one has to be able to sign in")

@@ -39,6 +39,7 @@ _ATTRIBUTES = {
 _IMAGE = re.compile(r"data:image/(png|gif|jpeg|webp);base64,[A-Za-z0-9+/=\s]+\Z")
 # What is left of the renderers' heading anchors: links nobody can see, but everybody has to tab through.
 _EMPTY_LINK = re.compile(r'<a(?: [a-z]+="[^"<>]*")*></a>')
+_HEADING = re.compile(r"(</?h)([1-6])(?=[ >])")
 _NUMBER = re.compile(r"[0-9]{1,4}\Z")
 _NUMBERS = {"width", "height", "start", "colspan", "rowspan"}
 
@@ -95,7 +96,9 @@ def _clean(rendered: str) -> Markup:
         # They scroll when they are wide, and what scrolls must be reachable with the keyboard.
         set_tag_attribute_values={"pre": {"tabindex": "0"}, "table": {"tabindex": "0"}},
     )
-    return Markup(_EMPTY_LINK.sub("", cleaned))  # noqa: S704  (the one place that trusts text: nh3 has just cleaned it)
+    # Two levels down: the page has its own heading, and this one stands under "Description".
+    nested = _HEADING.sub(lambda match: f"{match[1]}{min(6, int(match[2]) + 2)}", _EMPTY_LINK.sub("", cleaned))
+    return Markup(nested)  # noqa: S704  (the one place that trusts text: nh3 has just cleaned it)
 
 
 def _attribute(tag: str, name: str, value: str) -> str | None:

@@ -113,9 +113,7 @@ class Site:
     def start(self, name: str, version: str, *, pipeline: str = "release", actor: str = "ada") -> int:
         at = Coordinates("default", "dev", "pypi", "", name, version)
         with self.services.db.write() as session:
-            return start_manual(
-                session, self.world.parts, pipeline, at, actor=actor, now=self.clock()
-            ).execution_id
+            return start_manual(session, self.world.parts, pipeline, at, actor=actor, now=self.clock()).execution_id
 
     def build_of(self, execution_id: int, path: str = "Test/UnitTests") -> str:
         return self.world.action(execution_id, path).build_id
@@ -313,7 +311,9 @@ def fill(site: Site) -> dict[str, int]:
         yanked = "Rounds the wrong way" if version == "2.4.0" else None
         site.package("dev", "acme-billing", version, summary=SUMMARY, metadata=metadata, yanked_reason=yanked)
         site.world.now = now
-    site.package("prod", "acme-billing", "2.4.1", summary=SUMMARY, metadata=metadata, promoted_from="dev", by="execution:1")
+    site.package(
+        "prod", "acme-billing", "2.4.1", summary=SUMMARY, metadata=metadata, promoted_from="dev", by="execution:1"
+    )
     site.package("dev", "acme-tax", "0.9.2", summary="Tax rates of the places we sell to", by="mel")
     site.package("dev", "acme-invoice-templates", "1.0.0rc1", display_version="1.0.0-rc1", summary="Letters and forms")
     site.package("public", "requests", "2.32.3", summary="HTTP for humans", origin="upstream", by="upstream")
@@ -352,7 +352,9 @@ def _let_run(site: Site, found: dict[str, int]) -> None:
     running = site.build_of(found["running"])
     site.write_log(running, LOG[:400])
     moment = site.world.now
-    site.record_phases(running, PhaseRecord(Phase.SUBMITTED, moment, BuildStatus.SUCCEEDED, moment), PhaseRecord(Phase.BUILD, moment))
+    site.record_phases(
+        running, PhaseRecord(Phase.SUBMITTED, moment, BuildStatus.SUCCEEDED, moment), PhaseRecord(Phase.BUILD, moment)
+    )
     ask = site.world.action(found["done"], "Approve/ReleaseManager")
     with site.services.db.write() as session:
         decide(

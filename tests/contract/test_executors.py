@@ -191,6 +191,19 @@ def process_place() -> Iterator[Path]:
         yield place
 
 
+def test_the_workers_umask_does_not_matter(process_place: Path):
+    before = os.umask(0o077)
+    try:
+        sandbox = ProcessExecutor(ProcessSettings(process_place)).prepare(SandboxRequest("x"))
+        try:
+            assert sandbox.fetch(bundle({"a": b"1"}), ignore, never).succeeded
+            assert sandbox.run(Item('cat "$ENTREPOT_ASSETS_DIR/a" /etc/passwd'), ignore, never).succeeded
+        finally:
+            sandbox.destroy()
+    finally:
+        os.umask(before)
+
+
 @pytest.mark.parametrize("name", ["", ".", "..", "a/b", "../x", "a\0b", "x" * 300])
 def test_names_that_are_no_file_names(process_place: Path, name: str):
     sandbox = ProcessExecutor(ProcessSettings(process_place)).prepare(SandboxRequest("x"))

@@ -329,7 +329,7 @@ class _Handler(http.server.BaseHTTPRequestHandler):
             case Fault.BAD_CHUNK | Fault.CUT_CHUNKS | Fault.CHUNKED:
                 self._chunks(fault)
             case Fault.TWO_LENGTHS:
-                self._write(self._head(200, len(body), {"Content-length": str(half)}) + body)
+                self._write(self._head(200, half, {"Content-length": str(len(body))}) + body)
             case Fault.NOT_GZIP:
                 self._send(200, body, {"Content-Encoding": "gzip"})
             case Fault.GZIP:

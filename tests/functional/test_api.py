@@ -497,6 +497,11 @@ def test_an_administrator_makes_and_ends_tokens_of_others(world: World) -> None:
     assert _new_token(world, "admin", actions=["read"], user="nobody").status_code == 404
 
 
+@pytest.mark.parametrize("number", ["0", "999999999", "9" * 20, "9" * 5000, "-1", "1.0", "x", "\u0661"])
+def test_numbers_that_are_no_tokens(world: World, number: str) -> None:
+    assert world.call("DELETE", f"/tokens/{number}").status_code == 404
+
+
 def test_tokens_come_in_pages(world: World) -> None:
     made = [_new_token(world, actions=["read"]).json["id"] for _ in range(3)]
     first = world.call("GET", "/tokens?limit=2", as_="publisher").json
@@ -539,6 +544,15 @@ def test_a_stolen_token_cannot_take_the_account_over(world: World) -> None:
     assert world.call("POST", "/users/nobody/password", json=new).status_code == 404
 
 
+def test_a_stolen_token_cannot_guess_the_password(world: World) -> None:
+    body = {"password": "another good one", "currentPassword": "a guess of many"}
+    statuses = [world.call("POST", "/users/reader/password", as_="reader", json=body).status_code for _ in range(6)]
+    assert statuses == [403] * 5 + [429]
+    world.now += timedelta(minutes=1)
+    right = {**body, "currentPassword": PASSWORD}
+    assert world.call("POST", "/users/reader/password", as_="reader", json=right).status_code == 204
+
+
 def test_a_new_password_ends_browser_sessions(world: World) -> None:
     with world.db.write() as session:
         secret = world.services.accounts.open_session(session, 2, world.now)
@@ -559,7 +573,7 @@ def test_the_interface_document_covers_every_route(world: World) -> None:
         for argument in rule.arguments:
             head, *rest = argument.split("_")
             camel = head + "".join(part.capitalize() for part in rest)
-            path = path.replace(f"<int:{argument}>", f"{{{camel}}}").replace(f"<{argument}>", f"{{{camel}}}")
+            path = path.replace(f"<id:{argument}>", f"{{{camel}}}").replace(f"<{argument}>", f"{{{camel}}}")
         served |= {(path, method.lower()) for method in rule.methods - {"HEAD", "OPTIONS"}}
     assert described == served
     assert document["openapi"] == "3.1.0"

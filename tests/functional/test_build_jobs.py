@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 from sqlalchemy import select, update
 
+from hooks.builds import handler, logs
 from hooks.builds.executor import Executor
 from hooks.builds.executors.dummy import DummyExecutor, Step
 from hooks.builds.executors.process import ProcessExecutor, ProcessSettings
@@ -160,6 +161,17 @@ def test_the_log_is_there_while_the_build_runs(database: Database, run_worker):
     assert (build.status, build.phases[-1]["phaseStatus"]) == ("STOPPED", "STOPPED")
     assert told(database) == ["STOPPED"]
     eventually(lambda: job_of(database, build_id) is JobState.STOPPED)
+
+
+def test_a_flood_of_output_ends_in_a_marker_and_the_build_goes_on(database: Database, run_worker, monkeypatch):
+    for module in (logs, handler):
+        monkeypatch.setattr(module, "MAX_LOG_BYTES", 300_000)
+    executor = DummyExecutor({"ok": Step(b"x" * 2_000_000)}, name="process")
+    build_id = start(database)
+    run_worker(executor)
+    build = ended(database, build_id)
+    assert (build.status, build.log_bytes) == ("SUCCEEDED", 300_000 + len(logs.MARKER))
+    assert log(database, build_id).endswith("the rest is not kept\n")
 
 
 def test_a_source_that_was_deleted_fails_the_build(database: Database, run_worker):

@@ -103,6 +103,27 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(build_commands, "FOLLOW_SECONDS", 0.05)
 
 
+def test_gunicorn_hands_a_cut_body_over_and_it_is_refused(site: Site) -> None:
+    """What arrived is sound JSON by itself: only the announced length tells that something is missing."""
+
+    def post(name: str, missing: int) -> int:
+        body = json.dumps({"name": name}).encode()
+        head = (
+            "POST /api/v1/domains/default/repositories HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n"
+            f"Authorization: Bearer {site.admin}\r\nContent-Type: application/json\r\n"
+            f"Content-Length: {len(body) + missing}\r\n\r\n"
+        )
+        with socket.create_connection(("127.0.0.1", site.server.port), timeout=60) as connection:
+            connection.sendall(head.encode() + body)
+            connection.shutdown(socket.SHUT_WR)
+            return int(connection.makefile("rb").readline().split()[1])
+
+    assert (post("cut-short", 10), post("whole", 0)) == (400, 201)
+    names = [item["name"] for item in site.json("repo", "list")]
+    assert "whole" in names
+    assert "cut-short" not in names
+
+
 # --- errors ----------------------------------------------------------------------------------------------------------
 
 

@@ -379,6 +379,19 @@ def test_twenty_answers_at_once_and_one_counts(world):
     assert len(promotions) == (1 if winner % 2 == 0 else 0)
 
 
+def test_two_builds_that_end_at_once_do_not_miss_each_other(world):
+    world.apply(pipeline(stage("Test", build("A"), build("B"))))
+    started = world.publish_and_start()
+    other = threading.Thread(target=end_build, args=(world, started, "Test/B"))
+    with world.db.write() as session:
+        world.end_build(world.action(started, "Test/A").build_id)(session)
+        session.flush()
+        other.start()
+        other.join(0.5)  # it waits for the lock; without one it would come to its end here and see A still running
+    other.join()
+    assert world.statuses(started)[0] == "Succeeded"
+
+
 def test_two_dispatchers_and_two_workers_start_one_execution(world):
     world.apply(pipeline(stage("Gate", approval("Ask"))))
     for number in range(30):

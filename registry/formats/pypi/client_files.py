@@ -10,6 +10,7 @@ import json
 import re
 import tomllib
 from collections.abc import Iterator, Mapping
+from itertools import pairwise
 from typing import Any
 
 from registry.errors import Invalid
@@ -28,7 +29,7 @@ def set_ini(text: str | None, section: str, options: Mapping[str, str]) -> str:
     before = read_ini(text)
     lines = (text or "").splitlines()
     for option, value in options.items():
-        written = f"{option} = {value}".replace("\n", "\n    ").rstrip()
+        written = f"{option} = {value}".replace("= \n", "=\n").replace("\n", "\n    ").rstrip()
         start, stop = _section(lines, section)
         if start < 0:
             lines += [*([""] if lines and lines[-1].strip() else []), f"[{section}]", written]
@@ -168,7 +169,7 @@ def _toml_tables(text: str) -> Iterator[tuple[int, int]]:
     # A line that looks like a table's header may lie within a text or an array of several lines: it is a header only
     # if what precedes it is a document of its own.
     starts = [found.start() for found in _TOML_TABLE.finditer(text) if _is_toml(text[: found.start()])]
-    yield from zip(starts, [*starts[1:], len(text)], strict=True)
+    yield from pairwise([*starts, len(text)])
 
 
 def _closing_comments(table: str) -> str:

@@ -5,20 +5,25 @@ from __future__ import annotations
 import configparser
 import os
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
 
 def default_upstream_url(
-    environ: Mapping[str, str] | None = None, home: Path | None = None, prefix: Path | None = None
+    environ: Mapping[str, str] | None = None,
+    home: Path | None = None,
+    prefix: Path | None = None,
+    etc: Path = Path("/etc"),
 ) -> str:
     """The simple index's URL, ending in a slash. Environment first, then pip's files, then the well-known constant.
 
-    The arguments stand for ``os.environ``, the home directory and ``sys.prefix``. The URL is given back as configured,
-    credentials in it included: it is not for logs.
+    The arguments stand for ``os.environ``, the home directory, ``sys.prefix`` and the machine's ``/etc``. The URL is
+    given back as configured, credentials in it included: it is not for logs.
     """
     environ = os.environ if environ is None else environ
-    url = environ.get("PIP_INDEX_URL", "").strip() or _configured(environ, home or Path.home(), prefix)
+    url = environ.get("PIP_INDEX_URL", "").strip() or _configured(
+        _files(environ, home or Path.home(), prefix or Path(sys.prefix), etc)
+    )
     if not url:
         # Here, not above: the library that carries the constant imports an HTTP client.
         from pypi_simple import PYPI_SIMPLE_ENDPOINT
@@ -27,8 +32,8 @@ def default_upstream_url(
     return url.rstrip("/") + "/"
 
 
-def _configured(environ: Mapping[str, str], home: Path, prefix: Path | None) -> str | None:
-    for path in _files(environ, home, prefix or Path(sys.prefix)):
+def _configured(files: Iterable[Path]) -> str | None:
+    for path in files:
         parser = configparser.RawConfigParser()
         try:
             parser.read(path, encoding="utf-8")
@@ -41,7 +46,7 @@ def _configured(environ: Mapping[str, str], home: Path, prefix: Path | None) -> 
     return None
 
 
-def _files(environ: Mapping[str, str], home: Path, prefix: Path) -> Iterator[Path]:
+def _files(environ: Mapping[str, str], home: Path, prefix: Path, etc: Path) -> Iterator[Path]:
     """Pip's files, strongest first (the reverse of the order in which pip loads them)."""
     own = environ.get("PIP_CONFIG_FILE", "")
     if own == os.devnull:  # pip's way to say: no files at all
@@ -51,6 +56,6 @@ def _files(environ: Mapping[str, str], home: Path, prefix: Path) -> Iterator[Pat
     yield prefix / "pip.conf"
     yield Path(environ.get("XDG_CONFIG_HOME") or home / ".config") / "pip" / "pip.conf"
     yield home / ".pip" / "pip.conf"
-    yield Path("/etc/pip.conf")
-    for folder in reversed((environ.get("XDG_CONFIG_DIRS") or "/etc/xdg").split(os.pathsep)):
+    yield etc / "pip.conf"
+    for folder in reversed((environ.get("XDG_CONFIG_DIRS") or str(etc / "xdg")).split(os.pathsep)):
         yield Path(folder) / "pip" / "pip.conf"

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Literal
 
 from packaging.utils import (
@@ -71,6 +72,7 @@ def publishable_name(raw: str) -> PackageName:
     return name
 
 
+@lru_cache(maxsize=8192)  # an index lists each version once for every platform
 def canonical_version(raw: str) -> str:
     """Give a version's canonical form (PEP 440): ``1.0`` and ``1.0.0`` are one release. Local versions are fine.
 
@@ -126,8 +128,9 @@ def listed_version(name: PackageName, filename: str) -> str | None:
     try:
         _check_characters(filename)
         if filename.endswith(".whl"):
-            parsed = parse_filename(filename)
-            return parsed.version if parsed.name == name else None
+            parts = filename.split("-")
+            is_ours = len(parts) in (5, 6) and str(canonicalize_name(parts[0])) == name
+            return canonical_version(parts[1]) if is_ours else None
         suffix = next((suffix for suffix in _LISTED_SUFFIXES if filename.endswith(suffix)), None)
         return None if suffix is None else _version_after_name(name, filename.removesuffix(suffix))
     except Invalid:

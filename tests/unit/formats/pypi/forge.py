@@ -25,7 +25,9 @@ def record_digest(body: bytes, algorithm: str = "sha256") -> str:
     return f"{algorithm}={digest}"
 
 
-def wheel_files(more: Mapping[str, bytes] | None = None, *, metadata: bytes = METADATA, info: str = INFO) -> dict[str, bytes]:
+def wheel_files(
+    more: Mapping[str, bytes] | None = None, *, metadata: bytes = METADATA, info: str = INFO
+) -> dict[str, bytes]:
     """The files of a good wheel, RECORD included and last."""
     files = {
         "demo/__init__.py": b"answer = 42\n",
@@ -110,7 +112,14 @@ def write_zip(
         ))  # fmt: skip
         where = {"at": at, "disks": 1, **(locator or {})}
         out.write(struct.pack("<4sIQI", b"PK\6\7", 0, where["at"], where["disks"]))
-    last = {"entries": count, "size": len(directory), "offset": offset, "comment": len(comment), "disk": 0, **(end or {})}
+    last = {
+        "entries": count,
+        "size": len(directory),
+        "offset": offset,
+        "comment": len(comment),
+        "disk": 0,
+        **(end or {}),
+    }
     out.write(struct.pack(
         "<4s4H2IH", b"PK\5\6", last["disk"], 0, last["entries"], last["entries"], last["size"], last["offset"], last["comment"],
     ) + comment)  # fmt: skip

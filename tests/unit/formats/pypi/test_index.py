@@ -1,5 +1,6 @@
 """Index pages: reading an upstream's (PEP 503, 691 and what follows) and writing our own."""
 
+import contextlib
 import json
 import subprocess
 import sys
@@ -27,7 +28,11 @@ def parse(body: str | bytes, content_type: str = "", url: str = URL) -> Listing:
 
 def one_json(**entry: object) -> FileLink | None:
     whole = {"filename": "demo-1.0.tar.gz", "url": "demo-1.0.tar.gz", "hashes": {"sha256": SHA}, **entry}
-    page = {"meta": {"api-version": "1.1"}, "name": "demo", "files": [{key: value for key, value in whole.items() if value is not ...}]}
+    page = {
+        "meta": {"api-version": "1.1"},
+        "name": "demo",
+        "files": [{key: value for key, value in whole.items() if value is not ...}],
+    }
     files = parse(json.dumps(page)).files
     return files[0] if files else None
 
@@ -100,7 +105,9 @@ def test_upload_times(said: object, read: datetime | None) -> None:
     assert link.upload_time == read
 
 
-@pytest.mark.parametrize(("said", "read"), [(0, 0), (7, 7), (-1, None), (True, None), ("7", None), (None, None), (1.5, None)])
+@pytest.mark.parametrize(
+    ("said", "read"), [(0, 0), (7, 7), (-1, None), (True, None), ("7", None), (None, None), (1.5, None)]
+)
 def test_sizes(said: object, read: int | None) -> None:
     link = one_json(size=said)
     assert link is not None
@@ -239,7 +246,7 @@ def test_html_meta() -> None:
     head = '<meta name="pypi:project-status" content="archived"><META NAME="pypi:project-status-reason" CONTENT="a &amp; b">'
     listing = parse(f"<html>{head}</html>")
     assert (listing.status, listing.status_reason) == ("archived", "a & b")
-    with pytest.raises(BadIndex, match="2.0"):
+    with pytest.raises(BadIndex, match=r"2\.0"):
         parse('<meta name="pypi:repository-version" content="2.0"><a href="demo-1.0.tar.gz">')
 
 
@@ -273,10 +280,8 @@ def test_hostile_html_takes_linear_time(case: str) -> None:
 
 @given(st.text(alphabet="<>a/!-= \"'&;\nhref#", max_size=60))
 def test_any_text_is_read_or_refused(text: str) -> None:
-    try:
+    with contextlib.suppress(BadIndex):
         parse(text)
-    except BadIndex:
-        pass
 
 
 # Writing.
@@ -295,7 +300,9 @@ FILES = (
     ),
     ViewFile("demo-2.0.tar.gz", "../../files/demo/demo-2.0.tar.gz", {"sha256": OTHER}, yanked=True),
 )
-VIEW = ProjectView("demo", FILES, versions=("1.0+cu1", "2.0", "3.0"), status="archived", status_reason="a & b", last_serial=17)
+VIEW = ProjectView(
+    "demo", FILES, versions=("1.0+cu1", "2.0", "3.0"), status="archived", status_reason="a & b", last_serial=17
+)
 
 
 def test_the_json_page_is_api_version_1_4() -> None:
@@ -316,7 +323,6 @@ def test_the_json_page_is_api_version_1_4() -> None:
                 "yanked": '"<bad>"',
                 "core-metadata": metadata,
                 "data-dist-info-metadata": metadata,
-                "dist-info-metadata": metadata,
                 "provenance": "https://here.invalid/p?a=1&b=2",
             },
             {
@@ -327,7 +333,6 @@ def test_the_json_page_is_api_version_1_4() -> None:
                 "yanked": True,
                 "core-metadata": False,
                 "data-dist-info-metadata": False,
-                "dist-info-metadata": False,
                 "provenance": None,
             },
         ],
@@ -371,7 +376,9 @@ def test_file_href_escapes_what_clients_misread() -> None:
 HASH = st.binary(min_size=32, max_size=32).map(bytes.hex)
 TEXT = st.text(alphabet=st.characters(codec="utf-8", exclude_categories=["Cs", "Cc"]), min_size=1, max_size=30)
 VIEW_FILES = st.builds(
-    lambda version, href, **fields: ViewFile(filename=f"demo-{version}.tar.gz", href=f"{href}/demo-{version}.tar.gz", **fields),
+    lambda version, href, **fields: ViewFile(
+        filename=f"demo-{version}.tar.gz", href=f"{href}/demo-{version}.tar.gz", **fields
+    ),
     version=st.from_regex(r"[1-9]\.[1-9](\+[a-z]{1,3})?", fullmatch=True),
     href=st.sampled_from(["../../files", "https://files.invalid/x", "."]),
     hashes=st.fixed_dictionaries({"sha256": HASH}),

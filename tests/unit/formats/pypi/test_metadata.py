@@ -10,7 +10,17 @@ from registry.errors import Invalid, TooLarge
 from registry.formats.pypi import core_metadata
 from registry.formats.pypi.metadata import inspect, read_member
 from tests.harness import packages
-from tests.unit.formats.pypi.forge import METADATA, SDIST, WHEEL, TarMember, ZipMember, sdist, wheel, write_zip, zip_members
+from tests.unit.formats.pypi.forge import (
+    METADATA,
+    SDIST,
+    WHEEL,
+    TarMember,
+    ZipMember,
+    sdist,
+    wheel,
+    write_zip,
+    zip_members,
+)
 
 FULL = b"""Metadata-Version: 2.4
 Name: Foo.Bar
@@ -75,7 +85,9 @@ def test_known_and_further_minor_versions(version: str) -> None:
 
 
 def test_a_description_in_a_field() -> None:
-    document = b"Metadata-Version: 1.1\nName: demo\nVersion: 1\nDescription: One\n        two\n        \n          three\n"
+    document = (
+        b"Metadata-Version: 1.1\nName: demo\nVersion: 1\nDescription: One\n        two\n        \n          three\n"
+    )
     assert parse(document).fields["description"] == "One\ntwo\n\n  three"
 
 
@@ -127,7 +139,9 @@ def test_documents_that_break_a_rule(change: tuple[bytes, bytes], rule: str) -> 
         parse(document)
 
 
-@pytest.mark.parametrize("field", [b"Requires-Python: " + b">=1," * 2000, b"Requires-Dist: a" + b"a" * 5000, b"X: " + b"y" * 3_000_000])
+@pytest.mark.parametrize(
+    "field", [b"Requires-Python: " + b">=1," * 2000, b"Requires-Dist: a" + b"a" * 5000, b"X: " + b"y" * 3_000_000]
+)
 def test_fields_over_their_limits(field: bytes) -> None:
     with pytest.raises(TooLarge):
         parse(METADATA.replace(b"Summary: A demo", field))
@@ -136,7 +150,12 @@ def test_fields_over_their_limits(field: bytes) -> None:
 def test_a_wheel() -> None:
     filename, body = packages.wheel("Foo-Bar", "1.2.0", requires=("click>=8",))
     release = inspect(filename, io.BytesIO(body))
-    assert (release.name, release.display_name, release.version, release.display_version) == ("foo-bar", "Foo-Bar", "1.2", "1.2.0")
+    assert (release.name, release.display_name, release.version, release.display_version) == (
+        "foo-bar",
+        "Foo-Bar",
+        "1.2",
+        "1.2.0",
+    )
     assert release.filename == filename
     assert release.metadata["summary"] == release.summary == "The Foo-Bar package"
     assert release.metadata["requires_dist"] == ["click>=8"]
@@ -197,7 +216,11 @@ def test_reading_one_file(filename: str, archive: bytes, path: str, found: bytes
 
 @pytest.mark.parametrize(
     ("filename", "archive"),
-    [(SDIST, sdist(TarMember("demo-1.0/buildspec.yml", SPEC))), ("demo-1.0.zip", ZIPPED), (WHEEL, wheel(ZipMember("buildspec.yml", SPEC)))],
+    [
+        (SDIST, sdist(TarMember("demo-1.0/buildspec.yml", SPEC))),
+        ("demo-1.0.zip", ZIPPED),
+        (WHEEL, wheel(ZipMember("buildspec.yml", SPEC))),
+    ],
 )
 def test_reading_one_file_over_its_limit(filename: str, archive: bytes) -> None:
     with pytest.raises(TooLarge):

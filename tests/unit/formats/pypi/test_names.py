@@ -81,8 +81,21 @@ def test_what_is_no_version_is_refused(raw: str) -> None:
 
 
 def test_versions_sort_in_release_order_and_rubbish_first() -> None:
-    ordered = ["no version", "0.9", "1.0.dev1", "1.0a1", "1.0rc1", "1.0", "1.0+local", "1.0.post1", "1.2", "1.10", "1!0.1"]
-    assert sorted(reversed(ordered), key=names.sort_key) == ordered
+    ordered = [
+        "no version",
+        "0.9",
+        "1.0.dev1",
+        "1.0a1",
+        "1.0rc1",
+        "1.0",
+        "1.0+local",
+        "1.0.post1",
+        "1.2",
+        "1.10",
+        "1!0.1",
+    ]
+    backwards = list(reversed(ordered))
+    assert sorted(backwards, key=names.sort_key) == ordered
 
 
 @pytest.mark.parametrize(
@@ -143,5 +156,7 @@ def test_messages_show_a_hostile_name_escaped_and_short() -> None:
         ("demo", "../demo-1.0.tar.gz", None),
     ],
 )
-def test_listed_files_belong_to_the_project_they_are_listed_under(name: str, filename: str, version: str | None) -> None:
+def test_listed_files_belong_to_the_project_they_are_listed_under(
+    name: str, filename: str, version: str | None
+) -> None:
     assert names.listed_version(PackageName(name), filename) == version

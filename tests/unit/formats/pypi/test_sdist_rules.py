@@ -177,10 +177,14 @@ def test_other_readers_see_the_same_members(case: str, tmp_path: Path) -> None:
 
     path = tmp_path / SDIST
     path.write_bytes(GOOD[case]())
-    ours = [(member.name.rstrip("/"), member.size_bytes) for member in TarGzArchive(io.BytesIO(path.read_bytes()), Limits())]
+    ours = [
+        (member.name.rstrip("/"), member.size_bytes) for member in TarGzArchive(io.BytesIO(path.read_bytes()), Limits())
+    ]
     with tarfile.open(path) as archive:
         assert [(member.name, 0 if member.islnk() else member.size) for member in archive] == ours
-    listed = subprocess.run(["tar", "-tzf", path], capture_output=True, check=True, env={"LC_ALL": "C.UTF-8", "PATH": "/usr/bin:/bin"})
+    listed = subprocess.run(
+        ["tar", "-tzf", path], capture_output=True, check=True, env={"LC_ALL": "C.UTF-8", "PATH": "/usr/bin:/bin"}
+    )
     assert [line.rstrip("/") for line in listed.stdout.decode().splitlines()] == [name for name, _ in ours]
 
 
@@ -228,7 +232,10 @@ def test_a_legacy_zip_is_accepted() -> None:
         (write_zip(zip_members({**ZIPPED, "evil": b""})), "one top folder"),
         (write_zip(zip_members({"demo-1.0/setup.py": b""})), "PKG-INFO is missing"),
         (write_zip([]), "one top folder"),
-        (write_zip([*zip_members(ZIPPED), ZipMember("demo-1.0/a", b"x", local={"crc": 1}, central={"crc": 1})]), "checksum"),
+        (
+            write_zip([*zip_members(ZIPPED), ZipMember("demo-1.0/a", b"x", local={"crc": 1}, central={"crc": 1})]),
+            "checksum",
+        ),
         (sdist(), "no end record"),
     ],
 )

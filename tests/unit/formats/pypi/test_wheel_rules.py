@@ -217,7 +217,9 @@ def _quoted() -> bytes:
     inner = write_zip([ZipMember("demo/b", BODY, method=0)])
     local = inner[: inner.index(b"PK\1\2")]
     outer = ZipMember("demo/a", local, method=0)
-    inside = ZipMember("demo/b", BODY, method=0, packed=b"", central={"offset": 30 + len("demo/a"), "packed": len(BODY)})
+    inside = ZipMember(
+        "demo/b", BODY, method=0, packed=b"", central={"offset": 30 + len("demo/a"), "packed": len(BODY)}
+    )
     return wheel(outer, inside)
 
 
@@ -278,7 +280,9 @@ def test_other_readers_see_the_same_members(case: str, tmp_path: Path) -> None:
     with zipfile.ZipFile(path) as archive:
         names = sorted(archive.namelist())
         assert archive.testzip() is None
-    listed = subprocess.run(["unzip", "-Z1", path], capture_output=True, check=True, env={"LC_ALL": "C.UTF-8", "PATH": "/usr/bin:/bin"})
+    listed = subprocess.run(
+        ["unzip", "-Z1", path], capture_output=True, check=True, env={"LC_ALL": "C.UTF-8", "PATH": "/usr/bin:/bin"}
+    )
     assert sorted(listed.stdout.decode().splitlines()) == names
     local = sorted(_local_names(path.read_bytes()))
     assert local == names

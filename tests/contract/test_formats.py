@@ -1,0 +1,192 @@
+"""What every package format promises (``registry.format.Format``). A further format adds one ``Example`` here."""
+
+import io
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+import pytest
+
+from registry import formats
+from registry.errors import Invalid, NotFound, Problem
+from registry.format import BadIndex, FileLink, Format, Listing
+from registry.formats.pypi import index as pypi_index
+from registry.names import PackageName
+from tests.harness import packages
+
+
+@dataclass(frozen=True)
+class Example:
+    """What the suite needs to know of a format: one package of it in several shapes."""
+
+    name: str
+    spellings: tuple[str, ...]  # all of one package
+    no_names: tuple[str, ...]
+    archives: tuple[tuple[str, bytes], ...]  # of one version
+    no_archives: tuple[tuple[str, bytes], ...]
+    versions: tuple[str, ...]  # in release order
+    render: Callable[[str, Listing], tuple[bytes, str]]  # our page for it, and its type
+
+
+def _pypi_page(name: str, listing: Listing) -> tuple[bytes, str]:
+    files = [
+        pypi_index.ViewFile(link.filename, link.url, link.hashes, link.size_bytes, link.upload_time, **link.extra)
+        for link in listing.files
+    ]
+    return pypi_index.render_json(pypi_index.ProjectView(name, files)), pypi_index.JSON_TYPE
+
+
+_WHEEL, _SDIST = packages.wheel("Foo.Bar", "1.0.0"), packages.sdist("Foo.Bar", "1.0.0")
+
+EXAMPLES = (
+    Example(
+        name="pypi",
+        spellings=("Foo.Bar", "foo-bar", "foo_bar", "FOO--BAR"),
+        no_names=("", "-", "../foo", "foo/bar", "foo\n", "f\u043eo", "a" * 1000, "foo#", "foo%2e", "foo\x00"),
+        archives=(("Foo_Bar-1.0.0-py3-none-any.whl", _WHEEL[1]), ("Foo.Bar-1.0.0.tar.gz", _SDIST[1])),
+        no_archives=(
+            ("foo_bar-1.0.0-py3-none-any.whl", b""),
+            ("foo_bar-1.0.0-py3-none-any.whl", _SDIST[1]),
+            ("foo_bar-1.0.0.tar.gz", _WHEEL[1]),
+            ("foo_bar-1.0.0.tar.gz", _SDIST[1][:-50]),
+            ("foo_bar-2.0.0.tar.gz", _SDIST[1]),
+            ("other-1.0.0.tar.gz", _SDIST[1]),
+            ("../foo_bar-1.0.0.tar.gz", _SDIST[1]),
+            ("foo_bar", _SDIST[1]),
+        ),
+        versions=("0.9", "1.0rc1", "1.0", "1.2", "1.10"),
+        render=_pypi_page,
+    ),
+)
+
+
+@pytest.fixture(params=EXAMPLES, ids=[example.name for example in EXAMPLES])
+def example(request: pytest.FixtureRequest) -> Example:
+    chosen = request.param
+    assert isinstance(chosen, Example)
+    return chosen
+
+
+@pytest.fixture
+def known(example: Example) -> Format:
+    return formats.all_formats()[example.name]
+
+
+def test_every_format_has_an_example() -> None:
+    assert tuple(example.name for example in EXAMPLES) == formats.FORMATS == tuple(formats.all_formats())
+
+
+def test_it_knows_its_name(known: Format, example: Example) -> None:
+    assert known.name == example.name
+
+
+def test_an_unknown_format_is_not_found() -> None:
+    for word in ("", "os", "..", "pypi.routes"):
+        with pytest.raises(NotFound):
+            formats.load(word)
+        with pytest.raises(NotFound):
+            formats.blueprint(word, None)
+
+
+def test_normalising_gives_one_form_and_is_idempotent(known: Format, example: Example) -> None:
+    forms = {known.normalize(spelling) for spelling in example.spellings}
+    assert len(forms) == 1
+    assert {known.normalize(form) for form in forms} == forms
+
+
+def test_what_is_no_name_is_invalid(known: Format, example: Example) -> None:
+    for raw in example.no_names:
+        with pytest.raises(Invalid):
+            known.normalize(raw)
+
+
+def test_an_archive_says_what_its_file_name_says(known: Format, example: Example) -> None:
+    for filename, body in example.archives:
+        release = known.inspect(filename, io.BytesIO(body))
+        assert (release.name, release.version) == known.version_of(filename)
+        assert release.name == known.normalize(release.display_name)
+        assert release.filename == filename
+        # What goes into database columns must survive them.
+        assert json.loads(json.dumps([release.metadata, release.extra])) == [release.metadata, release.extra]
+        assert "\\u0000" not in json.dumps([release.metadata, release.extra, release.summary])
+
+
+def test_hostile_archives_are_refused_as_problems(known: Format, example: Example) -> None:
+    for filename, body in example.no_archives:
+        with pytest.raises(Problem):
+            known.inspect(filename, io.BytesIO(body))
+
+
+def test_damage_is_never_an_error_of_another_kind(known: Format, example: Example) -> None:
+    for filename, body in example.archives:
+        expected = known.version_of(filename)
+        for position in range(0, len(body), 7):
+            damaged = bytearray(body)
+            damaged[position] ^= 0xFF
+            for broken in (bytes(damaged), body[:position]):
+                try:
+                    release = known.inspect(filename, io.BytesIO(broken))
+                except Problem:
+                    continue
+                assert (release.name, release.version) == expected
+
+
+def test_a_rendered_page_reads_back(known: Format, example: Example) -> None:
+    name = known.normalize(example.spellings[0])
+    files = tuple(
+        FileLink(
+            filename=filename,
+            version=known.version_of(filename)[1],
+            url=f"https://files.invalid/{filename}",
+            hashes={"sha256": packages.sha256(body)},
+            size_bytes=len(body),
+            upload_time=datetime(2026, 1, 2, 3, 4, 5, 6, tzinfo=UTC),
+            extra={"requires_python": ">=3.8", "yanked": False, "core_metadata": False, "provenance": None},
+        )
+        for filename, body in example.archives
+    )
+    listing = Listing(name, files)
+    body, content_type = example.render(name, listing)
+    read = known.parse_index(name, body, content_type, f"https://index.invalid/{known.index_path(name)}")
+    assert read.files == files
+    assert read.name == name
+
+
+def test_rubbish_for_an_index_is_a_bad_index(known: Format, example: Example) -> None:
+    name = known.normalize(example.spellings[0])
+    for body in (b"", b"{", b"[" * 100_000, b"\xff\xfe", b"nothing", b'{"a": 1e999}'):
+        with pytest.raises(BadIndex):
+            known.parse_index(name, body, "application/json", "https://index.invalid/")
+
+
+def test_versions_sort(known: Format, example: Example) -> None:
+    backwards = list(reversed(example.versions))
+    assert tuple(sorted(backwards, key=known.sort_key)) == example.versions
+    assert max(["1.0", "no version", "x" * 10_000], key=known.sort_key) == "1.0"
+
+
+def test_urls_and_hints(known: Format, example: Example) -> None:
+    name = known.normalize(example.spellings[0])
+    assert not known.index_path(name).startswith("/")
+    assert name in known.index_path(PackageName(name))
+    assert known.index_accept()
+    assert known.default_upstream_url().endswith("/")
+    url = "https://registry.invalid/r/"
+    hints = known.install_hint(url, name, "1.0; rm -rf /")
+    assert hints
+    for tool, command in hints:
+        assert tool
+        assert url in command
+        assert "'" in command  # what a shell would act upon is quoted
+
+
+def test_the_pure_half_imports_no_framework(example: Example) -> None:
+    code = (
+        f"import sys\nfrom registry import formats\nformats.load({example.name!r})\n"
+        "print(sorted({'flask', 'sqlalchemy', 'requests', 'urllib3', 'werkzeug'} & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "[]\n"

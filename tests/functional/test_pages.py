@@ -1,0 +1,390 @@
+"""Every page, as a browser reads it: filled, empty, with names of full length and with hostile text in every field."""
+
+import re
+import time
+from collections.abc import Iterator
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+import sqlalchemy as sa
+from flask.testing import FlaskClient
+
+from hooks.models.build import Build
+from hooks.models.pipeline import ActionExecution, Execution
+from hooks.pages.terminal import PLAIN, Style, parse_style, render
+from registry.models import Account, Package, PackageVersion, Repository, Token
+from registry.pages.links import outward
+from registry.pages.readme import LARGEST_RENDERED_BYTES, render_readme
+from tests.browser import corpus, reading
+from tests.browser.site import PASSWORD, Site, build, fill
+
+PATHS = {
+    "pages.home": ("/",),
+    "pages.search": ("/search", "/search?q=acme", "/search?q=%25"),
+    "pages.repository": (
+        "/repositories/default/dev",
+        "/repositories/default/staging",
+        "/repositories/default/dev?q=zzz",
+        "/repositories/default/dev?format=pypi&q=acme",
+    ),
+    "pages.package": ("/packages/default/dev/pypi/acme-billing", "/packages/default/dev/pypi/Acme_Billing?all=1"),
+    "pages.version": (
+        "/packages/default/dev/pypi/acme-billing/-/2.4.0",
+        "/packages/default/prod/pypi/acme-billing/-/2.4.1",
+    ),
+    "pages.account": ("/account",),
+    "pages.tokens": ("/account/tokens",),
+    "pages.password": ("/account/password",),
+    "pages.design": ("/design",),
+    "pages.setup": ("/setup",),
+    "pages.sign_in": (),  # sends somebody signed in away; seen in test_pages_entrance
+    "pages.asset": (),  # no page
+    "hook_pages.pipelines": ("/pipelines",),
+    "hook_pages.pipeline": ("/pipelines/release", "/pipelines/release?before=1"),
+    "hook_pages.execution": tuple(f"/executions/{number}" for number in (1, 2, 3, 4)),
+    "hook_pages.execution_live": (),  # a part of a page
+    "hook_pages.approvals": ("/approvals",),
+    "hook_pages.build": ("/builds/{failed}", "/builds/{running}", "/builds/{failed}?from=100&line=3&style=red..bold"),
+    "hook_pages.build_live": (),
+    "hook_pages.build_log": (),
+    "hook_pages.raw_log": (),
+}
+
+
+def sign_in(site: Site, name: str = "ada") -> FlaskClient:
+    client = site.app.test_client()
+    answer = client.post("/sign-in", data={"user": name, "password": PASSWORD})
+    assert (answer.status_code, answer.headers["Location"]) == (303, "/")
+    return client
+
+
+def get(client: FlaskClient, path: str, status: int = 200) -> str:
+    answer = client.get(path, headers={"Accept": "text/html"})
+    assert answer.status_code == status, (path, answer.status, answer.headers.get("Location"))
+    return answer.get_data(as_text=True)
+
+
+@pytest.fixture(scope="module")
+def filled(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Site, dict[str, int]]]:
+    site = build(tmp_path_factory.mktemp("filled"))
+    yield site, fill(site)
+    site.world.close()
+
+
+@pytest.fixture(scope="module")
+def ada(filled: tuple[Site, dict[str, int]]) -> FlaskClient:
+    return sign_in(filled[0])
+
+
+def all_paths(site: Site, found: dict[str, int]) -> list[str]:
+    builds = {key: site.build_of(found[key]) for key in ("failed", "running")}
+    return [path.format(**builds) for paths in PATHS.values() for path in paths]
+
+
+def test_every_page_is_in_the_catalogue(filled):
+    rules = filled[0].app.url_map.iter_rules()
+    assert {rule.endpoint for rule in rules if "GET" in (rule.methods or ())} == set(PATHS)
+
+
+def test_every_page_is_whole_and_can_do_nothing_but_what_we_wrote(filled, ada):
+    for path in all_paths(*filled):
+        tree = reading.parse(get(ada, path))
+        assert reading.dangers(tree) == [], path
+        tags = [tag for tag, _ in reading.elements(tree)]
+        assert (tags.count("h1"), tags.count("main"), tags.count("title")) == (1 if path != "/design" else 2, 1, 1), (
+            path
+        )
+        ids = [attributes["id"] for _, attributes in reading.elements(tree) if "id" in attributes]
+        assert len(ids) == len(set(ids)), path
+
+
+def test_every_form_that_changes_something_carries_the_token(filled, ada):
+    seen = 0
+    for path in all_paths(*filled):
+        for form in reading.parse(get(ada, path)).iter("form"):
+            if form.attrib.get("method") == "post":
+                seen += 1
+                assert [
+                    field.attrib["value"] for field in form.iter("input") if field.attrib.get("name") == "csrf_token"
+                ]
+    assert seen > 50
+
+
+def test_dangers_are_found_where_there_are_some():
+    for text in (
+        *corpus.HTML[:8],
+        f'<p title="{corpus.PAYLOAD}">',
+        '<a href="javascript:x">x</a>',
+        "<p onclick=x>x</p>",
+    ):
+        assert reading.dangers(reading.fragment(text)), text
+
+
+def test_empty_pages_say_what_would_stand_there(tmp_path):
+    site = build(tmp_path)
+    site.person("ada", ["admin"])
+    client = sign_in(site)
+    for path, words in {
+        "/": "0 packages",
+        "/repositories/default/prod": "Nothing here yet",
+        "/search": "Type part of a package",
+        "/search?q=x": "No package has that in its name",
+        "/pipelines": "No pipelines yet",
+        "/approvals": "Nothing waits for you",
+        "/account/tokens": "No tokens yet",
+    }.items():
+        text = get(client, path)
+        assert words in text, path
+        assert reading.dangers(reading.parse(text)) == []
+    site.person("newcomer", [])
+    assert "No repository is yours to see" in get(sign_in(site, "newcomer"), "/")
+    site.world.close()
+
+
+def test_names_of_full_length(tmp_path):
+    site = build(tmp_path)
+    site.person("a" * 63, ["admin"])
+    name, version = "a" * 255, "1." + "0" * 253
+    site.package("dev", name, version, summary="s" * 3000, by="b" * 100, filename="f" * 255, size_bytes=10**15)
+    client = sign_in(site, "a" * 63)
+    for path in ("/", "/repositories/default/dev", f"/packages/default/dev/pypi/{name}", f"/search?q={'a' * 200}"):
+        assert reading.dangers(reading.parse(get(client, path))) == []
+    site.world.close()
+
+
+def poison(site: Site) -> None:
+    """Put the payload into every text column that somebody else may have written, past all checks."""
+    bad = corpus.PAYLOAD
+    facts = {"description": bad, "author": bad, "license": bad, "requires_dist": [bad], "requires_python": bad,
+             "home_page": "javascript:alert(1)//" + bad, "project_urls": {bad: "javascript:alert(1)", "x": "https://x.example/" + bad}}  # fmt: skip
+    with site.services.db.write() as session:
+        for table, values in (
+            (Package, {"display_name": bad}),
+            (PackageVersion, {"display_version": bad, "summary": bad, "published_by": bad, "yanked_reason": bad, "metadata_": facts}),
+            (Repository, {"description": bad}),
+            (Execution, {"triggered_by": bad, "publishers": [bad], "stop_reason": bad, "stopped_by": bad, "variables": {bad: bad},
+                         "assets": {bad: bad}, "trigger_kind": bad[:16], "digest": bad[:64], "version": bad}),
+            (ActionExecution, {"summary": bad, "comment": bad, "decided_by": bad, "token": bad,
+                               "resolved_configuration": {"ExternalEntityLink": "javascript:alert(1)", "CustomData": bad}}),
+            (Build, {"message": bad, "initiator": bad, "exported_variables": {bad: bad}}),
+        ):  # fmt: skip
+            session.execute(sa.update(table).values(**values))
+        for row in session.scalars(sa.select(Build)):
+            row.phases = [{**phase, "contexts": [{"statusCode": bad, "message": bad}]} for phase in row.phases]
+        session.execute(sa.text("UPDATE asset SET published_by = :bad, filename = :bad || id"), {"bad": bad})
+        session.execute(sa.text("UPDATE pipeline_definition SET document = :bad, created_by = :bad"), {"bad": bad})
+
+
+def test_hostile_text_in_every_field_stays_text(tmp_path):
+    site = build(tmp_path)
+    found = fill(site)
+    for key in found:
+        site.write_log(site.build_of(found[key]), (corpus.PAYLOAD + "\n" + "\n".join(corpus.LOGS) + "\n").encode())
+    poison(site)
+    client = sign_in(site)
+    form = {"csrf_token": token_of(client), "name": corpus.PAYLOAD, "actions": "read", "life_days": "30"}
+    assert client.post("/account/tokens", data=form).status_code == 200
+    shown = 0
+    for path in all_paths(site, found):
+        text = get(client, path)
+        shown += "&lt;svg onload=alert(1)&gt;" in text
+        assert reading.dangers(reading.parse(text)) == [], path
+        assert "49&amp;lt;" not in text
+    assert shown > 15, "the payload is on hardly any page: the test looks past it"
+    for path in ("/search?q=", "/repositories/default/dev?q=", "/repositories/default/dev?format=", "/sign-in?next="):
+        assert (
+            reading.dangers(
+                reading.parse(site.app.test_client().get(path + "%22%3E%3Csvg onload=x%3E", follow_redirects=True).text)
+            )
+            == []
+        )
+    site.world.close()
+
+
+def token_of(client: FlaskClient) -> str:
+    return re.search(r'name="csrf_token" value="([^"]+)"', client.get("/account").text)[1]
+
+
+def test_templates_never_switch_escaping_off():
+    templates = [path for folder in ("registry", "hooks") for path in Path(folder, "pages/templates").rglob("*.html")]
+    assert len(templates) > 20
+    for path in templates:
+        text = path.read_text()
+        assert not re.search(
+            r"\|\s*safe|autoescape|<style|<script(?! type=\"module\" src=)|\sstyle=|\son[a-z]+=", text
+        ), path
+
+
+@pytest.mark.parametrize("kind", ["text/markdown", "text/x-rst", "text/plain", "text/html", "", "nonsense"])
+def test_readmes_can_neither_act_nor_fetch(kind):
+    texts = corpus.RST if kind in {"text/x-rst", ""} else (*corpus.HTML, *corpus.MARKDOWN)
+    for text in texts:
+        tree = reading.fragment(str(render_readme(text, kind)))
+        assert reading.dangers(tree) == [], text
+        for tag, attributes in reading.elements(tree):
+            assert "canary" not in "".join(attributes.values()), text
+            assert attributes.get("id", "user-content-").startswith("user-content-"), text
+            assert not {"class", "name", "style"} & set(attributes) or attributes.get("class") == "plain", (tag, text)
+            if tag == "a" and "href" in attributes:
+                assert attributes["rel"] == "nofollow noopener ugc"
+
+
+def test_readmes_are_rendered():
+    rendered = render_readme(
+        "# Hi\n\n[a](https://x.example) [b](#hi)\n\n| x |\n|---|\n| y |", "text/markdown; charset=UTF-8; variant=GFM"
+    )
+    assert '<h3 id="user-content-hi">Hi</h3>' in rendered
+    assert '<a href="https://x.example" rel="nofollow noopener ugc">a</a>' in rendered
+    assert 'href="#user-content-hi"' in rendered
+    assert "<td>y</td>" in rendered
+    assert "<em>x</em>" in render_readme("*x*", "text/x-rst")
+    assert render_readme("<b>x</b>", "text/plain") == '<pre class="plain">&lt;b&gt;x&lt;/b&gt;</pre>'
+
+
+@pytest.mark.parametrize(
+    ("kind", "text"),
+    [
+        ("text/markdown", "x" * (LARGEST_RENDERED_BYTES + 1)),
+        ("text/markdown", "- " * 60_000),
+        ("text/markdown", "[" * 200_000),
+        ("text/markdown", "> " * 60_000),
+        ("text/x-rst", "x *y*\n" * 50_000),
+        ("text/x-rst", "".join(" " * depth + "- x\n\n" for depth in range(350))),
+        ("text/x-rst", "`" * 60_000),
+    ],
+)
+def test_large_and_deep_readmes_are_shown_within_seconds(kind, text):
+    began = time.process_time()
+    assert render_readme(text, kind)
+    assert time.process_time() - began < 5
+
+
+def test_links_lead_to_the_web_or_nowhere():
+    assert outward("https://x.example/y?z=1") == "https://x.example/y?z=1"
+    for odd in (
+        "javascript:alert(1)",
+        "ftp://x.example",
+        "https://",
+        "//x.example",
+        "https://x y",
+        "http://[::1",
+        "\nhttps://x.example",
+        7,
+        None,
+    ):
+        assert outward(odd) is None, odd
+
+
+def test_logs_keep_colours_and_show_what_hides():
+    first = render("\x1b[1;31mred\x1b[0m \x1b[38;5;2mgreen\nstill\x1b[m <b>\r\n", first_line=5)
+    assert (first.next_line, first.style) == (7, PLAIN)
+    assert '<div class="log-line" id="L5"><a href="#L5">5</a>' in first.html
+    assert '<span class="t-red t-bold">red</span> <span class="t-green">green</span>' in first.html
+    assert '<span class="t-green">still</span> &lt;b&gt;</span></div>' in first.html
+    assert render("\x1b[34mx\n").style == Style("blue")
+    assert (
+        render("y\n", style=Style("blue", "red", frozenset({"bold"}))).html.count('class="t-blue t-on-red t-bold"') == 1
+    )
+    for style in (PLAIN, Style("blue", "red", frozenset({"bold", "faint"}))):
+        assert parse_style(str(style)) == style
+    assert parse_style('x" onload=.<b>.bold.evil') == Style("", "", frozenset({"bold"}))
+    for text in corpus.LOGS:
+        shown = render(text).html
+        assert reading.dangers(reading.fragment(shown)) == [], text
+        assert not re.search(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u200b\u2028-\u202e\u2066-\u2069\ufeff]", shown), text
+    assert "U+202E" in render("\u202e").html
+    assert "shown" in render("shown\rhidden").html
+    assert "9,990,000 more characters" in render("x" * 10_000_000).html
+
+
+def test_people_see_what_is_theirs(filled):
+    site, found = filled
+    rob = sign_in(site, "rob")
+    home = get(rob, "/")
+    assert "/repositories/default/dev" in home
+    assert "/repositories/default/prod" not in home
+    denied, missing = (rob.get(f"/repositories/default/{name}") for name in ("prod", "nowhere"))
+    assert denied.status_code == missing.status_code == 403
+    assert denied.text.replace("prod", "nowhere") == missing.text
+    version = get(rob, "/packages/default/dev/pypi/acme-billing/-/2.4.1")
+    assert "/packages/default/prod/" not in version
+    assert "/packages/default/prod/" in get(sign_in(site), "/packages/default/dev/pypi/acme-billing/-/2.4.1")
+    waiting = get(rob, f"/executions/{found['waiting']}")
+    assert "You need the right to approve on default/prod" in waiting
+    assert 'name="verdict"' not in waiting
+    assert "Stop the execution" not in get(rob, f"/executions/{found['running']}")
+    site.person("stranger", ["read"], ["other/*"])
+    stranger = sign_in(site, "stranger")
+    for path in (f"/executions/{found['done']}", f"/builds/{site.build_of(found['done'])}", "/executions/999"):
+        get(stranger, path, 404)
+    assert "acme" not in get(stranger, "/pipelines").replace("acme-*", "")
+
+
+def test_anonymous_reading_where_it_is_allowed(filled):
+    site, _ = filled
+    stranger = site.app.test_client()
+    for path in ("/", "/search?q=acme", "/repositories/default/prod", "/repositories/default/nowhere"):
+        assert stranger.get(path).headers["Location"].startswith("/sign-in?next=")
+    with site.services.db.write() as session:
+        session.get_one(Repository, site.repositories["prod"]).anonymous_read = True
+    try:
+        home = get(stranger, "/")
+        assert "/repositories/default/prod" in home
+        assert "/repositories/default/dev" not in home
+        assert "acme-billing" in get(stranger, "/repositories/default/prod")
+        page = get(stranger, "/packages/default/prod/pypi/acme-billing")
+        assert reading.dangers(reading.parse(page)) == []
+        assert "/packages/default/dev/" not in page.replace("promoted from", "")
+        assert stranger.get("/repositories/default/dev").status_code == 303
+    finally:
+        with site.services.db.write() as session:
+            session.get_one(Repository, site.repositories["prod"]).anonymous_read = False
+
+
+def test_paging_goes_through_all_packages_once(tmp_path):
+    site = build(tmp_path)
+    site.person("ada", ["admin"])
+    for number in range(120):
+        site.package("dev", f"p{number:03}", "1.0")
+    client, path, seen, pages = sign_in(site), "/repositories/default/dev", [], 0
+    while path:
+        text = get(client, path)
+        seen += re.findall(r'href="/packages/default/dev/pypi/(p\d+)"', text)
+        onward = re.search(r'href="([^"]+after=[^"]+)">Next page', text)
+        path = onward[1].replace("&amp;", "&") if onward else ""
+        pages += 1
+    assert (seen, pages) == ([f"p{number:03}" for number in range(120)], 3)
+    site.world.close()
+
+
+def test_assets_are_kept_for_good_under_their_own_address_only(ada):
+    page = get(ada, "/")
+    for address in set(re.findall(r'"(/static/[^"]+)"', page)):
+        answer = ada.get(address)
+        assert (answer.status_code, answer.headers["Cache-Control"]) == (200, "public, max-age=31536000, immutable")
+        assert ada.get(address.partition("?")[0]).headers["Cache-Control"] == "public, no-cache"
+        assert ada.get(address, headers={"If-None-Match": answer.headers["ETag"]}).status_code == 304
+    for address in ("/static/../readme.py", "/static/%2e%2e/readme.py", "/static/nothing.css", "/static/icons.png"):
+        assert ada.get(address).status_code == 404
+
+
+def test_tokens_of_all_states_are_listed(filled):
+    site, _ = filled
+    client = sign_in(site, "mel")
+    with site.services.db.write() as session:
+        mel = session.scalar(sa.select(Account.id).where(Account.name == "mel"))
+        for name, end_hours, revoked in (("laptop", 5, None), ("old", -5, None), ("lost", 5, site.clock())):
+            session.add(
+                Token(
+                    account_id=mel, kind="personal", name=name, digest=name, last_four="wxyz", actions=["read"], repositories=["default/dev"],
+                    created_at=site.clock(), expires_at=site.clock() + timedelta(hours=end_hours), revoked_at=revoked,
+                )
+            )  # fmt: skip
+    text = get(client, "/account/tokens")
+    assert (text.count("Revoke for good"), "expired" in text, "revoked" in text, text.count("wxyz")) == (
+        1,
+        True,
+        True,
+        3,
+    )
