@@ -7,27 +7,28 @@ from typing import Any
 
 import click
 
-# Name → (module, attribute). What serves is imported only by the commands that serve.
-COMMANDS: dict[str, tuple[str, str]] = {
-    "serve": ("config.cli.server", "serve"),
-    "worker": ("config.cli.server", "worker"),
-    "migrate": ("config.cli.server", "migrate_command"),
-    "check-config": ("config.cli.server", "check_config"),
-    "fsck": ("config.cli.care", "fsck_command"),
-    "sweep": ("config.cli.care", "sweep_command"),
-    "keys": ("config.cli.care", "keys"),
-    "user": ("config.cli.care", "user"),
-    "login": ("config.cli.client", "login"),
-    "token": ("config.cli.client", "token"),
-    "repo": ("config.cli.client", "repo"),
-    "package": ("config.cli.client", "package"),
-    "pipeline": ("config.cli.client", "pipeline"),
-    "build": ("config.cli.client", "build"),
+# Name → (module, attribute, line for --help). A module is imported when its command is used: what serves brings a web
+# framework and a database along, which no client command and no --help needs.
+COMMANDS: dict[str, tuple[str, str, str]] = {
+    "serve": ("config.cli.server", "serve", "Serve; the first start creates everything."),
+    "worker": ("config.cli.server", "worker", "Run a job worker beside or apart from serve."),
+    "migrate": ("config.cli.server", "migrate_command", "Bring the database to this release's schema."),
+    "check-config": ("config.cli.server", "check_config", "Check the settings and print what is in force."),
+    "fsck": ("config.cli.care", "fsck_command", "Check that everything promised is there."),
+    "sweep": ("config.cli.care", "sweep_command", "Remove bodies that nothing refers to."),
+    "keys": ("config.cli.care", "keys", "Encryption keys: rotate."),
+    "user": ("config.cli.care", "user", "Users, on the data directory: create, password, login-link."),
+    "login": ("config.cli.client", "login", "Write a client's configuration."),
+    "token": ("config.cli.client", "token", "Tokens: new, list, revoke."),
+    "repo": ("config.cli.client", "repo", "Repositories: list, show, create."),
+    "package": ("config.cli.client", "package", "Packages: list, show, promote, yank."),
+    "pipeline": ("config.cli.client", "pipeline", "Pipelines: apply, start, status, approve, reject, retry."),
+    "build": ("config.cli.client", "build", "Builds: list, show, logs, stop."),
 }
 
 
 class LazyGroup(click.Group):
-    """A group whose commands are imported when they are asked for."""
+    """A group whose commands are imported when they are used."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         """All commands, in the order of the table."""
@@ -39,9 +40,15 @@ class LazyGroup(click.Group):
         _ = ctx
         if cmd_name not in COMMANDS:
             return None
-        module, attribute = COMMANDS[cmd_name]
+        module, attribute, _ = COMMANDS[cmd_name]
         command: Any = getattr(importlib.import_module(module), attribute)
         return command if isinstance(command, click.Command) else None
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """The list of commands, from the table alone."""
+        _ = ctx
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, line) for name, (_, _, line) in COMMANDS.items()])
 
 
 @click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})

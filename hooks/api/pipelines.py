@@ -90,7 +90,9 @@ class PipelineViews:
         """All pipelines. The last execution is told to those who may read its repository."""
         caller = context.caller()
         with self._services.db.read() as session:
-            found = [entry for entry in store.list_pipelines(session) if entry.name > query.after]
+            # Sorted here, because databases sort letters each in their own way and the place is compared here.
+            found = sorted(store.list_pipelines(session), key=lambda entry: entry.name)
+        found = [entry for entry in found if entry.name > query.after]
         shown = tuple(
             entry
             if entry.last_execution is None

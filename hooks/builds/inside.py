@@ -116,8 +116,9 @@ class Runner:
             _start_forwarder(start["registry_port"])
 
     def define(self, request: Mapping[str, Any]) -> None:
-        """Take over the variables of the first item."""
+        """Take over the variables of the first item, which starts in the source directory."""
         self._carried = self._initial = dict(request["environment"])
+        self._directory = str(SOURCE)
         self._link.end()
 
     def run(self, request: Mapping[str, Any]) -> None:

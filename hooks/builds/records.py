@@ -45,26 +45,8 @@ def start_build(
     """
     check_variables(variables or {})
     found = get_project(session, project)
-    number = session.scalar(
-        update(BuildProject)
-        .where(BuildProject.id == found.id)
-        .values(last_number=BuildProject.last_number + 1)
-        .returning(BuildProject.last_number),
-        execution_options={"synchronize_session": False},
-    )
-    assert number is not None
+    number = _next_number(session, found)
     build_id = str(uuid.uuid4())
-    job_id = enqueue(
-        session,
-        JOB_KIND,
-        {"build_id": build_id},
-        queue=QUEUE,
-        timeout_seconds=found.timeout_minutes * 60 + _EXTRA_SECONDS,
-        max_attempts=MAX_ATTEMPTS,
-        subject=f"build:{build_id}",
-        # n keys, handed out in turn, let at most n of the project's builds run at a time.
-        serial_key=f"build-project:{found.id}:{number % found.max_concurrent}" if found.max_concurrent else None,
-    )
     build = Build(
         id=build_id,
         project_id=found.id,
@@ -80,12 +62,38 @@ def start_build(
         exported_variables={},
         initiator=initiator,
         subject=subject,
-        job_id=job_id,
+        job_id=_enqueue(session, found, build_id, number),
         submitted_at=now,
     )
     session.add(build)
     session.flush()
     return build
+
+
+def _next_number(session: Session, project: BuildProject) -> int:
+    # One statement: it locks the project's row, so that two starts at a time get two numbers.
+    return session.execute(
+        update(BuildProject)
+        .where(BuildProject.id == project.id)
+        .values(last_number=BuildProject.last_number + 1)
+        .returning(BuildProject.last_number),
+        execution_options={"synchronize_session": False},
+    ).scalar_one()
+
+
+def _enqueue(session: Session, project: BuildProject, build_id: str, number: int) -> int | None:
+    # n keys, handed out in turn, let at most n of the project's builds run at a time.
+    limit = project.max_concurrent
+    return enqueue(
+        session,
+        JOB_KIND,
+        {"build_id": build_id},
+        queue=QUEUE,
+        timeout_seconds=project.timeout_minutes * 60 + _EXTRA_SECONDS,
+        max_attempts=MAX_ATTEMPTS,
+        subject=f"build:{build_id}",
+        serial_key=f"build-project:{project.id}:{number % limit}" if limit else None,
+    )
 
 
 def request_stop_build(session: Session, build_id: str, *, now: datetime, on_finished: OnFinished) -> None:

@@ -66,7 +66,8 @@ def list_repositories(query: RepositoryQuery) -> RepositoryList:
     """The repositories the caller may read, by domain and name."""
     caller = context.caller()
     with context.services().db.read() as session:
-        found = browse.repositories(session)
+        # Sorted here, because databases sort letters each in their own way and the place is compared here.
+        found = sorted(browse.repositories(session), key=lambda entry: (entry.domain, entry.name))
     place = tuple(query.after.split("/", 1))
     readable = [
         repository

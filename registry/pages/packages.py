@@ -61,6 +61,7 @@ def _page(domain: str, repository: str, format_name: str, raw_name: str, wanted:
         is_pinned=wanted is not None,
         versions=package.versions,
         shown_versions=package.versions if "all" in request.args else package.versions[:VERSIONS_SHOWN],
+        visible=visible,
         held_by=[other for other in detail.held_by if other != repository and other in visible],
         install=known.install_hint(repository_url(domain, repository, format_name), name, detail.version),
         readme=render_readme(description.readme, description.readme_type),

@@ -9,6 +9,10 @@ from __future__ import annotations
 
 import io
 import re
+import resource
+import subprocess
+import sys
+import threading
 from collections.abc import Callable
 from functools import lru_cache
 
@@ -17,8 +21,14 @@ from markupsafe import Markup
 from readme_renderer import markdown, rst
 
 LARGEST_RENDERED_BYTES = 256 * 1024
-# docutils needs 10 s for a MiB of ordinary text and up to a minute for hostile one (measured).
-LARGEST_RST_BYTES = 64 * 1024
+# Whatever such a text holds, it renders in less than a second. Larger ones can take minutes (60 000 nested quotes: 80 s;
+# docutils is quadratic in several constructs), so that they are rendered where the kernel ends it.
+LARGEST_TRUSTED_BYTES = 16 * 1024
+CHILD_CPU_SECONDS = 3
+CHILD_MEMORY_BYTES = 512 * 1024 * 1024
+CHILD_WALL_SECONDS = 10
+_children = threading.BoundedSemaphore(2)
+
 ID_PREFIX = "user-content-"
 # fmt: off
 _TAGS = {
@@ -52,17 +62,50 @@ def render_readme(text: str, content_type: str) -> Markup:
     if not text.strip():
         return Markup()
     kind = content_type.partition(";")[0].strip().lower() or "text/x-rst"
-    limit_bytes = LARGEST_RST_BYTES if kind == "text/x-rst" else LARGEST_RENDERED_BYTES
-    if len(text.encode("utf-8", "replace")) > limit_bytes:
+    size_bytes = len(text.encode("utf-8", "replace"))
+    if size_bytes > LARGEST_RENDERED_BYTES or kind not in _RENDERERS:
         return _plain(text)
-    return _render(text, kind)
+    if size_bytes <= LARGEST_TRUSTED_BYTES:
+        return _render(text, kind)
+    if not _children.acquire(timeout=CHILD_WALL_SECONDS):
+        return _plain(text)
+    try:
+        return _render_in_child(text, kind)
+    finally:
+        _children.release()
 
 
 @lru_cache(maxsize=256)
 def _render(text: str, kind: str) -> Markup:
-    renderer = _RENDERERS.get(kind)
-    rendered = renderer(text) if renderer is not None else None
+    rendered = _RENDERERS[kind](text)
     return _plain(text) if rendered is None else _clean(rendered)
+
+
+@lru_cache(maxsize=64)
+def _render_in_child(text: str, kind: str) -> Markup:
+    # -P: the folder of this file holds modules of ours, not the interpreter's. The child gets none of our environment.
+    command = [sys.executable, "-P", __file__, kind]
+    try:
+        child = subprocess.run(
+            command,
+            input=text.encode("utf-8", "replace"),
+            capture_output=True,
+            timeout=CHILD_WALL_SECONDS,
+            check=True,
+            env={"PYTHONUTF8": "1"},
+        )
+    except (subprocess.CalledProcessError, subprocess.TimeoutExpired):
+        return _plain(text)
+    return Markup(child.stdout.decode())  # noqa: S704  (cleaned there, by the same code)
+
+
+def _main() -> None:
+    """Render stdin, a text of the kind that the first argument names, to stdout; under limits, alone in a process."""
+    resource.setrlimit(resource.RLIMIT_CPU, (CHILD_CPU_SECONDS, CHILD_CPU_SECONDS))
+    resource.setrlimit(resource.RLIMIT_AS, (CHILD_MEMORY_BYTES, CHILD_MEMORY_BYTES))
+    resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
+    rendered = _render(sys.stdin.buffer.read().decode("utf-8", "replace"), sys.argv[1])
+    sys.stdout.buffer.write(str(rendered).encode())
 
 
 def _rst(text: str) -> str | None:
@@ -117,3 +160,7 @@ def _attribute(tag: str, name: str, value: str) -> str | None:
 
 def _prefixed(identifier: str) -> str:
     return identifier if identifier.startswith(ID_PREFIX) else ID_PREFIX + identifier
+
+
+if __name__ == "__main__":
+    _main()

@@ -50,7 +50,7 @@ def test_pip_installs_through_and_again_without_the_upstream(
     offer(upstream, packages.wheel("far", "1.0", requires=("away",)), packages.wheel("away", "2.0"))
     token = proxying.token("admin", "read")
     clients.pip_install(clients.venv("one"), proxying.index(token=token), "far").ok()
-    upstream.close()
+    upstream.refuse()
     clients.pip_install(clients.venv("two"), proxying.index(token=token), "far").ok()
     # What was never asked for is unavailable, not missing: pip must not take an outage for an absence.
     answer = requests.get(f"{proxying.index()}elsewhere/", auth=("x", token), headers=JSON, timeout=60)
@@ -65,7 +65,7 @@ def test_files_are_kept_in_the_repository_asked_and_in_the_connected_one(
     offer(upstream, (filename, body))
     token = proxying.token("admin", "read")
     clients.pip_install(clients.venv(), proxying.index(token=token), "kept").ok()
-    upstream.close()
+    upstream.refuse()
     for repository in ("dev", "public"):
         answer = requests.get(
             f"{proxying.url}/pypi/default/{repository}/files/kept/{filename}", auth=("x", token), timeout=30
@@ -79,9 +79,7 @@ def test_a_name_published_here_is_never_taken_from_outside(
 ):
     offer(upstream, packages.wheel("corp-lib", "99.0"))
     token = proxying.token("admin", "read", "publish")
-    clients.twine(
-        proxying.index(simple=False), token, *packages.save(tmp_path, packages.wheel("corp-lib", "1.0"))
-    ).ok()
+    clients.twine(proxying.index(simple=False), token, *packages.save(tmp_path, packages.wheel("corp-lib", "1.0"))).ok()
     page = requests.get(f"{proxying.index()}corp-lib/", auth=("x", token), headers=JSON, timeout=30).json()
     assert page["versions"] == ["1.0"]
     outside = requests.get(
@@ -112,7 +110,7 @@ def test_a_file_with_another_digest_never_reaches_a_client(
     proxying: Server, upstream: FaultyUpstream, clients: Clients
 ):
     filename, body = packages.wheel("altered", "1.0", files={"altered/big.bin": bytes(300_000)})
-    upstream.add_project("altered", {filename: body}, digests={filename: "0" * 64})
+    upstream.add_project("altered", {filename: body}, wrong_digests=frozenset({filename}))
     token = proxying.token("admin", "read")
     url = f"{proxying.url}/pypi/default/dev/files/altered/{filename}"
     with pytest.raises(requests.RequestException):

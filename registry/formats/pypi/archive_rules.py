@@ -60,12 +60,13 @@ def check_path(raw: str, limits: Limits) -> str:
 
 
 def check_tree(members: Iterable[tuple[str, bool]]) -> None:
-    """Take (path, is a file) of every member. Raise Invalid when a file's name is also used as a folder.
+    """Take (path, is a folder) of every member. Raise Invalid for a path that is there twice, or as file and folder.
 
     What is unpacked would depend on the client. In the order of the parts, whatever lies in a folder follows it at once,
     so that neighbours suffice: cheap for deep paths, of which an attacker can name very many.
     """
-    ordered = sorted((path.replace("/", "\0"), is_file) for path, is_file in members)
-    for (path, is_file), (following, _) in pairwise(ordered):
-        if is_file and (following == path or following.startswith(path + "\0")):
-            raise Invalid(f"archive: {path.replace(chr(0), '/')[:200]!a} is there twice, or is a file and a folder")
+    ordered = sorted(path.replace("/", "\0") + "\0" * is_folder for path, is_folder in members)
+    for path, following in pairwise(ordered):
+        if following == path or (following.startswith(path + "\0") and not path.endswith("\0")):
+            shown = path.rstrip("\0").replace("\0", "/")[:200]
+            raise Invalid(f"archive: {shown!a} is there twice, or is a file and a folder")

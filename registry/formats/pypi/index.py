@@ -285,7 +285,8 @@ def _meta(last_serial: int | None) -> dict[str, Any]:
 
 
 def _dump(page: Mapping[str, Any]) -> bytes:
-    return json.dumps(page, separators=(",", ":")).encode("ascii")
+    # Built here from values, so that nothing can contain itself: the check for it takes a tenth of the time.
+    return json.dumps(page, separators=(",", ":"), check_circular=False).encode("ascii")
 
 
 def _json_file(file: ViewFile) -> dict[str, Any]:
@@ -315,7 +316,8 @@ def _as_dict(hashes: Mapping[str, str]) -> dict[str, str]:
 
 def _stamp(moment: datetime) -> str:
     # PEP 700: UTC, ``Z``, at most microseconds. Always six digits, so that texts sort like moments.
-    return moment.astimezone(UTC).isoformat(timespec="microseconds").removesuffix("+00:00") + "Z"
+    in_utc = moment if moment.tzinfo is UTC else moment.astimezone(UTC)
+    return in_utc.isoformat(timespec="microseconds").removesuffix("+00:00") + "Z"
 
 
 def _anchor(file: ViewFile) -> str:

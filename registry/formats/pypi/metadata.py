@@ -12,6 +12,7 @@ import csv
 import hashlib
 import io
 import re
+from collections.abc import Iterator
 from typing import Any, BinaryIO
 
 from registry.errors import Invalid, TooLarge
@@ -113,7 +114,7 @@ def _wheel_document(parsed: DistributionFile, body: BinaryIO, limits: Limits) ->
     document = archive.read(f"{folder}/METADATA", limits.document_bytes)
     if len(_WHEEL_MAJOR.findall(archive.read(f"{folder}/WHEEL", limits.document_bytes))) != 1:
         raise Invalid(f"wheel: {folder}/WHEEL does not say one Wheel-Version 1.x (PEP 427)")
-    _check_contents(archive, _record(archive, folder, limits), folder)
+    _check_record(archive, folder, limits)
     return document
 
 
@@ -129,22 +130,18 @@ def _dist_info(archive: ZipArchive, parsed: DistributionFile) -> str:
     return found[0]
 
 
-def _record(archive: ZipArchive, folder: str, limits: Limits) -> dict[str, tuple[str, bytes] | None]:
-    """RECORD's (algorithm, digest) by path. Kept as bytes: a RECORD may have 100,000 lines."""
-    path = f"{folder}/RECORD"
-    text = io.TextIOWrapper(io.BytesIO(archive.read(path, limits.record_bytes)), encoding="utf-8", newline="")
-    unlisted = _without_digest(folder)
-    record: dict[str, tuple[str, bytes] | None] = {}
+def _record_rows(archive: ZipArchive, folder: str, limits: Limits) -> Iterator[tuple[str, str]]:
+    """RECORD's paths and digests, one by one: as values, 100,000 of them would take more memory than allowed."""
+    raw = archive.read(f"{folder}/RECORD", limits.record_bytes)
     try:
-        for row in csv.reader(text, strict=True):
+        for row in csv.reader(io.TextIOWrapper(io.BytesIO(raw), encoding="utf-8", newline=""), strict=True):
             if not row:
                 continue
-            if len(row) != 3 or row[0] in record:
-                raise Invalid(f"wheel: RECORD has a damaged or repeated entry for {row[0][:200]!a}")
-            record[row[0]] = None if row[0] in unlisted else _digest(row[0], row[1])
+            if len(row) != 3:
+                raise Invalid(f"wheel: RECORD has a damaged entry for {row[0][:200]!a}")
+            yield row[0], row[1]
     except (csv.Error, UnicodeDecodeError) as error:
         raise Invalid("wheel: RECORD is not a UTF-8 table of comma-separated values") from error
-    return record
 
 
 def _without_digest(folder: str) -> frozenset[str]:
@@ -162,18 +159,24 @@ def _digest(path: str, text: str) -> tuple[str, bytes]:
         raise Invalid(f"wheel: RECORD has a damaged digest for {path[:200]!a}") from error
 
 
-def _check_contents(archive: ZipArchive, record: dict[str, tuple[str, bytes] | None], folder: str) -> None:
+def _check_record(archive: ZipArchive, folder: str, limits: Limits) -> None:
     """Every file is in RECORD with its digest, and nothing else is; each member unpacks as the zip records say."""
-    lost = next((path for path in record if path not in archive), None)
-    if lost is not None:
-        raise Invalid(f"wheel: RECORD lists {lost[:200]!a}, which is not in the archive")
     unlisted = _without_digest(folder)
+    listed: set[str] = set()
+    for path, digest in _record_rows(archive, folder, limits):
+        entry = archive.find(path)
+        if entry is None:
+            raise Invalid(f"wheel: RECORD lists {path[:200]!a}, which is not in the archive")
+        if path in listed:
+            raise Invalid(f"wheel: RECORD has a repeated entry for {path[:200]!a}")
+        listed.add(entry.path)
+        _check_digest(archive, entry, None if path in unlisted else _digest(path, digest))
     for entry in archive.entries:
-        if entry.is_folder:
+        if entry.is_folder or entry.path in listed:
             continue
-        if entry.path not in record and entry.path not in unlisted:
+        if entry.path not in unlisted:
             raise Invalid(f"wheel: {entry.path[:200]!a} is not in RECORD")
-        _check_digest(archive, entry, record.get(entry.path))
+        _check_digest(archive, entry, None)
 
 
 def _check_digest(archive: ZipArchive, entry: Entry, promised: tuple[str, bytes] | None) -> None:
@@ -226,7 +229,7 @@ def _sdist_tar_document(body: BinaryIO, limits: Limits) -> bytes:
             document = archive.read(limits.document_bytes)
     if len({path.partition("/")[0] for path in kinds}) > 1:
         raise Invalid("sdist: everything must be in one top folder")
-    check_tree((path, kind is not Kind.FOLDER) for path, kind in kinds.items())
+    check_tree((path, kind is Kind.FOLDER) for path, kind in kinds.items())
     if document is None:
         raise Invalid("sdist: PKG-INFO is missing in the top folder")
     return document

@@ -59,7 +59,13 @@ class PurePypi:
     def build_variables(self, repository_url: str) -> Mapping[str, str]:
         """What pip and uv read; pip's configuration files of the machine must not add a second index."""
         index_url = f"{repository_url}simple/"
-        return {"PIP_INDEX_URL": index_url, "PIP_CONFIG_FILE": "/dev/null", "UV_DEFAULT_INDEX": index_url}
+        return {
+            "PIP_INDEX_URL": index_url,
+            "PIP_CONFIG_FILE": "/dev/null",
+            "UV_DEFAULT_INDEX": index_url,
+            # Debian marks its own Python as managed by the distribution; a build's is nobody's but the build's.
+            "PIP_BREAK_SYSTEM_PACKAGES": "1",
+        }
 
     def default_upstream_url(self) -> str:
         """What pip uses here."""

@@ -71,11 +71,16 @@ class ZipArchive:
         self.entries = sorted(self._central(directory), key=lambda entry: entry.header_offset)
         limits.check_content(sum(entry.size_bytes for entry in self.entries), self._archive_bytes)
         self._check_layout(directory.offset)
-        self._check_names()
+        # Two names that differ in case only are one file on Windows and macOS: which one wins is the client's choice.
+        check_tree((entry.path.casefold(), entry.is_folder) for entry in self.entries)
         self._by_path = {entry.path: entry for entry in self.entries if not entry.is_folder}
 
     def __contains__(self, path: str) -> bool:
         return path in self._by_path
+
+    def find(self, path: str) -> Entry | None:
+        """The file of that path, if there is one."""
+        return self._by_path.get(path)
 
     def read(self, path: str, limit_bytes: int) -> bytes:
         """The whole content of a file. Raises KeyError when there is none, TooLarge, or Invalid like ``stream``."""
@@ -191,16 +196,6 @@ class ZipArchive:
         ):
             raise _wrong(entry.path, "has another size or checksum in its data descriptor")
         return form.size
-
-    def _check_names(self) -> None:
-        # Two names that differ in case only are one file on Windows and macOS: which one wins is the client's choice.
-        seen: set[str] = set()
-        for entry in self.entries:
-            key = entry.path.casefold()
-            if key in seen:
-                raise _wrong(entry.path, "is there twice (upper and lower case count as the same)")
-            seen.add(key)
-        check_tree((entry.path, not entry.is_folder) for entry in self.entries)
 
 
 def looks_like_zip(body: BinaryIO) -> bool:

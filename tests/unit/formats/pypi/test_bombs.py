@@ -173,7 +173,8 @@ def many_files_wheel() -> bytes:
         "".join(f"{path},{record_digest(body)},{len(body)}\n" for path, body in names.items()) + f"{INFO}/RECORD,,\n"
     )
     members = [ZipMember(name, body, method=0) for name, body in names.items()]
-    return write_zip([*members, ZipMember(f"{INFO}/RECORD", record.encode())])
+    members.append(ZipMember(f"{INFO}/RECORD", record.encode()))
+    return write_zip(members, zip64={}, end={"entries": 0xFFFF})
 
 
 @pytest.mark.slow
