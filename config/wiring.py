@@ -50,7 +50,7 @@ from registry.upstream.answers import Limits as UpstreamLimits
 from registry.upstream.answers import Upstream
 from registry.upstream.client import UpstreamClient
 from registry.upstream.flight import SingleFlight
-from registry.upstream.guard import AddressPolicy
+from registry.upstream.guard import AddressPolicy, separate_credential
 from storage.filesystem import FileSystemStore
 from storage.keyfile import LocalKeyFile
 
@@ -111,7 +111,7 @@ def services(settings: Settings, clock: Clock = system_clock) -> Services:
         admissions=admissions,
         resolver=Resolver(db, TopologyCache(), upstreams),
         files=Files(db, stores, upstreams, Fetcher(client, flight), clock),
-        publisher=Publisher(db, stores, admissions, clock),
+        publisher=Publisher(db, stores, admissions, known_formats, clock),
         documents=DocumentCache(),
         limits=Limits(upload_bytes=settings.storage.upload_limit_bytes),
         public_url=settings.server.public_url or None,
@@ -177,11 +177,15 @@ def _describe(settings: Settings) -> Callable[[Connection, str], Upstream]:
     policy = AddressPolicy(tuple(ipaddress.ip_network(text) for text in settings.upstream.allowed_networks))
 
     def describe(connection: Connection, base_url: str) -> Upstream:
-        configured = settings.upstream.urls.get(connection.format)
+        # What a client's own configuration points at may carry a password; it belongs in no URL of ours.
+        url, credential = separate_credential(
+            connection.url or settings.upstream.urls.get(connection.format) or base_url
+        )
         return Upstream(
             id=connection.id,
-            base_url=connection.url or configured or base_url,
+            base_url=url,
             policy=policy,
+            credential=credential,
             ca_bundle=settings.upstream.ca_bundle or None,
         )
 

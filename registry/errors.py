@@ -41,6 +41,18 @@ class InvalidDocument(Invalid):
         self.faults = faults
 
 
+class Gone(Problem):
+    """Something that once could be asked for, and that nobody serves any more."""
+
+    code = "gone"
+
+
+class NotAcceptable(Problem):
+    """There is no representation that the caller accepts."""
+
+    code = "not_acceptable"
+
+
 class Conflict(Problem):
     """The name is taken by something else, or the state moved on; repeating the request will not help."""
 

@@ -61,7 +61,7 @@ def public(reason: str) -> Callable[[View], View]:
             context.remember(who=None)
             return view(*args, **kwargs)
 
-        return cast(View, _declare(wrapped, f"public: {reason}"))
+        return cast("View", _declare(wrapped, f"public: {reason}"))
 
     return decorate
 
@@ -83,7 +83,7 @@ def requires(action: Action, *, repository: bool = False) -> Callable[[View], Vi
                 context.remember(who=who)
             return view(*args, **kwargs)
 
-        return cast(View, _declare(wrapped, f"api: {action.value}{' on the repository' if repository else ''}"))
+        return cast("View", _declare(wrapped, f"api: {action.value}{' on the repository' if repository else ''}"))
 
     return decorate
 
@@ -100,7 +100,7 @@ def signed_in_api(view: View) -> View:
         context.remember(who=who)
         return view(*args, **kwargs)
 
-    return cast(View, _declare(wrapped, "api: signed in"))
+    return cast("View", _declare(wrapped, "api: signed in"))
 
 
 def client(
@@ -129,7 +129,7 @@ def client(
             context.remember(who=admitted.identity, admitted=admitted)
             return view(*args, **kwargs)
 
-        return cast(View, _declare(wrapped, f"client: {action.value} on the repository"))
+        return cast("View", _declare(wrapped, f"client: {action.value} on the repository"))
 
     return decorate
 
@@ -144,7 +144,7 @@ def page(view: View) -> View:
             raise Unauthenticated("sign in to see this page")
         return view(*args, **kwargs)
 
-    return cast(View, _declare(wrapped, "page: signed in"))
+    return cast("View", _declare(wrapped, "page: signed in"))
 
 
 def open_page(reason: str) -> Callable[[View], View]:
@@ -156,7 +156,7 @@ def open_page(reason: str) -> Callable[[View], View]:
             _open_page()
             return view(*args, **kwargs)
 
-        return cast(View, _declare(wrapped, f"page: public: {reason}"))
+        return cast("View", _declare(wrapped, f"page: public: {reason}"))
 
     return decorate
 

@@ -20,6 +20,8 @@ log = logging.getLogger("entrepot.http")
 STATUS: tuple[tuple[type[Exception], int], ...] = (
     (errors.FileExists, 400),  # what twine and uv recognise together with "File already exists" in reason and body
     (errors.NotFound, 404),
+    (errors.Gone, 410),
+    (errors.NotAcceptable, 406),
     (errors.Conflict, 409),
     (errors.Invalid, 400),
     (errors.Unauthenticated, 401),
@@ -51,7 +53,7 @@ def register(app: Flask, render_page: Callable[[int, str], str] | None = None) -
     def answer(error: Exception) -> BaseResponse:
         if isinstance(error, HTTPException):
             if error.response is not None:
-                return cast(BaseResponse, error.response)
+                return cast("BaseResponse", error.response)
             return _say(error.code or 500, error.description or error.name, "http", render_page)
         status = status_of(error)
         if status == 500:

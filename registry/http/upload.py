@@ -107,7 +107,7 @@ def read_form(make_intake: Callable[[str], Intake], *, limit_bytes: int) -> Form
         return part
 
     parser = MultiPartParser(
-        stream_factory=cast(Any, open_part),
+        stream_factory=cast("Any", open_part),
         max_form_memory_size=FORM_FIELD_LIMIT_BYTES,
         max_form_parts=FORM_PARTS_LIMIT,
         buffer_size=BUFFER_BYTES,

@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import io
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
 
 from sqlalchemy import select
 from sqlalchemy.orm import Session
@@ -19,7 +20,7 @@ from registry.access import Action
 from registry.clock import Clock
 from registry.db import Database
 from registry.errors import Denied, FileExists, Invalid, NotFound, Unavailable
-from registry.format import Release
+from registry.format import Format, Release
 from registry.models import Blob, Package, PackageVersion
 from registry.repos import shelf
 from registry.repos.admission import Admission, Admissions, Credential
@@ -42,8 +43,16 @@ class Published:
 class Publisher:
     """Publishes files. Safe for many threads and processes."""
 
-    def __init__(self, db: Database, stores: DomainStores, admissions: Admissions, clock: Clock) -> None:
+    def __init__(
+        self,
+        db: Database,
+        stores: DomainStores,
+        admissions: Admissions,
+        formats: Mapping[str, Format],
+        clock: Clock,
+    ) -> None:
         self._db = db
+        self._formats = formats
         self._stores = stores
         self._admissions = admissions
         self._clock = clock
@@ -115,7 +124,8 @@ class Publisher:
             )
         if _is_here(session, package, release.filename, handle.digest):
             return Published(release.filename, is_new=False), everything
-        version = _ensure_version(session, package, release, admission.actor, now)
+        sort_key = self._formats[format_name].sort_key
+        version = _ensure_version(session, package, release, sort_key, actor=admission.actor, now=now)
         blob, took = shelf.ensure_blob(session, admission.domain_id, handle, now)
         unused = [] if took else [handle]
         metadata_blob: Blob | None = None
@@ -133,7 +143,7 @@ class Publisher:
             published_at=now,
             published_by=admission.actor,
         )
-        announce(session, admission, format_name, release, handle.digest, now)
+        announce(session, admission, format_name, release, version.version, handle.digest, now=now)
         return Published(release.filename, is_new=True), unused
 
 
@@ -147,7 +157,14 @@ def _discard(store: BlobStore, bodies: Sequence[BlobHandle]) -> None:
 
 
 def announce(
-    session: Session, admission: Admission, format_name: str, release: Release, sha256: str, now: datetime
+    session: Session,
+    admission: Admission,
+    format_name: str,
+    release: Release,
+    version: str,
+    sha256: str,
+    *,
+    now: datetime,
 ) -> None:
     """Revision, event and audit entry of a new file, in the transaction that adds it."""
     shelf.bump(session, admission.domain_id, format_name, "", release.name)
@@ -159,7 +176,7 @@ def announce(
             format=format_name,
             namespace="",
             name=release.name,
-            version=release.version,
+            version=version,
             filename=release.filename,
             sha256=sha256,
             published_by=admission.actor,
@@ -171,7 +188,7 @@ def announce(
         now,
         admission.actor,
         "asset.publish",
-        f"{admission.path}/{format_name}/{release.name}/{release.version}/{release.filename}",
+        f"{admission.path}/{format_name}/{release.name}/{version}/{release.filename}",
         sha256=sha256,
     )
 
@@ -188,11 +205,23 @@ def _is_here(session: Session, package: Package, filename: str, digest: str) -> 
     return False
 
 
-def _ensure_version(session: Session, package: Package, release: Release, actor: str, now: datetime) -> PackageVersion:
+def _ensure_version(
+    session: Session,
+    package: Package,
+    release: Release,
+    sort_key: Callable[[str], Any],
+    *,
+    actor: str,
+    now: datetime,
+) -> PackageVersion:
+    """The release's row: also one whose version is spelled otherwise and means the same (``1.0`` and ``1.0.0``)."""
+    key = sort_key(release.version)
+    spellings = session.scalars(select(PackageVersion.version).where(PackageVersion.package_id == package.id))
+    spelled = next((version for version in spellings if sort_key(version) == key), release.version)
     return shelf.ensure_version(
         session,
         package,
-        release.version,
+        spelled,
         display_version=release.display_version,
         summary=release.summary,
         metadata_=dict(release.metadata),

@@ -264,7 +264,7 @@ def _services(folder: Path, world: World) -> Services:
         admissions=admissions,
         resolver=Resolver(db, TopologyCache(), upstreams),
         files=Files(db, stores, upstreams, Fetcher(client, flight), clock),
-        publisher=Publisher(db, stores, admissions, clock),
+        publisher=Publisher(db, stores, admissions, known, clock),
         documents=DocumentCache(),
     )
 

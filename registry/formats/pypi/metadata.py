@@ -22,6 +22,7 @@ from registry.formats.pypi.archive_rules import Limits, check_path, check_tree
 from registry.formats.pypi.names import (
     DistributionFile,
     canonical_version,
+    is_same_release,
     parse_filename,
     project_name,
     publishable_name,
@@ -51,7 +52,7 @@ def inspect(filename: str, body: BinaryIO, limits: Limits = DEFAULT_LIMITS) -> R
         document = _sdist_tar_document(body, limits)
     where = "METADATA" if parsed.packagetype == "bdist_wheel" else "PKG-INFO"
     core = core_metadata.parse(document, where)
-    if (core.name, core.version) != (parsed.name, parsed.version):
+    if core.name != parsed.name or not is_same_release(core.version, parsed.version):
         raise Invalid(
             f"{where} says {core.display_name} {core.display_version}, "
             f"the file name says {parsed.name} {parsed.display_version}"
@@ -125,7 +126,7 @@ def _dist_info(archive: ZipArchive, parsed: DistributionFile) -> str:
     if len(found) != 1:
         raise Invalid(f"wheel: there must be one .dist-info folder, there are {len(found)}")
     name, _, version = found[0].removesuffix(".dist-info").partition("-")
-    if (project_name(name), canonical_version(version)) != (parsed.name, parsed.version):
+    if project_name(name) != parsed.name or not is_same_release(canonical_version(version), parsed.version):
         raise Invalid(f"wheel: the folder {found[0]!a} belongs to another name or version than the file name")
     return found[0]
 

@@ -74,16 +74,22 @@ def publishable_name(raw: str) -> PackageName:
 
 @lru_cache(maxsize=8192)  # an index lists each version once for every platform
 def canonical_version(raw: str) -> str:
-    """Give a version's canonical form (PEP 440): ``1.0`` and ``1.0.0`` are one release. Local versions are fine.
+    """Give a version's normal form (PEP 440), with the zeros its author wrote. Local versions are fine.
 
-    Raises Invalid. The length limit also keeps numbers under the interpreter's limit for converting digits.
+    ``1.0`` and ``1.0.0`` are one release all the same: compare by ``is_same_release`` or ``sort_key``. Raises Invalid.
+    The length limit also keeps numbers under the interpreter's limit for converting digits.
     """
     if len(raw) > MAX_VERSION_CHARACTERS or not raw.isascii() or raw != raw.strip():
         raise Invalid(f"version {_shown(raw)}: at most {MAX_VERSION_CHARACTERS} ASCII characters (PEP 440)")
     try:
-        return canonicalize_version(Version(raw))
+        return str(Version(raw))
     except InvalidVersion as error:
         raise Invalid(f"version {_shown(raw)} is not a version of PEP 440") from error
+
+
+def is_same_release(one: str, other: str) -> bool:
+    """Whether two canonical versions name one release: trailing zeros do not count (PEP 440)."""
+    return canonicalize_version(one) == canonicalize_version(other)
 
 
 def sort_key(version: str) -> tuple[int, Version]:

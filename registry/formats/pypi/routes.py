@@ -6,10 +6,10 @@ from collections.abc import Iterator
 from datetime import datetime
 from typing import Any
 
-from flask import Blueprint, Response, request, url_for
+from flask import Blueprint, Response, request
 
 from registry.access import Action
-from registry.errors import Invalid, NotFound
+from registry.errors import Invalid, NotAcceptable, NotFound
 from registry.formats.pypi import FORMAT
 from registry.formats.pypi.index import (
     JSON_TYPE,
@@ -89,7 +89,7 @@ def _stamp() -> Stamp:
 def _representation() -> str:
     chosen = negotiate(request.headers.get("Accept"), request.args.get("format"))
     if chosen is None:
-        raise Invalid("no representation you accept is offered: JSON (PEP 691) or HTML (PEP 503)")
+        raise NotAcceptable("no representation you accept is offered: JSON (PEP 691) or HTML (PEP 503)")
     return chosen
 
 

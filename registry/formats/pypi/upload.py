@@ -9,9 +9,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 
-from registry.errors import Invalid
+from registry.errors import Gone, Invalid
 from registry.format import Release
-from registry.formats.pypi.names import canonical_version, publishable_name
+from registry.formats.pypi.names import canonical_version, is_same_release, publishable_name
 from registry.names import PackageName
 
 _OBSOLETE_ACTIONS = frozenset({"submit", "submit_pkg_info", "doc_upload"})
@@ -39,12 +39,6 @@ _CONTROL = (
 _SPELLINGS = {"import_names": "import_name", "import_namespaces": "import_namespace"}
 
 
-class Obsolete(Invalid):
-    """An action of the protocol that nobody serves any more (410 Gone)."""
-
-    code = "gone"
-
-
 @dataclass(frozen=True, slots=True)
 class UploadForm:
     """A form that keeps the rules. ``name`` and ``version`` are canonical.
@@ -65,7 +59,7 @@ class UploadForm:
 
 
 def parse_form(fields: Mapping[str, list[str]], *, require_digest: bool = True) -> UploadForm:
-    """Read the form's text fields: all values of each, in order. Raises Obsolete or Invalid naming the field."""
+    """Read the form's text fields: all values of each, in order. Raises Gone or Invalid naming the field."""
     cleaned = _cleaned(fields)
     repeated = next((field for field in _CONTROL if len(fields.get(field, ())) > 1), None)
     if repeated:
@@ -98,12 +92,12 @@ def check_against(form: UploadForm, release: Release) -> None:
     ``release`` comes from ``metadata.inspect``, which has compared file name and archive: then all three agree.
     """
     packagetype = str(release.extra.get("packagetype"))
-    for what, said, found in (
-        ("name", form.name, release.name),
-        ("version", form.version, release.version),
-        ("filetype", form.filetype, packagetype),
+    for what, said, found, agree in (
+        ("name", form.name, release.name, form.name == release.name),
+        ("version", form.version, release.version, is_same_release(form.version, release.version)),
+        ("filetype", form.filetype, packagetype, form.filetype == packagetype),
     ):
-        if said != found:
+        if not agree:
             raise Invalid(f"the form says {what} {said}, the file {release.filename} says {found}")
     tag = str(release.extra.get("python_version"))
     if packagetype == "bdist_wheel" and not set(form.pyversion.split(".")) & {*tag.split("."), "any"}:
@@ -124,7 +118,7 @@ def _cleaned(fields: Mapping[str, list[str]]) -> dict[str, tuple[str, ...]]:
 def _check_action(cleaned: Mapping[str, tuple[str, ...]]) -> None:
     action = _one(cleaned, ":action")
     if action in _OBSOLETE_ACTIONS:
-        raise Obsolete(f"the action {action} is not served any more; publish files with file_upload")
+        raise Gone(f"the action {action} is not served any more; publish files with file_upload")
     if action != "file_upload":
         raise Invalid(f"the form field :action must be file_upload, not {action[:40]!a}")
     if _one(cleaned, "protocol_version") != "1":

@@ -53,7 +53,7 @@ def test_a_json_page() -> None:
     })  # fmt: skip
     assert link == FileLink(
         filename="demo-1.0.tar.gz",
-        version="1",
+        version="1.0",
         url="https://index.invalid/files/demo-1.0.tar.gz",
         hashes={"sha256": SHA},
         size_bytes=12,
@@ -183,7 +183,7 @@ def test_an_html_link_with_everything() -> None:
     )
     assert link == FileLink(
         filename="demo-1.0+local-py3-none-any.whl",
-        version="1+local",
+        version="1.0+local",
         url="https://index.invalid/files/demo-1.0%2Blocal-py3-none-any.whl",
         hashes={"sha256": SHA},
         extra={

@@ -55,7 +55,12 @@ def parse(document: bytes) -> core_metadata.CoreMetadata:
 
 def test_all_fields() -> None:
     core = parse(FULL)
-    assert (core.name, core.display_name, core.version, core.display_version) == ("foo-bar", "Foo.Bar", "1", "1.0.0")
+    assert (core.name, core.display_name, core.version, core.display_version) == (
+        "foo-bar",
+        "Foo.Bar",
+        "1.0.0",
+        "1.0.0",
+    )
     assert (core.summary, core.requires_python) == ("All of it", ">=3.8,<4")
     assert core.fields == {
         "metadata_version": "2.4",
@@ -174,7 +179,7 @@ def test_a_wheel() -> None:
 def test_an_sdist() -> None:
     filename, body = packages.sdist("Foo-Bar", "1.2.0")
     release = inspect(filename, io.BytesIO(body))
-    assert (release.name, release.version, release.metadata_document) == ("foo-bar", "1.2", None)
+    assert (release.name, release.version, release.metadata_document) == ("foo-bar", "1.2.0", None)
     assert release.extra == {"packagetype": "sdist", "python_version": "source", "requires_python": ">=3.8"}
 
 

@@ -57,18 +57,18 @@ def test_normalising_is_idempotent(raw: str) -> None:
 @pytest.mark.parametrize(
     ("raw", "canonical"),
     [
-        ("1.0", "1"),
-        ("1.0.0", "1"),
+        ("1.0", "1.0"),
+        ("1.0.0", "1.0.0"),
         ("1.10", "1.10"),
-        ("1.0a1", "1a1"),
-        ("1.0-alpha.1", "1a1"),
+        ("1.0a1", "1.0a1"),
+        ("1.0-alpha.1", "1.0a1"),
         ("v1.2", "1.2"),
-        ("1!2.0", "1!2"),
-        ("2.0+cu121", "2+cu121"),
-        ("1.0.post3.dev2", "1.post3.dev2"),
+        ("1!2.0", "1!2.0"),
+        ("2.0+cu121", "2.0+cu121"),
+        ("1.0.post3.dev2", "1.0.post3.dev2"),
     ],
 )
-def test_pep_440_canonical_form(raw: str, canonical: str) -> None:
+def test_pep_440_normal_form(raw: str, canonical: str) -> None:
     assert names.canonical_version(raw) == canonical
 
 
@@ -101,14 +101,14 @@ def test_versions_sort_in_release_order_and_rubbish_first() -> None:
 @pytest.mark.parametrize(
     ("filename", "name", "version", "packagetype", "tag"),
     [
-        ("demo-1.0-py3-none-any.whl", "demo", "1", "bdist_wheel", "py3"),
-        ("Foo_Bar-2.0-1-cp311-abi3-linux_x86_64.whl", "foo-bar", "2", "bdist_wheel", "cp311"),
+        ("demo-1.0-py3-none-any.whl", "demo", "1.0", "bdist_wheel", "py3"),
+        ("Foo_Bar-2.0-1-cp311-abi3-linux_x86_64.whl", "foo-bar", "2.0", "bdist_wheel", "cp311"),
         ("torch-2.1+cu121-cp311-cp311-linux_x86_64.whl", "torch", "2.1+cu121", "bdist_wheel", "cp311"),
-        ("six-1.17.0-py2.py3-none-any.whl", "six", "1.17", "bdist_wheel", "py2.py3"),
-        ("demo-1!1.0-py3-none-any.whl", "demo", "1!1", "bdist_wheel", "py3"),
-        ("foo_bar-1.0.tar.gz", "foo-bar", "1", "sdist", "source"),
-        ("Foo.Bar-1.0.tar.gz", "foo-bar", "1", "sdist", "source"),
-        ("foo-bar-1.0.zip", "foo-bar", "1", "sdist", "source"),
+        ("six-1.17.0-py2.py3-none-any.whl", "six", "1.17.0", "bdist_wheel", "py2.py3"),
+        ("demo-1!1.0-py3-none-any.whl", "demo", "1!1.0", "bdist_wheel", "py3"),
+        ("foo_bar-1.0.tar.gz", "foo-bar", "1.0", "sdist", "source"),
+        ("Foo.Bar-1.0.tar.gz", "foo-bar", "1.0", "sdist", "source"),
+        ("foo-bar-1.0.zip", "foo-bar", "1.0", "sdist", "source"),
     ],
 )
 def test_file_names(filename: str, name: str, version: str, packagetype: str, tag: str) -> None:
@@ -143,12 +143,12 @@ def test_messages_show_a_hostile_name_escaped_and_short() -> None:
 @pytest.mark.parametrize(
     ("name", "filename", "version"),
     [
-        ("demo", "demo-1.0-py3-none-any.whl", "1"),
-        ("demo", "demo-1.0-1.tar.gz", "1.post1"),
+        ("demo", "demo-1.0-py3-none-any.whl", "1.0"),
+        ("demo", "demo-1.0-1.tar.gz", "1.0.post1"),
         ("demo-1-0", "demo-1.0-1.tar.gz", "1"),
-        ("foo-bar", "foo-bar-1.0.tar.gz", "1"),
+        ("foo-bar", "foo-bar-1.0.tar.gz", "1.0"),
         ("foo", "foo-bar-1.0.tar.gz", None),
-        ("demo", "demo-1.0.tar.bz2", "1"),
+        ("demo", "demo-1.0.tar.bz2", "1.0"),
         ("demo", "demo-1.0.exe", None),
         ("demo", "demo-1.0-py3.6.egg", None),
         ("demo", "other-1.0-py3-none-any.whl", None),

@@ -161,7 +161,7 @@ def test_a_small_zip_far_from_the_end_is_just_a_file() -> None:
 @pytest.mark.parametrize("case", GOOD)
 def test_good_sdists_are_accepted(case: str) -> None:
     release = inspect(SDIST, io.BytesIO(GOOD[case]()))
-    assert (release.name, release.version, release.metadata_document) == ("demo", "1", None)
+    assert (release.name, release.version, release.metadata_document) == ("demo", "1.0", None)
 
 
 @pytest.mark.parametrize("case", BAD)
@@ -214,7 +214,7 @@ def test_every_flipped_bit_of_the_tar_keeps_the_identity_or_is_refused() -> None
             release = inspect(SDIST, io.BytesIO(gzip.compress(damaged, compresslevel=0)))
         except Problem:
             continue
-        assert (release.name, release.version) == ("demo", "1")
+        assert (release.name, release.version) == ("demo", "1.0")
 
 
 ZIPPED = {"demo-1.0/PKG-INFO": METADATA, "demo-1.0/setup.py": b"setup()\n"}

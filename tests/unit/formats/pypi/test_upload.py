@@ -8,7 +8,7 @@ import pytest
 
 from registry.errors import Invalid
 from registry.formats.pypi.metadata import inspect
-from registry.formats.pypi.upload import Obsolete, check_against, parse_form
+from registry.formats.pypi.upload import Gone, check_against, parse_form
 from tests.unit.formats.pypi.forge import SDIST, WHEEL, sdist, wheel
 
 SHA256 = hashlib.sha256(b"x").hexdigest()
@@ -28,7 +28,7 @@ def test_a_form() -> None:
         name="Demo", md5_digest=MD5.upper(), blake2_256_digest=SHA256, classifiers=["a", "b"], summary="UNKNOWN",
         description="text\x00", attestations="[{}]", import_names=["demo"], import_name=["demo", "demo.sub"], comment="",
     ))  # fmt: skip
-    assert (parsed.name, parsed.version, parsed.filetype, parsed.pyversion) == ("demo", "1", "bdist_wheel", "py3")
+    assert (parsed.name, parsed.version, parsed.filetype, parsed.pyversion) == ("demo", "1.0", "bdist_wheel", "py3")
     assert parsed.digests == {"sha256": SHA256, "md5": MD5, "blake2b_256": SHA256}
     assert parsed.attestations == "[{}]"
     assert parsed.metadata == {"classifiers": ("a", "b"), "description": ("text",), "import_name": ("demo", "demo.sub")}
@@ -56,7 +56,7 @@ def test_an_md5_in_base64_is_the_same_digest() -> None:
 
 @pytest.mark.parametrize("action", ["submit", "submit_pkg_info", "doc_upload"])
 def test_actions_that_are_gone(action: str) -> None:
-    with pytest.raises(Obsolete, match=action) as raised:
+    with pytest.raises(Gone, match=action) as raised:
         parse_form(form(**{":action": action}))
     assert raised.value.code == "gone"
 
@@ -110,7 +110,7 @@ def test_form_file_name_and_archive_agree() -> None:
     [
         ({"name": "beta"}, "name beta"),
         ({"version": "1.1"}, "version 1.1"),
-        ({"version": "1.0+local"}, r"version 1\+local"),
+        ({"version": "1.0+local"}, r"version 1.0\+local"),
         ({"filetype": "sdist", "pyversion": "source"}, "filetype sdist"),
         ({"pyversion": "cp311"}, "pyversion"),
     ],

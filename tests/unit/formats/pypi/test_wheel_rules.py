@@ -245,7 +245,7 @@ def _tar_and_zip() -> bytes:
 @pytest.mark.parametrize("case", GOOD)
 def test_good_wheels_are_accepted(case: str) -> None:
     release = inspect(WHEEL, io.BytesIO(GOOD[case]()))
-    assert (release.name, release.version, release.metadata_document) == ("demo", "1", METADATA)
+    assert (release.name, release.version, release.metadata_document) == ("demo", "1.0", METADATA)
 
 
 @pytest.mark.parametrize("case", BAD)
@@ -315,7 +315,7 @@ def test_every_flipped_bit_is_refused_or_changes_nothing_that_counts() -> None:
             release = inspect(WHEEL, io.BytesIO(bytes(damaged)))
         except Problem:
             continue
-        assert (release.name, release.version, release.metadata_document) == ("demo", "1", METADATA)
+        assert (release.name, release.version, release.metadata_document) == ("demo", "1.0", METADATA)
 
 
 def test_python_writes_what_is_accepted(tmp_path: Path) -> None:
