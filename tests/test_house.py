@@ -46,6 +46,7 @@ def test_no_function_is_longer_than_sixty_lines():
     long = [
         f"{names(path)}:{node.lineno} {node.name}"
         for path in SOURCES
+        if "migrations" not in str(path)
         for node in ast.walk(ast.parse(path.read_text()))
         if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef))
         and (node.end_lineno or 0) - node.lineno + 1 > LONGEST_FUNCTION_LINES
@@ -80,7 +81,18 @@ def test_client_commands_import_no_server():
 
 def test_the_wheel_holds_exactly_the_four_packages(tmp_path: Path):
     subprocess.run(
-        [sys.executable, "-m", "pip", "wheel", "-q", "--no-deps", "--no-build-isolation", "-w", str(tmp_path), str(ROOT)],
+        [
+            sys.executable,
+            "-m",
+            "pip",
+            "wheel",
+            "-q",
+            "--no-deps",
+            "--no-build-isolation",
+            "-w",
+            str(tmp_path),
+            str(ROOT),
+        ],
         check=True,
     )
     (wheel,) = tmp_path.glob("*.whl")

@@ -97,28 +97,7 @@ def start_execution(
         raise Denied(f"{trigger.depth} promotions in a row led here, at most {MAX_DEPTH} may; it looks like a loop")
     if not start.version.assets:
         raise Invalid(f"{start.version.full_name} {start.version.version} has no files")
-    variables = _variables(definition, start.variables)
-    source = start.version
-    execution = Execution(
-        pipeline_id=pipeline_id,
-        definition_id=row.id,
-        status=ExecutionStatus.IN_PROGRESS.value,
-        trigger_kind=trigger.kind,
-        trigger_identity=trigger.identity,
-        triggered_by=trigger.actor,
-        domain=source.domain,
-        repository=source.repository,
-        format=source.format,
-        namespace=source.namespace,
-        name=source.name,
-        version=source.version,
-        digest=source.digest,
-        assets=dict(source.assets),
-        publishers=sorted(set(start.publishers)),
-        variables=variables,
-        depth=trigger.depth,
-        started_at=now,
-    )
+    execution = _new_execution(row, start, _variables(definition, start.variables), trigger, now)
     try:
         with session.begin_nested():
             session.add(execution)
@@ -136,13 +115,39 @@ def start_execution(
         "execution.start",
         trigger=trigger.kind,
         definition=row.version,
-        package=source.purl,
-        repository=f"{source.domain}/{source.repository}",
+        package=start.version.purl,
+        repository=f"{start.version.domain}/{start.version.repository}",
         digest=execution.digest,
         depth=trigger.depth,
     )
     _go_on(session, parts, run, now)
     return Started(execution.id, is_new=True)
+
+
+def _new_execution(
+    definition: PipelineDefinitionVersion, start: Start, variables: dict[str, str], trigger: Trigger, now: datetime
+) -> Execution:
+    source = start.version
+    return Execution(
+        pipeline_id=definition.pipeline_id,
+        definition_id=definition.id,
+        status=ExecutionStatus.IN_PROGRESS.value,
+        trigger_kind=trigger.kind,
+        trigger_identity=trigger.identity,
+        triggered_by=trigger.actor,
+        domain=source.domain,
+        repository=source.repository,
+        format=source.format,
+        namespace=source.namespace,
+        name=source.name,
+        version=source.version,
+        digest=source.digest,
+        assets=dict(source.assets),
+        publishers=sorted(set(start.publishers)),
+        variables=variables,
+        depth=trigger.depth,
+        started_at=now,
+    )
 
 
 def advance(session: Session, parts: Parts, execution_id: int, now: datetime) -> None:

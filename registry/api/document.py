@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from importlib.metadata import PackageNotFoundError, version
 
-from flask import Response, current_app
+from flask import Response
 
 from registry.api import openapi
 from registry.api.routes import Route, json_response, mounted
+from registry.http import context
 from registry.http.auth import permissions, public
 
 
@@ -17,7 +18,7 @@ def openapi_document() -> Response:
         release = version("entrepot")
     except PackageNotFoundError:
         release = "0"  # run from a source tree that was never installed
-    return json_response(openapi.document(mounted(current_app), permissions(current_app), release))
+    return json_response(openapi.document(mounted(context.application()), permissions(context.application()), release))
 
 
 ROUTES = (Route("GET", "/openapi.json", public("it describes the interface and holds no data"), openapi_document),)

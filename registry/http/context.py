@@ -20,6 +20,11 @@ def attach(app: Flask, services: Services) -> None:
     app.extensions[_EXTENSION] = services
 
 
+def application() -> Flask:
+    """The application that handles this request: its routes and extensions."""
+    return cast("Flask", current_app._get_current_object())  # type: ignore[attr-defined]  # noqa: SLF001  (Flask's own documented way)
+
+
 def services() -> Services:
     """The services of the application that handles this request."""
     return cast("Services", current_app.extensions[_EXTENSION])

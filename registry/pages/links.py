@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from urllib.parse import unquote, urlsplit
 
-from flask import current_app, url_for
+from flask import url_for
 from werkzeug.exceptions import HTTPException
 from werkzeug.routing import RequestRedirect
+
+from registry.http import context
 
 _LONGEST_TARGET = 2000
 
@@ -28,7 +30,7 @@ def _is_page(path: str) -> bool:
     if "\\" in path or "//" in path or not path.isprintable():
         return False
     try:
-        endpoint, _ = current_app.url_map.bind("").match(path, method="GET")
+        endpoint, _ = context.application().url_map.bind("").match(path, method="GET")
     except (HTTPException, RequestRedirect):
         return False
     return "pages." in endpoint

@@ -9,10 +9,10 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from flask import current_app
 from markupsafe import Markup
 
 from registry.access import Identity
+from registry.http import context
 
 _EXTENSION = "entrepot_pages"
 
@@ -65,5 +65,5 @@ def extend(registered: dict[str, Any], extension: Extension) -> None:
 
 def extensions() -> tuple[Extension, ...]:
     """All additions, in the order in which they were mounted."""
-    found: tuple[Extension, ...] = current_app.extensions.get(_EXTENSION, ())
+    found: tuple[Extension, ...] = context.application().extensions.get(_EXTENSION, ())
     return found

@@ -158,7 +158,7 @@ def test_a_wheel() -> None:
     assert (release.name, release.display_name, release.version, release.display_version) == (
         "foo-bar",
         "Foo-Bar",
-        "1.2",
+        "1.2.0",
         "1.2.0",
     )
     assert release.filename == filename
