@@ -38,12 +38,14 @@ def _add(response: Response) -> Response:
     if request.is_secure:
         # Over plain http browsers must ignore it (RFC 6797 §8.1), and a proxy that forwards it would lock users out.
         response.headers.setdefault("Strict-Transport-Security", f"max-age={HSTS_SECONDS}")
-    if _shows_somebody() and "Cache-Control" not in response.headers:
+    if _shows_somebody(response) and "Cache-Control" not in response.headers:
         response.headers["Cache-Control"] = "no-store"
         response.vary.add("Cookie")
     return response
 
 
-def _shows_somebody() -> bool:
-    # Sign-in and setup have no session yet, and still nothing of them may stay in a shared browser's cache.
-    return context.browser_session() is not None or (request.blueprint is not None and "pages" in request.blueprint)
+def _shows_somebody(response: Response) -> bool:
+    # Sign-in and setup have no session yet, and still nothing of them may stay in a shared browser's cache. Error pages
+    # of addresses without a route name who looks, too; documents for clients say themselves how long they hold.
+    is_page = request.blueprint is not None and "pages" in request.blueprint
+    return is_page or context.browser_session() is not None or response.mimetype == "text/html"

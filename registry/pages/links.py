@@ -33,7 +33,7 @@ def _is_page(path: str) -> bool:
         endpoint, _ = context.application().url_map.bind("").match(path, method="GET")
     except (HTTPException, RequestRedirect):
         return False
-    return "pages." in endpoint
+    return "pages." in endpoint and endpoint != "pages.asset"
 
 
 def outward(url: object) -> str | None:

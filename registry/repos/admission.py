@@ -6,6 +6,7 @@ answer depends on (does the token still count, has the name changed, has the top
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -17,8 +18,10 @@ from sqlalchemy.orm import Session
 from registry.access import Action, Identity, check
 from registry.accounts import LAST_USED_GRAIN, Accounts, looks_like_token, token_identity
 from registry.db import Database
-from registry.errors import NotFound, Unauthenticated
+from registry.errors import NotFound, Unauthenticated, Unavailable
 from registry.models import Account, Domain, PackageState, Repository, Token
+
+log = logging.getLogger("entrepot.admission")
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,8 +168,12 @@ class Admissions:
         return token_identity(row[12], row[11], (row[13], row[14]), (row[6], row[7]))
 
     def _note_use(self, token_id: int, now: datetime) -> None:
-        with self._db.write() as session:
-            session.execute(update(Token).where(Token.id == token_id).values(last_used_at=now))
+        try:
+            with self._db.write() as session:
+                session.execute(update(Token).where(Token.id == token_id).values(last_used_at=now))
+        except Unavailable as error:
+            # Reading goes on while the database cannot be written; when a token was last used can wait.
+            log.warning("the last use of token %d is not noted: %s", token_id, error)
 
 
 _TOKEN_STATEMENT = (

@@ -103,8 +103,9 @@ class Fetcher:
 
     def complete(self, order: Order) -> BlobHandle:
         """Fetch and wait until the file is kept (for a range of a file that is not here yet)."""
-        fetch, _ = self._join(order)
-        fetch.is_detached = True
+        fetch, leads = self._join(order)
+        if leads:
+            fetch.is_detached = True  # nobody reads along
         return self._finished(fetch, order)
 
     def _join(self, order: Order) -> tuple[_Fetch, bool]:

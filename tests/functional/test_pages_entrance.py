@@ -309,7 +309,7 @@ def test_a_token_is_shown_once_works_and_is_revoked(site):
 @pytest.mark.parametrize(
     ("change", "status", "words"),
     [
-        ({"name": " "}, 400, "give the token a name"),
+        ({"name": " "}, 400, "Give the token a name"),
         ({"actions": []}, 400, "at least one thing"),
         ({"actions": ["fly"]}, 400, "actions are"),
         ({"actions": ["admin"]}, 403, "may not do yourself: admin"),
