@@ -23,13 +23,17 @@ from registry import audit, formats
 from registry.access import Action
 from registry.accounts import Accounts
 from registry.clock import Clock, system_clock
-from registry.models import Account, Domain
+from registry.db import Database
+from registry.models import Account, Domain, DomainKey
 from registry.names import DomainName, RepositoryName
 from registry.repos import topology
 from registry.stores import DomainStores
+from storage.errors import KeyUnavailable
 from storage.keyfile import LocalKeyFile
 
 ADMINISTRATOR = "admin"
+# The number of the advisory lock; any other program's in the same database must only be another one.
+PREPARE_LOCK = 0x656E7472
 DEFAULT_DOMAIN = DomainName("default")
 # Each repository with its upstreams: a version reaches staging and prod by promotion only, so they have no route out.
 DEFAULT_REPOSITORIES: tuple[tuple[str, str, tuple[str, ...]], ...] = (
@@ -43,14 +47,15 @@ DEFAULT_REPOSITORIES: tuple[tuple[str, str, tuple[str, ...]], ...] = (
 def prepare(settings: Settings, clock: Clock = system_clock) -> str | None:
     """Make the data directory ready; returns the secret of a one-time sign-in when nobody could sign in yet.
 
-    Raises KeyUnavailable when the keys are not the ones the data was written with.
+    Raises KeyUnavailable when the keys are not the ones the data was written with, NewerDatabase for data of a later
+    release, Unavailable and SQLAlchemy's DBAPIError when the database cannot be used.
     """
     with _alone(settings):
         _directories(settings)
-        _keys(settings)
         migrate.upgrade(settings)
         db = wiring.database(settings)
         try:
+            _keys(settings, db)
             stores = wiring.domain_stores(settings, db)
             wiring.body_store(settings).probe()
             with db.write() as session:
@@ -68,12 +73,21 @@ def prepare(settings: Settings, clock: Clock = system_clock) -> str | None:
 
 @contextmanager
 def _alone(settings: Settings) -> Iterator[None]:
-    settings.data.mkdir(parents=True, exist_ok=True, mode=0o700)
+    """Wait for other starts: of this data directory, and on PostgreSQL of every machine that uses the database."""
     run = settings.data / "run"
-    run.mkdir(exist_ok=True, mode=0o700)
-    with (run / "prepare.lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        yield
+    run.mkdir(parents=True, exist_ok=True, mode=0o700)
+    db = wiring.database(settings)
+    try:
+        with (run / "prepare.lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            if db.is_sqlite:
+                yield
+                return
+            with db.engine.begin() as connection:
+                connection.execute(select(func.pg_advisory_xact_lock(PREPARE_LOCK)))
+                yield
+    finally:
+        db.close()
 
 
 def _directories(settings: Settings) -> None:
@@ -81,13 +95,27 @@ def _directories(settings: Settings) -> None:
         path.mkdir(parents=True, exist_ok=True, mode=0o700)
 
 
-def _keys(settings: Settings) -> None:
+def _keys(settings: Settings, db: Database) -> None:
+    """Make the keys of new data. Raises KeyUnavailable when data is there and its keys are not: new ones fit nothing."""
+    with db.read() as session:
+        is_encrypted = session.scalar(select(func.count()).select_from(DomainKey)) != 0
+        has_accounts = session.scalar(select(func.count()).select_from(Account)) != 0
     master = settings.keys_path / wiring.MASTER_KEY_FILE
     if not master.exists():
+        if is_encrypted:
+            raise KeyUnavailable(
+                f"the master key {master} is missing, and everything stored is encrypted under it: "
+                "put it back from your copy of the keys"
+            )
         LocalKeyFile.create(master)
     pepper = settings.keys_path / wiring.PEPPER_FILE
     if not pepper.exists():
-        _write_secret(pepper, secrets.token_bytes(32))
+        if has_accounts:
+            raise KeyUnavailable(
+                f"the token pepper {pepper} is missing, and no token can be checked without it: put it back from your "
+                f"copy of the keys, or write {wiring.PEPPER_BYTES} random bytes to it, which voids every token"
+            )
+        _write_secret(pepper, secrets.token_bytes(wiring.PEPPER_BYTES))
 
 
 def _write_secret(path: Path, content: bytes) -> None:

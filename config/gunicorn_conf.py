@@ -9,6 +9,7 @@ from config.settings import load
 
 _settings = load(Path(os.environ["ENTREPOT_DATA"]))
 
+# The supervisor's --bind hands over its own socket and wins over this one, which is for a gunicorn without supervisor.
 bind = [_settings.server.bind]
 workers = _settings.server.workers
 # Threads, because a download holds one as long as it lasts, and because the sync worker is killed in the middle of any
@@ -23,6 +24,9 @@ limit_request_line = 8190
 limit_request_field_size = 32768
 # On by default since 25.1, at a path in $HOME that all instances of one user would share.
 control_socket_disable = True
+# Whom to believe about the outer address is ``trusted_proxy_hops`` alone. By default gunicorn lets everybody who connects
+# over loopback, which is each client of a proxy on this machine, choose scheme and path prefix by a header.
+forwarded_allow_ips = ""
 # The heartbeat file on a disk can block a worker for as long as the disk does.
 worker_tmp_dir = "/dev/shm" if Path("/dev/shm").is_dir() else None  # noqa: S108
 accesslog = None

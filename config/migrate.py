@@ -12,12 +12,12 @@ from sqlalchemy import Connection
 
 from config.settings import Settings
 from registry.db import Database
-from registry.errors import Unavailable
+from registry.errors import Problem, Unavailable
 
 MIGRATIONS = Path(__file__).parent / "migrations"
 
 
-class NewerDatabase(Exception):
+class NewerDatabase(Problem):
     """The database was written by a newer release than this one."""
 
 
@@ -51,9 +51,10 @@ def check_not_newer(connection: Connection, config: Config) -> None:
 
 
 def require_current(db: Database) -> None:
-    """Raise Unavailable when the database is not at this release's schema."""
+    """Raise Unavailable when the database is not at this release's schema yet, NewerDatabase when it is beyond."""
     config = alembic_config(db.url)
     with db.engine.connect() as connection:
+        check_not_newer(connection, config)
         current = MigrationContext.configure(connection).get_current_revision()
     head = ScriptDirectory.from_config(config).get_current_head()
     if current != head:

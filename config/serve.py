@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import ctypes
+import errno
 import fcntl
+import functools
 import logging
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -17,7 +20,7 @@ from typing import IO
 
 import requests
 
-from config.settings import Settings
+from config.settings import Settings, host_and_port
 
 log = logging.getLogger("entrepot.serve")
 
@@ -25,6 +28,12 @@ PR_SET_PDEATHSIG = 1
 RESTART_WINDOW_SECONDS = 30.0
 RESTARTS_ALLOWED = 5
 START_SECONDS = 60.0
+# A server that was killed lets go of its port when its children have seen it, which takes a moment.
+PORT_SECONDS = 5.0
+BACKLOG = 2048
+# What a child has on top of its own patience: builds that are told to end have some seconds for it themselves.
+WORKER_LEAVES_SECONDS = 20.0
+WEB_LEAVES_SECONDS = 5.0
 
 
 class AlreadyServed(Exception):
@@ -37,10 +46,15 @@ class StartFailed(Exception):
 
 @dataclass(slots=True)
 class Child:
-    """A process that is kept running. ``starts`` holds when it was started lately (monotonic seconds)."""
+    """A process that is kept running; it inherits the descriptors ``inherits``.
+
+    ``starts`` holds when it was started lately (monotonic seconds); ``has_lived`` is true once it ran for a while.
+    """
 
     name: str
     command: list[str]
+    inherits: tuple[int, ...] = ()
+    has_lived: bool = False
     process: subprocess.Popen[bytes] | None = None
     starts: list[float] = field(default_factory=list)
 
@@ -58,6 +72,23 @@ def lock(data: Path) -> IO[str]:
     return file
 
 
+def listen(bind: str) -> socket.socket:
+    """The listening socket, held by the supervisor: it outlives a web server that dies, and no request is refused.
+
+    Raises StartFailed when the address cannot be had.
+    """
+    host, port = host_and_port(bind)
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    deadline = time.monotonic() + PORT_SECONDS
+    while True:
+        try:
+            return socket.create_server((host, port), family=family, backlog=BACKLOG)
+        except OSError as error:
+            if error.errno != errno.EADDRINUSE or time.monotonic() > deadline:
+                raise StartFailed(f"cannot listen on {bind}: {error.strerror or error}") from error
+        time.sleep(0.1)
+
+
 def environment(settings: Settings) -> dict[str, str]:
     """What the children are told: where the data is, and the command line's overrides."""
     return {
@@ -68,9 +99,11 @@ def environment(settings: Settings) -> dict[str, str]:
     }
 
 
-def children(*, with_worker: bool) -> list[Child]:
+def children(listener: socket.socket, *, with_worker: bool) -> list[Child]:
     """The processes of one server."""
-    web = Child("web", [sys.executable, "-m", "gunicorn", "-c", "python:config.gunicorn_conf", "config.wsgi:app"])
+    descriptor = listener.fileno()
+    command = [sys.executable, "-m", "gunicorn", "-c", "python:config.gunicorn_conf", "--bind", f"fd://{descriptor}"]
+    web = Child("web", [*command, "config.wsgi:app"], inherits=(descriptor,))
     worker = Child("worker", [sys.executable, "-m", "config.cli.main", "worker"])
     return [web, worker] if with_worker else [web]
 
@@ -78,8 +111,9 @@ def children(*, with_worker: bool) -> list[Child]:
 class Supervisor:
     """Starts the children, restarts one that dies, and ends them all on SIGTERM or SIGINT."""
 
-    def __init__(self, settings: Settings, processes: list[Child]) -> None:
+    def __init__(self, settings: Settings, listener: socket.socket, processes: list[Child]) -> None:
         self._settings = settings
+        self._listener = listener
         self._children = processes
         self._environment = environment(settings)
         self._signals = 0
@@ -109,26 +143,32 @@ class Supervisor:
         self._signals += 1
 
     def _start(self, child: Child) -> None:
-        child.starts = [at for at in child.starts if time.monotonic() - at < RESTART_WINDOW_SECONDS]
         child.starts.append(time.monotonic())
         child.process = subprocess.Popen(
             child.command,
             env=self._environment,
             stdin=subprocess.DEVNULL,
-            preexec_fn=_die_with_parent,  # noqa: PLW1509  (one thread here: the supervisor starts no others)
+            pass_fds=child.inherits,
+            preexec_fn=functools.partial(_die_with, os.getpid()),  # noqa: PLW1509  (the supervisor has one thread)
         )
 
     def _revive(self, child: Child) -> None:
+        """Start a child that died again, a few times in a while; raise StartFailed if it never came up at all."""
         if child.process is None or child.process.poll() is None:
             return
+        now = time.monotonic()
+        child.has_lived = child.has_lived or now - child.starts[-1] >= RESTART_WINDOW_SECONDS
+        child.starts = [at for at in child.starts if now - at < RESTART_WINDOW_SECONDS]
         if len(child.starts) >= RESTARTS_ALLOWED:
-            raise StartFailed(f"the {child.name} process ended {len(child.starts)} times within half a minute")
+            if not child.has_lived:
+                raise StartFailed(f"the {child.name} process ended {len(child.starts)} times within half a minute")
+            return  # what took it down, a database that is away for one, may pass: it is tried again in a while
         log.warning("the %s process ended with %s and is started again", child.name, child.process.returncode)
         self._start(child)
 
     def _await_ready(self) -> None:
-        host, _, port = self._settings.server.bind.rpartition(":")
-        host = "127.0.0.1" if host in {"0.0.0.0", "", "[::]"} else host  # noqa: S104  (the address to ask, not to bind)
+        host, port = self._settings.local_address
+        host = f"[{host}]" if ":" in host else host
         deadline = time.monotonic() + START_SECONDS
         while not self._signals:
             if _answers(f"http://{host}:{port}/healthz"):
@@ -141,18 +181,28 @@ class Supervisor:
             time.sleep(0.05)
 
     def _stop(self) -> None:
-        """Ask all to end, wait for running requests and jobs; a second signal, or the time-out, ends them at once."""
-        alive = [child.process for child in self._children if child.process is not None]
-        for process in alive:
-            if process.poll() is None:
-                process.terminate()
-        patience = self._settings.server.graceful_timeout_seconds + self._settings.worker.drain_seconds + 5
-        deadline = time.monotonic() + patience
-        while any(process.poll() is None for process in alive):
+        """End the worker, then the web server: running jobs need it, a build for one that installs from here.
+
+        Each is asked to end and finishes what it is at; a second signal, or the time-out, ends it at once.
+        """
+        settings = self._settings
+        patience_seconds = {
+            "worker": settings.worker.drain_seconds + WORKER_LEAVES_SECONDS,
+            "web": settings.server.graceful_timeout_seconds + WEB_LEAVES_SECONDS,
+        }
+        for child in reversed(self._children):
+            if child.name == "web":
+                self._listener.close()  # else new connections would wait for nobody until the last request is done
+            if child.process is not None:
+                self._end(child.process, patience_seconds[child.name])
+
+    def _end(self, process: subprocess.Popen[bytes], patience_seconds: float) -> None:
+        deadline = time.monotonic() + patience_seconds
+        process.terminate()
+        while process.poll() is None:
             if self._signals > 1 or time.monotonic() > deadline:
-                for process in alive:
-                    process.kill()
-            time.sleep(0.05)
+                process.kill()
+            time.sleep(0.02)
 
 
 def _answers(url: str) -> bool:
@@ -166,6 +216,8 @@ def _answers(url: str) -> bool:
         session.close()
 
 
-def _die_with_parent() -> None:
+def _die_with(supervisor: int) -> None:
     # Without this a killed supervisor would leave a server behind that holds the port.
     ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
+    if os.getppid() != supervisor:
+        os._exit(1)  # it died before the line above, which then never tells of it

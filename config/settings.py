@@ -9,12 +9,15 @@ import dataclasses
 import hashlib
 import ipaddress
 import os
+import re
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, get_type_hints
 from urllib.parse import urlsplit
+
+DATABASE_URL = re.compile(r"sqlite:///.|postgresql\+psycopg://[^/]*/.")
 
 
 class BadSettings(Exception):
@@ -142,9 +145,16 @@ class Settings:
     @property
     def registry_address(self) -> tuple[str, int]:
         """Host and port at which this machine reaches the server, for the builds that run here."""
-        host, _, port = (self.builds.registry_address or self.server.bind).rpartition(":")
-        everywhere = {"0.0.0.0", "", "[::]"}  # noqa: S104  (an address to ask, not to bind)
-        return ("127.0.0.1" if host in everywhere else host.strip("[]"), int(port))
+        if self.builds.registry_address:
+            return host_and_port(self.builds.registry_address)
+        return self.local_address
+
+    @property
+    def local_address(self) -> tuple[str, int]:
+        """Host and port at which the server answers on this machine itself."""
+        host, port = host_and_port(self.server.bind)
+        everywhere = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104  (an address to ask, not to bind)
+        return everywhere.get(host, host), port
 
     @property
     def locks_path(self) -> Path:
@@ -155,6 +165,16 @@ class Settings:
     def base_url(self) -> str:
         """The address people and clients use: the configured one, or the one bound to."""
         return (self.server.public_url or f"http://{self.server.bind}").rstrip("/")
+
+
+def host_and_port(address: str) -> tuple[str, int]:
+    """``HOST:PORT`` or ``[IPV6]:PORT`` in its parts. Raises ValueError."""
+    host, _, port = address.rpartition(":")
+    bracketed = host.startswith("[") and host.endswith("]")
+    is_port = port.isascii() and port.isdigit() and 0 < int(port[:6]) < 65536
+    if not host or (":" in host and not bracketed) or not is_port:
+        raise ValueError(f"{address!r} is not HOST:PORT")
+    return host[1:-1] if bracketed else host, int(port)
 
 
 SECTIONS: Mapping[str, type] = {
@@ -177,15 +197,18 @@ def load(data: Path, environment: Mapping[str, str] = os.environ, **overrides: M
     faults: list[str] = []
     document: dict[str, Any] = {}
     path = data / "entrepot.toml"
-    if path.exists():
-        try:
-            document = tomllib.loads(path.read_text("utf-8"))
-        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-            faults.append(f"{path}: {error}")
+    try:
+        document = tomllib.loads(path.read_text("utf-8")) if path.exists() else {}
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, OSError) as error:
+        faults.append(f"{path}: {error}")
     faults.extend(f"[{name}] is not a section" for name in sorted(document.keys() - SECTIONS.keys()))
     values = {}
     for name, kind in SECTIONS.items():
-        section = dict(document.get(name, {}))
+        section = document.get(name, {})
+        if not isinstance(section, dict):
+            faults.append(f"{name} is a section, [{name}], and not a value")
+            section = {}
+        section = dict(section)
         section.update(_from_environment(name, kind, environment))
         section.update({key: value for key, value in overrides.get(name, {}).items() if value is not None})
         values[name] = _section(name, kind, section, faults)
@@ -247,23 +270,50 @@ def _table(value: Any) -> dict[str, str]:
     return dict(value)
 
 
-def _contradictions(settings: Settings) -> list[str]:
-    faults = []
-    host, _, port = settings.server.bind.rpartition(":")
-    if not host or not port.isdigit():
-        faults.append(f"server.bind {settings.server.bind!r} is not HOST:PORT")
+# Every other number must be more than nothing. Below two threads a worker that waits for an upload answers nobody.
+_MINIMUM = {
+    "server.threads": 2,
+    "server.graceful_timeout_seconds": 0,
+    "server.trusted_proxy_hops": 0,
+    "storage.sweep_grace_hours": 0,
+    "worker.drain_seconds": 0,
+}
+
+
+def _contradictions(settings: Settings) -> Iterator[str]:
+    yield from _bad_address("server.bind", settings.server.bind)
+    if settings.builds.registry_address:
+        yield from _bad_address("builds.registry_address", settings.builds.registry_address)
     if settings.server.public_url and urlsplit(settings.server.public_url).scheme not in {"http", "https"}:
-        faults.append("server.public_url must start with http:// or https://")
-    for name, minimum in (("workers", 1), ("threads", 2)):
-        if getattr(settings.server, name) < minimum:
-            faults.append(f"server.{name} must be at least {minimum}")
+        yield "server.public_url must start with http:// or https://"
+    for name, value in _numbers(settings):
+        minimum = _MINIMUM.get(name)
+        if minimum is None and not value > 0:
+            yield f"{name} must be more than 0"
+        elif minimum is not None and not value >= minimum:
+            yield f"{name} must be at least {minimum}"
     for network in settings.upstream.allowed_networks:
         try:
             ipaddress.ip_network(network)
         except ValueError as error:
-            faults.append(f"upstream.allowed_networks: {error}")
+            yield f"upstream.allowed_networks: {error}"
+    if not DATABASE_URL.match(settings.database_url):
+        yield "database.url is sqlite:///FILE or postgresql+psycopg://USER:PASSWORD@HOST/NAME"
     if settings.log.level not in {"debug", "info", "warning", "error"}:
-        faults.append("log.level is one of debug, info, warning, error")
+        yield "log.level is one of debug, info, warning, error"
     if settings.log.format not in {"text", "json"}:
-        faults.append("log.format is text or json")
-    return faults
+        yield "log.format is text or json"
+
+
+def _bad_address(name: str, address: str) -> Iterator[str]:
+    try:
+        host_and_port(address)
+    except ValueError as error:
+        yield f"{name} {error}"
+
+
+def _numbers(settings: Settings) -> Iterator[tuple[str, float]]:
+    for section in SECTIONS:
+        for name, value in dataclasses.asdict(getattr(settings, section)).items():
+            if isinstance(value, int | float):
+                yield f"{section}.{name}", value

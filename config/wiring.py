@@ -51,10 +51,12 @@ from registry.upstream.answers import Upstream
 from registry.upstream.client import UpstreamClient
 from registry.upstream.flight import SingleFlight
 from registry.upstream.guard import AddressPolicy, separate_credential
+from storage.errors import KeyUnavailable
 from storage.filesystem import FileSystemStore
 from storage.keyfile import LocalKeyFile
 
 PEPPER_FILE = "token-pepper"
+PEPPER_BYTES = 32
 MASTER_KEY_FILE = "master-keys.json"
 
 
@@ -72,8 +74,16 @@ def database(settings: Settings) -> Database:
 
 
 def accounts(settings: Settings) -> Accounts:
-    """Accounts under this server's pepper."""
-    return Accounts((settings.keys_path / PEPPER_FILE).read_bytes())
+    """Accounts under this server's pepper. Raises KeyUnavailable."""
+    path = settings.keys_path / PEPPER_FILE
+    try:
+        pepper = path.read_bytes()
+    except OSError as error:
+        raise KeyUnavailable(f"the token pepper {path} cannot be read: {error.strerror}") from None
+    if len(pepper) != PEPPER_BYTES:
+        # A file that was cut to nothing would make a digest that anybody can compute.
+        raise KeyUnavailable(f"the token pepper {path} has {len(pepper)} bytes instead of {PEPPER_BYTES}")
+    return Accounts(pepper)
 
 
 def body_store(settings: Settings) -> FileSystemStore:

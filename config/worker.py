@@ -14,7 +14,6 @@ from config.settings import Settings
 from hooks.builds import records as build_records
 from hooks.jobs.worker import Worker
 from hooks.triggers import dispatch
-from registry.errors import Unavailable
 from registry.repos import care
 from registry.services import Services
 
@@ -26,13 +25,12 @@ Rounds = Sequence[tuple[float, Callable[[], None]]]
 
 
 def run(settings: Settings) -> int:
-    """Work until SIGTERM or SIGINT; returns the exit status."""
+    """Work until SIGTERM or SIGINT; returns the exit status.
+
+    Raises Unavailable or SQLAlchemy's DBAPIError when the database cannot be used, StorageError when the keys cannot.
+    """
     services = wiring.services(settings)
-    try:
-        migrate.require_current(services.db)
-    except Unavailable as error:
-        log.error("%s", error)  # noqa: TRY400  (a message for a person, not a trace)
-        return 1
+    migrate.require_current(services.db)
     parts = wiring.hook_services(services).actions
 
     def sweep() -> None:

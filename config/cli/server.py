@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import click
 
@@ -42,14 +42,22 @@ def settings_of(data: Path, **overrides: dict[str, Any]) -> Settings:
 
 def prepared(settings: Settings) -> str | None:
     """Make the data directory ready, or end the command saying why that is not possible."""
+    from sqlalchemy.exc import DBAPIError
+
     from config import first_start
-    from config.migrate import NewerDatabase
 
     try:
         return first_start.prepare(settings)
-    except (StorageError, Problem, NewerDatabase, OSError) as error:
-        click.echo(f"entrepot: cannot start: {error}", err=True)
-        sys.exit(1)
+    except (StorageError, Problem, OSError) as error:
+        _refuse(str(error))
+    except DBAPIError as error:
+        _refuse(f"the database says: {error.orig}")
+
+
+def _refuse(reason: str) -> NoReturn:
+    """End the command with one line."""
+    click.echo(f"entrepot: cannot start: {logs.redact(' '.join(reason.split()))}", err=True)
+    sys.exit(1)
 
 
 @click.command()
@@ -67,9 +75,9 @@ def serve(data: Path, bind: str | None, workers: int | None, no_worker: bool) ->
     settings = settings_of(data, server={"bind": bind, "workers": workers})
     try:
         held = serving.lock(settings.data)
-    except serving.AlreadyServed as error:
-        click.echo(f"entrepot: {error}", err=True)
-        sys.exit(1)
+        listener = serving.listen(settings.server.bind)
+    except (serving.AlreadyServed, serving.StartFailed, OSError) as error:
+        _refuse(str(error))
     secret = prepared(settings)
 
     def announce() -> None:
@@ -78,7 +86,8 @@ def serve(data: Path, bind: str | None, workers: int | None, no_worker: bool) ->
             click.echo(f"Sign in once as admin, within a day: {settings.base_url}/setup?code={secret}")
         sys.stdout.flush()
 
-    status = serving.Supervisor(settings, serving.children(with_worker=not no_worker)).run(announce)
+    children = serving.children(listener, with_worker=not no_worker)
+    status = serving.Supervisor(settings, listener, children).run(announce)
     held.close()
     sys.exit(status)
 
@@ -90,10 +99,18 @@ def worker(data: Path) -> None:
 
     Example: entrepot worker --data /var/lib/entrepot
     """
+    from sqlalchemy.exc import DBAPIError
+
     from config import worker as working
 
     settings = settings_of(data)
-    sys.exit(working.run(settings))
+    try:
+        status = working.run(settings)
+    except (StorageError, Problem) as error:
+        _refuse(str(error))
+    except DBAPIError as error:
+        _refuse(f"the database says: {error.orig}")
+    sys.exit(status)
 
 
 @click.command("migrate")

@@ -17,6 +17,7 @@ from hooks.builds.phases import BuildStatus
 from hooks.builds.records import get_build
 from hooks.builds.source import PackageSource
 from hooks.models.build import Build, BuildProject
+from hooks.pages.looks import look
 from hooks.pages.terminal import PLAIN, Style, parse_style, render
 from hooks.services import HookServices
 from registry.access import Action, Identity, check
@@ -115,14 +116,18 @@ class BuildPages:
         if build.log_bytes <= LOG_PAGE_BYTES:
             return 0, 1, PLAIN
         start = build.log_bytes - LOG_PAGE_BYTES
-        lines, position, before = 1, 0, b""
+        lines, position, piece = 1, 0, b""
         with self._services.db.read() as session:
             while position < start:
                 limit_bytes = min(RAW_PIECE_BYTES, start - position)
-                before, position, _ = self._services.logs.read(session, build.id, position, limit_bytes)
-                lines += before.count(b"\n")
-        # Back to the start of the line that the cut goes through.
-        return position - (len(before) - before.rfind(b"\n") - 1 if b"\n" in before else 0), lines, PLAIN
+                piece, position, _ = self._services.logs.read(session, build.id, position, limit_bytes)
+                lines += piece.count(b"\n")
+            if piece.endswith(b"\n"):
+                return start, lines, PLAIN
+            piece, _, _ = self._services.logs.read(session, build.id, start, LOG_PAGE_BYTES)
+        # On to the first line that is there as a whole; in one endless line there is none.
+        rest = piece.find(b"\n") + 1
+        return start + rest, lines + bool(rest), PLAIN
 
     def _log_page(self, build_id: str, offset: int, line: int, style: Style) -> LogPage:
         with self._services.db.read() as session:
@@ -178,12 +183,19 @@ class BuildPages:
         """Stop a build. Needs the right to publish where its source is."""
         try:
             with self._services.db.write() as session:
-                source = PackageSource.from_json(self._visible(session, build_id).source)
+                build = self._visible(session, build_id)
+                source = PackageSource.from_json(build.source)
                 check(context.caller(), Action.PUBLISH, f"{source.domain}/{source.repository}")
+                _check_running(build)
                 self._services.actions.stop_build(session, build_id, self._services.clock())
         except Conflict as error:
             return self._page(build_id, str(error)), status_of(error)
         return redirect_with("build-stopping", url_for("hook_pages.build", build_id=build_id))
+
+
+def _check_running(build: Build) -> None:
+    if build.status != BuildStatus.IN_PROGRESS:
+        raise Conflict(f"Build {build.number} has ended already: {look(build.status).text}")
 
 
 def _style() -> Style:

@@ -39,7 +39,7 @@ def credential_sent() -> Credential | None:
         return None
     scheme, _, rest = header.partition(" ")
     if scheme.lower() == "bearer":
-        return Credential("", rest.strip())
+        return Credential("", rest.strip(), _address())
     if scheme.lower() != "basic":
         raise Unauthenticated("use Basic or Bearer authorization")
     try:
@@ -49,7 +49,11 @@ def credential_sent() -> Credential | None:
     if not colon or not secret:
         # pip sends "user:" with an empty password before it asks a keyring: a 401 makes it ask.
         raise Unauthenticated("the Basic authorization header has no password")
-    return Credential(user, secret)
+    return Credential(user, secret, _address())
+
+
+def _address() -> str:
+    return request.remote_addr or "unknown"
 
 
 def public(reason: str) -> Callable[[View], View]:

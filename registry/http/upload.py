@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import IO, Any, cast
 
 from flask import request
+from gunicorn.http.errors import ParseException  # type: ignore[import-untyped]
 from werkzeug.exceptions import RequestEntityTooLarge
 from werkzeug.formparser import MultiPartParser
 
@@ -18,7 +19,7 @@ from registry.errors import Invalid, TooLarge
 from storage.errors import BodyTooShort
 from storage.intake import Intake
 
-FORM_FIELD_LIMIT_BYTES = 16 * 1024 * 1024
+FORM_FIELDS_LIMIT_BYTES = 16 * 1024 * 1024
 FORM_PARTS_LIMIT = 20_000
 FILE_PARTS_LIMIT = 4
 BUFFER_BYTES = 256 * 1024
@@ -34,8 +35,12 @@ class CountedBody:
         self.received_bytes = 0
 
     def read(self, size: int = -1) -> bytes:
-        """Read at most ``size`` bytes. Raises TooLarge, and BodyTooShort at an end that came too early."""
-        piece = self._stream.read(size)
+        """Read at most ``size`` bytes. Raises TooLarge, and BodyTooShort or Invalid at an end that came too early."""
+        try:
+            piece = self._stream.read(size)
+        except (OSError, ParseException) as error:
+            # A reset connection, and chunks that break off (both OSError) or are none.
+            raise Invalid("the request body broke off, or is not chunked as it should be") from error
         self.received_bytes += len(piece)
         if self.received_bytes > self._limit_bytes:
             raise TooLarge("the request body", self._limit_bytes)
@@ -87,6 +92,50 @@ class _FilePart:
         """Nothing to close: the intake ends by finish or abort."""
 
 
+class _FormBody:
+    """A form's body on its way through the parser, which bounds single fields only: here all texts together are.
+
+    Knows the file parts, because their bytes leave the memory at once and do not count.
+    """
+
+    def __init__(self, body: CountedBody, make_intake: Callable[[str], Intake]) -> None:
+        self._body = body
+        self._make_intake = make_intake
+        self._parts: list[_FilePart] = []
+
+    def read(self, size: int = -1) -> bytes:
+        """As ``CountedBody.read``. Raises TooLarge as well when the texts have become too many."""
+        piece = self._body.read(size)
+        in_files = sum(part.intake.size_bytes for part in self._parts)
+        # The parser may still hold the last pieces of a file back, looking for the boundary.
+        if self._body.received_bytes - in_files > FORM_FIELDS_LIMIT_BYTES + 2 * BUFFER_BYTES:
+            raise TooLarge("the form without its files", FORM_FIELDS_LIMIT_BYTES)
+        return piece
+
+    def open_part(self, *, filename: str | None, **_: Any) -> Any:
+        """Werkzeug's stream factory."""
+        if len(self._parts) >= FILE_PARTS_LIMIT:
+            raise Invalid(f"the form has more than {FILE_PARTS_LIMIT} files")
+        part = _FilePart(self._make_intake(filename or ""))
+        self._parts.append(part)
+        return part
+
+    def drain(self) -> None:
+        """Read what follows the form. Raises BodyTooShort when less arrived than was announced."""
+        while self._body.read(BUFFER_BYTES):
+            pass
+        self._body.check_complete()
+
+    def check_complete(self) -> None:
+        """Raise BodyTooShort unless all that was announced has arrived."""
+        self._body.check_complete()
+
+    def abort(self) -> None:
+        """Keep none of the files."""
+        for part in self._parts:
+            part.intake.abort()
+
+
 def read_form(make_intake: Callable[[str], Intake], *, limit_bytes: int) -> Form:
     """Parse the request's multipart form, sending each file part to ``make_intake(field's file name)``.
 
@@ -95,46 +144,32 @@ def read_form(make_intake: Callable[[str], Intake], *, limit_bytes: int) -> Form
     boundary = request.mimetype_params.get("boundary", "").encode("latin-1")
     if request.mimetype != "multipart/form-data" or not boundary:
         raise Invalid("send the upload as multipart/form-data")
-    body = counted_body(limit_bytes)
-    form = Form()
-    parts: list[_FilePart] = []
-
-    def open_part(*, filename: str | None, **_: Any) -> Any:
-        if len(parts) >= FILE_PARTS_LIMIT:
-            raise Invalid(f"the form has more than {FILE_PARTS_LIMIT} files")
-        part = _FilePart(make_intake(filename or ""))
-        parts.append(part)
-        return part
-
-    parser = MultiPartParser(
-        stream_factory=cast("Any", open_part),
-        max_form_memory_size=FORM_FIELD_LIMIT_BYTES,
-        max_form_parts=FORM_PARTS_LIMIT,
-        buffer_size=BUFFER_BYTES,
-    )
+    body = _FormBody(counted_body(limit_bytes), make_intake)
     try:
-        fields, files = parser.parse(cast("IO[bytes]", body), boundary, request.content_length)
-        _drain(body)
+        return _parse(body, boundary)
     except BaseException as error:
-        for part in parts:
-            part.intake.abort()
+        body.abort()
         if isinstance(error, RequestEntityTooLarge):
-            raise TooLarge("the form without its files", FORM_FIELD_LIMIT_BYTES) from error
+            raise Invalid(f"the form has more than {FORM_PARTS_LIMIT} parts") from error
         if isinstance(error, ValueError):
             body.check_complete()
             raise Invalid(f"the multipart form cannot be read: {error}") from error
         raise
-    form.fields = {name: list(values) for name, values in fields.lists()}
+
+
+def _parse(body: _FormBody, boundary: bytes) -> Form:
+    parser = MultiPartParser(
+        stream_factory=cast("Any", body.open_part),
+        # Never reached: ``_FormBody`` stops earlier, so that the parser's one exception means too many parts.
+        max_form_memory_size=FORM_FIELDS_LIMIT_BYTES + 4 * BUFFER_BYTES,
+        max_form_parts=FORM_PARTS_LIMIT,
+        buffer_size=BUFFER_BYTES,
+    )
+    fields, files = parser.parse(cast("IO[bytes]", body), boundary, request.content_length)
+    body.drain()
+    form = Form({name: list(values) for name, values in fields.lists()})
     for name, storage in files.items(multi=True):
-        part = cast("_FilePart", storage.stream)
         if name in form.files:
-            part.intake.abort()
             raise Invalid(f"the form has two files named {name!r}")
-        form.files[name] = (storage.filename or "", part.intake)
+        form.files[name] = (storage.filename or "", cast("_FilePart", storage.stream).intake)
     return form
-
-
-def _drain(body: CountedBody) -> None:
-    while body.read(BUFFER_BYTES):
-        pass
-    body.check_complete()

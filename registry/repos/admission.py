@@ -8,28 +8,34 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
 
 from sqlalchemy import Select, and_, bindparam, false, func, literal, null, select, update
 from sqlalchemy.orm import Session
 
+from registry import attempts
 from registry.access import Action, Identity, check
 from registry.accounts import LAST_USED_GRAIN, Accounts, looks_like_token, token_identity
 from registry.db import Database
-from registry.errors import NotFound, Unauthenticated, Unavailable
+from registry.errors import Invalid, NotFound, Unauthenticated, Unavailable
 from registry.models import Account, Domain, PackageState, Repository, Token
+from registry.names import account_name
 
 log = logging.getLogger("entrepot.admission")
 
 
 @dataclass(frozen=True, slots=True)
 class Credential:
-    """What the caller sent: ``secret`` is a token or a password; ``user`` is empty for a bearer token."""
+    """What the caller sent: ``secret`` is a token or a password; ``user`` is empty for a bearer token.
+
+    ``address`` is the peer's network address, for which failed passwords are counted.
+    """
 
     user: str
-    secret: str
+    secret: str = field(repr=False)
+    address: str = "unknown"
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,14 +121,16 @@ class Admissions:
         package: str = "",
         now: datetime,
     ) -> Admission:
-        """Let the caller do ``action`` in a repository, or raise Unauthenticated, Denied or NotFound.
+        """Let the caller do ``action`` in a repository, or raise Unauthenticated, RateLimited, Denied or NotFound.
 
         A credential that is sent and wrong is refused even where anonymous reading is allowed: a client whose token
-        ran out must hear of it. A stranger cannot tell a private repository from a missing one: both are 401.
+        ran out must hear of it. Who may not read a repository cannot tell it from a missing one: the refusal is the same.
         """
-        digest = ""
+        digest, identity = "", None
         if credential is not None and looks_like_token(credential.secret):
             digest = self._accounts.digest(credential.secret)
+        elif credential is not None:
+            identity = self._password_identity(credential, now)
         with self._db.read() as session:
             row = session.execute(
                 _STATEMENT,
@@ -135,14 +143,11 @@ class Admissions:
                     "package": package,
                 },
             ).first()
-            if credential is None:
-                identity = None
-            elif digest:
+            if digest:
                 identity = self._token_identity(session, row, digest, now)
-            else:
-                identity = self._accounts.identity_by_password(session, credential.user, credential.secret, now)
         if row is None:
-            check(identity, Action.READ if identity else action, f"{domain}/{repository}")
+            if identity is None or not identity.may(Action.READ, f"{domain}/{repository}"):
+                check(identity, action, f"{domain}/{repository}")
             raise NotFound("repository", f"{domain}/{repository}")
         if not (action is Action.READ and identity is None and row[2]):
             check(identity, action, f"{domain}/{repository}")
@@ -151,14 +156,31 @@ class Admissions:
         return Admission(identity, row[0], domain, row[1], repository, row[3], row[4])
 
     def identify(self, credential: Credential | None, now: datetime) -> Identity | None:
-        """Who the caller is, where no repository is concerned. Raises Unauthenticated for a wrong credential."""
+        """Who the caller is, where no repository is concerned. Raises Unauthenticated or RateLimited."""
         if credential is None:
             return None
+        if not looks_like_token(credential.secret):
+            return self._password_identity(credential, now)
         with self._db.read() as session:
-            if not looks_like_token(credential.secret):
+            return self._token_identity(session, None, self._accounts.digest(credential.secret), now)
+
+    def _password_identity(self, credential: Credential, now: datetime) -> Identity:
+        """Who signs in by password; guessing is limited as on the sign-in page, and counted together with it."""
+        try:
+            account_name(credential.user)
+        except Invalid:
+            # What no account can be called came with a cut or mistyped token: nothing to hash, nobody to protect.
+            raise Unauthenticated("the token is unknown, expired or revoked") from None
+        try:
+            # Asked before each check, remembered passwords included: else a guess that hits one would stand out
+            # between the refusals.
+            with self._db.read() as session:
+                attempts.check_attempt(session, credential.user, credential.address, now)
                 return self._accounts.identity_by_password(session, credential.user, credential.secret, now)
-            digest = self._accounts.digest(credential.secret)
-            return self._token_identity(session, None, digest, now)
+        except Unauthenticated:
+            with self._db.write() as session:
+                attempts.note_failure(session, credential.user, credential.address, now)
+            raise
 
     def _token_identity(self, session: Session, row: Sequence[Any] | None, digest: str, now: datetime) -> Identity:
         if row is None:

@@ -211,7 +211,7 @@ def test_a_one_time_link_is_not_spent_by_looking_and_leaves_the_address(site):
     assert answer.status_code == 403
     assert "not valid any more" in answer.text
     assert session_of(again) is None
-    assert [entry.details for entry in audited(site, "session.open")][0] == {"by": "one-time link"}
+    assert audited(site, "session.open")[0].details == {"by": "one-time link"}
 
 
 def test_a_one_time_link_recovers_a_lost_password_for_a_short_while(site):

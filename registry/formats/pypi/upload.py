@@ -60,6 +60,9 @@ class UploadForm:
 
 def parse_form(fields: Mapping[str, list[str]], *, require_digest: bool = True) -> UploadForm:
     """Read the form's text fields: all values of each, in order. Raises Gone or Invalid naming the field."""
+    if cut := next((field for field in _CONTROL if any("\0" in value for value in fields.get(field, ()))), None):
+        # Elsewhere it is only left out; here it would end the text for one reader and not for another.
+        raise Invalid(f"the form field {cut} has a NUL in it")
     cleaned = _cleaned(fields)
     repeated = next((field for field in _CONTROL if len(fields.get(field, ())) > 1), None)
     if repeated:

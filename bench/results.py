@@ -1,0 +1,199 @@
+"""The figures of a run: kept by row and column, told as medians with their range, as ratios, as JSON and Markdown."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from statistics import median
+
+from rich.console import Console
+from rich.table import Table
+
+from bench.load import Sample, Unusable
+from bench.workloads import Plan, Workload
+
+NOTHING = "-"
+EXPECTED = frozenset({"not offered", "no ETag", "no 304"})
+OURS = "entrepot, token"
+BEGIN, END = "<!-- figures: written by bench/run.py --docs -->", "<!-- end of figures -->"
+
+
+@dataclass
+class Results:
+    """Samples by workload and target; ``faults`` has why a cell is empty."""
+
+    plan: Plan
+    rows: Sequence[Workload]
+    versions: dict[str, str]
+    samples: dict[tuple[str, str], list[Sample]] = field(default_factory=dict)
+    faults: dict[tuple[str, str], str] = field(default_factory=dict)
+    columns: list[str] = field(default_factory=list)
+
+    def add(self, row: str, column: str, sample: Sample | Unusable) -> None:
+        if column not in self.columns:
+            self.columns.append(column)
+        if isinstance(sample, Unusable):
+            self.faults[row, column] = str(sample)
+        else:
+            self.samples.setdefault((row, column), []).append(sample)
+
+    def used_rows(self) -> list[Workload]:
+        names = {row for row, _ in (*self.samples, *self.faults)}
+        return [row for row in self.rows if row.name in names]
+
+    def cell(self, row: Workload, column: str) -> str:
+        """Median (least to most); why not, where there is none."""
+        found = [sample.value for sample in self.samples.get((row.name, column), [])]
+        if not found:
+            fault = self.faults.get((row.name, column), "")
+            return fault if fault in EXPECTED else "failed" if fault else NOTHING
+        text = figure(median(found))
+        return text if len(found) == 1 else f"{text} ({figure(min(found))} to {figure(max(found))})"
+
+    def cpu(self, row: Workload, column: str) -> str:
+        """Median of the server's CPU microseconds for each request."""
+        found = [
+            sample.cpu_us_per_request
+            for sample in self.samples.get((row.name, column), [])
+            if sample.cpu_us_per_request is not None
+        ]
+        return figure(median(found)) if found else NOTHING
+
+    def memory(self, column: str) -> str:
+        """Most resident memory seen after any workload, MiB."""
+        found = [
+            sample.resident_mib
+            for (_, name), samples in self.samples.items()
+            for sample in samples
+            if name == column and sample.resident_mib is not None
+        ]
+        return figure(max(found)) if found else NOTHING
+
+    def ratio(self, row: Workload, column: str) -> str:
+        """How many times as fast as ``column`` we are: the median over the rounds of both in the same round."""
+        pairs = zip(self.samples.get((row.name, OURS), []), self.samples.get((row.name, column), []), strict=False)
+        found = [
+            theirs.value / ours.value if row.is_lower_better else ours.value / theirs.value for ours, theirs in pairs
+        ]
+        return f"{figure(median(found))} x" if found else NOTHING
+
+    def tables(self) -> list[tuple[str, list[str], list[list[str]]]]:
+        """Title, head and lines of each table."""
+        rows = self.used_rows()
+        served = [column for column in self.columns if any(name == column for _, name in self.samples)]
+        others = [column for column in served if column != OURS]
+        return [
+            (
+                "Figures: median of the rounds (least to most)",
+                ["workload", "unit", *served],
+                [[row.title, row.unit, *(self.cell(row, column) for column in served)] for row in rows],
+            ),
+            (
+                f"Ratios: {OURS}, against each; above 1 is faster",
+                ["workload", *others],
+                [[row.title, *(self.ratio(row, column) for column in others)] for row in rows],
+            ),
+            (
+                "CPU microseconds of the server for each request",
+                ["workload", *served],
+                [[row.title, *(self.cpu(row, column) for column in served)] for row in rows if row.unit != "s"],
+            ),
+            (
+                "Most resident memory of all of a server's processes, MiB (shared pages count in each)",
+                served,
+                [[self.memory(column) for column in served]],
+            ),
+        ]
+
+    def show(self, console: Console) -> None:
+        for title, head, lines in self.tables():
+            table = Table(title=title, title_justify="left")
+            for number, name in enumerate(head):
+                table.add_column(name, justify="left" if number == 0 else "right")
+            for line in lines:
+                table.add_row(*(cell.replace(" (", "\n(") for cell in line))
+            console.print(table)
+        for (row, column), fault in self.faults.items():
+            if fault not in EXPECTED:
+                console.print(f"{row}, {column}: {fault}", style="dim", markup=False)
+
+    def write_json(self, path: Path) -> None:
+        document = {
+            "at": datetime.now(UTC).isoformat(timespec="seconds"),
+            "machine": machine(),
+            "versions": self.versions,
+            "plan": asdict(self.plan),
+            "faults": [{"workload": row, "target": column, "why": why} for (row, column), why in self.faults.items()],
+            "results": [
+                {
+                    "workload": row.name,
+                    "unit": row.unit,
+                    "target": column,
+                    "samples": [sample.as_json() for sample in samples],
+                }
+                for row in self.rows
+                for (name, column), samples in self.samples.items()
+                if name == row.name
+            ],
+        }
+        path.write_text(json.dumps(document, indent=1) + "\n")
+
+    def write_docs(self, path: Path) -> None:
+        """Put the tables between the marks of a Markdown page. Raises ValueError when it has none."""
+        before, begin, rest = path.read_text().partition(BEGIN)
+        _, end, after = rest.partition(END)
+        if not begin or not end:
+            raise ValueError(f"{path} has no marks for the figures")
+        path.write_text(f"{before}{BEGIN}\n\n{self.markdown()}\n{END}{after}")
+
+    def markdown(self) -> str:
+        facts = machine()
+        versions = ", ".join(f"{name} {number}" for name, number in self.versions.items())
+        plan = self.plan
+        head = (
+            f"Measured on {datetime.now(UTC):%Y-%m-%d}: {facts['cores']} cores of {facts['cpu']}, {facts['memory_gib']} GiB, "
+            f"{facts['system']}, Python {facts['python']}. {plan.rounds} rounds, {plan.seconds} s for each reading workload, "
+            f"many files: {plan.many_files}; large file: {plan.large_bytes >> 20} MiB down, {plan.huge_bytes >> 20} MiB up; "
+            f"uploads: {plan.uploads} files, by twine {plan.twine_files}. Versions: {versions}."
+        )
+        lines = [head, ""]
+        for title, names, rows in self.tables():
+            lines += [f"**{title}**", "", _line(names), _line(["---", *["---:"] * (len(names) - 1)])]
+            lines += [*map(_line, rows), ""]
+        return "\n".join(lines)
+
+
+def _line(cells: Sequence[str]) -> str:
+    return "| " + " | ".join(cells) + " |"
+
+
+def figure(value: float) -> str:
+    """Three significant digits, which is more than such measurements hold."""
+    if value >= 1000:
+        return f"{round(value, -int(len(str(int(value))) - 3)):,.0f}"
+    return f"{value:.3g}"
+
+
+def machine() -> dict[str, object]:
+    """Cores, processor model, memory, system."""
+    model = next(
+        (
+            line.partition(":")[2].strip()
+            for line in Path("/proc/cpuinfo").read_text().splitlines()
+            if line.startswith("model name")
+        ),
+        platform.machine(),
+    )
+    return {
+        "cores": len(os.sched_getaffinity(0)),
+        "cpu": model,
+        "memory_gib": round(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / 2**30),
+        "system": f"{platform.freedesktop_os_release().get('PRETTY_NAME', '')}, Linux {platform.release()}",
+        "python": platform.python_version(),
+        "load_average": os.getloadavg()[0],
+    }

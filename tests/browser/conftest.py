@@ -1,0 +1,166 @@
+"""A real Chromium before a real server; whatever it complains about fails the test."""
+
+import re
+import shutil
+import subprocess
+import threading
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import Browser, BrowserContext, Page, sync_playwright
+from werkzeug.serving import WSGIRequestHandler, make_server
+
+from tests.browser.site import PASSWORD, Site, build, fill
+
+CHROMIUM = "/usr/bin/chromium"
+# The second name is one that browsers do not take for this machine, so that its pages are no secure context.
+ARGUMENTS = (
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    "--no-first-run",
+    "--host-resolver-rules=MAP entrepot.test 127.0.0.1",
+)
+AXE = Path(__file__).parents[2] / ".cache" / "axe"
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if Path(__file__).parent in item.path.parents:
+            item.add_marker(pytest.mark.browser)
+
+
+class Silent(WSGIRequestHandler):
+    def log(self, *_: object) -> None:
+        pass
+
+
+@dataclass
+class Visit:
+    """A site under an address, with what the browser complained about so far."""
+
+    site: Site
+    url: str
+    found: dict[str, int]
+    complaints: list[str] = field(default_factory=list)
+
+    def watch(self, page: Page) -> Page:
+        page.on(
+            "console",
+            lambda said: (
+                self.complaints.append(f"{page.url}: {said.text}") if said.type in {"error", "warning"} else None
+            ),
+        )
+        page.on("pageerror", lambda error: self.complaints.append(f"{page.url}: {error}"))
+        page.on(
+            "dialog", lambda dialog: (self.complaints.append(f"{page.url}: dialog {dialog.message}"), dialog.dismiss())
+        )
+        page.on(
+            "request",
+            lambda asked: (
+                self.complaints.append(f"{page.url}: asks {asked.url}") if self._is_foreign(asked.url) else None
+            ),
+        )
+        return page
+
+    def _is_foreign(self, url: str) -> bool:
+        return not re.match(rf"(http://(127\.0\.0\.1|entrepot\.test):{self.url.rpartition(':')[2]}/|data:|about:)", url)
+
+    def sign_in(self, page: Page, name: str = "ada", url: str = "") -> Page:
+        page.goto(f"{url or self.url}/sign-in")
+        page.get_by_label("User name").fill(name)
+        page.get_by_label("Password").fill(PASSWORD)
+        page.get_by_role("button", name="Sign in").click()
+        page.wait_for_url("**/")
+        return page
+
+    def paths(self) -> list[str]:
+        builds = [self.site.build_of(self.found[key]) for key in ("failed", "running")]
+        return [
+            "/",
+            "/search?q=acme",
+            "/repositories/default/dev",
+            "/repositories/default/staging",
+            "/packages/default/dev/pypi/acme-billing",
+            "/packages/default/dev/pypi/acme-billing/-/2.4.0",
+            "/account",
+            "/account/tokens",
+            "/account/password",
+            "/design",
+            "/pipelines",
+            "/pipelines/release",
+            "/approvals",
+            *(f"/executions/{number}" for number in self.found.values()),
+            *(f"/builds/{number}" for number in builds),
+        ]
+
+
+@pytest.fixture(scope="session")
+def chromium() -> Iterator[Browser]:
+    if not Path(CHROMIUM).exists():
+        pytest.skip("there is no Chromium on this machine")
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=list(ARGUMENTS))
+        yield browser
+        browser.close()
+
+
+def serve(folder: Path) -> Iterator[Visit]:
+    site = build(folder)
+    found = fill(site)
+    server = make_server("127.0.0.1", 0, site.app, threaded=True, request_handler=Silent)
+    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread.start()
+    visit = Visit(site, f"http://127.0.0.1:{server.server_port}", found)
+    yield visit
+    server.shutdown()
+    thread.join()
+    server.server_close()
+    site.world.close()
+    assert visit.complaints == []
+
+
+@pytest.fixture
+def visit(tmp_path: Path) -> Iterator[Visit]:
+    """A site that the test may change."""
+    yield from serve(tmp_path)
+
+
+@pytest.fixture(scope="module")
+def calm_visit(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Visit]:
+    """A site that tests only look at."""
+    yield from serve(tmp_path_factory.mktemp("calm"))
+
+
+@pytest.fixture
+def open_page(chromium: Browser) -> Iterator[Callable[..., Page]]:
+    """Opens a window of a fresh browser profile; the keywords are those of Playwright's ``new_context``."""
+    contexts: list[BrowserContext] = []
+
+    def opened(visit: Visit, **options: object) -> Page:
+        contexts.append(chromium.new_context(**options))
+        contexts[-1].set_default_timeout(15_000)
+        return visit.watch(contexts[-1].new_page())
+
+    yield opened
+    for context in contexts:
+        context.close()
+
+
+@pytest.fixture(scope="session")
+def axe() -> str:
+    """The accessibility checker's source, kept in the folder for caches; never part of the product."""
+    script = AXE / "node_modules" / "axe-core" / "axe.min.js"
+    if not script.exists():
+        npm = shutil.which("npm")
+        if npm is None:
+            pytest.skip("axe-core is not in the cache, and there is no npm to fetch it")
+        AXE.mkdir(parents=True, exist_ok=True)
+        command = [npm, "install", "--prefix", str(AXE), "--no-audit", "--no-fund", "axe-core@4"]
+        if subprocess.run(command, capture_output=True, timeout=120, check=False).returncode != 0:
+            pytest.skip("axe-core could not be fetched")
+    return script.read_text()

@@ -1,0 +1,307 @@
+"""Steering pipelines from pages: answering, starting, stopping, retrying, and logs while they are written."""
+
+import re
+from collections.abc import Iterator
+
+import pytest
+import sqlalchemy as sa
+from flask.testing import FlaskClient
+
+from hooks.builds.phases import BuildStatus
+from hooks.models.job import Job
+from hooks.pages.builds import LOG_PAGE_BYTES
+from tests.browser import reading
+from tests.browser.site import PASSWORD, PIPELINE, Site, build
+
+ASK = "Approve/ReleaseManager"
+
+
+@pytest.fixture
+def site(tmp_path) -> Iterator[Site]:
+    made = build(tmp_path)
+    made.person("ada", ["admin"])
+    made.person("mel", ["read", "approve"], ["default/*"])
+    made.person("rob", ["read"], ["default/dev"])
+    made.package("dev", "acme-tax", "1.0", by="ada")
+    made.world.apply(PIPELINE)
+    yield made
+    made.world.close()
+
+
+def sign_in(site: Site, name: str) -> FlaskClient:
+    client = site.app.test_client()
+    assert client.post("/sign-in", data={"user": name, "password": PASSWORD}).status_code == 303
+    return client
+
+
+def form_at(client: FlaskClient, path: str, action: str, **more: str) -> dict[str, str]:
+    """The fields of a page's form, as a browser without script would send them."""
+    for form in reading.parse(client.get(path).text).iter("form"):
+        if form.attrib["action"].endswith(action):
+            fields = {field.attrib["name"]: field.attrib.get("value", "") for field in form.iter("input")
+                      if "name" in field.attrib and field.attrib.get("type") != "checkbox"}  # fmt: skip
+            return {**fields, **more}
+    raise AssertionError(f"{path} has no form for {action}")
+
+
+def waiting(site: Site) -> int:
+    started = site.start("acme-tax", "1.0")
+    site.end_build(site.build_of(started))
+    return started
+
+
+# --- approvals
+
+
+def test_an_approval_is_answered_with_what_was_shown(site):
+    started = waiting(site)
+    mel = sign_in(site, "mel")
+    inbox = mel.get("/approvals").text
+    digest = site.world.execution(started).summary.digest
+    for shown in ("acme-tax 1.0", ">dev<", ">prod<", digest, "Published by", "ada", "Tried on the test cluster?"):
+        assert shown in inbox, shown
+    assert '<span class="count">1' in inbox
+    form = form_at(mel, "/approvals", "/approval", verdict="Approved", comment="ran a week")
+    answer = mel.post(f"/executions/{started}/approval", data=form)
+    assert (answer.status_code, answer.headers["Location"]) == (303, f"/executions/{started}")
+    page = mel.get(f"/executions/{started}").text
+    assert "Approved. The execution goes on." in page
+    assert "ran a week" in page
+    decided = site.world.action(started, ASK)
+    assert (decided.status, decided.decided_by, decided.comment) == ("Succeeded", "mel", "ran a week")
+    site.world.work()
+    assert site.world.execution(started).summary.status == "Succeeded"
+    assert "acme-tax" in mel.get("/repositories/default/prod").text
+    assert "Nothing waits for you" in mel.get("/approvals").text
+
+
+def test_a_rejection_fails_the_stage_and_retry_asks_anew(site):
+    started = waiting(site)
+    mel = sign_in(site, "mel")
+    old = form_at(mel, f"/executions/{started}", "/approval", verdict="Rejected", comment="rounds wrong")
+    assert mel.post(f"/executions/{started}/approval", data=old).status_code == 303
+    assert site.world.execution(started).summary.status == "Failed"
+    assert "Retry what failed" not in mel.get(f"/executions/{started}").text, "who may not publish may not retry"
+    ada = sign_in(site, "ada")
+    form = form_at(ada, f"/executions/{started}", "/retry", mode="FAILED_ACTIONS")
+    assert ada.post(f"/executions/{started}/retry", data=form).status_code == 303
+    # the page from before the retry is about another request: it must not answer this one
+    stale = mel.post(f"/executions/{started}/approval", data={**old, "verdict": "Approved"})
+    assert stale.status_code == 409
+    assert "asked for anew" in stale.text
+    assert site.world.action(started, ASK).status == "Waiting"
+    history = mel.get(f"/executions/{started}").text
+    assert "rounds wrong" in history
+    assert reading.dangers(reading.parse(history)) == []
+
+
+@pytest.mark.parametrize(
+    ("name", "status", "words"), [("ada", 403, "may not approve it"), ("rob", 403, "may not approve on default/prod")]
+)
+def test_who_may_not_approve(site, name, status, words):
+    started = waiting(site)
+    token = site.world.action(started, ASK).token
+    client = sign_in(site, name)
+    page = client.get(f"/executions/{started}").text
+    assert 'value="Approved"' not in page
+    csrf = re.search(r'name="csrf_token" value="([^"]+)"', page)[1]
+    form = {
+        "csrf_token": csrf,
+        "stage": "Approve",
+        "action": "ReleaseManager",
+        "token": token,
+        "verdict": "Approved",
+        "comment": "",
+    }
+    answer = client.post(f"/executions/{started}/approval", data=form)
+    assert (answer.status_code, words in answer.text) == (status, True)
+    assert site.world.action(started, ASK).status == "Waiting"
+    # the control: the same form of somebody who may goes through
+    mel = sign_in(site, "mel")
+    form["csrf_token"] = re.search(r'name="csrf_token" value="([^"]+)"', mel.get("/account").text)[1]
+    assert mel.post(f"/executions/{started}/approval", data=form).status_code == 303
+
+
+def test_odd_answers_decide_nothing(site):
+    started = waiting(site)
+    mel = sign_in(site, "mel")
+    form = form_at(mel, f"/executions/{started}", "/approval", verdict="Approved", comment="")
+    for change, status in (
+        ({"verdict": "Perhaps"}, 400),
+        ({"comment": "x" * 513}, 400),
+        ({"stage": "Nowhere"}, 404),
+        ({"action": ""}, 404),
+        ({"token": "0" * 32}, 409),
+    ):
+        assert mel.post(f"/executions/{started}/approval", data={**form, **change}).status_code == status, change
+    assert mel.post("/executions/999/approval", data=form).status_code == 404
+    assert site.world.action(started, ASK).status == "Waiting"
+
+
+def test_what_waits_for_others_is_listed_apart(site):
+    waiting(site)
+    inbox = sign_in(site, "rob").get("/approvals").text
+    assert "Nothing waits for you" in inbox
+    assert "Waiting for others" in inbox
+    assert "default/prod" in inbox
+    assert '<span class="count">' not in inbox
+
+
+# --- starting, stopping
+
+
+def test_a_pipeline_is_started_by_hand_and_only_once(site):
+    ada = sign_in(site, "ada")
+    form = form_at(ada, "/pipelines/release", "/start", package="Acme_Tax", version="1.0.0")
+    assert form["repository"] == "dev"
+    first = ada.post("/pipelines/release/start", data=form)
+    assert first.headers["Location"] == "/executions/1"
+    assert "The execution has started." in ada.get("/executions/1").text
+    again = ada.post("/pipelines/release/start", data=form)
+    assert again.headers["Location"] == "/executions/1"
+    assert len(site.world.executions()) == 1
+    version = form_at(ada, "/packages/default/dev/pypi/acme-tax", "/start")
+    assert ada.post("/pipelines/release/start", data=version).headers["Location"] == "/executions/2"
+    assert "release #2" in ada.get("/packages/default/dev/pypi/acme-tax").text
+
+
+@pytest.mark.parametrize(
+    ("change", "status", "words"),
+    [
+        ({"version": "9"}, 404, "was not found"),
+        ({"package": "other"}, 404, "was not found"),
+        ({"repository": "nowhere"}, 404, "was not found"),
+        ({"package": "-"}, 400, ""),
+        ({"variable-SPEED": "fast"}, 400, "SPEED"),
+    ],
+)
+def test_a_start_that_cannot_be_keeps_what_was_typed(site, change, status, words):
+    ada = sign_in(site, "ada")
+    form = {**form_at(ada, "/pipelines/release", "/start", package="acme-tax", version="1.0"), **change}
+    answer = ada.post("/pipelines/release/start", data=form)
+    assert (answer.status_code, words in answer.text) == (status, True), answer.text
+    assert f'value="{form["version"]}"' in answer.text
+    assert reading.dangers(reading.parse(answer.text)) == []
+    assert site.world.executions() == []
+
+
+def test_starting_needs_the_right_to_publish(site):
+    for name in ("mel", "rob"):
+        client = sign_in(site, name)
+        form = form_at(client, "/pipelines/release", "/start", package="acme-tax", version="1.0")
+        assert client.post("/pipelines/release/start", data=form).status_code == 403
+        assert "Start release" not in client.get("/packages/default/dev/pypi/acme-tax").text
+    assert site.world.executions() == []
+
+
+def test_an_execution_is_stopped_with_a_reason(site):
+    started = site.start("acme-tax", "1.0")
+    ada, rob = sign_in(site, "ada"), sign_in(site, "rob")
+    form = form_at(ada, f"/executions/{started}", "/stop", reason="wrong version", abandon="on")
+    csrf = re.search(r'name="csrf_token" value="([^"]+)"', rob.get("/account").text)[1]
+    assert rob.post(f"/executions/{started}/stop", data={**form, "csrf_token": csrf}).status_code == 403
+    assert ada.post(f"/executions/{started}/stop", data=form).status_code == 303
+    assert "wrong version" in ada.get(f"/executions/{started}").text
+    assert site.world.execution(started).summary.status == "Stopped"
+    late = ada.post(f"/executions/{started}/stop", data=form)
+    assert (late.status_code, "has ended already" in late.text) == (409, True)
+
+
+def test_the_live_part_asks_on_while_something_runs(site):
+    started = site.start("acme-tax", "1.0")
+    ada = sign_in(site, "ada")
+    part = ada.get(f"/executions/{started}/live").text
+    assert f'data-refresh="/executions/{started}/live"' in part
+    assert part.lstrip().startswith('<div class="stack" id="live"')
+    site.end_build(site.build_of(started), BuildStatus.FAILED)
+    part = ada.get(f"/executions/{started}/live").text
+    assert "data-refresh" not in part
+    assert f'data-finished="Execution {started}: Failed"' in part
+
+
+# --- builds
+
+
+def test_a_log_is_followed_piece_by_piece(site):
+    started = site.start("acme-tax", "1.0")
+    number = site.build_of(started)
+    ada = sign_in(site, "ada")
+    site.write_log(number, b"first\n\x1b[31msecond\nhal")
+    page = ada.get(f"/builds/{number}").text
+    url = re.search(r'data-log="([^"]+)"', page)[1].replace("&amp;", "&")
+    assert 'id="L2"' in page
+    assert ">hal<" not in page, "a line that is being written is not shown in halves"
+    answer = ada.get(url)
+    assert (answer.text, answer.headers["X-Log-Complete"]) == ("", "no")
+    site.write_log(number, "f done\n\x1b[0mthird \xc3".encode("latin-1"))
+    answer = ada.get(answer.headers["X-Log-Next"])
+    assert (
+        answer.text
+        == '<div class="log-line" id="L3"><a href="#L3">3</a><span><span class="t-red">half done</span></span></div>'
+    )
+    site.write_log(number, b"\xa9\n")
+    site.end_build(number)
+    answer = ada.get(answer.headers["X-Log-Next"])
+    assert answer.text == '<div class="log-line" id="L4"><a href="#L4">4</a><span>third é</span></div>'
+    assert answer.headers["X-Log-Complete"] == "yes"
+    assert "data-log" not in ada.get(f"/builds/{number}").text
+
+
+def test_the_end_of_a_long_log_is_shown_with_its_own_line_numbers(site):
+    started = site.start("acme-tax", "1.0")
+    number = site.build_of(started)
+    lines = [f"line {count} {'x' * (count % 90)}" for count in range(1, 30_001)]
+    site.write_log(number, ("\n".join(lines) + "\n").encode())
+    site.end_build(number)
+    ada = sign_in(site, "ada")
+    page = ada.get(f"/builds/{number}").text
+    shown = re.findall(r'id="L(\d+)"><a href="#L\1">\1</a><span>line (\d+) ', page)
+    assert len(shown) > 5000
+    assert shown[-1] == ("30000", "30000")
+    assert all(line == text for line, text in shown)
+    assert "From the beginning" in page
+    seen, path = [], f"/builds/{number}?from=0"
+    while path:
+        text = ada.get(path).text
+        seen += re.findall(r'id="L(\d+)"', text)
+        onward = re.search(r'href="([^"]+)">Next part', text)
+        path = onward[1].replace("&amp;", "&") if onward else ""
+    assert seen == [str(count) for count in range(1, 30_001)]
+
+
+def test_one_endless_line_does_not_stop_the_log(site):
+    number = site.build_of(site.start("acme-tax", "1.0"))
+    site.write_log(number, b"x" * (LOG_PAGE_BYTES * 2 + 5))
+    ada = sign_in(site, "ada")
+    answer = ada.get(f"/builds/{number}/log")
+    assert len(answer.text) < 20_000
+    assert f"from={LOG_PAGE_BYTES}" in answer.headers["X-Log-Next"]
+    for odd in ("from=-5", "from=99999999999", "from=x", "line=-1", "style=%00", "from=0&line=99999999999999999999"):
+        assert ada.get(f"/builds/{number}/log?{odd}").status_code == 200
+
+
+def test_the_raw_log_is_saved_and_not_shown(site):
+    number = site.build_of(site.start("acme-tax", "1.0"))
+    data = b"<script>alert(1)</script>\x1b[31m\n\xff"
+    site.write_log(number, data)
+    answer = sign_in(site, "ada").get(f"/builds/{number}/log.txt")
+    assert answer.data == data
+    assert answer.headers["Content-Type"] == "text/plain; charset=utf-8"
+    assert answer.headers["Content-Disposition"] == 'attachment; filename="tests-1.log"'
+    assert answer.headers["Content-Security-Policy"] == "sandbox; default-src 'none'"
+    assert answer.headers["Content-Length"] == str(len(data))
+
+
+def test_a_build_is_stopped_by_who_may_publish(site):
+    number = site.build_of(site.start("acme-tax", "1.0"))
+    ada, rob = sign_in(site, "ada"), sign_in(site, "rob")
+    assert "Stop the build" not in rob.get(f"/builds/{number}").text
+    form = form_at(ada, f"/builds/{number}", "/stop")
+    csrf = re.search(r'name="csrf_token" value="([^"]+)"', rob.get("/account").text)[1]
+    assert rob.post(f"/builds/{number}/stop", data={"csrf_token": csrf}).status_code == 403
+    assert ada.post(f"/builds/{number}/stop", data=form).status_code == 303
+    with site.services.db.read() as session:
+        assert session.scalar(sa.select(Job.state).where(Job.kind == "build")) == "stopped"
+    assert site.world.build(number).status == "STOPPED"
+    late = ada.post(f"/builds/{number}/stop", data=form)
+    assert (late.status_code, "has ended" in late.text) == (409, True)

@@ -1,0 +1,21 @@
+"""One server for the tests of a file: they only ever ask for what must be refused, or name what they make themselves."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.harness.clients import Clients
+from tests.harness.server import Server
+from tests.security.attack import House
+
+
+@pytest.fixture(scope="module")
+def house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
+    folder: Path = tmp_path_factory.mktemp("house")
+    server = Server(folder / "data", with_worker=False).start()
+    made = House(server, server.token("admin"), Clients(folder / "home"))
+    try:
+        yield made
+    finally:
+        made.close()
