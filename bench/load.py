@@ -17,7 +17,7 @@ from pathlib import Path
 import requests
 
 from bench.fixtures import MIB, Distribution
-from bench.processes import Running
+from bench.processes import Running, loopback_session
 
 TWINE = Path(sys.executable).parent / "twine"
 
@@ -104,8 +104,7 @@ def upload(door: Door, server: Running, files: list[Distribution], *, writers: i
 
     def send(request: requests.PreparedRequest) -> None:
         if not hasattr(local, "session"):
-            local.session = requests.Session()
-            local.session.trust_env = False
+            local.session = loopback_session()
         answer = local.session.send(request, timeout=120)
         if answer.status_code not in {200, 201}:
             raise Unusable(f"upload: {answer.status_code} {answer.reason}: {answer.text[:200]}")

@@ -16,11 +16,9 @@ from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
 
-import requests
-
 from bench.fixtures import Distribution
 from bench.load import Ask, Door
-from bench.processes import Both, Running, free_port, running
+from bench.processes import Both, Running, free_port, loopback_session, running
 from bench.targets import HTML, JSON, ROOT, Target, get
 
 ALL = ("bare wsgi", "nginx", "pypiserver", "devpi", "devpi + nginx")
@@ -171,9 +169,24 @@ def devpi(folder: Path, binaries: Path, mirror_url: str | None = None) -> Iterat
     folder.mkdir(parents=True)
     data, port = folder / "data", free_port()
     url = f"http://127.0.0.1:{port}"
-    initialise = [binaries / "devpi-init", "--serverdir", data, "--no-root-pypi", "--root-passwd", _PASSWORD]
+    initialise: list[str | Path] = [
+        binaries / "devpi-init",
+        "--serverdir",
+        data,
+        "--no-root-pypi",
+        "--root-passwd",
+        _PASSWORD,
+    ]
     subprocess.run(initialise, check=True, capture_output=True, timeout=120)
-    command = [binaries / "devpi-server", "--serverdir", data, "--host", "127.0.0.1", "--port", str(port)]
+    command: list[str | Path] = [
+        binaries / "devpi-server",
+        "--serverdir",
+        data,
+        "--host",
+        "127.0.0.1",
+        "--port",
+        str(port),
+    ]
     with running(command, f"{url}/+api", folder / "log", cwd=folder) as server:
         simple = f"{url}/root/bench/+simple/"
         token = _devpi_index(url, mirror_url)
@@ -182,8 +195,7 @@ def devpi(folder: Path, binaries: Path, mirror_url: str | None = None) -> Iterat
 
 def _devpi_index(url: str, mirror_url: str | None) -> str:
     """Make the index; returns a token to upload with (checking the password would cost each upload its hash)."""
-    with requests.Session() as session:
-        session.trust_env = False
+    with loopback_session() as session:
         session.headers["Accept"] = "application/json"
         answer = session.post(f"{url}/+login", json={"user": "root", "password": _PASSWORD}, timeout=60)
         answer.raise_for_status()

@@ -36,7 +36,14 @@ class Usage:
 def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
+        return int(probe.getsockname()[1])
+
+
+def loopback_session() -> requests.Session:
+    """A session that no proxy of this machine's environment comes between."""
+    session = requests.Session()
+    session.trust_env = False
+    return session
 
 
 def die_with_parent() -> None:
@@ -133,8 +140,7 @@ def _await(is_ready: Callable[[], bool], server: Running) -> None:
 
 
 def _answers(url: str) -> bool:
-    with requests.Session() as session:
-        session.trust_env = False  # a proxy of this machine's environment has no business on loopback
+    with loopback_session() as session:
         try:
             return session.get(url, timeout=2).status_code < 500
         except requests.RequestException:

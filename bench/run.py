@@ -153,8 +153,8 @@ def main() -> None:
             measure_served(results, Path(name), options, binaries)
             if installing and binaries is not None:
                 measure_installs(results, Path(name), options, binaries)
-        except CouldNotStart as error:
-            sys.exit(f"could not start: {error}")
+        except (CouldNotStart, Unusable) as error:
+            sys.exit(f"could not be measured: {error}")
     results.show(console)
     if options.json:
         results.write_json(options.json)

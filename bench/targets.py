@@ -18,7 +18,7 @@ import requests
 
 from bench.fixtures import Distribution
 from bench.load import Ask, Door, Unusable, upload
-from bench.processes import Running, free_port, running
+from bench.processes import Running, free_port, loopback_session, running
 
 ROOT = Path(__file__).resolve().parents[1]
 HTML = "text/html"
@@ -73,8 +73,7 @@ class Target:
 
 def get(ask: Ask) -> requests.Response:
     """One answer. Raises Unusable for an error status."""
-    with requests.Session() as session:
-        session.trust_env = False
+    with loopback_session() as session:
         answer = session.get(ask.url, headers=ask.headers, timeout=60)
     if answer.status_code >= 400:
         raise Unusable(f"{answer.status_code} {answer.reason}")
@@ -120,7 +119,7 @@ def entrepot(folder: Path) -> Iterator[Entrepot]:
     command = [sys.executable, "-m", "config.cli.main", "serve", "--data", str(data), "--bind", f"127.0.0.1:{port}"]
     with running(command, f"{url}/readyz", folder / "log", environment=environment, cwd=ROOT) as server:
         administrator = _token(data, environment)
-        made = requests.post(
+        made = loopback_session().post(
             f"{url}/api/v1/domains/default/repositories",
             json={"name": "open", "upstreams": ["dev"], "anonymousRead": True},
             headers={"Authorization": f"Bearer {administrator}"},

@@ -14,7 +14,7 @@ bind = [_settings.server.bind]
 workers = _settings.server.workers
 # Threads, because a download holds one as long as it lasts, and because the sync worker is killed in the middle of any
 # upload slower than its time-out (measured).
-worker_class = "gthread"
+worker_class = "config.gunicorn_worker.DrainingWorker"
 threads = _settings.server.threads
 graceful_timeout = _settings.server.graceful_timeout_seconds
 timeout = 120

@@ -85,7 +85,8 @@ def listen(bind: str) -> socket.socket:
             return socket.create_server((host, port), family=family, backlog=BACKLOG)
         except OSError as error:
             if error.errno != errno.EADDRINUSE or time.monotonic() > deadline:
-                raise StartFailed(f"cannot listen on {bind}: {error.strerror or error}") from error
+                reason = os.strerror(error.errno) if error.errno else str(error)
+                raise StartFailed(f"cannot listen on {bind}: {reason}") from error
         time.sleep(0.1)
 
 

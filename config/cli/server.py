@@ -75,10 +75,10 @@ def serve(data: Path, bind: str | None, workers: int | None, no_worker: bool) ->
     settings = settings_of(data, server={"bind": bind, "workers": workers})
     try:
         held = serving.lock(settings.data)
+        secret = prepared(settings)
         listener = serving.listen(settings.server.bind)
     except (serving.AlreadyServed, serving.StartFailed, OSError) as error:
         _refuse(str(error))
-    secret = prepared(settings)
 
     def announce() -> None:
         click.echo(f"Entrepot serves {settings.base_url}/ from {settings.data}")

@@ -31,7 +31,7 @@ _LOOKS: Mapping[str, Look] = MappingProxyType(
         ExecutionStatus.FAILED.value: Look("bad", "Failed", "bad"),
         ExecutionStatus.SUPERSEDED.value: Look("idle", "Superseded", "skipped"),
         ExecutionStatus.CANCELLED.value: Look("idle", "Cancelled", "stopped"),
-        ActionStatus.WAITING.value: Look("wait", "Waits for approval", "wait"),
+        ActionStatus.WAITING.value: Look("wait", "Needs approval", "wait"),
         ActionStatus.ABANDONED.value: Look("idle", "Abandoned", "stopped"),
         BuildStatus.IN_PROGRESS.value: Look("busy", "In progress", "busy"),
         BuildStatus.SUCCEEDED.value: Look("good", "Succeeded", "good"),

@@ -26,8 +26,11 @@ class RequestGuard:
         fault = fault_of(environ)
         if fault is None:
             return self._app(environ, start_response)
-        start_response(f"400 {fault}", [("Content-Type", "text/plain; charset=utf-8"), ("Connection", "close")])
-        return [fault.encode() + b"\n"]
+        body = fault.encode() + b"\n"
+        start_response(
+            f"400 {fault}", [("Content-Type", "text/plain; charset=utf-8"), ("Content-Length", str(len(body)))]
+        )
+        return [body]
 
 
 def fault_of(environ: WSGIEnvironment) -> str | None:

@@ -10,7 +10,6 @@ The short form runs in ``make test``; ``make campaign`` runs the long one. ``ENT
 import contextlib
 import os
 import random
-import sqlite3
 import threading
 import time
 from collections.abc import Iterator
@@ -18,8 +17,11 @@ from pathlib import Path
 
 import pytest
 import requests
+from sqlalchemy import text
 
+from registry.db import Database
 from tests.harness import packages
+from tests.harness.publishing import publish
 from tests.harness.server import Server
 
 LONG = os.environ.get("ENTREPOT_CAMPAIGN") == "long"
@@ -69,6 +71,7 @@ class Load:
 
     def __init__(self, server: Server, token: str) -> None:
         self.server = server
+        self.token = token
         self.headers = {"Authorization": f"Bearer {token}"}
         self.numbers: Iterator[int] = iter(range(10**6))
         self.lock = threading.Lock()
@@ -85,7 +88,7 @@ class Load:
             filename, body = packages.wheel(name, "1.0", files={f"k_{number}/data.bin": os.urandom(3000)})
             known = (filename, packages.sha256(body))
             try:
-                answer = self.upload(name, filename, body)
+                answer = publish(self.server, self.token, name, wheel=(filename, body))
             except requests.RequestException:
                 self.unknown[name] = known
             else:
@@ -96,25 +99,6 @@ class Load:
                 else:
                     self.refused.append(f"{name}: {answer.status_code} {answer.text}")
             self.stopping.wait(0.15)
-
-    def upload(self, name: str, filename: str, body: bytes) -> requests.Response:
-        fields = {
-            ":action": "file_upload",
-            "protocol_version": "1",
-            "metadata_version": "2.1",
-            "name": name,
-            "version": "1.0",
-            "filetype": "bdist_wheel",
-            "pyversion": "py3",
-            "sha256_digest": packages.sha256(body),
-        }
-        return requests.post(
-            self.server.index(simple=False),
-            data=fields,
-            files={"content": (filename, body)},
-            headers=self.headers,
-            timeout=10,
-        )
 
     def approve_forever(self) -> None:
         while not self.stopping.is_set():
@@ -175,13 +159,16 @@ def settle(load: Load) -> None:
 
 
 def queued(server: Server) -> int:
-    with sqlite3.connect(f"file:{server.data}/entrepot.db?mode=ro", uri=True, timeout=30) as connection:
-        # Expiry of an approval waits for days; it is not work.
-        jobs = connection.execute(
-            "select count(*) from job where state in ('queued', 'running') and kind != 'expire_approval'"
-        ).fetchone()[0]
-        events = connection.execute("select count(*) from event where handled_at is null").fetchone()[0]
-    return int(jobs) + int(events)
+    """How much is still to be done: jobs and events."""
+    db = Database(server.environment.get("ENTREPOT_DATABASE_URL", f"sqlite:///{server.data}/entrepot.db"))
+    # Expiry of an approval waits for days; it is not work.
+    jobs = "select count(*) from job where state in ('queued', 'running') and kind != 'expire_approval'"
+    events = "select count(*) from event where handled_at is null"
+    try:
+        with db.read() as session:
+            return sum(session.execute(text(query)).scalar_one() for query in (jobs, events))
+    finally:
+        db.close()
 
 
 def digest_in(server: Server, repository: str, name: str, filename: str, headers: dict[str, str]) -> str | None:
@@ -221,31 +208,54 @@ def retry_builds(load: Load) -> None:
 @pytest.mark.campaign
 @pytest.mark.slow
 def test_nothing_is_lost_or_done_twice_under_kill_9(tmp_path: Path):
-    moments = random.Random(SEED)
     print(f"ENTREPOT_SEED={SEED} ENTREPOT_KILLS={KILLS}")
-    server = Server(tmp_path / "data", environment={"ENTREPOT_WORKER_LEASE_SECONDS": "4"}).start()
-    token = server.token("admin")
-    load = Load(server, token)
-    answer = requests.put(
-        f"{server.url}/api/v1/pipelines", json={"document": PIPELINE}, headers=load.headers, timeout=10
-    )
-    assert answer.status_code < 300, answer.text
-    for _ in range(KILLS):
+    campaign(Server(tmp_path / "data", environment={"ENTREPOT_WORKER_LEASE_SECONDS": "4"}), KILLS)
+
+
+def campaign(server: Server, kills: int) -> None:
+    """Load a server that was not started yet, kill it ``kills`` times, and check everything that is promised."""
+    moments = random.Random(SEED)
+    server.start()
+    load = Load(server, server.token("admin"))
+    apply_pipeline(load)
+    for _ in range(kills):
         load.run(moments.uniform(0.1, 2.5))
         server.start()
     settle(load)
+    present = check_publishes(load)
+    assert len(load.acknowledged) >= kills
+    broken_off = check_executions(load, present)
+    server.stop()
+    assert server.fsck() == ""
+    print(
+        f"{kills} kills, {len(load.acknowledged)} acknowledged, {len(load.unknown)} of unknown outcome, "
+        f"{len(present) - len(load.acknowledged)} of those there, {broken_off} builds broken off three times"
+    )
 
+
+def apply_pipeline(load: Load) -> None:
+    answer = requests.put(
+        f"{load.server.url}/api/v1/pipelines", json={"document": PIPELINE}, headers=load.headers, timeout=10
+    )
+    assert answer.status_code < 300, answer.text
+
+
+def check_publishes(load: Load) -> dict[str, tuple[str, str]]:
+    """What is there, by package, after checking that it is what it must be."""
     assert load.refused == []
-    assert len(load.acknowledged) >= KILLS
     present = dict(load.acknowledged)
     for name, (filename, sha256) in load.acknowledged.items():
-        assert digest_in(server, "dev", name, filename, load.headers) == sha256, name
+        assert digest_in(load.server, "dev", name, filename, load.headers) == sha256, name
     for name, (filename, sha256) in load.unknown.items():
-        found = digest_in(server, "dev", name, filename, load.headers)
+        found = digest_in(load.server, "dev", name, filename, load.headers)
         assert found in {None, sha256}, name
         if found is not None:
             present[name] = (filename, sha256)
+    return present
 
+
+def check_executions(load: Load, present: dict[str, tuple[str, str]]) -> int:
+    """One execution with one outcome for each version; returns how many builds had to be tried again by hand."""
     by_name = outcomes(load)
     assert {name: statuses for name, statuses in by_name.items() if len(statuses) != 1} == {}
     assert set(by_name) == set(present)
@@ -253,15 +263,10 @@ def test_nothing_is_lost_or_done_twice_under_kill_9(tmp_path: Path):
     broken_off = [name for name, statuses in by_name.items() if statuses == ["Failed"]]
     for name in broken_off:
         # The one outcome of a build whose worker was killed at each of its three attempts; nothing of it went out.
-        assert digest_in(server, "prod", name, present[name][0], load.headers) is None, name
+        assert digest_in(load.server, "prod", name, present[name][0], load.headers) is None, name
     retry_builds(load)
     settle(load)
     assert outcomes(load) == {name: ["Succeeded"] for name in present}
     for name, (filename, sha256) in present.items():
-        assert digest_in(server, "prod", name, filename, load.headers) == sha256, name
-    server.stop()
-    assert server.fsck() == ""
-    print(
-        f"{KILLS} kills, {len(load.acknowledged)} acknowledged, {len(load.unknown)} of unknown outcome, "
-        f"{len(present) - len(load.acknowledged)} of those there, {len(broken_off)} builds broken off three times"
-    )
+        assert digest_in(load.server, "prod", name, filename, load.headers) == sha256, name
+    return len(broken_off)

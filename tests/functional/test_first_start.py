@@ -23,6 +23,7 @@ from config import migrate
 from registry.db import Database
 from tests import postgres
 from tests.harness import packages, processes
+from tests.harness.publishing import file_url, publish
 from tests.harness.server import ROOT, Server, free_port
 
 SEED = int(os.environ.get("ENTREPOT_SEED", str(random.randrange(10**6))))
@@ -62,6 +63,8 @@ def sign_in(link: str) -> requests.Response:
 
 def refused(server: Server, *command: str) -> str:
     """The one line with which a command refuses."""
+    if command == ("serve",):
+        command = ("serve", "--bind", f"127.0.0.1:{free_port()}")
     done = server.command(*command, "--data", str(server.data))
     assert done.returncode == 1, done.stdout + done.stderr
     (line,) = done.stderr.splitlines()
@@ -97,7 +100,7 @@ class TestFirstStart:
         (link,) = links(fresh)
         assert link.startswith(f"{fresh.url}/setup?code=")
         first = sign_in(link)
-        assert (first.status_code, first.headers["Location"]) == (303, "/password")
+        assert (first.status_code, first.headers["Location"]) == (303, "/account/password")
         again = sign_in(link)
         assert again.status_code == 403
         assert "entrepot_session" not in again.cookies
@@ -289,13 +292,7 @@ def test_a_start_that_was_killed_again_and_again_is_finished_by_the_next(fresh: 
             shutil.rmtree(fresh.data)
     assert -signal.SIGKILL in done_by
     fresh.start()
-    token = fresh.token()
-    filename, body = packages.wheel("after-all", "1.0")
-    fields = {":action": "file_upload", "name": "after-all", "version": "1.0", "filetype": "bdist_wheel"}
-    fields |= {"pyversion": "py3", "metadata_version": "2.1", "sha256_digest": packages.sha256(body)}
-    answer = requests.post(
-        fresh.index(simple=False), data=fields, files={"content": (filename, body)}, auth=("x", token), timeout=20
-    )
+    answer = publish(fresh, fresh.token(), "after-all")
     assert answer.status_code == 200, answer.text
     assert len(links(fresh)) == 1
     assert fresh.stop() == 0
@@ -304,7 +301,8 @@ def test_a_start_that_was_killed_again_and_again_is_finished_by_the_next(fresh: 
 
 def test_a_worker_of_its_own_does_the_work_of_a_server_without_one(fresh: Server, tmp_path: Path):
     fresh.start()
-    headers = {"Authorization": f"Bearer {fresh.token()}"}
+    token = fresh.token()
+    headers = {"Authorization": f"Bearer {token}"}
     document = """
 pipeline:
   name: straight
@@ -322,14 +320,10 @@ pipeline:
 """
     applied = requests.put(f"{fresh.url}/api/v1/pipelines", json={"document": document}, headers=headers, timeout=10)
     assert applied.status_code < 300, applied.text
-    filename, body = packages.wheel("apart", "1.0")
-    fields = {":action": "file_upload", "name": "apart", "version": "1.0", "filetype": "bdist_wheel"}
-    fields |= {"pyversion": "py3", "metadata_version": "2.1", "sha256_digest": packages.sha256(body)}
-    answer = requests.post(
-        fresh.index(simple=False), data=fields, files={"content": (filename, body)}, headers=headers, timeout=20
-    )
+    wheel = packages.wheel("apart", "1.0")
+    answer = publish(fresh, token, "apart", wheel=wheel)
     assert answer.status_code == 200, answer.text
-    promoted = f"{fresh.url}/pypi/default/prod/files/apart/{filename}"
+    promoted = file_url(fresh, "prod", "apart", wheel[0])
     assert requests.get(promoted, headers=headers, timeout=10).status_code == 404
 
     command = [sys.executable, "-m", "config.cli.main", "worker", "--data", str(fresh.data)]
@@ -337,7 +331,7 @@ pipeline:
         worker = subprocess.Popen(command, cwd=ROOT, env=fresh.child_environment(), stdout=log, stderr=log)
     try:
         processes.wait_until(lambda: requests.get(promoted, headers=headers, timeout=10).status_code == 200)
-        assert requests.get(promoted, headers=headers, timeout=10).content == body
+        assert requests.get(promoted, headers=headers, timeout=10).content == wheel[1]
     finally:
         worker.terminate()
         assert worker.wait(60) == 0, (tmp_path / "worker.log").read_text()

@@ -80,9 +80,7 @@ class Clients:
         return folder / "bin" / "python"
 
     def pip_install(self, python: Path, index: str, *arguments: str, **more: str) -> Done:
-        return self.run(
-            str(python), "-m", "pip", "install", "--no-cache-dir", "--index-url", index, *arguments, **more
-        )
+        return self.run(str(python), "-m", "pip", "install", "--no-cache-dir", "--index-url", index, *arguments, **more)
 
     def uv_install(self, python: Path, index: str, *arguments: str) -> Done:
         return self.run(

@@ -1,6 +1,5 @@
 """The processes of a server as the kernel tells of them: who descends from whom, and how much memory each has."""
 
-import os
 import time
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
@@ -19,7 +18,7 @@ def _stat(pid: int) -> list[str]:
 
 
 def all_pids() -> Iterator[int]:
-    return (int(name) for name in os.listdir("/proc") if name.isdigit())
+    return (int(path.name) for path in Path("/proc").iterdir() if path.name.isdigit())
 
 
 def is_alive(pid: int) -> bool:

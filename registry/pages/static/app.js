@@ -195,7 +195,7 @@ function setUpLog(log) {
     }
     log.dataset.log = response.headers.get("X-Log-Next") ?? log.dataset.log;
     if (response.headers.get("X-Log-Complete") !== "yes") return "again";
-    log.querySelector("[data-running]")?.setAttribute("hidden", "");
+    for (const sign of log.querySelectorAll("[data-running]")) sign.hidden = true;
     return "done";
   }, POLL_LOG_MS);
 }

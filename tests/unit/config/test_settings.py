@@ -48,7 +48,7 @@ def test_all_faults_are_told_at_once(tmp_path: Path):
 
 
 @pytest.mark.parametrize(
-    "section, key, value",
+    ("section", "key", "value"),
     [
         ("server", "bind", "nowhere"),
         ("server", "public_url", "ftp://example.org"),

@@ -1,0 +1,395 @@
+"""D1, D2, A13, L5: who may do what where, for every route, and what a right that ended still opens: nothing."""
+
+import os
+import re
+import socket
+import time
+from collections.abc import Callable, Iterator
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+import requests
+from requests.auth import _basic_auth_str
+from werkzeug.routing import Rule
+
+from registry.accounts import new_token
+from registry.http.auth import permissions
+from tests.functional.api_world import World
+from tests.harness import packages
+from tests.security.attack import BOUNDARY, House, Stock, form_fields, multipart, nothing_stored
+from tests.security.people import PASSWORD, People, people_of
+
+# --- every route is in a table that somebody read --------------------------------------------------------------------
+
+PYPI, API, REPOSITORY = "/pypi/<domain>/<repository>", "/api/v1", "/api/v1/domains/<domain>/repositories/<repository>"
+VERSION = f"{REPOSITORY}/packages/<format_name>/<name>/versions/<version>"
+READ, PUBLISH = "client: read on the repository", "client: publish on the repository"
+API_READ, API_PUBLISH = "api: read on the repository", "api: publish on the repository"
+SIGNED_IN, ADMIN, PAGE, OPEN_PAGE, PUBLIC = "api: signed in", "api: admin", "page: signed in", "page: public", "public"
+REVIEWED = {
+    f"GET {PYPI}/simple/": READ,
+    f"GET {PYPI}/simple/<project>/": READ,
+    f"GET {PYPI}/simple/<project>": READ,
+    f"GET {PYPI}/+simple/<project>/": READ,
+    f"GET {PYPI}/files/<project>/<filename>": READ,
+    f"POST {PYPI}/": PUBLISH,
+    f"POST {PYPI}/legacy/": PUBLISH,
+    f"POST {PYPI}/legacy": PUBLISH,
+    f"POST {PYPI}/simple/": PUBLISH,
+    f"POST {PYPI}/simple": PUBLISH,
+    f"GET {API}/whoami": SIGNED_IN,
+    f"GET {API}/users": ADMIN,
+    f"POST {API}/users": ADMIN,
+    f"POST {API}/users/<user>/password": SIGNED_IN,  # one's own, with the present password; anybody's as administrator
+    f"GET {API}/tokens": SIGNED_IN,  # one's own
+    f"POST {API}/tokens": SIGNED_IN,  # never more than the maker has
+    f"DELETE {API}/tokens/<id:token_id>": SIGNED_IN,  # one's own
+    f"GET {API}/repositories": SIGNED_IN,  # those one may read
+    f"POST {API}/domains/<domain>/repositories": ADMIN,
+    f"GET {REPOSITORY}": API_READ,
+    f"PATCH {REPOSITORY}": "api: admin on the repository",
+    f"GET {REPOSITORY}/packages": API_READ,
+    f"GET {REPOSITORY}/packages/<format_name>/<name>": API_READ,
+    f"GET {VERSION}": API_READ,
+    f"POST {VERSION}/promote": SIGNED_IN,  # two repositories are concerned: checked inside
+    f"POST {VERSION}/yank": API_PUBLISH,
+    f"POST {VERSION}/unyank": API_PUBLISH,
+    f"GET {API}/openapi.json": PUBLIC,
+    f"PUT {API}/pipelines": ADMIN,
+    f"GET {API}/pipelines": SIGNED_IN,
+    f"GET {API}/pipelines/<pipeline>": SIGNED_IN,
+    f"GET {API}/pipelines/<pipeline>/executions": SIGNED_IN,
+    f"POST {API}/pipelines/<pipeline>/executions": SIGNED_IN,
+    f"GET {API}/executions/<id:execution_id>": SIGNED_IN,
+    f"POST {API}/executions/<id:execution_id>/approval": SIGNED_IN,
+    f"POST {API}/executions/<id:execution_id>/stop": SIGNED_IN,
+    f"POST {API}/executions/<id:execution_id>/retry": SIGNED_IN,
+    f"GET {API}/builds": SIGNED_IN,
+    f"GET {API}/builds/<build_id>": SIGNED_IN,
+    f"GET {API}/builds/<build_id>/log": SIGNED_IN,
+    f"POST {API}/builds/<build_id>/stop": SIGNED_IN,
+    "GET /static/<name>": PUBLIC,
+    "POST /theme": OPEN_PAGE,
+    "GET /sign-in": OPEN_PAGE,
+    "POST /sign-in": OPEN_PAGE,
+    "POST /sign-out": PAGE,
+    "GET /setup": OPEN_PAGE,
+    "POST /setup": OPEN_PAGE,
+    "GET /account": PAGE,
+    "POST /account/sign-out-everywhere": PAGE,
+    "GET /account/password": PAGE,
+    "POST /account/password": PAGE,
+    "GET /account/tokens": PAGE,
+    "POST /account/tokens": PAGE,
+    "POST /account/tokens/<int:token_id>/revoke": PAGE,
+    "GET /": OPEN_PAGE,
+    "GET /search": OPEN_PAGE,
+    "GET /repositories/<domain>/<repository>": OPEN_PAGE,
+    "GET /packages/<domain>/<repository>/<format_name>/<path:name>": OPEN_PAGE,
+    "GET /packages/<domain>/<repository>/<format_name>/<path:name>/-/<version>": OPEN_PAGE,
+    "GET /design": PAGE,
+    "GET /pipelines": PAGE,
+    "GET /pipelines/<name>": PAGE,
+    "POST /pipelines/<name>/start": PAGE,
+    "GET /executions/<int:execution_id>": PAGE,
+    "GET /executions/<int:execution_id>/live": PAGE,
+    "POST /executions/<int:execution_id>/approval": PAGE,
+    "POST /executions/<int:execution_id>/stop": PAGE,
+    "POST /executions/<int:execution_id>/retry": PAGE,
+    "GET /approvals": PAGE,
+    "GET /builds/<build_id>": PAGE,
+    "GET /builds/<build_id>/live": PAGE,
+    "GET /builds/<build_id>/log": PAGE,
+    "GET /builds/<build_id>/log.txt": PAGE,
+    "POST /builds/<build_id>/stop": PAGE,
+    "GET /healthz": PUBLIC,
+    "GET /readyz": PUBLIC,
+}
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
+    made = World(tmp_path_factory.mktemp("world"))
+    yield made
+    made.close()
+
+
+def declared(world: World) -> dict[str, str]:
+    by_endpoint = permissions(world.app)
+    return {
+        f"{method} {rule.rule}": re.sub(r"public: .*", "public", by_endpoint[rule.endpoint])
+        for rule in world.app.url_map.iter_rules()
+        for method in (rule.methods or set()) - {"HEAD", "OPTIONS"}
+    }
+
+
+def test_every_route_has_the_permission_that_was_reviewed(world: World) -> None:
+    assert declared(world) == REVIEWED
+
+
+def test_no_change_is_allowed_by_a_right_to_read(world: World) -> None:
+    changing = {route: right for route, right in declared(world).items() if not route.startswith("GET ")}
+    assert changing
+    assert not [route for route, right in changing.items() if "read" in right or right == PUBLIC]
+
+
+def test_a_route_without_a_permission_stops_the_application(world: World) -> None:
+    """The negative control: what the first test would miss, the application itself refuses."""
+    world.app.view_functions["forgotten"] = lambda: ""
+    world.app.url_map.add(Rule("/forgotten", endpoint="forgotten"))
+    with pytest.raises(RuntimeError, match="/forgotten"):
+        permissions(world.app)
+
+
+# --- the matrix, through the real server -----------------------------------------------------------------------------
+
+FILENAME, BODY = packages.wheel("demo", "1.0")
+STAGING = "/pypi/default/staging"
+COLUMNS: dict[str, tuple[str, str]] = {
+    "list": ("GET", f"{STAGING}/simple/"),
+    "page": ("GET", f"{STAGING}/simple/demo/"),
+    "page (HEAD)": ("HEAD", f"{STAGING}/simple/demo/"),
+    "file": ("GET", f"{STAGING}/files/demo/{FILENAME}"),
+    "file (HEAD)": ("HEAD", f"{STAGING}/files/demo/{FILENAME}"),
+    "metadata": ("GET", f"{STAGING}/files/demo/{FILENAME}.metadata"),
+    "upload": ("POST", f"{STAGING}/"),
+}
+MATRIX = {  # who: what reading gives, what publishing gives
+    "anonymous": (401, 401),
+    "unknown token": (401, 401),
+    "cut token": (401, 401),
+    "wrong password": (401, 401),
+    "expired": (401, 401),
+    "revoked": (401, 401),
+    "disabled user": (401, 401),
+    "reader elsewhere": (403, 403),
+    "publisher elsewhere": (403, 403),
+    "reader": (200, 403),
+    "reader's token that says publish": (200, 403),
+    "publisher's token that says read": (200, 403),
+    "publisher's token for elsewhere": (403, 403),
+    "promoter": (403, 403),
+    "publisher": (200, 200),
+    "password": (200, 403),
+}
+
+
+@pytest.fixture(scope="module")
+def people(house: House) -> Iterator[People]:
+    with people_of(house.server.data) as found:
+        yield found
+
+
+@pytest.fixture(scope="module")
+def callers(house: House, people: People) -> dict[str, dict[str, str]]:
+    """Authorization headers by who calls; demo 1.0 is published in staging."""
+    staging, elsewhere = ["default/staging"], ["default/prod", "default/dev"]
+    reader = people.add("reader", "read", repositories=staging, password=PASSWORD)
+    publisher = people.add("publisher", "read", "publish", repositories=staging)
+    disabled = people.add("disabled", "read", "publish", repositories=staging)
+    people.change("disabled", is_disabled=True)
+    revoked = people.token("publisher", "read", "publish")
+    people.revoke(revoked)
+    tokens = {
+        "unknown token": new_token(),
+        "cut token": publisher[:-1],
+        "expired": people.token("publisher", "read", "publish", age=timedelta(hours=2), life=timedelta(hours=1)),
+        "revoked": revoked,
+        "disabled user": disabled,
+        "reader elsewhere": people.add("reader-elsewhere", "read", repositories=elsewhere),
+        "publisher elsewhere": people.add("publisher-elsewhere", "read", "publish", repositories=elsewhere),
+        "reader": reader,
+        "reader's token that says publish": people.token("reader", "read", "publish"),
+        "publisher's token that says read": people.token("publisher", "read"),
+        "publisher's token for elsewhere": people.token("publisher", "read", "publish", repositories=elsewhere),
+        "promoter": people.add("promoter", "promote", "approve", repositories=staging),
+        "publisher": publisher,
+    }
+    headers = {name: {"Authorization": f"Bearer {token}"} for name, token in tokens.items()}
+    headers["anonymous"] = {}
+    headers["password"] = {"Authorization": _basic_auth_str("reader", PASSWORD)}
+    headers["wrong password"] = {"Authorization": _basic_auth_str("publisher", "wrong" * 3)}
+    assert publish(house, headers["publisher"]).status_code == 200
+    return headers
+
+
+def publish(house: House, headers: dict[str, str], path: str = f"{STAGING}/") -> requests.Response:
+    form = multipart(form_fields(FILENAME, BODY), [("content", FILENAME.encode(), BODY)])
+    headers = {**headers, "Content-Type": f"multipart/form-data; boundary={BOUNDARY}"}
+    return requests.post(f"{house.server.url}{path}", data=form, headers=headers, timeout=20)
+
+
+def ask(house: House, column: str, headers: dict[str, str]) -> requests.Response:
+    method, path = COLUMNS[column]
+    if method == "POST":
+        return publish(house, headers, path)
+    return requests.request(method, f"{house.server.url}{path}", headers=headers, timeout=20, allow_redirects=False)
+
+
+@pytest.mark.parametrize("who", [who for who in MATRIX if who != "wrong password"])
+def test_matrix(house: House, callers: dict[str, dict[str, str]], who: str) -> None:
+    reading, publishing = MATRIX[who]
+    expected = {column: publishing if column == "upload" else reading for column in COLUMNS}
+    before = Stock.of(house.server.data)
+    answers = {column: ask(house, column, callers[who]) for column in COLUMNS}
+    assert {column: answer.status_code for column, answer in answers.items()} == expected
+    for answer in answers.values():
+        assert ("WWW-Authenticate" in answer.headers) == (answer.status_code == 401)
+        if answer.status_code >= 400:
+            assert b"demo-1.0" not in answer.content
+    assert Stock.of(house.server.data) == before  # the same bytes again add nothing, and refusals even less
+
+
+def test_matrix_wrong_password(house: House, callers: dict[str, dict[str, str]]) -> None:
+    """Apart from the others: failed passwords are counted, and only the first ones are answered by 401."""
+    answers = [ask(house, column, callers["wrong password"]).status_code for column in ("page", "file (HEAD)", "upload")]
+    assert answers == [401, 401, 401]
+
+
+# --- rights that end -------------------------------------------------------------------------------------------------
+
+ENDINGS: dict[str, Callable[[People, str, str], None]] = {
+    "revoked": lambda people, _, token: people.revoke(token),
+    "disabled": lambda people, name, _: people.change(name, is_disabled=True),
+    "moved elsewhere": lambda people, name, _: people.change(name, repositories=["default/prod"]),
+    "without actions": lambda people, name, _: people.change(name, actions=[]),
+}
+
+
+@pytest.mark.parametrize("ending", ENDINGS)
+def test_an_end_counts_from_the_next_request(
+    house: House, callers: dict[str, dict[str, str]], people: People, ending: str
+) -> None:
+    assert callers
+    name = f"leaver-{ending.replace(' ', '-')}"
+    token = people.add(name, "read", "publish", repositories=["default/staging"])
+    headers = {"Authorization": f"Bearer {token}"}
+    # Several times, so that each process of the server has seen the token and could remember it.
+    assert {ask(house, column, headers).status_code for column in COLUMNS for _ in range(3)} == {200}
+    ENDINGS[ending](people, name, token)
+    refused = {ask(house, column, headers).status_code for column in COLUMNS for _ in range(3)}
+    assert refused <= {401, 403}
+    whoami = requests.get(f"{house.server.url}/api/v1/whoami", headers=headers, timeout=10).status_code
+    assert whoami == (401 if ending in {"revoked", "disabled"} else 200)
+
+
+def test_a_token_that_is_revoked_while_an_upload_runs_publishes_nothing(house: House, people: People) -> None:
+    token = people.add("late", "read", "publish", repositories=["default/prod"])
+    filename, body = packages.wheel("late", "1.0", files={"late/x": os.urandom(2 * 1024 * 1024)})
+    form = multipart(form_fields(filename, body, name="late"), [("content", filename.encode(), body)])
+    head = (
+        f"POST /pypi/default/prod/ HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {token}\r\nConnection: close\r\n"
+        f"Content-Type: multipart/form-data; boundary={BOUNDARY}\r\nContent-Length: {len(form)}\r\n\r\n"
+    ).encode()
+    with nothing_stored(house.server), socket.create_connection(("127.0.0.1", house.server.port), timeout=20) as sender:
+        sender.sendall(head + form[: len(form) // 2])
+        deadline = time.monotonic() + 20
+        while not list((house.server.data / "blobs" / "tmp").iterdir()):
+            assert time.monotonic() < deadline, "the server does not take the body in"
+        people.revoke(token)
+        sender.sendall(form[len(form) // 2 :])
+        assert sender.recv(65536).startswith(b"HTTP/1.1 401 ")
+
+
+def test_a_token_of_one_repository_does_nothing_in_another(house: House, people: People) -> None:
+    token = people.token("admin", "read", "publish", "promote", repositories=["default/dev"])
+    headers = {"Authorization": f"Bearer {token}"}
+    assert publish(house, headers, "/pypi/default/dev/").status_code == 200
+    with nothing_stored(house.server):
+        assert publish(house, headers, "/pypi/default/prod/").status_code == 403
+        for path in ("/pypi/default/prod/simple/demo/", "/api/v1/domains/default/repositories/prod"):
+            assert requests.get(f"{house.server.url}{path}", headers=headers, timeout=10).status_code == 403
+        version = f"{house.server.url}/api/v1/domains/default/repositories/dev/packages/pypi/demo/versions/1.0"
+        promoted = requests.post(f"{version}/promote", json={"target": "prod"}, headers=headers, timeout=10)
+        assert promoted.status_code == 403
+        for path in ("users", "domains/default/repositories"):
+            answer = requests.post(f"{house.server.url}/api/v1/{path}", json={"name": "new"}, headers=headers, timeout=10)
+            assert answer.status_code == 403
+
+
+# --- repositories that strangers may read, and those they may not know of --------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def open_repository(house: House, people: People) -> str:
+    answer = requests.post(
+        f"{house.server.url}/api/v1/domains/default/repositories",
+        json={"name": "open", "anonymousRead": True},
+        headers={"Authorization": f"Bearer {house.token}"},
+        timeout=10,
+    )
+    assert answer.status_code == 201, answer.text
+    assert publish(house, {"Authorization": f"Bearer {house.token}"}, "/pypi/default/open/").status_code == 200
+    return "/pypi/default/open"
+
+
+def test_strangers_read_an_open_repository_and_a_wrong_credential_is_told(
+    house: House, people: People, callers: dict[str, dict[str, str]], open_repository: str
+) -> None:
+    def read(headers: dict[str, str]) -> int:
+        return requests.get(f"{house.server.url}{open_repository}/simple/demo/", headers=headers, timeout=10).status_code
+
+    assert read({}) == 200
+    assert requests.get(f"{house.server.url}{open_repository}/files/demo/{FILENAME}", timeout=10).content == BODY
+    for who in ("unknown token", "cut token", "expired", "revoked", "disabled user"):
+        assert read(callers[who]) == 401, who
+    for header in ("Basic !", "Basic Og==", "Basic YTo=", "Digest x", "Negotiate x", "Bearer", "Bearer  ", "x"):
+        assert read({"Authorization": header}) == 401, header
+    with nothing_stored(house.server):
+        assert publish(house, {}, f"{open_repository}/").status_code == 401
+        assert publish(house, callers["reader elsewhere"], f"{open_repository}/").status_code == 403
+
+
+UNKNOWN_ROUTES = (
+    ("GET", "/pypi/default/{}/simple/"),
+    ("GET", "/pypi/default/{}/simple/demo/"),
+    ("HEAD", "/pypi/default/{}/simple/demo/"),
+    ("GET", "/pypi/default/{}/files/demo/demo-1.0-py3-none-any.whl"),
+    ("GET", "/pypi/default/{}/files/demo/demo-1.0-py3-none-any.whl.metadata"),
+    ("POST", "/pypi/default/{}/"),
+    ("GET", "/api/v1/domains/default/repositories/{}"),
+    ("PATCH", "/api/v1/domains/default/repositories/{}"),
+    ("GET", "/api/v1/domains/default/repositories/{}/packages"),
+    ("GET", "/api/v1/domains/default/repositories/{}/packages/pypi/demo"),
+    ("GET", "/api/v1/domains/default/repositories/{}/packages/pypi/demo/versions/1.0"),
+    ("POST", "/api/v1/domains/default/repositories/{}/packages/pypi/demo/versions/1.0/yank"),
+    ("POST", "/api/v1/domains/default/repositories/{}/packages/pypi/demo/versions/1.0/promote"),
+    ("GET", "/repositories/default/{}"),
+    ("GET", "/packages/default/{}/pypi/demo"),
+    ("GET", "/packages/default/{}/pypi/demo/-/1.0"),
+)
+
+
+def shape(house: House, method: str, route: str, repository: str, headers: dict[str, str]) -> tuple[object, ...]:
+    """An answer with the repository's name taken out."""
+    url = f"{house.server.url}{route.format(repository)}"
+    headers = {"Accept": "text/html", **headers}
+    options = {"json": {"target": "dev", "description": "x"}} if "/api/" in url and method != "GET" else {}
+    answer = requests.request(method, url, headers=headers, timeout=10, allow_redirects=False, **options)
+    kept = {name: value.replace(repository, "{}") for name, value in answer.headers.items() if name not in {"Date"}}
+    # Two names of one length: not even the length of an answer tells.
+    return answer.status_code, answer.reason.replace(repository, "{}"), answer.text.replace(repository, "{}"), kept
+
+
+@pytest.mark.parametrize("who", ["anonymous", "reader elsewhere", "publisher elsewhere", "promoter"])
+def test_strangers_cannot_tell_a_private_repository_from_a_missing_one(
+    house: House, callers: dict[str, dict[str, str]], who: str
+) -> None:
+    for method, route in UNKNOWN_ROUTES:
+        private, missing = (shape(house, method, route, name, callers[who]) for name in ("staging", "stuging"))
+        if who == "promoter" and "promote" in route:
+            continue  # who may promote out of staging may know of it
+        assert private == missing, (method, route)
+        assert private[0] in {303, 401, 403}
+    known, unknown = (shape(house, "GET", UNKNOWN_ROUTES[1][1], name, callers["reader"]) for name in ("staging", "stuging"))
+    assert known[0] == 200  # the control: they do differ for who may read
+    assert unknown[0] == 403
+    assert shape(house, "GET", UNKNOWN_ROUTES[1][1], "stuging", {"Authorization": f"Bearer {house.token}"})[0] == 404
+
+
+def test_strangers_hear_no_versions_and_see_no_debugger(house: House, tmp_path: Path) -> None:
+    for path in ("/healthz", "/readyz", "/sign-in", "/nowhere", "/console", "/?__debugger__=yes&cmd=resource&f=style.css", "/metrics"):
+        answer = requests.get(f"{house.server.url}{path}", timeout=10)
+        assert "debugger" not in answer.text.lower().replace(path, "")
+        assert not re.search(r"\d+\.\d+", " ".join(f"{answer.headers.get(name)}" for name in ("Server", "X-Powered-By", "Via")))
