@@ -174,7 +174,7 @@ def _line(cells: Sequence[str]) -> str:
 
 def figure(value: float) -> str:
     """Three significant digits, which is more than such measurements hold."""
-    if value >= 1000:
+    if value >= 999.5:
         return f"{round(value, -int(len(str(int(value))) - 3)):,.0f}"
     return f"{value:.3g}"
 

@@ -13,7 +13,9 @@ from tests.security.attack import House
 @pytest.fixture(scope="module")
 def house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
     folder: Path = tmp_path_factory.mktemp("house")
-    server = Server(folder / "data", with_worker=False).start()
+    # Nobody answers there: what is asked for here must not depend on what some index holds.
+    environment = {"ENTREPOT_UPSTREAM_URLS": "pypi=http://127.0.0.1:9/simple/"}
+    server = Server(folder / "data", with_worker=False, environment=environment).start()
     made = House(server, server.token("admin"), Clients(folder / "home"))
     try:
         yield made

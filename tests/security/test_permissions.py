@@ -341,6 +341,7 @@ def test_strangers_read_an_open_repository_and_a_wrong_credential_is_told(
         assert publish(house, callers["reader elsewhere"], f"{open_repository}/").status_code == 403
 
 
+BODIES = {"promote": {"target": "dev"}, "yank": {"reason": "x"}}
 UNKNOWN_ROUTES = (
     ("GET", "/pypi/default/{}/simple/"),
     ("GET", "/pypi/default/{}/simple/demo/"),
@@ -365,8 +366,8 @@ def shape(house: House, method: str, route: str, repository: str, headers: dict[
     """An answer with the repository's name taken out."""
     url = f"{house.server.url}{route.format(repository)}"
     headers = {"Accept": "text/html", **headers}
-    options = {"json": {"target": "dev", "description": "x"}} if "/api/" in url and method != "GET" else {}
-    answer = requests.request(method, url, headers=headers, timeout=10, allow_redirects=False, **options)
+    body = BODIES.get(url.rpartition("/")[2], {"description": "x"}) if "/api/" in url and method != "GET" else None
+    answer = requests.request(method, url, headers=headers, json=body, timeout=10, allow_redirects=False)
     kept = {name: value.replace(repository, "{}") for name, value in answer.headers.items() if name not in {"Date"}}
     # Two names of one length: not even the length of an answer tells.
     return answer.status_code, answer.reason.replace(repository, "{}"), answer.text.replace(repository, "{}"), kept

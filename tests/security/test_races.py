@@ -1,0 +1,88 @@
+"""A7: many publish one name at once; exactly one wins, on both databases, and nobody sees an error of the server."""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+import requests
+
+from tests import postgres
+from tests.harness import packages
+from tests.harness.server import Server
+from tests.security.attack import BOUNDARY, at_once, form_fields, multipart
+
+CLIENTS, ROUNDS = 16, 20
+needs_postgres = pytest.mark.skipif(postgres.find_binaries() is None, reason="there is no PostgreSQL on this machine")
+
+
+@pytest.fixture(scope="module", params=["sqlite", pytest.param("postgresql", marks=needs_postgres)])
+def site(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Server, str]]:
+    folder: Path = tmp_path_factory.mktemp(request.param)
+    if request.param == "sqlite":
+        server = Server(folder / "data", with_worker=False).start()
+        yield server, server.token()
+        server.kill()
+        return
+    with postgres.shared().fresh_database() as url:
+        server = Server(folder / "data", with_worker=False, environment={"ENTREPOT_DATABASE_URL": url}).start()
+        yield server, server.token()
+        server.kill()
+
+
+def publication(site: tuple[Server, str], name: str, version: str, files: dict[str, bytes]) -> Callable[[], requests.Response]:
+    """A client with a connection of its own that publishes a wheel; ``files`` make its bytes differ."""
+    server, token = site
+    filename, body = packages.wheel(name, version, files=files)
+    form = multipart(form_fields(filename, body, name=name, version=version), [("content", filename.encode(), body)])
+    headers = {"Authorization": f"Bearer {token}", "Content-Type": f"multipart/form-data; boundary={BOUNDARY}"}
+    url = f"{server.url}/pypi/default/staging/"
+    return lambda: requests.post(url, data=form, headers=headers, timeout=60)
+
+
+def served(site: tuple[Server, str], name: str) -> list[dict[str, object]]:
+    server, token = site
+    answer = requests.get(
+        f"{server.index('staging')}{name}/",
+        headers={"Authorization": f"Bearer {token}", "Accept": "application/vnd.pypi.simple.v1+json"},
+        timeout=20,
+    )
+    return list(answer.json()["files"])
+
+
+def test_one_name_with_different_bytes_has_one_winner(site: tuple[Server, str]) -> None:
+    for turn in range(ROUNDS):
+        name = f"racer-{turn}"
+        answers = at_once(*(publication(site, name, "1.0", {"x": str(number).encode()}) for number in range(CLIENTS)))
+        statuses = [answer.status_code for answer in answers]
+        assert sorted(statuses) == [200] + [400] * (CLIENTS - 1), [(a.status_code, a.reason) for a in answers]
+        assert {a.reason.startswith("File already exists") for a in answers if a.status_code == 400} == {True}
+        # What is served is what the winner sent.
+        winner = statuses.index(200)
+        (file,) = served(site, name)
+        body = packages.wheel(name, "1.0", files={"x": str(winner).encode()})[1]
+        assert file["hashes"] == {"sha256": packages.sha256(body)}
+
+
+def test_one_name_with_the_same_bytes_suits_everybody(site: tuple[Server, str]) -> None:
+    for turn in range(ROUNDS // 4):
+        name = f"twin-{turn}"
+        answers = at_once(*(publication(site, name, "1.0", {"x": b"same"}) for _ in range(CLIENTS)))
+        assert [answer.status_code for answer in answers] == [200] * CLIENTS, [answer.reason for answer in answers]
+        assert len(served(site, name)) == 1
+
+
+def test_first_publishes_into_a_new_package_all_count(site: tuple[Server, str]) -> None:
+    for turn in range(ROUNDS // 4):
+        name = f"fresh-{turn}"
+        answers = at_once(*(publication(site, name, f"1.{number}", {}) for number in range(CLIENTS)))
+        assert [answer.status_code for answer in answers] == [200] * CLIENTS, [answer.reason for answer in answers]
+        assert len(served(site, name)) == CLIENTS
+
+
+def test_afterwards_everything_that_is_promised_is_there(site: tuple[Server, str]) -> None:
+    """Last in this file: losers left neither rows nor bodies."""
+    server, _ = site
+    assert server.fsck() == ""
+    swept = server.command("sweep", "--data", str(server.data), "--grace-hours", "0", "--dry-run")
+    assert swept.stdout.startswith("0 bodies"), swept.stdout + swept.stderr
+    assert "Traceback" not in server.log_text()
