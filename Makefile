@@ -42,7 +42,7 @@ lint: setup-dev
 
 ## make test       everything: lint, then all tests (real clients, PostgreSQL, Chromium, sandbox)
 test: lint
-	$(BIN)/python -m pytest -q $(PYTEST_ARGS)
+	$(BIN)/python -m pytest -q -n 2 --durations=15 $(PYTEST_ARGS)
 
 ## make campaign   the long fault campaigns
 campaign: setup-dev

@@ -10,9 +10,10 @@ import os
 import subprocess
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
+from statistics import median
 
 from bench import peers
 from bench.load import Sample, Unusable
@@ -23,6 +24,8 @@ from registry.formats.pypi.default_upstream import default_upstream_url
 PROJECT = "flask"
 TITLE = f"pip install {PROJECT}"
 NO_PROXY = "no proxy"
+WARM_RUNS = 3
+SETTLE_SECONDS = 3.0
 
 
 def _unused(*_: object) -> Sample:
@@ -57,30 +60,29 @@ def install(pip_python: Path, index_url: str) -> float:
         return elapsed
 
 
-def measure(folder: Path, binaries: Path, wanted: tuple[str, ...]) -> Iterator[tuple[str, str, Sample | Unusable]]:
-    """One round, as (row, column, sample): a fresh server of each kind, asked twice."""
+def measure(
+    folder: Path, binaries: Path, wanted: tuple[str, ...], number: int
+) -> Iterator[tuple[str, str, Sample | Unusable]]:
+    """Round ``number``, as (row, column, sample): fresh servers in turn, first cold, then warm."""
     python = binaries / "python"
     upstream = default_upstream_url()
-    straight = _tried(lambda: Sample(install(python, upstream)))
+    straight = _tried(python, upstream, 1)
     yield from ((row.name, NO_PROXY, straight) for row in ROWS)
     with ExitStack() as stack:
         server = stack.enter_context(entrepot(folder / "entrepot"))
-        for row in ROWS:
-            yield (
-                row.name,
-                "entrepot, token",
-                _tried(lambda: Sample(install(python, server.index(credential=server.token)))),
-            )
-    if "devpi" not in wanted:
-        return
-    with ExitStack() as stack:
-        target = stack.enter_context(peers.devpi(folder / "devpi", binaries, upstream))
-        for row in ROWS:
-            yield row.name, "devpi", _tried(lambda: Sample(install(python, target.pages[HTML] or "")))
+        proxies = [("entrepot, token", server.index(credential=server.token))]
+        if "devpi" in wanted:
+            target = stack.enter_context(peers.devpi(folder / "devpi", binaries, upstream))
+            proxies.append(("devpi", target.pages[HTML] or ""))
+        time.sleep(SETTLE_SECONDS)  # what a server does at its start is not what an install waits for
+        for row, times in zip(ROWS, (1, WARM_RUNS), strict=True):
+            for column, url in proxies[:: 1 if number % 2 == 0 else -1]:
+                yield row.name, column, _tried(python, url, times)
 
 
-def _tried(act: Callable[[], Sample]) -> Sample | Unusable:
+def _tried(python: Path, url: str, times: int) -> Sample | Unusable:
+    """The median of ``times`` installs."""
     try:
-        return act()
+        return Sample(median(install(python, url) for _ in range(times)))
     except Unusable as error:
         return error

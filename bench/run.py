@@ -127,7 +127,7 @@ def _tried(row: workloads.Workload, target: Target, plan: workloads.Plan, label:
 def measure_installs(results: Results, folder: Path, options: argparse.Namespace, binaries: Path) -> None:
     for number in range(options.plan.rounds):
         with console.status(f"round {number + 1} of {options.plan.rounds}: {installs.TITLE}"):
-            for row, column, sample in installs.measure(folder / f"install{number}", binaries, options.peers):
+            for row, column, sample in installs.measure(folder / f"install{number}", binaries, options.peers, number):
                 results.add(row, column, sample)
 
 

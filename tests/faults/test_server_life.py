@@ -5,6 +5,7 @@ import os
 import shutil
 import signal
 import socket
+import sqlite3
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -224,71 +225,55 @@ def test_sigterm_in_the_middle_of_a_start_leaves_nothing(tmp_path: Path):
     assert not any(map(processes.is_alive, below))
 
 
-class Building:
-    """A server with a build that runs until something happens."""
-
-    def __init__(self, data: Path, marker: str, *, network: str, command: str, drain_seconds: int) -> None:
-        self.marker = marker
-        environment = {"ENTREPOT_WORKER_DRAIN_SECONDS": str(drain_seconds)}
-        self.server = Server(data, environment=environment).start()
-        self.token = self.server.token("admin")
-        marked = f"{command}; true {marker}"
-        apply(self.server, self.token, BUILD.replace("COMMAND", marked).replace("NETWORK", network))
-        assert publish(self.server, self.token, "builds-something").status_code == 200
-        wait_until(lambda: processes.running(marker))
-
-
-@pytest.fixture
-def marker(tmp_path: Path) -> Iterator[str]:
-    text = f"marker-{os.getpid()}-{tmp_path.parent.name}-{tmp_path.name}"
-    yield text
-    assert processes.running(text) == []
-
-
-@needs_bwrap
-def test_sigterm_ends_a_build_with_all_its_processes_and_it_is_done_again(tmp_path: Path, marker: str):
-    command = "(trap '' TERM; setsid sleep 300) & while :; do sleep 0.1; done"
-    building = Building(tmp_path / "data", marker, network="none", command=command, drain_seconds=1)
-    server = building.server
+@contextlib.contextmanager
+def building(data: Path, *, network: str, command: str, drain_seconds: int) -> Iterator[tuple[Server, str]]:
+    """A server with a build that has come to its command, and a token."""
+    server = Server(data, environment={"ENTREPOT_WORKER_DRAIN_SECONDS": str(drain_seconds)}).start()
     try:
-        assert server.stop() == 0
-        wait_until(lambda: processes.running(marker) == [], seconds=10)
-        assert server.fsck() == ""
-        server.start()
-        wait_until(lambda: processes.running(marker))
-        (build,) = builds(server, building.token)
-        assert (build["status"], build["attempt"]) == ("IN_PROGRESS", 2)
-        headers = {"Authorization": f"Bearer {building.token}"}
-        requests.post(f"{server.url}/api/v1/builds/{build['id']}/stop", headers=headers, timeout=10).raise_for_status()
-        wait_until(lambda: builds(server, building.token)[0]["status"] == "STOPPED")
-        assert server.stop() == 0
+        token = server.token("admin")
+        apply(server, token, BUILD.replace("COMMAND", command).replace("NETWORK", network))
+        assert publish(server, token, "builds-something").status_code == 200
+        wait_until(lambda: [build["phase"] for build in builds(server, token)] == ["BUILD"])
+        yield server, token
     finally:
         server.kill()
 
 
 @needs_bwrap
-def test_a_build_that_is_running_at_sigterm_still_reaches_the_registry(tmp_path: Path, marker: str):
+def test_sigterm_ends_a_build_with_all_its_processes_and_it_is_done_again(tmp_path: Path):
+    sleep = f"sleep 99{os.getpid()}"
+    command = f"(trap '' TERM; setsid {sleep}) & while :; do sleep 0.1; done"
+    with building(tmp_path / "data", network="none", command=command, drain_seconds=1) as (server, token):
+        wait_until(lambda: processes.running(sleep))
+        assert server.stop() == 0
+        wait_until(lambda: processes.running(sleep) == [])
+        assert server.fsck() == ""
+        server.start()
+        wait_until(lambda: processes.running(sleep))
+        (build,) = builds(server, token)
+        assert (build["status"], build["attempt"]) == ("IN_PROGRESS", 2)
+        headers = {"Authorization": f"Bearer {token}"}
+        requests.post(f"{server.url}/api/v1/builds/{build['id']}/stop", headers=headers, timeout=10).raise_for_status()
+        wait_until(lambda: builds(server, token)[0]["status"] == "STOPPED")
+        assert processes.running(sleep) == []
+
+
+@needs_bwrap
+def test_a_build_that_is_running_at_sigterm_still_reaches_the_registry(tmp_path: Path):
     """The web server ends after the worker: a build would fail for want of it, and that would be its result."""
     command = "until python3 -m pip download -q --no-deps -d . go-ahead; do sleep 0.2; done"
-    building = Building(tmp_path / "data", marker, network="registry", command=command, drain_seconds=100)
-    server = building.server
-    try:
+    with building(tmp_path / "data", network="registry", command=command, drain_seconds=100) as (server, token):
         assert server.process is not None
         server.process.send_signal(signal.SIGTERM)
         wait_until(lambda: "drain" in worker_states(server))
-        assert publish(server, building.token, "go-ahead").status_code == 200
+        assert publish(server, token, "go-ahead").status_code == 200
         assert server.process.wait(90) == 0
         server.start()
-        (build,) = builds(server, building.token)
+        (build,) = builds(server, token)
         assert (build["status"], build["attempt"]) == ("SUCCEEDED", 1), server.log_text()[-2000:]
-        assert server.stop() == 0
-    finally:
-        server.kill()
 
 
 def worker_states(server: Server) -> set[str]:
-    import sqlite3
-
     with sqlite3.connect(f"file:{server.data}/entrepot.db?mode=ro", uri=True, timeout=30) as connection:
         rows = connection.execute("select is_draining from worker_process").fetchall()
     return {"drain" if draining else "work" for (draining,) in rows}

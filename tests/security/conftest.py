@@ -1,4 +1,7 @@
-"""One server for the tests of a file: they only ever ask for what must be refused, or name what they make themselves."""
+"""One server for the tests of all files: they ask for what must be refused, or name what they make themselves.
+
+In it belong ``demo`` in dev to the hostile uploads, and ``demo`` in staging to the paths and the permissions.
+"""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,7 +13,7 @@ from tests.harness.server import Server
 from tests.security.attack import House
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
     folder: Path = tmp_path_factory.mktemp("house")
     # Nobody answers there: what is asked for here must not depend on what some index holds.

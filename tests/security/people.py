@@ -35,7 +35,12 @@ class People:
         return self.token(name, *actions)
 
     def token(
-        self, name: str, *actions: str, repositories: list[str] | None = None, age: timedelta = timedelta(), life: timedelta = DAY
+        self,
+        name: str,
+        *actions: str,
+        repositories: list[str] | None = None,
+        age: timedelta = timedelta(),
+        life: timedelta = DAY,
     ) -> str:
         """A token made ``age`` ago."""
         with self.db.write() as session:

@@ -4,7 +4,6 @@ import gzip
 import hashlib
 import io
 import os
-import zipfile
 import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -203,9 +202,7 @@ def test_lying_forms_are_refused_in_twines_own_output(house: House, honest: dict
 
 
 @pytest.mark.parametrize("case", BOMBS)
-def test_bombs_are_refused_in_little_memory(
-    house: House, honest: dict[str, Path], case: str, tmp_path: Path
-) -> None:
+def test_bombs_are_refused_in_little_memory(house: House, honest: dict[str, Path], case: str, tmp_path: Path) -> None:
     filename, build, sentence = BOMBS[case]
     (tmp_path / "bomb").write_bytes(build())
     with measured_memory(house.server) as memory:
@@ -371,7 +368,9 @@ def test_the_nearest_honest_uploads_are_accepted(house: House, honest: dict[str,
     whole = head(house, "Transfer-Encoding: chunked", "Connection: close")
     answer = exchange(house.server.port, whole + b"".join(chunked(good_form())) + b"0\r\n\r\n")
     assert (answer.status, answer.body) == (200, b"demo-1.0-py3-none-any.whl is here already\n")
-    listed = requests.get(f"{house.server.index()}demo/", headers={"Authorization": f"Bearer {house.token}"}, timeout=10)
+    listed = requests.get(
+        f"{house.server.index()}demo/", headers={"Authorization": f"Bearer {house.token}"}, timeout=10
+    )
     assert hashlib.sha256(honest[WHEEL].read_bytes()).hexdigest() in listed.text
 
 

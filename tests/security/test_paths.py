@@ -18,9 +18,9 @@ from tests.harness import packages
 from tests.security.attack import BOUNDARY, Answer, House, exchange, request
 
 PREFIXES = (
-    "", "/pypi/default/dev", "/pypi/default/dev/simple", "/pypi/default/dev/files/demo", "/pypi/default",
+    "", "/pypi/default/staging", "/pypi/default/staging/simple", "/pypi/default/staging/files/demo", "/pypi/default",
     "/api/v1/domains/default/repositories", "/api/v1/domains/default/repositories/dev/packages/pypi", "/api/v1/builds",
-    "/api/v1/pipelines", "/static", "/packages/default/dev/pypi", "/repositories/default", "/builds", "/pipelines",
+    "/api/v1/pipelines", "/static", "/packages/default/staging/pypi", "/repositories/default", "/builds", "/pipelines",
 )  # fmt: skip
 
 
@@ -44,10 +44,10 @@ def cookie(house: House) -> str:
 
 @pytest.fixture(scope="module")
 def stocked(house: House) -> House:
-    """demo 1.0 in dev, which only those who may read dev may see."""
+    """demo 1.0 in staging, which only those who may read staging may see."""
     filename, body = packages.wheel("demo", "1.0")
     (path,) = packages.save(house.clients.home / "stock", (filename, body))
-    house.clients.twine(house.upload_url, house.token, path).ok()
+    house.clients.twine(house.server.index("staging", simple=False), house.token, path).ok()
     return house
 
 
@@ -102,7 +102,13 @@ def test_no_path_leads_out(stocked: House, canary: Path, cookie: str, prefix: st
 
 
 def test_absolute_and_odd_targets(stocked: House, canary: Path) -> None:
-    for target in (f"http://elsewhere/{'../' * 9}etc/passwd", f"http://elsewhere/%2e%2e{canary}", "*", "elsewhere:443", ""):
+    for target in (
+        f"http://elsewhere/{'../' * 9}etc/passwd",
+        f"http://elsewhere/%2e%2e{canary}",
+        "*",
+        "elsewhere:443",
+        "",
+    ):
         answer = exchange(stocked.server.port, request("GET", target, f"Authorization: Bearer {stocked.token}"))
         assert 400 <= answer.status < 500, (target, answer)
         assert canary.read_bytes() not in answer.raw
@@ -110,15 +116,15 @@ def test_absolute_and_odd_targets(stocked: House, canary: Path) -> None:
 
 # --- other ways to the same thing (D4) -------------------------------------------------------------------------------
 
-PROTECTED = "/pypi/default/dev/simple/demo/"
+PROTECTED = "/pypi/default/staging/simple/demo/"
 DETOURS = (
-    "//pypi/default/dev/simple/demo/", "/pypi//default/dev/simple/demo/", "/pypi/default/dev//simple/demo/",
-    "/pypi/default/dev/simple//demo/", "/pypi/default/dev/simple/demo//", "/PYPI/default/dev/simple/demo/",
-    "/pypi/default/dev/simple/demo;.jsp", "/pypi/default/dev/simple/demo/;.css", "/pypi;a=b/default/dev/simple/demo/",
-    "/static/../pypi/default/dev/simple/demo/", "/healthz/../pypi/default/dev/simple/demo/", "/pypi/default/dev/simple/demo/?.css",
-    "/pypi/default/dev/simple/demo/#/static/x", "/pypi/default/dev/simple/demo", "/pypi/default/dev/+simple/demo/",
-    "/pypi/default/DEV/simple/demo/", "/pypi/default/dev%20/simple/demo/", "/pypi/default/dev/simple/demo/%20",
-    "http://127.0.0.1/pypi/default/dev/simple/demo/",
+    "//pypi/default/staging/simple/demo/", "/pypi//default/staging/simple/demo/", "/pypi/default/staging//simple/demo/",
+    "/pypi/default/staging/simple//demo/", "/pypi/default/staging/simple/demo//", "/PYPI/default/staging/simple/demo/",
+    "/pypi/default/staging/simple/demo;.jsp", "/pypi/default/staging/simple/demo/;.css", "/pypi;a=b/default/staging/simple/demo/",
+    "/static/../pypi/default/staging/simple/demo/", "/healthz/../pypi/default/staging/simple/demo/", "/pypi/default/staging/simple/demo/?.css",
+    "/pypi/default/staging/simple/demo/#/static/x", "/pypi/default/staging/simple/demo", "/pypi/default/staging/+simple/demo/",
+    "/pypi/default/STAGING/simple/demo/", "/pypi/default/staging%20/simple/demo/", "/pypi/default/staging/simple/demo/%20",
+    "http://127.0.0.1/pypi/default/staging/simple/demo/",
 )  # fmt: skip
 OVERRIDES = (
     f"X-Original-URL: {PROTECTED}", f"X-Rewrite-URL: {PROTECTED}", "X-Forwarded-For: 127.0.0.1", "X-Real-IP: 127.0.0.1",
@@ -143,11 +149,13 @@ def test_a_stranger_finds_no_detour(stocked: House) -> None:
     assert says_it(exchange(stocked.server.port, request("GET", PROTECTED, f"Authorization: Bearer {stocked.token}")))
 
 
-@pytest.mark.parametrize("name", ["X-HTTP-Method-Override", "X-HTTP-Method", "X-Method-Override", "X_HTTP_METHOD_OVERRIDE"])
+@pytest.mark.parametrize(
+    "name", ["X-HTTP-Method-Override", "X-HTTP-Method", "X-Method-Override", "X_HTTP_METHOD_OVERRIDE"]
+)
 def test_a_header_does_not_change_the_method(stocked: House, name: str) -> None:
     url, headers = f"{stocked.server.url}/api/v1/tokens", {"Authorization": f"Bearer {stocked.token}"}
     mine = requests.get(url, headers=headers, timeout=10).json()
-    (token_id,) = [token["id"] for token in mine["items"]]
+    (token_id,) = [token["id"] for token in mine["items"] if token["lastFour"] == stocked.token[-4:]]
     for method in ("GET", "POST"):
         requests.request(method, f"{url}/{token_id}?_method=DELETE", headers={**headers, name: "DELETE"}, timeout=10)
     assert requests.get(url, headers=headers, timeout=10).json() == mine
@@ -162,8 +170,8 @@ SPOOFED = (
     "X-Original-Host: evil.example", "X-Host: evil.example",
 )  # fmt: skip
 LINKING = (
-    "/account", "/sign-in", "/", "/repositories/default/dev", "/packages/default/dev/pypi/demo",
-    "/pypi/default/dev/simple/Demo", "/pypi/default/dev/simple/demo/", "/api/v1/openapi.json", "/nowhere",
+    "/account", "/sign-in", "/", "/repositories/default/staging", "/packages/default/staging/pypi/demo",
+    "/pypi/default/staging/simple/Demo", "/pypi/default/staging/simple/demo/", "/api/v1/openapi.json", "/nowhere",
 )  # fmt: skip
 
 
@@ -211,7 +219,7 @@ SECOND = b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n"
 
 def ambiguous(token: str) -> dict[str, bytes]:
     def post(*lines: str, version: str = "1.1") -> bytes:
-        first = f"POST /pypi/default/dev/ HTTP/{version}\r\nHost: localhost\r\nAuthorization: Bearer {token}\r\n"
+        first = f"POST /pypi/default/staging/ HTTP/{version}\r\nHost: localhost\r\nAuthorization: Bearer {token}\r\n"
         first += f"Content-Type: multipart/form-data; boundary={BOUNDARY}\r\n"
         return (first + "".join(f"{line}\r\n" for line in lines) + "\r\n").encode("latin-1")
 
@@ -280,7 +288,7 @@ def test_without_the_guard_dots_reach_a_view(tmp_path: Path) -> None:
     def note(*_: object, **__: object) -> None:
         seen.append(flask_request.view_args)
 
-    path = "/packages/default/dev/pypi/../../../etc/passwd"
+    path = "/packages/default/staging/pypi/../../../etc/passwd"
     try:
         with request_started.connected_to(note, world.app):
             assert isinstance(world.app.wsgi_app, RequestGuard)

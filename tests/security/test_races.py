@@ -29,7 +29,9 @@ def site(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
         server.kill()
 
 
-def publication(site: tuple[Server, str], name: str, version: str, files: dict[str, bytes]) -> Callable[[], requests.Response]:
+def publication(
+    site: tuple[Server, str], name: str, version: str, files: dict[str, bytes]
+) -> Callable[[], requests.Response]:
     """A client with a connection of its own that publishes a wheel; ``files`` make its bytes differ."""
     server, token = site
     filename, body = packages.wheel(name, version, files=files)

@@ -53,17 +53,27 @@ def test_every_small_mistake_is_seen_without_a_database() -> None:
     for position in range(4, len(token)):
         other = chosen.choice(ALPHABET.replace(token[position], ""))
         assert not looks_like_token(token[:position] + other + token[position + 1 :])
-    for mistake in (token[:-1], token + "0", token.lower(), token.upper(), " " + token, token + "\n", f"{token} ", "", "ent_"):
+    for mistake in (
+        token[:-1],
+        token + "0",
+        token.lower(),
+        token.upper(),
+        " " + token,
+        token + "\n",
+        f"{token} ",
+        "",
+        "ent_",
+    ):
         assert not looks_like_token(mistake)
 
 
 def test_what_is_kept_is_a_digest_under_the_pepper(house: House) -> None:
     pepper = (house.server.data / "keys" / "token-pepper").read_bytes()
     database = house.server.data / "entrepot.db"
+    digest = hmac.new(pepper, house.token.encode(), hashlib.sha256).hexdigest()
     with closing(sqlite3.connect(f"file:{database}?mode=ro", uri=True)) as db:
-        digest, last_four = db.execute("SELECT digest, last_four FROM token ORDER BY id DESC LIMIT 1").fetchone()
-    assert digest == hmac.new(pepper, house.token.encode(), hashlib.sha256).hexdigest()
-    assert last_four == house.token[-4:]
+        rows = db.execute("SELECT last_four FROM token WHERE digest = ?", (digest,)).fetchall()
+    assert rows == [(house.token[-4:],)]
     assert house.token.encode() not in database.read_bytes()
     assert house.token[4:-6].encode() not in database.read_bytes()
     # A copy of the database alone opens nothing: neither the digest nor the token's own hash is a credential.
@@ -92,7 +102,14 @@ def test_a_token_in_an_address_is_none(house: House) -> None:
         for name in ("token", "access_token", "api_key", "key", "auth", "private_token", "Authorization"):
             answer = exchange(house.server.port, request("GET", f"{target}?{name}={house.token}"))
             assert answer.status in {303, 400, 401}, (target, name)
-        for header in ("X-API-Key", "X-Auth-Token", "Private-Token", "X-NuGet-ApiKey", "Proxy-Authorization", "Cookie: token="):
+        for header in (
+            "X-API-Key",
+            "X-Auth-Token",
+            "Private-Token",
+            "X-NuGet-ApiKey",
+            "Proxy-Authorization",
+            "Cookie: token=",
+        ):
             line = f"{header}{house.token}" if header.endswith("=") else f"{header}: {house.token}"
             assert exchange(house.server.port, request("GET", target, line)).status in {303, 401}
     for scheme in ("Bearer", "bearer", "BEARER"):
@@ -122,7 +139,11 @@ FAILING = (
 
 def test_no_answer_and_no_log_line_repeats_the_token(house: House) -> None:
     basic = base64.b64encode(f"__token__:{house.token}".encode()).decode()
-    for header in (f"Authorization: Bearer {house.token}", f"Authorization: Basic {basic}", f"Authorization: Digest {house.token}"):
+    for header in (
+        f"Authorization: Bearer {house.token}",
+        f"Authorization: Basic {basic}",
+        f"Authorization: Digest {house.token}",
+    ):
         for method, target in FAILING:
             answer = exchange(house.server.port, request(method, target, header, "Accept: text/html"))
             assert house.token.encode() not in answer.raw, (method, target)
@@ -174,7 +195,7 @@ def test_log_lines_are_cleaned(kind: type[logging.Formatter]) -> None:
         out = io.StringIO()
         handler = logging.StreamHandler(out)
         handler.setFormatter(kind())
-        log = logging.Logger("entrepot.test")
+        log = logging.getLogger("entrepot.test")
         log.addHandler(handler)
         try:
             raise ValueError(f"with {token} in it")
@@ -218,4 +239,3 @@ def test_a_new_token_is_shown_once_and_in_no_address(tmp_path: Path) -> None:
         assert not SHAPE.search(listed)
     finally:
         world.close()
-
