@@ -34,6 +34,7 @@ BACKLOG = 2048
 # What a child has on top of its own patience: builds that are told to end have some seconds for it themselves.
 WORKER_LEAVES_SECONDS = 20.0
 WEB_LEAVES_SECONDS = 5.0
+QUIT_SECONDS = 5.0
 
 
 class AlreadyServed(Exception):
@@ -187,23 +188,29 @@ class Supervisor:
         Each is asked to end and finishes what it is at; a second signal, or the time-out, ends it at once.
         """
         settings = self._settings
-        patience_seconds = {
-            "worker": settings.worker.drain_seconds + WORKER_LEAVES_SECONDS,
-            "web": settings.server.graceful_timeout_seconds + WEB_LEAVES_SECONDS,
-        }
+        worker_seconds = settings.worker.drain_seconds + WORKER_LEAVES_SECONDS
+        web_seconds = settings.server.graceful_timeout_seconds + WEB_LEAVES_SECONDS
         for child in reversed(self._children):
+            if child.process is None:
+                continue
             if child.name == "web":
                 self._listener.close()  # else new connections would wait for nobody until the last request is done
-            if child.process is not None:
-                self._end(child.process, patience_seconds[child.name])
+                # Killed, gunicorn would leave its workers behind; told to quit, it kills them.
+                self._end(child.process, web_seconds, signal.SIGQUIT)
+            else:
+                self._end(child.process, worker_seconds, signal.SIGKILL)
 
-    def _end(self, process: subprocess.Popen[bytes], patience_seconds: float) -> None:
-        deadline = time.monotonic() + patience_seconds
+    def _end(self, process: subprocess.Popen[bytes], patience_seconds: float, at_once: signal.Signals) -> None:
         process.terminate()
-        while process.poll() is None:
-            if self._signals > 1 or time.monotonic() > deadline:
-                process.kill()
+        deadline = time.monotonic() + patience_seconds
+        while process.poll() is None and self._signals < 2 and time.monotonic() < deadline:
             time.sleep(0.02)
+        process.send_signal(at_once)
+        try:
+            process.wait(QUIT_SECONDS)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
 
 
 def _answers(url: str) -> bool:

@@ -77,6 +77,8 @@ class Database:
         self.is_sqlite = parsed.get_backend_name() == "sqlite"
         self.url = url
         options: dict[str, Any] = {"pool_size": pool_size, "max_overflow": pool_size, "pool_timeout": 20}
+        # An error's text goes to the log; with its parameters would go digests, hashes and what people published.
+        options["hide_parameters"] = True
         if self.is_sqlite:
             options["connect_args"] = {"timeout": BUSY_TIMEOUT_MS / 1000, "check_same_thread": False}
         else:

@@ -11,7 +11,7 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from hooks.jobs.database_clock import database_now
-from hooks.jobs.queue import enqueue, postpone
+from hooks.jobs.queue import PATIENT_ATTEMPTS, enqueue, postpone
 from hooks.models.job import Job, JobState
 from hooks.models.pipeline import Pipeline, PipelineDefinitionVersion
 from hooks.pipelines.definition import from_model
@@ -119,5 +119,6 @@ def _enqueue(session: Session, pipeline_id: int, at: Coordinates, dedupe: str, s
         dedupe=dedupe,
         run_after_seconds=settle_seconds,
         subject=f"pipeline:{pipeline_id}",
+        max_attempts=PATIENT_ATTEMPTS,
     )
     return job_id is not None

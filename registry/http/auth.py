@@ -16,9 +16,10 @@ from typing import Any, TypeVar, cast
 
 from flask import Flask, request
 from flask.typing import ResponseReturnValue
+from werkzeug.datastructures import MultiDict
 
 from registry.access import Action, check
-from registry.errors import Denied, Unauthenticated
+from registry.errors import Denied, Invalid, Unauthenticated
 from registry.http import context
 from registry.repos.admission import Credential
 
@@ -178,8 +179,16 @@ def _open_page() -> None:
         with services.db.read() as session:
             browser = services.accounts.browser_session(session, secret, services.clock())
     context.remember(who=browser.identity if browser else None, browser=browser)
+    _refuse_nul(request.args)
     if request.method not in _SAFE_METHODS:
         _refuse_forged(browser.csrf_token if browser else None)
+        _refuse_nul(request.form)
+
+
+def _refuse_nul(values: MultiDict[str, str]) -> None:
+    """Refuse text that PostgreSQL cannot hold; paths are looked at by ``registry.http.guard``, JSON by its shapes."""
+    if any("\0" in value for _, value in values.items(multi=True)):
+        raise Invalid("a field holds a NUL character")
 
 
 def _refuse_forged(expected: str | None) -> None:

@@ -98,7 +98,7 @@ class Load:
                     self.unknown[name] = known
                 else:
                     self.refused.append(f"{name}: {answer.status_code} {answer.text}")
-            self.stopping.wait(0.15)
+            self.stopping.wait(0.4)
 
     def approve_forever(self) -> None:
         while not self.stopping.is_set():

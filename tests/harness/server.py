@@ -78,8 +78,8 @@ class Server:
         """kill -9 of the whole process group, and of the sessions its children opened."""
         if self.process is None:
             return
-        group = os.getpgid(self.process.pid)
-        os.killpg(group, signal.SIGKILL)
+        with contextlib.suppress(ProcessLookupError):  # it ended by itself, and nothing of its group is left
+            os.killpg(self.process.pid, signal.SIGKILL)
         self.process.wait(20)
         self.process = None
 

@@ -1,32 +1,14 @@
 """A7: many publish one name at once; exactly one wins, on both databases, and nobody sees an error of the server."""
 
-from collections.abc import Callable, Iterator
-from pathlib import Path
+from collections.abc import Callable
 
-import pytest
 import requests
 
-from tests import postgres
 from tests.harness import packages
 from tests.harness.server import Server
 from tests.security.attack import BOUNDARY, at_once, form_fields, multipart
 
 CLIENTS, ROUNDS = 16, 20
-needs_postgres = pytest.mark.skipif(postgres.find_binaries() is None, reason="there is no PostgreSQL on this machine")
-
-
-@pytest.fixture(scope="module", params=["sqlite", pytest.param("postgresql", marks=needs_postgres)])
-def site(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Server, str]]:
-    folder: Path = tmp_path_factory.mktemp(request.param)
-    if request.param == "sqlite":
-        server = Server(folder / "data", with_worker=False).start()
-        yield server, server.token()
-        server.kill()
-        return
-    with postgres.shared().fresh_database() as url:
-        server = Server(folder / "data", with_worker=False, environment={"ENTREPOT_DATABASE_URL": url}).start()
-        yield server, server.token()
-        server.kill()
 
 
 def publication(

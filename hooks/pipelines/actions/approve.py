@@ -7,7 +7,7 @@ from datetime import timedelta
 
 from sqlalchemy.orm import Session
 
-from hooks.jobs.queue import enqueue, request_stop
+from hooks.jobs.queue import PATIENT_ATTEMPTS, enqueue, request_stop
 from hooks.models.pipeline import ActionExecution
 from hooks.pipelines.actions.kind import ActionKind, Progress, Starting
 from hooks.pipelines.parts import Parts
@@ -51,6 +51,7 @@ def _start(session: Session, starting: Starting) -> Progress:
         dedupe=f"expire_approval:{starting.action_id}",
         run_after_seconds=minutes * 60,
         subject=f"execution:{starting.execution_id}",
+        max_attempts=PATIENT_ATTEMPTS,
     )
     digest = starting.source.digest
     return Progress(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from sqlalchemy.orm import Session
 
-from hooks.jobs.queue import enqueue, request_stop
+from hooks.jobs.queue import PATIENT_ATTEMPTS, enqueue, request_stop
 from hooks.models.pipeline import ActionExecution
 from hooks.pipelines.actions.kind import ActionKind, Progress, Starting
 from hooks.pipelines.parts import Parts
@@ -33,6 +33,7 @@ def _start(session: Session, starting: Starting) -> Progress:
         {"action_execution_id": starting.action_id, "source": source, "target": target},
         dedupe=f"promote:{starting.action_id}",
         subject=f"execution:{starting.execution_id}",
+        max_attempts=PATIENT_ATTEMPTS,
     )
     return Progress(ActionStatus.IN_PROGRESS, f"promotion from {source} to {target}", job_id=job_id)
 

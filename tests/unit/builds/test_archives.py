@@ -108,7 +108,9 @@ def test_a_zip_with_several_things_at_its_top(tmp_path: Path):
     assert sorted(path.name for path in (tmp_path / "w/src").iterdir()) == ["thing", "thing-1.dist-info"]
 
 
-@pytest.mark.parametrize("content", [b"", b"not an archive", tar_of({"x": b"y" * 10_000})[:-40]])
+@pytest.mark.parametrize(
+    "content", [b"", b"not an archive", tar_of({"x": b"y" * 10_000})[:-40]], ids=["empty", "text", "cut"]
+)
 def test_a_broken_archive_is_told_in_one_line(tmp_path: Path, content: bytes):
     (tmp_path / "a.tar.gz").write_bytes(content)
     done = run_unpack(tmp_path / "a.tar.gz", tmp_path / "w" / "src")
