@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import lru_cache
 
 from bench import load
 from bench.fixtures import FIVE, LARGE, MANY, MIB, SMALL, Distribution, batch, wheel
@@ -84,7 +85,7 @@ def _twine(target: Target, plan: Plan, label: str) -> Sample:
 def _huge_upload(target: Target, plan: Plan, label: str) -> Sample:
     if target.door is None:
         raise Unusable("not offered")
-    file = wheel(f"bench-{label}-huge", "1.0", payload_bytes=plan.huge_bytes)
+    file = _huge(label, plan.huge_bytes)
     sample = load.upload(target.door, target.server, [file], writers=1)
     return Sample(sample.value * len(file.body) / 1e6, sample.cpu_us_per_request, sample.resident_mib)
 
@@ -93,13 +94,19 @@ def small() -> Distribution:
     return wheel(SMALL, "1.0", payload_bytes=SMALL_PAYLOAD_BYTES)
 
 
-_LARGE: dict[int, Distribution] = {}
+@lru_cache(maxsize=1)
+def _large(payload_bytes: int) -> Distribution:
+    return wheel(LARGE, "1.0", payload_bytes=payload_bytes)
 
 
 def large(plan: Plan) -> Distribution:
-    if plan.large_bytes not in _LARGE:
-        _LARGE[plan.large_bytes] = wheel(LARGE, "1.0", payload_bytes=plan.large_bytes)
-    return _LARGE[plan.large_bytes]
+    return _large(plan.large_bytes)
+
+
+@lru_cache(maxsize=1)
+def _huge(label: str, payload_bytes: int) -> Distribution:
+    """Made once for all targets of a round."""
+    return wheel(f"bench-{label}-huge", "1.0", payload_bytes=payload_bytes)
 
 
 def reading(plan: Plan) -> list[Distribution]:

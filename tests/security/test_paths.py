@@ -297,7 +297,7 @@ def test_without_the_guard_dots_reach_a_view(tmp_path: Path) -> None:
             world.app.wsgi_app = world.app.wsgi_app._app  # type: ignore[method-assign]
             world.http.get(path)
             assert seen == [
-                {"domain": "default", "repository": "dev", "format_name": "pypi", "name": "../../../etc/passwd"}
+                {"domain": "default", "repository": "staging", "format_name": "pypi", "name": "../../../etc/passwd"}
             ]
     finally:
         world.close()

@@ -45,6 +45,14 @@ def test_one_name_with_different_bytes_has_one_winner(site: tuple[Server, str]) 
         (file,) = served(site, name)
         body = packages.wheel(name, "1.0", files={"x": str(winner).encode()})[1]
         assert file["hashes"] == {"sha256": packages.sha256(body)}
+    _assert_losers_left_nothing(site[0])
+
+
+def _assert_losers_left_nothing(server: Server) -> None:
+    assert server.fsck() == ""
+    swept = server.command("sweep", "--data", str(server.data), "--grace-hours", "0", "--dry-run")
+    assert swept.stdout.startswith("0 bodies"), swept.stdout + swept.stderr
+    assert "Traceback" not in server.log_text()
 
 
 def test_one_name_with_the_same_bytes_suits_everybody(site: tuple[Server, str]) -> None:
@@ -61,12 +69,3 @@ def test_first_publishes_into_a_new_package_all_count(site: tuple[Server, str]) 
         answers = at_once(*(publication(site, name, f"1.{number}", {}) for number in range(CLIENTS)))
         assert [answer.status_code for answer in answers] == [200] * CLIENTS, [answer.reason for answer in answers]
         assert len(served(site, name)) == CLIENTS
-
-
-def test_afterwards_everything_that_is_promised_is_there(site: tuple[Server, str]) -> None:
-    """Last in this file: losers left neither rows nor bodies."""
-    server, _ = site
-    assert server.fsck() == ""
-    swept = server.command("sweep", "--data", str(server.data), "--grace-hours", "0", "--dry-run")
-    assert swept.stdout.startswith("0 bodies"), swept.stdout + swept.stderr
-    assert "Traceback" not in server.log_text()
