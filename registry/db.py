@@ -111,12 +111,15 @@ class Database:
 
     def retry(self, unit: Callable[[Session], T]) -> T:
         """Run an idempotent ``unit`` in a write transaction, again on deadlock or serialisation failure (5 times)."""
+        began = time.monotonic()
         for attempt in range(RETRIES):
             try:
                 with self._write.begin() as session:
                     return unit(session)
             except DBAPIError as error:
-                if attempt == RETRIES - 1 or not _is_retryable(error):
+                # A lock that was waited for as long as a writer waits is held by something else than another writer.
+                has_waited = time.monotonic() - began >= BUSY_TIMEOUT_MS / 1000
+                if attempt == RETRIES - 1 or has_waited or not _is_retryable(error):
                     if is_outage(error):
                         raise Unavailable("the database is not available; try again shortly") from error
                     raise

@@ -30,6 +30,8 @@ SECURE_SESSION_COOKIE = "__Host-entrepot"
 CSRF_FIELD = "csrf_token"
 CSRF_HEADER = "X-CSRF-Token"
 _SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
+# Where to go after signing in: never stored, and anything odd in it means the home page.
+_NEXT_FIELD = "next"
 _DECLARATION = "entrepot_permission"
 
 
@@ -187,7 +189,7 @@ def _open_page() -> None:
 
 def _refuse_nul(values: MultiDict[str, str]) -> None:
     """Refuse text that PostgreSQL cannot hold; paths are looked at by ``registry.http.guard``, JSON by its shapes."""
-    if any("\0" in value for _, value in values.items(multi=True)):
+    if any("\0" in value for name, value in values.items(multi=True) if name != _NEXT_FIELD):
         raise Invalid("a field holds a NUL character")
 
 

@@ -1,18 +1,21 @@
 """The database goes away under load, as a crash takes it, and comes back: nothing acknowledged is lost, all heals."""
 
 import itertools
+import os
+import signal
 import sqlite3
 import threading
 import time
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Self
 
 import pytest
 import requests
 
 from tests import postgres
-from tests.harness import packages
+from tests.harness import packages, processes
 from tests.harness.processes import wait_until
 from tests.harness.publishing import file_url, publish
 from tests.harness.server import Server
@@ -55,7 +58,7 @@ class Traffic:
         self.stopping = threading.Event()
         self.threads = [threading.Thread(target=self.forever, args=(unit,)) for unit in (self.write, self.read) * 3]
 
-    def __enter__(self) -> "Traffic":
+    def __enter__(self) -> Self:
         for thread in self.threads:
             thread.start()
         return self
@@ -163,11 +166,6 @@ def crash(server: Server, database: postgres.PostgresServer, traffic: Traffic) -
 @needs_postgres
 def test_a_server_that_lost_processes_while_the_database_was_away_comes_back(tmp_path: Path, known: tuple[str, bytes]):
     """What dies meanwhile cannot start; it must not take the rest with it, nor stay away."""
-    import os
-    import signal
-
-    from tests.harness import processes
-
     with postgres.PostgresServer() as database, database.fresh_database() as url:
         server = Server(tmp_path / "data", with_worker=False, environment={"ENTREPOT_DATABASE_URL": url}).start()
         try:
