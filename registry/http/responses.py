@@ -28,7 +28,8 @@ class BrokenStream(Exception):
 def send_document(document: Document, *, private: bool) -> Response:
     """A rendered document with its ETag, compressed if the client takes that, 304 if the client has it."""
     visibility = "private" if private else "public"
-    gzipped = document.gzipped is not None and "gzip" in request.headers.get("Accept-Encoding", "")
+    # By its quality: "gzip;q=0" names the coding in order to refuse it (RFC 9110 §12.5.3).
+    gzipped = document.gzipped is not None and request.accept_encodings["gzip"] > 0
     # The ETag names the representation, also its coding (RFC 9110 §8.8.3.3).
     etag = f"{document.etag}-gzip" if gzipped else document.etag
     if _client_has(etag):
@@ -100,7 +101,8 @@ def wanted_range(size_bytes: int, etag: str, modified: datetime) -> ByteRange | 
     Several ranges, other units and a failed If-Range are answered whole (RFC 9110 §14.2 allows it, and a list of
     thousands of ranges is an attack).
     """
-    header = request.headers.get("Range")
+    # A range is defined for GET only (RFC 9110 §14.2): HEAD tells of the whole file.
+    header = request.headers.get("Range") if request.method == "GET" else None
     condition = request.headers.get("If-Range")
     if condition is not None and condition != etag and parse_date(condition) != modified.replace(microsecond=0):
         return None
@@ -114,10 +116,11 @@ def wanted_range(size_bytes: int, etag: str, modified: datetime) -> ByteRange | 
             raise ValueError("empty suffix range")
         return ByteRange(size_bytes - length, size_bytes)
     start = int(first)
-    stop = min(int(last) + 1, size_bytes) if last else size_bytes
+    if last and int(last) < start:
+        return None  # not a range at all (RFC 9110 §14.1.1)
     if start >= size_bytes:
         raise ValueError("range starts behind the end")
-    return ByteRange(start, stop) if start < stop else None
+    return ByteRange(start, min(int(last) + 1, size_bytes) if last else size_bytes)
 
 
 def whole(pieces: Iterator[bytes], length: int) -> Iterator[bytes]:

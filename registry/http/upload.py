@@ -141,12 +141,12 @@ def read_form(make_intake: Callable[[str], Intake], *, limit_bytes: int) -> Form
 
     Raises Invalid for a malformed or truncated form, TooLarge for one over a limit; every intake is aborted then.
     """
-    boundary = request.mimetype_params.get("boundary", "").encode("latin-1")
-    if request.mimetype != "multipart/form-data" or not boundary:
+    boundary = request.mimetype_params.get("boundary", "")
+    if request.mimetype != "multipart/form-data" or not boundary or not boundary.isascii():
         raise Invalid("send the upload as multipart/form-data")
     body = _FormBody(counted_body(limit_bytes), make_intake)
     try:
-        return _parse(body, boundary)
+        return _parse(body, boundary.encode())
     except BaseException as error:
         body.abort()
         if isinstance(error, RequestEntityTooLarge):
