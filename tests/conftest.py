@@ -1,11 +1,29 @@
-"""Fixtures everybody uses: a real server on a fresh data directory."""
+"""Fixtures everybody uses: a real server on a fresh data directory, and a real browser."""
+
+from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
 from tests.harness.server import Server
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser
+
+CHROMIUM = "/usr/bin/chromium"
+CHROMIUM_ARGUMENTS = (
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    "--no-first-run",
+    # A name that browsers do not take for this machine, so that its pages are no secure context.
+    "--host-resolver-rules=MAP entrepot.test 127.0.0.1",
+)
 
 
 @pytest.fixture
@@ -22,3 +40,17 @@ def registry_server(tmp_path: Path) -> Iterator[Server]:
     running = Server(tmp_path / "data", with_worker=False).start()
     yield running
     running.kill()
+
+
+@pytest.fixture(scope="session")
+def chromium() -> Iterator[Browser]:
+    """A real Chromium. One for the whole process: Playwright refuses a second event loop beside a running one."""
+    from playwright.sync_api import expect, sync_playwright
+
+    if not Path(CHROMIUM).exists():
+        pytest.skip("there is no Chromium on this machine")
+    expect.set_options(timeout=30_000)  # a busy machine is slow, and no fault of the pages
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=list(CHROMIUM_ARGUMENTS))
+        yield browser
+        browser.close()

@@ -9,22 +9,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, BrowserContext, Page, expect, sync_playwright
+from playwright.sync_api import Browser, BrowserContext, Page
 from werkzeug.serving import WSGIRequestHandler, make_server
 
 from tests.browser.site import PASSWORD, Site, build, fill
 
-CHROMIUM = "/usr/bin/chromium"
-# The second name is one that browsers do not take for this machine, so that its pages are no secure context.
-ARGUMENTS = (
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-    "--no-first-run",
-    "--host-resolver-rules=MAP entrepot.test 127.0.0.1",
-)
 AXE = Path(__file__).parents[2] / ".cache" / "axe"
 
 
@@ -97,17 +86,6 @@ class Visit:
             *(f"/executions/{number}" for number in self.found.values()),
             *(f"/builds/{number}" for number in builds),
         ]
-
-
-@pytest.fixture(scope="session")
-def chromium() -> Iterator[Browser]:
-    if not Path(CHROMIUM).exists():
-        pytest.skip("there is no Chromium on this machine")
-    expect.set_options(timeout=30_000)  # a busy machine is slow, and no fault of the pages
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=list(ARGUMENTS))
-        yield browser
-        browser.close()
 
 
 def serve(folder: Path) -> Iterator[Visit]:

@@ -7,12 +7,12 @@ from pathlib import Path
 
 import pytest
 import requests
+from playwright.sync_api import Browser, expect
 
 from tests.harness.clients import Clients
 from tests.harness.server import ROOT, Server
 
 EXAMPLE = ROOT / "docs" / "examples" / "release.yml"
-CHROMIUM = "/usr/bin/chromium"
 
 
 def download_idna(clients: Clients, folder: Path) -> list[Path]:
@@ -50,28 +50,23 @@ def wait_for_approval(server: Server, headers: dict[str, str]) -> dict[str, obje
     raise AssertionError(f"nothing waits for approval\n{server.log_text()[-3000:]}")
 
 
-def approve_in_browser(server: Server, execution_id: object) -> None:
-    from playwright.sync_api import expect, sync_playwright
-
+def approve_in_browser(chromium: Browser, server: Server, execution_id: object) -> None:
     link = server.command("user", "login-link", "admin", "--data", str(server.data)).stdout.strip()
     code = link.rpartition("code=")[2]
-    with sync_playwright() as playwright:
-        options = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update"]
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=[*options, "--disable-sync"])
-        page = browser.new_page()
+    with chromium.new_context() as profile:
+        page = profile.new_page()
         page.goto(f"{server.url}/setup?code={code}")
         page.get_by_role("button").filter(has_text="Sign in").first.click()
         page.goto(f"{server.url}/executions/{execution_id}")
         page.get_by_label("Comment").first.fill("import test is green")
         page.get_by_role("button", name="Approve").click()
         expect(page.get_by_text("import test is green").first).to_be_visible()
-        browser.close()
 
 
 @pytest.mark.network
 @pytest.mark.browser
 @pytest.mark.slow
-def test_publish_build_approve_install(server: Server, tmp_path: Path):
+def test_publish_build_approve_install(server: Server, chromium: Browser, tmp_path: Path):
     clients = Clients(tmp_path / "home")
     token = server.token("admin")
     headers = {"Authorization": f"Bearer {token}"}
@@ -90,7 +85,7 @@ def test_publish_build_approve_install(server: Server, tmp_path: Path):
     prod = f"{server.index('prod')}idna/"
     assert requests.get(prod, headers=headers, timeout=10).status_code == 404
 
-    approve_in_browser(server, execution["id"])
+    approve_in_browser(chromium, server, execution["id"])
     deadline = time.monotonic() + 60
     while requests.get(prod, headers=headers, timeout=10).status_code != 200:
         assert time.monotonic() < deadline, server.log_text()[-3000:]

@@ -12,6 +12,7 @@ from pathlib import Path
 import requests
 
 ROOT = Path(__file__).resolve().parents[2]
+READY = "Entrepot serves "
 
 
 def free_port() -> int:
@@ -45,6 +46,7 @@ class Server:
         command += ["--bind", f"127.0.0.1:{self.port}", "--workers", "2"]
         if not self.with_worker:
             command.append("--no-worker")
+        said = self.log_text().count(READY)
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(
                 command, cwd=ROOT, env=self.child_environment(), stdout=log, stderr=log, start_new_session=True
@@ -53,8 +55,9 @@ class Server:
         while time.monotonic() < deadline:
             if self.process.poll() is not None:
                 raise AssertionError(f"the server ended with {self.process.returncode}:\n{self.log_text()}")
+            # It answers first and says so then: whoever asks the log, or sends a signal, wants both.
             with contextlib.suppress(requests.RequestException):
-                if requests.get(f"{self.url}/readyz", timeout=2).status_code == 200:
+                if requests.get(f"{self.url}/readyz", timeout=2).status_code == 200 and self.log_text().count(READY) > said:
                     return self
             time.sleep(0.05)
         raise AssertionError(f"the server is not ready:\n{self.log_text()}")
