@@ -19,7 +19,7 @@ help:
 setup: $(VENV)/.installed
 $(VENV)/.installed: requirements.lock pyproject.toml
 	./tools/find-python $(VENV)
-	$(BIN)/python -m pip install -q --disable-pip-version-check --require-hashes -r requirements.lock
+	./tools/install-python $(VENV) requirements.lock
 	$(BIN)/python -m pip install -q --disable-pip-version-check --no-deps --no-build-isolation -e .
 	$(BIN)/python -m compileall -q config hooks registry storage
 	./tools/system-packages serve
@@ -31,7 +31,7 @@ serve: setup
 
 setup-dev: $(VENV)/.installed-dev
 $(VENV)/.installed-dev: requirements-dev.lock $(VENV)/.installed
-	$(BIN)/python -m pip install -q --disable-pip-version-check --require-hashes -r requirements-dev.lock
+	./tools/install-python $(VENV) requirements-dev.lock
 	./tools/system-packages test
 	touch $@
 
