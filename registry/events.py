@@ -44,8 +44,22 @@ class VersionYanked:
     by: str
 
 
-AnyEvent = AssetPublished | VersionYanked
-KINDS: Mapping[str, type[AnyEvent]] = {cls.kind: cls for cls in (AssetPublished, VersionYanked)}
+@dataclass(frozen=True, slots=True)
+class VersionDeleted:
+    """A version was taken out of a repository with all its files."""
+
+    kind: ClassVar[str] = "version.deleted"
+    domain: str
+    repository: str
+    format: str
+    namespace: str
+    name: str
+    version: str
+    by: str
+
+
+AnyEvent = AssetPublished | VersionYanked | VersionDeleted
+KINDS: Mapping[str, type[AnyEvent]] = {cls.kind: cls for cls in (AssetPublished, VersionYanked, VersionDeleted)}
 
 
 def record(session: Session, event: AnyEvent, now: datetime) -> None:

@@ -12,7 +12,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, BinaryIO, Protocol
 
-from registry.names import PackageName
+from registry.names import PackageKey, PackageName
 
 
 class BadIndex(ValueError):
@@ -39,12 +39,30 @@ class FileLink:
 
 @dataclass(frozen=True, slots=True)
 class Listing:
-    """All files an index has of one package. ``status`` is the index's word for the package's state, None if it has none."""
+    """All files an index has of one package. ``status`` is the index's word for the package's state, None if it has none.
 
-    name: PackageName
+    ``extra`` is what the index says of the package as a whole and only the format understands, passed on unread. An
+    index that names versions and not files has ``files`` empty and its versions there.
+    """
+
+    key: PackageKey
     files: tuple[FileLink, ...]
     status: str | None = None
     status_reason: str | None = None
+    extra: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Location:
+    """Where an upstream has a file that no index lists: its path, and that of the document with its digest.
+
+    Both are relative to the upstream's URL. ``digest_path`` None: nothing vouches for the file but the connection.
+    """
+
+    version: str
+    path: str
+    digest_path: str | None
+    digest_algorithm: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +71,8 @@ class Release:
 
     ``name`` and ``version`` are canonical, ``display_name`` and ``display_version`` as the author wrote them.
     ``metadata`` (of the version) and ``extra`` (of the file) are JSON-able. ``metadata_document`` is the document to
-    serve beside the file, byte for byte, None where the format serves none.
+    serve beside the file, byte for byte, None where the format serves none. ``filename`` may be a path with slashes
+    where the format's own layout has folders; it is unique within the package.
     """
 
     name: PackageName
@@ -65,6 +84,7 @@ class Release:
     metadata: dict[str, Any]
     extra: dict[str, Any]
     metadata_document: bytes | None
+    namespace: str = ""
 
 
 class Format(Protocol):
@@ -73,8 +93,14 @@ class Format(Protocol):
     name: str
     """The word in URLs, rows and settings."""
 
-    def normalize(self, raw: str) -> PackageName:
-        """Give the one canonical form of a package's name. Idempotent. Raises registry.errors.Invalid."""
+    def key(self, written: str) -> PackageKey:
+        """Which package a person means by ``written``, in the ecosystem's spelling or as ``PackageKey.path``.
+
+        All spellings of one package give the same key. Raises registry.errors.Invalid.
+        """
+
+    def display_name(self, key: PackageKey) -> str:
+        """The package's name in the ecosystem's own spelling; ``key`` reads it back."""
 
     def inspect(self, filename: str, body: BinaryIO) -> Release:
         """Read an archive that is to be published. Trusts nothing.
@@ -84,25 +110,25 @@ class Format(Protocol):
         the broken rule, or registry.errors.TooLarge.
         """
 
-    def index_path(self, name: PackageName) -> str:
+    def index_path(self, key: PackageKey) -> str:
         """Where an upstream lists the package: relative to the upstream's URL, which ends in a slash."""
 
     def index_accept(self) -> str:
         """The ``Accept`` header for that request."""
 
-    def parse_index(self, name: PackageName, body: bytes, content_type: str, final_url: str) -> Listing:
+    def parse_index(self, key: PackageKey, body: bytes, content_type: str, final_url: str) -> Listing:
         """Read an upstream's index document; ``final_url`` is where redirects led and what relative links start from.
 
         Time and memory are linear in ``body``, whatever is in it. Raises BadIndex.
         """
 
-    def version_of(self, filename: str) -> tuple[PackageName, str]:
-        """Give canonical name and version of a file's name. Raises registry.errors.Invalid for what cannot be published."""
+    def locate(self, key: PackageKey, filename: str) -> Location | None:
+        """Where upstreams have a file, for formats whose files need no index; None where the index must list it."""
 
     def sort_key(self, version: str) -> Any:
         """Give a key that puts versions in release order. Takes any text; what is no version sorts first."""
 
-    def install_hint(self, repository_url: str, name: PackageName, version: str) -> list[tuple[str, str]]:
+    def install_hint(self, repository_url: str, key: PackageKey, version: str) -> list[tuple[str, str]]:
         """Give (tool, shell command) pairs that install the version; ``repository_url`` ends in a slash."""
 
     def build_variables(self, repository_url: str) -> Mapping[str, str]:

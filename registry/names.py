@@ -3,14 +3,28 @@
 from __future__ import annotations
 
 import re
-from typing import NewType
+from typing import NamedTuple, NewType
 
 from registry.errors import Invalid
 
 DomainName = NewType("DomainName", str)
 RepositoryName = NewType("RepositoryName", str)
 AccountName = NewType("AccountName", str)
-PackageName = NewType("PackageName", str)  # canonical, as the format's ``normalize`` gives it
+PackageName = NewType("PackageName", str)  # canonical, as the format's ``key`` gives it
+
+
+class PackageKey(NamedTuple):
+    """Which package, in canonical form, wherever it is held. ``namespace`` is empty where the format has none."""
+
+    format: str
+    namespace: str
+    name: PackageName
+
+    @property
+    def path(self) -> str:
+        """The name behind its namespace (``namespace/name``): how patterns, pages and audit entries write it."""
+        return f"{self.namespace}/{self.name}" if self.namespace else self.name
+
 
 # CodeArtifact's rules: a lower-case letter or digit first; ``\Z`` because ``$`` would allow a trailing newline.
 _DOMAIN = re.compile(r"[a-z][a-z0-9-]{0,48}[a-z0-9]\Z")

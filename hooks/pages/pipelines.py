@@ -115,12 +115,11 @@ class PipelinePages:
         known = context.services().formats.get(source.format)
         if known is None:
             raise NotFound("format", source.format)
-        namespace, _, last = written.rpartition("/")
-        name = known.normalize(last)
+        key = known.key(written)
         version = browse.canonical_version(
-            session, found.id, source.format, namespace, name, form.get("version", "").strip(), sort_key=known.sort_key
+            session, found.id, *key, form.get("version", "").strip(), sort_key=known.sort_key
         )
-        return Coordinates(source.domain, repository, source.format, namespace, name, version)
+        return Coordinates(source.domain, repository, *key, version)
 
     @staticmethod
     def _variables() -> dict[str, str]:

@@ -14,6 +14,7 @@ from hooks.pipelines.parts import PinnedVersion
 from hooks.triggers.match import Candidate
 from registry.errors import NotFound
 from registry.models import Asset, Package, PackageVersion
+from registry.repos import shelf
 from registry.repos.topology import find_repository
 
 _LONGEST_LINEAGE = 32
@@ -94,6 +95,7 @@ def _held(session: Session, at: Coordinates, repository: str) -> _Held | None:
             Package.namespace == at.namespace,
             Package.name == at.name,
             PackageVersion.version == at.version,
+            PackageVersion.status != shelf.UNFINISHED,  # its files are still coming
         )
         .order_by(Asset.id)
     ).all()

@@ -7,8 +7,9 @@ from typing import NamedTuple
 
 from sqlalchemy.orm import Session
 
-from registry.errors import NotFound
+from registry.errors import Invalid, NotFound
 from registry.format import Format
+from registry.names import PackageKey
 from registry.repos import browse
 
 
@@ -32,11 +33,19 @@ def find(
 ) -> Coordinate:
     """The coordinate of a version that a repository holds, however its name and version are spelt. Raises NotFound."""
     known = known_format(formats, format_name)
-    canonical = known.normalize(name)
-    kept = browse.canonical_version(
-        session, repository_id, format_name, namespace, canonical, version, sort_key=known.sort_key
-    )
-    return Coordinate(format_name, namespace, canonical, kept)
+    key = package_key(known, namespace, name)
+    kept = browse.canonical_version(session, repository_id, *key, version, sort_key=known.sort_key)
+    return Coordinate(*key, kept)
+
+
+def package_key(known: Format, namespace: str, name: str) -> PackageKey:
+    """The package that a request names, however it spells it. Raises Invalid, or NotFound for a foreign namespace."""
+    if not namespace:
+        return known.key(name)
+    try:
+        return known.key(f"{namespace}/{name}")
+    except Invalid as error:
+        raise NotFound("package", f"{namespace}/{name}") from error
 
 
 def known_format(formats: Mapping[str, Format], format_name: str) -> Format:

@@ -9,7 +9,7 @@ from sqlalchemy.orm import Session
 
 from registry.access import Action, check
 from registry.api import coordinates
-from registry.api.coordinates import Coordinate, known_format, sort_keys
+from registry.api.coordinates import Coordinate, known_format, package_key, sort_keys
 from registry.api.routes import Route
 from registry.api.shapes import Between, Length
 from registry.http import context
@@ -98,9 +98,7 @@ def show_package(format_name: str, name: str, query: NamespaceQuery) -> browse.P
         return browse.package(
             session,
             context.admission().repository_id,
-            format_name,
-            query.namespace,
-            found.normalize(name),
+            *package_key(found, query.namespace, name),
             sort_key=found.sort_key,
         )
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import base64
 import binascii
 import hmac
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import wraps
 from typing import Any, TypeVar, cast
 
@@ -21,6 +21,7 @@ from werkzeug.datastructures import MultiDict
 from registry.access import Action, check
 from registry.errors import Denied, Invalid, Unauthenticated
 from registry.http import context
+from registry.names import PackageKey, PackageName
 from registry.repos.admission import Credential
 
 View = TypeVar("View", bound=Callable[..., ResponseReturnValue])
@@ -111,26 +112,27 @@ def signed_in_api(view: View) -> View:
 
 
 def client(
-    action: Action, *, format_name: str, normalize: Callable[[str], str] | None = None
+    action: Action, *, format_name: str, package: Callable[[Mapping[str, str]], PackageKey] | None = None
 ) -> Callable[[View], View]:
     """Client door of a format's routes under ``/{format}/{domain}/{repository}/``.
 
-    Where the route names a package (``project``), ``normalize`` gives its canonical name and the admission carries
-    its revision.
+    Where the route names a package, ``package`` finds it in the route's variables and the admission carries its
+    revision.
     """
 
     def decorate(view: View) -> View:
         @wraps(view)
         def wrapped(*args: Any, **kwargs: Any) -> ResponseReturnValue:
             services = context.services()
-            package = normalize(kwargs["project"]) if normalize is not None else ""
+            key = package(kwargs) if package is not None else PackageKey(format_name, "", PackageName(""))
             admitted = services.admissions.admit(
                 credential_sent(),
                 action,
                 kwargs.pop("domain"),
                 kwargs.pop("repository"),
-                format_name=format_name,
-                package=package,
+                format_name=key.format,
+                namespace=key.namespace,
+                package=key.name,
                 now=services.clock(),
             )
             context.remember(who=admitted.identity, admitted=admitted)

@@ -3,7 +3,7 @@
 from registry.models.account import Account, SetupLogin, Token, WebSession
 from registry.models.audit import AuditEntry
 from registry.models.event import Event
-from registry.models.package import Asset, Blob, Package, PackageState, PackageVersion, RetiredFilename
+from registry.models.package import Asset, Blob, Package, PackageState, PackageTag, PackageVersion, RetiredFilename
 from registry.models.repository import Domain, DomainKey, ExternalConnection, Repository, RepositoryUpstream
 from registry.models.upstream import UpstreamPage
 
@@ -18,6 +18,7 @@ __all__ = [
     "ExternalConnection",
     "Package",
     "PackageState",
+    "PackageTag",
     "PackageVersion",
     "Repository",
     "RepositoryUpstream",

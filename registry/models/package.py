@@ -39,6 +39,8 @@ class PackageVersion(Base):
 
     ``version`` is canonical (unique), ``display_version`` as published. ``metadata_`` is what the format read from the
     archive (its own shape, passed on unread). ``promoted_from`` is the repository's name it was copied from.
+    ``status`` is CodeArtifact's word; an Unfinished version still lacks files and is in no index. ``deprecated`` is a
+    warning for those who install it (empty while there is none); unlike a yank it takes nothing out of an index.
     """
 
     __tablename__ = "package_version"
@@ -53,12 +55,14 @@ class PackageVersion(Base):
     origin: Mapped[str] = mapped_column(String(16))
     promoted_from: Mapped[str | None] = mapped_column(String(100))
     yanked_reason: Mapped[str | None] = mapped_column(Text)
+    status: Mapped[str] = mapped_column(String(16), default="Published", server_default="Published")
+    deprecated: Mapped[str] = mapped_column(Text, default="", server_default="")
     published_at: Mapped[datetime] = mapped_column(UtcDateTime)
     published_by: Mapped[str] = mapped_column(String(100))
 
 
 class Asset(Base):
-    """A file of a version, unique by name within its package.
+    """A file of a version, unique by name (a path where the format has folders) within its package.
 
     ``package_id`` repeats the version's package so that the database itself keeps file names unique per package.
     ``hashes`` holds further digests (hex) by algorithm; ``extra`` what the format needs to list the file;
@@ -71,7 +75,7 @@ class Asset(Base):
     id: Mapped[int] = mapped_column(primary_key=True)
     package_id: Mapped[int] = mapped_column(ForeignKey("package.id"))
     version_id: Mapped[int] = mapped_column(ForeignKey("package_version.id"), index=True)
-    filename: Mapped[str] = mapped_column(String(255))
+    filename: Mapped[str] = mapped_column(String(1000))
     blob_id: Mapped[int] = mapped_column(ForeignKey("blob.id"), index=True)
     sha256: Mapped[str] = mapped_column(String(64))
     size_bytes: Mapped[int] = mapped_column(BigInteger)
@@ -80,6 +84,16 @@ class Asset(Base):
     metadata_blob_id: Mapped[int | None] = mapped_column(ForeignKey("blob.id"), index=True)
     published_at: Mapped[datetime] = mapped_column(UtcDateTime)
     published_by: Mapped[str] = mapped_column(String(100))
+
+
+class PackageTag(Base):
+    """A name that points at a version of a package and moves (npm's dist-tags), in one repository."""
+
+    __tablename__ = "package_tag"
+
+    package_id: Mapped[int] = mapped_column(ForeignKey("package.id"), primary_key=True)
+    tag: Mapped[str] = mapped_column(String(255), primary_key=True)
+    version: Mapped[str] = mapped_column(String(255))
 
 
 class Blob(Base):
@@ -116,6 +130,6 @@ class RetiredFilename(Base):
     __tablename__ = "retired_filename"
 
     package_id: Mapped[int] = mapped_column(ForeignKey("package.id"), primary_key=True)
-    filename: Mapped[str] = mapped_column(String(255), primary_key=True)
+    filename: Mapped[str] = mapped_column(String(1000), primary_key=True)
     sha256: Mapped[str] = mapped_column(String(64))
     retired_at: Mapped[datetime] = mapped_column(UtcDateTime)

@@ -21,7 +21,7 @@ class UpstreamPage(Base):
     connection_id: Mapped[int] = mapped_column(
         ForeignKey("external_connection.id", ondelete="CASCADE"), primary_key=True
     )
-    path: Mapped[str] = mapped_column(String(500), primary_key=True)
+    path: Mapped[str] = mapped_column(String(2000), primary_key=True)
     body: Mapped[bytes] = mapped_column(LargeBinary)
     content_type: Mapped[str] = mapped_column(String(200))
     final_url: Mapped[str] = mapped_column(String(2000))

@@ -18,7 +18,7 @@ from registry.errors import NotFound, Unauthenticated
 from registry.format import Format
 from registry.http import context
 from registry.http.auth import open_page
-from registry.names import PackageName
+from registry.names import PackageKey, PackageName
 from registry.pages.panels import extensions
 from registry.repos import browse
 from registry.repos.browse import RepositorySummary
@@ -229,7 +229,7 @@ def _tools(summary: RepositorySummary) -> Sequence[Tool]:
 
 def _tools_of(known: Format, summary: RepositorySummary) -> Iterable[Tool]:
     url = repository_url(summary.domain, summary.name, known.name)
-    for name, _ in known.install_hint(url, PackageName("package"), "1.0"):
+    for name, _ in known.install_hint(url, PackageKey(known.name, "", PackageName("package")), "1.0"):
         login = f"entrepot login --tool {name} --repository {summary.path}"
         yield Tool(
             name,

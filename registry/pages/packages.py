@@ -37,19 +37,16 @@ def _version(domain: str, repository: str, format_name: str, name: str, version:
 
 def _page(domain: str, repository: str, format_name: str, raw_name: str, wanted: str | None) -> str:
     services = context.services()
-    namespace, _, last = raw_name.rpartition("/")
     with services.db.read() as session:
         summary = admit(session, domain, repository)
         known = _format(format_name)
-        name = known.normalize(last)
-        package = browse.package(session, summary.id, format_name, namespace, name, sort_key=known.sort_key)
+        key = known.key(raw_name)
+        package = browse.package(session, summary.id, *key, sort_key=known.sort_key)
         latest = next((entry for entry in package.versions if entry.yanked_reason is None), package.versions[0])
         chosen = latest.version
         if wanted is not None:
-            chosen = browse.canonical_version(
-                session, summary.id, format_name, namespace, name, wanted, sort_key=known.sort_key
-            )
-        detail = browse.version(session, summary.id, format_name, namespace, name, chosen)
+            chosen = browse.canonical_version(session, summary.id, *key, wanted, sort_key=known.sort_key)
+        detail = browse.version(session, summary.id, *key, chosen)
         visible = {other.name for other in readable(session) if other.domain == domain}
     description = describe(detail.metadata)
     return render_template(
@@ -63,12 +60,12 @@ def _page(domain: str, repository: str, format_name: str, raw_name: str, wanted:
         shown_versions=package.versions if "all" in request.args else package.versions[:VERSIONS_SHOWN],
         visible=visible,
         held_by=[other for other in detail.held_by if other != repository and other in visible],
-        install=known.install_hint(repository_url(domain, repository, format_name), name, detail.version),
+        install=known.install_hint(repository_url(domain, repository, format_name), key, detail.version),
         readme=render_readme(description.readme, description.readme_type),
         facts=description.facts,
         links=description.links,
         requires=description.requires,
-        panels=_panels(Coordinate(domain, repository, format_name, namespace, name, detail.version)),
+        panels=_panels(Coordinate(domain, repository, *key, detail.version)),
     )
 
 

@@ -76,7 +76,10 @@ class PackageSummary:
 
 @dataclass(frozen=True, slots=True)
 class VersionSummary:
-    """A version of a package; ``yanked_reason`` is None while not yanked, ``promoted_from`` a repository's name."""
+    """A version of a package; ``yanked_reason`` is None while not yanked, ``promoted_from`` a repository's name.
+
+    ``status`` is CodeArtifact's word (Published, Unfinished); ``deprecated`` a warning, empty while there is none.
+    """
 
     version: str
     display_version: str
@@ -86,6 +89,8 @@ class VersionSummary:
     origin: str
     promoted_from: str | None
     yanked_reason: str | None
+    status: str
+    deprecated: str
     asset_count: int
     size_bytes: int
 
@@ -130,6 +135,8 @@ class VersionDetail:
     origin: str
     promoted_from: str | None
     yanked_reason: str | None
+    status: str
+    deprecated: str
     metadata: dict[str, Any]
     assets: tuple[AssetSummary, ...]
     held_by: tuple[str, ...]
@@ -312,7 +319,7 @@ def _version_summaries(session: Session, package_id: int) -> list[VersionSummary
         .group_by(Asset.version_id)
         .subquery()
     )
-    rows = session.execute(
+    rows: Any = session.execute(
         select(
             PackageVersion.version,
             PackageVersion.display_version,
@@ -322,6 +329,8 @@ def _version_summaries(session: Session, package_id: int) -> list[VersionSummary
             PackageVersion.origin,
             PackageVersion.promoted_from,
             PackageVersion.yanked_reason,
+            PackageVersion.status,
+            PackageVersion.deprecated,
             sizes.c.asset_count,
             sizes.c.size_bytes,
         ).join(sizes, sizes.c.version_id == PackageVersion.id)
@@ -345,6 +354,8 @@ def version(
             PackageVersion.origin,
             PackageVersion.promoted_from,
             PackageVersion.yanked_reason,
+            PackageVersion.status,
+            PackageVersion.deprecated,
             PackageVersion.metadata_.label("facts"),
         )
         .where(Repository.id == repository_id)
@@ -365,6 +376,8 @@ def version(
         origin=found.origin,
         promoted_from=found.promoted_from,
         yanked_reason=found.yanked_reason,
+        status=found.status,
+        deprecated=found.deprecated,
         metadata=found.facts,
         assets=assets,
         held_by=_held_by(session, found.domain_id, (format_name, namespace, name, version_text)),

@@ -13,7 +13,9 @@ from sqlalchemy.orm import Session
 from registry.clock import Clock
 from registry.db import Database
 from registry.errors import NotFound
+from registry.format import Format
 from registry.models import Blob
+from registry.names import PackageKey
 from registry.repos import shelf
 from registry.repos.admission import Admission
 from registry.repos.fetch import Fetcher, OpenFetch, Order, Wanted
@@ -27,9 +29,16 @@ class Files:
     """Opens what the resolver offers, from the store or through the upstream. Safe for many threads."""
 
     def __init__(
-        self, db: Database, stores: DomainStores, upstreams: Upstreams, fetcher: Fetcher, clock: Clock
+        self,
+        db: Database,
+        stores: DomainStores,
+        upstreams: Upstreams,
+        fetcher: Fetcher,
+        formats: Mapping[str, Format],
+        clock: Clock,
     ) -> None:
         self._db = db
+        self._formats = formats
         self._stores = stores
         self._upstreams = upstreams
         self._fetcher = fetcher
@@ -39,13 +48,13 @@ class Files:
         """The bytes of a kept file."""
         return self._stores.of(admission.domain_id).open(handle, part)
 
-    def fetch(self, admission: Admission, format_name: str, name: str, offered: OfferedFile) -> OpenFetch:
+    def fetch(self, admission: Admission, key: PackageKey, offered: OfferedFile) -> OpenFetch:
         """Stream a file that is not kept yet while keeping it."""
-        return self._fetcher.open(self._order(admission, format_name, name, offered))
+        return self._fetcher.open(self._order(admission, key, offered))
 
-    def complete(self, admission: Admission, format_name: str, name: str, offered: OfferedFile) -> BlobHandle:
+    def complete(self, admission: Admission, key: PackageKey, offered: OfferedFile) -> BlobHandle:
         """Fetch a file that is not kept yet, and wait until it is."""
-        return self._fetcher.complete(self._order(admission, format_name, name, offered))
+        return self._fetcher.complete(self._order(admission, key, offered))
 
     def metadata(self, admission: Admission, offered: OfferedFile, sha256: str | None) -> bytes:
         """A file's metadata document: the one extracted at upload, or the upstream's. Raises NotFound."""
@@ -57,7 +66,7 @@ class Files:
             raise NotFound("metadata", f"{offered.filename}.metadata")
         return self._upstreams.metadata(offered.connection, offered.link, sha256)
 
-    def _order(self, admission: Admission, format_name: str, name: str, offered: OfferedFile) -> Order:
+    def _order(self, admission: Admission, key: PackageKey, offered: OfferedFile) -> Order:
         link, connection = offered.link, offered.connection
         if link is None or connection is None:
             raise NotFound("file", offered.filename)
@@ -65,9 +74,7 @@ class Files:
 
         def keep(handle: BlobHandle, digests: dict[str, str]) -> BlobHandle:
             def unit(session: Session) -> BlobHandle:
-                return self._insert(
-                    session, admission.domain_id, repositories, format_name, name, offered, handle, digests
-                )
+                return self._insert(session, admission.domain_id, repositories, key, offered, handle, digests)
 
             kept = shelf.settle(self._db, unit)
             if kept.locator != handle.locator:
@@ -99,8 +106,7 @@ class Files:
         session: Session,
         domain_id: int,
         repositories: list[int],
-        format_name: str,
-        name: str,
+        key: PackageKey,
         offered: OfferedFile,
         handle: BlobHandle,
         digests: Mapping[str, str],
@@ -108,16 +114,14 @@ class Files:
         now = self._clock()
         blob, _ = shelf.ensure_blob(session, domain_id, handle, now)
         for repository_id in repositories:
-            if shelf.find_package(session, repository_id, format_name, "", name) is None:
+            if shelf.find_package(session, repository_id, *key) is None:
                 # A list of files does not change by being kept; the list of names does.
-                shelf.bump(session, domain_id, format_name, "", name)
+                shelf.bump(session, domain_id, *key)
             package = shelf.ensure_package(
                 session,
                 repository_id,
-                format_name,
-                "",
-                name,
-                display_name=name,
+                *key,
+                display_name=self._formats[key.format].display_name(key),
                 origin=shelf.UPSTREAM,
                 now=now,
             )

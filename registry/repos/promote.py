@@ -42,6 +42,8 @@ def promote(
     source_domain, source_row = find_repository(session, domain, source)
     _, target_row = find_repository(session, domain, target)
     package, row = _source_version(session, source_row, format, namespace, name, version)
+    if row.status == shelf.UNFINISHED:
+        raise Conflict(f"{package.name} {version} is Unfinished: files of it are still missing")
     chosen = _chosen_assets(session, package, row, assets)
     goal = _target_version(session, package, row, source_row, target_row, actor, now)
     promoted = [asset for asset in chosen if _copy(session, goal, asset, actor)]
@@ -156,6 +158,7 @@ def _target_version(
         origin=version.origin,
         promoted_from=source.name,
         yanked_reason=version.yanked_reason,
+        deprecated=version.deprecated,
         published_at=now,
         published_by=actor,
     )

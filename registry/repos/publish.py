@@ -19,9 +19,10 @@ from registry import audit, events
 from registry.access import Action
 from registry.clock import Clock
 from registry.db import Database
-from registry.errors import Denied, FileExists, Invalid, NotFound, Unavailable
+from registry.errors import Denied, FileExists, Invalid, Unavailable
 from registry.format import Format, Release
-from registry.models import Blob, Package, PackageVersion
+from registry.models import Asset, Blob, Package, PackageTag, PackageVersion
+from registry.names import PackageKey, PackageName
 from registry.repos import shelf
 from registry.repos.admission import Admission, Admissions, Credential
 from registry.stores import DomainStores
@@ -65,13 +66,18 @@ class Publisher:
         release: Release,
         handle: BlobHandle,
         hashes: Mapping[str, str],
+        *,
+        tags: Sequence[str] = (),
+        is_finished: bool = True,
     ) -> Published:
         """Make the received body a file of ``release``. Consumes ``handle``: on any failure its body is removed.
 
-        Raises FileExists for another body of that name, Denied for a name that came from an upstream, and what
-        admission raises when the right was withdrawn while the upload ran.
+        ``tags`` point at the version from now on. With ``is_finished`` False a new version stays Unfinished, unlisted
+        and unannounced, until ``finish``. Raises FileExists for another body of that name, Denied for a name that came
+        from an upstream, and what admission raises when the right was withdrawn while the upload ran.
         """
         store = self._stores.of(admission.domain_id)
+        key = PackageKey(format_name, release.namespace, release.name)
         bodies = [handle]
         try:
             document = None
@@ -84,7 +90,11 @@ class Publisher:
             )
 
             def unit(session: Session) -> tuple[Published, list[BlobHandle]]:
-                return self._insert(session, admission, format_name, release, handle, hashes, document)
+                inserted = self._insert(
+                    session, admission, key, release, handle, hashes, document, is_finished=is_finished
+                )
+                self._tag(session, admission, key, release, tags)
+                return inserted
 
             done, unneeded = shelf.settle(self._db, unit)
         except Unavailable:
@@ -100,39 +110,40 @@ class Publisher:
         self,
         session: Session,
         admission: Admission,
-        format_name: str,
+        key: PackageKey,
         release: Release,
         handle: BlobHandle,
         hashes: Mapping[str, str],
         document: BlobHandle | None,
+        *,
+        is_finished: bool,
     ) -> tuple[Published, list[BlobHandle]]:
         now = self._clock()
         everything = [handle, *([document] if document else [])]
         package = shelf.ensure_package(
             session,
             admission.repository_id,
-            format_name,
-            "",
-            release.name,
+            *key,
             display_name=release.display_name,
             origin=shelf.PUBLISHED,
             now=now,
         )
         if package.origin == shelf.UPSTREAM:
             raise Denied(
-                f"{release.name} came to {admission.path} from an upstream, so publishing under that name is blocked"
+                f"{key.path} came to {admission.path} from an upstream, so publishing under that name is blocked"
             )
         if _is_here(session, package, release.filename, handle.digest):
             return Published(release.filename, is_new=False), everything
-        sort_key = self._formats[format_name].sort_key
-        version = _ensure_version(session, package, release, sort_key, actor=admission.actor, now=now)
+        sort_key = self._formats[key.format].sort_key
+        status = shelf.FINISHED if is_finished else shelf.UNFINISHED
+        version = _ensure_version(session, package, release, sort_key, actor=admission.actor, now=now, status=status)
         blob, took = shelf.ensure_blob(session, admission.domain_id, handle, now)
         unused = [] if took else [handle]
         metadata_blob: Blob | None = None
         if document is not None:
             metadata_blob, took = shelf.ensure_blob(session, admission.domain_id, document, now)
             unused += [] if took else [document]
-        shelf.add_asset(
+        asset = shelf.add_asset(
             session,
             version,
             release.filename,
@@ -143,8 +154,40 @@ class Publisher:
             published_at=now,
             published_by=admission.actor,
         )
-        announce(session, admission, format_name, release, version.version, handle.digest, now=now)
+        shelf.bump(session, admission.domain_id, *key)
+        if version.status != shelf.UNFINISHED:
+            announce(session, admission, key, version.version, asset, now=now)
+        _audit(session, admission, key, version.version, asset, now)
         return Published(release.filename, is_new=True), unused
+
+    @staticmethod
+    def _tag(session: Session, admission: Admission, key: PackageKey, release: Release, tags: Sequence[str]) -> None:
+        if not tags:
+            return
+        version = shelf.find_version(session, admission.repository_id, key, release.version)
+        for tag in tags:
+            session.merge(PackageTag(package_id=version.package_id, tag=tag, version=version.version))
+
+    def finish(self, admission: Admission, key: PackageKey, version: str) -> bool:
+        """Say that an Unfinished version is whole: listed and announced from now on. False when it was already.
+
+        Raises NotFound.
+        """
+
+        def unit(session: Session) -> bool:
+            now = self._clock()
+            row = shelf.find_version(session, admission.repository_id, key, version)
+            if row.status != shelf.UNFINISHED:
+                return False
+            row.status = shelf.FINISHED
+            for asset in session.scalars(select(Asset).where(Asset.version_id == row.id).order_by(Asset.id)):
+                announce(session, admission, key, row.version, asset, now=now)
+            shelf.bump(session, admission.domain_id, *key)
+            place = f"{admission.path}/{key.format}/{key.path}/{row.version}"
+            audit.record(session, now, admission.actor, "version.finish", place)
+            return True
+
+        return shelf.settle(self._db, unit)
 
 
 def _discard(store: BlobStore, bodies: Sequence[BlobHandle]) -> None:
@@ -157,40 +200,29 @@ def _discard(store: BlobStore, bodies: Sequence[BlobHandle]) -> None:
 
 
 def announce(
-    session: Session,
-    admission: Admission,
-    format_name: str,
-    release: Release,
-    version: str,
-    sha256: str,
-    *,
-    now: datetime,
+    session: Session, admission: Admission, key: PackageKey, version: str, asset: Asset, *, now: datetime
 ) -> None:
-    """Revision, event and audit entry of a new file, in the transaction that adds it."""
-    shelf.bump(session, admission.domain_id, format_name, "", release.name)
+    """The event of a file that is visible from now on, in the transaction that makes it so."""
     events.record(
         session,
         events.AssetPublished(
             domain=admission.domain,
             repository=admission.repository,
-            format=format_name,
-            namespace="",
-            name=release.name,
+            format=key.format,
+            namespace=key.namespace,
+            name=key.name,
             version=version,
-            filename=release.filename,
-            sha256=sha256,
-            published_by=admission.actor,
+            filename=asset.filename,
+            sha256=asset.sha256,
+            published_by=asset.published_by,
         ),
         now,
     )
-    audit.record(
-        session,
-        now,
-        admission.actor,
-        "asset.publish",
-        f"{admission.path}/{format_name}/{release.name}/{version}/{release.filename}",
-        sha256=sha256,
-    )
+
+
+def _audit(session: Session, admission: Admission, key: PackageKey, version: str, asset: Asset, now: datetime) -> None:
+    place = f"{admission.path}/{key.format}/{key.path}/{version}/{asset.filename}"
+    audit.record(session, now, admission.actor, "asset.publish", place, sha256=asset.sha256)
 
 
 def _is_here(session: Session, package: Package, filename: str, digest: str) -> bool:
@@ -213,6 +245,7 @@ def _ensure_version(
     *,
     actor: str,
     now: datetime,
+    status: str,
 ) -> PackageVersion:
     """The release's row: also one whose version is spelled otherwise and means the same (``1.0`` and ``1.0.0``)."""
     key = sort_key(release.version)
@@ -228,6 +261,7 @@ def _ensure_version(
         origin=shelf.PUBLISHED,
         promoted_from=None,
         yanked_reason=None,
+        status=status,
         published_at=now,
         published_by=actor,
     )
@@ -244,23 +278,12 @@ def yank(
     now: datetime,
 ) -> None:
     """Yank a version with a reason (may be empty), or put it back with None (PEP 592). Raises NotFound."""
-    row = session.scalar(
-        select(PackageVersion)
-        .join(Package, Package.id == PackageVersion.package_id)
-        .where(
-            Package.repository_id == admission.repository_id,
-            Package.format == format_name,
-            Package.namespace == namespace,
-            Package.name == name,
-            PackageVersion.version == version,
-        )
-    )
-    if row is None:
-        raise NotFound("version", f"{name} {version}")
+    key = PackageKey(format_name, namespace, PackageName(name))
+    row = shelf.find_version(session, admission.repository_id, key, version)
     if row.yanked_reason == reason:
         return
     row.yanked_reason = reason
-    shelf.bump(session, admission.domain_id, format_name, namespace, name)
+    shelf.bump(session, admission.domain_id, *key)
     events.record(
         session,
         events.VersionYanked(
@@ -280,6 +303,6 @@ def yank(
         now,
         admission.actor,
         "version.yank" if reason is not None else "version.unyank",
-        f"{admission.path}/{format_name}/{name}/{version}",
+        f"{admission.path}/{format_name}/{key.path}/{version}",
         reason=reason,
     )

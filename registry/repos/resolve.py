@@ -11,18 +11,18 @@ would make clients choose another version, or another owner's.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import select
+from sqlalchemy import ColumnElement, select
 from sqlalchemy.orm import Session
 
 from registry.db import Database
 from registry.errors import NotFound
-from registry.format import FileLink
-from registry.models import Asset, Blob, Package, PackageVersion
-from registry.names import PackageName
+from registry.format import FileLink, Format, Location
+from registry.models import Asset, Blob, Package, PackageTag, PackageVersion
+from registry.names import PackageKey, PackageName
 from registry.repos import shelf
 from registry.repos.admission import Admission
 from registry.repos.topology import Connection, Node, Topology, TopologyCache
@@ -43,7 +43,10 @@ class KeptFile:
 
 @dataclass(frozen=True, slots=True)
 class OfferedFile:
-    """A file that a repository offers: kept, or to be fetched through ``connection`` by ``link``, or both."""
+    """A file that a repository offers: kept, or to be fetched through ``connection`` by ``link``, or both.
+
+    ``display_version`` is as its author wrote it, ``status`` that of its version, ``deprecated`` empty while it is not.
+    """
 
     filename: str
     version: str
@@ -55,18 +58,27 @@ class OfferedFile:
     kept: KeptFile | None
     link: FileLink | None
     connection: Connection | None
+    display_version: str = ""
+    status: str = shelf.FINISHED
+    deprecated: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class Offer:
-    """All files under a name, and until when the list holds (None: until a row changes)."""
+    """All files under a name, and until when the list holds (None: until a row changes).
 
-    name: str
+    ``tags`` are those of rows, the first repository of the chain that has one deciding. ``extras`` is what each
+    external connection's index says of the package as a whole, in the order in which they were asked.
+    """
+
+    key: PackageKey
     files: tuple[OfferedFile, ...]
     valid_until: datetime | None
     is_stale: bool
     status: str | None = None
     status_reason: str | None = None
+    tags: Mapping[str, str] = field(default_factory=dict)
+    extras: tuple[Mapping[str, Any], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,10 +92,13 @@ class _Row:
 class Resolver:
     """Answers what a repository offers. Safe for many threads."""
 
-    def __init__(self, db: Database, topology: TopologyCache, upstreams: Upstreams) -> None:
+    def __init__(
+        self, db: Database, topology: TopologyCache, upstreams: Upstreams, formats: Mapping[str, Format]
+    ) -> None:
         self._db = db
         self._topology = topology
         self._upstreams = upstreams
+        self._formats = formats
 
     def topology(self, admission: Admission) -> Topology:
         """The topology this request was let in under."""
@@ -97,66 +112,88 @@ class Resolver:
         """The admitted repository and its upstreams, in the order in which they are asked."""
         return self.topology(admission).chain(admission.repository_id)
 
-    def offer(self, admission: Admission, format_name: str, name: PackageName) -> Offer:
-        """All files of ``name``. Raises NotFound, or UpstreamUnavailable when a part cannot answer."""
+    def offer(self, admission: Admission, key: PackageKey) -> Offer:
+        """All files of a package. Raises NotFound, or UpstreamUnavailable when a part cannot answer."""
         chain = self.chain(admission)
         with self._db.read() as session:
-            rows = _rows(session, chain, format_name, name, None)
-        files = _visible(rows, chain)
-        if any(row.origin == shelf.PUBLISHED for row in rows):
-            return Offer(name, tuple(files.values()), None, is_stale=False)
-        return self._with_outside(chain, format_name, name, files)
+            rows = _rows(session, chain, key, None)
+            tags = _tags(session, chain, key, _counting(rows))
+        files = {name: file for name, file in _visible(rows, chain).items() if file.status != shelf.UNFINISHED}
+        if _is_published(rows):
+            if not files:
+                raise NotFound("package", key.path)
+            return Offer(key, tuple(files.values()), None, is_stale=False, tags=tags)
+        return replace(self._with_outside(chain, key, files), tags=tags)
 
-    def find_file(self, admission: Admission, format_name: str, name: PackageName, filename: str) -> OfferedFile:
-        """One file of ``name``; kept files are found by one query, without asking any upstream. Raises NotFound."""
+    def is_published(self, admission: Admission, key: PackageKey) -> bool:
+        """Whether the chain holds the name as published, so that nothing from outside counts for it."""
+        with self._db.read() as session:
+            return _is_published(_rows(session, self.chain(admission), key, ""))
+
+    def find_file(self, admission: Admission, key: PackageKey, filename: str) -> OfferedFile:
+        """One file of a package; kept files are found by one query, without asking any upstream. Raises NotFound.
+
+        A file of an Unfinished version is found too: who may have it is the caller's to say, by its ``status``.
+        """
         chain = self.chain(admission)
         with self._db.read() as session:
-            rows = _rows(session, chain, format_name, name, filename)
+            rows = _rows(session, chain, key, filename)
         found = _visible(rows, chain).get(filename)
         if found is not None:
             return found
-        if any(row.origin == shelf.PUBLISHED for row in rows):
+        if _is_published(rows):
             raise NotFound("file", filename)
-        offer = self._with_outside(chain, format_name, name, {})
-        for file in offer.files:
+        location = self._formats[key.format].locate(key, filename)
+        if location is not None:
+            return self._located(chain, key, location, filename)
+        for file in self._with_outside(chain, key, {}).files:
             if file.filename == filename:
                 return file
         raise NotFound("file", filename)
 
-    def names(self, admission: Admission, format_name: str) -> list[tuple[str, str]]:
-        """Names (canonical, as displayed) that the chain holds itself; what upstreams list is not asked for."""
+    def _located(self, chain: Sequence[Node], key: PackageKey, location: Location, filename: str) -> OfferedFile:
+        for connection in _connections(chain, key.format):
+            link = self._upstreams.located(connection, location, filename)
+            if link is not None:
+                return _offered(link, connection, None)
+        raise NotFound("file", filename)
+
+    def names(self, admission: Admission, format_name: str) -> list[tuple[PackageKey, str]]:
+        """Packages (and their names as displayed) that the chain holds itself; what upstreams list is not asked for."""
         ids = [node.id for node in self.chain(admission)]
         with self._db.read() as session:
             found = session.execute(
-                select(Package.name, Package.display_name)
+                select(Package.namespace, Package.name, Package.display_name)
                 .where(Package.repository_id.in_(ids), Package.format == format_name)
-                .order_by(Package.name)
+                .order_by(Package.namespace, Package.name)
             ).all()
-        return list({name: (name, display) for name, display in found}.values())
+        keys = {PackageKey(format_name, namespace, PackageName(name)): display for namespace, name, display in found}
+        return list(keys.items())
 
-    def _with_outside(
-        self, chain: Sequence[Node], format_name: str, name: PackageName, files: dict[str, OfferedFile]
-    ) -> Offer:
+    def _with_outside(self, chain: Sequence[Node], key: PackageKey, files: dict[str, OfferedFile]) -> Offer:
         valid_until: datetime | None = None
         is_stale = False
         status: tuple[str | None, str | None] = (None, None)
+        extras: list[Mapping[str, Any]] = []
         anything = bool(files)
-        for node in chain:
-            for connection in node.connections:
-                if connection.format != format_name:
-                    continue
-                page = self._upstreams.page(connection, name)
-                valid_until = page.valid_until if valid_until is None else min(valid_until, page.valid_until)
-                is_stale = is_stale or page.is_stale
-                if page.listing is None:
-                    continue
-                anything = True
-                status = status if status[0] else (page.listing.status, page.listing.status_reason)
-                for link in page.listing.files:
-                    files[link.filename] = _offered(link, connection, files.get(link.filename))
+        for connection in _connections(chain, key.format):
+            page = self._upstreams.page(connection, key)
+            valid_until = page.valid_until if valid_until is None else min(valid_until, page.valid_until)
+            is_stale = is_stale or page.is_stale
+            if page.listing is None:
+                continue
+            anything = True
+            status = status if status[0] else (page.listing.status, page.listing.status_reason)
+            extras.append(page.listing.extra)
+            for link in page.listing.files:
+                files[link.filename] = _offered(link, connection, files.get(link.filename))
         if not anything:
-            raise NotFound("package", name)
-        return Offer(name, tuple(files.values()), valid_until, is_stale, *status)
+            raise NotFound("package", key.path)
+        return Offer(key, tuple(files.values()), valid_until, is_stale, *status, extras=tuple(extras))
+
+
+def _connections(chain: Sequence[Node], format_name: str) -> list[Connection]:
+    return [connection for node in chain for connection in node.connections if connection.format == format_name]
 
 
 def _offered(link: FileLink, connection: Connection, known: OfferedFile | None) -> OfferedFile:
@@ -178,24 +215,18 @@ def _offered(link: FileLink, connection: Connection, known: OfferedFile | None) 
             connection,
         )
     # The kept bytes stay what they were when first seen; yanks and the like follow the upstream.
-    return OfferedFile(
-        known.filename,
-        known.version,
-        known.hashes,
-        known.size_bytes,
-        link.upload_time or known.upload_time,
-        link.extra,
-        reason,
-        known.kept,
-        link,
-        connection,
+    return replace(
+        known,
+        upload_time=link.upload_time or known.upload_time,
+        extra=link.extra,
+        yanked_reason=reason,
+        link=link,
+        connection=connection,
     )
 
 
-def _rows(
-    session: Session, chain: Sequence[Node], format_name: str, name: PackageName, filename: str | None
-) -> list[_Row]:
-    """Packages of ``name`` in the chain with their files (all, or the one named), as plain columns in one query."""
+def _rows(session: Session, chain: Sequence[Node], key: PackageKey, filename: str | None) -> list[_Row]:
+    """The package's rows in the chain with its files (all, or the one named), as plain columns in one query."""
     on = Asset.package_id == Package.id
     if filename is not None:
         on = on & (Asset.filename == filename)
@@ -204,7 +235,10 @@ def _rows(
             Package.origin,
             Package.repository_id,
             PackageVersion.version,
+            PackageVersion.display_version,
             PackageVersion.yanked_reason,
+            PackageVersion.status,
+            PackageVersion.deprecated,
             Asset.id,
             Asset.filename,
             Asset.hashes,
@@ -220,19 +254,18 @@ def _rows(
         .outerjoin(Asset, on)
         .outerjoin(PackageVersion, PackageVersion.id == Asset.version_id)
         .outerjoin(Blob, Blob.id == Asset.blob_id)
-        .where(
-            Package.repository_id.in_([node.id for node in chain]),
-            Package.format == format_name,
-            Package.namespace == "",
-            Package.name == name,
-        )
+        .where(Package.repository_id.in_([node.id for node in chain]), *_is_package(key))
     )
-    return [_row(values) for values in session.execute(statement)]
+    return [_row(*values) for values in session.execute(statement)]
 
 
-def _row(values: Sequence[Any]) -> _Row:
-    origin, repository_id, version, yanked, asset_id, filename, hashes, extra, metadata_id, at, *blob = values
-    if filename is None:
+def _is_package(key: PackageKey) -> tuple[ColumnElement[bool], ...]:
+    return (Package.format == key.format, Package.namespace == key.namespace, Package.name == key.name)
+
+
+def _row(origin: str, repository_id: int, version: str | None, display_version: str | None, *values: Any) -> _Row:
+    yanked, status, deprecated, asset_id, filename, hashes, extra, metadata_id, at, *blob = values
+    if filename is None or version is None:
         return _Row(origin, repository_id, None, None)
     locator, sha256, size_bytes, envelope = blob
     handle = BlobHandle(Locator(locator), Digest(sha256), size_bytes, envelope)
@@ -247,13 +280,38 @@ def _row(values: Sequence[Any]) -> _Row:
         KeptFile(asset_id, repository_id, handle, metadata_id, at),
         None,
         None,
+        display_version or version,
+        status,
+        deprecated,
     )
     return _Row(origin, repository_id, filename, file)
 
 
+def _tags(session: Session, chain: Sequence[Node], key: PackageKey, origin: str) -> dict[str, str]:
+    position = {node.id: index for index, node in enumerate(chain)}
+    found = session.execute(
+        select(Package.repository_id, PackageTag.tag, PackageTag.version)
+        .join(PackageTag, PackageTag.package_id == Package.id)
+        .where(Package.repository_id.in_(position), Package.origin == origin, *_is_package(key))
+    ).all()
+    tags: dict[str, str] = {}
+    for _, tag, version in sorted(found, key=lambda row: position[row[0]]):
+        tags.setdefault(tag, version)
+    return tags
+
+
+def _is_published(rows: Sequence[_Row]) -> bool:
+    return any(row.origin == shelf.PUBLISHED for row in rows)
+
+
+def _counting(rows: Sequence[_Row]) -> str:
+    """Which origin counts: once anything is published, what came from outside does not."""
+    return shelf.PUBLISHED if _is_published(rows) else shelf.UPSTREAM
+
+
 def _visible(rows: Sequence[_Row], chain: Sequence[Node]) -> dict[str, OfferedFile]:
     """The files that count, by name: of the first repository that has them, published ones hiding upstream ones."""
-    origin = shelf.PUBLISHED if any(row.origin == shelf.PUBLISHED for row in rows) else shelf.UPSTREAM
+    origin = _counting(rows)
     position = {node.id: index for index, node in enumerate(chain)}
     files: dict[str, OfferedFile] = {}
     for row in sorted(rows, key=lambda row: position[row.package_repository_id]):

@@ -11,14 +11,20 @@ from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
 from registry.db import Database
-from registry.errors import Unavailable
+from registry.errors import NotFound, Unavailable
 from registry.models import Asset, Blob, Package, PackageState, PackageVersion, RetiredFilename
+from registry.names import PackageKey
 from storage.blobs import BlobHandle
 
 T = TypeVar("T")
 
+# Where a package or version came from.
 PUBLISHED = "published"
 UPSTREAM = "upstream"
+
+# What state a version is in (CodeArtifact's words).
+FINISHED = "Published"
+UNFINISHED = "Unfinished"
 
 
 def settle(db: Database, unit: Callable[[Session], T]) -> T:
@@ -73,6 +79,19 @@ def ensure_package(
         session.add(package)
         session.flush()
     return package
+
+
+def find_version(session: Session, repository_id: int, key: PackageKey, version: str) -> PackageVersion:
+    """A version by its canonical names. Raises NotFound."""
+    package = find_package(session, repository_id, *key)
+    row = None
+    if package is not None:
+        row = session.scalar(
+            select(PackageVersion).where(PackageVersion.package_id == package.id, PackageVersion.version == version)
+        )
+    if row is None:
+        raise NotFound("version", f"{key.path} {version}")
+    return row
 
 
 def ensure_version(session: Session, package: Package, version: str, **values: Any) -> PackageVersion:

@@ -21,9 +21,9 @@ from sqlalchemy.orm import Session
 from registry.clock import Clock
 from registry.db import Database
 from registry.errors import NotFound, UpstreamUnavailable
-from registry.format import BadIndex, FileLink, Format, Listing
+from registry.format import BadIndex, FileLink, Format, Listing, Location
 from registry.models import Repository, UpstreamPage
-from registry.names import PackageName
+from registry.names import PackageKey
 from registry.repos import shelf
 from registry.repos.topology import Connection
 from registry.upstream import freshness
@@ -63,6 +63,32 @@ class _Kept:
     fresh_until: datetime
 
 
+@dataclass(frozen=True, slots=True)
+class UpstreamDocument:
+    """A connection's document: ``body`` None means that it surely has none there."""
+
+    body: bytes | None
+    valid_until: datetime
+    is_stale: bool
+
+
+@dataclass(frozen=True, slots=True)
+class _Wanted:
+    """A document to have: ``check`` raises UpstreamUnavailable for a useless one, a change counts for ``key``."""
+
+    path: str
+    accept: str
+    key: PackageKey | None
+    check: Callable[[_Kept], None]
+
+
+@dataclass(frozen=True, slots=True)
+class _Held:
+    kept: _Kept
+    valid_until: datetime
+    is_stale: bool
+
+
 class Upstreams:
     """All external connections of the server. Safe for many threads and processes."""
 
@@ -100,33 +126,79 @@ class Upstreams:
         base_url = connection.url or self._formats[connection.format].default_upstream_url()
         return self._describe(connection, base_url)
 
-    def page(self, connection: Connection, name: PackageName) -> Page:
-        """What the connection lists under ``name``. Raises UpstreamUnavailable when neither it nor a kept page can say."""
-        path = self._formats[connection.format].index_path(name)
-        kept = self._read(connection, path)
+    def page(self, connection: Connection, key: PackageKey) -> Page:
+        """What the connection lists of a package. Raises UpstreamUnavailable when neither it nor a kept page can say."""
+        format_ = self._formats[connection.format]
+        path = format_.index_path(key)
+
+        def readable(kept: _Kept) -> None:
+            # A page that cannot be read (a login page with status 200, say) must not replace one that can.
+            self._parse(connection, key, path, kept)
+
+        wanted = _Wanted(path, format_.index_accept(), key, readable)
+        held = self._current(connection, wanted)
+        listing = None if held.kept.is_missing else self._parse(connection, key, path, held.kept)
+        return Page(listing, held.valid_until, held.is_stale)
+
+    def document(
+        self, connection: Connection, key: PackageKey, path: str, *, accept: str, check: Callable[[bytes], None]
+    ) -> UpstreamDocument:
+        """A document at ``path`` below the connection, kept and revalidated like a page; a change counts for ``key``.
+
+        ``check`` raises BadIndex for a body that cannot be used. Raises UpstreamUnavailable as ``page`` does.
+        """
+
+        def readable(kept: _Kept) -> None:
+            try:
+                check(kept.body)
+            except BadIndex as error:
+                raise UpstreamUnavailable(f"the upstream's {path} cannot be read: {error}") from error
+
+        held = self._current(connection, _Wanted(path, accept, key, readable))
+        return UpstreamDocument(None if held.kept.is_missing else held.kept.body, held.valid_until, held.is_stale)
+
+    def located(self, connection: Connection, location: Location, filename: str) -> FileLink | None:
+        """A link to a file that no index lists, with the digest published beside it; None where it surely is not.
+
+        Raises UpstreamUnavailable when the connection cannot say.
+        """
+        url = self.upstream(connection).base_url + location.path
+        if location.digest_path is None:
+            return FileLink(filename, location.version, url, {})
+        wanted = _Wanted(location.digest_path, "*/*", None, lambda _: None)
+        held = self._current(connection, wanted)
+        if held.kept.is_missing:
+            return None
+        digest = _digest_in(held.kept.body, location.digest_algorithm)
+        if digest is None:
+            raise UpstreamUnavailable(f"the upstream's {location.digest_path} holds no digest")
+        return FileLink(filename, location.version, url, {location.digest_algorithm: digest})
+
+    def _current(self, connection: Connection, wanted: _Wanted) -> _Held:
+        kept = self._read(connection, wanted.path)
         if kept is not None and self._state(kept) is Freshness.FRESH:
-            return self._as_page(connection, name, path, kept, is_stale=False)
+            return _Held(kept, kept.fresh_until, is_stale=False)
 
         def check() -> _Kept | None:
-            found = self._read(connection, path)
+            found = self._read(connection, wanted.path)
             return found if found is not None and self._state(found) is Freshness.FRESH else None
 
         try:
             fresh = self._flight.run(
-                f"page/{connection.id}/{path}", lambda: self._fetch(connection, name, path, kept), check
+                f"page/{connection.id}/{wanted.path}", lambda: self._fetch(connection, wanted, kept), check
             )
         except UpstreamUnavailable as error:
-            return self._stale(connection, name, path, kept, error)
-        return self._as_page(connection, name, path, fresh, is_stale=False)
+            return self._stale(connection, wanted, kept, error)
+        return _Held(fresh, fresh.fresh_until, is_stale=False)
 
     def metadata(self, connection: Connection, link: FileLink, sha256: str | None) -> bytes:
         """A file's metadata document as the upstream serves it, verified where it promised a digest, and kept.
 
         Raises NotFound or UpstreamUnavailable.
         """
-        path = f"{link.url.rsplit('/', 1)[-1]}.metadata"
-        key = f"metadata/{sha256}" if sha256 else f"metadata/{link.hashes.get('sha256', '')}/{path}"
-        kept = self._read(connection, key)
+        name = f"{link.url.rsplit('/', 1)[-1]}.metadata"
+        path = f"metadata/{sha256}" if sha256 else f"metadata/{link.hashes.get('sha256', '')}/{name}"
+        kept = self._read(connection, path)
         if kept is not None:
             return kept.body
         upstream = self.upstream(connection)
@@ -139,22 +211,22 @@ class Upstreams:
             limit_bytes=METADATA_LIMIT_BYTES,
         )
         if isinstance(answer, MissingUpstream):
-            raise NotFound("metadata", path)
+            raise NotFound("metadata", name)
         if not isinstance(answer, Found):
             raise UpstreamUnavailable("the upstream answered 304 to an unconditional request")
         if sha256 is not None and _sha256(answer.body) != sha256:
             raise UpstreamUnavailable(f"the metadata of {link.filename} does not have the digest the upstream promised")
         now = self._clock()
-        self._store(connection, key, _from_answer(answer, now, now + FOREVER), name=None)
+        self._store(connection, path, _from_answer(answer, now, now + FOREVER), key=None)
         return answer.body
 
-    def _fetch(self, connection: Connection, name: PackageName, path: str, kept: _Kept | None) -> _Kept:
-        format_ = self._formats[connection.format]
+    def _fetch(self, connection: Connection, wanted: _Wanted, kept: _Kept | None) -> _Kept:
+        path = wanted.path
         validators = kept if kept is not None and not kept.is_missing else None
         answer = self._client.get_document(
             self.upstream(connection),
             path,
-            accept=format_.index_accept(),
+            accept=wanted.accept,
             etag=validators.etag if validators else None,
             last_modified=validators.last_modified if validators else None,
             limit_bytes=PAGE_LIMIT_BYTES,
@@ -180,40 +252,32 @@ class Upstreams:
             )
         else:
             fresh = _from_answer(answer, now, freshness.fresh_until(now, answer.max_age_seconds))
-            # A page that cannot be read (a login page with status 200, say) must not replace one that can.
-            self._parse(connection, name, path, fresh)
+            wanted.check(fresh)
         changed = kept is None or kept.body != fresh.body or kept.is_missing != fresh.is_missing
-        self._store(connection, path, fresh, name=name if changed else None)
+        self._store(connection, path, fresh, key=wanted.key if changed else None)
         return fresh
 
-    def _stale(
-        self, connection: Connection, name: PackageName, path: str, kept: _Kept | None, error: UpstreamUnavailable
-    ) -> Page:
+    def _stale(self, connection: Connection, wanted: _Wanted, kept: _Kept | None, error: UpstreamUnavailable) -> _Held:
         if kept is None or self._state(kept) is Freshness.EXPIRED:
             raise error
-        log.warning("upstream %s failed, answering %s from its page of %s", connection.name, name, kept.fetched_at)
-        page = self._as_page(connection, name, path, kept, is_stale=True)
-        return Page(page.listing, self._clock() + STALE_RETRY, is_stale=True)
+        log.warning("upstream %s failed, %s is answered as of %s", connection.name, wanted.path, kept.fetched_at)
+        return _Held(kept, self._clock() + STALE_RETRY, is_stale=True)
 
     def _state(self, kept: _Kept) -> Freshness:
         return freshness.decide(self._clock(), kept.fetched_at, kept.fresh_until, is_missing=kept.is_missing)
 
-    def _as_page(self, connection: Connection, name: PackageName, path: str, kept: _Kept, *, is_stale: bool) -> Page:
-        listing = None if kept.is_missing else self._parse(connection, name, path, kept)
-        return Page(listing, kept.fresh_until, is_stale)
-
-    def _parse(self, connection: Connection, name: PackageName, path: str, kept: _Kept) -> Listing:
-        key = (connection.id, path, kept.fetched_at)
+    def _parse(self, connection: Connection, key: PackageKey, path: str, kept: _Kept) -> Listing:
+        place = (connection.id, path, kept.fetched_at)
         with self._lock:
-            known = self._parsed.get(key)
+            known = self._parsed.get(place)
         if known is not None:
             return known
         try:
-            listing = self._formats[connection.format].parse_index(name, kept.body, kept.content_type, kept.final_url)
+            listing = self._formats[connection.format].parse_index(key, kept.body, kept.content_type, kept.final_url)
         except BadIndex as error:
-            raise UpstreamUnavailable(f"the upstream's page of {name} cannot be read: {error}") from error
+            raise UpstreamUnavailable(f"the upstream's page of {key.path} cannot be read: {error}") from error
         with self._lock:
-            self._parsed[key] = listing
+            self._parsed[place] = listing
             while len(self._parsed) > PARSED_PAGES:
                 self._parsed.popitem(last=False)
         return listing
@@ -237,7 +301,7 @@ class Upstreams:
         body = zlib.decompress(row[0]) if row[0] else b""
         return _Kept(body, *row[1:])
 
-    def _store(self, connection: Connection, path: str, kept: _Kept, *, name: str | None) -> None:
+    def _store(self, connection: Connection, path: str, kept: _Kept, *, key: PackageKey | None) -> None:
         def unit(session: Session) -> None:
             session.merge(
                 UpstreamPage(
@@ -253,9 +317,9 @@ class Upstreams:
                     fresh_until=kept.fresh_until,
                 )
             )
-            if name is not None:
+            if key is not None:
                 domain_id = session.get_one(Repository, connection.repository_id).domain_id
-                shelf.bump(session, domain_id, connection.format, "", name)
+                shelf.bump(session, domain_id, *key)
 
         shelf.settle(self._db, unit)
 
@@ -277,6 +341,14 @@ def _from_answer(answer: Found, now: datetime, until: datetime) -> _Kept:
         fetched_at=now,
         fresh_until=until,
     )
+
+
+def _digest_in(body: bytes, algorithm: str) -> str | None:
+    """The digest that a checksum document holds: its first word (some have the file's name behind it)."""
+    words = body[:1000].decode("latin-1").split()
+    digest = words[0].lower() if words else ""
+    length = hashlib.new(algorithm, usedforsecurity=False).digest_size * 2
+    return digest if len(digest) == length and set(digest) <= set("0123456789abcdef") else None
 
 
 def _sha256(body: bytes) -> str:

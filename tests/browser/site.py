@@ -272,8 +272,8 @@ def _services(folder: Path, world: World) -> Services:
         clock=clock,
         formats=known,
         admissions=admissions,
-        resolver=Resolver(db, TopologyCache(), upstreams),
-        files=Files(db, stores, upstreams, Fetcher(client, flight), clock),
+        resolver=Resolver(db, TopologyCache(), upstreams, known),
+        files=Files(db, stores, upstreams, Fetcher(client, flight), known, clock),
         publisher=Publisher(db, stores, admissions, known, clock),
         documents=DocumentCache(),
     )

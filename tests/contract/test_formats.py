@@ -14,7 +14,6 @@ from registry import formats
 from registry.errors import Invalid, NotFound, Problem
 from registry.format import BadIndex, FileLink, Format, Listing
 from registry.formats.pypi import index as pypi_index
-from registry.names import PackageName
 from tests.harness import packages
 
 
@@ -25,18 +24,19 @@ class Example:
     name: str
     spellings: tuple[str, ...]  # all of one package
     no_names: tuple[str, ...]
-    archives: tuple[tuple[str, bytes], ...]  # of one version
+    version: str
+    archives: tuple[tuple[str, bytes], ...]  # of that version
     no_archives: tuple[tuple[str, bytes], ...]
     versions: tuple[str, ...]  # in release order
-    render: Callable[[str, Listing], tuple[bytes, str]]  # our page for it, and its type
+    render: Callable[[Listing], tuple[bytes, str]]  # our page for it, and its type
 
 
-def _pypi_page(name: str, listing: Listing) -> tuple[bytes, str]:
+def _pypi_page(listing: Listing) -> tuple[bytes, str]:
     files = [
         pypi_index.ViewFile(link.filename, link.url, link.hashes, link.size_bytes, link.upload_time, **link.extra)
         for link in listing.files
     ]
-    return pypi_index.render_json(pypi_index.ProjectView(name, files)), pypi_index.JSON_TYPE
+    return pypi_index.render_json(pypi_index.ProjectView(listing.key.name, files)), pypi_index.JSON_TYPE
 
 
 _WHEEL, _SDIST = packages.wheel("Foo.Bar", "1.0.0"), packages.sdist("Foo.Bar", "1.0.0")
@@ -46,6 +46,7 @@ EXAMPLES = (
         name="pypi",
         spellings=("Foo.Bar", "foo-bar", "foo_bar", "FOO--BAR"),
         no_names=("", "-", "../foo", "foo/bar", "foo\n", "f\u043eo", "a" * 1000, "foo#", "foo%2e", "foo\x00"),
+        version="1.0.0",
         archives=(("Foo_Bar-1.0.0-py3-none-any.whl", _WHEEL[1]), ("Foo.Bar-1.0.0.tar.gz", _SDIST[1])),
         no_archives=(
             ("foo_bar-1.0.0-py3-none-any.whl", b""),
@@ -92,22 +93,26 @@ def test_an_unknown_format_is_not_found() -> None:
 
 
 def test_normalising_gives_one_form_and_is_idempotent(known: Format, example: Example) -> None:
-    forms = {known.normalize(spelling) for spelling in example.spellings}
-    assert len(forms) == 1
-    assert {known.normalize(form) for form in forms} == forms
+    keys = {known.key(spelling) for spelling in example.spellings}
+    assert len(keys) == 1
+    assert {known.key(key.path) for key in keys} == keys
+    assert {known.key(known.display_name(key)) for key in keys} == keys
+    assert {key.format for key in keys} == {example.name}
 
 
 def test_what_is_no_name_is_invalid(known: Format, example: Example) -> None:
     for raw in example.no_names:
         with pytest.raises(Invalid):
-            known.normalize(raw)
+            known.key(raw)
 
 
 def test_an_archive_says_what_its_file_name_says(known: Format, example: Example) -> None:
     for filename, body in example.archives:
         release = known.inspect(filename, io.BytesIO(body))
-        assert (release.name, release.version) == known.version_of(filename)
-        assert release.name == known.normalize(release.display_name)
+        key = known.key(example.spellings[0])
+        assert (release.namespace, release.name) == (key.namespace, key.name)
+        assert release.version == example.version
+        assert known.key(release.display_name) == key
         assert release.filename == filename
         # What goes into database columns must survive them.
         assert json.loads(json.dumps([release.metadata, release.extra])) == [release.metadata, release.extra]
@@ -122,7 +127,7 @@ def test_hostile_archives_are_refused_as_problems(known: Format, example: Exampl
 
 def test_damage_is_never_an_error_of_another_kind(known: Format, example: Example) -> None:
     for filename, body in example.archives:
-        expected = known.version_of(filename)
+        sound = known.inspect(filename, io.BytesIO(body))
         for position in range(0, len(body), 7):
             damaged = bytearray(body)
             damaged[position] ^= 0xFF
@@ -131,15 +136,15 @@ def test_damage_is_never_an_error_of_another_kind(known: Format, example: Exampl
                     release = known.inspect(filename, io.BytesIO(broken))
                 except Problem:
                     continue
-                assert (release.name, release.version) == expected
+                assert (release.name, release.version) == (sound.name, sound.version)
 
 
 def test_a_rendered_page_reads_back(known: Format, example: Example) -> None:
-    name = known.normalize(example.spellings[0])
+    key = known.key(example.spellings[0])
     files = tuple(
         FileLink(
             filename=filename,
-            version=known.version_of(filename)[1],
+            version=example.version,
             url=f"https://files.invalid/{filename}",
             hashes={"sha256": packages.sha256(body)},
             size_bytes=len(body),
@@ -148,18 +153,18 @@ def test_a_rendered_page_reads_back(known: Format, example: Example) -> None:
         )
         for filename, body in example.archives
     )
-    listing = Listing(name, files)
-    body, content_type = example.render(name, listing)
-    read = known.parse_index(name, body, content_type, f"https://index.invalid/{known.index_path(name)}")
+    listing = Listing(key, files)
+    body, content_type = example.render(listing)
+    read = known.parse_index(key, body, content_type, f"https://index.invalid/{known.index_path(key)}")
     assert read.files == files
-    assert read.name == name
+    assert read.key == key
 
 
 def test_rubbish_for_an_index_is_a_bad_index(known: Format, example: Example) -> None:
-    name = known.normalize(example.spellings[0])
+    key = known.key(example.spellings[0])
     for body in (b"", b"{", b"[" * 100_000, b"\xff\xfe", b"nothing", b'{"a": 1e999}'):
         with pytest.raises(BadIndex):
-            known.parse_index(name, body, "application/json", "https://index.invalid/")
+            known.parse_index(key, body, "application/json", "https://index.invalid/")
 
 
 def test_versions_sort(known: Format, example: Example) -> None:
@@ -169,13 +174,13 @@ def test_versions_sort(known: Format, example: Example) -> None:
 
 
 def test_urls_and_hints(known: Format, example: Example) -> None:
-    name = known.normalize(example.spellings[0])
-    assert not known.index_path(name).startswith("/")
-    assert name in known.index_path(PackageName(name))
+    key = known.key(example.spellings[0])
+    assert not known.index_path(key).startswith("/")
+    assert key.name in known.index_path(key)
     assert known.index_accept()
     assert known.default_upstream_url().endswith("/")
     url = "https://registry.invalid/r/"
-    hints = known.install_hint(url, name, "1.0; rm -rf /")
+    hints = known.install_hint(url, key, "1.0; rm -rf /")
     assert hints
     for tool, command in hints:
         assert tool

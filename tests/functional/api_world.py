@@ -153,7 +153,7 @@ class World:
         store = self.services.stores.of(domain.id)
         handle = receive(io.BytesIO(f"bytes of {filename}".encode()), store, limit_bytes=1000).handle
         release = Release(
-            name=self.services.formats["pypi"].normalize(name),
+            name=self.services.formats["pypi"].key(name).name,
             display_name=name,
             version=canonical or version,
             display_version=version,

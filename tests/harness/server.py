@@ -57,7 +57,10 @@ class Server:
                 raise AssertionError(f"the server ended with {self.process.returncode}:\n{self.log_text()}")
             # It answers first and says so then: whoever asks the log, or sends a signal, wants both.
             with contextlib.suppress(requests.RequestException):
-                if requests.get(f"{self.url}/readyz", timeout=2).status_code == 200 and self.log_text().count(READY) > said:
+                if (
+                    requests.get(f"{self.url}/readyz", timeout=2).status_code == 200
+                    and self.log_text().count(READY) > said
+                ):
                     return self
             time.sleep(0.05)
         raise AssertionError(f"the server is not ready:\n{self.log_text()}")

@@ -17,7 +17,7 @@ from registry.errors import Invalid
 from registry.format import BadIndex, FileLink, Listing
 from registry.formats.pypi.html_tags import tags
 from registry.formats.pypi.names import listed_version, project_name
-from registry.names import PackageName
+from registry.names import PackageKey, PackageName
 
 JSON_TYPE = "application/vnd.pypi.simple.v1+json"
 HTML_TYPE = "application/vnd.pypi.simple.v1+html"
@@ -191,7 +191,8 @@ def _listing(name: PackageName, links: Iterable[FileLink | None], status: Any, r
     for link in links:
         if link is not None and known != "quarantined":
             files.setdefault(link.filename, link)
-    return Listing(name, tuple(files.values()), known, reason if known and isinstance(reason, str) and reason else None)
+    told = reason if known and isinstance(reason, str) and reason else None
+    return Listing(PackageKey("pypi", "", name), tuple(files.values()), known, told)
 
 
 def _check_api_version(name: PackageName, version: Any) -> None:

@@ -8,10 +8,10 @@ from typing import BinaryIO
 
 from packaging.version import Version
 
-from registry.format import Listing, Release
+from registry.format import Listing, Location, Release
 from registry.formats.pypi import default_upstream, index, names
 from registry.formats.pypi.metadata import inspect
-from registry.names import PackageName
+from registry.names import PackageKey
 
 
 class PurePypi:
@@ -19,38 +19,41 @@ class PurePypi:
 
     name = "pypi"
 
-    def normalize(self, raw: str) -> PackageName:
-        """PEP 503 normal form."""
-        return names.project_name(raw)
+    def key(self, written: str) -> PackageKey:
+        """PEP 503 normal form; there are no namespaces."""
+        return PackageKey(self.name, "", names.project_name(written))
+
+    def display_name(self, key: PackageKey) -> str:
+        """The normal form: how an author wrote it is in the archives only."""
+        return key.name
 
     def inspect(self, filename: str, body: BinaryIO) -> Release:
         """Read a wheel or an sdist."""
         return inspect(filename, body)
 
-    def index_path(self, name: PackageName) -> str:
+    def index_path(self, key: PackageKey) -> str:
         """PEP 503: ``/<project>/``, with the slash."""
-        return f"{name}/"
+        return f"{key.name}/"
 
     def index_accept(self) -> str:
         """PEP 691 with HTML as the fallback; JSON first, because only it carries sizes and upload times."""
         return f"{index.JSON_TYPE}, {index.HTML_TYPE};q=0.2, {index.PLAIN_TYPE};q=0.01"
 
-    def parse_index(self, name: PackageName, body: bytes, content_type: str, final_url: str) -> Listing:
+    def parse_index(self, key: PackageKey, body: bytes, content_type: str, final_url: str) -> Listing:
         """Read a project page, JSON or HTML."""
-        return index.parse(name, body, content_type, final_url)
+        return index.parse(key.name, body, content_type, final_url)
 
-    def version_of(self, filename: str) -> tuple[PackageName, str]:
-        """Read a wheel's or sdist's file name."""
-        parsed = names.parse_filename(filename)
-        return parsed.name, parsed.version
+    def locate(self, _key: PackageKey, _filename: str) -> Location | None:
+        """Files are where the project's page says; nowhere else."""
+        return None
 
     def sort_key(self, version: str) -> tuple[int, Version]:
         """PEP 440 order."""
         return names.sort_key(version)
 
-    def install_hint(self, repository_url: str, name: PackageName, version: str) -> list[tuple[str, str]]:
+    def install_hint(self, repository_url: str, key: PackageKey, version: str) -> list[tuple[str, str]]:
         """Commands for pip and uv."""
-        index_url, requirement = shlex.quote(f"{repository_url}simple/"), shlex.quote(f"{name}=={version}")
+        index_url, requirement = shlex.quote(f"{repository_url}simple/"), shlex.quote(f"{key.name}=={version}")
         return [
             ("pip", f"pip install --index-url {index_url} {requirement}"),
             ("uv", f"uv add --default-index {index_url} {requirement}"),

@@ -22,6 +22,7 @@ from registry.formats.pypi.index import (
     render_list_html,
     render_list_json,
 )
+from registry.formats.pypi.names import parse_filename
 from registry.formats.pypi.upload import check_against, parse_form
 from registry.http import auth, context
 from registry.http.responses import INERT_HEADERS, send_document, send_file, whole
@@ -42,7 +43,7 @@ def blueprint(services: Services) -> Blueprint:
     """The routes, to be mounted at ``/pypi/<domain>/<repository>``."""
     routes = Blueprint("pypi", __name__)
     read = auth.client(Action.READ, format_name=NAME)
-    read_project = auth.client(Action.READ, format_name=NAME, normalize=FORMAT.normalize)
+    read_project = auth.client(Action.READ, format_name=NAME, package=lambda route: FORMAT.key(route["project"]))
     publish = auth.client(Action.PUBLISH, format_name=NAME)
 
     def add(rule: str, view: Any, methods: tuple[str, ...] = ("GET",)) -> None:
@@ -94,16 +95,16 @@ def _representation() -> str:
 
 
 def _project_page(services: Services, project: str) -> Response:
-    name = FORMAT.normalize(project)
-    if "+simple" not in request.path and not request.path.endswith(f"/{name}/"):
-        return _redirect(name)
+    wanted = FORMAT.key(project)
+    if "+simple" not in request.path and not request.path.endswith(f"/{wanted.name}/"):
+        return _redirect(wanted.name)
     media = _representation()
     admission = context.admission()
-    key = (admission.repository_id, NAME, name, media)
+    key = (admission.repository_id, NAME, wanted.name, media)
     now = services.clock()
     document = services.documents.get(key, _stamp(), now)
     if document is None:
-        offer = services.resolver.offer(admission, NAME, name)
+        offer = services.resolver.offer(admission, wanted)
         document = _render(offer, media, _stamp())
         services.documents.put(key, document)
     return send_document(document, private=_is_private())
@@ -119,8 +120,8 @@ def _render(offer: Offer, media: str, stamp: Stamp) -> Document:
     files = sorted(offer.files, key=lambda file: (FORMAT.sort_key(file.version), file.filename))
     versions = tuple(dict.fromkeys(file.version for file in files))
     view = ProjectView(
-        name=offer.name,
-        files=tuple(_view(offer.name, file) for file in files),
+        name=offer.key.name,
+        files=tuple(_view(offer.key.name, file) for file in files),
         versions=versions,
         status=offer.status,
         status_reason=offer.status_reason,
@@ -162,14 +163,14 @@ def _project_list(services: Services) -> Response:
 
 
 def _find(services: Services, project: str, filename: str) -> OfferedFile:
-    return services.resolver.find_file(context.admission(), NAME, FORMAT.normalize(project), filename)
+    return services.resolver.find_file(context.admission(), FORMAT.key(project), filename)
 
 
 def _file(services: Services, project: str, filename: str) -> Response:
     offered = _find(services, project, filename)
     if offered.kept is not None:
         return _send_kept(services.files, offered.kept.handle, filename, offered.kept.published_at)
-    admission, name = context.admission(), FORMAT.normalize(project)
+    admission, key = context.admission(), FORMAT.key(project)
     if request.method == "HEAD" and offered.size_bytes is not None and "sha256" in offered.hashes:
         return send_file(
             lambda _: iter(()),
@@ -180,9 +181,9 @@ def _file(services: Services, project: str, filename: str) -> Response:
             private=_is_private(),
         )
     if request.method == "HEAD" or "Range" in request.headers:
-        handle = services.files.complete(admission, NAME, name, offered)
+        handle = services.files.complete(admission, key, offered)
         return _send_kept(services.files, handle, filename, offered.upload_time or services.clock())
-    opened = services.files.fetch(admission, NAME, name, offered)
+    opened = services.files.fetch(admission, key, offered)
     return _send_arriving(opened.pieces, opened.size_bytes, filename)
 
 
@@ -247,7 +248,7 @@ def _publish(services: Services, form: Form) -> Response:
         raise Invalid("the form has no file in its field 'content'")
     filename, intake = form.files["content"]
     admission = context.admission()
-    FORMAT.version_of(filename)  # a name that cannot be a distribution's is refused before anything is stored
+    parse_filename(filename)  # a name that cannot be a distribution's is refused before anything is stored
     received = intake.finish(expected=checked.digests)
     store = services.stores.of(admission.domain_id)
     try:

@@ -1,0 +1,123 @@
+"""Changing what is published already: taking versions out for good, warning of them, moving tags. Bytes never change.
+
+What is taken out leaves the names of its files behind (``RetiredFilename``): they never come back with other bytes. The
+package's row stays as well, so that a name of ours is not open to the outside once its last version is gone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime
+
+from sqlalchemy import delete, select
+from sqlalchemy.orm import Session
+
+from registry import audit, events
+from registry.errors import Denied, NotFound
+from registry.models import Asset, Package, PackageTag, PackageVersion, RetiredFilename
+from registry.names import PackageKey
+from registry.repos import shelf
+from registry.repos.admission import Admission
+
+
+def delete_version(session: Session, admission: Admission, key: PackageKey, version: str, now: datetime) -> None:
+    """Take a version with its files and tags out of a repository. Raises NotFound."""
+    row = shelf.find_version(session, admission.repository_id, key, version)
+    assets = session.scalars(select(Asset).where(Asset.version_id == row.id)).all()
+    for asset in assets:
+        session.merge(
+            RetiredFilename(package_id=row.package_id, filename=asset.filename, sha256=asset.sha256, retired_at=now)
+        )
+    removed = {asset.filename: asset.sha256 for asset in assets}
+    session.execute(delete(Asset).where(Asset.version_id == row.id))
+    session.execute(
+        delete(PackageTag).where(PackageTag.package_id == row.package_id, PackageTag.version == row.version)
+    )
+    session.delete(row)
+    shelf.bump(session, admission.domain_id, *key)
+    events.record(
+        session,
+        events.VersionDeleted(
+            domain=admission.domain,
+            repository=admission.repository,
+            format=key.format,
+            namespace=key.namespace,
+            name=key.name,
+            version=version,
+            by=admission.actor,
+        ),
+        now,
+    )
+    audit.record(session, now, admission.actor, "version.delete", _place(admission, key, version), assets=removed)
+
+
+def deprecate(
+    session: Session, admission: Admission, key: PackageKey, version: str, warning: str, now: datetime
+) -> bool:
+    """Warn who installs a version (with an empty ``warning``: no more). False when nothing changed. Raises NotFound."""
+    row = shelf.find_version(session, admission.repository_id, key, version)
+    if row.deprecated == warning:
+        return False
+    row.deprecated = warning
+    shelf.bump(session, admission.domain_id, *key)
+    audit.record(session, now, admission.actor, "version.deprecate", _place(admission, key, version), warning=warning)
+    return True
+
+
+def tags(session: Session, repository_id: int, key: PackageKey) -> Mapping[str, str]:
+    """Tag → version of a package in one repository."""
+    package = shelf.find_package(session, repository_id, *key)
+    if package is None:
+        return {}
+    rows = session.scalars(select(PackageTag).where(PackageTag.package_id == package.id))
+    return {row.tag: row.version for row in rows}
+
+
+def set_tag(
+    session: Session, admission: Admission, key: PackageKey, tag: str, version: str | None, now: datetime
+) -> bool:
+    """Point a tag at a version, or remove it (None). False when nothing changed.
+
+    Raises NotFound for a version or package that is not here, Denied for a package that came from an upstream.
+    """
+    package = _published(session, admission, key)
+    held = session.get(PackageTag, (package.id, tag))
+    if (held.version if held is not None else None) == version:
+        return False
+    if version is None:
+        session.delete(held)
+    else:
+        shelf.find_version(session, admission.repository_id, key, version)
+        session.merge(PackageTag(package_id=package.id, tag=tag, version=version))
+    shelf.bump(session, admission.domain_id, *key)
+    audit.record(
+        session,
+        now,
+        admission.actor,
+        "package.tag",
+        f"{admission.path}/{key.format}/{key.path}",
+        tag=tag,
+        version=version,
+    )
+    return True
+
+
+def versions(session: Session, repository_id: int, key: PackageKey) -> list[PackageVersion]:
+    """All versions of a package in one repository, Unfinished ones as well."""
+    package = shelf.find_package(session, repository_id, *key)
+    if package is None:
+        return []
+    return list(session.scalars(select(PackageVersion).where(PackageVersion.package_id == package.id)))
+
+
+def _published(session: Session, admission: Admission, key: PackageKey) -> Package:
+    package = shelf.find_package(session, admission.repository_id, *key)
+    if package is None:
+        raise NotFound("package", key.path)
+    if package.origin != shelf.PUBLISHED:
+        raise Denied(f"{key.path} came to {admission.path} from an upstream; its tags are the upstream's")
+    return package
+
+
+def _place(admission: Admission, key: PackageKey, version: str) -> str:
+    return f"{admission.path}/{key.format}/{key.path}/{version}"
