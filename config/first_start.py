@@ -146,10 +146,14 @@ def _default_domain(session: Session, stores: DomainStores, now: datetime) -> No
             RepositoryName(name),
             description=description,
             upstreams=upstreams,
-            external_formats=dict.fromkeys(formats.FORMATS) if name == "public" else None,
+            external_formats=dict.fromkeys(_public_formats()) if name == "public" else None,
             now=now,
         )
     audit.record(session, now, "first start", "domain.create", DEFAULT_DOMAIN)
+
+
+def _public_formats() -> list[str]:
+    return [name for name, known in formats.all_formats().items() if known.default_upstream_url() is not None]
 
 
 def _build_account(session: Session, people: Accounts, now: datetime) -> None:

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
-from typing import Any, BinaryIO, Protocol
+from typing import Any, Protocol
 
 from registry.names import PackageKey, PackageName
 
@@ -102,14 +102,6 @@ class Format(Protocol):
     def display_name(self, key: PackageKey) -> str:
         """The package's name in the ecosystem's own spelling; ``key`` reads it back."""
 
-    def inspect(self, filename: str, body: BinaryIO) -> Release:
-        """Read an archive that is to be published. Trusts nothing.
-
-        ``body`` is seekable and is read from its start; its position afterwards is undefined. Memory stays under
-        64 MiB whatever the archive says of itself, nothing is ever extracted. Raises registry.errors.Invalid naming
-        the broken rule, or registry.errors.TooLarge.
-        """
-
     def index_path(self, key: PackageKey) -> str:
         """Where an upstream lists the package: relative to the upstream's URL, which ends in a slash."""
 
@@ -137,8 +129,8 @@ class Format(Protocol):
         Credentials are not in it: a build finds them in its ``~/.netrc``.
         """
 
-    def default_upstream_url(self) -> str:
-        """The index that the ecosystem's own tools use on this machine; ends in a slash."""
+    def default_upstream_url(self) -> str | None:
+        """The index that the ecosystem's own tools use on this machine; ends in a slash. None where there is none."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from datetime import datetime
+from urllib.parse import quote
 
 from flask import Response, request
 from werkzeug.http import http_date, parse_date, quote_etag, unquote_etag
@@ -63,15 +64,18 @@ def send_file(
     filename: str,
     modified: datetime,
     private: bool,
+    content_type: str = "application/octet-stream",
+    headers: Mapping[str, str] | None = None,
 ) -> Response:
     """A file that never changes: ETag from its digest, one range (RFC 9110 §14), HEAD without opening it."""
     etag = quote_etag(f"sha256-{sha256}")
     headers = {
+        **(headers or {}),
         "ETag": etag,
         "Last-Modified": http_date(modified),
         "Accept-Ranges": "bytes",
         "Cache-Control": f"{'private' if private else 'public'}, max-age=31536000, immutable",
-        "Content-Disposition": f'attachment; filename="{filename}"',
+        "Content-Disposition": disposition(filename),
         **INERT_HEADERS,
     }
     if _client_has(f"sha256-{sha256}"):
@@ -90,9 +94,16 @@ def send_file(
         body,
         status=206 if part is not None else 200,
         headers=headers,
-        content_type="application/octet-stream",
+        content_type=content_type,
         direct_passthrough=True,
     )
+
+
+def disposition(filename: str) -> str:
+    """``Content-Disposition`` for saving under the last part of ``filename`` (RFC 6266 §5): any characters, no injection."""
+    last = filename.rpartition("/")[2]
+    plain = re.sub(r"[^A-Za-z0-9._+!~@ ()-]", "_", last)
+    return f'attachment; filename="{plain}"' + ("" if plain == last else f"; filename*=UTF-8''{quote(last, safe='')}")
 
 
 def wanted_range(size_bytes: int, etag: str, modified: datetime) -> ByteRange | None:

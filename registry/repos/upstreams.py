@@ -124,6 +124,8 @@ class Upstreams:
     def upstream(self, connection: Connection) -> Upstream:
         """The connection as the client needs it."""
         base_url = connection.url or self._formats[connection.format].default_upstream_url()
+        if base_url is None:
+            raise UpstreamUnavailable(f"the external connection {connection.name} has no URL, and there is no default")
         return self._describe(connection, base_url)
 
     def page(self, connection: Connection, key: PackageKey) -> Page:

@@ -7,13 +7,17 @@ import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from typing import Any, BinaryIO
+from urllib.parse import quote
 
 import pytest
 
 from registry import formats
 from registry.errors import Invalid, NotFound, Problem
-from registry.format import BadIndex, FileLink, Format, Listing
+from registry.format import BadIndex, FileLink, Format, Listing, Release
+from registry.formats.generic.pure import render_package
 from registry.formats.pypi import index as pypi_index
+from registry.formats.pypi.metadata import inspect as inspect_distribution
 from tests.harness import packages
 
 
@@ -27,8 +31,10 @@ class Example:
     version: str
     archives: tuple[tuple[str, bytes], ...]  # of that version
     no_archives: tuple[tuple[str, bytes], ...]
+    inspect: Callable[[str, BinaryIO], Release] | None  # None where any bytes are a file
     versions: tuple[str, ...]  # in release order
     render: Callable[[Listing], tuple[bytes, str]]  # our page for it, and its type
+    extra: dict[str, Any]  # of a file in an index
 
 
 def _pypi_page(listing: Listing) -> tuple[bytes, str]:
@@ -37,6 +43,11 @@ def _pypi_page(listing: Listing) -> tuple[bytes, str]:
         for link in listing.files
     ]
     return pypi_index.render_json(pypi_index.ProjectView(listing.key.name, files)), pypi_index.JSON_TYPE
+
+
+def _generic_page(listing: Listing) -> tuple[bytes, str]:
+    files = {listing.files[0].version: list(listing.files)}
+    return json.dumps(render_package(files, dict.fromkeys(files, "Published"))).encode(), "application/json"
 
 
 _WHEEL, _SDIST = packages.wheel("Foo.Bar", "1.0.0"), packages.sdist("Foo.Bar", "1.0.0")
@@ -58,8 +69,22 @@ EXAMPLES = (
             ("../foo_bar-1.0.0.tar.gz", _SDIST[1]),
             ("foo_bar", _SDIST[1]),
         ),
+        inspect=inspect_distribution,
         versions=("0.9", "1.0rc1", "1.0", "1.2", "1.10"),
         render=_pypi_page,
+        extra={"requires_python": ">=3.8", "yanked": False, "core_metadata": False, "provenance": None},
+    ),
+    Example(
+        name="generic",
+        spellings=("Tool_1.x",),
+        no_names=("", "-x", "../foo", "foo/bar", "foo\n", "f\u043eo", "a" * 1000, "foo#", "foo%2e", "foo\x00", "foo."),
+        version="2.0-rc1",
+        archives=(("2.0-rc1/bin/tool.exe", b"MZ"), ("2.0-rc1/Read me (ü).txt", b"")),
+        no_archives=(),
+        inspect=None,
+        versions=("nightly", "0.9", "1.0-rc1", "1.0", "1.2", "1.10"),
+        render=_generic_page,
+        extra={},
     ),
 )
 
@@ -107,8 +132,10 @@ def test_what_is_no_name_is_invalid(known: Format, example: Example) -> None:
 
 
 def test_an_archive_says_what_its_file_name_says(known: Format, example: Example) -> None:
+    if example.inspect is None:
+        pytest.skip("any bytes are a file of this format")
     for filename, body in example.archives:
-        release = known.inspect(filename, io.BytesIO(body))
+        release = example.inspect(filename, io.BytesIO(body))
         key = known.key(example.spellings[0])
         assert (release.namespace, release.name) == (key.namespace, key.name)
         assert release.version == example.version
@@ -119,21 +146,25 @@ def test_an_archive_says_what_its_file_name_says(known: Format, example: Example
         assert "\\u0000" not in json.dumps([release.metadata, release.extra, release.summary])
 
 
-def test_hostile_archives_are_refused_as_problems(known: Format, example: Example) -> None:
+def test_hostile_archives_are_refused_as_problems(example: Example) -> None:
+    if example.inspect is None:
+        pytest.skip("any bytes are a file of this format")
     for filename, body in example.no_archives:
         with pytest.raises(Problem):
-            known.inspect(filename, io.BytesIO(body))
+            example.inspect(filename, io.BytesIO(body))
 
 
-def test_damage_is_never_an_error_of_another_kind(known: Format, example: Example) -> None:
+def test_damage_is_never_an_error_of_another_kind(example: Example) -> None:
+    if example.inspect is None:
+        pytest.skip("any bytes are a file of this format")
     for filename, body in example.archives:
-        sound = known.inspect(filename, io.BytesIO(body))
+        sound = example.inspect(filename, io.BytesIO(body))
         for position in range(0, len(body), 7):
             damaged = bytearray(body)
             damaged[position] ^= 0xFF
             for broken in (bytes(damaged), body[:position]):
                 try:
-                    release = known.inspect(filename, io.BytesIO(broken))
+                    release = example.inspect(filename, io.BytesIO(broken))
                 except Problem:
                     continue
                 assert (release.name, release.version) == (sound.name, sound.version)
@@ -145,11 +176,11 @@ def test_a_rendered_page_reads_back(known: Format, example: Example) -> None:
         FileLink(
             filename=filename,
             version=example.version,
-            url=f"https://files.invalid/{filename}",
+            url=f"https://index.invalid/{known.index_path(key)}{quote(filename)}",
             hashes={"sha256": packages.sha256(body)},
             size_bytes=len(body),
             upload_time=datetime(2026, 1, 2, 3, 4, 5, 6, tzinfo=UTC),
-            extra={"requires_python": ">=3.8", "yanked": False, "core_metadata": False, "provenance": None},
+            extra=example.extra,
         )
         for filename, body in example.archives
     )
@@ -178,7 +209,8 @@ def test_urls_and_hints(known: Format, example: Example) -> None:
     assert not known.index_path(key).startswith("/")
     assert key.name in known.index_path(key)
     assert known.index_accept()
-    assert known.default_upstream_url().endswith("/")
+    upstream = known.default_upstream_url()
+    assert upstream is None or upstream.endswith("/")
     url = "https://registry.invalid/r/"
     hints = known.install_hint(url, key, "1.0; rm -rf /")
     assert hints

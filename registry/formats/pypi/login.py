@@ -16,9 +16,9 @@ from types import MappingProxyType
 from typing import Any
 from urllib.parse import urlsplit
 
+from registry.client_files import read_ini, read_toml, set_ini, set_netrc, set_toml_index
 from registry.errors import Invalid
 from registry.format import LoginTarget, Tool
-from registry.formats.pypi.client_files import read_ini, read_toml, set_ini, set_netrc, set_toml_index
 
 INDEX_NAME = "entrepot"
 

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Mapping
-from typing import BinaryIO
 
 from packaging.version import Version
 
-from registry.format import Listing, Location, Release
+from registry.format import Listing, Location
 from registry.formats.pypi import default_upstream, index, names
-from registry.formats.pypi.metadata import inspect
 from registry.names import PackageKey
 
 
@@ -26,10 +24,6 @@ class PurePypi:
     def display_name(self, key: PackageKey) -> str:
         """The normal form: how an author wrote it is in the archives only."""
         return key.name
-
-    def inspect(self, filename: str, body: BinaryIO) -> Release:
-        """Read a wheel or an sdist."""
-        return inspect(filename, body)
 
     def index_path(self, key: PackageKey) -> str:
         """PEP 503: ``/<project>/``, with the slash."""

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from datetime import datetime
 from typing import Any
 
 from flask import Blueprint, Response, request
@@ -22,16 +20,16 @@ from registry.formats.pypi.index import (
     render_list_html,
     render_list_json,
 )
+from registry.formats.pypi.metadata import inspect
 from registry.formats.pypi.names import parse_filename
 from registry.formats.pypi.upload import check_against, parse_form
 from registry.http import auth, context
-from registry.http.responses import INERT_HEADERS, send_document, send_file, whole
+from registry.http.delivery import is_private, send_offered
+from registry.http.responses import INERT_HEADERS, send_document
 from registry.http.upload import Form, read_form
 from registry.repos.documents import Document, Stamp, make_document
-from registry.repos.keep import Files
 from registry.repos.resolve import Offer, OfferedFile
 from registry.services import Services
-from storage.blobs import BlobHandle, ByteRange
 from storage.intake import Intake, Received
 from storage.reader import open_file
 
@@ -78,10 +76,6 @@ def blueprint(services: Services) -> Blueprint:
     return routes
 
 
-def _is_private() -> bool:
-    return context.identity() is not None
-
-
 def _stamp() -> Stamp:
     admission = context.admission()
     return Stamp(admission.topology_revision, admission.package_revision)
@@ -107,7 +101,7 @@ def _project_page(services: Services, project: str) -> Response:
         offer = services.resolver.offer(admission, wanted)
         document = _render(offer, media, _stamp())
         services.documents.put(key, document)
-    return send_document(document, private=_is_private())
+    return send_document(document, private=is_private())
 
 
 def _redirect(name: str) -> Response:
@@ -159,7 +153,7 @@ def _project_list(services: Services) -> Response:
         body = render_list_json(names) if media == JSON_TYPE else render_list_html(names)
         document = make_document(body, _content_type(media), _stamp(), None)
         services.documents.put(key, document)
-    return send_document(document, private=_is_private())
+    return send_document(document, private=is_private())
 
 
 def _find(services: Services, project: str, filename: str) -> OfferedFile:
@@ -167,52 +161,7 @@ def _find(services: Services, project: str, filename: str) -> OfferedFile:
 
 
 def _file(services: Services, project: str, filename: str) -> Response:
-    offered = _find(services, project, filename)
-    if offered.kept is not None:
-        return _send_kept(services.files, offered.kept.handle, filename, offered.kept.published_at)
-    admission, key = context.admission(), FORMAT.key(project)
-    if request.method == "HEAD" and offered.size_bytes is not None and "sha256" in offered.hashes:
-        return send_file(
-            lambda _: iter(()),
-            size_bytes=offered.size_bytes,
-            sha256=offered.hashes["sha256"],
-            filename=filename,
-            modified=offered.upload_time or services.clock(),
-            private=_is_private(),
-        )
-    if request.method == "HEAD" or "Range" in request.headers:
-        handle = services.files.complete(admission, key, offered)
-        return _send_kept(services.files, handle, filename, offered.upload_time or services.clock())
-    opened = services.files.fetch(admission, key, offered)
-    return _send_arriving(opened.pieces, opened.size_bytes, filename)
-
-
-def _send_kept(files: Files, handle: BlobHandle, filename: str, modified: datetime) -> Response:
-    admission = context.admission()
-
-    def open_part(part: ByteRange | None) -> Iterator[bytes]:
-        return files.read(admission, handle, part)
-
-    return send_file(
-        open_part,
-        size_bytes=handle.size_bytes,
-        sha256=handle.digest,
-        filename=filename,
-        modified=modified,
-        private=_is_private(),
-    )
-
-
-def _send_arriving(pieces: Iterator[bytes], size_bytes: int | None, filename: str) -> Response:
-    headers = {
-        "Accept-Ranges": "bytes",
-        "Content-Disposition": f'attachment; filename="{filename}"',
-        **INERT_HEADERS,
-    }
-    if size_bytes is not None:
-        headers["Content-Length"] = str(size_bytes)
-        pieces = whole(pieces, size_bytes)
-    return Response(pieces, headers=headers, content_type="application/octet-stream", direct_passthrough=True)
+    return send_offered(services, FORMAT.key(project), _find(services, project, filename))
 
 
 def _metadata(services: Services, project: str, filename: str) -> Response:
@@ -253,7 +202,7 @@ def _publish(services: Services, form: Form) -> Response:
     store = services.stores.of(admission.domain_id)
     try:
         with open_file(store, received.handle) as body:
-            release = FORMAT.inspect(filename, body)
+            release = inspect(filename, body)
         check_against(checked, release)
     except BaseException:
         store.delete(received.handle.locator)

@@ -15,9 +15,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from registry.client_files import set_ini, set_netrc, set_toml_index
 from registry.errors import Invalid
 from registry.format import LoginTarget
-from registry.formats.pypi.client_files import set_ini, set_netrc, set_toml_index
 from registry.formats.pypi.login import TOOLS
 from tests.unit.formats.pypi.forge import WHEEL, wheel
 
