@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -19,6 +19,7 @@ from hooks.builds.source import PackageSource
 from hooks.models.build import Build, BuildProject
 from hooks.pages.looks import look
 from hooks.pages.terminal import PLAIN, Style, parse_style, render
+from hooks.pipelines import store
 from hooks.services import HookServices
 from registry.access import Action, Identity, check
 from registry.errors import Conflict, NotFound
@@ -84,9 +85,13 @@ class BuildPages:
         with self._services.db.read() as session:
             build = self._visible(session, build_id)
             facts = self._facts(session, build)
+            number = facts["execution_id"]
+            pipeline = store.get_execution(session, number).summary.pipeline if number is not None else None
         start = request.args.get("from", type=int)
         at = self._tail(build) if start is None else (start, request.args.get("line", 1, type=int), _style())
-        return render_template("builds/build.html", **facts, log=self._log_page(build_id, *at), message=message)
+        return render_template(
+            "builds/build.html", **facts, log=self._log_page(build_id, *at), message=message, pipeline=pipeline
+        )
 
     def _visible(self, session: Session, build_id: str) -> Build:
         build = get_build(session, build_id)
@@ -100,11 +105,13 @@ class BuildPages:
         who = context.caller()
         is_running = build.status == BuildStatus.IN_PROGRESS
         execution = _EXECUTION.match(build.subject or "")
+        phases = [_phase_row(record) for record in build.phases]
         return {
             "build": build,
             "project": session.get_one(BuildProject, build.project_id).name,
             "source": source,
-            "phases": [_phase_row(record) for record in build.phases],
+            "phases": phases,
+            "faults": _faults(build, phases),
             "is_running": is_running,
             "may_stop": is_running and _may_stop(who, source),
             "execution_id": int(execution[1]) if execution else None,
@@ -196,6 +203,18 @@ class BuildPages:
 def _check_running(build: Build) -> None:
     if build.status != BuildStatus.IN_PROGRESS:
         raise Conflict(f"Build {build.number} has ended already: {look(build.status).text}")
+
+
+def _faults(build: Build, phases: Iterable[PhaseRow]) -> list[str]:
+    """Why the build did not succeed: what its phases say, else what the server says of it as a whole."""
+    found = [
+        f"{phase.name}: {message}"
+        for phase in phases
+        if look(phase.status).tone == "bad"
+        for message in phase.messages
+        if message
+    ]
+    return found or [build.message] * bool(build.message and look(build.status).tone == "bad")
 
 
 def _style() -> Style:

@@ -57,7 +57,11 @@ def _account() -> str:
     with services.db.read() as session:
         sessions = self_service.sessions(session, services.accounts, who.account_id, _secret(), services.clock())
     return render_template(
-        "account.html", actions=sorted(scope.actions), repositories=scope.repositories, sessions=sessions
+        "account.html",
+        actions=sorted(scope.actions),
+        meanings=MEANINGS,
+        repositories=scope.repositories,
+        sessions=sessions,
     )
 
 

@@ -61,7 +61,9 @@ def _set_up(state: BlueprintSetupState) -> None:
     # A misspelt variable must fail in a test, not show an empty cell to somebody.
     environment.undefined = StrictUndefined
     environment.trim_blocks = environment.lstrip_blocks = True
-    environment.filters.update(ago=ago, size=size, duration=duration, moment=moment, plural=plural, outward=outward)
+    environment.filters.update(
+        ago=ago, size=size, duration=duration, moment=moment, plural=plural, outward=outward, sentence=sentence
+    )
     environment.globals.update(
         icon=icon, asset_url=asset_url, csrf_field=csrf_field, viewer=viewer, theme=theme, page_links=page_links,
         notice=_notice,
@@ -225,6 +227,12 @@ def plural(count: int, one: str, many: str = "") -> str:
     return f"{count:,} {one if count == 1 else many or one + 's'}"
 
 
+def sentence(message: str) -> str:
+    """An error's message with a capital at its beginning, unless that is the name of who looks."""
+    who = viewer()
+    return message if who is not None and message.startswith(f"{who.name} ") else message[:1].upper() + message[1:]
+
+
 _ERRORS: Mapping[int, tuple[str, str]] = MappingProxyType(
     {
         400: ("That did not work", "alert"),
@@ -242,7 +250,28 @@ _ERRORS: Mapping[int, tuple[str, str]] = MappingProxyType(
 )
 
 
+# What somebody can do about it, where the message does not say so.
+_ADVICE: Mapping[int, str] = MappingProxyType(
+    {
+        403: "An administrator can give you the right.",
+        404: "It may have been removed, be spelt otherwise, or not be yours to see.",
+        409: "Go back, reload the page and look again.",
+        500: "The server's log says more.",
+        502: "What is held here already goes on working.",
+        503: "Try again in a moment.",
+        507: "An administrator has to make room.",
+    }
+)
+
+
 def render_page(status: int, message: str) -> str:
     """The page for an error. Needs no database, so that it can say that the database is away."""
     title, symbol = _ERRORS.get(status, ("That did not work", "alert"))
-    return render_template("error.html", status=status, message=message, title=title, symbol=symbol)
+    return render_template(
+        "error.html",
+        status=status,
+        message=sentence(message),
+        title=title,
+        symbol=symbol,
+        advice=_ADVICE.get(status, ""),
+    )

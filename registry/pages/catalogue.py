@@ -178,7 +178,8 @@ def _home() -> ResponseReturnValue:
     panels: list[Markup] = []
     if who is not None:
         panels = [panel for extension in extensions() if extension.home and (panel := extension.home(who))]
-    return render_template("home.html", domains=domains, panels=panels)
+    may_create = who is not None and who.may(Action.ADMIN)
+    return render_template("home.html", domains=domains, panels=panels, may_create=may_create)
 
 
 @open_page("checks the right to read, or that anybody may")

@@ -32,6 +32,42 @@ def test_a_log_is_followed_until_somebody_scrolls_up(visit, open_page):
     expect(page.locator("#say")).to_contain_text("Failed")
 
 
+def test_the_log_of_a_failed_build_opens_at_its_end(visit, open_page):
+    build = visit.site.build_of(visit.found["running"])
+    visit.site.write_log(build, LINES)
+    visit.site.end_build(build, BuildStatus.FAILED)
+    page = visit.sign_in(open_page(visit))
+    page.goto(f"{visit.url}/builds/{build}")
+    expect(page.get_by_text("more output, line 199")).to_be_in_viewport()
+    page.goto(f"{visit.url}/builds/{build}#L3")
+    page.reload()
+    expect(page.locator("#L3")).to_be_in_viewport()
+    page.get_by_role("link", name="To the end").click()
+    expect(page.get_by_text("more output, line 199")).to_be_in_viewport()
+
+
+def test_a_page_that_moves_on_keeps_focus_and_selection(visit, open_page):
+    execution = visit.found["running"]
+    page = visit.sign_in(open_page(visit))
+    page.goto(f"{visit.url}/executions/{execution}")
+    link = page.get_by_role("link", name="Build and log")
+    link.focus()
+    visit.site.end_build(visit.site.build_of(execution))
+    expect(page.get_by_role("heading", name="Approve / ReleaseManager")).to_be_visible()
+    expect(link).to_be_focused()
+    page.evaluate("getSelection().selectAllChildren(document.querySelector('#live h1'))")
+    with visit.site.services.db.write() as session:
+        stop_execution(
+            session, visit.site.world.parts, execution, actor="ada", reason="", abandon=True, now=visit.site.clock()
+        )
+    for _ in range(2):
+        with page.expect_response("**/live"):
+            pass
+    assert page.evaluate("getSelection().toString()").startswith("acme-invoice-templates")
+    page.evaluate("getSelection().removeAllRanges()")
+    expect(page.locator("#live .pill", has_text="Stopped").first).to_be_visible()
+
+
 def test_lines_can_be_pointed_at(calm_visit, open_page):
     build = calm_visit.site.build_of(calm_visit.found["failed"])
     page = calm_visit.sign_in(open_page(calm_visit))

@@ -133,6 +133,33 @@ def test_shortcuts(calm_visit, open_page):
     expect(page.locator("#search")).not_to_be_focused()
 
 
+def test_the_menu_lies_above_the_page_on_a_phone(calm_visit, open_page):
+    page = calm_visit.sign_in(open_page(calm_visit, viewport={"width": 390, "height": 800}))
+    page.locator("details.menu > summary").click()
+    page.get_by_role("link", name="Account").click()
+    page.wait_for_url("**/account")
+
+
+def test_one_gets_out_of_a_question_with_the_keyboard(calm_visit, open_page):
+    page = calm_visit.sign_in(open_page(calm_visit))
+    page.goto(f"{calm_visit.url}/builds/{calm_visit.site.build_of(calm_visit.found['running'])}")
+    stop = page.locator("#stop > summary")
+    stop.focus()
+    page.keyboard.press("Enter")
+    expect(page.get_by_role("button", name="Stop the build")).to_be_visible()
+    expect(stop).to_be_focused()
+    expect(stop).to_have_text(re.compile("Cancel"), use_inner_text=True)
+    page.keyboard.press("Enter")
+    expect(page.get_by_role("button", name="Stop the build")).to_be_hidden()
+
+
+def test_commands_break_between_words_only(calm_visit, open_page):
+    page = calm_visit.sign_in(open_page(calm_visit, viewport={"width": 390, "height": 800}))
+    page.goto(calm_visit.url + "/repositories/default/dev")
+    lines = page.locator(".tool[open] .word", has_text="--dry-run").evaluate("word => word.getClientRects().length")
+    assert lines == 1
+
+
 def test_everything_that_matters_works_without_script(visit, open_page):
     page = visit.sign_in(open_page(visit, java_script_enabled=False), "mel")
     page.locator("#search").fill("billing")

@@ -142,6 +142,29 @@ def test_empty_pages_say_what_would_stand_there(tmp_path):
     site.world.close()
 
 
+def test_error_pages_say_what_can_be_done(filled):
+    rob = sign_in(filled[0], "rob")
+    denied = get(rob, "/repositories/default/prod", 403)
+    assert "<p>rob may not read on default/prod.</p>" in denied, "a name is spelt as it is"
+    assert "An administrator can give you the right." in denied
+    missing = get(rob, "/packages/default/dev/pypi/nothing", 404)
+    assert "<p>Package &#39;nothing&#39; was not found.</p>" in missing
+    assert "not be yours to see" in missing
+
+
+def test_who_may_make_no_repository_is_not_told_how(tmp_path):
+    site = build(tmp_path)
+    site.person("newcomer", [])
+    assert "entrepot repo create" not in get(sign_in(site, "newcomer"), "/")
+    site.world.close()
+
+
+def test_the_door_shows_strangers_only_the_door(filled):
+    stranger = filled[0].app.test_client()
+    for path in ("/sign-in", "/setup"):
+        assert 'aria-label="Main"' not in get(stranger, path), path
+
+
 def test_names_of_full_length(tmp_path):
     site = build(tmp_path)
     site.person("a" * 63, ["admin"])

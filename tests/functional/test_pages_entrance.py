@@ -77,7 +77,7 @@ def test_sign_in_and_out(site):
 def test_wrong_credentials_all_sound_the_same(site, name, password):
     client, answer = sign_in(site, name, password)
     assert answer.status_code == 403
-    assert "user name or password is wrong" in answer.text
+    assert "User name or password is wrong" in answer.text
     assert reading.dangers(reading.parse(answer.text)) == []
     assert session_of(client) is None
     assert audited(site, "session.refuse")[0].actor == "address 127.0.0.1"
@@ -152,7 +152,7 @@ def test_guessing_is_slowed_down_for_an_account(site):
         assert sign_in(site, password=f"guess {number}")[1].status_code == 403
     answer = sign_in(site)[1]
     assert (answer.status_code, answer.headers["Retry-After"]) == (429, "2")
-    assert "too many failed attempts" in answer.text
+    assert "Too many failed attempts" in answer.text
     site.world.later(seconds=2)
     assert sign_in(site, password="again")[1].status_code == 403
     assert sign_in(site)[1].headers["Retry-After"] == "3"

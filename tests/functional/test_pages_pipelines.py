@@ -7,7 +7,7 @@ import pytest
 import sqlalchemy as sa
 from flask.testing import FlaskClient
 
-from hooks.builds.phases import BuildStatus
+from hooks.builds.phases import BuildStatus, Fault, Phase, PhaseRecord
 from hooks.models.job import Job
 from hooks.pages.builds import LOG_PAGE_BYTES
 from tests.browser import reading
@@ -73,6 +73,16 @@ def test_an_approval_is_answered_with_what_was_shown(site):
     assert site.world.execution(started).summary.status == "Succeeded"
     assert "acme-tax" in mel.get("/repositories/default/prod").text
     assert "Nothing waits for you" in mel.get("/approvals").text
+
+
+def test_the_inbox_shows_what_went_before_and_what_an_answer_does(site):
+    waiting(site)
+    inbox = sign_in(site, "mel").get("/approvals").text
+    assert 'title="Test: Succeeded"' in inbox
+    assert "Approving lets the execution go on and promotes these files." in inbox
+    own = sign_in(site, "ada").get("/approvals").text
+    assert "Approving lets" not in own
+    assert "Rejecting fails the stage" in own
 
 
 def test_a_rejection_fails_the_stage_and_retry_asks_anew(site):
@@ -291,6 +301,19 @@ def test_the_raw_log_is_saved_and_not_shown(site):
     assert answer.headers["Content-Disposition"] == 'attachment; filename="tests-1.log"'
     assert answer.headers["Content-Security-Policy"] == "sandbox; default-src 'none'"
     assert answer.headers["Content-Length"] == str(len(data))
+
+
+def test_a_failed_build_says_why_at_its_top_and_leads_back_to_its_pipeline(site):
+    started = site.start("acme-tax", "1.0")
+    build = site.build_of(started)
+    moment = site.clock()
+    why = Fault("COMMAND_EXECUTION_ERROR", "Error while executing command: pytest.")
+    site.record_phases(build, PhaseRecord(Phase.BUILD, moment, BuildStatus.FAILED, moment, (why,)))
+    site.end_build(build, BuildStatus.FAILED)
+    shown = sign_in(site, "ada").get(f"/builds/{build}").text
+    assert shown.count("Build: Error while executing command: pytest.") == 1
+    assert '<a href="/pipelines/release">release</a>' in shown
+    assert f'<a href="/executions/{started}">#{started}</a>' in shown
 
 
 def test_a_build_is_stopped_by_who_may_publish(site):

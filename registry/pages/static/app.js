@@ -118,8 +118,19 @@ const withoutTimes = (html) => html.replace(/(<time[^>]*>)[^<]*/g, "$1");
 
 function isInUse(part) {
   const active = document.activeElement;
+  const selection = document.getSelection();
+  if (!selection.isCollapsed && selection.containsNode(part, true)) return true; // somebody is about to copy it
   if (part.contains(active) && active.matches("input, textarea, select, summary")) return true;
   return [...part.querySelectorAll("textarea")].some((area) => area.value !== area.defaultValue);
+}
+
+// What has the focus, in words that also find it in the fresh part: links and buttons there have no ids.
+function placeOf(element) {
+  if (element.id) return `#${CSS.escape(element.id)}`;
+  const tag = element.tagName.toLowerCase();
+  return ["href", "data-copy", "value"]
+    .filter((name) => element.hasAttribute(name))
+    .map((name) => `${tag}[${name}="${CSS.escape(element.getAttribute(name))}"]`)[0];
 }
 
 function keepFresh(part) {
@@ -136,9 +147,9 @@ function keepFresh(part) {
     for (const open of present.querySelectorAll("details[open][id]")) {
       fresh.querySelector(`#${CSS.escape(open.id)}`)?.setAttribute("open", "");
     }
-    const focused = present.contains(document.activeElement) ? document.activeElement.id : "";
+    const focused = present.contains(document.activeElement) ? placeOf(document.activeElement) : undefined;
     present.replaceWith(fresh);
-    if (focused) document.getElementById(focused)?.focus({ preventScroll: true });
+    if (focused) fresh.querySelector(focused)?.focus({ preventScroll: true });
     last = withoutTimes(html);
     if (fresh.dataset.refresh) return "again";
     if (fresh.dataset.finished) say(fresh.dataset.finished);
@@ -178,7 +189,10 @@ function setUpLog(log) {
     markLines();
   });
 
-  if (!log.dataset.log) return;
+  if (!log.dataset.log) {
+    if ("failed" in log.dataset && !location.hash) toEnd(); // why it failed stands near the end
+    return;
+  }
   if (follow.checked && !location.hash) toEnd();
   lines.addEventListener("scroll", () => {
     follow.checked = atEnd();
