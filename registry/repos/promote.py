@@ -42,31 +42,23 @@ def promote(
     source_domain, source_row = find_repository(session, domain, source)
     _, target_row = find_repository(session, domain, target)
     package, row = _source_version(session, source_row, format, namespace, name, version)
-    if row.status == shelf.UNFINISHED:
-        raise Conflict(f"{package.name} {version} is Unfinished: files of it are still missing")
     chosen = _chosen_assets(session, package, row, assets)
     goal = _target_version(session, package, row, source_row, target_row, actor, now)
     promoted = [asset for asset in chosen if _copy(session, goal, asset, actor)]
     if not promoted:
         return
     shelf.bump(session, source_domain.id, format, namespace, name)
+    place = {"domain": domain, "repository": target, "format": format, "namespace": namespace, "name": name}
     for asset in promoted:
-        events.record(
-            session,
-            events.AssetPublished(
-                domain=domain,
-                repository=target,
-                format=format,
-                namespace=namespace,
-                name=name,
-                version=version,
-                filename=asset.filename,
-                sha256=asset.sha256,
-                published_by=actor,
-                promoted_from=source,
-            ),
-            now,
+        event = events.AssetPublished(
+            **place,
+            version=version,
+            filename=asset.filename,
+            sha256=asset.sha256,
+            published_by=actor,
+            promoted_from=source,
         )
+        events.record(session, event, now)
     audit.record(
         session,
         now,
@@ -111,6 +103,8 @@ def _source_version(
         )
     if package is None or row is None:
         raise NotFound("version", f"{name} {version} in {repository.name}")
+    if row.status == shelf.UNFINISHED:
+        raise Conflict(f"{name} {version} is Unfinished: files of it are still missing")
     return package, row
 
 
