@@ -153,7 +153,8 @@ def _default_domain(session: Session, stores: DomainStores, now: datetime) -> No
 
 
 def _public_formats() -> list[str]:
-    return [name for name, known in formats.all_formats().items() if known.default_upstream_url() is not None]
+    known = formats.all_formats().items()
+    return [name for name, each in known if each.default_upstream_url(lambda _: False) is not None]
 
 
 def _build_account(session: Session, people: Accounts, now: datetime) -> None:

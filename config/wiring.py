@@ -15,6 +15,7 @@ import ipaddress
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
+from config.addresses import own_addresses
 from config.settings import Settings
 from hooks.builds import records as build_records
 from hooks.builds.access import BuildAccess
@@ -110,7 +111,7 @@ def services(settings: Settings, clock: Clock = system_clock) -> Services:
         clock=clock,
     )
     flight = SingleFlight(settings.locks_path)
-    upstreams = Upstreams(db, client, flight, known_formats, _describe(settings), clock)
+    upstreams = Upstreams(db, client, flight, known_formats, _describe(settings), own_addresses(settings), clock)
     admissions = Admissions(db, people)
     return Services(
         db=db,

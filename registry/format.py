@@ -129,8 +129,12 @@ class Format(Protocol):
         Credentials are not in it: a build finds them in its ``~/.netrc``.
         """
 
-    def default_upstream_url(self) -> str | None:
-        """The index that the ecosystem's own tools use on this machine; ends in a slash. None where there is none."""
+    def default_upstream_url(self, is_own: Callable[[str], bool]) -> str | None:
+        """The index that the ecosystem's own tools use on this machine; ends in a slash. None where there is none.
+
+        ``is_own(url)`` says whether a URL leads to this server itself, where ``login`` may have pointed those tools:
+        such a candidate is passed over for the next one, and at last for the constant that a library carries.
+        """
 
 
 @dataclass(frozen=True, slots=True)

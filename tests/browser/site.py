@@ -262,7 +262,13 @@ def _services(folder: Path, world: World) -> Services:
     known = formats.all_formats()
     client, flight = UpstreamClient(limits=Limits(), clock=clock), SingleFlight(folder / "locks")
     upstreams = Upstreams(
-        db, client, flight, known, lambda connection, url: Upstream(connection.id, url, AddressPolicy(()), None), clock
+        db,
+        client,
+        flight,
+        known,
+        lambda connection, url: Upstream(connection.id, url, AddressPolicy(()), None),
+        lambda _: False,
+        clock,
     )
     admissions = Admissions(db, accounts)
     return Services(
