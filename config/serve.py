@@ -31,6 +31,8 @@ START_SECONDS = 60.0
 # A server that was killed lets go of its port when its children have seen it, which takes a moment.
 PORT_SECONDS = 5.0
 BACKLOG = 2048
+# In the environment of the children alone.
+SUPERVISED = "ENTREPOT_SUPERVISED_BY"
 # What a child has on top of its own patience: builds that are told to end have some seconds for it themselves.
 WORKER_LEAVES_SECONDS = 20.0
 WEB_LEAVES_SECONDS = 5.0
@@ -98,6 +100,7 @@ def environment(settings: Settings) -> dict[str, str]:
         "ENTREPOT_DATA": str(settings.data.resolve()),
         "ENTREPOT_SERVER_BIND": settings.server.bind,
         "ENTREPOT_SERVER_WORKERS": str(settings.server.workers),
+        SUPERVISED: str(os.getpid()),
     }
 
 
