@@ -73,6 +73,10 @@ class Release:
     ``metadata`` (of the version) and ``extra`` (of the file) are JSON-able. ``metadata_document`` is the document to
     serve beside the file, byte for byte, None where the format serves none. ``filename`` may be a path with slashes
     where the format's own layout has folders; it is unique within the package.
+
+    ``description`` is the long text for people (the README) and belongs in neither ``metadata`` nor ``summary``: these
+    lie in the database in clear, for lists and searches, and it is sealed. ``description_type`` is its media type as in
+    core metadata, empty for the format's own default.
     """
 
     name: PackageName
@@ -85,6 +89,8 @@ class Release:
     extra: dict[str, Any]
     metadata_document: bytes | None
     namespace: str = ""
+    description: str = ""
+    description_type: str = ""
 
 
 class Format(Protocol):
