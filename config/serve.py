@@ -21,6 +21,7 @@ from typing import IO
 import requests
 
 from config.settings import Settings, host_and_port
+from storage.disk import make_directories
 
 log = logging.getLogger("entrepot.serve")
 
@@ -65,7 +66,7 @@ class Child:
 def lock(data: Path) -> IO[str]:
     """Hold the data directory for one supervisor; the lock goes with the process. Raises AlreadyServed."""
     path = data / "run" / "serve.lock"
-    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    make_directories(path.parent)
     file = path.open("a")
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from storage.blobs import BlobHandle, ByteRange, Digest, Locator, Pieces, StoredInfo
-from storage.disk import Disk, as_storage_error, write_all
+from storage.disk import Disk, as_storage_error, make_directories, make_directory, write_all
 from storage.errors import Damaged, Missing, Permanent, StorageError, Transient
 from storage.locators import Clock, created_at, new_locator, system_clock
 from storage.paths import Layout
@@ -38,7 +38,7 @@ class FileSystemStore:
         self._durable_shards: set[Path] = set()
         with as_storage_error(f"make the blob directory {root}"):
             if not self._disk.is_directory(self._layout.temporary_directory):
-                self._make_directories(self._layout.temporary_directory)
+                make_directories(self._layout.temporary_directory, self._disk)
 
     def probe(self) -> None:
         """Prove at start-up that this volume can keep a blob: write, sync, rename, read back, delete.
@@ -152,25 +152,12 @@ class FileSystemStore:
         if not self._disk.is_directory(self._layout.temporary_directory):
             raise Transient(f"the blob directory {self._layout.root} is not there")
 
-    def _make_directories(self, path: Path) -> None:
-        """Make ``path`` and what is missing above it, each durable before the next is made in it."""
-        if path == path.parent or self._disk.is_directory(path):
-            return
-        self._make_directories(path.parent)
-        self._make_directory(path)
-
-    def _make_directory(self, path: Path) -> None:
-        with suppress(FileExistsError):
-            self._disk.mkdir(path)
-        # Also when it existed: another process may have made it a moment ago and not synced it yet.
-        self._disk.sync_directory(path.parent)
-
     def _install(self, locator: Locator) -> None:
         """Give a synced temporary file its final name, durably."""
         shard = self._layout.shard(locator)
         if shard not in self._durable_shards:
-            self._make_directory(shard.parent)
-            self._make_directory(shard)
+            make_directory(shard.parent, self._disk)
+            make_directory(shard, self._disk)
             self._durable_shards.add(shard)
         try:
             self._disk.rename(self._layout.temporary(locator), shard / locator)
