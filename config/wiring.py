@@ -92,16 +92,17 @@ def body_store(settings: Settings) -> FileSystemStore:
     return FileSystemStore(settings.blobs_path)
 
 
-def domain_stores(settings: Settings, db: Database) -> DomainStores:
-    """The encrypted stores."""
-    return DomainStores(db, body_store(settings), LocalKeyFile(settings.keys_path / MASTER_KEY_FILE))
+def domain_stores(settings: Settings, db: Database, bodies: FileSystemStore | None = None) -> DomainStores:
+    """The encrypted stores, over ``bodies`` if they are open already."""
+    return DomainStores(db, bodies or body_store(settings), LocalKeyFile(settings.keys_path / MASTER_KEY_FILE))
 
 
 def services(settings: Settings, clock: Clock = system_clock) -> Services:
     """All of the registry. Made in each process after the fork: it opens connections and starts threads."""
     db = database(settings)
     people = accounts(settings)
-    stores = domain_stores(settings, db)
+    bodies = body_store(settings)
+    stores = domain_stores(settings, db, bodies)
     known_formats = formats.all_formats()
     client = UpstreamClient(
         limits=UpstreamLimits(
@@ -127,7 +128,7 @@ def services(settings: Settings, clock: Clock = system_clock) -> Services:
         limits=Limits(upload_bytes=settings.storage.upload_limit_bytes),
         public_url=settings.server.public_url or None,
         cookie_secure=settings.server.public_url.startswith("https://"),
-        readiness=(db.ping, body_store(settings).probe),
+        readiness=(db.ping, bodies.check),
     )
 
 
