@@ -28,6 +28,7 @@ from registry.models import Account, Domain, DomainKey
 from registry.names import DomainName, RepositoryName
 from registry.repos import topology
 from registry.stores import DomainStores
+from storage.disk import make_directories
 from storage.errors import KeyUnavailable
 from storage.keyfile import LocalKeyFile
 
@@ -75,7 +76,7 @@ def prepare(settings: Settings, clock: Clock = system_clock) -> str | None:
 def _alone(settings: Settings) -> Iterator[None]:
     """Wait for other starts: of this data directory, and on PostgreSQL of every machine that uses the database."""
     run = settings.data / "run"
-    run.mkdir(parents=True, exist_ok=True, mode=0o700)
+    make_directories(run)
     db = wiring.database(settings)
     try:
         with (run / "prepare.lock").open("w") as lock:
@@ -91,8 +92,9 @@ def _alone(settings: Settings) -> Iterator[None]:
 
 
 def _directories(settings: Settings) -> None:
+    # Durably: a synced file is lost with the name of a directory above it that is not.
     for path in (settings.data, settings.blobs_path, settings.keys_path, settings.locks_path):
-        path.mkdir(parents=True, exist_ok=True, mode=0o700)
+        make_directories(path)
 
 
 def _keys(settings: Settings, db: Database) -> None:
@@ -153,7 +155,8 @@ def _default_domain(session: Session, stores: DomainStores, now: datetime) -> No
 
 
 def _public_formats() -> list[str]:
-    return [name for name, known in formats.all_formats().items() if known.default_upstream_url() is not None]
+    known = formats.all_formats().items()
+    return [name for name, each in known if each.default_upstream_url(lambda _: False) is not None]
 
 
 def _build_account(session: Session, people: Accounts, now: datetime) -> None:

@@ -21,6 +21,7 @@ from typing import IO
 import requests
 
 from config.settings import Settings, host_and_port
+from storage.disk import make_directories
 
 log = logging.getLogger("entrepot.serve")
 
@@ -31,6 +32,8 @@ START_SECONDS = 60.0
 # A server that was killed lets go of its port when its children have seen it, which takes a moment.
 PORT_SECONDS = 5.0
 BACKLOG = 2048
+# In the environment of the children alone.
+SUPERVISED = "ENTREPOT_SUPERVISED_BY"
 # What a child has on top of its own patience: builds that are told to end have some seconds for it themselves.
 WORKER_LEAVES_SECONDS = 20.0
 WEB_LEAVES_SECONDS = 5.0
@@ -63,7 +66,7 @@ class Child:
 def lock(data: Path) -> IO[str]:
     """Hold the data directory for one supervisor; the lock goes with the process. Raises AlreadyServed."""
     path = data / "run" / "serve.lock"
-    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    make_directories(path.parent)
     file = path.open("a")
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -98,6 +101,7 @@ def environment(settings: Settings) -> dict[str, str]:
         "ENTREPOT_DATA": str(settings.data.resolve()),
         "ENTREPOT_SERVER_BIND": settings.server.bind,
         "ENTREPOT_SERVER_WORKERS": str(settings.server.workers),
+        SUPERVISED: str(os.getpid()),
     }
 
 

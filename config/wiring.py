@@ -15,6 +15,7 @@ import ipaddress
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
+from config.addresses import own_addresses
 from config.settings import Settings
 from hooks.builds import records as build_records
 from hooks.builds.access import BuildAccess
@@ -91,16 +92,17 @@ def body_store(settings: Settings) -> FileSystemStore:
     return FileSystemStore(settings.blobs_path)
 
 
-def domain_stores(settings: Settings, db: Database) -> DomainStores:
-    """The encrypted stores."""
-    return DomainStores(db, body_store(settings), LocalKeyFile(settings.keys_path / MASTER_KEY_FILE))
+def domain_stores(settings: Settings, db: Database, bodies: FileSystemStore | None = None) -> DomainStores:
+    """The encrypted stores, over ``bodies`` if they are open already."""
+    return DomainStores(db, bodies or body_store(settings), LocalKeyFile(settings.keys_path / MASTER_KEY_FILE))
 
 
 def services(settings: Settings, clock: Clock = system_clock) -> Services:
     """All of the registry. Made in each process after the fork: it opens connections and starts threads."""
     db = database(settings)
     people = accounts(settings)
-    stores = domain_stores(settings, db)
+    bodies = body_store(settings)
+    stores = domain_stores(settings, db, bodies)
     known_formats = formats.all_formats()
     client = UpstreamClient(
         limits=UpstreamLimits(
@@ -110,7 +112,7 @@ def services(settings: Settings, clock: Clock = system_clock) -> Services:
         clock=clock,
     )
     flight = SingleFlight(settings.locks_path)
-    upstreams = Upstreams(db, client, flight, known_formats, _describe(settings), clock)
+    upstreams = Upstreams(db, client, flight, known_formats, _describe(settings), own_addresses(settings), clock)
     admissions = Admissions(db, people)
     return Services(
         db=db,
@@ -126,7 +128,7 @@ def services(settings: Settings, clock: Clock = system_clock) -> Services:
         limits=Limits(upload_bytes=settings.storage.upload_limit_bytes),
         public_url=settings.server.public_url or None,
         cookie_secure=settings.server.public_url.startswith("https://"),
-        readiness=(db.ping, body_store(settings).probe),
+        readiness=(db.ping, bodies.check),
     )
 
 

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import logging
+import os
 import signal
 import socket
 import threading
 from collections.abc import Callable, Sequence
 from datetime import timedelta
 
-from config import migrate, wiring
+from config import migrate, sqlite, wiring
+from config.serve import SUPERVISED
 from config.settings import Settings
 from hooks.builds import records as build_records
 from hooks.jobs.worker import Worker
@@ -31,6 +33,8 @@ def run(settings: Settings) -> int:
     """
     services = wiring.services(settings)
     migrate.require_current(services.db)
+    if SUPERVISED not in os.environ:  # else ``serve`` has said it
+        sqlite.warn(settings)
     parts = wiring.hook_services(services).actions
 
     def sweep() -> None:

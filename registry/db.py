@@ -6,7 +6,7 @@ never writes. No network is touched while either is open (a transaction held ove
 
 from __future__ import annotations
 
-import os
+import functools
 import random
 import sqlite3
 import time
@@ -68,11 +68,19 @@ def wal_is_safe(version: tuple[int, int, int] = sqlite3.sqlite_version_info) -> 
     return (3, 50, 7) <= version < (3, 51, 0) or (3, 44, 6) <= version < (3, 45, 0)
 
 
+def sqlite_journal_mode(version: tuple[int, int, int] = sqlite3.sqlite_version_info) -> str:
+    """The journal mode to use with this SQLite: ``WAL`` where that is safe, else ``DELETE``."""
+    return "WAL" if wal_is_safe(version) else "DELETE"
+
+
 class Database:
     """One database, opened per process. Safe to use from many threads; call ``after_fork`` in a forked child."""
 
-    def __init__(self, url: str, *, pool_size: int = 16) -> None:
-        """Open ``url`` (``sqlite:///FILE`` or ``postgresql+psycopg://…``). Connects lazily."""
+    def __init__(self, url: str, *, pool_size: int = 16, journal_mode: str | None = None) -> None:
+        """Open ``url`` (``sqlite:///FILE`` or ``postgresql+psycopg://…``). Connects lazily.
+
+        ``journal_mode`` is SQLite's; every process must use the same, by default ``sqlite_journal_mode()``.
+        """
         parsed = make_url(url)
         self.is_sqlite = parsed.get_backend_name() == "sqlite"
         self.url = url
@@ -87,7 +95,8 @@ class Database:
             options["connect_args"] = {"connect_timeout": 5}
         self.engine: Engine = create_engine(url, **options)
         if self.is_sqlite:
-            event.listen(self.engine, "connect", _configure_sqlite)
+            configure = functools.partial(_configure_sqlite, journal_mode or sqlite_journal_mode())
+            event.listen(self.engine, "connect", configure)
             event.listen(self.engine, "begin", _begin_sqlite)
         self._write = sessionmaker(self.engine, expire_on_commit=False)
         self._read = sessionmaker(
@@ -140,14 +149,16 @@ class Database:
         self.engine.dispose()
 
 
-def _configure_sqlite(connection: Any, _record: Any) -> None:
+def _configure_sqlite(mode: str, connection: Any, _record: Any) -> None:
     connection.isolation_level = None  # transactions are begun by _begin_sqlite, not by the driver's guess
     cursor = connection.cursor()
-    mode = "WAL" if wal_is_safe() and os.environ.get("ENTREPOT_SQLITE_WAL", "1") == "1" else "DELETE"
     cursor.execute(f"PRAGMA busy_timeout={BUSY_TIMEOUT_MS}")
     if cursor.execute("PRAGMA journal_mode").fetchone()[0].upper() != mode:
         cursor.execute(f"PRAGMA journal_mode={mode}")
-    cursor.execute("PRAGMA synchronous=FULL")  # acknowledged means durable
+    # Acknowledged means durable. In DELETE mode the commit is the unlinking of the journal, and only EXTRA syncs the
+    # directory after it: with FULL a power loss may bring the journal back, which then takes the commit away. In WAL
+    # mode there is nothing to unlink, and EXTRA is FULL.
+    cursor.execute("PRAGMA synchronous=EXTRA")
     cursor.execute("PRAGMA foreign_keys=ON")
     cursor.execute("PRAGMA trusted_schema=OFF")
     cursor.execute("PRAGMA journal_size_limit=67108864")

@@ -73,6 +73,10 @@ class Release:
     ``metadata`` (of the version) and ``extra`` (of the file) are JSON-able. ``metadata_document`` is the document to
     serve beside the file, byte for byte, None where the format serves none. ``filename`` may be a path with slashes
     where the format's own layout has folders; it is unique within the package.
+
+    ``description`` is the long text for people (the README) and belongs in neither ``metadata`` nor ``summary``: these
+    lie in the database in clear, for lists and searches, and it is sealed. ``description_type`` is its media type as in
+    core metadata, empty for the format's own default.
     """
 
     name: PackageName
@@ -85,6 +89,8 @@ class Release:
     extra: dict[str, Any]
     metadata_document: bytes | None
     namespace: str = ""
+    description: str = ""
+    description_type: str = ""
 
 
 class Format(Protocol):
@@ -129,8 +135,12 @@ class Format(Protocol):
         Credentials are not in it: a build finds them in its ``~/.netrc``.
         """
 
-    def default_upstream_url(self) -> str | None:
-        """The index that the ecosystem's own tools use on this machine; ends in a slash. None where there is none."""
+    def default_upstream_url(self, is_own: Callable[[str], bool]) -> str | None:
+        """The index that the ecosystem's own tools use on this machine; ends in a slash. None where there is none.
+
+        ``is_own(url)`` says whether a URL leads to this server itself, where ``login`` may have pointed those tools:
+        such a candidate is passed over for the next one, and at last for the constant that a library carries.
+        """
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,7 @@ import errno
 import os
 import stat
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from storage.errors import NoSpace, Permanent, StorageError, Transient
@@ -99,6 +99,31 @@ class Disk:
             return stat.S_ISDIR(path.stat().st_mode)
         except (FileNotFoundError, NotADirectoryError):
             return False
+
+
+def make_directories(path: Path, disk: Disk | None = None) -> None:
+    """Make ``path`` and what is missing above it, each durable before the next is made in it. Raises OSError.
+
+    Only the last that is found there can have been made by somebody who died before syncing it: its name is synced
+    again, where the directory above may be read.
+    """
+    disk = disk or Disk()
+    missing = []
+    while path != path.parent and not disk.is_directory(path):
+        missing.append(path)
+        path = path.parent
+    with suppress(PermissionError):
+        disk.sync_directory(path.parent)
+    for each in reversed(missing):
+        make_directory(each, disk)
+
+
+def make_directory(path: Path, disk: Disk) -> None:
+    """Make ``path``, durably; one that is there already is success. Raises OSError."""
+    with suppress(FileExistsError):
+        disk.mkdir(path)
+    # Also when it existed: another process may have made it a moment ago and not synced it yet.
+    disk.sync_directory(path.parent)
 
 
 @contextmanager

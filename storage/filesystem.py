@@ -8,18 +8,20 @@ whole or not at all, and ``commit`` returns only when both the bytes and the nam
 from __future__ import annotations
 
 import secrets
-from collections.abc import Generator, Iterator
+import time
+from collections.abc import Callable, Generator, Iterator
 from contextlib import closing, contextmanager, suppress
 from datetime import datetime
 from pathlib import Path
 from typing import NoReturn
 
 from storage.blobs import BlobHandle, ByteRange, Digest, Locator, Pieces, StoredInfo
-from storage.disk import Disk, as_storage_error, write_all
+from storage.disk import Disk, as_storage_error, make_directories, make_directory, write_all
 from storage.errors import Damaged, Missing, Permanent, StorageError, Transient
 from storage.locators import Clock, created_at, new_locator, system_clock
 from storage.paths import Layout
 from storage.pieces import PIECE_BYTES, PrimedPieces, part_of
+from storage.volume import VolumeHealth
 
 _PROBE_BYTES = 4096
 
@@ -29,24 +31,33 @@ class FileSystemStore:
 
     After construction ``root`` itself is never made again: a directory that has gone is a volume that was not
     mounted, not an empty store, and every call then raises Transient.
+    ``monotonic`` gives seconds.
     """
 
-    def __init__(self, root: Path, *, clock: Clock = system_clock, disk: Disk | None = None) -> None:
+    def __init__(
+        self,
+        root: Path,
+        *,
+        clock: Clock = system_clock,
+        disk: Disk | None = None,
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
         self._layout = Layout(root)
+        self._health = VolumeHealth(self.probe, monotonic=monotonic)
         self._clock = clock
         self._disk = disk or Disk()
         self._durable_shards: set[Path] = set()
         with as_storage_error(f"make the blob directory {root}"):
             if not self._disk.is_directory(self._layout.temporary_directory):
-                self._make_directories(self._layout.temporary_directory)
+                make_directories(self._layout.temporary_directory, self._disk)
 
     def probe(self) -> None:
-        """Prove at start-up that this volume can keep a blob: write, sync, rename, read back, delete.
+        """Prove that this volume can keep a blob: write, sync, rename, read back, delete.
 
         Raises NoSpace, Transient or Permanent when it cannot.
         """
         sample = secrets.token_bytes(_PROBE_BYTES)
-        pending = self.begin()
+        pending = self._begin()
         try:
             pending.write(sample)
             handle = pending.commit(Digest(""))
@@ -60,12 +71,32 @@ class FileSystemStore:
         if returned != sample:
             raise Permanent(f"the volume of {self._layout.root} gives back other bytes than were written")
 
+    def check(self) -> None:
+        """Raise Transient, with the reason, while the volume is suspect or a probe fails; one stands for 5 seconds.
+
+        What is known is this process's own: another finds out by its own writes and probes.
+        """
+        self._health.check()
+
     def begin(self) -> _PendingFile:
-        """Start a new blob in a temporary file."""
+        """Start a new blob in a temporary file. Raises Transient on a suspect volume (``storage.volume``)."""
+        self._health.require()
+        return self._begin()
+
+    def _begin(self) -> _PendingFile:
         locator = new_locator(self._clock())
-        with as_storage_error("begin a blob"):
+        with self._noted(), as_storage_error("begin a blob"):
             descriptor = self._disk.create(self._layout.temporary(locator))
         return _PendingFile(self, locator, descriptor)
+
+    @contextmanager
+    def _noted(self) -> Iterator[None]:
+        """Take account of what goes wrong in writing."""
+        try:
+            yield
+        except StorageError as error:
+            self._health.note(error)
+            raise
 
     def open(self, handle: BlobHandle, part: ByteRange | None = None) -> Pieces:
         """Yield the bytes of the blob or of ``part``."""
@@ -152,25 +183,12 @@ class FileSystemStore:
         if not self._disk.is_directory(self._layout.temporary_directory):
             raise Transient(f"the blob directory {self._layout.root} is not there")
 
-    def _make_directories(self, path: Path) -> None:
-        """Make ``path`` and what is missing above it, each durable before the next is made in it."""
-        if path == path.parent or self._disk.is_directory(path):
-            return
-        self._make_directories(path.parent)
-        self._make_directory(path)
-
-    def _make_directory(self, path: Path) -> None:
-        with suppress(FileExistsError):
-            self._disk.mkdir(path)
-        # Also when it existed: another process may have made it a moment ago and not synced it yet.
-        self._disk.sync_directory(path.parent)
-
     def _install(self, locator: Locator) -> None:
         """Give a synced temporary file its final name, durably."""
         shard = self._layout.shard(locator)
         if shard not in self._durable_shards:
-            self._make_directory(shard.parent)
-            self._make_directory(shard)
+            make_directory(shard.parent, self._disk)
+            make_directory(shard, self._disk)
             self._durable_shards.add(shard)
         try:
             self._disk.rename(self._layout.temporary(locator), shard / locator)
@@ -232,7 +250,7 @@ class _PendingFile:
     def _final_on_error(self, doing: str) -> Iterator[None]:
         """Discard the blob on any error: after a failed fsync the kernel may report success for lost pages."""
         try:
-            with as_storage_error(doing):
+            with self._store._noted(), as_storage_error(doing):  # noqa: SLF001 - the two classes are one store
                 yield
         except StorageError:
             self.abort()

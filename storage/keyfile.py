@@ -24,7 +24,7 @@ from pathlib import Path
 
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
-from storage.disk import Disk, as_storage_error, write_all
+from storage.disk import Disk, as_storage_error, make_directories, write_all
 from storage.errors import Damaged, KeyUnavailable
 from storage.sealing import KEY_BYTES, key_check_value, new_key, seal, sealed_by, unseal
 
@@ -65,9 +65,7 @@ class LocalKeyFile:
         key_id = key_check_value(key)
         taken = False
         with as_storage_error(f"write the key file {path}"):
-            if not path.parent.is_dir():
-                path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-                Disk().sync_directory(path.parent.parent)
+            make_directories(path.parent)
             with _written_beside(path, _Keys(key_id, {key_id: key})) as beside:
                 try:
                     # A link, unlike a rename, refuses to replace what another process made a moment ago.

@@ -71,12 +71,14 @@ def serve(data: Path, bind: str | None, workers: int | None, no_worker: bool) ->
     Example: entrepot serve --data /var/lib/entrepot --bind 0.0.0.0:8080
     """
     from config import serve as serving
+    from config import sqlite
 
     settings = settings_of(data, server={"bind": bind, "workers": workers})
     try:
         held = serving.lock(settings.data)
         secret = prepared(settings)
         listener = serving.listen(settings.server.bind)
+        sqlite.warn(settings)
     except (serving.AlreadyServed, serving.StartFailed, OSError) as error:
         _refuse(str(error))
 
@@ -136,11 +138,14 @@ def check_config(data: Path) -> None:
     import hooks
     import registry
     import storage
+    from config import sqlite
 
     settings = settings_of(data)
     click.echo(f"address   {settings.base_url} (listening on {settings.server.bind})")
     click.echo(f"data      {settings.data}")
     click.echo(f"database  {logs.redact(settings.database_url)}")
+    if sqlite_in_use := sqlite.describe(settings):
+        click.echo(f"sqlite    {sqlite_in_use}")
     click.echo(f"bodies    {settings.blobs_path}")
     click.echo(f"keys      {settings.keys_path}")
     for module in (config, hooks, registry, storage):

@@ -116,7 +116,7 @@ def show_version(format_name: str, name: str, version: str, query: NamespaceQuer
 
 def _shown(session: Session, at: Coordinate) -> browse.VersionDetail:
     admission = context.admission()
-    detail = browse.version(session, admission.repository_id, *at)
+    detail = browse.version(session, admission.repository_id, *at, keyring=context.services().stores.keyring)
     caller = context.identity()
     readable = tuple(
         holder

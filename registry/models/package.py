@@ -38,9 +38,10 @@ class PackageVersion(Base):
     """A version of a package in one repository.
 
     ``version`` is canonical (unique), ``display_version`` as published. ``metadata_`` is what the format read from the
-    archive (its own shape, passed on unread). ``promoted_from`` is the repository's name it was copied from.
-    ``status`` is CodeArtifact's word; an Unfinished version still lacks files and is in no index. ``deprecated`` is a
-    warning for those who install it (empty while there is none); unlike a yank it takes nothing out of an index.
+    archive (its own shape, passed on unread); the long ``description`` is sealed (``registry.repos.descriptions``).
+    ``promoted_from`` is the repository's name it was copied from. ``status`` is CodeArtifact's word; an Unfinished
+    version still lacks files and is in no index. ``deprecated`` is a warning for those who install it (empty while there
+    is none); unlike a yank it takes nothing out of an index.
     """
 
     __tablename__ = "package_version"
@@ -52,6 +53,8 @@ class PackageVersion(Base):
     display_version: Mapped[str] = mapped_column(String(255))
     summary: Mapped[str] = mapped_column(Text, default="")
     metadata_: Mapped[dict[str, Any]] = mapped_column("metadata", JSON)
+    description: Mapped[bytes | None] = mapped_column(LargeBinary, deferred=True)
+    description_type: Mapped[str] = mapped_column(String(100), default="", server_default="")
     origin: Mapped[str] = mapped_column(String(16))
     promoted_from: Mapped[str | None] = mapped_column(String(100))
     yanked_reason: Mapped[str | None] = mapped_column(Text)

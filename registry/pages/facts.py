@@ -33,8 +33,6 @@ _LINKS = (
 class Description:
     """``links`` are web links only; ``requires`` what else has to be installed, as the format writes it."""
 
-    readme: str
-    readme_type: str
     facts: tuple[tuple[str, str], ...]
     links: tuple[tuple[str, str], ...]
     requires: tuple[str, ...]
@@ -49,8 +47,6 @@ def describe(metadata: Mapping[str, Any]) -> Description:
             # Many write a whole licence text into the field; its first line names it.
             facts[label] = text.strip().splitlines()[0][:_LONGEST_FACT] if label == "Licence" else text[:_LONGEST_FACT]
     return Description(
-        readme=_text(metadata.get("description")),
-        readme_type=_text(metadata.get("description_content_type")),
         facts=tuple(facts.items()),
         links=_links(metadata),
         requires=tuple(entry for entry in _entries(metadata.get("requires_dist")) if isinstance(entry, str)),

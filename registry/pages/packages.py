@@ -46,7 +46,7 @@ def _page(domain: str, repository: str, format_name: str, raw_name: str, wanted:
         chosen = latest.version
         if wanted is not None:
             chosen = browse.canonical_version(session, summary.id, *key, wanted, sort_key=known.sort_key)
-        detail = browse.version(session, summary.id, *key, chosen)
+        detail = browse.version(session, summary.id, *key, chosen, keyring=services.stores.keyring)
         visible = {other.name for other in readable(session) if other.domain == domain}
     description = describe(detail.metadata)
     return render_template(
@@ -61,7 +61,7 @@ def _page(domain: str, repository: str, format_name: str, raw_name: str, wanted:
         visible=visible,
         held_by=[other for other in detail.held_by if other != repository and other in visible],
         install=known.install_hint(repository_url(domain, repository, format_name), key, detail.version),
-        readme=render_readme(description.readme, description.readme_type),
+        readme=render_readme(detail.description, detail.description_type),
         facts=description.facts,
         links=description.links,
         requires=description.requires,

@@ -16,6 +16,9 @@ from sqlalchemy.orm import Session
 
 from registry.errors import Invalid, NotFound
 from registry.models import Asset, Domain, ExternalConnection, Package, PackageVersion, Repository, RepositoryUpstream
+from registry.names import PackageKey, PackageName
+from registry.repos import descriptions
+from storage.keyring import Keyring
 
 SortKey = Callable[[str], Any]
 """Turns a canonical version into something that sorts as the format says."""
@@ -121,7 +124,10 @@ class AssetSummary:
 
 @dataclass(frozen=True, slots=True)
 class VersionDetail:
-    """A version with its files. ``held_by`` names all repositories of the domain that hold the same version."""
+    """A version with its files. ``held_by`` names all repositories of the domain that hold the same version.
+
+    ``description`` is the long text for people, ``description_type`` its media type; empty where there is none.
+    """
 
     format: str
     namespace: str
@@ -138,6 +144,8 @@ class VersionDetail:
     status: str
     deprecated: str
     metadata: dict[str, Any]
+    description: str
+    description_type: str
     assets: tuple[AssetSummary, ...]
     held_by: tuple[str, ...]
 
@@ -339,9 +347,19 @@ def _version_summaries(session: Session, package_id: int) -> list[VersionSummary
 
 
 def version(
-    session: Session, repository_id: int, format_name: str, namespace: str, name: str, version_text: str
+    session: Session,
+    repository_id: int,
+    format_name: str,
+    namespace: str,
+    name: str,
+    version_text: str,
+    *,
+    keyring: Callable[[int], Keyring],
 ) -> VersionDetail:
-    """A version (canonical names) with its assets and every repository of the domain that holds it. Raises NotFound."""
+    """A version (canonical names) with its assets and every repository of the domain that holds it.
+
+    ``keyring(domain_id)`` opens its description. Raises NotFound, KeyUnavailable or Damaged.
+    """
     found = session.execute(
         _same_version(format_name, namespace, name, version_text)
         .add_columns(
@@ -357,12 +375,18 @@ def version(
             PackageVersion.status,
             PackageVersion.deprecated,
             PackageVersion.metadata_.label("facts"),
+            PackageVersion.description,
+            PackageVersion.description_type,
         )
         .where(Repository.id == repository_id)
     ).first()
     assets = _assets(session, found.id) if found is not None else ()
     if found is None or not assets:
         raise NotFound("version", f"{name} {version_text}")
+    key = PackageKey(format_name, namespace, PackageName(name))
+    description, metadata = descriptions.opened(
+        keyring(found.domain_id), key, version_text, found.description, found.facts
+    )
     return VersionDetail(
         format=format_name,
         namespace=namespace,
@@ -378,7 +402,9 @@ def version(
         yanked_reason=found.yanked_reason,
         status=found.status,
         deprecated=found.deprecated,
-        metadata=found.facts,
+        metadata=metadata,
+        description=description,
+        description_type=found.description_type or str(metadata.get("description_content_type", "")),
         assets=assets,
         held_by=_held_by(session, found.domain_id, (format_name, namespace, name, version_text)),
     )

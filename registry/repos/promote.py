@@ -149,6 +149,8 @@ def _target_version(
         display_version=version.display_version,
         summary=version.summary,
         metadata_=version.metadata_,
+        description=version.description,  # sealed for the domain, not for the repository
+        description_type=version.description_type,
         origin=version.origin,
         promoted_from=source.name,
         yanked_reason=version.yanked_reason,

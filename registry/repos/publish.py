@@ -23,7 +23,7 @@ from registry.errors import Denied, FileExists, Invalid, Unavailable
 from registry.format import Format, Release
 from registry.models import Asset, Blob, Package, PackageTag, PackageVersion
 from registry.names import PackageKey, PackageName
-from registry.repos import shelf
+from registry.repos import descriptions, shelf
 from registry.repos.admission import Admission, Admissions, Credential
 from registry.stores import DomainStores
 from storage.blobs import BlobHandle, BlobStore
@@ -89,9 +89,13 @@ class Publisher:
                 credential, Action.PUBLISH, admission.domain, admission.repository, now=self._clock()
             )
 
+            # Before the transaction: it may have to read the domain's keys.
+            keyring = self._stores.keyring(admission.domain_id)
+            description = descriptions.sealed(keyring, key, release.version, release.description)
+
             def unit(session: Session) -> tuple[Published, list[BlobHandle]]:
                 inserted = self._insert(
-                    session, admission, key, release, handle, hashes, document, is_finished=is_finished
+                    session, admission, key, release, handle, hashes, document, description, is_finished=is_finished
                 )
                 self._tag(session, admission, key, release, tags)
                 return inserted
@@ -115,6 +119,7 @@ class Publisher:
         handle: BlobHandle,
         hashes: Mapping[str, str],
         document: BlobHandle | None,
+        description: bytes | None,
         *,
         is_finished: bool,
     ) -> tuple[Published, list[BlobHandle]]:
@@ -135,8 +140,16 @@ class Publisher:
         if _is_here(session, package, release.filename, handle.digest):
             return Published(release.filename, is_new=False), everything
         sort_key = self._formats[key.format].sort_key
-        status = shelf.FINISHED if is_finished else shelf.UNFINISHED
-        version = _ensure_version(session, package, release, sort_key, actor=admission.actor, now=now, status=status)
+        version = _ensure_version(
+            session,
+            package,
+            release,
+            sort_key,
+            description,
+            actor=admission.actor,
+            now=now,
+            status=shelf.FINISHED if is_finished else shelf.UNFINISHED,
+        )
         blob, took = shelf.ensure_blob(session, admission.domain_id, handle, now)
         unused = [] if took else [handle]
         metadata_blob: Blob | None = None
@@ -242,6 +255,7 @@ def _ensure_version(
     package: Package,
     release: Release,
     sort_key: Callable[[str], Any],
+    description: bytes | None,
     *,
     actor: str,
     now: datetime,
@@ -258,6 +272,8 @@ def _ensure_version(
         display_version=release.display_version,
         summary=release.summary,
         metadata_=dict(release.metadata),
+        description=description,  # a new row's version is spelled as the release's, for which it was sealed
+        description_type=release.description_type,
         origin=shelf.PUBLISHED,
         promoted_from=None,
         yanked_reason=None,

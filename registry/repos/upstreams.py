@@ -99,14 +99,19 @@ class Upstreams:
         flight: SingleFlight,
         formats: Mapping[str, Format],
         describe: Callable[[Connection, str], Upstream],
+        is_own: Callable[[str], bool],
         clock: Clock,
     ) -> None:
-        """``describe(connection, base_url)`` adds what the settings say: address policy, credential, CA bundle."""
+        """``describe(connection, base_url)`` adds what the settings say: address policy, credential, CA bundle.
+
+        ``is_own(url)`` says whether a URL is this server's: never the default of a connection without a URL.
+        """
         self._db = db
         self._client = client
         self._flight = flight
         self._formats = formats
         self._describe = describe
+        self._is_own = is_own
         self._clock = clock
         self._lock = threading.Lock()
         self._parsed: OrderedDict[tuple[int, str, datetime], Listing] = OrderedDict()
@@ -123,7 +128,7 @@ class Upstreams:
 
     def upstream(self, connection: Connection) -> Upstream:
         """The connection as the client needs it."""
-        base_url = connection.url or self._formats[connection.format].default_upstream_url()
+        base_url = connection.url or self._formats[connection.format].default_upstream_url(self._is_own)
         if base_url is None:
             raise UpstreamUnavailable(f"the external connection {connection.name} has no URL, and there is no default")
         return self._describe(connection, base_url)

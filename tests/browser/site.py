@@ -25,8 +25,8 @@ from registry.accounts import Accounts
 from registry.db import Database
 from registry.http import auth, context, headers, problems
 from registry.models import Asset, Blob, Domain, Package, PackageVersion, Repository
-from registry.names import RepositoryName
-from registry.repos import topology
+from registry.names import PackageKey, PackageName, RepositoryName
+from registry.repos import descriptions, topology
 from registry.repos.admission import Admissions
 from registry.repos.documents import DocumentCache
 from registry.repos.fetch import Fetcher
@@ -163,12 +163,17 @@ class Site:
     ) -> None:
         with self.services.db.write() as session:
             row = self._package(session, repository, name, display_name or name, origin)
+            facts = dict(metadata or {})
+            keyring = self.services.stores.keyring(session.query(Domain).one().id)
+            key = PackageKey("pypi", "", PackageName(name))
             entry = PackageVersion(
                 package_id=row.id,
                 version=version,
                 display_version=display_version or version,
                 summary=summary,
-                metadata_=metadata or {},
+                description=descriptions.sealed(keyring, key, version, facts.pop("description", "")),
+                description_type=facts.pop("description_content_type", ""),
+                metadata_=facts,
                 origin=origin,
                 promoted_from=promoted_from,
                 yanked_reason=yanked_reason,
@@ -262,7 +267,13 @@ def _services(folder: Path, world: World) -> Services:
     known = formats.all_formats()
     client, flight = UpstreamClient(limits=Limits(), clock=clock), SingleFlight(folder / "locks")
     upstreams = Upstreams(
-        db, client, flight, known, lambda connection, url: Upstream(connection.id, url, AddressPolicy(()), None), clock
+        db,
+        client,
+        flight,
+        known,
+        lambda connection, url: Upstream(connection.id, url, AddressPolicy(()), None),
+        lambda _: False,
+        clock,
     )
     admissions = Admissions(db, accounts)
     return Services(
@@ -282,6 +293,7 @@ def _services(folder: Path, world: World) -> Services:
 def _default_repositories(site: Site) -> None:
     with site.services.db.write() as session:
         domain = session.query(Domain).one()
+        site.services.stores.new_key(session, domain.id, site.clock())
         public = topology.create_repository(
             session,
             domain.id,

@@ -58,6 +58,25 @@ def test_pip_installs_through_and_again_without_the_upstream(
     assert "Retry-After" in answer.headers
 
 
+def test_a_server_that_the_machines_pip_points_at_is_not_its_own_upstream(tmp_path: Path, upstream: FaultyUpstream):
+    offer(upstream, packages.wheel("far", "1.0"))
+    settings = tmp_path / "pip.conf"
+    settings.write_text(f"[global]\nindex-url = {upstream.url}/simple/\n")
+    environment = {"PIP_CONFIG_FILE": str(settings)}
+    server = Server(tmp_path / "data", with_worker=False, environment=environment)
+    # What "entrepot login --tool pip" writes on the account that serves; the environment is stronger than the file.
+    environment["PIP_INDEX_URL"] = f"http://localhost:{server.port}/pypi/default/dev/simple/"
+    server.start()
+    try:
+        asked = {"auth": ("x", server.token("admin", "read")), "headers": JSON, "timeout": 60}
+        page = requests.get(f"{server.index()}far/", **asked)
+        assert page.status_code == 200, page.text
+        assert [file["filename"] for file in page.json()["files"]] == ["far-1.0-py3-none-any.whl"]
+        assert requests.get(f"{server.index()}nowhere/", **asked).status_code == 404
+    finally:
+        server.kill()
+
+
 def test_files_are_kept_in_the_repository_asked_and_in_the_connected_one(
     proxying: Server, upstream: FaultyUpstream, clients: Clients
 ):

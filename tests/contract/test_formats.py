@@ -209,8 +209,6 @@ def test_urls_and_hints(known: Format, example: Example) -> None:
     assert not known.index_path(key).startswith("/")
     assert key.name in known.index_path(key)
     assert known.index_accept()
-    upstream = known.default_upstream_url()
-    assert upstream is None or upstream.endswith("/")
     url = "https://registry.invalid/r/"
     hints = known.install_hint(url, key, "1.0; rm -rf /")
     assert hints
@@ -218,6 +216,15 @@ def test_urls_and_hints(known: Format, example: Example) -> None:
         assert tool
         assert url in command
         assert "'" in command  # what a shell would act upon is quoted
+
+
+def test_the_default_upstream_is_never_this_server_itself(known: Format) -> None:
+    constant = known.default_upstream_url(lambda _: True)  # whatever is configured: all of it is ours
+    assert constant is None or constant.endswith("/")
+    asked: list[str] = []
+    usual = known.default_upstream_url(lambda url: bool(asked.append(url)))
+    assert (usual is None) == (constant is None)
+    assert usual == constant or str(usual).rstrip("/") in [url.rstrip("/") for url in asked]
 
 
 def test_the_pure_half_imports_no_framework(example: Example) -> None:

@@ -142,6 +142,7 @@ class World:
         *,
         canonical: str | None = None,
         suffix: str = "-py3-none-any.whl",
+        description: str = "",
     ) -> str:
         """Publish a file as ``publisher`` would; returns its SHA-256."""
         with self.db.read() as session:
@@ -162,6 +163,8 @@ class World:
             metadata={"license": "MIT"},
             extra={},
             metadata_document=None,
+            description=description,
+            description_type="text/markdown" if description else "",
         )
         self.services.publisher.publish(admission, credential, "pypi", release, handle, {"sha256": handle.digest})
         return handle.digest

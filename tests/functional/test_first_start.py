@@ -20,7 +20,7 @@ import pytest
 import requests
 
 from config import migrate
-from registry.db import Database
+from registry.db import Database, sqlite_journal_mode
 from tests import postgres
 from tests.harness import packages, processes
 from tests.harness.publishing import file_url, publish
@@ -106,6 +106,13 @@ class TestFirstStart:
         again = sign_in(link)
         assert again.status_code == 403
         assert "entrepot_session" not in again.cookies
+
+    def test_an_affected_sqlite_is_warned_of_once_for_all_processes(self, fresh: Server):
+        fresh.with_worker = True
+        fresh.start()
+        # The worker says this once it has started, and so after it would have warned.
+        processes.wait_until(lambda: "builds run here" in fresh.log_text())
+        assert fresh.log_text().count("can lose commits in WAL mode") == int(sqlite_journal_mode() != "WAL")
 
     def test_each_start_prints_a_new_link_until_a_password_is_set(self, fresh: Server):
         for _ in range(2):
@@ -270,8 +277,14 @@ class TestRefusals:
         assert "https://packages.example (listening on 127.0.0.1:8080)" in done.stdout
         assert "@db.example/entrepot" in done.stdout
         assert "dont-print-me" not in done.stdout
+        assert "sqlite " not in done.stdout
         assert str(ROOT / "registry") in done.stdout
         assert not fresh.data.exists()
+
+    def test_check_config_prints_which_sqlite_is_used_and_how(self, fresh: Server):
+        done = fresh.command("check-config", "--data", str(fresh.data))
+        assert done.returncode == 0, done.stderr
+        assert f"sqlite    {sqlite3.sqlite_version}, journal mode {sqlite_journal_mode()}" in done.stdout
 
 
 def test_a_start_that_was_killed_again_and_again_is_finished_by_the_next(fresh: Server):
@@ -337,6 +350,8 @@ pipeline:
     finally:
         worker.terminate()
         assert worker.wait(60) == 0, (tmp_path / "worker.log").read_text()
+    warned = (tmp_path / "worker.log").read_text().count("can lose commits in WAL mode")
+    assert warned == int(sqlite_journal_mode() != "WAL")
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])

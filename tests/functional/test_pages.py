@@ -184,7 +184,7 @@ def poison(site: Site) -> None:
     with site.services.db.write() as session:
         for table, values in (
             (Package, {"display_name": bad}),
-            (PackageVersion, {"display_version": bad, "summary": bad, "published_by": bad, "yanked_reason": bad, "metadata_": facts}),
+            (PackageVersion, {"display_version": bad, "summary": bad, "published_by": bad, "yanked_reason": bad, "metadata_": facts, "description": None}),
             (Repository, {"description": bad}),
             (Execution, {"triggered_by": bad, "publishers": [bad], "stop_reason": bad, "stopped_by": bad, "variables": {bad: bad},
                          "assets": {bad: bad}, "trigger_kind": bad[:16], "digest": bad[:64], "version": bad}),

@@ -9,8 +9,17 @@ import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 
+DESCRIPTION = "A package for tests."
 
-def metadata(name: str, version: str, *, requires: tuple[str, ...] = (), requires_python: str = ">=3.8") -> str:
+
+def metadata(
+    name: str,
+    version: str,
+    *,
+    requires: tuple[str, ...] = (),
+    requires_python: str = ">=3.8",
+    description: str = DESCRIPTION,
+) -> str:
     lines = [
         "Metadata-Version: 2.1",
         f"Name: {name}",
@@ -22,7 +31,7 @@ def metadata(name: str, version: str, *, requires: tuple[str, ...] = (), require
         "",
         f"# {name}",
         "",
-        "A package for tests.",
+        description,
     ]
     return "\n".join(lines) + "\n"
 
@@ -33,13 +42,16 @@ def wheel(
     *,
     requires: tuple[str, ...] = (),
     requires_python: str = ">=3.8",
+    description: str = DESCRIPTION,
     files: Mapping[str, bytes] | None = None,
 ) -> tuple[str, bytes]:
     """File name and bytes of a pure wheel with one module."""
     module = name.replace("-", "_").lower()
     info = f"{module}-{version}.dist-info"
     contents = {f"{module}/__init__.py": f"__version__ = {version!r}\n".encode(), **(files or {})}
-    contents[f"{info}/METADATA"] = metadata(name, version, requires=requires, requires_python=requires_python).encode()
+    contents[f"{info}/METADATA"] = metadata(
+        name, version, requires=requires, requires_python=requires_python, description=description
+    ).encode()
     contents[f"{info}/WHEEL"] = b"Wheel-Version: 1.0\nGenerator: tests\nRoot-Is-Purelib: true\nTag: py3-none-any\n"
     record = "".join(f"{path},{_record_hash(body)},{len(body)}\n" for path, body in contents.items())
     contents[f"{info}/RECORD"] = (record + f"{info}/RECORD,,\n").encode()
@@ -51,13 +63,18 @@ def wheel(
 
 
 def sdist(
-    name: str, version: str, *, files: Mapping[str, bytes] | None = None, buildspec: str | None = None
+    name: str,
+    version: str,
+    *,
+    description: str = DESCRIPTION,
+    files: Mapping[str, bytes] | None = None,
+    buildspec: str | None = None,
 ) -> tuple[str, bytes]:
     """File name and bytes of an sdist with one module and, if given, a buildspec.yml."""
     module = name.replace("-", "_").lower()
     top = f"{module}-{version}"
     contents = {
-        f"{top}/PKG-INFO": metadata(name, version).encode(),
+        f"{top}/PKG-INFO": metadata(name, version, description=description).encode(),
         f"{top}/pyproject.toml": (
             f'[build-system]\nrequires = ["setuptools"]\nbuild-backend = "setuptools.build_meta"\n\n'
             f'[project]\nname = "{name}"\nversion = "{version}"\n'

@@ -120,12 +120,21 @@ def test_nothing_uploaded_built_or_secret_lies_open(server: Server, tmp_path: Pa
         "demo/secret.txt": (member + "\n").encode() * 50,
         "demo/stored.bin": member.encode() + os.urandom(2_000_000),
     }
+    said = {kind: canary(f"readme-{kind}") for kind in ("wheel", "sdist")}
     files = packages.save(
-        tmp_path / "dist", packages.wheel("demo", "1.0", files=readable), packages.sdist("demo", "1.0", files=readable)
+        tmp_path / "dist",
+        packages.wheel("demo", "1.0", files=readable, description=said["wheel"]),
+        packages.sdist("demo", "1.0", files=readable, description=said["wheel"]),
     )
     clients = Clients(tmp_path / "home")
     clients.twine(server.index("staging", simple=False), token, *files).ok()
     build = wait_for_promotion(server, headers)
+    # The first file of a version gives its description: an sdist's, too.
+    (alone,) = packages.save(tmp_path / "alone", packages.sdist("demo", "2.0", description=said["sdist"]))
+    clients.twine(server.index("dev", simple=False), token, alone).ok()
+    for repository, version, text in (("prod", "1.0", said["wheel"]), ("dev", "2.0", said["sdist"])):
+        shown = f"{server.url}/packages/default/{repository}/pypi/demo/-/{version}"
+        assert text in requests.get(shown, cookies=signed_in.cookies, timeout=20).text
     assert requests.get(f"{server.index('prod')}demo/", headers=headers, timeout=20).status_code == 200
     # A refused upload leaves nothing readable either, and a download spools nothing.
     (other,) = packages.save(tmp_path / "other", packages.sdist("demo", "1.0", files={"x": member.encode()}))
@@ -146,6 +155,7 @@ def test_nothing_uploaded_built_or_secret_lies_open(server: Server, tmp_path: Pa
         "member": member.encode(), "body": files[0].read_bytes()[-2000:-1900], "password": password.encode(),
         "token": token.encode(), "build token": build_token.encode(), "build output": output.encode(),
         "cookie": signed_in.cookies["entrepot_session"].encode(),
+        **{f"description of a {kind}": text.encode() for kind, text in said.items()},
     }  # fmt: skip
     places = [server.data, server.log, *Path("/var/tmp").glob("entrepot-builds-*"), Path("/dev/shm")]
     assert traces(places, canaries) == []
@@ -156,7 +166,9 @@ def test_nothing_uploaded_built_or_secret_lies_open(server: Server, tmp_path: Pa
 
 def _control(server: Server, canaries: dict[str, bytes], places: list[Path]) -> None:
     """The search finds each canary in each form where it does lie, and finds what lies in the database by design."""
-    assert traces(places, {"name": b"Package for tests", "summary": b"The demo package"}) != []
+    # The line beside the description in the same document, which is kept in clear: had the description been, too, it
+    # would have been found.
+    assert traces(places, {"summary": b"The demo package"}) != []
     planted = server.data / "run" / "planted"
     for name, body in canaries.items():
         for form, pattern in forms(body).items():

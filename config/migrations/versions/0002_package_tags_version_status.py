@@ -1,4 +1,7 @@
-"""package tags, version status."""
+"""package tags, version status, sealed descriptions.
+
+Descriptions that are in ``metadata`` already stay there and readable: a migration has no keys to seal them with.
+"""
 
 import sqlalchemy as sa
 from alembic import op
@@ -31,6 +34,8 @@ def upgrade() -> None:
     with op.batch_alter_table("package_version", schema=None) as batch_op:
         batch_op.add_column(sa.Column("status", sa.String(length=16), server_default="Published", nullable=False))
         batch_op.add_column(sa.Column("deprecated", sa.Text(), server_default="", nullable=False))
+        batch_op.add_column(sa.Column("description", sa.LargeBinary(), nullable=True))
+        batch_op.add_column(sa.Column("description_type", sa.String(length=100), server_default="", nullable=False))
 
     with op.batch_alter_table("retired_filename", schema=None) as batch_op:
         batch_op.alter_column(
@@ -58,6 +63,8 @@ def downgrade() -> None:
         )
 
     with op.batch_alter_table("package_version", schema=None) as batch_op:
+        batch_op.drop_column("description_type")
+        batch_op.drop_column("description")
         batch_op.drop_column("deprecated")
         batch_op.drop_column("status")
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import shlex
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from typing import Any
 from urllib.parse import quote
@@ -72,7 +72,7 @@ class PureGeneric:
         """Where builds find the files; ``curl --netrc`` has the credential."""
         return {"ENTREPOT_GENERIC_URL": repository_url}
 
-    def default_upstream_url(self) -> str | None:
+    def default_upstream_url(self, _is_own: Callable[[str], bool]) -> str | None:
         """There is no public index of files of any kind."""
         return None
 

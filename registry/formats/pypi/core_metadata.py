@@ -18,7 +18,8 @@ from registry.errors import Invalid, TooLarge
 from registry.formats.pypi.names import canonical_version, publishable_name
 from registry.names import PackageName
 
-DESCRIPTION_BYTES = 1024 * 1024  # what is kept in the database; the whole document is served as a file
+DESCRIPTION_BYTES = 1024 * 1024  # what is kept beside the file; the whole document is served as a file
+_TYPE_CHARACTERS = 100
 _HEADER_BYTES = 2 * 1024 * 1024
 _HEADER_LINES = 20_000
 _FIELD_NAMES = 200
@@ -34,7 +35,6 @@ _FOREIGN = {b"content-type", b"content-transfer-encoding", b"mime-version"}
 
 _TEXTS = (
     "metadata_version",
-    "description_content_type",
     "license",
     "license_expression",
     "author",
@@ -62,8 +62,8 @@ _LISTS = (
 class CoreMetadata:
     """What the document says. ``fields`` is JSON-able: texts, lists of texts, and ``project_urls`` by label.
 
-    ``fields`` holds only what is there; its names are those of the project JSON API. The description is cut at
-    ``DESCRIPTION_BYTES``, and ``description_is_cut`` says so.
+    ``fields`` holds only what is there; its names are those of the project JSON API. The description is not in it: it
+    is cut at ``DESCRIPTION_BYTES``, and ``description_is_cut`` in ``fields`` says so.
     """
 
     name: PackageName
@@ -73,6 +73,8 @@ class CoreMetadata:
     summary: str
     requires_python: str | None
     fields: dict[str, Any]
+    description: str
+    description_type: str
 
 
 def parse(document: bytes, where: str) -> CoreMetadata:
@@ -86,6 +88,7 @@ def parse(document: bytes, where: str) -> CoreMetadata:
         raise Invalid(f"{where}: the field {twice} is there twice or is not UTF-8")
     _check_fields(raw, where)
     name, version = raw["name"].strip(), raw["version"].strip()
+    description, is_cut = _description(raw, body)
     return CoreMetadata(
         name=publishable_name(name),
         display_name=name,
@@ -93,7 +96,9 @@ def parse(document: bytes, where: str) -> CoreMetadata:
         display_version=version,
         summary=_clean(" ".join(raw.get("summary", "").split())),
         requires_python=_clean(raw.get("requires_python", "")) or None,
-        fields=_fields(raw, body),
+        fields={**_fields(raw), **({"description_is_cut": True} if is_cut else {})},
+        description=description,
+        description_type=_clean(raw.get("description_content_type", ""))[:_TYPE_CHARACTERS],
     )
 
 
@@ -142,7 +147,7 @@ def _bounded(text: str, where: str) -> str:
     return text
 
 
-def _fields(raw: RawMetadata, body: bytes) -> dict[str, Any]:
+def _fields(raw: RawMetadata) -> dict[str, Any]:
     given: dict[str, Any] = dict(raw)
     fields: dict[str, Any] = {key: text for key in _TEXTS if (text := _clean(given.get(key, "")))}
     for key in _LISTS:
@@ -150,13 +155,14 @@ def _fields(raw: RawMetadata, body: bytes) -> dict[str, Any]:
             fields[key] = values
     if urls := given.get("project_urls"):
         fields["project_urls"] = {_clean(label): _clean(url) for label, url in urls.items()}
-    description = body.decode("utf-8", "replace") if body.strip() else _unfolded(given.get("description", ""))
-    kept = description.replace("\0", "").encode("utf-8", "replace")
-    if kept:
-        fields["description"] = kept[:DESCRIPTION_BYTES].decode("utf-8", "ignore")
-    if len(kept) > DESCRIPTION_BYTES:
-        fields["description_is_cut"] = True
     return fields
+
+
+def _description(raw: RawMetadata, body: bytes) -> tuple[str, bool]:
+    """The text that stands behind the fields or in one of them, and whether it was cut."""
+    text = body.decode("utf-8", "replace") if body.strip() else _unfolded(raw.get("description", ""))
+    kept = text.replace("\0", "").encode("utf-8", "replace")
+    return kept[:DESCRIPTION_BYTES].decode("utf-8", "ignore"), len(kept) > DESCRIPTION_BYTES
 
 
 def _unfolded(description: str) -> str:

@@ -5,11 +5,12 @@ from __future__ import annotations
 import configparser
 import os
 import sys
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 
 
 def default_upstream_url(
+    is_own: Callable[[str], bool],
     environ: Mapping[str, str] | None = None,
     home: Path | None = None,
     prefix: Path | None = None,
@@ -17,22 +18,22 @@ def default_upstream_url(
 ) -> str:
     """The simple index's URL, ending in a slash. Environment first, then pip's files, then the well-known constant.
 
-    The arguments stand for ``os.environ``, the home directory, ``sys.prefix`` and the machine's ``/etc``. The URL is
-    given back as configured, credentials in it included: it is not for logs.
+    What ``is_own`` says of is this server and no upstream of its own: on the account that serves, ``login`` has pointed
+    pip at it. The other arguments stand for ``os.environ``, the home directory, ``sys.prefix`` and the machine's
+    ``/etc``. The URL is given back as configured, credentials in it included: it is not for logs.
     """
     environ = os.environ if environ is None else environ
-    url = environ.get("PIP_INDEX_URL", "").strip() or _configured(
-        _files(environ, home or Path.home(), prefix or Path(sys.prefix), etc)
-    )
-    if not url:
-        # Here, not above: the library that carries the constant imports an HTTP client.
-        from pypi_simple import PYPI_SIMPLE_ENDPOINT
+    files = _files(environ, home or Path.home(), prefix or Path(sys.prefix), etc)
+    for url in (environ.get("PIP_INDEX_URL", "").strip(), *_configured(files)):
+        if url and not is_own(url):
+            return url.rstrip("/") + "/"
+    # Here, not above: the library that carries the constant imports an HTTP client.
+    from pypi_simple import PYPI_SIMPLE_ENDPOINT
 
-        url = PYPI_SIMPLE_ENDPOINT
-    return url.rstrip("/") + "/"
+    return PYPI_SIMPLE_ENDPOINT.rstrip("/") + "/"
 
 
-def _configured(files: Iterable[Path]) -> str | None:
+def _configured(files: Iterable[Path]) -> Iterator[str]:
     for path in files:
         parser = configparser.RawConfigParser()
         try:
@@ -42,8 +43,8 @@ def _configured(files: Iterable[Path]) -> str | None:
             continue
         for option in ("index-url", "index_url"):
             if url := parser.get("global", option, fallback="").strip():
-                return url
-    return None
+                yield url
+                break
 
 
 def _files(environ: Mapping[str, str], home: Path, prefix: Path, etc: Path) -> Iterator[Path]:

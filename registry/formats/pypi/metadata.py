@@ -102,6 +102,8 @@ def _release(parsed: DistributionFile, core: core_metadata.CoreMetadata, documen
         extra=extra,
         # An sdist's may change in the build (PEP 643), so that it is not served as final (PEP 658).
         metadata_document=document if is_wheel else None,
+        description=core.description,
+        description_type=core.description_type,
     )
 
 

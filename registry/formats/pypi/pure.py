@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 from packaging.version import Version
 
@@ -64,6 +64,6 @@ class PurePypi:
             "PIP_BREAK_SYSTEM_PACKAGES": "1",
         }
 
-    def default_upstream_url(self) -> str:
+    def default_upstream_url(self, is_own: Callable[[str], bool]) -> str:
         """What pip uses here."""
-        return default_upstream.default_upstream_url()
+        return default_upstream.default_upstream_url(is_own)

@@ -16,7 +16,9 @@ def write(path: Path, url: str, option: str = "index-url", section: str = "globa
 
 
 def found(tmp_path: Path, **environ: str) -> str:
-    return default_upstream_url(environ, tmp_path / "home", tmp_path / "prefix", tmp_path / "etc")
+    return default_upstream_url(
+        lambda url: "ours.invalid" in url, environ, tmp_path / "home", tmp_path / "prefix", tmp_path / "etc"
+    )
 
 
 def test_the_strongest_place_wins(tmp_path: Path) -> None:
@@ -57,6 +59,19 @@ def test_without_configuration_it_is_the_libraries_constant(tmp_path: Path) -> N
     assert found(tmp_path) == pypi_simple.PYPI_SIMPLE_ENDPOINT
 
 
+def test_what_leads_to_this_server_is_passed_over(tmp_path: Path) -> None:
+    import pypi_simple
+
+    ours = "http://alice:secret@ours.invalid:8080/pypi/default/dev/simple/"
+    write(tmp_path / "home" / ".config" / "pip" / "pip.conf", ours)
+    assert found(tmp_path) == pypi_simple.PYPI_SIMPLE_ENDPOINT
+    write(tmp_path / "etc" / "pip.conf", "https://etc.invalid")
+    assert found(tmp_path, PIP_INDEX_URL=ours) == "https://etc.invalid/"
+    write(tmp_path / "prefix" / "pip.conf", "https://site.invalid")
+    assert found(tmp_path, PIP_INDEX_URL=ours) == "https://site.invalid/"
+    assert found(tmp_path, PIP_INDEX_URL="https://env.invalid") == "https://env.invalid/"
+
+
 def test_no_files_at_all_where_pip_is_told_so(tmp_path: Path) -> None:
     import pypi_simple
 
@@ -78,4 +93,4 @@ def test_a_file_that_cannot_be_read_is_passed_over(tmp_path: Path) -> None:
 
 def test_the_format_asks_the_real_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PIP_INDEX_URL", "https://env.invalid/x")
-    assert FORMAT.default_upstream_url() == "https://env.invalid/x/"
+    assert FORMAT.default_upstream_url(lambda _: False) == "https://env.invalid/x/"

@@ -73,15 +73,14 @@ def test_all_fields() -> None:
         "requires_dist": ["click>=8", 'rich; extra == "cli"'],
         "provides_extra": ["cli"],
         "project_urls": {"Homepage": "https://example.invalid/", "Source": "https://example.invalid/source"},
-        "description_content_type": "text/markdown",
-        "description": "# Foo\n\n\u00e4 body\n",
     }
+    assert (core.description, core.description_type) == ("# Foo\n\n\u00e4 body\n", "text/markdown")
     assert json.loads(json.dumps(core.fields)) == core.fields
 
 
 def test_windows_line_ends_mean_the_same() -> None:
     core = parse(FULL.replace(b"\n", b"\r\n"))
-    assert {**core.fields, "description": ""} == {**parse(FULL).fields, "description": ""}
+    assert core.fields == parse(FULL).fields
 
 
 @pytest.mark.parametrize("version", ["1.0", "1.1", "1.2", "2.0", "2.1", "2.2", "2.3", "2.4", "2.5", "2.6", "2.99"])
@@ -93,18 +92,18 @@ def test_a_description_in_a_field() -> None:
     document = (
         b"Metadata-Version: 1.1\nName: demo\nVersion: 1\nDescription: One\n        two\n        \n          three\n"
     )
-    assert parse(document).fields["description"] == "One\ntwo\n\n  three"
+    assert parse(document).description == "One\ntwo\n\n  three"
 
 
 def test_what_a_database_cannot_hold_is_taken_out() -> None:
     document = METADATA.replace(b"Words.", b"Wo\x00rds \xff.").replace(b"A demo", "\u00e4".encode())
     core = parse(document)
-    assert (core.summary, core.fields["description"]) == ("\u00e4", "Words \ufffd.\n")
+    assert (core.summary, core.description) == ("\u00e4", "Words \ufffd.\n")
 
 
 def test_a_long_description_is_cut_between_characters() -> None:
     core = parse(METADATA.replace(b"Words.", b"x" + "\u00e4".encode() * core_metadata.DESCRIPTION_BYTES))
-    description = core.fields["description"]
+    description = core.description
     assert core_metadata.DESCRIPTION_BYTES - 1 <= len(description.encode()) <= core_metadata.DESCRIPTION_BYTES
     assert set(description) == {"x", "\u00e4"}
     assert core.fields["description_is_cut"] is True
