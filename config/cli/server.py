@@ -74,7 +74,7 @@ def serve(data: Path, bind: str | None, workers: int | None, no_worker: bool) ->
 
     settings = settings_of(data, server={"bind": bind, "workers": workers})
     try:
-        held = serving.lock(settings.data)
+        held = serving.lock(settings.data, settings.server.bind)
         secret = prepared(settings)
         listener = serving.listen(settings.server.bind)
     except (serving.AlreadyServed, serving.StartFailed, OSError) as error:
@@ -140,8 +140,24 @@ def check_config(data: Path) -> None:
     settings = settings_of(data)
     click.echo(f"address   {settings.base_url} (listening on {settings.server.bind})")
     click.echo(f"data      {settings.data}")
-    click.echo(f"database  {logs.redact(settings.database_url)}")
+    click.echo(f"database  {logs.redact(settings.database_url)}{_journal(settings)}")
     click.echo(f"bodies    {settings.blobs_path}")
     click.echo(f"keys      {settings.keys_path}")
     for module in (config, hooks, registry, storage):
         click.echo(f"{module.__name__:9s} {Path(module.__file__ or '').parent}")
+
+
+def _journal(settings: Settings) -> str:
+    """What SQLite is used, and how it keeps its promises."""
+    import sqlite3
+
+    from registry.db import wal_is_safe
+
+    if not settings.database_url.startswith("sqlite"):
+        return ""
+    mode = (
+        "write-ahead log"
+        if wal_is_safe()
+        else "rollback journal, because the write-ahead log of this version has a fault"
+    )
+    return f" (SQLite {sqlite3.sqlite_version}, {mode})"
