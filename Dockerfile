@@ -1,4 +1,5 @@
 # One image, three commands: serve (default), worker, migrate. Build: docker build -t entrepot .
+# How to run it, and what builds need: docs/operations.md, "In a container".
 # BASE may be any Debian-like image with Python 3.11 or newer.
 ARG BASE=python:3.13-slim
 FROM ${BASE}
@@ -24,7 +25,7 @@ ENV PATH=/opt/venv/bin:/usr/local/bin:/usr/bin:/bin \
     ENTREPOT_SERVER_BIND=0.0.0.0:8080
 VOLUME /var/lib/entrepot
 EXPOSE 8080
-HEALTHCHECK --interval=15s --timeout=5s --start-period=30s \
-  CMD ["python3", "-c", "import urllib.request; urllib.request.urlopen('http://127.0.0.1:8080/readyz', timeout=4)"]
+# It asks what runs in this container: the server where it listens, the worker by its row in the database.
+HEALTHCHECK --interval=30s --timeout=10s --start-period=30s CMD ["entrepot", "health"]
 ENTRYPOINT ["entrepot"]
 CMD ["serve"]

@@ -1,7 +1,7 @@
 # The two commands of the README are `make serve` and `make test`; both do all set-up on a fresh Debian-like machine
-# with Python 3.11 and make.
+# with Python 3.11 and make. PYTHON=... says which Python; otherwise the first one that can is taken.
 SHELL := /bin/bash
-PYTHON ?= python3.11
+PYTHON ?=
 VENV := .venv
 BIN := $(VENV)/bin
 DATA ?= data
@@ -18,7 +18,7 @@ help:
 ## make setup      install Entrepot into .venv (the command is .venv/bin/entrepot)
 setup: $(VENV)/.installed
 $(VENV)/.installed: requirements.lock pyproject.toml
-	./tools/find-python $(VENV)
+	./tools/find-python $(VENV) $(PYTHON)
 	./tools/install-python $(VENV) requirements.lock
 	$(BIN)/python -m pip install -q --disable-pip-version-check --no-deps --no-build-isolation -e .
 	$(BIN)/python -m compileall -q config hooks registry storage

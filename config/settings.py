@@ -152,9 +152,7 @@ class Settings:
     @property
     def local_address(self) -> tuple[str, int]:
         """Host and port at which the server answers on this machine itself."""
-        host, port = host_and_port(self.server.bind)
-        everywhere = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104  (an address to ask, not to bind)
-        return everywhere.get(host, host), port
+        return local_address(self.server.bind)
 
     @property
     def locks_path(self) -> Path:
@@ -175,6 +173,13 @@ def host_and_port(address: str) -> tuple[str, int]:
     if not host or (":" in host and not bracketed) or not is_port:
         raise ValueError(f"{address!r} is not HOST:PORT")
     return host[1:-1] if bracketed else host, int(port)
+
+
+def local_address(bind: str) -> tuple[str, int]:
+    """Host and port at which what listens on ``bind`` answers on this machine itself. Raises ValueError."""
+    host, port = host_and_port(bind)
+    everywhere = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104  (an address to ask, not to bind)
+    return everywhere.get(host, host), port
 
 
 SECTIONS: Mapping[str, type] = {

@@ -132,7 +132,7 @@ class Database:
                     if is_outage(error):
                         raise Unavailable("the database is not available; try again shortly") from error
                     raise
-                time.sleep(random.uniform(0.01, 0.05) * (attempt + 1))
+                time.sleep(random.uniform(0.01, 0.05) * (attempt + 1))  # noqa: S311  (spreads retries)
         raise AssertionError("unreachable")
 
     def ping(self) -> None:

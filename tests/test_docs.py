@@ -52,6 +52,18 @@ def test_links_lead_somewhere(paper: Path):
             assert (paper.parent / target).exists(), f"{paper.name}: {target}"
 
 
+def test_paths_in_the_papers_exist():
+    """Whatever stands in backticks and begins with a folder of this repository."""
+    folders = {path.name for path in ROOT.iterdir() if path.is_dir()}
+    found = 0
+    for paper in PAPERS:
+        for path in re.findall(r"`([\w.*-]+(?:/[\w.*-]*)+)`", paper.read_text()):
+            if path.partition("/")[0] in folders:
+                found += 1
+                assert list(ROOT.glob(path.rstrip("/"))), f"{paper.name}: {path}"
+    assert found > 10
+
+
 def test_commands_in_the_papers_exist():
     known = {" ".join(path) for path, _ in ALL_COMMANDS}
     for paper in PAPERS:

@@ -1,11 +1,16 @@
 """The rules of the house that the import linter cannot see."""
 
 import ast
+import importlib.util
+import os
 import re
+import shutil
 import subprocess
 import sys
 import zipfile
+from collections.abc import Iterator
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import pytest
 
@@ -104,19 +109,39 @@ def test_the_wheel_holds_exactly_the_four_packages(tmp_path: Path):
     assert "config/entrepot.example.toml" in members
 
 
-def test_no_public_registry_host_is_written_down():
-    """Hosts are learned from the clients and libraries that carry them, so that none stands here either."""
-    from urllib.parse import urlsplit
-
+def client_registries(folder: Path) -> Iterator[str]:
+    """The public registries as the clients and libraries on this machine know them, their configuration left out."""
     from pip._internal.models import index
     from pypi_simple import PYPI_SIMPLE_ENDPOINT
 
-    hosts = {urlsplit(PYPI_SIMPLE_ENDPOINT).hostname, urlsplit(index.PyPI.url).hostname, index.PyPI.file_storage_domain}
+    yield from (PYPI_SIMPLE_ENDPOINT, index.PyPI.url, f"//{index.PyPI.file_storage_domain}/")
+    npm, mvn = shutil.which("npm"), shutil.which("mvn")
+    if npm is not None:
+        files = {f"npm_config_{name}": str(folder / name) for name in ("userconfig", "globalconfig")}
+        environment = {"PATH": os.environ["PATH"], "HOME": str(folder), **files}
+        command = [npm, "config", "get", "registry"]
+        asked = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=True)
+        yield asked.stdout.strip()
+    if mvn is not None:
+        for jar in (Path(mvn).resolve().parents[1] / "lib").glob("maven-model-builder*.jar"):
+            with zipfile.ZipFile(jar) as archive:
+                model = archive.read("org/apache/maven/model/pom-4.0.0.xml").decode()
+            yield from re.findall(r"<url>(.*?)</url>", model)
+    if importlib.util.find_spec("packageurl") is not None:
+        from packageurl.contrib.purl2url import get_download_url
+
+        yield from filter(None, map(get_download_url, ("pkg:npm/a@1", "pkg:maven/b/a@1", "pkg:pypi/a@1")))
+
+
+def test_no_public_registry_host_is_written_down(tmp_path: Path):
+    """Hosts are learned from the clients and libraries that carry them, so that none stands here either."""
+    hosts = {urlsplit(address).hostname or address for address in client_registries(tmp_path)}
+    assert len(hosts) >= 2
+    assert all("." in host for host in hosts), hosts
+    written = re.compile("|".join(map(re.escape, sorted(hosts))))
     tracked = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True, check=False).stdout
     files = [ROOT / name for name in tracked.split("\0") if name] or [p for p in ROOT.rglob("*") if p.is_file()]
     for path in files:
-        if not path.is_file() or path.suffix in {".png", ".ico"}:
-            continue
-        text = path.read_text(errors="replace")
-        for host in hosts:
-            assert host not in text, f"{host} stands in {names(path)}"
+        if path.is_file() and path.suffix not in {".png", ".ico"}:
+            found = written.search(path.read_text(errors="replace"))
+            assert found is None, f"{found.group()} stands in {names(path)}"

@@ -14,6 +14,7 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     "worker": ("config.cli.server", "worker", "Run a job worker beside or apart from serve."),
     "migrate": ("config.cli.server", "migrate_command", "Bring the database to this release's schema."),
     "check-config": ("config.cli.server", "check_config", "Check the settings and print what is in force."),
+    "health": ("config.cli.health", "health", "Say whether the server or worker of this host works."),
     "fsck": ("config.cli.care", "fsck_command", "Check that everything promised is there."),
     "sweep": ("config.cli.care", "sweep_command", "Remove bodies that nothing refers to."),
     "keys": ("config.cli.care", "keys", "Encryption keys: rotate."),

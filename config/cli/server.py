@@ -75,7 +75,7 @@ def serve(data: Path, bind: str | None, workers: int | None, no_worker: bool) ->
 
     settings = settings_of(data, server={"bind": bind, "workers": workers})
     try:
-        held = serving.lock(settings.data)
+        held = serving.lock(settings.data, settings.server.bind)
         secret = prepared(settings)
         listener = serving.listen(settings.server.bind)
         sqlite.warn(settings)

@@ -91,7 +91,7 @@ class Attempt:
             error,
             tries_used=self._claimed.tries_used,
             tries_allowed=self._claimed.tries_allowed,
-            jitter=random.random(),
+            jitter=random.random(),  # noqa: S311  (spreads retries, hides nothing)
             first_seconds=self._first_retry_seconds,
         )
         if delay_seconds is None:

@@ -6,7 +6,7 @@ import os
 import socket
 from collections.abc import Sequence
 
-from sqlalchemy import delete
+from sqlalchemy import delete, func, select
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.orm import Session
 
@@ -33,6 +33,12 @@ def see(session: Session, worker_id: str, *, name: str, slots: int, queues: Sequ
             index_elements=["id"], set_={"seen_at": database_now(), "is_draining": is_draining}
         )
     )
+
+
+def silence_seconds(session: Session, host: str) -> float | None:
+    """How long ago the worker of ``host`` that spoke last did so; None when there is none, or it left in order."""
+    last = select(func.max(WorkerProcess.seen_at)).where(WorkerProcess.host == host).scalar_subquery()
+    return session.scalar(select(database_now() - last))
 
 
 def forget(session: Session, worker_id: str) -> None:

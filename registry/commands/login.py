@@ -9,12 +9,13 @@ import tempfile
 from collections.abc import Mapping
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import click
 
 from registry.commands.client import Client, Failed, connection_options, needs_server
 from registry.commands.options import DURATION, REPOSITORY, Place, example
-from registry.commands.output import say
+from registry.commands.output import json_option, print_json, say
 from registry.commands.token import own_actions
 from registry.errors import Invalid
 from registry.format import LoginTarget, Tool
@@ -36,6 +37,7 @@ def login_command(tools: Mapping[str, Mapping[str, Tool]]) -> click.Command:
     @click.option("--user", help="Sign in with this user's password (asked for) instead of a token.")
     @click.option("--ttl", default="12h", show_default=True, type=DURATION, help="How long the sign-in holds.")
     @click.option("--dry-run", is_flag=True, help="Say what would be written; make no token.")
+    @json_option
     @connection_options
     def login(
         *,
@@ -45,6 +47,7 @@ def login_command(tools: Mapping[str, Mapping[str, Tool]]) -> click.Command:
         user: str | None,
         ttl: timedelta,
         dry_run: bool,
+        as_json: bool,
         url: str | None,
         token: str | None,
     ) -> None:
@@ -60,17 +63,19 @@ def login_command(tools: Mapping[str, Mapping[str, Tool]]) -> click.Command:
         address = f"{client.url}/{formats[tool_name]}/{place.domain}/{place.repository}/"
         # Planned before a token is made: a file that cannot be changed leaves no token behind.
         existing = _existing(tool)
-        planned = _plan(tool, existing, LoginTarget(address, name, _PLACEHOLDER))
+        additions = _additions(existing, _plan(tool, existing, LoginTarget(address, name, _PLACEHOLDER)))
+        told: dict[str, Any] = {"tool": tool_name, "url": address, "user": name, "files": additions}
         if dry_run:
-            _tell(existing, planned)
+            _tell(told, as_json=as_json)
             return
-        secret = _new_token(client, tool_name, ttl)
-        target = LoginTarget(address, name, secret)
-        for path, text in _plan(tool, existing, target).items():
-            _write(path, text, is_secret=secret in text)
-            say(f"wrote {path}")
-        for note in tool.notes(target):
+        made = _new_token(client, tool_name, ttl)
+        target = LoginTarget(address, name, str(made["secret"]))
+        _write_all(_plan(tool, existing, target), target.token)
+        notes = tool.notes(target)
+        for note in notes:
             say(note)
+        if as_json:
+            print_json({**told, "tokenId": made["id"], "expiresAt": made["expiresAt"], "notes": notes})
 
     command: click.Command = login
     return command
@@ -85,7 +90,7 @@ def _client(url: str, token: str | None, user: str | None) -> Client:
     return Client(url, token)
 
 
-def _new_token(client: Client, tool_name: str, ttl: timedelta) -> str:
+def _new_token(client: Client, tool_name: str, ttl: timedelta) -> dict[str, Any]:
     own = own_actions(client)
     actions = sorted(_ACTIONS) if "admin" in own else sorted(_ACTIONS.intersection(own))
     body = {
@@ -95,9 +100,9 @@ def _new_token(client: Client, tool_name: str, ttl: timedelta) -> str:
         "repositories": None,
         "ttlSeconds": int(ttl.total_seconds()),
     }
-    made = client.send("POST", "tokens", body=body)
+    made: dict[str, Any] = client.send("POST", "tokens", body=body)
     say(f"signed in as {made['user']} until {made['expiresAt']}")
-    return str(made["secret"])
+    return made
 
 
 def _existing(tool: Tool) -> dict[Path, str | None]:
@@ -119,14 +124,29 @@ def _plan(tool: Tool, existing: Mapping[Path, str | None], target: LoginTarget) 
         raise Failed(str(error)) from error
 
 
-def _tell(existing: Mapping[Path, str | None], planned: Mapping[Path, str]) -> None:
-    # Added lines only: what is there already may hold other servers' passwords.
+def _additions(existing: Mapping[Path, str | None], planned: Mapping[Path, str]) -> list[dict[str, Any]]:
+    """The lines each file gets, with a placeholder for the token. What is there already may hold other secrets."""
+    found = []
     for path, text in planned.items():
-        click.echo(f"{path}:")
-        before = (existing[path] or "").splitlines()
-        for line in difflib.ndiff(before, text.splitlines()):
-            if line.startswith("+ "):
-                click.echo(line)
+        lines = difflib.ndiff((existing[path] or "").splitlines(), text.splitlines())
+        found.append({"path": str(path), "added": [line[2:] for line in lines if line.startswith("+ ")]})
+    return found
+
+
+def _tell(told: Mapping[str, Any], *, as_json: bool) -> None:
+    if as_json:
+        print_json(told)
+        return
+    for file in told["files"]:
+        click.echo(f"{file['path']}:")
+        for line in file["added"]:
+            click.echo(f"+ {line}")
+
+
+def _write_all(texts: Mapping[Path, str], secret: str) -> None:
+    for path, text in texts.items():
+        _write(path, text, is_secret=secret in text)
+        say(f"wrote {path}")
 
 
 def _write(path: Path, text: str, *, is_secret: bool) -> None:

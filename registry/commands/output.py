@@ -25,6 +25,11 @@ def print_json(value: Any) -> None:
     click.echo(json.dumps(value, indent=2, ensure_ascii=False))
 
 
+def print_json_line(value: Any) -> None:
+    """JSON on one line of stdout, for what comes bit by bit (https://jsonlines.org)."""
+    click.echo(json.dumps(value, ensure_ascii=False))
+
+
 def print_rows(records: Iterable[Mapping[str, Any]], columns: Columns, *, as_json: bool) -> None:
     """A list: JSON array, a table on a terminal, else tab-separated lines without a heading."""
     found = list(records)

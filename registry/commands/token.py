@@ -147,9 +147,12 @@ def list_tokens(client: Client, user: str | None, *, as_json: bool) -> None:
 @example("entrepot token revoke 17")
 @click.command()
 @click.argument("token_ids", metavar="ID...", nargs=-1, required=True, type=click.IntRange(1))
+@json_option
 @with_client
-def revoke(client: Client, token_ids: tuple[int, ...]) -> None:
+def revoke(client: Client, token_ids: tuple[int, ...], *, as_json: bool) -> None:
     """End tokens; it counts from the next request on."""
     for token_id in token_ids:
         client.send("DELETE", "tokens", token_id)
         say(f"token {token_id} is revoked")
+    if as_json:
+        print_json([{"id": token_id, "revoked": True} for token_id in token_ids])

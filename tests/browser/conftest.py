@@ -1,5 +1,6 @@
 """A real Chromium before a real server; whatever it complains about fails the test."""
 
+import fcntl
 import re
 import shutil
 import subprocess
@@ -134,12 +135,17 @@ def open_page(chromium: Browser) -> Iterator[Callable[..., Page]]:
 def axe() -> str:
     """The accessibility checker's source, kept in the folder for caches; never part of the product."""
     script = AXE / "node_modules" / "axe-core" / "axe.min.js"
-    if not script.exists():
-        npm = shutil.which("npm")
-        if npm is None:
-            pytest.skip("axe-core is not in the cache, and there is no npm to fetch it")
-        AXE.mkdir(parents=True, exist_ok=True)
-        command = [npm, "install", "--prefix", str(AXE), "--no-audit", "--no-fund", "axe-core@4"]
-        if subprocess.run(command, capture_output=True, timeout=120, check=False).returncode != 0:
-            pytest.skip("axe-core could not be fetched")
+    AXE.mkdir(parents=True, exist_ok=True)
+    with (AXE / "lock").open("w") as lock:  # the tests run in several processes
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not script.exists():
+            fetch_axe()
     return script.read_text()
+
+
+def fetch_axe() -> None:
+    npm = shutil.which("npm")
+    assert npm is not None, "there is no npm to fetch axe-core with: tools/system-packages test installs it"
+    command = [npm, "install", "--prefix", str(AXE), "--no-audit", "--no-fund", "axe-core@4"]
+    if subprocess.run(command, capture_output=True, timeout=120, check=False).returncode != 0:
+        pytest.skip("axe-core could not be fetched")

@@ -197,7 +197,7 @@ def test_tokens(site: Site, tmp_path: Path) -> None:
     file.write_text(secret + "\n")
     assert "may not admin" in site.run("repo", "create", "x1", "--token-file", str(file), status=1).stderr
     (listed,) = [item for item in site.json("token", "list") if item["name"] == "ci"]
-    site.run("token", "revoke", str(listed["id"]))
+    assert site.json("token", "revoke", str(listed["id"])) == [{"id": listed["id"], "revoked": True}]
     assert "revoked" in site.run("repo", "list", status=1, ENTREPOT_TOKEN=secret).stderr
 
 
@@ -237,6 +237,21 @@ def test_login(site: Site, tmp_path: Path, tool: str) -> None:
     assert site.json("token", "list", ENTREPOT_TOKEN=secret)[0]["actions"] == ["publish", "read"]
     site.run("login", "--tool", tool, "--repository", "dev", **home)  # again, over what is there
     assert "was not found" in site.run("login", "--tool", tool, "--repository", "absent", status=1, **home).stderr
+
+
+def test_login_tells_programs_what_it_did_and_no_secret(site: Site, tmp_path: Path) -> None:
+    words = ("login", "--tool", "twine", "--repository", "dev")
+    dry = site.json(*words, "--dry-run", HOME=str(tmp_path))
+    assert (dry["tool"], dry["url"], dry["user"]) == ("twine", f"{site.server.url}/pypi/default/dev/", "admin")
+    (planned,) = dry["files"]
+    assert planned["path"] == str(tmp_path / ".pypirc")
+    assert any("ent_(a-new-token)" in line for line in planned["added"])
+    assert not (tmp_path / ".pypirc").exists()
+    done = site.json(*words, HOME=str(tmp_path))
+    assert {**done, **dry} == done
+    assert done["tokenId"] in {item["id"] for item in site.json("token", "list")}
+    (secret,) = [word for word in (tmp_path / ".pypirc").read_text().split() if word.startswith("ent_")]
+    assert secret not in json.dumps(done)
 
 
 def test_login_with_a_password(site: Site, tmp_path: Path) -> None:
@@ -404,3 +419,19 @@ def test_a_log_is_printed_as_far_as_it_goes(applied: Site) -> None:
     applied.log(build_id, b"one\ntwo \xff\x1b[31m\n")
     assert applied.run("build", "logs", build_id).stdout_bytes == b"one\ntwo \xff\x1b[31m\n"
     assert applied.run("build", "logs", build_id, "--from", "4").stdout_bytes == b"two \xff\x1b[31m\n"
+
+
+def test_a_log_for_programs_says_where_each_line_starts_and_where_to_go_on(applied: Site) -> None:
+    def lines(*options: str) -> list[dict[str, object]]:
+        done = applied.run("build", "logs", build_id, "--json", *options)
+        return [json.loads(line) for line in done.stdout.splitlines()]
+
+    _, build_id = built(applied)
+    applied.log(build_id, b"one\ntwo \xff\x1b[31m\nhal")
+    first = [{"offset": 0, "line": "one"}, {"offset": 4, "line": "two \ufffd\x1b[31m"}]
+    assert lines() == [*first, {"next": 15, "ended": False, "status": "IN_PROGRESS"}]
+    applied.log(build_id, b"f, and the end")
+    applied.end_build(build_id)
+    last = [{"offset": 15, "line": "half, and the end"}, {"next": 32, "ended": True, "status": "SUCCEEDED"}]
+    assert lines("--from", "15") == last
+    assert lines("--follow") == first + last
