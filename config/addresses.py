@@ -1,10 +1,12 @@
-"""Which URLs lead to this server itself: so that it never takes itself for an upstream of its own."""
+"""Where this server is: which URLs lead to it, what it says of itself, and where the running one can be found."""
 
 from __future__ import annotations
 
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from ipaddress import ip_address
+from pathlib import Path
 from urllib.parse import urlsplit
 
 from config.settings import Settings, host_and_port
@@ -38,6 +40,44 @@ def own_addresses(settings: Settings) -> Callable[[str], bool]:
         return everywhere and (host == socket.gethostname().lower() or _is_of_this_machine(host))
 
     return is_own
+
+
+def announcement(settings: Settings, secret: str | None) -> list[str]:
+    """What ``serve`` prints once it answers; ``secret`` is that of a one-time sign-in, if there is one."""
+    lines = [f"Entrepot serves {settings.base_url}/ from {settings.data}"]
+    if secret is not None:
+        lines.append(f"Sign in once as admin, within a day: {settings.base_url}/setup?code={secret}")
+    if settings.needs_public_url:
+        lines.append(
+            f"It listens on all addresses of this machine ({settings.server.bind}): "
+            "set server.public_url to the one that people and clients use"
+        )
+    return lines
+
+
+@contextmanager
+def told(settings: Settings) -> Iterator[None]:
+    """While the block runs, commands on the data directory find the address of this server, whatever theirs would be."""
+    path = _address_file(settings)
+    beside = path.with_suffix(".new")
+    beside.write_text(settings.base_url + "\n", "utf-8")
+    beside.replace(path)
+    try:
+        yield
+    finally:
+        path.unlink(missing_ok=True)
+
+
+def served_at(settings: Settings) -> str:
+    """The base URL of the server that uses the data directory; what the settings say when none has told its own."""
+    try:
+        return _address_file(settings).read_text("utf-8").strip() or settings.base_url
+    except OSError:
+        return settings.base_url
+
+
+def _address_file(settings: Settings) -> Path:
+    return settings.data / "run" / "address"
 
 
 def _place(url: str) -> tuple[str, int] | None:

@@ -161,8 +161,14 @@ class Settings:
 
     @property
     def base_url(self) -> str:
-        """The address people and clients use: the configured one, or the one bound to."""
-        return (self.server.public_url or f"http://{self.server.bind}").rstrip("/")
+        """The address people and clients use: the configured one, or the one at which this machine reaches the server."""
+        host, port = self.local_address
+        return (self.server.public_url or f"http://{f'[{host}]' if ':' in host else host}:{port}").rstrip("/")
+
+    @property
+    def needs_public_url(self) -> bool:
+        """Whether the server is there for other machines, and nobody has said at which address."""
+        return not self.server.public_url and self.local_address != host_and_port(self.server.bind)
 
 
 def host_and_port(address: str) -> tuple[str, int]:

@@ -14,7 +14,7 @@ import click
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from config import wiring
+from config import addresses, wiring
 from config.cli.server import data_option, prepared, settings_of
 from config.settings import Settings
 from registry import audit
@@ -192,7 +192,7 @@ def user_login_link(name: str, data: Path) -> None:
     Example: entrepot user login-link admin --data /var/lib/entrepot
     """
     secret = _with_accounts(data, lambda session, people: _login_link(session, people, name))
-    click.echo(f"{settings_of(data).base_url}/setup?code={secret}")
+    click.echo(f"{addresses.served_at(settings_of(data))}/setup?code={secret}")
 
 
 def _login_link(session: Session, people: Accounts, name: str) -> str:

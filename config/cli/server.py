@@ -70,8 +70,8 @@ def serve(data: Path, bind: str | None, workers: int | None, no_worker: bool) ->
 
     Example: entrepot serve --data /var/lib/entrepot --bind 0.0.0.0:8080
     """
+    from config import addresses, sqlite
     from config import serve as serving
-    from config import sqlite
 
     settings = settings_of(data, server={"bind": bind, "workers": workers})
     try:
@@ -83,13 +83,12 @@ def serve(data: Path, bind: str | None, workers: int | None, no_worker: bool) ->
         _refuse(str(error))
 
     def announce() -> None:
-        click.echo(f"Entrepot serves {settings.base_url}/ from {settings.data}")
-        if secret is not None:
-            click.echo(f"Sign in once as admin, within a day: {settings.base_url}/setup?code={secret}")
+        click.echo("\n".join(addresses.announcement(settings, secret)))
         sys.stdout.flush()
 
     children = serving.children(listener, with_worker=not no_worker)
-    status = serving.Supervisor(settings, listener, children).run(announce)
+    with addresses.told(settings):
+        status = serving.Supervisor(settings, listener, children).run(announce)
     held.close()
     sys.exit(status)
 

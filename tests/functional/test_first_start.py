@@ -107,6 +107,15 @@ class TestFirstStart:
         assert again.status_code == 403
         assert "entrepot_session" not in again.cookies
 
+    def test_a_link_made_later_leads_to_the_running_server(self, fresh: Server):
+        fresh.start()
+        made = fresh.command("user", "login-link", "admin", "--data", str(fresh.data))
+        assert made.stdout.startswith(f"{fresh.url}/setup?code="), made.stdout + made.stderr
+        assert sign_in(made.stdout.strip()).status_code == 303
+        assert fresh.stop() == 0
+        made = fresh.command("user", "login-link", "admin", "--data", str(fresh.data))
+        assert made.stdout.startswith("http://127.0.0.1:8080/setup?code=")
+
     def test_an_affected_sqlite_is_warned_of_once_for_all_processes(self, fresh: Server):
         fresh.with_worker = True
         fresh.start()

@@ -81,7 +81,11 @@ class Server:
         return status
 
     def kill(self) -> None:
-        """kill -9 of the whole process group, and of the sessions its children opened."""
+        """kill -9 of the process group: supervisor, web processes and worker, at one moment.
+
+        Running builds have sessions of their own and are not reached. They are the product's to end once their worker
+        is gone, and a test that wants to see that must not have them killed here.
+        """
         if self.process is None:
             return
         with contextlib.suppress(ProcessLookupError):  # it ended by itself, and nothing of its group is left
