@@ -6,6 +6,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 DATA ?= data
 BIND ?= 127.0.0.1:8080
+# More processes than cores: much of the time the tests wait for servers. Whole files, because many share a server.
+SIDE_BY_SIDE := -n 4 --dist loadfile --no-loadscope-reorder
 # Fork bombs and memory hogs in sandboxes want the machine for themselves.
 ALONE := tests/contract/test_executors.py
 
@@ -44,7 +46,7 @@ lint: setup-dev
 
 ## make test       everything: lint, then all tests (real clients, PostgreSQL, Chromium, sandbox)
 test: lint
-	$(BIN)/python -m pytest -q -n 2 --durations=15 --ignore $(ALONE) $(PYTEST_ARGS)
+	$(BIN)/python -m pytest -q $(SIDE_BY_SIDE) --durations=15 --ignore $(ALONE) $(PYTEST_ARGS)
 	$(BIN)/python -m pytest -q $(ALONE) $(PYTEST_ARGS)
 
 ## make campaign   the long fault campaigns

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 from pathlib import Path
 
@@ -33,3 +34,8 @@ accesslog = None
 errorlog = "-"
 loglevel = "warning"
 proc_name = "entrepot-web"
+
+
+def on_starting(_arbiter: object) -> None:
+    """Import in the master what each worker needs, and no more: they start sooner, share its memory, open their own."""
+    importlib.import_module("config.app")

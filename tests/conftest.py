@@ -25,6 +25,38 @@ CHROMIUM_ARGUMENTS = (
     "--host-resolver-rules=MAP entrepot.test 127.0.0.1",
 )
 
+# Files are handed out one by one to several processes. These take longest and come first, the longest of all in front,
+# so that no process is left alone with one of them at the end.
+LONGEST_FIRST = (
+    "faults/test_kill_campaign.py",
+    "functional/test_first_start.py",
+    "functional/test_postgres_server.py",
+    "faults/test_server_life.py",
+    "clients/test_tour.py",
+    "faults/test_database_away.py",
+    "clients/test_upstream.py",
+    "clients/test_publish_and_install.py",
+    "browser/test_walk.py",
+    "faults/test_job_storm.py",
+    "faults/test_forced_rollbacks.py",
+    "functional/test_build_run.py",
+    "functional/test_build_jobs.py",
+    "contract/test_job_worker.py",
+    "contract/test_job_queue.py",
+    "faults/test_disk_full.py",
+    "security/test_hostile_uploads.py",
+    "functional/test_responses.py",
+    "functional/test_health.py",
+    "browser/test_live.py",
+)
+TESTS = Path(__file__).parent
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Put the longest files first; within a file, and among the others, the order stays."""
+    places = {TESTS / name: place for place, name in enumerate(LONGEST_FIRST)}
+    items.sort(key=lambda item: places.get(item.path, len(places)))
+
 
 @pytest.fixture
 def server(tmp_path: Path) -> Iterator[Server]:

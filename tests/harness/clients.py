@@ -1,12 +1,30 @@
 """The real clients, each run with a home of its own and nothing of this machine's configuration."""
 
+import atexit
+import functools
 import os
+import shutil
 import subprocess
 import sys
+import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
 BIN = Path(sys.executable).parent
+
+
+@functools.cache
+def _fresh_venv() -> Path:
+    """An environment as ``python -m venv`` makes it, to be copied: making one takes seconds.
+
+    Its python and ``python -m pip`` work wherever it is copied to; only the scripts in ``bin`` name its first place.
+    """
+    folder = Path(tempfile.mkdtemp(prefix="entrepot-venv-"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    subprocess.run([sys.executable, "-m", "venv", folder], check=True)
+    for script in (folder / "bin").glob("pip*"):
+        script.unlink()
+    return folder
 
 
 @dataclass
@@ -76,7 +94,7 @@ class Clients:
     def venv(self, name: str = "venv") -> Path:
         """A virtual environment of its own; returns its python."""
         folder = self.home / name
-        self.run(sys.executable, "-m", "venv", str(folder)).ok()
+        shutil.copytree(_fresh_venv(), folder, symlinks=True)
         return folder / "bin" / "python"
 
     def pip_install(self, python: Path, index: str, *arguments: str, **more: str) -> Done:
