@@ -16,7 +16,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from config.addresses import own_addresses
-from config.settings import Settings
+from config.settings import Settings, UpstreamSettings
 from hooks.builds import records as build_records
 from hooks.builds.access import BuildAccess
 from hooks.builds.executors.process import ProcessExecutor, ProcessSettings
@@ -37,9 +37,12 @@ from registry import formats
 from registry.accounts import Accounts
 from registry.clock import Clock, system_clock
 from registry.db import Database
+from registry.errors import UpstreamUnavailable
 from registry.repos.admission import Admissions
+from registry.repos.connections import Connections, Credential, open_credential
 from registry.repos.documents import DocumentCache
 from registry.repos.fetch import Fetcher
+from registry.repos.health import HealthBook
 from registry.repos.keep import Files
 from registry.repos.publish import Publisher
 from registry.repos.resolve import Resolver
@@ -52,7 +55,7 @@ from registry.upstream.answers import Upstream
 from registry.upstream.client import UpstreamClient
 from registry.upstream.flight import SingleFlight
 from registry.upstream.guard import AddressPolicy, separate_credential
-from storage.errors import KeyUnavailable
+from storage.errors import KeyUnavailable, StorageError
 from storage.filesystem import FileSystemStore
 from storage.keyfile import LocalKeyFile
 
@@ -104,15 +107,11 @@ def services(settings: Settings, clock: Clock = system_clock) -> Services:
     bodies = body_store(settings)
     stores = domain_stores(settings, db, bodies)
     known_formats = formats.all_formats()
-    client = UpstreamClient(
-        limits=UpstreamLimits(
-            connect_seconds=settings.upstream.connect_timeout_seconds,
-            idle_seconds=settings.upstream.read_timeout_seconds,
-        ),
-        clock=clock,
-    )
+    policy = AddressPolicy(tuple(ipaddress.ip_network(text) for text in settings.upstream.allowed_networks))
+    client = UpstreamClient(limits=_patience(settings.upstream), clock=clock, watcher=HealthBook(db, clock))
     flight = SingleFlight(settings.locks_path)
-    upstreams = Upstreams(db, client, flight, known_formats, _describe(settings), own_addresses(settings), clock)
+    describe = _describe(settings.upstream, policy, stores)
+    upstreams = Upstreams(db, client, flight, known_formats, describe, own_addresses(settings), clock)
     admissions = Admissions(db, people)
     return Services(
         db=db,
@@ -124,6 +123,7 @@ def services(settings: Settings, clock: Clock = system_clock) -> Services:
         resolver=Resolver(db, TopologyCache(), upstreams, known_formats),
         files=Files(db, stores, upstreams, Fetcher(client, flight), known_formats, clock),
         publisher=Publisher(db, stores, admissions, known_formats, clock),
+        connections=Connections(policy, known_formats),
         documents=DocumentCache(),
         limits=Limits(upload_bytes=settings.storage.upload_limit_bytes),
         public_url=settings.server.public_url or None,
@@ -185,20 +185,40 @@ def build_jobs(settings: Settings, services: Services, parts: Parts) -> JobTable
     return JobTable({build_records.JOB_KIND: handler}, {build_records.JOB_KIND: handler.settle})
 
 
-def _describe(settings: Settings) -> Callable[[Connection, str], Upstream]:
-    policy = AddressPolicy(tuple(ipaddress.ip_network(text) for text in settings.upstream.allowed_networks))
+def _patience(settings: UpstreamSettings) -> UpstreamLimits:
+    return UpstreamLimits(
+        connect_seconds=settings.connect_timeout_seconds,
+        idle_seconds=settings.read_timeout_seconds,
+    )
 
+
+def _describe(
+    settings: UpstreamSettings, policy: AddressPolicy, stores: DomainStores
+) -> Callable[[Connection, str], Upstream]:
     def describe(connection: Connection, base_url: str) -> Upstream:
         # What a client's own configuration points at may carry a password; it belongs in no URL of ours.
-        url, credential = separate_credential(
-            connection.url or settings.upstream.urls.get(connection.format) or base_url
-        )
+        url, pair = separate_credential(connection.url or settings.urls.get(connection.format) or base_url)
+        own = _credential(connection, stores)
+        if own is not None:
+            pair = (own.user, own.password) if own.password else None
         return Upstream(
             id=connection.id,
             base_url=url,
             policy=policy,
-            credential=credential,
-            ca_bundle=settings.upstream.ca_bundle or None,
+            credential=pair,
+            ca_bundle=settings.ca_bundle or None,
+            token=(own.token or None) if own is not None else None,
+            ca_pem=connection.ca_pem,
         )
 
     return describe
+
+
+def _credential(connection: Connection, stores: DomainStores) -> Credential | None:
+    if connection.sealed_credential is None:
+        return None
+    try:
+        return open_credential(connection, stores.keyring(connection.domain_id))
+    except StorageError as error:
+        # Asked without it the upstream might answer, and differently: that would not be this connection.
+        raise UpstreamUnavailable(f"the credential of connection {connection.name} does not open: {error}") from error

@@ -49,6 +49,15 @@ def repository_name(text: str) -> RepositoryName:
     return RepositoryName(text)
 
 
+def connection_name(text: str) -> str:
+    """Check an external connection's name (the rule of repositories). Raises Invalid."""
+    if not _REPOSITORY.match(text):
+        raise Invalid(
+            f"connection name {text!r}: 2 to 100 of letters, digits, '.', '_' and '-', a letter or digit first"
+        )
+    return text
+
+
 def account_name(text: str) -> AccountName:
     """Check a user's name. Raises Invalid."""
     if not _ACCOUNT.match(text):

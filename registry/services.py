@@ -10,6 +10,7 @@ from registry.clock import Clock
 from registry.db import Database
 from registry.format import Format
 from registry.repos.admission import Admissions
+from registry.repos.connections import Connections
 from registry.repos.documents import DocumentCache
 from registry.repos.keep import Files
 from registry.repos.publish import Publisher
@@ -39,6 +40,7 @@ class Services:
     resolver: Resolver
     files: Files
     publisher: Publisher
+    connections: Connections
     documents: DocumentCache
     limits: Limits = Limits()
     public_url: str | None = None

@@ -21,7 +21,7 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     "user": ("config.cli.care", "user", "Users, on the data directory: create, password, login-link."),
     "login": ("config.cli.client", "login", "Write a client's configuration."),
     "token": ("config.cli.client", "token", "Tokens: new, list, revoke."),
-    "repo": ("config.cli.client", "repo", "Repositories: list, show, create."),
+    "repo": ("config.cli.client", "repo", "Repositories: list, show, create, connection."),
     "package": ("config.cli.client", "package", "Packages: list, show, promote, yank."),
     "pipeline": ("config.cli.client", "pipeline", "Pipelines: apply, start, status, approve, reject, retry."),
     "build": ("config.cli.client", "build", "Builds: list, show, logs, stop."),

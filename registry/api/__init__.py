@@ -4,10 +4,17 @@ from __future__ import annotations
 
 from flask import Blueprint
 
-from registry.api import accounts, document, packages, repositories, tokens
+from registry.api import accounts, connections, document, packages, repositories, tokens
 from registry.api.routes import register
 
-ROUTES = (*accounts.ROUTES, *tokens.ROUTES, *repositories.ROUTES, *packages.ROUTES, *document.ROUTES)
+ROUTES = (
+    *accounts.ROUTES,
+    *tokens.ROUTES,
+    *repositories.ROUTES,
+    *connections.ROUTES,
+    *packages.ROUTES,
+    *document.ROUTES,
+)
 
 
 def blueprint() -> Blueprint:

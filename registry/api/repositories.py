@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated
-from urllib.parse import urlsplit
 
 from sqlalchemy import select
 
@@ -14,7 +12,6 @@ from registry.access import Action, Identity, check
 from registry.api.routes import Route
 from registry.api.shapes import Between, Length
 from registry.errors import Invalid, NotFound
-from registry.format import Format
 from registry.http import context
 from registry.http.auth import requires, signed_in_api
 from registry.models import Domain
@@ -89,7 +86,11 @@ def create_repository(domain: str, body: NewRepository) -> browse.RepositorySumm
     services, caller = context.services(), context.caller()
     now = services.clock()
     name = repository_name(body.name)
-    connections = _checked_connections(body.external_connections or {}, services.formats)
+    wanted = body.external_connections or {}
+    for format_name, url in wanted.items():
+        services.connections.check_format(format_name)
+        if url is not None:
+            services.connections.check_url(url)
     with services.db.write() as session:
         domain_id = session.scalar(select(Domain.id).where(Domain.name == domain))
         if domain_id is None:
@@ -100,7 +101,7 @@ def create_repository(domain: str, body: NewRepository) -> browse.RepositorySumm
             name,
             description=body.description,
             upstreams=_checked_upstreams(body.upstreams, domain, caller),
-            external_formats=connections,
+            external_formats=wanted,
             anonymous_read=body.anonymous_read,
             now=now,
         )
@@ -111,7 +112,7 @@ def create_repository(domain: str, body: NewRepository) -> browse.RepositorySumm
             "repository.create",
             f"{domain}/{name}",
             upstreams=list(body.upstreams),
-            external_connections=connections,
+            external_connections=dict(wanted),
             anonymous_read=body.anonymous_read,
         )
         session.flush()
@@ -147,30 +148,6 @@ def _checked_upstreams(upstreams: tuple[str, ...], domain: str, caller: Identity
     if len(set(upstreams)) != len(upstreams):
         raise Invalid("upstreams names a repository twice")
     return upstreams
-
-
-def _checked_connections(wanted: Mapping[str, str | None], formats: Mapping[str, Format]) -> dict[str, str | None]:
-    for format_name, url in wanted.items():
-        if format_name not in formats:
-            raise Invalid(f"format {format_name!r} is not known; known are {', '.join(sorted(formats))}")
-        if url is not None:
-            _check_url(url)
-    return dict(wanted)
-
-
-def _check_url(url: str) -> None:
-    try:
-        parts = urlsplit(url)
-        port_is_valid = parts.port is None or parts.port > 0
-    except ValueError as error:
-        raise Invalid(f"external connection: {error}") from error
-    if parts.scheme not in {"http", "https"} or not parts.hostname or not port_is_valid or len(url) > 2000:
-        raise Invalid("an external connection's URL starts with https:// or http:// and names a host")
-    if "@" in parts.netloc:
-        # It would be shown to every reader of the repository, and stand in logs.
-        raise Invalid("an external connection's URL holds no user or password")
-    if any(character.isspace() or not character.isprintable() for character in url):
-        raise Invalid("an external connection's URL holds no spaces or control characters")
 
 
 _REPOSITORIES = "/domains/<domain>/repositories"

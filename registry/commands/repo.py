@@ -7,6 +7,7 @@ from typing import Any
 import click
 
 from registry.commands.client import Client, with_client
+from registry.commands.connection import connection
 from registry.commands.options import REPOSITORY, Place, example
 from registry.commands.output import json_option, print_record, print_rows, say
 
@@ -30,7 +31,10 @@ _FIELDS = (
 
 @click.group()
 def repo() -> None:
-    """Repositories: list, show, create."""
+    """Repositories: list, show, create, connection."""
+
+
+repo.add_command(connection)
 
 
 @example("entrepot repo list --json")

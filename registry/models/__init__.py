@@ -4,7 +4,14 @@ from registry.models.account import Account, SetupLogin, Token, WebSession
 from registry.models.audit import AuditEntry
 from registry.models.event import Event
 from registry.models.package import Asset, Blob, Package, PackageState, PackageTag, PackageVersion, RetiredFilename
-from registry.models.repository import Domain, DomainKey, ExternalConnection, Repository, RepositoryUpstream
+from registry.models.repository import (
+    ConnectionHealth,
+    Domain,
+    DomainKey,
+    ExternalConnection,
+    Repository,
+    RepositoryUpstream,
+)
 from registry.models.upstream import UpstreamPage
 
 __all__ = [
@@ -12,6 +19,7 @@ __all__ = [
     "Asset",
     "AuditEntry",
     "Blob",
+    "ConnectionHealth",
     "Domain",
     "DomainKey",
     "Event",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import datetime
 
-from sqlalchemy import Boolean, ForeignKey, LargeBinary, String, UniqueConstraint
+from sqlalchemy import Boolean, ForeignKey, LargeBinary, String, Text, UniqueConstraint
 from sqlalchemy.orm import Mapped, mapped_column
 
 from registry.db import Base, UtcDateTime
@@ -63,7 +63,11 @@ class RepositoryUpstream(Base):
 
 
 class ExternalConnection(Base):
-    """An index outside. ``url`` null means: whatever the ecosystem's own tools point at on this machine."""
+    """An index outside. ``url`` null means: whatever the ecosystem's own tools point at on this machine.
+
+    ``sealed_credential`` is under the domain's key and bound to the URL's origin (``registry.repos.connections``).
+    ``ca_bundle`` is PEM text that replaces the certificate authorities otherwise trusted. Lower ``position`` first.
+    """
 
     __tablename__ = "external_connection"
     __table_args__ = (UniqueConstraint("repository_id", "format", "name"),)
@@ -73,5 +77,25 @@ class ExternalConnection(Base):
     format: Mapped[str] = mapped_column(String(32))
     name: Mapped[str] = mapped_column(String(100))
     url: Mapped[str | None] = mapped_column(String(2000))
+    sealed_credential: Mapped[bytes | None] = mapped_column(LargeBinary)
+    ca_bundle: Mapped[str | None] = mapped_column(Text)
     position: Mapped[int] = mapped_column(default=0)
     created_at: Mapped[datetime] = mapped_column(UtcDateTime)
+
+
+class ConnectionHealth(Base):
+    """How asking an external connection went lately, told by whichever process asked; written a few times a minute.
+
+    ``last_failure`` is the reason in words, without URLs' queries and credentials. ``left_alone_until`` is when its
+    breaker lets the next question through, null while it is closed.
+    """
+
+    __tablename__ = "connection_health"
+
+    connection_id: Mapped[int] = mapped_column(
+        ForeignKey("external_connection.id", ondelete="CASCADE"), primary_key=True
+    )
+    last_success_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
+    last_failure_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
+    last_failure: Mapped[str] = mapped_column(String(500), default="")
+    left_alone_until: Mapped[datetime | None] = mapped_column(UtcDateTime)

@@ -20,7 +20,7 @@ from registry.http import context
 from registry.http.auth import open_page
 from registry.names import PackageKey, PackageName
 from registry.pages.panels import extensions
-from registry.repos import browse
+from registry.repos import browse, health
 from registry.repos.browse import RepositorySummary
 
 PAGE_OF_PACKAGES = 50
@@ -199,6 +199,7 @@ def _repository(domain: str, repository: str) -> str:
             limit=PAGE_OF_PACKAGES + 1,
             sort_keys=_sort_keys(),
         )
+        connections = health.details(session, summary.id, services.clock())
     shown = found[:PAGE_OF_PACKAGES]
     return render_template(
         "repository.html",
@@ -211,6 +212,7 @@ def _repository(domain: str, repository: str) -> str:
         format=format_name,
         formats=sorted(services.formats),
         tools=_tools(summary),
+        connections=connections,
     )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 
 from sqlalchemy import select, update
@@ -19,13 +19,19 @@ LONGEST_CHAIN = 32
 
 @dataclass(frozen=True, slots=True)
 class Connection:
-    """An external connection as resolution needs it; ``url`` None means the ecosystem's own default."""
+    """An external connection as resolution needs it; ``url`` None means the ecosystem's own default.
+
+    ``sealed_credential`` opens with the key ring of the domain (``registry.repos.connections.open_credential``).
+    """
 
     id: int
     repository_id: int
     format: str
     name: str
     url: str | None
+    domain_id: int = 0
+    sealed_credential: bytes | None = field(default=None, repr=False)
+    ca_pem: str | None = field(default=None, repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +80,16 @@ def load(session: Session, domain_id: int) -> Topology:
     ).scalars()
     for row in rows:
         connections.setdefault(row.repository_id, []).append(
-            Connection(row.id, row.repository_id, row.format, row.name, row.url)
+            Connection(
+                row.id,
+                row.repository_id,
+                row.format,
+                row.name,
+                row.url,
+                domain_id,
+                row.sealed_credential,
+                row.ca_bundle,
+            )
         )
     nodes = {
         repository.id: Node(repository.id, repository.name, tuple(connections.get(repository.id, ())))

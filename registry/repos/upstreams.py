@@ -22,7 +22,7 @@ from registry.clock import Clock
 from registry.db import Database
 from registry.errors import NotFound, UpstreamUnavailable
 from registry.format import BadIndex, FileLink, Format, Listing, Location
-from registry.models import Repository, UpstreamPage
+from registry.models import ExternalConnection, Repository, UpstreamPage
 from registry.names import PackageKey
 from registry.repos import shelf
 from registry.repos.topology import Connection
@@ -114,7 +114,7 @@ class Upstreams:
         self._is_own = is_own
         self._clock = clock
         self._lock = threading.Lock()
-        self._parsed: OrderedDict[tuple[int, str, datetime], Listing] = OrderedDict()
+        self._parsed: OrderedDict[tuple[int, str, str, datetime], Listing] = OrderedDict()
 
     @property
     def client(self) -> UpstreamClient:
@@ -274,7 +274,7 @@ class Upstreams:
         return freshness.decide(self._clock(), kept.fetched_at, kept.fresh_until, is_missing=kept.is_missing)
 
     def _parse(self, connection: Connection, key: PackageKey, path: str, kept: _Kept) -> Listing:
-        place = (connection.id, path, kept.fetched_at)
+        place = (connection.id, path, kept.final_url, kept.fetched_at)
         with self._lock:
             known = self._parsed.get(place)
         if known is not None:
@@ -310,6 +310,9 @@ class Upstreams:
 
     def _store(self, connection: Connection, path: str, kept: _Kept, *, key: PackageKey | None) -> None:
         def unit(session: Session) -> None:
+            now_there = session.get(ExternalConnection, connection.id)
+            if now_there is None or now_there.url != connection.url:
+                return  # removed, or pointed elsewhere, while it was asked: the answer is not that of what is there now
             session.merge(
                 UpstreamPage(
                     connection_id=connection.id,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Protocol
 
 from registry.upstream.guard import AddressPolicy
 
@@ -11,8 +12,9 @@ from registry.upstream.guard import AddressPolicy
 class Upstream:
     """One external connection as the client sees it.
 
-    ``base_url`` holds no user name or password. ``credential`` (user, password) goes as Basic to exactly the scheme,
-    host and port of ``base_url``. ``ca_bundle`` is a file or directory of certificates that replaces the usual ones.
+    ``base_url`` holds no user name or password. ``credential`` (user, password) goes as Basic, ``token`` as Bearer, to
+    exactly the scheme, host and port of ``base_url``. ``ca_bundle`` is a file or directory of certificates that
+    replaces the usual ones, ``ca_pem`` the text of such a file, which goes before it.
     """
 
     id: int
@@ -20,6 +22,28 @@ class Upstream:
     policy: AddressPolicy = field(default_factory=AddressPolicy)
     credential: tuple[str, str] | None = field(default=None, repr=False)
     ca_bundle: str | None = None
+    token: str | None = field(default=None, repr=False)
+    ca_pem: str | None = field(default=None, repr=False)
+
+
+class Watcher(Protocol):
+    """Told how each question to an upstream ended. Called by many threads; it must not raise and must be quick."""
+
+    def succeeded(self, upstream_id: int, /) -> None:
+        """A usable answer, a sure absence among them."""
+
+    def failed(self, upstream_id: int, reason: str, left_alone_seconds: float, /) -> None:
+        """No usable answer, for ``reason``; its origin is left alone for ``left_alone_seconds`` from now on."""
+
+
+class NoWatcher:
+    """Nobody wants to know."""
+
+    def succeeded(self, upstream_id: int, /) -> None:
+        """Nothing happens."""
+
+    def failed(self, upstream_id: int, reason: str, left_alone_seconds: float, /) -> None:
+        """Nothing happens."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,7 +18,17 @@ from urllib.parse import quote, urljoin
 
 from registry.clock import Clock, system_clock
 from registry.errors import NotFound, UpstreamUnavailable
-from registry.upstream.answers import DocumentAnswer, Found, Limits, MissingUpstream, NotModified, Upstream
+from registry.upstream.answers import (
+    DocumentAnswer,
+    Found,
+    Limits,
+    MissingUpstream,
+    NotModified,
+    NoWatcher,
+    Upstream,
+    Watcher,
+)
+from registry.upstream.breaker import Breaker
 from registry.upstream.dial import Resolver, system_resolver
 from registry.upstream.document import read_document
 from registry.upstream.download import FileStream, begin_file, check_present
@@ -49,7 +59,8 @@ _LOCATION_SAFE = "/%:@!$&'()*+,;=~[]?#\\"
 class UpstreamClient:
     """Asks upstreams. One per process, made after a fork; all methods may be called from many threads.
 
-    ``monotonic`` drives the breakers; time-outs on sockets are real time whatever it says.
+    ``monotonic`` drives the breakers; time-outs on sockets are real time whatever it says. ``watcher`` is told how each
+    question ended.
     """
 
     def __init__(
@@ -61,6 +72,7 @@ class UpstreamClient:
         clock: Clock = system_clock,
         sleep: Callable[[float], None] = time.sleep,
         fraction: Callable[[], float] = random.random,
+        watcher: Watcher | None = None,
     ) -> None:
         self._limits = limits or Limits()
         self._resolver = resolver
@@ -68,6 +80,7 @@ class UpstreamClient:
         self._clock = clock
         self._sleep = sleep
         self._fraction = fraction
+        self._watcher: Watcher = watcher or NoWatcher()
         self._lock = threading.Lock()
         self._lines: dict[int, Line] = {}
 
@@ -119,7 +132,7 @@ class UpstreamClient:
             breaker = line.breaker(final.origin)
             try:
                 check_present(ask, exchange, deadline)
-                return begin_file(ask, exchange, final, breaker, self._limits)
+                return begin_file(ask, exchange, final, _Told(self._watcher, upstream.id, breaker), self._limits)
             except NotFound:
                 breaker.succeeded()
                 exchange.close()
@@ -138,16 +151,17 @@ class UpstreamClient:
             line.wire.close()
 
     def _line(self, upstream: Upstream) -> Line:
-        with self._lock:
-            line = self._lines.get(upstream.id)
-            if line is not None and line.upstream == upstream:
-                return line
-            try:
+        try:
+            with self._lock:
+                line = self._lines.get(upstream.id)
+                if line is not None and line.upstream == upstream:
+                    return line
                 # An edited connection starts anew: its old sockets were vetted under another policy.
-                fresh = Line(upstream, self._limits, self._resolver, self._monotonic)
-            except BlockedAddress as refused:
-                raise UpstreamUnavailable(f"the external connection's URL is refused: {refused}") from None
-            self._lines[upstream.id] = fresh
+                fresh = self._lines[upstream.id] = Line(upstream, self._limits, self._resolver, self._monotonic)
+        except BlockedAddress as refused:
+            reason = f"the external connection's URL is refused: {refused}"
+            self._watcher.failed(upstream.id, reason, 0.0)
+            raise UpstreamUnavailable(reason) from None
         if line is not None:
             line.wire.close()
         return fresh
@@ -159,11 +173,17 @@ class UpstreamClient:
         attempt = 0
         while True:
             try:
-                return once(line, deadline)
+                answer = once(line, deadline)
+            except NotFound:
+                self._watcher.succeeded(upstream.id)
+                raise
             except Failure as failure:
                 pause_seconds = self._pause_seconds(failure, attempt)
                 if pause_seconds is None or time.monotonic() + pause_seconds >= deadline:
                     raise self._given_up(line, failure) from failure.__cause__
+            else:
+                self._watcher.succeeded(upstream.id)
+                return answer
             self._sleep(pause_seconds)
             attempt += 1
 
@@ -177,6 +197,7 @@ class UpstreamClient:
 
     def _given_up(self, line: Line, failure: Failure) -> UpstreamUnavailable:
         wait_seconds = failure.wait_seconds
+        left_alone_seconds = 0.0
         if failure.origin is not None:
             breaker = line.breaker(failure.origin)
             if failure.is_outage:
@@ -185,6 +206,9 @@ class UpstreamClient:
                 breaker.succeeded()
             if wait_seconds is not None:
                 breaker.hold(wait_seconds)
+            left_alone_seconds = breaker.wait_seconds()
+        if not failure.was_not_asked:
+            self._watcher.failed(line.upstream.id, str(failure), left_alone_seconds)
         log.warning("upstream %s: %s", line.base.origin.host, failure)
         return UpstreamUnavailable(str(failure), retry_after_seconds=max(1, math.ceil(wait_seconds or 5)))
 
@@ -216,13 +240,32 @@ class UpstreamClient:
             breaker = line.breaker(url.origin)
             if not breaker.admit():
                 wait_seconds = breaker.wait_seconds()
-                raise Failure(f"{host} is left alone for a while after failing", wait_seconds=wait_seconds)
+                raise Failure(
+                    f"{host} is left alone for a while after failing", wait_seconds=wait_seconds, was_not_asked=True
+                )
             return line.wire.request(url, line.headers(ask, url), deadline)
         except BlockedAddress as blocked:
             log.warning("upstream %s: %s", line.base.origin.host, blocked)
             raise unreachable(url.origin) from None
         except TRANSPORT_ERRORS as error:
             raise broken(url.origin, error) from error
+
+
+class _Told:
+    """A file's end told to its origin's breaker and to the watcher."""
+
+    def __init__(self, watcher: Watcher, upstream_id: int, breaker: Breaker) -> None:
+        self._watcher = watcher
+        self._upstream_id = upstream_id
+        self._breaker = breaker
+
+    def whole(self) -> None:
+        self._breaker.succeeded()
+        self._watcher.succeeded(self._upstream_id)
+
+    def broken(self, reason: str) -> None:
+        self._breaker.failed()
+        self._watcher.failed(self._upstream_id, reason, self._breaker.wait_seconds())
 
 
 def _next_url(url: WebUrl, location: str | None) -> WebUrl:

@@ -5,16 +5,25 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from types import TracebackType
-from typing import Self
+from typing import Protocol, Self
 
 from registry.errors import NotFound, UpstreamUnavailable
 from registry.upstream.answers import Limits
 from registry.upstream.bodies import is_html_type
-from registry.upstream.breaker import Breaker
 from registry.upstream.failure import broken, unusable
 from registry.upstream.guard import WebUrl
 from registry.upstream.line import Ask
 from registry.upstream.wire import TRANSPORT_ERRORS, Exchange
+
+
+class Told(Protocol):
+    """Hears how a file ended."""
+
+    def whole(self) -> None:
+        """All of its bytes came."""
+
+    def broken(self, reason: str) -> None:
+        """It ended early, went on too long or came too slowly."""
 
 
 class FileStream:
@@ -25,12 +34,12 @@ class FileStream:
     upstream ignores ranges.
     """
 
-    def __init__(self, exchange: Exchange, url: WebUrl, offset_bytes: int, breaker: Breaker, limits: Limits) -> None:
+    def __init__(self, exchange: Exchange, url: WebUrl, offset_bytes: int, told: Told, limits: Limits) -> None:
         self.size_bytes = exchange.length_bytes
         self.offset_bytes = offset_bytes
         self._exchange = exchange
         self._url = url
-        self._breaker = breaker
+        self._told = told
         self._limits = limits
 
     def __enter__(self) -> Self:
@@ -55,10 +64,11 @@ class FileStream:
                 piece = self._exchange.read(began + granted - waited_seconds, self._limits.idle_seconds)
             except TRANSPORT_ERRORS as error:
                 self.close()
-                self._breaker.failed()
-                raise UpstreamUnavailable(str(broken(self._url.origin, error))) from error
+                reason = str(broken(self._url.origin, error))
+                self._told.broken(reason)
+                raise UpstreamUnavailable(reason) from error
             if not piece:
-                self._breaker.succeeded()
+                self._told.whole()
                 return
             waited_seconds += time.monotonic() - began
             received_bytes += len(piece)
@@ -70,7 +80,7 @@ class FileStream:
         self._exchange.close()
 
 
-def begin_file(ask: Ask, exchange: Exchange, url: WebUrl, breaker: Breaker, limits: Limits) -> FileStream:
+def begin_file(ask: Ask, exchange: Exchange, url: WebUrl, told: Told, limits: Limits) -> FileStream:
     """A stream over what ``url`` (after redirects) answered; the status has been checked, and is not an absence.
 
     Raises Failure for what cannot be the file's bytes as they are.
@@ -86,7 +96,7 @@ def begin_file(ask: Ask, exchange: Exchange, url: WebUrl, breaker: Breaker, limi
         raise unusable(url.origin, "it is in an encoding that was not asked for")
     if is_html_type(exchange.header("Content-Type") or ""):
         raise unusable(url.origin, "it is an HTML page instead of the file")
-    return FileStream(exchange, url, offset_bytes, breaker, limits)
+    return FileStream(exchange, url, offset_bytes, told, limits)
 
 
 def check_present(ask: Ask, exchange: Exchange, deadline: float) -> None:

@@ -18,7 +18,7 @@ class Failure(Exception):
 
     ``origin`` is who answered or failed to, None if nobody was asked. ``is_outage`` speaks against that origin (its
     breaker counts it); otherwise it is alive and merely said something unusable. ``wait_seconds`` is how long the
-    origin, or its breaker, wants to be left alone.
+    origin, or its breaker, wants to be left alone. ``was_not_asked`` says that the breaker kept us from asking at all.
     """
 
     def __init__(
@@ -29,12 +29,14 @@ class Failure(Exception):
         is_outage: bool = False,
         retryable: bool = False,
         wait_seconds: float | None = None,
+        was_not_asked: bool = False,
     ) -> None:
         super().__init__(reason)
         self.origin = origin
         self.is_outage = is_outage
         self.retryable = retryable
         self.wait_seconds = wait_seconds
+        self.was_not_asked = was_not_asked
 
 
 def unreachable(origin: Origin) -> Failure:

@@ -94,16 +94,23 @@ class Line:
             headers["Range"] = f"bytes={ask.start}-"
         if url.origin == ask.url.origin:
             headers |= ask.validators
-        if self.upstream.credential is not None and url.origin == self.base.origin:
-            pair = ":".join(self.upstream.credential).encode()
-            headers["Authorization"] = f"Basic {base64.b64encode(pair).decode('ascii')}"
+        if url.origin == self.base.origin:
+            headers |= self._authorization()
         return headers
+
+    def _authorization(self) -> dict[str, str]:
+        if self.upstream.token is not None:
+            return {"Authorization": f"Bearer {self.upstream.token}"}
+        if self.upstream.credential is None:
+            return {}
+        pair = ":".join(self.upstream.credential).encode()
+        return {"Authorization": f"Basic {base64.b64encode(pair).decode('ascii')}"}
 
     def _tls_context(self) -> ssl.SSLContext:
         with self._lock:
             if self._context is None:
                 try:
-                    self._context = tls_context(self.upstream.ca_bundle)
+                    self._context = tls_context(self.upstream.ca_bundle, self.upstream.ca_pem)
                 except OSError:
                     raise Failure("the certificate bundle of the external connection cannot be read") from None
             return self._context

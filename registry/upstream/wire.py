@@ -34,11 +34,15 @@ TRANSPORT_ERRORS = (OSError, http.client.HTTPException, BrokenAnswer)
 """What ``Wire.request`` and ``Exchange.read`` raise for a peer's fault; ``BlockedAddress`` comes besides."""
 
 
-def tls_context(ca_bundle: str | None) -> ssl.SSLContext:
+def tls_context(ca_bundle: str | None, ca_pem: str | None = None) -> ssl.SSLContext:
     """Certificates and names are checked. Raises OSError when the bundle cannot be read.
 
     Without a bundle of its own a connection uses what the ecosystem's clients use on this machine, else the system's.
     """
+    if ca_pem is not None:
+        own = ssl.create_default_context(cadata=ca_pem)
+        own.sslsocket_class = BoundedTlsSocket
+        return own
     bundle = ca_bundle or next((os.environ[name] for name in _CA_VARIABLES if os.environ.get(name)), None)
     if bundle is None:
         context = ssl.create_default_context()

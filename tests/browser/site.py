@@ -28,6 +28,7 @@ from registry.models import Asset, Blob, Domain, Package, PackageVersion, Reposi
 from registry.names import PackageKey, PackageName, RepositoryName
 from registry.repos import descriptions, topology
 from registry.repos.admission import Admissions
+from registry.repos.connections import Connections
 from registry.repos.documents import DocumentCache
 from registry.repos.fetch import Fetcher
 from registry.repos.keep import Files
@@ -286,6 +287,7 @@ def _services(folder: Path, world: World) -> Services:
         resolver=Resolver(db, TopologyCache(), upstreams, known),
         files=Files(db, stores, upstreams, Fetcher(client, flight), known, clock),
         publisher=Publisher(db, stores, admissions, known, clock),
+        connections=Connections(AddressPolicy(()), known),
         documents=DocumentCache(),
     )
 

@@ -7,6 +7,7 @@ import json
 import secrets
 import shutil
 import tempfile
+from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -87,11 +88,11 @@ def _account(services: Services, name: str, actions: tuple[str, ...], repositori
 class World:
     """Repositories ``dev`` (upstream ``public``), ``staging``, ``prod`` and ``open`` (read by everybody)."""
 
-    def __init__(self, folder: Path) -> None:
-        """Copy the world that ``template`` made, with everything running anew on the copy."""
+    def __init__(self, folder: Path, environment: Mapping[str, str] | None = None) -> None:
+        """Copy the world that ``template`` made, with everything running anew on the copy, under these settings."""
         shutil.copytree(template(), folder, dirs_exist_ok=True)
         self.now = START
-        self.settings = load(folder, {})
+        self.settings = load(folder, environment or {})
         self.services = wiring.services(self.settings, lambda: self.now)
         self.db = self.services.db
         self.tokens: dict[str, str] = json.loads((folder / TOKENS).read_text())

@@ -166,6 +166,27 @@ def test_repositories(site: Site) -> None:
     assert "exists already" in site.run("repo", "create", "tools", status=1).stderr
 
 
+def test_connections(site: Site, tmp_path: Path) -> None:
+    (tmp_path / "secret").write_text("hunter22\n")
+    where = ("repo", "connection")
+    made = site.json(
+        *(*where, "add", "dev", "pypi", "partner", "--index", "https://packages.example/simple/"),
+        *("--user", "we", "--secret-file", str(tmp_path / "secret")),
+    )
+    assert (made["hasCredential"], made["health"]["state"]) == (True, "Unknown")
+    listed = site.run(*where, "list", "dev").stdout
+    assert "pypi\tpartner\thttps://packages.example/simple/\t1\tyes\tUnknown" in listed
+    assert "hunter22" not in listed
+    refused = site.run(*where, "change", "dev", "pypi", "partner", "--index", "https://other.example/", status=1)
+    assert "another origin" in refused.stderr
+    changed = site.json(*where, "change", "dev", "pypi", "partner", "--no-credential", "--position", "7")
+    assert (changed["hasCredential"], changed["position"]) == (False, 7)
+    assert "say what it holds" in site.run(*where, "add", "dev", "pypi", "x", "--secret-file", "f", status=2).stderr
+    site.run(*where, "remove", "dev", "pypi", "partner")
+    assert site.json(*where, "list", "dev") == []
+    assert "was not found" in site.run(*where, "remove", "dev", "pypi", "partner", status=1).stderr
+
+
 def test_packages(site: Site) -> None:
     assert [item["name"] for item in site.json("package", "list", "dev")] == ["acme-client"]
     assert site.run("package", "list", "dev", "--search", "nothing").stdout == ""
