@@ -66,6 +66,10 @@ class UpstreamSettings:
     ca_bundle: str = ""
     connect_timeout_seconds: float = 5.0
     read_timeout_seconds: float = 30.0
+    document_timeout_seconds: float = 25.0
+    file_grace_seconds: float = 60.0
+    file_floor_bytes_per_second: int = 16 * 1024
+    stale_while_revalidate_seconds: float = 300.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -287,6 +291,7 @@ _MINIMUM = {
     "server.graceful_timeout_seconds": 0,
     "server.trusted_proxy_hops": 0,
     "storage.sweep_grace_hours": 0,
+    "upstream.stale_while_revalidate_seconds": 0,
     "worker.drain_seconds": 0,
 }
 

@@ -14,6 +14,7 @@ from __future__ import annotations
 import ipaddress
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from datetime import timedelta
 
 from config.addresses import own_addresses
 from config.settings import Settings, UpstreamSettings
@@ -110,8 +111,16 @@ def services(settings: Settings, clock: Clock = system_clock) -> Services:
     policy = AddressPolicy(tuple(ipaddress.ip_network(text) for text in settings.upstream.allowed_networks))
     client = UpstreamClient(limits=_patience(settings.upstream), clock=clock, watcher=HealthBook(db, clock))
     flight = SingleFlight(settings.locks_path)
-    describe = _describe(settings.upstream, policy, stores)
-    upstreams = Upstreams(db, client, flight, known_formats, describe, own_addresses(settings), clock)
+    upstreams = Upstreams(
+        db,
+        client,
+        flight,
+        known_formats,
+        _describe(settings.upstream, policy, stores),
+        own_addresses(settings),
+        clock,
+        lag=timedelta(seconds=settings.upstream.stale_while_revalidate_seconds),
+    )
     admissions = Admissions(db, people)
     return Services(
         db=db,
@@ -189,6 +198,9 @@ def _patience(settings: UpstreamSettings) -> UpstreamLimits:
     return UpstreamLimits(
         connect_seconds=settings.connect_timeout_seconds,
         idle_seconds=settings.read_timeout_seconds,
+        document_seconds=settings.document_timeout_seconds,
+        file_grace_seconds=settings.file_grace_seconds,
+        file_floor_bytes_per_second=settings.file_floor_bytes_per_second,
     )
 
 

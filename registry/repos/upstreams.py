@@ -1,7 +1,8 @@
 """External connections as the resolver sees them: pages that are kept, revalidated, and stand in when the upstream fails.
 
 Answers are three-valued. Found and Missing are kept (Missing for a minute only); Unavailable is never kept, never read
-as Missing, and answered from the last good page for up to a day.
+as Missing, and answered from the last good page for up to a day. A page that ended a few minutes ago is answered at
+once, and refreshed behind the answer.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ from registry.format import BadIndex, FileLink, Format, Listing, Location
 from registry.models import ExternalConnection, Repository, UpstreamPage
 from registry.names import PackageKey
 from registry.repos import shelf
+from registry.repos.refresh import Refresher
 from registry.repos.topology import Connection
 from registry.upstream import freshness
 from registry.upstream.answers import Found, MissingUpstream, NotModified, Upstream
@@ -38,6 +40,8 @@ log = logging.getLogger("entrepot.upstream")
 PAGE_LIMIT_BYTES = 128 * MIB
 METADATA_LIMIT_BYTES = 8 * MIB
 STALE_RETRY = timedelta(seconds=30)
+REFRESH_LOOK = timedelta(seconds=5)  # a document rendered from a page under refresh is looked at again after this
+DEFAULT_LAG = timedelta(minutes=5)
 FOREVER = timedelta(days=3650)
 PARSED_PAGES = 256
 
@@ -74,12 +78,16 @@ class UpstreamDocument:
 
 @dataclass(frozen=True, slots=True)
 class _Wanted:
-    """A document to have: ``check`` raises UpstreamUnavailable for a useless one, a change counts for ``key``."""
+    """A document to have: ``check`` raises UpstreamUnavailable for a useless one, a change counts for ``key``.
+
+    ``may_lag`` says that one past its freshness may be used while it is refreshed.
+    """
 
     path: str
     accept: str
     key: PackageKey | None
     check: Callable[[_Kept], None]
+    may_lag: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,10 +109,14 @@ class Upstreams:
         describe: Callable[[Connection, str], Upstream],
         is_own: Callable[[str], bool],
         clock: Clock,
+        *,
+        lag: timedelta = DEFAULT_LAG,
+        refresher: Refresher | None = None,
     ) -> None:
         """``describe(connection, base_url)`` adds what the settings say: address policy, credential, CA bundle.
 
         ``is_own(url)`` says whether a URL is this server's: never the default of a connection without a URL.
+        ``lag`` is how long after its freshness a page is answered while it is refreshed.
         """
         self._db = db
         self._client = client
@@ -113,6 +125,8 @@ class Upstreams:
         self._describe = describe
         self._is_own = is_own
         self._clock = clock
+        self._lag = lag
+        self._refresher = refresher or Refresher()
         self._lock = threading.Lock()
         self._parsed: OrderedDict[tuple[int, str, str, datetime], Listing] = OrderedDict()
 
@@ -172,7 +186,8 @@ class Upstreams:
         url = self.upstream(connection).base_url + location.path
         if location.digest_path is None:
             return FileLink(filename, location.version, url, {})
-        wanted = _Wanted(location.digest_path, "*/*", None, lambda _: None)
+        # An old digest would call the new file behind it a forgery.
+        wanted = _Wanted(location.digest_path, "*/*", None, lambda _: None, may_lag=False)
         held = self._current(connection, wanted)
         if held.kept.is_missing:
             return None
@@ -190,10 +205,15 @@ class Upstreams:
             found = self._read(connection, wanted.path)
             return found if found is not None and self._state(found) is Freshness.FRESH else None
 
+        def refresh() -> _Kept:
+            key = f"page/{connection.id}/{wanted.path}"
+            return self._flight.run(key, lambda: self._fetch(connection, wanted, kept), check)
+
+        if kept is not None and wanted.may_lag and self._state(kept) is Freshness.REFRESH:
+            is_failing = self._refresher.start(f"{connection.id}/{wanted.path}", refresh)
+            return _Held(kept, self._clock() + (STALE_RETRY if is_failing else REFRESH_LOOK), is_stale=is_failing)
         try:
-            fresh = self._flight.run(
-                f"page/{connection.id}/{wanted.path}", lambda: self._fetch(connection, wanted, kept), check
-            )
+            fresh = refresh()
         except UpstreamUnavailable as error:
             return self._stale(connection, wanted, kept, error)
         return _Held(fresh, fresh.fresh_until, is_stale=False)
@@ -271,7 +291,9 @@ class Upstreams:
         return _Held(kept, self._clock() + STALE_RETRY, is_stale=True)
 
     def _state(self, kept: _Kept) -> Freshness:
-        return freshness.decide(self._clock(), kept.fetched_at, kept.fresh_until, is_missing=kept.is_missing)
+        return freshness.decide(
+            self._clock(), kept.fetched_at, kept.fresh_until, is_missing=kept.is_missing, lag_limit=self._lag
+        )
 
     def _parse(self, connection: Connection, key: PackageKey, path: str, kept: _Kept) -> Listing:
         place = (connection.id, path, kept.final_url, kept.fetched_at)

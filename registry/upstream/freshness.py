@@ -1,8 +1,9 @@
 """How long an upstream's answer counts, and what may be done with it afterwards. Pure; times are UTC, clocks handed in.
 
-The life of a kept answer: *fresh* until ``fresh_until``; then it is asked for again and stands in, as stale, for an
-upstream that is unavailable, until ``STALE_LIMIT`` has passed; then only a new answer will do. A kept "missing" never
-stands in: when the upstream cannot be asked, nobody knows whether it is still missing.
+The life of a kept answer: *fresh* until ``fresh_until``; for a little while after that it is answered at once and asked
+for again behind the answer; then it is asked for again first, and stands in, as stale, for an upstream that is
+unavailable, until ``STALE_LIMIT`` has passed; then only a new answer will do. A kept "missing" never stands in: when the
+upstream has not been asked, nobody knows whether it is still missing.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ class Freshness(Enum):
     """What to do with a kept answer."""
 
     FRESH = "fresh"  # use it, ask nobody
+    REFRESH = "refresh"  # use it, and ask behind the answer (RFC 5861 section 3)
     REVALIDATE = "revalidate"  # ask; if the upstream is unavailable, use it and say that it is stale
     EXPIRED = "expired"  # ask; if the upstream is unavailable, so are we
 
@@ -35,15 +37,19 @@ def decide(
     *,
     is_missing: bool,
     stale_limit: timedelta = STALE_LIMIT,
+    lag_limit: timedelta = timedelta(),
 ) -> Freshness:
     """What to do with an answer got at ``fetched_at`` and held to be good until ``fresh_until``.
 
-    An answer from the future (the clock was set back) is asked for again: its age cannot be known.
+    For ``lag_limit`` after that it may be used while it is refreshed. An answer from the future (the clock was set back)
+    is asked for again: its age cannot be known.
     """
     if fetched_at <= now < fresh_until:
         return Freshness.FRESH
     if is_missing or now - fresh_until > stale_limit:
         return Freshness.EXPIRED
+    if fetched_at <= now < fresh_until + lag_limit:
+        return Freshness.REFRESH
     return Freshness.REVALIDATE
 
 
@@ -66,8 +72,8 @@ def fresh_until(
 def missing_until(
     now: datetime, *, seconds: int = MISSING_SECONDS, fraction: Callable[[], float] = random.random
 ) -> datetime:
-    """The end of freshness of a "missing": ``seconds`` give or take a fifth, lest absences are re-asked in step."""
-    return now + timedelta(seconds=seconds * (0.8 + 0.4 * fraction()))
+    """The end of freshness of a "missing": ``seconds`` at most, less up to a fifth, lest absences are re-asked in step."""
+    return now + timedelta(seconds=seconds * (1.0 - 0.2 * fraction()))
 
 
 _DIRECTIVE = re.compile(r"\s*([A-Za-z-]+)\s*(?:=\s*\"?([^\",]*)\"?)?\s*(?:,|\Z)")
