@@ -129,6 +129,9 @@ def listen(bind: str) -> socket.socket:
 def environment(settings: Settings) -> dict[str, str]:
     """What the children are told: where the data is, and the command line's overrides."""
     return {
+        # glibc gives threads arenas of their own, and each keeps what was freed in it: with sixty downloads at once a
+        # process grew by 66 MiB, and with two arenas by 48 (measured). One thread runs Python at a time anyway.
+        "MALLOC_ARENA_MAX": "2",
         **os.environ,
         "ENTREPOT_DATA": str(settings.data.resolve()),
         "ENTREPOT_SERVER_BIND": settings.server.bind,

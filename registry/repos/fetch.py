@@ -125,7 +125,10 @@ class Fetcher:
 
     def _run(self, fetch: _Fetch, order: Order) -> None:
         try:
-            fetch.handle = self._flight.run(order.key, lambda: self._receive(fetch, order), order.find)
+            # A large file takes longer than others are usually waited for, and a second fetch would make it longer still.
+            fetch.handle = self._flight.run(
+                order.key, lambda: self._receive(fetch, order), order.find, wait_seconds=WAIT_SECONDS
+            )
         except (Problem, StorageError) as error:
             fetch.error = error
         except Exception as error:

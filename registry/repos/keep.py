@@ -20,6 +20,7 @@ from registry.repos import shelf
 from registry.repos.admission import Admission
 from registry.repos.fetch import Fetcher, OpenFetch, Order, Wanted
 from registry.repos.resolve import OfferedFile
+from registry.repos.topology import Connection
 from registry.repos.upstreams import Upstreams
 from registry.stores import DomainStores, handle_of
 from storage.blobs import BlobHandle, ByteRange
@@ -82,7 +83,8 @@ class Files:
             return kept
 
         def find() -> BlobHandle | None:
-            there = self._find(admission.domain_id, link.hashes.get("sha256"))
+            sha256 = link.hashes.get("sha256")
+            there = self._find(admission.domain_id, sha256) if sha256 else self._find_kept(connection, key, offered)
             return keep(there, dict(link.hashes)) if there is not None else None
 
         return Order(
@@ -94,9 +96,19 @@ class Files:
             keep=keep,
         )
 
-    def _find(self, domain_id: int, sha256: str | None) -> BlobHandle | None:
-        if sha256 is None:
-            return None
+    def _find_kept(self, connection: Connection, key: PackageKey, offered: OfferedFile) -> BlobHandle | None:
+        """What another process kept meanwhile of a file that its index gives another digest of, or none."""
+        promised = offered.link.hashes if offered.link is not None else {}
+        with self._db.read() as session:
+            package = shelf.find_package(session, connection.repository_id, *key)
+            if package is None or package.origin != shelf.UPSTREAM:
+                return None
+            asset = shelf.find_asset(session, package.id, offered.filename)
+            if asset is None or any(asset.hashes.get(name, value) != value for name, value in promised.items()):
+                return None
+            return handle_of(session.get_one(Blob, asset.blob_id))
+
+    def _find(self, domain_id: int, sha256: str) -> BlobHandle | None:
         with self._db.read() as session:
             blob = session.scalar(select(Blob).where(Blob.domain_id == domain_id, Blob.sha256 == sha256))
             return handle_of(blob) if blob is not None else None

@@ -44,21 +44,30 @@ class SingleFlight:
         self._lock = threading.Lock()
         self._flights: dict[str, _Flight] = {}
 
-    def run(self, key: str, work: Callable[[], T], check: Callable[[], T | None] = lambda: None) -> T:
+    def run(
+        self,
+        key: str,
+        work: Callable[[], T],
+        check: Callable[[], T | None] = lambda: None,
+        *,
+        wait_seconds: float | None = None,
+    ) -> T:
         """The result of ``work``, done by this caller or by another one for the same ``key`` at the same time.
 
         ``key`` must hold everything that the result depends on. ``check`` looks whether another process has done the
         work meanwhile, and gives its result or None; it is called once the turn has come, right before ``work``.
+        ``wait_seconds`` is this caller's patience, where the work may rightly take longer than most.
         Raises what ``work`` or ``check`` raised, in the leader and in those who waited for it, and is then forgotten.
         """
+        patience = self._wait_seconds if wait_seconds is None else wait_seconds
         with self._lock:
             flight = self._flights.get(key)
             leads = flight is None
             if flight is None:
                 flight = self._flights[key] = _Flight()
         if leads:
-            return self._lead(key, flight, work, check)
-        if flight.leader != threading.get_ident() and flight.landed.wait(self._wait_seconds) and flight.is_settled:
+            return self._lead(key, flight, work, check, patience)
+        if flight.leader != threading.get_ident() and flight.landed.wait(patience) and flight.is_settled:
             if flight.error is not None:
                 raise flight.error
             result: T = flight.result
@@ -66,9 +75,11 @@ class SingleFlight:
         # The leader takes too long, was torn down (SystemExit), or is this very thread one frame up.
         return work()
 
-    def _lead(self, key: str, flight: _Flight, work: Callable[[], T], check: Callable[[], T | None]) -> T:
+    def _lead(
+        self, key: str, flight: _Flight, work: Callable[[], T], check: Callable[[], T | None], patience: float
+    ) -> T:
         try:
-            with self._turn(key):
+            with self._turn(key, patience):
                 found = check()
                 flight.result = found if found is not None else work()
             flight.is_settled = True
@@ -84,10 +95,10 @@ class SingleFlight:
         return result
 
     @contextmanager
-    def _turn(self, key: str) -> Iterator[None]:
+    def _turn(self, key: str, patience: float) -> Iterator[None]:
         name = hashlib.sha256(key.encode()).hexdigest()
         path = self._directory / name[:2] / name
-        descriptor = self._acquire(path)
+        descriptor = self._acquire(path, patience)
         try:
             yield
         finally:
@@ -100,9 +111,9 @@ class SingleFlight:
                 finally:
                     os.close(descriptor)
 
-    def _acquire(self, path: Path) -> int | None:
+    def _acquire(self, path: Path, patience: float) -> int | None:
         """The locked descriptor; None when the wait is over or the directory cannot be used."""
-        deadline = time.monotonic() + self._wait_seconds
+        deadline = time.monotonic() + patience
         tries = 0
         while True:
             try:

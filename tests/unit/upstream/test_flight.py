@@ -224,10 +224,32 @@ def test_a_killed_holder_frees_the_lock(tmp_path: Path) -> None:
         assert holder.stdout is not None
         assert [holder.stdout.readline() for _ in range(2)] == ["ready\n", "working\n"]
         flight = SingleFlight(tmp_path / "locks", wait_seconds=0.1)
-        assert flight._acquire(next((tmp_path / "locks").glob("*/*"))) is None  # it is held indeed
+        assert flight._acquire(next((tmp_path / "locks").glob("*/*")), 0.1) is None  # it is held indeed
         holder.send_signal(signal.SIGKILL)
         holder.wait()
     assert any(path.is_file() for path in (tmp_path / "locks").rglob("*"))
     began = time.monotonic()
     assert SingleFlight(tmp_path / "locks", wait_seconds=60).run("key", lambda: "mine") == "mine"
     assert time.monotonic() - began < 30
+
+
+def test_a_caller_may_be_more_patient_than_most(tmp_path: Path) -> None:
+    """A large file takes longer than a page; its second fetch would be a second download."""
+    go, done = threading.Event(), []
+    flight = SingleFlight(tmp_path / "locks", wait_seconds=0.01)
+    twin = SingleFlight(tmp_path / "locks", wait_seconds=0.01)
+
+    def work() -> int:
+        done.append(1)
+        go.wait(60)
+        return 1
+
+    leader = threading.Thread(target=lambda: flight.run("key", work), daemon=True)
+    leader.start()
+    while not done:
+        time.sleep(0.005)
+    timer = threading.Timer(0.2, go.set)
+    timer.start()
+    assert twin.run("key", work, lambda: 2, wait_seconds=60) == 2
+    leader.join()
+    assert len(done) == 1
