@@ -18,6 +18,7 @@ from registry.models import Blob
 from registry.names import PackageKey
 from registry.repos import shelf
 from registry.repos.admission import Admission
+from registry.repos.derived import Derivations
 from registry.repos.fetch import Fetcher, OpenFetch, Order, Wanted
 from registry.repos.resolve import OfferedFile
 from registry.repos.topology import Connection
@@ -44,6 +45,7 @@ class Files:
         self._upstreams = upstreams
         self._fetcher = fetcher
         self._clock = clock
+        self.derived = Derivations(db, upstreams, clock)
 
     def read(self, admission: Admission, handle: BlobHandle, part: ByteRange | None) -> Iterator[bytes]:
         """The bytes of a kept file."""

@@ -59,6 +59,16 @@ class Found:
 
 
 @dataclass(frozen=True, slots=True)
+class FilePart:
+    """Some bytes of a file, from ``start`` on, of ``size_bytes`` in all. Nothing vouches for them but the upstream."""
+
+    data: bytes = field(repr=False)
+    start: int
+    size_bytes: int
+    last_modified: str | None
+
+
+@dataclass(frozen=True, slots=True)
 class NotModified:
     """The document that the caller's validators belong to is still the one."""
 

@@ -20,6 +20,7 @@ from registry.clock import Clock, system_clock
 from registry.errors import NotFound, UpstreamUnavailable
 from registry.upstream.answers import (
     DocumentAnswer,
+    FilePart,
     Found,
     Limits,
     MissingUpstream,
@@ -31,7 +32,7 @@ from registry.upstream.answers import (
 from registry.upstream.breaker import Breaker
 from registry.upstream.dial import Resolver, system_resolver
 from registry.upstream.document import read_document
-from registry.upstream.download import FileStream, begin_file, check_present
+from registry.upstream.download import FileStream, begin_file, check_present, read_part
 from registry.upstream.failure import Failure, broken, check_status, retry_after_seconds, unreachable, unusable
 from registry.upstream.guard import BlockedAddress, WebUrl, parse_url
 from registry.upstream.line import Ask, Line
@@ -140,6 +141,26 @@ class UpstreamClient:
             except BaseException:
                 exchange.close()
                 raise
+
+        return self._persist(upstream, once)
+
+    def read_part(self, upstream: Upstream, url: str, part: str, *, limit_bytes: int) -> FilePart | None:
+        """Some bytes of a file: ``part`` is ``first-last`` (both included) or ``-count`` for its end.
+
+        None where the upstream answers with the whole file instead, which is then not read. The bytes are as the
+        upstream gave them: no digest covers a part. Raises NotFound and UpstreamUnavailable.
+        """
+
+        def once(line: Line, deadline: float) -> FilePart | None:
+            ask = Ask(url=line.resolve(url), accept="*/*", encoding="identity", validators={}, part=part)
+            exchange, final = self._follow(line, ask, deadline)
+            with exchange:
+                check_present(ask, exchange, deadline)
+                found = read_part(ask, exchange, final, deadline, self._limits, limit_bytes)
+                if found is not None:
+                    exchange.drain(deadline)
+            line.breaker(final.origin).succeeded()
+            return found
 
         return self._persist(upstream, once)
 

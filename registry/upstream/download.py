@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Iterator
 from types import TracebackType
 from typing import Protocol, Self
 
 from registry.errors import NotFound, UpstreamUnavailable
-from registry.upstream.answers import Limits
+from registry.upstream.answers import FilePart, Limits
 from registry.upstream.bodies import is_html_type
 from registry.upstream.failure import broken, unusable
 from registry.upstream.guard import WebUrl
@@ -104,3 +105,39 @@ def check_present(ask: Ask, exchange: Exchange, deadline: float) -> None:
     if exchange.status in {404, 410}:
         exchange.drain(deadline)
         raise NotFound("file", ask.url.filename)
+
+
+_CONTENT_RANGE = re.compile(r"bytes ([0-9]{1,18})-([0-9]{1,18})/([0-9]{1,18})")
+
+
+def read_part(ask: Ask, exchange: Exchange, url: WebUrl, deadline: float, limits: Limits, most: int) -> FilePart | None:
+    """The part of a file that was asked for, whole, at most ``most`` bytes; None where the upstream knows no ranges.
+
+    Raises Failure for an answer that is no such part.
+    """
+    if exchange.status == 200:
+        return None
+    found = _CONTENT_RANGE.fullmatch((exchange.header("Content-Range") or "").lower())
+    if exchange.status != 206 or found is None:
+        raise unusable(url.origin, f"HTTP {exchange.status} is no part of the file")
+    first, last, size_bytes = (int(digits) for digits in found.groups())
+    if not first <= last < size_bytes or last - first >= most or not _is_asked(ask.part or "", first, last, size_bytes):
+        raise unusable(url.origin, "it is another part of the file than was asked for")
+    if (exchange.header("Content-Encoding") or "identity").strip().lower() != "identity":
+        raise unusable(url.origin, "it is in an encoding that was not asked for")
+    data = b""
+    try:
+        while len(data) <= last - first + 1 and (piece := exchange.read(deadline, limits.idle_seconds)):
+            data += piece
+    except TRANSPORT_ERRORS as error:
+        raise broken(url.origin, error) from error
+    if len(data) != last - first + 1:
+        raise unusable(url.origin, "the part is not as long as it says")
+    return FilePart(data, first, size_bytes, exchange.header("Last-Modified"))
+
+
+def _is_asked(part: str, first: int, last: int, size_bytes: int) -> bool:
+    begin, _, end = part.partition("-")
+    if not begin:
+        return (first, last) == (max(0, size_bytes - int(end)), size_bytes - 1)
+    return (first, last) == (int(begin), min(int(end), size_bytes - 1) if end else size_bytes - 1)

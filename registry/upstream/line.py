@@ -21,13 +21,17 @@ _MOST_ORIGINS = 256
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ask:
-    """What one request wants. ``validators`` are If-None-Match and If-Modified-Since fields; ``start`` an offset."""
+    """What one request wants. ``validators`` are If-None-Match and If-Modified-Since fields; ``start`` an offset.
+
+    ``part`` is a range in bytes as RFC 9110 section 14.1.2 writes it: ``0-99``, ``100-`` or, for the end, ``-100``.
+    """
 
     url: WebUrl
     accept: str
     encoding: str
     validators: dict[str, str]
     start: int | None = None
+    part: str | None = None
 
 
 class Line:
@@ -92,6 +96,8 @@ class Line:
         headers = {"User-Agent": _USER_AGENT, "Accept": ask.accept, "Accept-Encoding": ask.encoding}
         if ask.start is not None:
             headers["Range"] = f"bytes={ask.start}-"
+        elif ask.part is not None:
+            headers["Range"] = f"bytes={ask.part}"
         if url.origin == ask.url.origin:
             headers |= ask.validators
         if url.origin == self.base.origin:

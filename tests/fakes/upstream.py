@@ -90,6 +90,7 @@ class Page:
     etag: str | None
     pace_seconds: float
     asked: int = 0
+    takes_ranges: bool = True
 
 
 LOGIN_PAGE = b"<!DOCTYPE html><html><body><form><input name=u><input type='password' name=p></form></body></html>"
@@ -157,9 +158,12 @@ class FaultyUpstream:
         fault: Fault | None = None,
         etag: str | None = None,
         pace_seconds: float = 0.05,
+        takes_ranges: bool = True,
     ) -> str:
         """Answer ``path`` with this from now on; gives its URL. With ``etag`` a matching If-None-Match gets 304."""
-        self._pages[path] = Page(body, content_type, status, headers or {}, fault, etag, pace_seconds)
+        self._pages[path] = Page(
+            body, content_type, status, headers or {}, fault, etag, pace_seconds, takes_ranges=takes_ranges
+        )
         return self.url + path
 
     def redirect(self, path: str, location: str, *, status: int = 302) -> str:
@@ -292,12 +296,14 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         if page.etag is not None and headers.get("if-none-match") == page.etag:
             self._send(304, b"", length=None)
             return
-        wanted = re.fullmatch(r"bytes=(\d+)-", headers.get("range", ""))
-        if wanted and page.status == 200 and int(wanted[1]) < len(page.body):
-            start = int(wanted[1])
-            part = {"Content-Range": f"bytes {start}-{len(page.body) - 1}/{len(page.body)}"}
-            self._send(206, page.body[start:], part)
-            return
+        wanted = re.fullmatch(r"bytes=(\d*)-(\d*)", headers.get("range", ""))
+        if wanted and any(wanted.groups()) and page.status == 200 and page.takes_ranges:
+            size = len(page.body)
+            start = int(wanted[1]) if wanted[1] else max(0, size - int(wanted[2]))
+            stop = min(int(wanted[2]) + 1, size) if wanted[1] and wanted[2] else size
+            if start < stop:
+                self._send(206, page.body[start:stop], {"Content-Range": f"bytes {start}-{stop - 1}/{size}"})
+                return
         self._send(page.status, page.body, length=None if page.status in {204, 304} else len(page.body))
 
     def _answer_badly(self, fault: Fault) -> None:

@@ -82,6 +82,26 @@ def read_member(
     return None
 
 
+def glance(filename: str, body: BinaryIO, limits: Limits = DEFAULT_LIMITS) -> bytes | None:
+    """A wheel's METADATA, of which only the parts that lead to it are read; None for what is no wheel.
+
+    For wheels that lie at an upstream: their digest is checked when they are fetched as a whole, and not here. Raises
+    Invalid and TooLarge, also when METADATA speaks of another name or version.
+    """
+    parsed = parse_filename(filename)
+    if parsed.packagetype != "bdist_wheel":
+        return None
+    archive = ZipArchive(body, limits, is_glance=True)
+    path = f"{_dist_info(archive, parsed)}/METADATA"
+    if path not in archive:
+        raise Invalid(f"wheel: {path} is missing")
+    document = archive.read(path, limits.document_bytes)
+    core = core_metadata.parse(document, "METADATA")
+    if core.name != parsed.name or not is_same_release(core.version, parsed.version):
+        raise Invalid("METADATA speaks of another name or version than the file name")
+    return document
+
+
 def _release(parsed: DistributionFile, core: core_metadata.CoreMetadata, document: bytes) -> Release:
     extra: dict[str, Any] = {
         "packagetype": parsed.packagetype,

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import hashlib
+from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from flask import Blueprint, Response, request
 
 from registry.access import Action
-from registry.errors import Invalid, NotAcceptable, NotFound
+from registry.errors import Invalid, NotAcceptable, NotFound, TooLarge
 from registry.formats.pypi import FORMAT
 from registry.formats.pypi.index import (
     JSON_TYPE,
@@ -20,21 +23,25 @@ from registry.formats.pypi.index import (
     render_list_html,
     render_list_json,
 )
-from registry.formats.pypi.metadata import inspect
+from registry.formats.pypi.metadata import glance, inspect
 from registry.formats.pypi.names import parse_filename
 from registry.formats.pypi.upload import check_against, parse_form
 from registry.http import auth, context
 from registry.http.delivery import is_private, send_offered
 from registry.http.responses import INERT_HEADERS, send_document
 from registry.http.upload import Form, read_form
+from registry.names import PackageKey
+from registry.repos.derived import Known
 from registry.repos.documents import Document, Stamp, make_document
 from registry.repos.resolve import Offer, OfferedFile
 from registry.services import Services
+from storage.blobs import BlobHandle
 from storage.intake import Intake, Received
 from storage.reader import open_file
 
 ALGORITHMS = ("sha256", "md5", "blake2b_256")
 NAME = FORMAT.name
+WHEELS_READ_AHEAD = 8
 
 
 def blueprint(services: Services) -> Blueprint:
@@ -99,9 +106,50 @@ def _project_page(services: Services, project: str) -> Response:
     document = services.documents.get(key, _stamp(), now)
     if document is None:
         offer = services.resolver.offer(admission, wanted)
-        document = _render(offer, media, _stamp())
+        document = _render(_with_read_metadata(services, offer), media, _stamp())
         services.documents.put(key, document)
     return send_document(document, private=is_private())
+
+
+def _with_read_metadata(services: Services, offer: Offer) -> Offer:
+    """Add what was read out of wheels that the upstream says nothing about, and read the newest release's behind this.
+
+    Only what is known is promised (PEP 658: the digest is that of the document which is served), so that the first list of
+    a package comes without and a later one with it.
+    """
+    bare = [file for file in offer.files if _is_bare(file)]
+    if not bare:
+        return offer
+    connections = {file.connection.id: file.connection for file in bare if file.connection is not None}
+    known = services.files.derived.known(offer.key, connections)
+    newest = max((file.version for file in bare), key=FORMAT.sort_key)
+    for connection in connections.values():
+        links = [
+            file.link
+            for file in bare
+            if file.link is not None
+            and file.connection == connection
+            and file.version == newest
+            and file.hashes.get("sha256") not in known
+        ]
+        services.files.derived.read_ahead(connection, offer.key, links[:WHEELS_READ_AHEAD], glance)
+    return replace(offer, files=tuple(_told(file, known) for file in offer.files))
+
+
+def _is_bare(file: OfferedFile) -> bool:
+    return file.link is not None and file.filename.endswith(".whl") and not file.extra.get("core_metadata", False)
+
+
+def _told(file: OfferedFile, known: Mapping[str, Known]) -> OfferedFile:
+    found = known.get(file.hashes.get("sha256", ""))
+    if found is None or not _is_bare(file):
+        return file
+    says = file.link.upload_time if file.link is not None else None
+    return replace(
+        file,
+        extra={**file.extra, "core_metadata": {"sha256": found.sha256}},
+        upload_time=says or found.modified or file.upload_time,
+    )
 
 
 def _redirect(name: str) -> Response:
@@ -168,11 +216,36 @@ def _metadata(services: Services, project: str, filename: str) -> Response:
     offered = _find(services, project, filename)
     promised = offered.extra.get("core_metadata", False)
     if promised is False or promised is None:
-        raise NotFound("metadata", f"{filename}.metadata")
+        return _read_metadata(services, FORMAT.key(project), offered)
     sha256 = promised.get("sha256") if isinstance(promised, dict) else None
     body = services.files.metadata(context.admission(), offered, sha256)
+    return _metadata_response(body, sha256 or offered.hashes.get("sha256", filename))
+
+
+def _read_metadata(services: Services, key: PackageKey, offered: OfferedFile) -> Response:
+    """The METADATA of a wheel whose upstream serves none, read out of the wheel. Raises NotFound."""
+    if offered.kept is not None:
+        document = _glance_at_kept(services, offered.filename, offered.kept.handle)
+    elif offered.link is not None and offered.connection is not None and _is_bare(offered):
+        document = services.files.derived.document(offered.connection, key, offered.link, glance)
+    else:
+        document = None
+    if document is None:
+        raise NotFound("metadata", f"{offered.filename}.metadata")
+    return _metadata_response(document, hashlib.sha256(document).hexdigest())
+
+
+def _glance_at_kept(services: Services, filename: str, handle: BlobHandle) -> bytes | None:
+    try:
+        with open_file(services.stores.of(context.admission().domain_id), handle) as body:
+            return glance(filename, body)
+    except (Invalid, TooLarge):
+        return None  # an upstream's wheel that keeps to no rule is served as it is, and nothing is said of it
+
+
+def _metadata_response(body: bytes, tag: str) -> Response:
     response = Response(body, content_type="application/octet-stream", headers=INERT_HEADERS)
-    response.set_etag(f"{sha256 or offered.hashes.get('sha256', filename)}-metadata")
+    response.set_etag(f"{tag}-metadata")
     response.headers["Cache-Control"] = "max-age=31536000, immutable"
     return response.make_conditional(request.environ)  # type: ignore[return-value]
 

@@ -55,11 +55,13 @@ class _Directory(NamedTuple):
 class ZipArchive:
     """A checked archive: constructing it raises Invalid or TooLarge for one that breaks a rule.
 
-    ``entries`` holds its files and folders in the order in which they lie in the file. The file must stay as it is
-    and open while the object is used.
+    With ``is_glance`` only its end and its directory are read, and a member's own header when the member is: enough to
+    read a few members of an archive that lies far away, and no proof that the others are in order. ``entries`` holds
+    its files and folders in the order in which they lie in the file. The file must stay as it is and open while the
+    object is used.
     """
 
-    def __init__(self, body: BinaryIO, limits: Limits) -> None:
+    def __init__(self, body: BinaryIO, limits: Limits, *, is_glance: bool = False) -> None:
         self._body = body
         self._limits = limits
         self._archive_bytes = body.seek(0, os.SEEK_END)
@@ -70,7 +72,11 @@ class ZipArchive:
             raise TooLarge("the zip directory", limits.directory_bytes)
         self.entries = sorted(self._central(directory), key=lambda entry: entry.header_offset)
         limits.check_content(sum(entry.size_bytes for entry in self.entries), self._archive_bytes)
-        self._check_layout(directory.offset)
+        ends = [*(entry.header_offset for entry in self.entries[1:]), directory.offset]
+        self._ends = dict(zip(self.entries, ends, strict=False))  # an empty archive has no end
+        self._is_glance = is_glance
+        if not is_glance:
+            self._check_layout(directory.offset)
         # Two names that differ in case only are one file on Windows and macOS: which one wins is the client's choice.
         check_tree((entry.path.casefold(), entry.is_folder) for entry in self.entries)
         self._by_path = {entry.path: entry for entry in self.entries if not entry.is_folder}
@@ -87,6 +93,8 @@ class ZipArchive:
         entry = self._by_path[path]
         if entry.size_bytes > limit_bytes:
             raise TooLarge(f"{path} in the archive", limit_bytes)
+        if self._is_glance:
+            self._check_local(entry, self._ends[entry])
         return b"".join(self.stream(entry))
 
     def stream(self, entry: Entry) -> Iterator[bytes]:
