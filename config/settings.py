@@ -55,6 +55,7 @@ class Storage:
     keys_path: str = ""
     upload_limit_bytes: int = 4 * 1024**3
     sweep_grace_hours: int = 24
+    cache_limit_bytes: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -291,6 +292,7 @@ _MINIMUM = {
     "server.graceful_timeout_seconds": 0,
     "server.trusted_proxy_hops": 0,
     "storage.sweep_grace_hours": 0,
+    "storage.cache_limit_bytes": 0,
     "upstream.stale_while_revalidate_seconds": 0,
     "worker.drain_seconds": 0,
 }

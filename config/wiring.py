@@ -42,6 +42,7 @@ from registry.errors import UpstreamUnavailable
 from registry.repos.admission import Admissions
 from registry.repos.connections import Connections, Credential, open_credential
 from registry.repos.documents import DocumentCache
+from registry.repos.evict import UseMarks
 from registry.repos.fetch import Fetcher
 from registry.repos.health import HealthBook
 from registry.repos.keep import Files
@@ -130,7 +131,15 @@ def services(settings: Settings, clock: Clock = system_clock) -> Services:
         formats=known_formats,
         admissions=admissions,
         resolver=Resolver(db, TopologyCache(), upstreams, known_formats),
-        files=Files(db, stores, upstreams, Fetcher(client, flight), known_formats, clock),
+        files=Files(
+            db,
+            stores,
+            upstreams,
+            Fetcher(client, flight),
+            known_formats,
+            clock,
+            marks=UseMarks(db, clock) if settings.storage.cache_limit_bytes else None,
+        ),
         publisher=Publisher(db, stores, admissions, known_formats, clock),
         connections=Connections(policy, known_formats),
         documents=DocumentCache(),

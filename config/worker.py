@@ -16,7 +16,7 @@ from config.settings import Settings
 from hooks.builds import records as build_records
 from hooks.jobs.worker import Worker
 from hooks.triggers import dispatch
-from registry.repos import care
+from registry.repos import care, evict
 from registry.services import Services
 
 log = logging.getLogger("entrepot.worker")
@@ -38,6 +38,9 @@ def run(settings: Settings) -> int:
     parts = wiring.hook_services(services).actions
 
     def sweep() -> None:
+        evict.forget_dead_pages(services.db, services.clock())
+        if settings.storage.cache_limit_bytes:
+            evict.evict(services.db, settings.storage.cache_limit_bytes, services.clock(), dry_run=False)
         before = services.clock() - timedelta(hours=settings.storage.sweep_grace_hours)
         care.sweep(services.db, services.stores, older_than=before, dry_run=False)
 

@@ -23,7 +23,7 @@ from registry.clock import system_clock
 from registry.db import Database
 from registry.errors import Problem
 from registry.models import Domain, DomainKey
-from registry.repos import care
+from registry.repos import care, evict
 from registry.stores import DomainStores
 from storage.errors import StorageError
 from storage.keyfile import LocalKeyFile
@@ -93,6 +93,11 @@ def sweep_command(data: Path, grace_hours: float | None, dry_run: bool) -> None:
     stores = wiring.domain_stores(settings, db)
     before = system_clock() - timedelta(hours=hours)
     report = attempt(lambda: care.sweep(db, stores, older_than=before, dry_run=dry_run))
+    if settings.storage.cache_limit_bytes:
+        limit_bytes = settings.storage.cache_limit_bytes
+        cache = attempt(lambda: evict.evict(db, limit_bytes, system_clock(), dry_run=dry_run))
+        verb = "would be forgotten" if dry_run else "forgotten"
+        click.echo(f"{cache.files} of the upstreams' files ({cache.freed_bytes} of {cache.cached_bytes} bytes) {verb}")
     verb = "would be removed" if dry_run else "removed"
     click.echo(f"{report.deleted} bodies ({report.deleted_bytes} bytes) {verb}, {report.examined} looked at")
 

@@ -12,13 +12,14 @@ from sqlalchemy.orm import Session
 
 from registry.clock import Clock
 from registry.db import Database
-from registry.errors import NotFound
+from registry.errors import NotFound, UpstreamUnavailable
 from registry.format import Format
-from registry.models import Blob
+from registry.models import Blob, RetiredFilename
 from registry.names import PackageKey
 from registry.repos import shelf
 from registry.repos.admission import Admission
 from registry.repos.derived import Derivations
+from registry.repos.evict import UseMarks
 from registry.repos.fetch import Fetcher, OpenFetch, Order, Wanted
 from registry.repos.resolve import OfferedFile
 from registry.repos.topology import Connection
@@ -38,8 +39,12 @@ class Files:
         fetcher: Fetcher,
         formats: Mapping[str, Format],
         clock: Clock,
+        *,
+        marks: UseMarks | None = None,
     ) -> None:
+        """``marks`` notes which bodies are read, where that decides which of them may go."""
         self._db = db
+        self._marks = marks
         self._formats = formats
         self._stores = stores
         self._upstreams = upstreams
@@ -49,6 +54,8 @@ class Files:
 
     def read(self, admission: Admission, handle: BlobHandle, part: ByteRange | None) -> Iterator[bytes]:
         """The bytes of a kept file."""
+        if self._marks is not None:
+            self._marks.used(handle.locator)
         return self._stores.of(admission.domain_id).open(handle, part)
 
     def fetch(self, admission: Admission, key: PackageKey, offered: OfferedFile) -> OpenFetch:
@@ -141,6 +148,11 @@ class Files:
             )
             if package.origin != shelf.UPSTREAM or shelf.find_asset(session, package.id, offered.filename) is not None:
                 continue  # published meanwhile: what came from outside does not count any more
+            retired = session.get(RetiredFilename, (package.id, offered.filename))
+            if retired is not None and retired.sha256 != handle.digest:
+                raise UpstreamUnavailable(
+                    f"{offered.filename} was here with other content before; the upstream changed it"
+                )
             version = shelf.ensure_version(
                 session,
                 package,
