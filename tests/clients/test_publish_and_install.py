@@ -1,4 +1,4 @@
-"""twine, uv and poetry publish; pip and uv install: real clients against a real server."""
+"""twine and uv publish; pip and uv install: real clients against a real server."""
 
 import hashlib
 import json
@@ -8,7 +8,7 @@ import pytest
 import requests
 
 from tests.harness import packages
-from tests.harness.clients import BIN, Clients
+from tests.harness.clients import Clients
 from tests.harness.server import Server
 
 
@@ -63,29 +63,6 @@ def test_uv_publishes_and_installs(registry_server: Server, clients: Clients, tm
     python = clients.venv()
     clients.uv_install(python, registry_server.index(token=token), "top-app").ok()
     assert "base-lib" in clients.run(str(python), "-m", "pip", "list").ok().output
-
-
-def test_poetry_publishes(registry_server: Server, clients: Clients, tmp_path: Path):
-    token = registry_server.token("admin", "read", "publish")
-    project = tmp_path / "project"
-    (project / "dist").mkdir(parents=True)
-    (project / "pyproject.toml").write_text(
-        '[tool.poetry]\nname = "poem"\nversion = "1.2"\ndescription = ""\nauthors = ["A <a@example.org>"]\n'
-    )
-    packages.save(project / "dist", packages.wheel("poem", "1.2"), packages.sdist("poem", "1.2"))
-    clients.run(
-        str(BIN / "poetry"),
-        "publish",
-        "-n",
-        "-r",
-        "here",
-        cwd=project,
-        POETRY_REPOSITORIES_HERE_URL=registry_server.index(simple=False),
-        POETRY_HTTP_BASIC_HERE_USERNAME="__token__",
-        POETRY_HTTP_BASIC_HERE_PASSWORD=token,
-        POETRY_VIRTUALENVS_CREATE="false",
-    ).ok()
-    assert set(published(registry_server, token, "dev", "poem")) == {"poem-1.2-py3-none-any.whl", "poem-1.2.tar.gz"}
 
 
 def test_publishing_again_is_harmless_with_the_same_bytes_and_refused_with_others(

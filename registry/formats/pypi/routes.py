@@ -8,7 +8,9 @@ from flask import Blueprint, Response, request
 
 from registry.access import Action
 from registry.errors import Invalid, NotAcceptable, NotFound
+from registry.format import Release
 from registry.formats.pypi import FORMAT
+from registry.formats.pypi.core_metadata import is_newer_than_known
 from registry.formats.pypi.index import (
     JSON_TYPE,
     ProjectView,
@@ -69,7 +71,8 @@ def blueprint(services: Services) -> Blueprint:
     add("/simple/<project>/", project_page)
     add("/simple/<project>", project_page)
     # Clients that take every index for one of another server ask here before they upload.
-    add("/+simple/<project>/", project_page)
+    for rule in ("", "/legacy", "/simple"):
+        add(f"{rule}/+simple/<project>/", project_page)
     add("/files/<project>/<filename>", project_file)
     for rule in ("/", "/legacy/", "/legacy", "/simple/", "/simple"):
         add(rule, upload, ("POST",))
@@ -211,7 +214,17 @@ def _publish(services: Services, form: Form) -> Response:
         admission, auth.credential_sent(), NAME, release, received.handle, _hashes(received)
     )
     text = f"{filename} is published in {admission.path}\n" if published.is_new else f"{filename} is here already\n"
-    return Response(text, content_type="text/plain; charset=utf-8")
+    return Response(text + _remark(release), content_type="text/plain; charset=utf-8")
+
+
+def _remark(release: Release) -> str:
+    """What the publisher should know though the file was taken."""
+    version = str(release.metadata["metadata_version"])
+    if not is_newer_than_known(version):
+        return ""
+    return (
+        f"warning: Metadata-Version {version} is newer than this server knows; fields it does not know are not shown\n"
+    )
 
 
 def _hashes(received: Received) -> dict[str, str]:
