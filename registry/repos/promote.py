@@ -9,7 +9,7 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from registry import audit, events
-from registry.errors import Conflict, FileExists, Invalid, NotFound
+from registry.errors import Conflict, Denied, FileExists, Invalid, NotFound
 from registry.models import Asset, Blob, Package, PackageVersion, Repository
 from registry.repos import shelf
 from registry.repos.topology import find_repository
@@ -35,7 +35,8 @@ def promote(
     with the same digest are left alone, so that repeating a promotion is harmless.
 
     Raises NotFound when the source lacks the version or a file, Conflict when a file has another digest in the source,
-    or the name came to the target from an upstream, and FileExists when the target holds other bytes under a name.
+    or the name came to the target from an upstream, Denied when the package is quarantined, or closed in the target,
+    and FileExists when the target holds other bytes under a name.
     """
     if source == target:
         raise Invalid("a version is promoted to another repository, not to its own")
@@ -142,6 +143,7 @@ def _target_version(
     )
     if goal.origin != package.origin:
         raise Conflict(f"{package.name} is {goal.origin} in {target.name} and {package.origin} in {source.name}")
+    shelf.check_open(goal, target.name)
     return shelf.ensure_version(
         session,
         goal,

@@ -137,6 +137,7 @@ class Publisher:
             raise Denied(
                 f"{key.path} came to {admission.path} from an upstream, so publishing under that name is blocked"
             )
+        shelf.check_open(package, admission.path)
         if _is_here(session, package, release.filename, handle.digest):
             return Published(release.filename, is_new=False), everything
         sort_key = self._formats[key.format].sort_key

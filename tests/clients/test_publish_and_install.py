@@ -1,7 +1,6 @@
 """twine and uv publish; pip and uv install: real clients against a real server."""
 
 import hashlib
-import json
 from pathlib import Path
 
 import pytest
@@ -119,26 +118,3 @@ def test_an_old_pip_and_html_see_the_same_files(registry_server: Server, clients
     assert page.headers["Content-Type"].startswith("text/html")
     assert page.text.count("<a ") == 2
     assert 'data-requires-python="&gt;=3.8"' in page.text
-
-
-def test_yank_hides_a_version_from_open_requirements(registry_server: Server, clients: Clients, tmp_path: Path):
-    token = registry_server.token("admin")
-    clients.twine(
-        registry_server.index(simple=False),
-        token,
-        *packages.save(tmp_path, packages.wheel("fruit", "1.0"), packages.wheel("fruit", "1.1")),
-    ).ok()
-    answer = requests.post(
-        f"{registry_server.url}/api/v1/domains/default/repositories/dev/packages/pypi/fruit/versions/1.1/yank",
-        json={"reason": "tastes odd"},
-        headers={"Authorization": f"Bearer {token}"},
-        timeout=10,
-    )
-    assert answer.status_code < 300, answer.text
-    python = clients.venv()
-    clients.pip_install(python, registry_server.index(token=token), "fruit").ok()
-    shown = json.loads(clients.run(str(python), "-m", "pip", "list", "--format", "json").ok().output)
-    assert {"name": "fruit", "version": "1.0"} in shown
-    # An exact pin still gets it (PEP 592), with a warning.
-    pinned = clients.pip_install(python, registry_server.index(token=token), "fruit==1.1").ok()
-    assert "tastes odd" in pinned.output
