@@ -86,6 +86,10 @@ REVIEWED = {
     "POST /account/password": PAGE,
     "GET /account/tokens": PAGE,
     "POST /account/tokens": PAGE,
+    "POST /packages/<domain>/<repository>/<format_name>/<path:name>/status": PAGE,  # the right to publish is checked inside, as for the three below
+    "POST /packages/<domain>/<repository>/<format_name>/<path:name>/-/<version>/yank": PAGE,
+    "POST /packages/<domain>/<repository>/<format_name>/<path:name>/-/<version>/unyank": PAGE,
+    "POST /packages/<domain>/<repository>/<format_name>/<path:name>/-/<version>/delete": PAGE,
     "POST /account/tokens/<int:token_id>/revoke": PAGE,
     "GET /": OPEN_PAGE,
     "GET /search": OPEN_PAGE,
