@@ -200,8 +200,11 @@ def unyank(
 @click.argument("version")
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @_format_option
+@json_option
 @with_client
-def delete(client: Client, repository: Place, name: str, version: str, *, yes: bool, format_name: str | None) -> None:
+def delete(
+    client: Client, repository: Place, name: str, version: str, *, yes: bool, format_name: str | None, as_json: bool
+) -> None:
     """Take a version out of a repository for good; a yank is the milder way.
 
     Other repositories keep what was promoted to them. The names of its files are used up: they never come back with

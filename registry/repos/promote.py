@@ -106,6 +106,8 @@ def _source_version(
         raise NotFound("version", f"{name} {version} in {repository.name}")
     if row.status == shelf.UNFINISHED:
         raise Conflict(f"{name} {version} is Unfinished: files of it are still missing")
+    if package.status == shelf.QUARANTINED:
+        raise Denied(f"{name} is quarantined in {repository.name}: nothing of it goes anywhere")
     return package, row
 
 
@@ -171,7 +173,10 @@ def _copy(session: Session, goal: PackageVersion, asset: Asset, actor: str) -> b
     retired = shelf.retired_digest(session, goal.package_id, asset.filename)
     if retired is not None and retired != asset.sha256:
         raise FileExists(asset.filename)
-    metadata_blob = session.get(Blob, asset.metadata_blob_id) if asset.metadata_blob_id is not None else None
+    metadata_blob, provenance_blob = (
+        session.get(Blob, blob_id) if blob_id is not None else None
+        for blob_id in (asset.metadata_blob_id, asset.provenance_blob_id)
+    )
     shelf.add_asset(
         session,
         goal,
@@ -180,6 +185,7 @@ def _copy(session: Session, goal: PackageVersion, asset: Asset, actor: str) -> b
         hashes=asset.hashes,
         extra=asset.extra,
         metadata_blob=metadata_blob,
+        provenance_blob=provenance_blob,
         # The file's age counts from its first publishing: "younger than" rules of clients look at it.
         published_at=asset.published_at,
         published_by=actor,

@@ -39,6 +39,7 @@ class KeptFile:
     handle: BlobHandle
     metadata_blob_id: int | None
     published_at: datetime
+    provenance_blob_id: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -284,6 +285,7 @@ def _rows(session: Session, chain: Sequence[Node], key: PackageKey, filename: st
             Asset.hashes,
             Asset.extra,
             Asset.metadata_blob_id,
+            Asset.provenance_blob_id,
             Asset.published_at,
             Blob.locator,
             Blob.sha256,
@@ -312,7 +314,7 @@ def _row(
     display_version: str | None,
     *values: Any,
 ) -> _Row:
-    yanked, status, deprecated, asset_id, filename, hashes, extra, metadata_id, at, *blob = values
+    yanked, status, deprecated, asset_id, filename, hashes, extra, metadata_id, provenance_id, at, *blob = values
     if filename is None or version is None:
         return _Row(origin, package_status, status_reason, repository_id, None, None)
     locator, sha256, size_bytes, envelope = blob
@@ -325,7 +327,7 @@ def _row(
         at,
         extra,
         yanked,
-        KeptFile(asset_id, repository_id, handle, metadata_id, at),
+        KeptFile(asset_id, repository_id, handle, metadata_id, at, provenance_id),
         None,
         None,
         display_version or version,

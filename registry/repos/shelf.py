@@ -159,6 +159,7 @@ def add_asset(
     metadata_blob: Blob | None,
     published_at: datetime,
     published_by: str,
+    provenance_blob: Blob | None = None,
 ) -> Asset:
     """The commit mark: from this row's commit on, the file is there."""
     asset = Asset(
@@ -171,6 +172,7 @@ def add_asset(
         hashes=dict(hashes),
         extra=dict(extra),
         metadata_blob_id=metadata_blob.id if metadata_blob is not None else None,
+        provenance_blob_id=provenance_blob.id if provenance_blob is not None else None,
         published_at=published_at,
         published_by=published_by,
     )

@@ -35,6 +35,13 @@ REVIEWED = {
     f"GET {PYPI}/legacy/+simple/<project>/": READ,
     f"GET {PYPI}/simple/+simple/<project>/": READ,
     f"GET {PYPI}/files/<project>/<filename>": READ,
+    f"GET {PYPI}/integrity/<project>/<version>/<filename>/provenance": READ,
+    **{
+        f"GET {PYPI}{start}/<project>{version}/json{slash}": READ
+        for start in ("", "/pypi")
+        for version in ("", "/<version>")
+        for slash in ("", "/")
+    },
     f"POST {PYPI}/": PUBLISH,
     f"POST {PYPI}/legacy/": PUBLISH,
     f"POST {PYPI}/legacy": PUBLISH,
@@ -362,6 +369,8 @@ UNKNOWN_ROUTES = (
     ("HEAD", "/pypi/default/{}/simple/demo/"),
     ("GET", "/pypi/default/{}/files/demo/demo-1.0-py3-none-any.whl"),
     ("GET", "/pypi/default/{}/files/demo/demo-1.0-py3-none-any.whl.metadata"),
+    ("GET", "/pypi/default/{}/integrity/demo/1.0/demo-1.0-py3-none-any.whl/provenance"),
+    ("GET", "/pypi/default/{}/demo/json"),
     ("POST", "/pypi/default/{}/"),
     ("GET", "/api/v1/domains/default/repositories/{}"),
     ("PATCH", "/api/v1/domains/default/repositories/{}"),

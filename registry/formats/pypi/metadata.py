@@ -82,6 +82,16 @@ def read_member(
     return None
 
 
+def wheel_metadata(filename: str, body: BinaryIO, limits: Limits = DEFAULT_LIMITS) -> bytes:
+    """The METADATA document of a wheel, byte for byte, without a look at the rest. Raises Invalid or TooLarge."""
+    parsed = parse_filename(filename)
+    archive = ZipArchive(body, limits)
+    path = f"{_dist_info(archive, parsed)}/METADATA"
+    if path not in archive:
+        raise Invalid(f"wheel: {path} is missing")
+    return archive.read(path, limits.document_bytes)
+
+
 def _release(parsed: DistributionFile, core: core_metadata.CoreMetadata, document: bytes) -> Release:
     extra: dict[str, Any] = {
         "packagetype": parsed.packagetype,
