@@ -138,6 +138,11 @@ class FaultyUpstream:
         self._thread = threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True)
         self._thread.start()
 
+    @property
+    def is_refusing(self) -> bool:
+        """Whether it does not listen now."""
+        return self._server is None
+
     def refuse(self) -> None:
         """Stop listening: connections are refused from now on, and open ones are cut."""
         if self._server is not None:
