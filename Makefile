@@ -32,10 +32,11 @@ serve: setup
 	$(BIN)/entrepot serve --data $(DATA) --bind $(BIND)
 
 setup-dev: $(VENV)/.installed-dev
-$(VENV)/.installed-dev: requirements-dev.lock requirements-clients.lock $(VENV)/.installed
+$(VENV)/.installed-dev: requirements-dev.lock requirements-clients.lock tests/harness/old-pips.txt $(VENV)/.installed
 	./tools/install-python $(VENV) requirements-dev.lock
 	test -x $(VENV)/clients/bin/python || $(BIN)/python -m venv $(VENV)/clients
 	./tools/install-python $(VENV)/clients requirements-clients.lock
+	./tools/old-pips $(VENV) tests/harness/old-pips.txt
 	./tools/system-packages test
 	touch $@
 
