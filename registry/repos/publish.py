@@ -139,19 +139,7 @@ class Publisher:
         is_finished: bool,
     ) -> tuple[Published, list[BlobHandle]]:
         now = self._clock()
-        package = shelf.ensure_package(
-            session,
-            admission.repository_id,
-            *key,
-            display_name=release.display_name,
-            origin=shelf.PUBLISHED,
-            now=now,
-        )
-        if package.origin == shelf.UPSTREAM:
-            raise Denied(
-                f"{key.path} came to {admission.path} from an upstream, so publishing under that name is blocked"
-            )
-        shelf.check_open(package, admission.path)
+        package = _open_package(session, admission, key, release, now)
         if _is_here(session, package, release.filename, bodies.file.digest):
             return Published(release.filename, is_new=False), bodies.all()
         sort_key = self._formats[key.format].sort_key
@@ -216,6 +204,17 @@ class Publisher:
             return True
 
         return shelf.settle(self._db, unit)
+
+
+def _open_package(session: Session, admission: Admission, key: PackageKey, release: Release, now: datetime) -> Package:
+    """The package's row, if it is one that takes files published here. Raises Denied."""
+    package = shelf.ensure_package(
+        session, admission.repository_id, *key, display_name=release.display_name, origin=shelf.PUBLISHED, now=now
+    )
+    if package.origin == shelf.UPSTREAM:
+        raise Denied(f"{key.path} came to {admission.path} from an upstream, so publishing under that name is blocked")
+    shelf.check_open(package, admission.path)
+    return package
 
 
 def _receive(store: BlobStore, document: bytes | None, bodies: list[BlobHandle]) -> BlobHandle | None:
