@@ -32,8 +32,11 @@ serve: setup
 	$(BIN)/entrepot serve --data $(DATA) --bind $(BIND)
 
 setup-dev: $(VENV)/.installed-dev
-$(VENV)/.installed-dev: requirements-dev.lock $(VENV)/.installed
+$(VENV)/.installed-dev: requirements-dev.lock requirements-clients.lock tests/harness/old-pips.txt $(VENV)/.installed
 	./tools/install-python $(VENV) requirements-dev.lock
+	test -x $(VENV)/clients/bin/python || $(BIN)/python -m venv $(VENV)/clients
+	./tools/install-python $(VENV)/clients requirements-clients.lock
+	./tools/old-pips $(VENV) tests/harness/old-pips.txt
 	./tools/system-packages test
 	touch $@
 
@@ -64,6 +67,7 @@ format: setup-dev
 lock: setup-dev
 	$(BIN)/uv pip compile -q --universal --generate-hashes --no-emit-index-url --python-version 3.11 pyproject.toml --group build -o requirements.lock
 	$(BIN)/uv pip compile -q --universal --generate-hashes --no-emit-index-url --python-version 3.11 pyproject.toml --group build --group dev -o requirements-dev.lock
+	$(BIN)/uv pip compile -q --universal --generate-hashes --no-emit-index-url --python-version 3.11 --group pyproject.toml:clients -o requirements-clients.lock
 
 clean:
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache

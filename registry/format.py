@@ -71,7 +71,8 @@ class Release:
 
     ``name`` and ``version`` are canonical, ``display_name`` and ``display_version`` as the author wrote them.
     ``metadata`` (of the version) and ``extra`` (of the file) are JSON-able. ``metadata_document`` is the document to
-    serve beside the file, byte for byte, None where the format serves none. ``filename`` may be a path with slashes
+    serve beside the file, byte for byte, None where the format serves none; ``provenance_document`` what the publisher
+    attested of where the file came from, checked, in the format's own shape. ``filename`` may be a path with slashes
     where the format's own layout has folders; it is unique within the package.
 
     ``description`` is the long text for people (the README) and belongs in neither ``metadata`` nor ``summary``: these
@@ -91,6 +92,7 @@ class Release:
     namespace: str = ""
     description: str = ""
     description_type: str = ""
+    provenance_document: bytes | None = None
 
 
 class Format(Protocol):

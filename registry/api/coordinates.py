@@ -9,7 +9,7 @@ from sqlalchemy.orm import Session
 
 from registry.errors import Invalid, NotFound
 from registry.format import Format
-from registry.names import PackageKey
+from registry.names import PackageKey, PackageName
 from registry.repos import browse
 
 
@@ -20,6 +20,11 @@ class Coordinate(NamedTuple):
     namespace: str
     name: str
     version: str
+
+    @property
+    def key(self) -> PackageKey:
+        """The package it is a version of."""
+        return PackageKey(self.format, self.namespace, PackageName(self.name))
 
 
 def find(

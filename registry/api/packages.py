@@ -1,4 +1,4 @@
-"""Packages and versions of a repository: look, promote, yank."""
+"""Packages and versions of a repository: look, promote, yank, delete, close."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from registry.api.routes import Route
 from registry.api.shapes import Between, Length
 from registry.http import context
 from registry.http.auth import requires, signed_in_api
-from registry.repos import browse, promote, publish, shelf
+from registry.repos import browse, promote, publish, shelf, withdraw
 from registry.repos.topology import find_repository
 
 
@@ -69,6 +69,14 @@ class Promoted:
 class Yank:
     """Why a version is withdrawn; shown by clients."""
 
+    reason: Annotated[str, Length(0, 500)] = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Status:
+    """What state a package is in (active, archived, deprecated, quarantined), and why; clients show both."""
+
+    status: Annotated[str, Length(1, 16)]
     reason: Annotated[str, Length(0, 500)] = ""
 
 
@@ -184,6 +192,39 @@ def _set_yanked(
         return _shown(session, at)
 
 
+def delete_version(format_name: str, name: str, version: str, query: NamespaceQuery) -> None:
+    """Take a version with its files out of the repository, for good. Other repositories keep what was promoted to them.
+
+    The names of its files are used up: they come back with the same bytes only.
+    """
+    services, admission = context.services(), context.admission()
+
+    def unit(session: Session) -> None:
+        at = coordinates.find(
+            session, services.formats, admission.repository_id, format_name, query.namespace, name, version
+        )
+        withdraw.delete_version(session, admission, at.key, at.version, services.clock())
+
+    shelf.settle(services.db, unit)
+
+
+def set_status(format_name: str, name: str, body: Status, query: NamespaceQuery) -> browse.PackageDetail:
+    """Say what state a package is in: active, archived (no uploads), deprecated, quarantined (no file is served).
+
+    It counts for this repository and for those that find the package through it.
+    """
+    services, admission = context.services(), context.admission()
+    found = known_format(services.formats, format_name)
+    key = package_key(found, query.namespace, name)
+
+    def unit(session: Session) -> browse.PackageDetail:
+        withdraw.set_status(session, admission, key, body.status, body.reason, services.clock())
+        session.flush()
+        return browse.package(session, admission.repository_id, *key, sort_key=found.sort_key)
+
+    return shelf.settle(services.db, unit)
+
+
 _PACKAGES = "/domains/<domain>/repositories/<repository>/packages"
 _PACKAGE = f"{_PACKAGES}/<format_name>/<name>"
 _VERSION = f"{_PACKAGE}/versions/<version>"
@@ -212,4 +253,14 @@ ROUTES = (
         answer=browse.VersionDetail,
     ),
     Route("POST", f"{_VERSION}/unyank", _publish, unyank_version, query=NamespaceQuery, answer=browse.VersionDetail),
+    Route(
+        "PUT",
+        f"{_PACKAGE}/status",
+        _publish,
+        set_status,
+        body=Status,
+        query=NamespaceQuery,
+        answer=browse.PackageDetail,
+    ),
+    Route("DELETE", _VERSION, _publish, delete_version, query=NamespaceQuery, status=204),
 )

@@ -43,6 +43,9 @@ _VERSION = (
     ("files", "files"),
 )
 
+_STATUSES = ("active", "archived", "deprecated", "quarantined")
+_STATUS = (("name", "displayName"), ("status", "status"), ("reason", "statusReason"))
+
 _format_option: Callable[..., Any] = click.option(
     "--format", "format_name", metavar="FORMAT", help="The package's format, if the name is there in several."
 )
@@ -50,7 +53,7 @@ _format_option: Callable[..., Any] = click.option(
 
 @click.group()
 def package() -> None:
-    """Packages: list, show, promote, yank."""
+    """Packages: list, show, promote, yank, delete, close."""
 
 
 @example("entrepot package list dev --search client")
@@ -170,6 +173,89 @@ def yank(
     say(f"{name} {version} is {'back' if undo else 'yanked'} in {repository.domain}/{repository.repository}")
     if as_json:
         print_json(detail)
+
+
+@example("entrepot package unyank prod acme-client 1.4.0")
+@package.command()
+@click.argument("repository", type=REPOSITORY)
+@click.argument("name")
+@click.argument("version")
+@_format_option
+@json_option
+@with_client
+def unyank(
+    client: Client, repository: Place, name: str, version: str, *, format_name: str | None, as_json: bool
+) -> None:
+    """Put a yanked version back."""
+    detail = client.send("POST", *_version_path(client, repository, name, version, format_name), "unyank")
+    say(f"{name} {version} is back in {repository.domain}/{repository.repository}")
+    if as_json:
+        print_json(detail)
+
+
+@example("entrepot package delete dev acme-client 1.4.0.dev3 --yes")
+@package.command()
+@click.argument("repository", type=REPOSITORY)
+@click.argument("name")
+@click.argument("version")
+@click.option("--yes", is_flag=True, help="Do not ask.")
+@_format_option
+@json_option
+@with_client
+def delete(
+    client: Client, repository: Place, name: str, version: str, *, yes: bool, format_name: str | None, as_json: bool
+) -> None:
+    """Take a version out of a repository for good; a yank is the milder way.
+
+    Other repositories keep what was promoted to them. The names of its files are used up: they never come back with
+    other content.
+    """
+    path = _version_path(client, repository, name, version, format_name)
+    place = f"{repository.domain}/{repository.repository}"
+    detail = client.get(*path)
+    if not yes:
+        files = ", ".join(asset["filename"] for asset in detail["assets"])
+        click.confirm(
+            f"Delete {name} {detail['displayVersion']} ({files}) from {place} for good?", abort=True, err=True
+        )
+    client.send("DELETE", *path)
+    say(f"{name} {version} is deleted from {place}")
+    if as_json:
+        print_json({**detail, "deleted": True})
+
+
+@example("entrepot package status dev acme-client deprecated --reason 'use acme-sdk'")
+@package.command()
+@click.argument("repository", type=REPOSITORY)
+@click.argument("name")
+@click.argument("status", required=False, type=click.Choice(_STATUSES))
+@click.option("--reason", default="", help="Why; clients show it.")
+@_format_option
+@json_option
+@with_client
+def status(
+    client: Client,
+    repository: Place,
+    name: str,
+    status: str | None,
+    *,
+    reason: str,
+    format_name: str | None,
+    as_json: bool,
+) -> None:
+    """Show or set what state a package is in.
+
+    An archived package takes no uploads; of a quarantined one no file is listed or served either.
+    """
+    path = (*repository.path, "packages", format_name or format_of(client, repository, name), name)
+    if status is None:
+        if reason:
+            raise click.UsageError("--reason goes with a status")
+        detail = client.get(*path)
+    else:
+        detail = client.send("PUT", *path, "status", body={"status": status, "reason": reason})
+        say(f"{name} is {status} in {repository.domain}/{repository.repository}")
+    print_record(detail, _STATUS, as_json=as_json)
 
 
 def _version_path(

@@ -18,7 +18,8 @@ class Package(Base):
     """A name in a repository. ``origin`` is ``published`` (here or promoted here) or ``upstream`` (kept by reference).
 
     It is set by how the first version arrived, and it is the first origin control: a published name is never taken
-    from outside.
+    from outside. ``status`` is what its owners say of it: ``active``, ``archived`` (no further versions), ``deprecated``
+    or ``quarantined`` (nothing is listed or served), with a reason for people, which may be empty.
     """
 
     __tablename__ = "package"
@@ -31,6 +32,8 @@ class Package(Base):
     name: Mapped[str] = mapped_column(String(255))
     display_name: Mapped[str] = mapped_column(String(255))
     origin: Mapped[str] = mapped_column(String(16))
+    status: Mapped[str] = mapped_column(String(16), default="active", server_default="active")
+    status_reason: Mapped[str] = mapped_column(Text, default="", server_default="")
     created_at: Mapped[datetime] = mapped_column(UtcDateTime)
 
 
@@ -69,7 +72,8 @@ class Asset(Base):
 
     ``package_id`` repeats the version's package so that the database itself keeps file names unique per package.
     ``hashes`` holds further digests (hex) by algorithm; ``extra`` what the format needs to list the file;
-    ``metadata_blob_id`` the metadata document the format extracted from the file, where it serves one.
+    ``metadata_blob_id`` the metadata document the format extracted from the file, where it serves one;
+    ``provenance_blob_id`` what whoever published the file attested of where it came from.
     """
 
     __tablename__ = "asset"
@@ -85,6 +89,9 @@ class Asset(Base):
     hashes: Mapped[dict[str, str]] = mapped_column(JSON)
     extra: Mapped[dict[str, Any]] = mapped_column(JSON)
     metadata_blob_id: Mapped[int | None] = mapped_column(ForeignKey("blob.id"), index=True)
+    provenance_blob_id: Mapped[int | None] = mapped_column(
+        ForeignKey("blob.id", name="fk_asset_provenance_blob_id"), index=True
+    )
     published_at: Mapped[datetime] = mapped_column(UtcDateTime)
     published_by: Mapped[str] = mapped_column(String(100))
 

@@ -33,6 +33,10 @@ NOTICES: Mapping[str, Notice] = MappingProxyType(
         "signed-out": Notice("good", "You are signed out."),
         "signed-out-everywhere": Notice("good", "All your browsers are signed out."),
         "password-set": Notice("good", "The password is set. All other browsers are signed out."),
+        "version-yanked": Notice("good", "The version is yanked: tools take it only where it is pinned."),
+        "version-unyanked": Notice("good", "The version is back: tools take it as any other."),
+        "version-deleted": Notice("good", "The version is deleted."),
+        "status-set": Notice("good", "The package's state is set; clients see it from now on."),
         "token-revoked": Notice("good", "The token is revoked. It counts no more from now on."),
     }
 )

@@ -11,6 +11,7 @@ from registry.http import context
 from registry.http.auth import open_page
 from registry.pages.catalogue import admit, readable, repository_url
 from registry.pages.facts import describe
+from registry.pages.manage import STATUSES, may_manage
 from registry.pages.panels import Coordinate, extensions
 from registry.pages.readme import render_readme
 from registry.repos import browse
@@ -54,6 +55,10 @@ def _page(domain: str, repository: str, format_name: str, raw_name: str, wanted:
         domain=domain,
         repository=repository,
         detail=detail,
+        package=package,
+        path=key.path,
+        may_manage=may_manage(domain, repository),
+        statuses=STATUSES,
         latest=latest,
         is_pinned=wanted is not None,
         versions=package.versions,

@@ -100,13 +100,18 @@ class VersionSummary:
 
 @dataclass(frozen=True, slots=True)
 class PackageDetail:
-    """A package with its versions, newest first."""
+    """A package with its versions, newest first.
+
+    ``status`` is ``active``, ``archived``, ``deprecated`` or ``quarantined``, and ``status_reason`` may be empty.
+    """
 
     format: str
     namespace: str
     name: str
     display_name: str
     origin: str
+    status: str
+    status_reason: str
     versions: tuple[VersionSummary, ...]
 
 
@@ -302,7 +307,7 @@ def package(
 ) -> PackageDetail:
     """A package (by canonical name) with all its versions, newest first by ``sort_key``. Raises NotFound."""
     found = session.execute(
-        select(Package.id, Package.display_name, Package.origin).where(
+        select(Package.id, Package.display_name, Package.origin, Package.status, Package.status_reason).where(
             Package.repository_id == repository_id,
             Package.format == format_name,
             Package.namespace == namespace,
@@ -313,7 +318,16 @@ def package(
     if found is None or not versions:
         raise NotFound("package", name)
     versions.sort(key=lambda entry: sort_key(entry.version), reverse=True)
-    return PackageDetail(format_name, namespace, name, found.display_name, found.origin, tuple(versions))
+    return PackageDetail(
+        format_name,
+        namespace,
+        name,
+        found.display_name,
+        found.origin,
+        found.status,
+        found.status_reason,
+        tuple(versions),
+    )
 
 
 # PostgreSQL sums BIGINT into NUMERIC, which would arrive as a Decimal.

@@ -44,7 +44,9 @@ def sweep(db: Database, stores: DomainStores, *, older_than: datetime, dry_run: 
 
 
 def _forget_unused(db: Database, before: datetime) -> int:
-    used = exists().where((Asset.blob_id == Blob.id) | (Asset.metadata_blob_id == Blob.id))
+    used = exists().where(
+        (Asset.blob_id == Blob.id) | (Asset.metadata_blob_id == Blob.id) | (Asset.provenance_blob_id == Blob.id)
+    )
     with db.write() as session:
         ids = session.scalars(select(Blob.id).where(~used, Blob.touched_at < before).limit(BATCH)).all()
         if ids:

@@ -5,7 +5,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import hashlib
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
 
 from sqlalchemy import select
 from sqlalchemy.orm import Session
@@ -14,18 +17,27 @@ from registry.clock import Clock
 from registry.db import Database
 from registry.errors import NotFound, UpstreamUnavailable
 from registry.format import Format
-from registry.models import Blob, RetiredFilename
+from registry.models import Asset, Blob, PackageVersion, RetiredFilename
 from registry.names import PackageKey
-from registry.repos import shelf
+from registry.repos import descriptions, shelf
 from registry.repos.admission import Admission
 from registry.repos.derived import Derivations
 from registry.repos.evict import UseMarks
 from registry.repos.fetch import Fetcher, OpenFetch, Order, Wanted
-from registry.repos.resolve import OfferedFile
+from registry.repos.resolve import KeptFile, OfferedFile
 from registry.repos.topology import Connection
 from registry.repos.upstreams import Upstreams
 from registry.stores import DomainStores, handle_of
 from storage.blobs import BlobHandle, ByteRange
+
+
+@dataclass(frozen=True, slots=True)
+class VersionText:
+    """What is known of a version: the format's own metadata, and the description with its media type."""
+
+    metadata: Mapping[str, Any]
+    description: str
+    description_type: str
 
 
 class Files:
@@ -69,12 +81,48 @@ class Files:
     def metadata(self, admission: Admission, offered: OfferedFile, sha256: str | None) -> bytes:
         """A file's metadata document: the one extracted at upload, or the upstream's. Raises NotFound."""
         if offered.kept is not None and offered.kept.metadata_blob_id is not None:
-            with self._db.read() as session:
-                blob = session.get_one(Blob, offered.kept.metadata_blob_id)
-            return b"".join(self._stores.of(admission.domain_id).open(handle_of(blob)))
+            return self._whole(admission, offered.kept.metadata_blob_id)
         if offered.link is None or offered.connection is None:
             raise NotFound("metadata", f"{offered.filename}.metadata")
         return self._upstreams.metadata(offered.connection, offered.link, sha256)
+
+    def provenance(
+        self, admission: Admission, offered: OfferedFile, url: str, *, accept: str, check: Callable[[bytes], None]
+    ) -> bytes:
+        """What was attested of a file: at its upload, or, from ``url``, at the upstream's, fetched once and kept.
+
+        ``check`` raises BadIndex for an upstream's document that cannot be used. Raises NotFound, UpstreamUnavailable.
+        """
+        if offered.kept is not None and offered.kept.provenance_blob_id is not None:
+            return self._whole(admission, offered.kept.provenance_blob_id)
+        if not url or offered.connection is None:
+            raise NotFound("provenance", offered.filename)
+        kept_as = f"provenance/{hashlib.sha256(url.encode()).hexdigest()}"
+        return self._upstreams.fixed(offered.connection, kept_as, url, accept=accept, check=check)
+
+    def described(self, admission: Admission, key: PackageKey, kept: KeptFile) -> VersionText | None:
+        """What the archives of a kept file's version said of it; None where they were not read. May raise Damaged."""
+        with self._db.read() as session:
+            row = session.execute(
+                select(
+                    PackageVersion.version,
+                    PackageVersion.metadata_,
+                    PackageVersion.description,
+                    PackageVersion.description_type,
+                )
+                .join(Asset, Asset.version_id == PackageVersion.id)
+                .where(Asset.id == kept.asset_id)
+            ).first()
+        if row is None or not row[1]:
+            return None
+        keyring = self._stores.keyring(admission.domain_id)
+        text, metadata = descriptions.opened(keyring, key, row[0], row[2], row[1])
+        return VersionText(metadata, text, row[3])
+
+    def _whole(self, admission: Admission, blob_id: int) -> bytes:
+        with self._db.read() as session:
+            blob = session.get_one(Blob, blob_id)
+        return b"".join(self._stores.of(admission.domain_id).open(handle_of(blob)))
 
     def _order(self, admission: Admission, key: PackageKey, offered: OfferedFile) -> Order:
         link, connection = offered.link, offered.connection

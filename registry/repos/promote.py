@@ -9,7 +9,7 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from registry import audit, events
-from registry.errors import Conflict, FileExists, Invalid, NotFound
+from registry.errors import Conflict, Denied, FileExists, Invalid, NotFound
 from registry.models import Asset, Blob, Package, PackageVersion, Repository
 from registry.repos import shelf
 from registry.repos.topology import find_repository
@@ -35,7 +35,8 @@ def promote(
     with the same digest are left alone, so that repeating a promotion is harmless.
 
     Raises NotFound when the source lacks the version or a file, Conflict when a file has another digest in the source,
-    or the name came to the target from an upstream, and FileExists when the target holds other bytes under a name.
+    or the name came to the target from an upstream, Denied when the package is quarantined, or closed in the target,
+    and FileExists when the target holds other bytes under a name.
     """
     if source == target:
         raise Invalid("a version is promoted to another repository, not to its own")
@@ -105,6 +106,8 @@ def _source_version(
         raise NotFound("version", f"{name} {version} in {repository.name}")
     if row.status == shelf.UNFINISHED:
         raise Conflict(f"{name} {version} is Unfinished: files of it are still missing")
+    if package.status == shelf.QUARANTINED:
+        raise Denied(f"{name} is quarantined in {repository.name}: nothing of it goes anywhere")
     return package, row
 
 
@@ -142,6 +145,7 @@ def _target_version(
     )
     if goal.origin != package.origin:
         raise Conflict(f"{package.name} is {goal.origin} in {target.name} and {package.origin} in {source.name}")
+    shelf.check_open(goal, target.name)
     return shelf.ensure_version(
         session,
         goal,
@@ -169,7 +173,10 @@ def _copy(session: Session, goal: PackageVersion, asset: Asset, actor: str) -> b
     retired = shelf.retired_digest(session, goal.package_id, asset.filename)
     if retired is not None and retired != asset.sha256:
         raise FileExists(asset.filename)
-    metadata_blob = session.get(Blob, asset.metadata_blob_id) if asset.metadata_blob_id is not None else None
+    metadata_blob, provenance_blob = (
+        session.get(Blob, blob_id) if blob_id is not None else None
+        for blob_id in (asset.metadata_blob_id, asset.provenance_blob_id)
+    )
     shelf.add_asset(
         session,
         goal,
@@ -178,6 +185,7 @@ def _copy(session: Session, goal: PackageVersion, asset: Asset, actor: str) -> b
         hashes=asset.hashes,
         extra=asset.extra,
         metadata_blob=metadata_blob,
+        provenance_blob=provenance_blob,
         # The file's age counts from its first publishing: "younger than" rules of clients look at it.
         published_at=asset.published_at,
         published_by=actor,

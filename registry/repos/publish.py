@@ -41,6 +41,18 @@ class Published:
     is_new: bool
 
 
+@dataclass(frozen=True, slots=True)
+class _Bodies:
+    """What was received of one file: itself, and the documents beside it where there are any."""
+
+    file: BlobHandle
+    metadata: BlobHandle | None
+    provenance: BlobHandle | None
+
+    def all(self) -> list[BlobHandle]:
+        return [body for body in (self.file, self.metadata, self.provenance) if body is not None]
+
+
 class Publisher:
     """Publishes files. Safe for many threads and processes."""
 
@@ -80,11 +92,8 @@ class Publisher:
         key = PackageKey(format_name, release.namespace, release.name)
         bodies = [handle]
         try:
-            document = None
-            if release.metadata_document is not None:
-                body = io.BytesIO(release.metadata_document)
-                document = receive(body, store, limit_bytes=len(release.metadata_document)).handle
-                bodies.append(document)
+            metadata = _receive(store, release.metadata_document, bodies)
+            provenance = _receive(store, release.provenance_document, bodies)
             self._admissions.admit(
                 credential, Action.PUBLISH, admission.domain, admission.repository, now=self._clock()
             )
@@ -95,7 +104,14 @@ class Publisher:
 
             def unit(session: Session) -> tuple[Published, list[BlobHandle]]:
                 inserted = self._insert(
-                    session, admission, key, release, handle, hashes, document, description, is_finished=is_finished
+                    session,
+                    admission,
+                    key,
+                    release,
+                    _Bodies(handle, metadata, provenance),
+                    hashes,
+                    description,
+                    is_finished=is_finished,
                 )
                 self._tag(session, admission, key, release, tags)
                 return inserted
@@ -116,29 +132,16 @@ class Publisher:
         admission: Admission,
         key: PackageKey,
         release: Release,
-        handle: BlobHandle,
+        bodies: _Bodies,
         hashes: Mapping[str, str],
-        document: BlobHandle | None,
         description: bytes | None,
         *,
         is_finished: bool,
     ) -> tuple[Published, list[BlobHandle]]:
         now = self._clock()
-        everything = [handle, *([document] if document else [])]
-        package = shelf.ensure_package(
-            session,
-            admission.repository_id,
-            *key,
-            display_name=release.display_name,
-            origin=shelf.PUBLISHED,
-            now=now,
-        )
-        if package.origin == shelf.UPSTREAM:
-            raise Denied(
-                f"{key.path} came to {admission.path} from an upstream, so publishing under that name is blocked"
-            )
-        if _is_here(session, package, release.filename, handle.digest):
-            return Published(release.filename, is_new=False), everything
+        package = _open_package(session, admission, key, release, now)
+        if _is_here(session, package, release.filename, bodies.file.digest):
+            return Published(release.filename, is_new=False), bodies.all()
         sort_key = self._formats[key.format].sort_key
         version = _ensure_version(
             session,
@@ -150,20 +153,20 @@ class Publisher:
             now=now,
             status=shelf.FINISHED if is_finished else shelf.UNFINISHED,
         )
-        blob, took = shelf.ensure_blob(session, admission.domain_id, handle, now)
-        unused = [] if took else [handle]
-        metadata_blob: Blob | None = None
-        if document is not None:
-            metadata_blob, took = shelf.ensure_blob(session, admission.domain_id, document, now)
-            unused += [] if took else [document]
+        unused: list[BlobHandle] = []
+        blobs: dict[BlobHandle, Blob] = {}
+        for body in bodies.all():
+            blobs[body], took = shelf.ensure_blob(session, admission.domain_id, body, now)
+            unused += [] if took else [body]
         asset = shelf.add_asset(
             session,
             version,
             release.filename,
-            blob,
+            blobs[bodies.file],
             hashes=hashes,
             extra=release.extra,
-            metadata_blob=metadata_blob,
+            metadata_blob=blobs[bodies.metadata] if bodies.metadata is not None else None,
+            provenance_blob=blobs[bodies.provenance] if bodies.provenance is not None else None,
             published_at=now,
             published_by=admission.actor,
         )
@@ -201,6 +204,26 @@ class Publisher:
             return True
 
         return shelf.settle(self._db, unit)
+
+
+def _open_package(session: Session, admission: Admission, key: PackageKey, release: Release, now: datetime) -> Package:
+    """The package's row, if it is one that takes files published here. Raises Denied."""
+    package = shelf.ensure_package(
+        session, admission.repository_id, *key, display_name=release.display_name, origin=shelf.PUBLISHED, now=now
+    )
+    if package.origin == shelf.UPSTREAM:
+        raise Denied(f"{key.path} came to {admission.path} from an upstream, so publishing under that name is blocked")
+    shelf.check_open(package, admission.path)
+    return package
+
+
+def _receive(store: BlobStore, document: bytes | None, bodies: list[BlobHandle]) -> BlobHandle | None:
+    """Store a document that goes beside a file, and note it among the bodies to discard on failure."""
+    if document is None:
+        return None
+    received = receive(io.BytesIO(document), store, limit_bytes=len(document)).handle
+    bodies.append(received)
+    return received
 
 
 def _discard(store: BlobStore, bodies: Sequence[BlobHandle]) -> None:

@@ -19,7 +19,7 @@ from sqlalchemy import ColumnElement, select
 from sqlalchemy.orm import Session
 
 from registry.db import Database
-from registry.errors import NotFound
+from registry.errors import Denied, NotFound
 from registry.format import FileLink, Format, Location
 from registry.models import Asset, Blob, Package, PackageTag, PackageVersion
 from registry.names import PackageKey, PackageName
@@ -39,6 +39,7 @@ class KeptFile:
     handle: BlobHandle
     metadata_blob_id: int | None
     published_at: datetime
+    provenance_blob_id: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +85,8 @@ class Offer:
 @dataclass(frozen=True, slots=True)
 class _Row:
     origin: str
+    package_status: str
+    package_status_reason: str
     package_repository_id: int
     filename: str | None
     file: OfferedFile | None
@@ -118,12 +121,13 @@ class Resolver:
         with self._db.read() as session:
             rows = _rows(session, chain, key, None)
             tags = _tags(session, chain, key, _counting(rows))
+        own_status = _package_status(rows, chain)
         files = {name: file for name, file in _visible(rows, chain).items() if file.status != shelf.UNFINISHED}
         if _is_published(rows):
             if not files:
                 raise NotFound("package", key.path)
-            return Offer(key, tuple(files.values()), None, is_stale=False, tags=tags)
-        return replace(self._with_outside(chain, key, files), tags=tags)
+            return _under(own_status, Offer(key, tuple(files.values()), None, is_stale=False, tags=tags))
+        return _under(own_status, replace(self._with_outside(chain, key, files), tags=tags))
 
     def is_published(self, admission: Admission, key: PackageKey) -> bool:
         """Whether the chain holds the name as published, so that nothing from outside counts for it."""
@@ -133,11 +137,14 @@ class Resolver:
     def find_file(self, admission: Admission, key: PackageKey, filename: str) -> OfferedFile:
         """One file of a package; kept files are found by one query, without asking any upstream. Raises NotFound.
 
+        Raises Denied for a file of a package that is quarantined here.
+
         A file of an Unfinished version is found too: who may have it is the caller's to say, by its ``status``.
         """
         chain = self.chain(admission)
         with self._db.read() as session:
             rows = _rows(session, chain, key, filename)
+        _refuse_quarantined(rows, chain, key)
         found = _visible(rows, chain).get(filename)
         if found is not None:
             return found
@@ -192,6 +199,38 @@ class Resolver:
         return Offer(key, tuple(files.values()), valid_until, is_stale, *status, extras=tuple(extras))
 
 
+def _package_status(rows: Sequence[_Row], chain: Sequence[Node]) -> tuple[str, str]:
+    """What the chain says of the package's state: a quarantine anywhere, else the first word that is not "active"."""
+    position = {node.id: index for index, node in enumerate(chain)}
+    origin = _counting(rows)
+    said = [
+        (row.package_status != shelf.QUARANTINED, position[row.package_repository_id], row)
+        for row in rows
+        if row.origin == origin and row.package_status != shelf.ACTIVE
+    ]
+    if not said:
+        return shelf.ACTIVE, ""
+    first = min(said, key=lambda entry: entry[:2])[2]
+    return first.package_status, first.package_status_reason
+
+
+def _under(own: tuple[str, str], offer: Offer) -> Offer:
+    """The offer under the package's state here, which comes before what an upstream says of it.
+
+    Of a quarantined package nothing is listed, whoever says so; also not what is kept of it here.
+    """
+    status, reason = own
+    if status != shelf.ACTIVE:
+        offer = replace(offer, status=status, status_reason=reason or None)
+    return replace(offer, files=()) if offer.status == shelf.QUARANTINED else offer
+
+
+def _refuse_quarantined(rows: Sequence[_Row], chain: Sequence[Node], key: PackageKey) -> None:
+    status, reason = _package_status(rows, chain)
+    if status == shelf.QUARANTINED:
+        raise Denied(f"{key.path} is quarantined, so none of its files is served" + (f": {reason}" if reason else ""))
+
+
 def _connections(chain: Sequence[Node], format_name: str) -> list[Connection]:
     return [connection for node in chain for connection in node.connections if connection.format == format_name]
 
@@ -233,6 +272,8 @@ def _rows(session: Session, chain: Sequence[Node], key: PackageKey, filename: st
     statement = (
         select(
             Package.origin,
+            Package.status.label("package_status"),
+            Package.status_reason,
             Package.repository_id,
             PackageVersion.version,
             PackageVersion.display_version,
@@ -244,6 +285,7 @@ def _rows(session: Session, chain: Sequence[Node], key: PackageKey, filename: st
             Asset.hashes,
             Asset.extra,
             Asset.metadata_blob_id,
+            Asset.provenance_blob_id,
             Asset.published_at,
             Blob.locator,
             Blob.sha256,
@@ -263,10 +305,18 @@ def _is_package(key: PackageKey) -> tuple[ColumnElement[bool], ...]:
     return (Package.format == key.format, Package.namespace == key.namespace, Package.name == key.name)
 
 
-def _row(origin: str, repository_id: int, version: str | None, display_version: str | None, *values: Any) -> _Row:
-    yanked, status, deprecated, asset_id, filename, hashes, extra, metadata_id, at, *blob = values
+def _row(
+    origin: str,
+    package_status: str,
+    status_reason: str,
+    repository_id: int,
+    version: str | None,
+    display_version: str | None,
+    *values: Any,
+) -> _Row:
+    yanked, status, deprecated, asset_id, filename, hashes, extra, metadata_id, provenance_id, at, *blob = values
     if filename is None or version is None:
-        return _Row(origin, repository_id, None, None)
+        return _Row(origin, package_status, status_reason, repository_id, None, None)
     locator, sha256, size_bytes, envelope = blob
     handle = BlobHandle(Locator(locator), Digest(sha256), size_bytes, envelope)
     file = OfferedFile(
@@ -277,14 +327,14 @@ def _row(origin: str, repository_id: int, version: str | None, display_version: 
         at,
         extra,
         yanked,
-        KeptFile(asset_id, repository_id, handle, metadata_id, at),
+        KeptFile(asset_id, repository_id, handle, metadata_id, at, provenance_id),
         None,
         None,
         display_version or version,
         status,
         deprecated,
     )
-    return _Row(origin, repository_id, filename, file)
+    return _Row(origin, package_status, status_reason, repository_id, filename, file)
 
 
 def _tags(session: Session, chain: Sequence[Node], key: PackageKey, origin: str) -> dict[str, str]:

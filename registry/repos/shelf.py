@@ -11,7 +11,7 @@ from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
 from registry.db import Database
-from registry.errors import NotFound, Unavailable
+from registry.errors import Denied, NotFound, Unavailable
 from registry.models import Asset, Blob, Package, PackageState, PackageVersion, RetiredFilename
 from registry.names import PackageKey
 from storage.blobs import BlobHandle
@@ -21,6 +21,13 @@ T = TypeVar("T")
 # Where a package or version came from.
 PUBLISHED = "published"
 UPSTREAM = "upstream"
+
+# What a package's owners say of it. Archived and quarantined ones take no uploads, quarantined ones offer no file.
+ACTIVE = "active"
+ARCHIVED = "archived"
+DEPRECATED = "deprecated"
+QUARANTINED = "quarantined"
+STATUSES = (ACTIVE, ARCHIVED, DEPRECATED, QUARANTINED)
 
 # What state a version is in (CodeArtifact's words).
 FINISHED = "Published"
@@ -79,6 +86,13 @@ def ensure_package(
         session.add(package)
         session.flush()
     return package
+
+
+def check_open(package: Package, place: str) -> None:
+    """Raise Denied when a package takes no further files; ``place`` names its repository."""
+    if package.status in (ARCHIVED, QUARANTINED):
+        reason = f" ({package.status_reason})" if package.status_reason else ""
+        raise Denied(f"{package.display_name} is {package.status} in {place}{reason}, so nothing can be added to it")
 
 
 def find_version(session: Session, repository_id: int, key: PackageKey, version: str) -> PackageVersion:
@@ -145,6 +159,7 @@ def add_asset(
     metadata_blob: Blob | None,
     published_at: datetime,
     published_by: str,
+    provenance_blob: Blob | None = None,
 ) -> Asset:
     """The commit mark: from this row's commit on, the file is there."""
     asset = Asset(
@@ -157,6 +172,7 @@ def add_asset(
         hashes=dict(hashes),
         extra=dict(extra),
         metadata_blob_id=metadata_blob.id if metadata_blob is not None else None,
+        provenance_blob_id=provenance_blob.id if provenance_blob is not None else None,
         published_at=published_at,
         published_by=published_by,
     )

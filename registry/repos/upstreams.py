@@ -225,26 +225,42 @@ class Upstreams:
         """
         name = f"{link.url.rsplit('/', 1)[-1]}.metadata"
         path = f"metadata/{sha256}" if sha256 else f"metadata/{link.hashes.get('sha256', '')}/{name}"
-        kept = self._read(connection, path)
+
+        def promised(body: bytes) -> None:
+            if sha256 is not None and _sha256(body) != sha256:
+                raise BadIndex("it does not have the digest the upstream promised")
+
+        return self.fixed(connection, path, link.url + ".metadata", accept="*/*", check=promised)
+
+    def fixed(
+        self, connection: Connection, kept_as: str, url: str, *, accept: str, check: Callable[[bytes], None]
+    ) -> bytes:
+        """A document that never changes: fetched once, checked, and kept for good under the name ``kept_as``.
+
+        ``check`` raises BadIndex for a body that cannot be used. Raises NotFound or UpstreamUnavailable.
+        """
+        kept = self._read(connection, kept_as)
         if kept is not None:
             return kept.body
-        upstream = self.upstream(connection)
+        name = url.rsplit("/", 1)[-1]
         answer = self._client.get_document(
-            upstream,
-            link.url + ".metadata",
-            accept="*/*",
+            self.upstream(connection),
+            url,
+            accept=accept,
             etag=None,
             last_modified=None,
             limit_bytes=METADATA_LIMIT_BYTES,
         )
         if isinstance(answer, MissingUpstream):
-            raise NotFound("metadata", name)
+            raise NotFound("document", name)
         if not isinstance(answer, Found):
             raise UpstreamUnavailable("the upstream answered 304 to an unconditional request")
-        if sha256 is not None and _sha256(answer.body) != sha256:
-            raise UpstreamUnavailable(f"the metadata of {link.filename} does not have the digest the upstream promised")
+        try:
+            check(answer.body)
+        except BadIndex as error:
+            raise UpstreamUnavailable(f"the upstream's {name} cannot be used: {error}") from error
         now = self._clock()
-        self._store(connection, path, _from_answer(answer, now, now + FOREVER), key=None)
+        self._store(connection, kept_as, _from_answer(answer, now, now + FOREVER), key=None)
         return answer.body
 
     def _fetch(self, connection: Connection, wanted: _Wanted, kept: _Kept | None) -> _Kept:

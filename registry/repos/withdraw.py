@@ -1,4 +1,6 @@
-"""Changing what is published already: taking versions out for good, warning of them, moving tags. Bytes never change.
+"""Changing what is published already: taking versions out for good, warning of them, moving tags, closing packages.
+
+Bytes never change.
 
 What is taken out leaves the names of its files behind (``RetiredFilename``): they never come back with other bytes. The
 package's row stays as well, so that a name of ours is not open to the outside once its last version is gone.
@@ -13,7 +15,7 @@ from sqlalchemy import delete, select
 from sqlalchemy.orm import Session
 
 from registry import audit, events
-from registry.errors import Denied, NotFound
+from registry.errors import Denied, Invalid, NotFound
 from registry.models import Asset, Package, PackageTag, PackageVersion, RetiredFilename
 from registry.names import PackageKey
 from registry.repos import shelf
@@ -61,6 +63,27 @@ def deprecate(
     row.deprecated = warning
     shelf.bump(session, admission.domain_id, *key)
     audit.record(session, now, admission.actor, "version.deprecate", _place(admission, key, version), warning=warning)
+    return True
+
+
+def set_status(
+    session: Session, admission: Admission, key: PackageKey, status: str, reason: str, now: datetime
+) -> bool:
+    """Say what state a package is in, here and for those who find it through here. False when nothing changed.
+
+    ``status`` is one of ``shelf.STATUSES``; ``reason`` is for people and may be empty. Raises Invalid or NotFound.
+    """
+    if status not in shelf.STATUSES:
+        raise Invalid(f"a package is {', '.join(shelf.STATUSES[:-1])} or {shelf.STATUSES[-1]}, not {status[:40]!a}")
+    package = shelf.find_package(session, admission.repository_id, *key)
+    if package is None:
+        raise NotFound("package", key.path)
+    if (package.status, package.status_reason) == (status, reason):
+        return False
+    package.status, package.status_reason = status, reason
+    shelf.bump(session, admission.domain_id, *key)
+    place = f"{admission.path}/{key.format}/{key.path}"
+    audit.record(session, now, admission.actor, "package.status", place, status=status, reason=reason)
     return True
 
 

@@ -1,14 +1,13 @@
-"""twine, uv and poetry publish; pip and uv install: real clients against a real server."""
+"""twine and uv publish; pip and uv install: real clients against a real server."""
 
 import hashlib
-import json
 from pathlib import Path
 
 import pytest
 import requests
 
 from tests.harness import packages
-from tests.harness.clients import BIN, Clients
+from tests.harness.clients import Clients
 from tests.harness.server import Server
 
 
@@ -65,29 +64,6 @@ def test_uv_publishes_and_installs(registry_server: Server, clients: Clients, tm
     assert "base-lib" in clients.run(str(python), "-m", "pip", "list").ok().output
 
 
-def test_poetry_publishes(registry_server: Server, clients: Clients, tmp_path: Path):
-    token = registry_server.token("admin", "read", "publish")
-    project = tmp_path / "project"
-    (project / "dist").mkdir(parents=True)
-    (project / "pyproject.toml").write_text(
-        '[tool.poetry]\nname = "poem"\nversion = "1.2"\ndescription = ""\nauthors = ["A <a@example.org>"]\n'
-    )
-    packages.save(project / "dist", packages.wheel("poem", "1.2"), packages.sdist("poem", "1.2"))
-    clients.run(
-        str(BIN / "poetry"),
-        "publish",
-        "-n",
-        "-r",
-        "here",
-        cwd=project,
-        POETRY_REPOSITORIES_HERE_URL=registry_server.index(simple=False),
-        POETRY_HTTP_BASIC_HERE_USERNAME="__token__",
-        POETRY_HTTP_BASIC_HERE_PASSWORD=token,
-        POETRY_VIRTUALENVS_CREATE="false",
-    ).ok()
-    assert set(published(registry_server, token, "dev", "poem")) == {"poem-1.2-py3-none-any.whl", "poem-1.2.tar.gz"}
-
-
 def test_publishing_again_is_harmless_with_the_same_bytes_and_refused_with_others(
     registry_server: Server, clients: Clients, tmp_path: Path
 ):
@@ -142,26 +118,3 @@ def test_an_old_pip_and_html_see_the_same_files(registry_server: Server, clients
     assert page.headers["Content-Type"].startswith("text/html")
     assert page.text.count("<a ") == 2
     assert 'data-requires-python="&gt;=3.8"' in page.text
-
-
-def test_yank_hides_a_version_from_open_requirements(registry_server: Server, clients: Clients, tmp_path: Path):
-    token = registry_server.token("admin")
-    clients.twine(
-        registry_server.index(simple=False),
-        token,
-        *packages.save(tmp_path, packages.wheel("fruit", "1.0"), packages.wheel("fruit", "1.1")),
-    ).ok()
-    answer = requests.post(
-        f"{registry_server.url}/api/v1/domains/default/repositories/dev/packages/pypi/fruit/versions/1.1/yank",
-        json={"reason": "tastes odd"},
-        headers={"Authorization": f"Bearer {token}"},
-        timeout=10,
-    )
-    assert answer.status_code < 300, answer.text
-    python = clients.venv()
-    clients.pip_install(python, registry_server.index(token=token), "fruit").ok()
-    shown = json.loads(clients.run(str(python), "-m", "pip", "list", "--format", "json").ok().output)
-    assert {"name": "fruit", "version": "1.0"} in shown
-    # An exact pin still gets it (PEP 592), with a warning.
-    pinned = clients.pip_install(python, registry_server.index(token=token), "fruit==1.1").ok()
-    assert "tastes odd" in pinned.output

@@ -23,6 +23,8 @@ class Project:
     requires_python: Mapping[str, str]
     metadata: Mapping[str, bytes]
     wrong_digests: frozenset[str] = field(default_factory=frozenset)
+    status: tuple[str, str] | None = None
+    provenance: Mapping[str, bytes] = field(default_factory=dict)
 
     def digest(self, filename: str) -> str:
         if filename in self.wrong_digests:
@@ -54,8 +56,13 @@ def project_json(project: Project) -> dict[str, object]:
             entry["requires-python"] = project.requires_python[filename]
         if filename in project.metadata:
             entry["core-metadata"] = {"sha256": hashlib.sha256(project.metadata[filename]).hexdigest()}
+        if filename in project.provenance:
+            entry["provenance"] = f"/integrity/{project.name}/{quote(filename)}/provenance"
         files.append(entry)
-    return {"meta": {"api-version": "1.1"}, "name": project.name, "files": files}
+    page: dict[str, object] = {"meta": {"api-version": "1.4"}, "name": project.name, "files": files}
+    if project.status is not None:
+        page["project-status"] = dict(zip(("status", "reason"), project.status, strict=True))
+    return page
 
 
 def project_html(project: Project) -> bytes:

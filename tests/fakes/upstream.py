@@ -139,6 +139,11 @@ class FaultyUpstream:
         self._thread = threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True)
         self._thread.start()
 
+    @property
+    def is_refusing(self) -> bool:
+        """Whether it does not listen now."""
+        return self._server is None
+
     def refuse(self) -> None:
         """Stop listening: connections are refused from now on, and open ones are cut."""
         if self._server is not None:
@@ -180,19 +185,27 @@ class FaultyUpstream:
         requires_python: Mapping[str, str] | None = None,
         metadata: Mapping[str, bytes] | None = None,
         wrong_digests: frozenset[str] = frozenset(),
+        status: tuple[str, str] | None = None,
+        provenance: Mapping[str, bytes] | None = None,
     ) -> str:
         """List ``files`` under ``/simple/{name}/`` (PEP 691 or PEP 503 by Accept; never JSON with ``json=False``).
 
-        ``yanked`` maps file names to reasons, ``metadata`` to the metadata file served beside them (PEP 658).
+        ``yanked`` maps file names to reasons, ``metadata`` to the metadata file served beside them (PEP 658), ``provenance`` to their provenance (PEP 740);
+        ``status`` is the project's with its reason (PEP 792).
         Gives the URL of the index. Adding a name again replaces it.
         """
         normalized = re.sub(r"[-_.]+", "-", name).lower()
-        project = Project(normalized, files, json, yanked or {}, requires_python or {}, metadata or {}, wrong_digests)
+        project = Project(
+            normalized, files, json, yanked or {}, requires_python or {}, metadata or {}, wrong_digests, status, provenance or {}
+        )  # fmt: skip
         self._projects[normalized] = project
         for filename, content in files.items():
             self.serve(f"/files/{normalized}/{filename}", content)
         for filename, content in project.metadata.items():
             self.serve(f"/files/{normalized}/{filename}.metadata", content)
+        for filename, content in project.provenance.items():
+            kind = "application/vnd.pypi.integrity.v1+json"
+            self.serve(f"/integrity/{normalized}/{filename}/provenance", content, content_type=kind)
         return f"{self.url}/simple/"
 
     def remove_project(self, name: str) -> None:

@@ -57,6 +57,8 @@ MATRIX = [
     ("POST", f"{VERSION}/promote", {"target": "prod"}, 401, 403, 403, 403, 403, 200),
     ("POST", f"{VERSION}/yank", {"reason": "bad"}, 401, 403, 200, 403, 403, 200),
     ("POST", f"{VERSION}/unyank", None, 401, 403, 200, 403, 403, 200),
+    ("DELETE", f"{PACKAGE}/versions/1.9", None, 401, 403, 204, 403, 403, 404),  # the publisher was first
+    ("PUT", f"{PACKAGE}/status", {"status": "archived", "reason": "done"}, 401, 403, 200, 403, 403, 200),
     ("GET", "/tokens", None, 401, 200, 200, 200, 200, 200),
     ("GET", "/tokens?user=approver", None, 401, 403, 403, 403, 403, 200),
     ("POST", "/tokens", {"name": "n", "actions": ["read"], "ttlSeconds": 600}, 401, 201, 201, 201, 201, 201),
@@ -416,6 +418,43 @@ def test_promotion_copies_the_named_bytes(stocked: World) -> None:
 def test_promotions_that_cannot_be(stocked: World, body: dict, status: int) -> None:
     assert stocked.call("POST", f"{VERSION}/promote", json=body).status_code == status
     assert stocked.call("GET", "/domains/default/repositories/staging/packages").json["items"] == []
+
+
+def test_a_deleted_version_is_gone_and_the_others_stay(stocked: World) -> None:
+    assert stocked.call("DELETE", f"{PACKAGE}/versions/1.0.0", as_="publisher").status_code == 204  # any spelling
+    assert stocked.call("GET", VERSION).status_code == 404
+    left = stocked.call("GET", PACKAGE).json["versions"]
+    assert [version["displayVersion"] for version in left] == ["1.10", "1.9"]
+    assert stocked.audit()[-1] == ("publisher", "version.delete", "default/dev/pypi/my-pkg/1")
+
+
+def test_a_package_is_closed_and_opened(stocked: World) -> None:
+    for status, reason in (("quarantined", "looked at"), ("active", "")):
+        answer = stocked.call("PUT", f"{PACKAGE}/status", as_="publisher", json={"status": status, "reason": reason})
+        assert (answer.json["status"], answer.json["statusReason"]) == (status, reason)
+        assert stocked.call("GET", PACKAGE).json["status"] == status
+    assert stocked.audit()[-1] == ("publisher", "package.status", "default/dev/pypi/my-pkg")
+
+
+@pytest.mark.parametrize("body", [{}, {"status": "retired"}, {"status": "active", "reason": "x" * 501}])
+def test_a_status_that_is_none_is_refused(stocked: World, body: dict) -> None:
+    assert stocked.call("PUT", f"{PACKAGE}/status", json=body).status_code == 400
+    assert stocked.call("GET", PACKAGE).json["status"] == "active"
+
+
+def test_nothing_of_a_quarantined_package_is_promoted(stocked: World) -> None:
+    stocked.call("PUT", f"{PACKAGE}/status", json={"status": "quarantined"})
+    refused = stocked.call("POST", f"{VERSION}/promote", json={"target": "staging"})
+    assert (refused.status_code, "quarantined" in refused.json["detail"]) == (403, True)
+
+
+def test_nothing_is_promoted_into_an_archived_package(stocked: World) -> None:
+    stocked.call("POST", f"{VERSION}/promote", json={"target": "staging"})
+    stocked.call(
+        "PUT", "/domains/default/repositories/staging/packages/pypi/my-pkg/status", json={"status": "archived"}
+    )
+    refused = stocked.call("POST", f"{PACKAGE}/versions/1.9/promote", json={"target": "staging"})
+    assert (refused.status_code, "archived" in refused.json["detail"]) == (403, True)
 
 
 def test_a_version_is_yanked_and_put_back(stocked: World) -> None:

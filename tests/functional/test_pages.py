@@ -416,3 +416,63 @@ def test_tokens_of_all_states_are_listed(filled):
         True,
         3,
     )
+
+
+# --- managing a package ----------------------------------------------------------------------------------------------
+
+
+def token_on(client: FlaskClient, path: str) -> str:
+    match = re.search(r'name="csrf_token" value="([^"]+)"', get(client, path))
+    assert match is not None
+    return match[1]
+
+
+@pytest.fixture
+def managed(tmp_path: Path) -> Iterator[Site]:
+    site = build(tmp_path)
+    site.person("pam", ["read", "publish"], ["default/dev"])
+    site.person("rob", ["read"], ["default/dev"])
+    for version in ("1.0", "1.1"):
+        site.package("dev", "acme-tool", version)
+    yield site
+    site.world.close()
+
+
+TOOL = "/packages/default/dev/pypi/acme-tool"
+
+
+def test_a_version_is_yanked_put_back_and_deleted_on_its_page(managed: Site):
+    pam = sign_in(managed, "pam")
+    form = {"csrf_token": token_on(pam, TOOL)}
+    done = pam.post(f"{TOOL}/-/1.1/yank", data={**form, "reason": "loses <b>data</b>"})
+    assert (done.status_code, done.headers["Location"]) == (303, f"{TOOL}/-/1.1")
+    text = get(pam, f"{TOOL}/-/1.1")
+    assert "Reason: loses &lt;b&gt;data&lt;/b&gt;" in text
+    assert "The version is yanked" in text
+    assert pam.post(f"{TOOL}/-/1.1/unyank", data=form).status_code == 303
+    assert "was yanked" not in get(pam, f"{TOOL}/-/1.1")
+    assert pam.post(f"{TOOL}/-/1.1/delete", data=form).headers["Location"] == TOOL
+    get(pam, f"{TOOL}/-/1.1", 404)
+    assert pam.post(f"{TOOL}/-/1.0/delete", data=form).headers["Location"] == "/repositories/default/dev"
+    get(pam, TOOL, 404)
+
+
+def test_a_package_is_closed_on_its_page(managed: Site):
+    pam = sign_in(managed, "pam")
+    form = {"csrf_token": token_on(pam, TOOL), "status": "quarantined", "reason": "reported"}
+    assert pam.post(f"{TOOL}/status", data=form).headers["Location"] == TOOL
+    assert "is quarantined: tools are offered none of its files. Reason: reported" in get(pam, TOOL)
+    assert pam.post(f"{TOOL}/status", data={**form, "status": "odd"}).status_code == 400
+    assert pam.post(f"{TOOL}/status", data={**form, "reason": "x" * 501}).status_code == 400
+
+
+def test_who_may_not_publish_sees_no_forms_and_changes_nothing(managed: Site):
+    rob = sign_in(managed, "rob")
+    assert "Manage" not in get(rob, TOOL)
+    form = {"csrf_token": token_on(rob, TOOL), "status": "archived"}
+    for path in ("/-/1.1/yank", "/-/1.1/unyank", "/-/1.1/delete", "/status"):
+        assert rob.post(TOOL + path, data=form).status_code == 403, path
+    pam = sign_in(managed, "pam")
+    assert pam.post(f"{TOOL}/-/1.1/delete").status_code == 403  # without the form's token
+    assert "archived" not in get(rob, TOOL)
+    get(rob, f"{TOOL}/-/1.1")

@@ -65,11 +65,12 @@ class Clients:
             **more,
         }
 
-    def run(self, *command: str, cwd: Path | None = None, **more: str) -> Done:
+    def run(self, *command: str, cwd: Path | None = None, stdin: str | None = None, **more: str) -> Done:
         done = subprocess.run(
             command,
             cwd=cwd or self.home,
             env=self.environment(**more),
+            input=stdin,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
@@ -90,6 +91,13 @@ class Clients:
             str(BIN / "uv"), "publish", "--publish-url", url, "--username", "__token__", "--password", token,
             *map(str, files),
         )  # fmt: skip
+
+    def shim(self, target: Path) -> Path:
+        """A python that finds what was installed with ``--target``."""
+        python = target / "python"
+        python.write_text(f'#!/bin/sh\nPYTHONPATH={target} exec {sys.executable} "$@"\n')
+        python.chmod(0o755)
+        return python
 
     def venv(self, name: str = "venv") -> Path:
         """A virtual environment of its own; returns its python."""

@@ -8,6 +8,9 @@ import tarfile
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
+
+METADATA_25 = "2.5"
 
 DESCRIPTION = "A package for tests."
 
@@ -19,14 +22,17 @@ def metadata(
     requires: tuple[str, ...] = (),
     requires_python: str = ">=3.8",
     description: str = DESCRIPTION,
+    metadata_version: str = "2.1",
+    fields: tuple[str, ...] = (),
 ) -> str:
     lines = [
-        "Metadata-Version: 2.1",
+        f"Metadata-Version: {metadata_version}",
         f"Name: {name}",
         f"Version: {version}",
         f"Summary: The {name} package",
         f"Requires-Python: {requires_python}",
         *(f"Requires-Dist: {requirement}" for requirement in requires),
+        *fields,
         "Description-Content-Type: text/markdown",
         "",
         f"# {name}",
@@ -42,15 +48,15 @@ def wheel(
     *,
     requires: tuple[str, ...] = (),
     requires_python: str = ">=3.8",
-    description: str = DESCRIPTION,
     files: Mapping[str, bytes] | None = None,
+    **more: Any,
 ) -> tuple[str, bytes]:
     """File name and bytes of a pure wheel with one module."""
     module = name.replace("-", "_").lower()
     info = f"{module}-{version}.dist-info"
     contents = {f"{module}/__init__.py": f"__version__ = {version!r}\n".encode(), **(files or {})}
     contents[f"{info}/METADATA"] = metadata(
-        name, version, requires=requires, requires_python=requires_python, description=description
+        name, version, requires=requires, requires_python=requires_python, **more
     ).encode()
     contents[f"{info}/WHEEL"] = b"Wheel-Version: 1.0\nGenerator: tests\nRoot-Is-Purelib: true\nTag: py3-none-any\n"
     record = "".join(f"{path},{_record_hash(body)},{len(body)}\n" for path, body in contents.items())
@@ -66,15 +72,15 @@ def sdist(
     name: str,
     version: str,
     *,
-    description: str = DESCRIPTION,
     files: Mapping[str, bytes] | None = None,
     buildspec: str | None = None,
+    **more: Any,
 ) -> tuple[str, bytes]:
     """File name and bytes of an sdist with one module and, if given, a buildspec.yml."""
     module = name.replace("-", "_").lower()
     top = f"{module}-{version}"
     contents = {
-        f"{top}/PKG-INFO": metadata(name, version, description=description).encode(),
+        f"{top}/PKG-INFO": metadata(name, version, **more).encode(),
         f"{top}/pyproject.toml": (
             f'[build-system]\nrequires = ["setuptools"]\nbuild-backend = "setuptools.build_meta"\n\n'
             f'[project]\nname = "{name}"\nversion = "{version}"\n'

@@ -101,12 +101,14 @@ class Server:
         self.process.wait(20)
         self.process = None
 
-    def command(self, *arguments: str, **options: object) -> subprocess.CompletedProcess[str]:
-        """Run an ``entrepot`` command."""
+    def command(
+        self, *arguments: str, environment: dict[str, str] | None = None, **options: object
+    ) -> subprocess.CompletedProcess[str]:
+        """Run an ``entrepot`` command, with more in its environment."""
         return subprocess.run(
             [sys.executable, "-m", "config.cli.main", *arguments],
             cwd=ROOT,
-            env=self.child_environment(),
+            env={**self.child_environment(), **(environment or {})},
             capture_output=True,
             text=True,
             timeout=120,

@@ -32,7 +32,16 @@ REVIEWED = {
     f"GET {PYPI}/simple/<project>/": READ,
     f"GET {PYPI}/simple/<project>": READ,
     f"GET {PYPI}/+simple/<project>/": READ,
+    f"GET {PYPI}/legacy/+simple/<project>/": READ,
+    f"GET {PYPI}/simple/+simple/<project>/": READ,
     f"GET {PYPI}/files/<project>/<filename>": READ,
+    f"GET {PYPI}/integrity/<project>/<version>/<filename>/provenance": READ,
+    **{
+        f"GET {PYPI}{start}/<project>{version}/json{slash}": READ
+        for start in ("", "/pypi")
+        for version in ("", "/<version>")
+        for slash in ("", "/")
+    },
     f"POST {PYPI}/": PUBLISH,
     f"POST {PYPI}/legacy/": PUBLISH,
     f"POST {PYPI}/legacy": PUBLISH,
@@ -51,10 +60,12 @@ REVIEWED = {
     f"PATCH {REPOSITORY}": "api: admin on the repository",
     f"GET {REPOSITORY}/packages": API_READ,
     f"GET {REPOSITORY}/packages/<format_name>/<name>": API_READ,
+    f"PUT {REPOSITORY}/packages/<format_name>/<name>/status": API_PUBLISH,
     f"GET {VERSION}": API_READ,
     f"POST {VERSION}/promote": SIGNED_IN,  # two repositories are concerned: checked inside
     f"POST {VERSION}/yank": API_PUBLISH,
     f"POST {VERSION}/unyank": API_PUBLISH,
+    f"DELETE {VERSION}": API_PUBLISH,
     f"GET {API}/openapi.json": PUBLIC,
     f"PUT {API}/pipelines": ADMIN,
     f"GET {API}/pipelines": SIGNED_IN,
@@ -82,6 +93,10 @@ REVIEWED = {
     "POST /account/password": PAGE,
     "GET /account/tokens": PAGE,
     "POST /account/tokens": PAGE,
+    "POST /packages/<domain>/<repository>/<format_name>/<path:name>/status": PAGE,  # the right to publish is checked inside, as for the three below
+    "POST /packages/<domain>/<repository>/<format_name>/<path:name>/-/<version>/yank": PAGE,
+    "POST /packages/<domain>/<repository>/<format_name>/<path:name>/-/<version>/unyank": PAGE,
+    "POST /packages/<domain>/<repository>/<format_name>/<path:name>/-/<version>/delete": PAGE,
     "POST /account/tokens/<int:token_id>/revoke": PAGE,
     "GET /": OPEN_PAGE,
     "GET /search": OPEN_PAGE,
@@ -347,13 +362,15 @@ def test_strangers_read_an_open_repository_and_a_wrong_credential_is_told(
         assert publish(house, callers["reader elsewhere"], f"{open_repository}/").status_code == 403
 
 
-BODIES = {"promote": {"target": "dev"}, "yank": {"reason": "x"}}
+BODIES = {"promote": {"target": "dev"}, "yank": {"reason": "x"}, "status": {"status": "active"}}
 UNKNOWN_ROUTES = (
     ("GET", "/pypi/default/{}/simple/"),
     ("GET", "/pypi/default/{}/simple/demo/"),
     ("HEAD", "/pypi/default/{}/simple/demo/"),
     ("GET", "/pypi/default/{}/files/demo/demo-1.0-py3-none-any.whl"),
     ("GET", "/pypi/default/{}/files/demo/demo-1.0-py3-none-any.whl.metadata"),
+    ("GET", "/pypi/default/{}/integrity/demo/1.0/demo-1.0-py3-none-any.whl/provenance"),
+    ("GET", "/pypi/default/{}/demo/json"),
     ("POST", "/pypi/default/{}/"),
     ("GET", "/api/v1/domains/default/repositories/{}"),
     ("PATCH", "/api/v1/domains/default/repositories/{}"),
@@ -361,6 +378,8 @@ UNKNOWN_ROUTES = (
     ("GET", "/api/v1/domains/default/repositories/{}/packages/pypi/demo"),
     ("GET", "/api/v1/domains/default/repositories/{}/packages/pypi/demo/versions/1.0"),
     ("POST", "/api/v1/domains/default/repositories/{}/packages/pypi/demo/versions/1.0/yank"),
+    ("DELETE", "/api/v1/domains/default/repositories/{}/packages/pypi/demo/versions/1.0"),
+    ("PUT", "/api/v1/domains/default/repositories/{}/packages/pypi/demo/status"),
     ("POST", "/api/v1/domains/default/repositories/{}/packages/pypi/demo/versions/1.0/promote"),
     ("GET", "/repositories/default/{}"),
     ("GET", "/packages/default/{}/pypi/demo"),

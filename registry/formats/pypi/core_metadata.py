@@ -28,6 +28,7 @@ _SPECIFIER_CHARACTERS = 4000  # stays under the interpreter's limit for converti
 _BLANK_LINE = re.compile(rb"\r?\n\r?\n")
 _FIELD = re.compile(rb"([A-Za-z0-9-]+)[ \t]*:")
 _METADATA_VERSION = re.compile(r"[12]\.[0-9]{1,3}\Z")
+_NEWEST_VERSION = (2, 5)
 # Fields that a repetition would make ambiguous for a resolver; elsewhere the newest specification decides what is odd.
 _SINGLE = ("metadata-version", "name", "version", "requires-python")
 # They belong to mail: a reader that honours them gets another description than one that does not.
@@ -100,6 +101,12 @@ def parse(document: bytes, where: str) -> CoreMetadata:
         description=description,
         description_type=_clean(raw.get("description_content_type", ""))[:_TYPE_CHARACTERS],
     )
+
+
+def is_newer_than_known(metadata_version: str) -> bool:
+    """Whether a document (that was parsed) is of a later version than this module knows all fields of."""
+    major, _, minor = metadata_version.partition(".")
+    return (int(major), int(minor)) > _NEWEST_VERSION
 
 
 def _check_form(header: bytes, where: str) -> None:

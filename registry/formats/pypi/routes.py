@@ -1,17 +1,27 @@
-"""The Python package index over HTTP: simple API (PEP 503, 691, 700, 714, 592), files, metadata, legacy upload."""
+"""The Python package index over HTTP: simple API (PEP 503, 691, 700, 714, 592, 740, 792), files, JSON, legacy upload."""
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
 from flask import Blueprint, Response, request
 
 from registry.access import Action
-from registry.errors import Invalid, NotAcceptable, NotFound, TooLarge
+from registry.errors import Invalid, NotAcceptable
+from registry.format import Release
 from registry.formats.pypi import FORMAT
+from registry.formats.pypi.attestations import provenance as attested
+from registry.formats.pypi.bare_wheels import with_read_metadata
+from registry.formats.pypi.core_metadata import is_newer_than_known
+from registry.formats.pypi.documents import (
+    provenance_url,
+    root_url,
+    send_metadata,
+    send_project_json,
+    send_provenance,
+    stamp,
+)
 from registry.formats.pypi.index import (
     JSON_TYPE,
     ProjectView,
@@ -23,25 +33,28 @@ from registry.formats.pypi.index import (
     render_list_html,
     render_list_json,
 )
-from registry.formats.pypi.metadata import glance, inspect
+from registry.formats.pypi.metadata import inspect
 from registry.formats.pypi.names import parse_filename
 from registry.formats.pypi.upload import check_against, parse_form
 from registry.http import auth, context
 from registry.http.delivery import is_private, send_offered
-from registry.http.responses import INERT_HEADERS, send_document
+from registry.http.responses import send_document
 from registry.http.upload import Form, read_form
-from registry.names import PackageKey
-from registry.repos.derived import Known
-from registry.repos.documents import Document, Stamp, make_document
+from registry.repos.documents import Document, make_document
 from registry.repos.resolve import Offer, OfferedFile
 from registry.services import Services
-from storage.blobs import BlobHandle
 from storage.intake import Intake, Received
 from storage.reader import open_file
 
 ALGORITHMS = ("sha256", "md5", "blake2b_256")
 NAME = FORMAT.name
-WHEELS_READ_AHEAD = 8
+# Tools put the rules with "/pypi" in place of an index address that ends in "/simple".
+_JSON_RULES = tuple(
+    f"{start}/<project>{version}/json{slash}"
+    for start in ("", "/pypi")
+    for version in ("", "/<version>")
+    for slash in ("", "/")
+)
 
 
 def blueprint(services: Services) -> Blueprint:
@@ -65,8 +78,18 @@ def blueprint(services: Services) -> Blueprint:
     @read_project
     def project_file(project: str, filename: str) -> Response:
         if filename.endswith(".metadata"):
-            return _metadata(services, project, filename.removesuffix(".metadata"))
+            return send_metadata(
+                services, FORMAT.key(project), _find(services, project, filename.removesuffix(".metadata"))
+            )
         return _file(services, project, filename)
+
+    @read_project
+    def provenance(project: str, version: str, filename: str) -> Response:
+        return send_provenance(services, project, version, filename)
+
+    @read_project
+    def project_json(project: str, version: str | None = None) -> Response:
+        return send_project_json(services, project, version)
 
     @publish
     def upload() -> Response:
@@ -77,15 +100,15 @@ def blueprint(services: Services) -> Blueprint:
     add("/simple/<project>", project_page)
     # Clients that take every index for one of another server ask here before they upload.
     add("/+simple/<project>/", project_page)
+    add("/legacy/+simple/<project>/", project_page)
+    add("/simple/+simple/<project>/", project_page)
     add("/files/<project>/<filename>", project_file)
+    add("/integrity/<project>/<version>/<filename>/provenance", provenance)
+    for rule in _JSON_RULES:
+        add(rule, project_json)
     for rule in ("/", "/legacy/", "/legacy", "/simple/", "/simple"):
         add(rule, upload, ("POST",))
     return routes
-
-
-def _stamp() -> Stamp:
-    admission = context.admission()
-    return Stamp(admission.topology_revision, admission.package_revision)
 
 
 def _representation() -> str:
@@ -101,55 +124,16 @@ def _project_page(services: Services, project: str) -> Response:
         return _redirect(wanted.name)
     media = _representation()
     admission = context.admission()
-    key = (admission.repository_id, NAME, wanted.name, media)
-    now = services.clock()
-    document = services.documents.get(key, _stamp(), now)
+    root, now = root_url(services), services.clock()
+    # A page with absolute links in it is kept for the address it was asked under; all others are the same for all.
+    plain, rooted = ((admission.repository_id, NAME, wanted.name, place) for place in (media, f"{media} {root}"))
+    document = services.documents.get(plain, stamp(), now) or services.documents.get(rooted, stamp(), now)
     if document is None:
         offer = services.resolver.offer(admission, wanted)
-        document = _render(_with_read_metadata(services, offer), media, _stamp())
-        services.documents.put(key, document)
+        view = _project_view(with_read_metadata(services, offer), root)
+        document = _render(view, offer, media)
+        services.documents.put(rooted if any(file.provenance for file in view.files) else plain, document)
     return send_document(document, private=is_private())
-
-
-def _with_read_metadata(services: Services, offer: Offer) -> Offer:
-    """Add what was read out of wheels that the upstream says nothing about, and read the newest release's behind this.
-
-    Only what is known is promised (PEP 658: the digest is that of the document which is served), so that the first list of
-    a package comes without and a later one with it.
-    """
-    bare = [file for file in offer.files if _is_bare(file)]
-    if not bare:
-        return offer
-    connections = {file.connection.id: file.connection for file in bare if file.connection is not None}
-    known = services.files.derived.known(offer.key, connections)
-    newest = max((file.version for file in bare), key=FORMAT.sort_key)
-    for connection in connections.values():
-        links = [
-            file.link
-            for file in bare
-            if file.link is not None
-            and file.connection == connection
-            and file.version == newest
-            and file.hashes.get("sha256") not in known
-        ]
-        services.files.derived.read_ahead(connection, offer.key, links[:WHEELS_READ_AHEAD], glance)
-    return replace(offer, files=tuple(_told(file, known) for file in offer.files))
-
-
-def _is_bare(file: OfferedFile) -> bool:
-    return file.link is not None and file.filename.endswith(".whl") and not file.extra.get("core_metadata", False)
-
-
-def _told(file: OfferedFile, known: Mapping[str, Known]) -> OfferedFile:
-    found = known.get(file.hashes.get("sha256", ""))
-    if found is None or not _is_bare(file):
-        return file
-    says = file.link.upload_time if file.link is not None else None
-    return replace(
-        file,
-        extra={**file.extra, "core_metadata": {"sha256": found.sha256}},
-        upload_time=says or found.modified or file.upload_time,
-    )
 
 
 def _redirect(name: str) -> Response:
@@ -158,25 +142,27 @@ def _redirect(name: str) -> Response:
     return Response(status=301, headers={"Location": location, "Cache-Control": "no-cache"})
 
 
-def _render(offer: Offer, media: str, stamp: Stamp) -> Document:
+def _project_view(offer: Offer, root: str) -> ProjectView:
     files = sorted(offer.files, key=lambda file: (FORMAT.sort_key(file.version), file.filename))
-    versions = tuple(dict.fromkeys(file.version for file in files))
-    view = ProjectView(
+    return ProjectView(
         name=offer.key.name,
-        files=tuple(_view(offer.key.name, file) for file in files),
-        versions=versions,
+        files=tuple(_view(offer.key.name, file, root) for file in files),
+        versions=tuple(dict.fromkeys(file.version for file in files)),
         status=offer.status,
         status_reason=offer.status_reason,
     )
+
+
+def _render(view: ProjectView, offer: Offer, media: str) -> Document:
     body = render_json(view) if media == JSON_TYPE else render_html(view)
-    return make_document(body, _content_type(media), stamp, offer.valid_until, stale=offer.is_stale)
+    return make_document(body, _content_type(media), stamp(), offer.valid_until, stale=offer.is_stale)
 
 
 def _content_type(media: str) -> str:
     return media if media == JSON_TYPE else f"{media}; charset=utf-8"
 
 
-def _view(name: str, file: OfferedFile) -> ViewFile:
+def _view(name: str, file: OfferedFile, root: str) -> ViewFile:
     extra = file.extra
     return ViewFile(
         filename=file.filename,
@@ -187,6 +173,7 @@ def _view(name: str, file: OfferedFile) -> ViewFile:
         requires_python=extra.get("requires_python"),
         yanked=False if file.yanked_reason is None else (file.yanked_reason or True),
         core_metadata=extra.get("core_metadata", False),
+        provenance=provenance_url(root, name, file),
     )
 
 
@@ -195,11 +182,11 @@ def _project_list(services: Services) -> Response:
     admission = context.admission()
     key = (admission.repository_id, NAME, "", media)
     # The admission carries the revision of the name "": it grows whenever any name is added.
-    document = services.documents.get(key, _stamp(), services.clock())
+    document = services.documents.get(key, stamp(), services.clock())
     if document is None:
         names = [display for _, display in services.resolver.names(admission, NAME)]
         body = render_list_json(names) if media == JSON_TYPE else render_list_html(names)
-        document = make_document(body, _content_type(media), _stamp(), None)
+        document = make_document(body, _content_type(media), stamp(), None)
         services.documents.put(key, document)
     return send_document(document, private=is_private())
 
@@ -210,44 +197,6 @@ def _find(services: Services, project: str, filename: str) -> OfferedFile:
 
 def _file(services: Services, project: str, filename: str) -> Response:
     return send_offered(services, FORMAT.key(project), _find(services, project, filename))
-
-
-def _metadata(services: Services, project: str, filename: str) -> Response:
-    offered = _find(services, project, filename)
-    promised = offered.extra.get("core_metadata", False)
-    if promised is False or promised is None:
-        return _read_metadata(services, FORMAT.key(project), offered)
-    sha256 = promised.get("sha256") if isinstance(promised, dict) else None
-    body = services.files.metadata(context.admission(), offered, sha256)
-    return _metadata_response(body, sha256 or offered.hashes.get("sha256", filename))
-
-
-def _read_metadata(services: Services, key: PackageKey, offered: OfferedFile) -> Response:
-    """The METADATA of a wheel whose upstream serves none, read out of the wheel. Raises NotFound."""
-    if offered.kept is not None:
-        document = _glance_at_kept(services, offered.filename, offered.kept.handle)
-    elif offered.link is not None and offered.connection is not None and _is_bare(offered):
-        document = services.files.derived.document(offered.connection, key, offered.link, glance)
-    else:
-        document = None
-    if document is None:
-        raise NotFound("metadata", f"{offered.filename}.metadata")
-    return _metadata_response(document, hashlib.sha256(document).hexdigest())
-
-
-def _glance_at_kept(services: Services, filename: str, handle: BlobHandle) -> bytes | None:
-    try:
-        with open_file(services.stores.of(context.admission().domain_id), handle) as body:
-            return glance(filename, body)
-    except (Invalid, TooLarge):
-        return None  # an upstream's wheel that keeps to no rule is served as it is, and nothing is said of it
-
-
-def _metadata_response(body: bytes, tag: str) -> Response:
-    response = Response(body, content_type="application/octet-stream", headers=INERT_HEADERS)
-    response.set_etag(f"{tag}-metadata")
-    response.headers["Cache-Control"] = "max-age=31536000, immutable"
-    return response.make_conditional(request.environ)  # type: ignore[return-value]
 
 
 def _upload(services: Services) -> Response:
@@ -277,6 +226,9 @@ def _publish(services: Services, form: Form) -> Response:
         with open_file(store, received.handle) as body:
             release = inspect(filename, body)
         check_against(checked, release)
+        if checked.attestations is not None:
+            document = attested(checked.attestations, filename, received.handle.digest, admission.actor)
+            release = replace(release, provenance_document=document)
     except BaseException:
         store.delete(received.handle.locator)
         raise
@@ -284,7 +236,17 @@ def _publish(services: Services, form: Form) -> Response:
         admission, auth.credential_sent(), NAME, release, received.handle, _hashes(received)
     )
     text = f"{filename} is published in {admission.path}\n" if published.is_new else f"{filename} is here already\n"
-    return Response(text, content_type="text/plain; charset=utf-8")
+    return Response(text + _remark(release), content_type="text/plain; charset=utf-8")
+
+
+def _remark(release: Release) -> str:
+    """What the publisher should know though the file was taken."""
+    version = str(release.metadata["metadata_version"])
+    if not is_newer_than_known(version):
+        return ""
+    return (
+        f"warning: Metadata-Version {version} is newer than this server knows; fields it does not know are not shown\n"
+    )
 
 
 def _hashes(received: Received) -> dict[str, str]:
