@@ -55,6 +55,7 @@ class Storage:
     keys_path: str = ""
     upload_limit_bytes: int = 4 * 1024**3
     sweep_grace_hours: int = 24
+    finish_after_seconds: int = 60
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,6 +14,7 @@ from __future__ import annotations
 import ipaddress
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from datetime import timedelta
 
 from config.addresses import own_addresses
 from config.settings import Settings
@@ -40,6 +41,7 @@ from registry.db import Database
 from registry.repos.admission import Admissions
 from registry.repos.documents import DocumentCache
 from registry.repos.fetch import Fetcher
+from registry.repos.idle import IdleVersions
 from registry.repos.keep import Files
 from registry.repos.publish import Publisher
 from registry.repos.resolve import Resolver
@@ -114,6 +116,7 @@ def services(settings: Settings, clock: Clock = system_clock) -> Services:
     flight = SingleFlight(settings.locks_path)
     upstreams = Upstreams(db, client, flight, known_formats, _describe(settings), own_addresses(settings), clock)
     admissions = Admissions(db, people)
+    publisher = Publisher(db, stores, admissions, known_formats, clock)
     return Services(
         db=db,
         stores=stores,
@@ -123,7 +126,10 @@ def services(settings: Settings, clock: Clock = system_clock) -> Services:
         admissions=admissions,
         resolver=Resolver(db, TopologyCache(), upstreams, known_formats),
         files=Files(db, stores, upstreams, Fetcher(client, flight), known_formats, clock),
-        publisher=Publisher(db, stores, admissions, known_formats, clock),
+        publisher=publisher,
+        idle=IdleVersions(
+            db, publisher, known_formats, clock, timedelta(seconds=settings.storage.finish_after_seconds)
+        ),
         documents=DocumentCache(),
         limits=Limits(upload_bytes=settings.storage.upload_limit_bytes),
         public_url=settings.server.public_url or None,

@@ -11,6 +11,7 @@ from registry.db import Database
 from registry.format import Format
 from registry.repos.admission import Admissions
 from registry.repos.documents import DocumentCache
+from registry.repos.idle import IdleVersions
 from registry.repos.keep import Files
 from registry.repos.publish import Publisher
 from registry.repos.resolve import Resolver
@@ -39,6 +40,7 @@ class Services:
     resolver: Resolver
     files: Files
     publisher: Publisher
+    idle: IdleVersions
     documents: DocumentCache
     limits: Limits = Limits()
     public_url: str | None = None

@@ -4,7 +4,7 @@ import functools
 import hashlib
 import secrets
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from pathlib import Path
 
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
@@ -30,6 +30,7 @@ from registry.repos import descriptions, topology
 from registry.repos.admission import Admissions
 from registry.repos.documents import DocumentCache
 from registry.repos.fetch import Fetcher
+from registry.repos.idle import IdleVersions
 from registry.repos.keep import Files
 from registry.repos.publish import Publisher
 from registry.repos.resolve import Resolver
@@ -276,6 +277,7 @@ def _services(folder: Path, world: World) -> Services:
         clock,
     )
     admissions = Admissions(db, accounts)
+    publisher = Publisher(db, stores, admissions, known, clock)
     return Services(
         db=db,
         stores=stores,
@@ -285,7 +287,8 @@ def _services(folder: Path, world: World) -> Services:
         admissions=admissions,
         resolver=Resolver(db, TopologyCache(), upstreams, known),
         files=Files(db, stores, upstreams, Fetcher(client, flight), known, clock),
-        publisher=Publisher(db, stores, admissions, known, clock),
+        publisher=publisher,
+        idle=IdleVersions(db, publisher, known, clock, timedelta(minutes=1)),
         documents=DocumentCache(),
     )
 
