@@ -56,6 +56,7 @@ class Storage:
     upload_limit_bytes: int = 4 * 1024**3
     sweep_grace_hours: int = 24
     cache_limit_bytes: int = 0
+    finish_after_seconds: int = 60
 
 
 @dataclass(frozen=True, slots=True)

@@ -45,6 +45,7 @@ from registry.repos.documents import DocumentCache
 from registry.repos.evict import UseMarks
 from registry.repos.fetch import Fetcher
 from registry.repos.health import HealthBook
+from registry.repos.idle import IdleVersions
 from registry.repos.keep import Files
 from registry.repos.publish import Publisher
 from registry.repos.resolve import Resolver
@@ -123,6 +124,7 @@ def services(settings: Settings, clock: Clock = system_clock) -> Services:
         lag=timedelta(seconds=settings.upstream.stale_while_revalidate_seconds),
     )
     admissions = Admissions(db, people)
+    publisher = Publisher(db, stores, admissions, known_formats, clock)
     return Services(
         db=db,
         stores=stores,
@@ -140,8 +142,11 @@ def services(settings: Settings, clock: Clock = system_clock) -> Services:
             clock,
             marks=UseMarks(db, clock) if settings.storage.cache_limit_bytes else None,
         ),
-        publisher=Publisher(db, stores, admissions, known_formats, clock),
         connections=Connections(policy, known_formats),
+        publisher=publisher,
+        idle=IdleVersions(
+            db, publisher, known_formats, clock, timedelta(seconds=settings.storage.finish_after_seconds)
+        ),
         documents=DocumentCache(),
         limits=Limits(upload_bytes=settings.storage.upload_limit_bytes),
         public_url=settings.server.public_url or None,

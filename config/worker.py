@@ -23,6 +23,7 @@ log = logging.getLogger("entrepot.worker")
 
 DISPATCH_SECONDS = 0.5
 SWEEP_SECONDS = 3600.0
+IDLE_SECONDS = 5.0
 Rounds = Sequence[tuple[float, Callable[[], None]]]
 
 
@@ -58,7 +59,11 @@ def run(settings: Settings) -> int:
             periodic=periodic,
         )
 
-    rounds = ((DISPATCH_SECONDS, lambda: _dispatch(services)), (SWEEP_SECONDS, sweep))
+    rounds = (
+        (DISPATCH_SECONDS, lambda: _dispatch(services)),
+        (IDLE_SECONDS, lambda: _finish_idle(services)),
+        (SWEEP_SECONDS, sweep),
+    )
     workers = [worker(wiring.general_jobs(parts), "default", settings.worker.slots, rounds)]
     if _can_build(settings):
         builds = wiring.build_jobs(settings, services, parts)
@@ -85,6 +90,10 @@ def _can_build(settings: Settings) -> bool:
     else:
         log.error("no builds run here: %s", found.reason)
     return found.ok
+
+
+def _finish_idle(services: Services) -> None:
+    services.idle.finish()
 
 
 def _dispatch(services: Services) -> None:

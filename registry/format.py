@@ -6,7 +6,7 @@ are not part of it (they would pull the HTTP rim into a floor below it) and are 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -101,6 +101,9 @@ class Format(Protocol):
     name: str
     """The word in URLs, rows and settings."""
 
+    digests: frozenset[str]
+    """The algorithms, besides sha256, that are computed for each of its files (``storage.intake.ALGORITHMS``)."""
+
     def key(self, written: str) -> PackageKey:
         """Which package a person means by ``written``, in the ecosystem's spelling or as ``PackageKey.path``.
 
@@ -124,6 +127,9 @@ class Format(Protocol):
 
     def locate(self, key: PackageKey, filename: str) -> Location | None:
         """Where upstreams have a file, for formats whose files need no index; None where the index must list it."""
+
+    def is_whole(self, filenames: Collection[str]) -> bool:
+        """Whether a version with these files is one even if its client never says so: silence then publishes it."""
 
     def sort_key(self, version: str) -> Any:
         """Give a key that puts versions in release order. Takes any text; what is no version sorts first."""

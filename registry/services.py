@@ -12,6 +12,7 @@ from registry.format import Format
 from registry.repos.admission import Admissions
 from registry.repos.connections import Connections
 from registry.repos.documents import DocumentCache
+from registry.repos.idle import IdleVersions
 from registry.repos.keep import Files
 from registry.repos.publish import Publisher
 from registry.repos.resolve import Resolver
@@ -41,6 +42,7 @@ class Services:
     files: Files
     publisher: Publisher
     connections: Connections
+    idle: IdleVersions
     documents: DocumentCache
     limits: Limits = Limits()
     public_url: str | None = None

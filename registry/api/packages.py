@@ -14,6 +14,7 @@ from registry.api.routes import Route
 from registry.api.shapes import Between, Length
 from registry.http import context
 from registry.http.auth import requires, signed_in_api
+from registry.names import PackageKey, PackageName
 from registry.repos import browse, promote, publish, shelf, withdraw
 from registry.repos.topology import find_repository
 
@@ -168,6 +169,19 @@ def promote_version(
     return shelf.settle(services.db, unit)
 
 
+def finish_version(format_name: str, name: str, version: str, query: NamespaceQuery) -> browse.VersionDetail:
+    """Publish an Unfinished version: for clients that send a version's files and never say that these are all."""
+    services, admission = context.services(), context.admission()
+    with services.db.read() as session:
+        at = coordinates.find(
+            session, services.formats, admission.repository_id, format_name, query.namespace, name, version
+        )
+    key = PackageKey(at.format, at.namespace, PackageName(at.name))
+    services.publisher.finish(admission, key, at.version)
+    with services.db.read() as session:
+        return _shown(session, at)
+
+
 def yank_version(format_name: str, name: str, version: str, body: Yank, query: NamespaceQuery) -> browse.VersionDetail:
     """Withdraw a version: clients take it only where it is pinned. Its files stay."""
     return _set_yanked(format_name, name, version, query, body.reason)
@@ -252,6 +266,7 @@ ROUTES = (
         query=NamespaceQuery,
         answer=browse.VersionDetail,
     ),
+    Route("POST", f"{_VERSION}/finish", _publish, finish_version, query=NamespaceQuery, answer=browse.VersionDetail),
     Route("POST", f"{_VERSION}/unyank", _publish, unyank_version, query=NamespaceQuery, answer=browse.VersionDetail),
     Route(
         "PUT",

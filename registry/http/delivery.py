@@ -94,7 +94,23 @@ def _send_arriving(
         **INERT_HEADERS,
         **(headers or {}),
     }
+    pieces = _begun(pieces)
     if size_bytes is not None:
         said["Content-Length"] = str(size_bytes)
         pieces = whole(pieces, size_bytes)
     return Response(pieces, headers=said, content_type=content_type, direct_passthrough=True)
+
+
+def _begun(pieces: Iterator[bytes]) -> Iterator[bytes]:
+    """The same pieces, the first of them here already: a file that fails before it can still be told as a failure.
+
+    Small files come in one piece, and only when their digest has proved right.
+    """
+    first = next(pieces, b"")
+
+    def all_of_them() -> Iterator[bytes]:
+        if first:
+            yield first
+        yield from pieces
+
+    return all_of_them()

@@ -3,7 +3,16 @@
 from registry.models.account import Account, SetupLogin, Token, WebSession
 from registry.models.audit import AuditEntry
 from registry.models.event import Event
-from registry.models.package import Asset, Blob, Package, PackageState, PackageTag, PackageVersion, RetiredFilename
+from registry.models.package import (
+    Asset,
+    Blob,
+    Package,
+    PackageState,
+    PackageTag,
+    PackageVersion,
+    PromisedDigest,
+    RetiredFilename,
+)
 from registry.models.repository import (
     ConnectionHealth,
     Domain,
@@ -28,6 +37,7 @@ __all__ = [
     "PackageState",
     "PackageTag",
     "PackageVersion",
+    "PromisedDigest",
     "Repository",
     "RepositoryUpstream",
     "RetiredFilename",

@@ -143,3 +143,23 @@ class RetiredFilename(Base):
     filename: Mapped[str] = mapped_column(String(1000), primary_key=True)
     sha256: Mapped[str] = mapped_column(String(64))
     retired_at: Mapped[datetime] = mapped_column(UtcDateTime)
+
+
+class PromisedDigest(Base):
+    """A digest that a client sent apart from its file, held while the file is not here or is another one.
+
+    ``digest`` is lower-case hex, or empty where any file of that name will do. A version is not finished while one of
+    its files is not what was promised of it.
+    """
+
+    __tablename__ = "promised_digest"
+
+    repository_id: Mapped[int] = mapped_column(ForeignKey("repository.id", ondelete="CASCADE"), primary_key=True)
+    format: Mapped[str] = mapped_column(String(32), primary_key=True)
+    namespace: Mapped[str] = mapped_column(String(255), primary_key=True, default="")
+    name: Mapped[str] = mapped_column(String(255), primary_key=True)
+    filename: Mapped[str] = mapped_column(String(1000), primary_key=True)
+    algorithm: Mapped[str] = mapped_column(String(16), primary_key=True)
+    version: Mapped[str] = mapped_column(String(255))
+    digest: Mapped[str] = mapped_column(String(128))
+    promised_at: Mapped[datetime] = mapped_column(UtcDateTime)

@@ -13,6 +13,7 @@ from sqlalchemy.orm import Session
 
 from registry.db import Database
 from registry.models import Asset, AuditEntry, Blob, Package, PackageVersion
+from registry.repos import promises
 from registry.stores import DomainStores, handle_of
 from storage.blobs import Locator
 from storage.errors import Missing, StorageError
@@ -30,6 +31,8 @@ def sweep(db: Database, stores: DomainStores, *, older_than: datetime, dry_run: 
     nothing that a row refers to is ever deleted, whatever happens between the two.
     """
     if not dry_run:
+        with db.write() as session:
+            promises.forget_old(session, older_than)
         while _forget_unused(db, older_than):
             pass
 
@@ -105,16 +108,19 @@ def _rows(session: Session) -> Iterator[Fault]:
 def _unaudited(session: Session) -> Iterator[Fault]:
     """I7: every published or promoted version has the audit entry of the transaction that made it."""
     acts = session.scalars(select(AuditEntry.object).where(AuditEntry.action.in_(("asset.publish", "version.promote"))))
-    # domain/repository/format/name/version[/file name]
-    audited = {tuple(act.split("/")[2:5]) for act in acts}
+    # domain/repository/format/[namespace/]name/version[/file name]; the file name may be a path itself
+    audited = set()
+    for act in acts:
+        parts = act.split("/")[2:]
+        audited |= {tuple(parts[:3]), tuple(parts[:4])}
     rows = session.execute(
-        select(Package.format, Package.name, PackageVersion.version)
+        select(Package.format, Package.namespace, Package.name, PackageVersion.version)
         .join(Package, Package.id == PackageVersion.package_id)
         .where(PackageVersion.origin == "published")
         .distinct()
     )
-    for format_name, name, version in rows:
-        if (format_name, name, version) not in audited:
+    for format_name, namespace, name, version in rows:
+        if tuple(part for part in (format_name, namespace, name, version) if part) not in audited:
             yield Fault("I7", f"{format_name} {name} {version} was published without an audit entry")
 
 

@@ -34,12 +34,13 @@ WAIT_SECONDS = 600.0
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """A file to fetch: where it is, and what the upstream's page promised of it."""
+    """A file to fetch: where it is, what the upstream's page promised of it, and which ``digests`` to compute besides."""
 
     url: str
     filename: str
     hashes: dict[str, str]
     size_bytes: int | None
+    digests: frozenset[str] = frozenset()
 
 
 @dataclass(slots=True)
@@ -144,7 +145,7 @@ class Fetcher:
     def _receive(self, fetch: _Fetch, order: Order) -> BlobHandle:
         wanted = order.wanted
         known = {name: value for name, value in wanted.hashes.items() if name in ALGORITHMS}
-        intake = Intake(order.store, FILE_LIMIT_BYTES, algorithms=known)
+        intake = Intake(order.store, FILE_LIMIT_BYTES, algorithms={*known, *wanted.digests})
         try:
             with self._client.open_file(order.upstream, wanted.url) as stream:
                 size = stream.size_bytes if stream.size_bytes is not None else wanted.size_bytes

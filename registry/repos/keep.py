@@ -147,7 +147,9 @@ class Files:
         return Order(
             key=f"file/{admission.domain_id}/{connection.id}/{link.hashes.get('sha256') or link.url}",
             upstream=self._upstreams.upstream(connection),
-            wanted=Wanted(link.url, offered.filename, dict(link.hashes), link.size_bytes),
+            wanted=Wanted(
+                link.url, offered.filename, dict(link.hashes), link.size_bytes, self._formats[key.format].digests
+            ),
             store=self._stores.of(admission.domain_id),
             find=find,
             keep=keep,

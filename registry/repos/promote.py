@@ -11,6 +11,7 @@ from sqlalchemy.orm import Session
 from registry import audit, events
 from registry.errors import Conflict, Denied, FileExists, Invalid, NotFound
 from registry.models import Asset, Blob, Package, PackageVersion, Repository
+from registry.names import PackageKey, PackageName
 from registry.repos import shelf
 from registry.repos.topology import find_repository
 
@@ -65,7 +66,7 @@ def promote(
         now,
         actor,
         "version.promote",
-        f"{domain}/{target}/{format}/{name}/{version}",
+        f"{domain}/{target}/{format}/{PackageKey(format, namespace, PackageName(name)).path}/{version}",
         source=source,
         assets={asset.filename: asset.sha256 for asset in promoted},
     )

@@ -9,7 +9,7 @@ import io
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 from sqlalchemy import select
@@ -19,11 +19,11 @@ from registry import audit, events
 from registry.access import Action
 from registry.clock import Clock
 from registry.db import Database
-from registry.errors import Denied, FileExists, Invalid, Unavailable
+from registry.errors import Conflict, Denied, FileExists, Invalid, Unavailable
 from registry.format import Format, Release
 from registry.models import Asset, Blob, Package, PackageTag, PackageVersion
 from registry.names import PackageKey, PackageName
-from registry.repos import descriptions, shelf
+from registry.repos import descriptions, promises, shelf
 from registry.repos.admission import Admission, Admissions, Credential
 from registry.stores import DomainStores
 from storage.blobs import BlobHandle, BlobStore
@@ -31,6 +31,9 @@ from storage.errors import StorageError
 from storage.intake import receive
 
 log = logging.getLogger("entrepot.publish")
+
+PROMISES_HOLD = timedelta(days=1)
+"""How long a digest without its file keeps a version from being finished."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -187,7 +190,7 @@ class Publisher:
     def finish(self, admission: Admission, key: PackageKey, version: str) -> bool:
         """Say that an Unfinished version is whole: listed and announced from now on. False when it was already.
 
-        Raises NotFound.
+        Raises NotFound, and Conflict while a file of it is not what a digest promised.
         """
 
         def unit(session: Session) -> bool:
@@ -195,6 +198,11 @@ class Publisher:
             row = shelf.find_version(session, admission.repository_id, key, version)
             if row.status != shelf.UNFINISHED:
                 return False
+            broken = promises.settle(session, admission.repository_id, key, row.version, now - PROMISES_HOLD)
+            if broken:
+                raise Conflict(
+                    f"{key.path} {version} is not finished: the checksum of {broken[0]} fits no file that came"
+                )
             row.status = shelf.FINISHED
             for asset in session.scalars(select(Asset).where(Asset.version_id == row.id).order_by(Asset.id)):
                 announce(session, admission, key, row.version, asset, now=now)
@@ -288,7 +296,7 @@ def _ensure_version(
     key = sort_key(release.version)
     spellings = session.scalars(select(PackageVersion.version).where(PackageVersion.package_id == package.id))
     spelled = next((version for version in spellings if sort_key(version) == key), release.version)
-    return shelf.ensure_version(
+    version = shelf.ensure_version(
         session,
         package,
         spelled,
@@ -304,6 +312,11 @@ def _ensure_version(
         published_at=now,
         published_by=actor,
     )
+    if release.metadata and not version.metadata_ and version.version == release.version:
+        # Where one file of several says what a version is, that need not be the first to come.
+        version.metadata_, version.summary = dict(release.metadata), release.summary
+        version.description, version.description_type = description, release.description_type
+    return version
 
 
 def yank(

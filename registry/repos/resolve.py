@@ -10,7 +10,7 @@ would make clients choose another version, or another owner's.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any
@@ -26,7 +26,7 @@ from registry.names import PackageKey, PackageName
 from registry.repos import shelf
 from registry.repos.admission import Admission
 from registry.repos.topology import Connection, Node, Topology, TopologyCache
-from registry.repos.upstreams import Upstreams
+from registry.repos.upstreams import UpstreamDocument, Upstreams
 from storage.blobs import BlobHandle, Digest, Locator
 
 
@@ -90,6 +90,22 @@ class _Row:
     package_repository_id: int
     filename: str | None
     file: OfferedFile | None
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """What a chain holds under a name; ``is_published``: nothing from outside counts for it."""
+
+    files: tuple[OfferedFile, ...]
+    is_published: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Marked:
+    """Packages of a namespace: which are ``published`` here, and the ``extra`` of their marked files, newest last."""
+
+    published: frozenset[PackageName]
+    extras: Mapping[str, Sequence[Mapping[str, Any]]]
 
 
 class Resolver:
@@ -164,6 +180,58 @@ class Resolver:
             if link is not None:
                 return _offered(link, connection, None)
         raise NotFound("file", filename)
+
+    def kept(self, admission: Admission, key: PackageKey) -> Kept:
+        """The files of finished versions that the chain holds, whatever lies outside."""
+        chain = self.chain(admission)
+        with self._db.read() as session:
+            rows = _rows(session, chain, key, None)
+        files = tuple(file for file in _visible(rows, chain).values() if file.status != shelf.UNFINISHED)
+        return Kept(files, _is_published(rows))
+
+    def outside(
+        self,
+        admission: Admission,
+        format_name: str,
+        key: PackageKey | None,
+        path: str,
+        *,
+        accept: str,
+        check: Callable[[bytes], None],
+    ) -> list[UpstreamDocument]:
+        """What each external connection has at ``path``, in the order in which they are asked; see Upstreams.document.
+
+        Whether anything from outside counts is the caller's to say (``Kept.is_published``). Raises UpstreamUnavailable.
+        """
+        return [
+            self._upstreams.document(connection, key, path, accept=accept, check=check)
+            for connection in _connections(self.chain(admission), format_name)
+        ]
+
+    def marked(self, admission: Admission, format_name: str, namespace: str, mark: str) -> Marked:
+        """Which packages of a namespace have files with ``mark`` in their ``extra``, by finished versions that count."""
+        chain = self.chain(admission)
+        position = {node.id: index for index, node in enumerate(chain)}
+        here = (
+            Package.repository_id.in_(position),
+            Package.format == format_name,
+            Package.namespace == namespace,
+        )
+        with self._db.read() as session:
+            names = session.scalars(select(Package.name).where(*here, Package.origin == shelf.PUBLISHED)).all()
+            rows = session.execute(
+                select(Package.repository_id, Package.name, Package.origin, Asset.extra)
+                .join(PackageVersion, PackageVersion.package_id == Package.id)
+                .join(Asset, Asset.version_id == PackageVersion.id)
+                .where(*here, PackageVersion.status == shelf.FINISHED, Asset.extra[mark].as_string().is_not(None))
+                .order_by(Asset.published_at, Asset.id)
+            ).all()
+        published = frozenset(PackageName(name) for name in names)
+        found: dict[str, list[Mapping[str, Any]]] = {}
+        for row in sorted(rows, key=lambda row: -position[row.repository_id]):
+            if row.origin == shelf.PUBLISHED or row.name not in published:
+                found.setdefault(row.name, []).append(row.extra)
+        return Marked(published, found)
 
     def names(self, admission: Admission, format_name: str) -> list[tuple[PackageKey, str]]:
         """Packages (and their names as displayed) that the chain holds itself; what upstreams list is not asked for."""

@@ -12,9 +12,9 @@ from sqlalchemy.orm import Session
 
 from registry.db import Database
 from registry.errors import Denied, NotFound, Unavailable
-from registry.models import Asset, Blob, Package, PackageState, PackageVersion, RetiredFilename
+from registry.models import Asset, Blob, Package, PackageState, PackageVersion, Repository, RetiredFilename
 from registry.names import PackageKey
-from storage.blobs import BlobHandle
+from storage.blobs import BlobHandle, Digest, Locator
 
 T = TypeVar("T")
 
@@ -143,6 +143,26 @@ def ensure_blob(session: Session, domain_id: int, handle: BlobHandle, now: datet
     return blob, True
 
 
+def find_readable_blob(
+    session: Session, domain_id: int, sha256: str, may_read: Callable[[str], bool]
+) -> BlobHandle | None:
+    """The domain's body of that digest, if a repository (by name) that ``may_read`` has a finished file of it."""
+    blob = session.scalar(select(Blob).where(Blob.domain_id == domain_id, Blob.sha256 == sha256))
+    if blob is None:
+        return None
+    holders = session.scalars(
+        select(Repository.name)
+        .join(Package, Package.repository_id == Repository.id)
+        .join(PackageVersion, PackageVersion.package_id == Package.id)
+        .join(Asset, Asset.version_id == PackageVersion.id)
+        .where(Asset.blob_id == blob.id, PackageVersion.status == FINISHED)
+        .distinct()
+    )
+    if not any(may_read(name) for name in holders):
+        return None
+    return BlobHandle(Locator(blob.locator), Digest(blob.sha256), blob.size_bytes, blob.envelope)
+
+
 def find_asset(session: Session, package_id: int, filename: str) -> Asset | None:
     """A package's file by name."""
     return session.scalar(select(Asset).where(Asset.package_id == package_id, Asset.filename == filename))
@@ -193,10 +213,11 @@ def retired_digest(session: Session, package_id: int, filename: str) -> str | No
 def bump(session: Session, domain_id: int, format_name: str, namespace: str, name: str) -> None:
     """Say that something changed under a name, so that rendered documents of it are made again.
 
-    The name "" stands for the format's list of all names, which changes with each of them. Both rows are always
-    updated in this order, so that two writers cannot wait for each other.
+    The name "" stands for all names of a namespace (what a group lists of its members), and that without a namespace
+    for the format's list of all names. The rows are always updated in this order, so that two writers cannot wait for
+    each other.
     """
-    for key_namespace, key_name in ((namespace, name), ("", "")):
+    for key_namespace, key_name in dict.fromkeys(((namespace, name), (namespace, ""), ("", ""))):
         changed = session.execute(
             update(PackageState)
             .where(
@@ -214,3 +235,16 @@ def bump(session: Session, domain_id: int, format_name: str, namespace: str, nam
                 )
             )
             session.flush()
+
+
+def revision(session: Session, domain_id: int, key: PackageKey) -> int:
+    """How many changes there were under a name in the domain; 0 for a name that was never heard of."""
+    found = session.scalar(
+        select(PackageState.revision).where(
+            PackageState.domain_id == domain_id,
+            PackageState.format == key.format,
+            PackageState.namespace == key.namespace,
+            PackageState.name == key.name,
+        )
+    )
+    return found or 0

@@ -162,7 +162,7 @@ class Upstreams:
         return Page(listing, held.valid_until, held.is_stale)
 
     def document(
-        self, connection: Connection, key: PackageKey, path: str, *, accept: str, check: Callable[[bytes], None]
+        self, connection: Connection, key: PackageKey | None, path: str, *, accept: str, check: Callable[[bytes], None]
     ) -> UpstreamDocument:
         """A document at ``path`` below the connection, kept and revalidated like a page; a change counts for ``key``.
 
@@ -181,7 +181,8 @@ class Upstreams:
     def located(self, connection: Connection, location: Location, filename: str) -> FileLink | None:
         """A link to a file that no index lists, with the digest published beside it; None where it surely is not.
 
-        Raises UpstreamUnavailable when the connection cannot say.
+        A file without a digest beside it is a file all the same. Raises UpstreamUnavailable when the connection cannot
+        say.
         """
         url = self.upstream(connection).base_url + location.path
         if location.digest_path is None:
@@ -190,11 +191,26 @@ class Upstreams:
         wanted = _Wanted(location.digest_path, "*/*", None, lambda _: None, may_lag=False)
         held = self._current(connection, wanted)
         if held.kept.is_missing:
-            return None
+            return FileLink(filename, location.version, url, {}) if self._is_there(connection, location.path) else None
         digest = _digest_in(held.kept.body, location.digest_algorithm)
         if digest is None:
             raise UpstreamUnavailable(f"the upstream's {location.digest_path} holds no digest")
         return FileLink(filename, location.version, url, {location.digest_algorithm: digest})
+
+    def _is_there(self, connection: Connection, path: str) -> bool:
+        """Whether the connection has a file: asked by beginning to fetch it. A no is kept as that of a page is."""
+        kept = self._read(connection, path)
+        if kept is not None and kept.is_missing and self._state(kept) is Freshness.FRESH:
+            return False
+        try:
+            self._client.open_file(self.upstream(connection), path).close()
+        except NotFound:
+            now = self._clock()
+            until = freshness.missing_until(now)
+            missing = _Kept(b"", "", "", None, None, is_missing=True, fetched_at=now, fresh_until=until)
+            self._store(connection, path, missing, key=None)
+            return False
+        return True
 
     def _current(self, connection: Connection, wanted: _Wanted) -> _Held:
         kept = self._read(connection, wanted.path)

@@ -4,7 +4,7 @@ import functools
 import hashlib
 import secrets
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from pathlib import Path
 
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
@@ -31,6 +31,7 @@ from registry.repos.admission import Admissions
 from registry.repos.connections import Connections
 from registry.repos.documents import DocumentCache
 from registry.repos.fetch import Fetcher
+from registry.repos.idle import IdleVersions
 from registry.repos.keep import Files
 from registry.repos.publish import Publisher
 from registry.repos.resolve import Resolver
@@ -277,6 +278,7 @@ def _services(folder: Path, world: World) -> Services:
         clock,
     )
     admissions = Admissions(db, accounts)
+    publisher = Publisher(db, stores, admissions, known, clock)
     return Services(
         db=db,
         stores=stores,
@@ -286,8 +288,9 @@ def _services(folder: Path, world: World) -> Services:
         admissions=admissions,
         resolver=Resolver(db, TopologyCache(), upstreams, known),
         files=Files(db, stores, upstreams, Fetcher(client, flight), known, clock),
-        publisher=Publisher(db, stores, admissions, known, clock),
         connections=Connections(AddressPolicy(()), known),
+        publisher=publisher,
+        idle=IdleVersions(db, publisher, known, clock, timedelta(minutes=1)),
         documents=DocumentCache(),
     )
 

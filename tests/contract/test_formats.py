@@ -16,9 +16,12 @@ from registry import formats
 from registry.errors import Invalid, NotFound, Problem
 from registry.format import BadIndex, FileLink, Format, Listing, Release
 from registry.formats.generic.pure import render_package
+from registry.formats.maven import metadata as maven_metadata
+from registry.formats.maven import paths as maven_paths
+from registry.formats.maven.inspection import inspect as inspect_artifact
 from registry.formats.pypi import index as pypi_index
 from registry.formats.pypi.metadata import inspect as inspect_distribution
-from tests.harness import packages
+from tests.harness import maven, packages
 
 
 @dataclass(frozen=True)
@@ -35,6 +38,7 @@ class Example:
     versions: tuple[str, ...]  # in release order
     render: Callable[[Listing], tuple[bytes, str]]  # our page for it, and its type
     extra: dict[str, Any]  # of a file in an index
+    lists_files: bool = True  # False where an index names versions only
 
 
 def _pypi_page(listing: Listing) -> tuple[bytes, str]:
@@ -50,6 +54,19 @@ def _generic_page(listing: Listing) -> tuple[bytes, str]:
     return json.dumps(render_package(files, dict.fromkeys(files, "Published"))).encode(), "application/json"
 
 
+def _maven_page(listing: Listing) -> tuple[bytes, str]:
+    versions = {link.version for link in listing.files}
+    return maven_metadata.render_artifact(listing.key, versions, "20260102030405"), "application/xml"
+
+
+def _inspect_maven(filename: str, body: BinaryIO) -> Release:
+    place = maven_paths.parse(f"com/acme/foo-bar/{filename}")
+    if not isinstance(place, maven_paths.FilePath):
+        raise Invalid("not the path of a file")
+    return inspect_artifact(place, body)
+
+
+_POM = maven.pom("foo-bar", "1.0").encode()
 _WHEEL, _SDIST = packages.wheel("Foo.Bar", "1.0.0"), packages.sdist("Foo.Bar", "1.0.0")
 
 EXAMPLES = (
@@ -73,6 +90,44 @@ EXAMPLES = (
         versions=("0.9", "1.0rc1", "1.0", "1.2", "1.10"),
         render=_pypi_page,
         extra={"requires_python": ">=3.8", "yanked": False, "core_metadata": False, "provenance": None},
+    ),
+    Example(
+        name="maven",
+        spellings=("com.acme:foo-bar", "com.acme/foo-bar"),
+        no_names=(
+            "",
+            "-",
+            "foo",
+            ":foo",
+            "foo:",
+            "../foo",
+            "foo/bar/baz",
+            "a..b:foo",
+            "foo:bar\n",
+            "com:f\u043eo",
+            "a:" + "a" * 1000,
+            "com:foo#",
+            "com:foo%2e",
+            "com:foo\x00",
+        ),
+        version="1.0",
+        archives=(("1.0/foo-bar-1.0.pom", _POM), ("1.0/foo-bar-1.0.jar", maven.jar())),
+        no_archives=(
+            ("1.0/foo-bar-1.0.pom", b""),
+            ("1.0/foo-bar-1.0.pom", b"<html/>"),
+            ("1.0/foo-bar-1.0.pom", _POM[:-20]),
+            ("1.0/foo-bar-1.0.pom", maven.pom("foo-bar", "2.0").encode()),
+            ("1.0/foo-bar-1.0.pom", maven.pom("other", "1.0").encode()),
+            ("2.0/foo-bar-2.0.pom", _POM),
+            ("1.0/other-1.0.jar", maven.jar()),
+            ("../1.0/foo-bar-1.0.jar", maven.jar()),
+            ("foo-bar-1.0.jar", maven.jar()),
+        ),
+        inspect=_inspect_maven,
+        versions=("0.9", "1.0-rc1", "1.0-SNAPSHOT", "1.0", "1.2", "1.10"),
+        render=_maven_page,
+        extra={},
+        lists_files=False,
     ),
     Example(
         name="generic",
@@ -187,7 +242,8 @@ def test_a_rendered_page_reads_back(known: Format, example: Example) -> None:
     listing = Listing(key, files)
     body, content_type = example.render(listing)
     read = known.parse_index(key, body, content_type, f"https://index.invalid/{known.index_path(key)}")
-    assert read.files == files
+    assert read.files == (files if example.lists_files else ())
+    assert example.lists_files or read.extra["versions"] == [example.version]
     assert read.key == key
 
 

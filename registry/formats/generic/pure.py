@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import shlex
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from datetime import UTC, datetime
 from typing import Any
 from urllib.parse import quote
@@ -25,6 +25,7 @@ class PureGeneric:
     """``registry.format.Format`` for files of any kind."""
 
     name = "generic"
+    digests = frozenset({"sha1", "sha512", "md5"})
 
     def key(self, written: str) -> PackageKey:
         """Names are as they are written; there are no namespaces."""
@@ -58,6 +59,10 @@ class PureGeneric:
         """``filename`` is ``{version}/{path}``: an upstream has it below the package's folder."""
         version = filename.partition("/")[0]
         return Location(version, quote(f"{key.name}/{filename}"), None, "sha256")
+
+    def is_whole(self, _filenames: Collection[str]) -> bool:
+        """Clients say when a version is finished."""
+        return False
 
     def sort_key(self, version: str) -> Any:
         """Natural order."""

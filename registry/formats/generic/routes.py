@@ -32,7 +32,6 @@ from registry.services import Services
 from storage.intake import Intake, Received
 
 NAME = FORMAT.name
-ALGORITHMS = ("sha1", "sha512", "md5")
 # RFC 9530 §5: ``sha-256=:base64:``, several with commas between.
 _DIGEST_FIELD = re.compile(r"\s*([a-z0-9-]+)=:([A-Za-z0-9+/=]*):\s*\Z")
 _FIELD_ALGORITHMS = {"sha-256": "sha256", "sha-512": "sha512"}
@@ -195,7 +194,7 @@ def _is_here(services: Services, key: PackageKey, filename: str) -> bool:
 def _receive(services: Services, expected: Mapping[str, str]) -> Received:
     body = counted_body(services.limits.upload_bytes)
     store = services.stores.of(context.admission().domain_id)
-    with Intake(store, services.limits.upload_bytes, algorithms=ALGORITHMS) as intake:
+    with Intake(store, services.limits.upload_bytes, algorithms=FORMAT.digests) as intake:
         while piece := body.read(BUFFER_BYTES):
             intake.write(piece)
         body.check_complete()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 
 from packaging.version import Version
 
@@ -16,6 +16,7 @@ class PurePypi:
     """``registry.format.Format`` for Python distributions."""
 
     name = "pypi"
+    digests = frozenset({"md5", "blake2b_256"})
 
     def key(self, written: str) -> PackageKey:
         """PEP 503 normal form; there are no namespaces."""
@@ -40,6 +41,10 @@ class PurePypi:
     def locate(self, _key: PackageKey, _filename: str) -> Location | None:
         """Files are where the project's page says; nowhere else."""
         return None
+
+    def is_whole(self, _filenames: Collection[str]) -> bool:
+        """Each file is published at once."""
+        return False
 
     def sort_key(self, version: str) -> tuple[int, Version]:
         """PEP 440 order."""

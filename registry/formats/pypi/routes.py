@@ -46,7 +46,6 @@ from registry.services import Services
 from storage.intake import Intake, Received
 from storage.reader import open_file
 
-ALGORITHMS = ("sha256", "md5", "blake2b_256")
 NAME = FORMAT.name
 # Tools put the rules with "/pypi" in place of an index address that ends in "/simple".
 _JSON_RULES = tuple(
@@ -204,7 +203,7 @@ def _upload(services: Services) -> Response:
     store = services.stores.of(admission.domain_id)
 
     def make_intake(_filename: str) -> Intake:
-        return Intake(store, services.limits.upload_bytes, algorithms=ALGORITHMS)
+        return Intake(store, services.limits.upload_bytes, algorithms=FORMAT.digests)
 
     form = read_form(make_intake, limit_bytes=services.limits.upload_bytes)
     try:

@@ -1,0 +1,83 @@
+"""The pure half of the format: its modules behind the contract of ``registry.format.Format``."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Callable, Collection, Mapping
+from typing import Any
+
+from registry.errors import Invalid
+from registry.format import BadIndex, Listing, Location
+from registry.formats.maven import coordinates, default_upstream, metadata, paths, version_order
+from registry.formats.maven.xml_reader import BadXml
+from registry.names import PackageKey
+
+XML_ACCEPT = "application/xml, text/xml;q=0.9, */*;q=0.1"
+
+
+class PureMaven:
+    """``registry.format.Format`` for Maven repositories. A build of a snapshot is a version of its own."""
+
+    name = coordinates.NAME
+    digests = frozenset({"md5", "sha1", "sha512"})
+
+    def key(self, written: str) -> PackageKey:
+        """``group:artifact`` or ``group/artifact``; upper and lower case are two names."""
+        return coordinates.read_key(written)
+
+    def display_name(self, key: PackageKey) -> str:
+        """``group:artifact``."""
+        return f"{key.namespace}:{key.name}"
+
+    def index_path(self, key: PackageKey) -> str:
+        """The metadata of the artifact: its versions, and no files."""
+        return f"{paths.artifact_folder(key)}/{paths.METADATA}"
+
+    def index_accept(self) -> str:
+        """XML, whatever it is called."""
+        return XML_ACCEPT
+
+    def parse_index(self, key: PackageKey, body: bytes, _content_type: str, _final_url: str) -> Listing:
+        """Read an artifact's metadata; the versions are in ``extra``."""
+        try:
+            found = metadata.read(body)
+        except BadXml as error:
+            raise BadIndex(f"the metadata of {key.path} cannot be read: {error}") from error
+        return Listing(key, (), extra=found.as_extra())
+
+    def locate(self, key: PackageKey, filename: str) -> Location | None:
+        """``filename`` is ``{folder}/{file}``; the digest lies beside the file."""
+        path = f"{paths.artifact_folder(key)}/{filename}"
+        try:
+            place = paths.parse(path)
+        except Invalid:
+            return None
+        if not isinstance(place, paths.FilePath) or place.checksum is not None:
+            return None
+        return Location(place.version, path, f"{path}.sha1", "sha1")
+
+    def is_whole(self, filenames: Collection[str]) -> bool:
+        """With its POM a version can be used; clients send it with the other files, and some never send metadata."""
+        return any(filename.endswith(".pom") for filename in filenames)
+
+    def sort_key(self, version: str) -> Any:
+        """Maven's order."""
+        return version_order.sort_key(version)
+
+    def install_hint(self, repository_url: str, key: PackageKey, version: str) -> list[tuple[str, str]]:
+        """A command for mvn, and the lines of a build file for gradle."""
+        artifact = f"{key.namespace}:{key.name}:{version}"
+        options = (f"-DremoteRepositories=entrepot::::{repository_url}", f"-Dartifact={artifact}")
+        lines = (
+            f"repositories {{ maven {{ url = '{repository_url}' }} }}",
+            f"dependencies {{ implementation '{artifact}' }}",
+        )
+        return [("mvn", shlex.join(["mvn", "dependency:get", *options])), ("gradle", "\n".join(lines))]
+
+    def build_variables(self, repository_url: str) -> Mapping[str, str]:
+        """Where builds find the repository."""
+        return {"ENTREPOT_MAVEN_URL": repository_url}
+
+    def default_upstream_url(self, is_own: Callable[[str], bool]) -> str:
+        """What Maven uses here for the central repository."""
+        return default_upstream.default_upstream_url(is_own)
