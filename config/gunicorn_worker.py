@@ -1,6 +1,9 @@
-"""gunicorn's threaded worker with one difference: while it ends, its port is closed."""
+"""gunicorn's threaded worker with two differences: while it ends, its port is closed; bodies are asked for when wanted."""
 
 from __future__ import annotations
+
+import socket
+from typing import Any
 
 from gunicorn.workers.gthread import ThreadWorker  # type: ignore[import-untyped]
 
@@ -28,3 +31,38 @@ class DrainingWorker(ThreadWorker):  # type: ignore[misc]
         while known != self.nr_conns < self.worker_connections:
             known = self.nr_conns
             self.accept(listener)
+
+    def handle_request(self, req: Any, conn: Any) -> Any:
+        """Answer one request. A client that waits for "100 Continue" gets it when the application reads its body.
+
+        gunicorn sends it with every such request before the application has seen it (measured), and with that makes
+        a client send gigabytes which are refused for a reason that was in the head.
+        """
+        if req._expected_100_continue:  # noqa: SLF001  (gunicorn has no other word for it)
+            req._expected_100_continue = False  # noqa: SLF001
+            req.body.reader = _Invitation(req, req.body.reader, conn.sock)
+        return super().handle_request(req, conn)
+
+
+class _Invitation:
+    """A reader of a request's body that asks the client to send it, once.
+
+    Until then the connection is to end with the answer: a client may send the body after all, or its next request
+    instead (RFC 9110 §10.1.1), and neither could be told from the other.
+    """
+
+    def __init__(self, request: Any, reader: Any, connection: socket.socket) -> None:
+        self._request = request
+        self._reader = reader
+        self._connection = connection
+        self._is_sent = False
+        self._closes = request.must_close
+        request.must_close = True
+
+    def read(self, size: int) -> Any:
+        """Read as the reader does."""
+        if not self._is_sent:
+            self._is_sent = True
+            self._request.must_close = self._closes
+            self._connection.sendall(b"HTTP/1.1 100 Continue\r\n\r\n")
+        return self._reader.read(size)

@@ -94,7 +94,7 @@ class _Row:
 
 @dataclass(frozen=True, slots=True)
 class Kept:
-    """What a chain holds under a name; ``is_published``: nothing from outside counts for it."""
+    """What a chain holds under a name; with ``is_published`` nothing from outside counts for it."""
 
     files: tuple[OfferedFile, ...]
     is_published: bool
@@ -182,10 +182,12 @@ class Resolver:
         raise NotFound("file", filename)
 
     def kept(self, admission: Admission, key: PackageKey) -> Kept:
-        """The files of finished versions that the chain holds, whatever lies outside."""
+        """The files of finished versions that the chain holds, whatever lies outside; of a quarantined package none."""
         chain = self.chain(admission)
         with self._db.read() as session:
             rows = _rows(session, chain, key, None)
+        if _package_status(rows, chain)[0] == shelf.QUARANTINED:
+            return Kept((), is_published=True)
         files = tuple(file for file in _visible(rows, chain).values() if file.status != shelf.UNFINISHED)
         return Kept(files, _is_published(rows))
 
@@ -217,13 +219,16 @@ class Resolver:
             Package.format == format_name,
             Package.namespace == namespace,
         )
+        is_open = Package.status != shelf.QUARANTINED
         with self._db.read() as session:
             names = session.scalars(select(Package.name).where(*here, Package.origin == shelf.PUBLISHED)).all()
             rows = session.execute(
                 select(Package.repository_id, Package.name, Package.origin, Asset.extra)
                 .join(PackageVersion, PackageVersion.package_id == Package.id)
                 .join(Asset, Asset.version_id == PackageVersion.id)
-                .where(*here, PackageVersion.status == shelf.FINISHED, Asset.extra[mark].as_string().is_not(None))
+                .where(
+                    *here, is_open, PackageVersion.status == shelf.FINISHED, Asset.extra[mark].as_string().is_not(None)
+                )
                 .order_by(Asset.published_at, Asset.id)
             ).all()
         published = frozenset(PackageName(name) for name in names)

@@ -13,11 +13,11 @@ from dataclasses import dataclass
 from flask import Response, request
 from sqlalchemy.orm import Session
 
-from registry.access import Action, check
+from registry.access import Action
 from registry.errors import Conflict, Denied, FileExists, Invalid, NotFound
 from registry.formats.maven import FORMAT, metadata, paths
 from registry.formats.maven.checksums import promised_in, read_checksum
-from registry.formats.maven.coordinates import base_version, is_snapshot
+from registry.formats.maven.coordinates import base_version
 from registry.formats.maven.inspection import inspect
 from registry.formats.maven.xml_reader import BadXml
 from registry.http import auth, context
@@ -63,7 +63,7 @@ def deploy(services: Services, path: str) -> Response:
 def delete(services: Services, path: str) -> Response:
     """Take out the version whose folder ``path`` is; of a snapshot all builds, or the one that is named.
 
-    Whoever may publish takes back what is not finished, and snapshots; a release takes an administrator.
+    Whoever may publish may take back; the names of the files never come back with other bytes.
     """
     place = paths.parse_version(path)
     admission, now = context.admission(), services.clock()
@@ -75,8 +75,6 @@ def delete(services: Services, path: str) -> Response:
             if place.version in (row.version, base_version(row.version))
         ]
         for row in rows:
-            if row.status != shelf.UNFINISHED and not is_snapshot(row.version):
-                check(context.identity(), Action.ADMIN, admission.path)
             withdraw.delete_version(session, admission, place.key, row.version, now)
         return len(rows)
 
@@ -120,6 +118,7 @@ def _look(services: Services, place: paths.FilePath) -> _Here:
             raise Denied(
                 f"{place.key.path} came to {admission.path} from an upstream, so publishing under that name is blocked"
             )
+        shelf.check_open(package, admission.path)
         asset = shelf.find_asset(session, package.id, place.filename)
         return _Here({**asset.hashes, "sha256": asset.sha256} if asset is not None else None, promised)
 

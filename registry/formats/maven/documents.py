@@ -83,9 +83,11 @@ def _above_versions(services: Services, place: paths.MetadataPath) -> Rendered:
         except NotFound:
             pass
         else:
+            # A quarantined package offers nothing, and what the outside lists of it does not count either.
+            extras = offer.extras if offer.status != shelf.QUARANTINED else ()
             versions = {base_version(file.version) for file in offer.files}
             updated = [metadata.stamp(file.upload_time) for file in offer.files if file.upload_time]
-            for extra in offer.extras:
+            for extra in extras:
                 versions.update(extra["versions"])
                 updated.append(extra["last_updated"])
             valid_until, is_stale = _earlier(valid_until, offer.valid_until), offer.is_stale
