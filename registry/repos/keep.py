@@ -198,11 +198,7 @@ class Files:
             )
             if package.origin != shelf.UPSTREAM or shelf.find_asset(session, package.id, offered.filename) is not None:
                 continue  # published meanwhile: what came from outside does not count any more
-            retired = session.get(RetiredFilename, (package.id, offered.filename))
-            if retired is not None and retired.sha256 != handle.digest:
-                raise UpstreamUnavailable(
-                    f"{offered.filename} was here with other content before; the upstream changed it"
-                )
+            _check_pinned(session, package.id, offered.filename, handle)
             version = shelf.ensure_version(
                 session,
                 package,
@@ -228,3 +224,10 @@ class Files:
                 published_by="upstream",
             )
         return handle_of(blob)
+
+
+def _check_pinned(session: Session, package_id: int, filename: str, handle: BlobHandle) -> None:
+    """A file that was here before comes back as it was, or not at all. Raises UpstreamUnavailable."""
+    retired = session.get(RetiredFilename, (package_id, filename))
+    if retired is not None and retired.sha256 != handle.digest:
+        raise UpstreamUnavailable(f"{filename} was here with other content before; the upstream changed it")
