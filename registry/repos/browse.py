@@ -360,6 +360,24 @@ def _version_summaries(session: Session, package_id: int) -> list[VersionSummary
     return [VersionSummary(*row) for row in rows]
 
 
+_VERSION_COLUMNS = (
+    PackageVersion.id,
+    Package.display_name,
+    PackageVersion.display_version,
+    PackageVersion.summary,
+    PackageVersion.published_at,
+    PackageVersion.published_by,
+    PackageVersion.origin,
+    PackageVersion.promoted_from,
+    PackageVersion.yanked_reason,
+    PackageVersion.status,
+    PackageVersion.deprecated,
+    PackageVersion.metadata_.label("facts"),
+    PackageVersion.description,
+    PackageVersion.description_type,
+)
+
+
 def version(
     session: Session,
     repository_id: int,
@@ -376,22 +394,7 @@ def version(
     """
     found = session.execute(
         _same_version(format_name, namespace, name, version_text)
-        .add_columns(
-            PackageVersion.id,
-            Package.display_name,
-            PackageVersion.display_version,
-            PackageVersion.summary,
-            PackageVersion.published_at,
-            PackageVersion.published_by,
-            PackageVersion.origin,
-            PackageVersion.promoted_from,
-            PackageVersion.yanked_reason,
-            PackageVersion.status,
-            PackageVersion.deprecated,
-            PackageVersion.metadata_.label("facts"),
-            PackageVersion.description,
-            PackageVersion.description_type,
-        )
+        .add_columns(*_VERSION_COLUMNS)
         .where(Repository.id == repository_id)
     ).first()
     assets = _assets(session, found.id) if found is not None else ()

@@ -22,6 +22,7 @@ from tests.security.people import PASSWORD, People, people_of
 
 # --- every route is in a table that somebody read --------------------------------------------------------------------
 
+GENERIC = "/generic/<domain>/<repository>"
 PYPI, API, REPOSITORY = "/pypi/<domain>/<repository>", "/api/v1", "/api/v1/domains/<domain>/repositories/<repository>"
 VERSION = f"{REPOSITORY}/packages/<format_name>/<name>/versions/<version>"
 READ, PUBLISH = "client: read on the repository", "client: publish on the repository"
@@ -47,6 +48,13 @@ REVIEWED = {
     f"POST {PYPI}/legacy": PUBLISH,
     f"POST {PYPI}/simple/": PUBLISH,
     f"POST {PYPI}/simple": PUBLISH,
+    f"GET {GENERIC}/": READ,
+    f"GET {GENERIC}/<name>/": READ,
+    f"GET {GENERIC}/<name>/<version>/": READ,
+    f"GET {GENERIC}/<name>/<version>/<path:path>": READ,
+    f"PUT {GENERIC}/<name>/<version>/<path:path>": PUBLISH,
+    f"POST {GENERIC}/<name>/<version>/": PUBLISH,
+    f"DELETE {GENERIC}/<name>/<version>/": PUBLISH,
     f"GET {API}/whoami": SIGNED_IN,
     f"GET {API}/users": ADMIN,
     f"POST {API}/users": ADMIN,
