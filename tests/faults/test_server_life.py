@@ -99,7 +99,7 @@ def apply(server: Server, token: str, document: str) -> None:
 def is_promoted(server: Server, token: str, name: str, filename: str) -> bool:
     with contextlib.suppress(requests.ConnectionError):
         url = file_url(server, "prod", name, filename)
-        return requests.get(url, headers={"Authorization": f"Bearer {token}"}, timeout=10).status_code == 200
+        return requests.get(url, headers={"Authorization": f"Bearer {token}"}, timeout=60).status_code == 200
     return False
 
 
