@@ -61,7 +61,7 @@ def within(event: Event, folder: Path) -> bool:
 
 
 def start(settings: Settings) -> None:
-    with serve.lock(settings.data):
+    with serve.lock(settings.data, settings.server.bind):
         first_start.prepare(settings)
 
 
