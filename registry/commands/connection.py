@@ -14,7 +14,7 @@ import click
 
 from registry.commands.client import Client, Failed, with_client
 from registry.commands.options import REPOSITORY, Place, example
-from registry.commands.output import json_option, print_record, print_rows, say
+from registry.commands.output import json_option, print_json, print_record, print_rows, say
 
 _FIELDS = (
     ("FORMAT", "format"),
@@ -120,11 +120,14 @@ def change(
 @click.argument("repository", type=REPOSITORY)
 @click.argument("format_name", metavar="FORMAT")
 @click.argument("name")
+@json_option
 @with_client
-def remove(client: Client, repository: Place, format_name: str, name: str) -> None:
+def remove(client: Client, repository: Place, format_name: str, name: str, *, as_json: bool) -> None:
     """Remove an external connection. What it brought stays where it is kept."""
     client.send("DELETE", *repository.path, "connections", format_name, name)
     say(f"removed {format_name} connection {name}; what it brought stays")
+    if as_json:
+        print_json({"format": format_name, "name": name, "removed": True})
 
 
 def _read_settings(

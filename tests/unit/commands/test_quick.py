@@ -55,6 +55,7 @@ def test_there_are_all_the_commands() -> None:
         "login",
         *(f"token {word}" for word in ("new", "list", "revoke")),
         *(f"repo {word}" for word in ("list", "show", "create")),
+        *(f"repo connection {word}" for word in ("list", "add", "change", "remove")),
         *(f"package {word}" for word in ("list", "show", "promote", "yank", "unyank", "delete", "status")),
         *(f"pipeline {word}" for word in ("apply", "list", "start", "status", "approve", "reject", "stop", "retry")),
         *(f"build {word}" for word in ("list", "show", "logs", "stop")),
