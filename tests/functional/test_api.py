@@ -57,6 +57,7 @@ MATRIX = [
     ("POST", f"{VERSION}/promote", {"target": "prod"}, 401, 403, 403, 403, 403, 200),
     ("POST", f"{VERSION}/yank", {"reason": "bad"}, 401, 403, 200, 403, 403, 200),
     ("POST", f"{VERSION}/unyank", None, 401, 403, 200, 403, 403, 200),
+    ("POST", f"{VERSION}/finish", None, 401, 403, 200, 403, 403, 200),
     ("DELETE", f"{PACKAGE}/versions/1.9", None, 401, 403, 204, 403, 403, 404),  # the publisher was first
     ("PUT", f"{PACKAGE}/status", {"status": "archived", "reason": "done"}, 401, 403, 200, 403, 403, 200),
     ("GET", "/tokens", None, 401, 200, 200, 200, 200, 200),
