@@ -1,5 +1,6 @@
 """The real mvn against a running server: deploy, snapshots, several modules, through the chain, with the outside gone."""
 
+import json
 import shutil
 import tarfile
 from pathlib import Path
@@ -7,6 +8,12 @@ from pathlib import Path
 import pytest
 import requests
 
+from hooks.builds.executor import REGISTRY_BASE_URL, Login, Network
+from hooks.builds.executors.process import ProcessExecutor, ProcessSettings
+from hooks.builds.phases import BuildStatus
+from registry.format import LoginTarget
+from registry.formats.maven import FORMAT
+from tests.build_bench import MISSING_SANDBOX, build, work_directory
 from tests.harness.maven import Mvn, Repository, pom
 from tests.harness.server import Server
 
@@ -66,14 +73,29 @@ def newer_maven(archive: Path, folder: Path) -> str:
     return str(folder / f"apache-maven-{NEWER}" / "bin" / "mvn")
 
 
+def in_a_build(server: Server, token: str, *commands: str) -> str:
+    """Run commands as a build does: in a sandbox that reaches this server alone, with the files a build is given."""
+    url = f"{REGISTRY_BASE_URL}/maven/default/dev/"
+    with work_directory() as place:
+        settings = ProcessSettings(place, ("127.0.0.1", server.port), readonly_paths=tuple(FORMAT.build_paths()))
+        spec = json.dumps({"version": "0.2", "phases": {"build": {"commands": commands}}})
+        outcome, log = build(
+            ProcessExecutor(settings), spec, network=Network.REGISTRY, credentials=Login("builds", token),
+            home_files=FORMAT.build_files(LoginTarget(url, "builds", token)),
+        )  # fmt: skip
+    assert outcome.status is BuildStatus.SUCCEEDED, log.text
+    return log.text
+
+
 def test_mvn_from_deploy_to_a_dead_upstream(tmp_path: Path):
     if shutil.which("mvn") is None:
         pytest.skip("there is no mvn on this machine")
     server = Server(tmp_path / "data", with_worker=False).start()
     try:
-        token = server.token("admin", "read", "publish")
+        token = server.token("admin", "admin")
         dev = Repository(server, token)
-        mvn = Mvn(tmp_path / "home").use(dev.url, token)
+        mvn = Mvn(tmp_path / "home")
+        mvn.login(server, token)
         suite = modules(mvn, dev.url)
 
         # Plugins and libraries come through dev, public and the public repository; what is built goes to dev.
@@ -100,35 +122,43 @@ def test_mvn_from_deploy_to_a_dead_upstream(tmp_path: Path):
             "dependency:get", f"-Dartifact=org.apache.maven:apache-maven:{NEWER}:tar.gz:bin", "-Dtransitive=false"
         ).ok()
         name = f"org/apache/maven/apache-maven/{NEWER}/apache-maven-{NEWER}-bin.tar.gz"
-        newer = newer_maven(mvn.home / "repository" / name, tmp_path)
+        newer = newer_maven(mvn.local / name, tmp_path)
+        # By its full name: each Maven would look for another version of the plugin by default.
+        (plugin,) = (mvn.local / "org/apache/maven/plugins/maven-dependency-plugin").glob("*/*.jar")
+        get = f"org.apache.maven.plugins:maven-dependency-plugin:{plugin.parent.name}:get"
 
-        # Nothing outside answers any more, and a new machine starts from nothing.
+        # Nothing outside answers any more, and whoever comes now starts from nothing.
         server.stop()
         server.environment = NOWHERE
         server.start()
-        # By its full name: each Maven would look for another version of the plugin by default.
-        plugins = mvn.home / "repository/org/apache/maven/plugins/maven-dependency-plugin"
-        (plugin,) = plugins.glob("*/*.jar")
-        get = f"org.apache.maven.plugins:maven-dependency-plugin:{plugin.parent.name}:get"
-        wanted = {
-            "mvn": ("com.acme:app:1.0", "lib/1.0/lib-1.0.jar"),
-            newer: ("com.acme:snap:1.1-SNAPSHOT:pom", "snap/*/snap-1.1-*-2.pom"),
-        }
-        for number, (program, (artifact, kept)) in enumerate(wanted.items()):
-            fresh = Mvn(tmp_path / f"home{number}", program=program).use(dev.url, token)
-            fresh.run(get, f"-Dartifact={artifact}").ok()
-            assert list((fresh.home / "repository/com/acme").glob(kept)), program
+        if not MISSING_SANDBOX:
+            said = in_a_build(
+                server, token, f"mvn -B -ntp {get} -Dartifact=com.acme:app:1.0", "find ~/.m2 -name 'lib-1.0.jar'"
+            )
+            assert ".m2/repository/com/acme/lib/1.0/lib-1.0.jar" in said
 
         # What was never asked for cannot be had now, and that is not taken for an absence.
-        missing = mvn.run("dependency:get", "-Dartifact=org.example:never-asked-for:1.0")
+        missing = mvn.run(get, "-Dartifact=org.example:never-asked-for:1.0")
         assert missing.returncode != 0
         assert "502" in missing.output
 
-        # Without a token there is nothing: mvn asks without one first, and is told to send it.
-        stranger = Mvn(tmp_path / "stranger").use(dev.url, "")
-        refused = stranger.run("dependency:get", "-Dartifact=com.acme:app:1.0")
+        # Without a token there is nothing; where everybody may read, there is everything.
+        stranger = Mvn(tmp_path / "stranger", program=newer)
+        stranger.mirror(dev.url)
+        refused = stranger.run(get, "-Dartifact=com.acme:snap:1.1-SNAPSHOT:pom")
         assert refused.returncode != 0
-        assert "401" in refused.output or "authorization failed" in refused.output.lower()
+        assert "401" in refused.output
+        opened = requests.patch(
+            f"{server.url}/api/v1/domains/default/repositories/dev",
+            json={"anonymousRead": True},
+            auth=dev.auth,
+            timeout=30,
+        )
+        assert opened.status_code == 200, opened.text
+        stranger.run(
+            "-U", get, f"-DremoteRepositories=m::::{dev.url}", "-Dartifact=com.acme:snap:1.1-SNAPSHOT:pom"
+        ).ok()
+        assert list((stranger.local / "com/acme/snap/1.1-SNAPSHOT").glob("snap-1.1-*-2.pom"))
         assert server.fsck() == ""
     finally:
         server.kill()
