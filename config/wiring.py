@@ -171,6 +171,7 @@ def executor(settings: Settings) -> ProcessExecutor:
         ProcessSettings(
             work_dir=settings.workspace_path,
             registry_address=settings.registry_address,
+            readonly_paths=tuple(path for known in formats.all_formats().values() for path in known.build_paths()),
             users=UserRange(settings.builds.first_user_id, settings.builds.user_ids),
             limits=BuildLimits(
                 memory_bytes=settings.builds.memory_limit_bytes,
@@ -200,6 +201,7 @@ def build_jobs(settings: Settings, services: Services, parts: Parts) -> JobTable
             find_spec=lambda _source: None,  # each source of this release is unpacked with its buildspec.yml in it
             issue_token=access.issue_token,
             client_variables=access.client_variables,
+            client_files=access.client_files,
             on_finished=lambda session, build_id: on_build_finished(session, parts, build_id),
             sealer=services.stores.server_keyring(),
             clock=services.clock,

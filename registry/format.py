@@ -6,7 +6,7 @@ are not part of it (they would pull the HTTP rim into a floor below it) and are 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -141,6 +141,18 @@ class Format(Protocol):
         """Give the environment that makes the ecosystem's clients use a repository; its URL ends in a slash.
 
         Credentials are not in it: a build finds them in its ``~/.netrc``.
+        """
+
+    def build_files(self, target: LoginTarget) -> Mapping[str, str]:
+        """Give the files that builds have below their home besides ``~/.netrc``, by path, for clients that do not read it.
+
+        All are of mode 0600; the token is the build's own and ends with it.
+        """
+
+    def build_paths(self) -> Sequence[str]:
+        """Give what builds may read of this machine outside ``/usr`` because its clients need it to run.
+
+        Nothing in which a person of the machine may keep a secret.
         """
 
     def default_upstream_url(self, is_own: Callable[[str], bool]) -> str | None:

@@ -17,7 +17,7 @@ from registry.accounts import Accounts, find_account
 from registry.clock import Clock
 from registry.db import Database
 from registry.errors import NotFound
-from registry.format import Format
+from registry.format import Format, LoginTarget
 from registry.repos.assets import open_asset
 from registry.stores import DomainStores
 from storage.errors import Damaged, Missing, StorageError
@@ -94,3 +94,11 @@ class BuildAccess:
             url = f"{REGISTRY_BASE_URL}/{name}/{source.domain}/{source.repository}/"
             variables.update(format_.build_variables(url))
         return variables
+
+    def client_files(self, source: PackageSource, token: IssuedToken) -> Mapping[str, str]:
+        """Files below the build's home with its credential, for clients that do not read ``~/.netrc``."""
+        files: dict[str, str] = {}
+        for name, format_ in self._formats.items():
+            url = f"{REGISTRY_BASE_URL}/{name}/{source.domain}/{source.repository}/"
+            files.update(format_.build_files(LoginTarget(url, token.login, token.token)))
+        return files

@@ -101,11 +101,12 @@ class SourceBundle:
 
 @dataclass(frozen=True, slots=True)
 class SandboxRequest:
-    """What a sandbox is made for."""
+    """What a sandbox is made for. ``home_files`` are texts by path below the build's home, for its eyes only."""
 
     build_id: str
     network: Network = Network.NONE
     credentials: Login | None = None
+    home_files: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

@@ -47,6 +47,10 @@ class IssuedToken:
     revoke: Callable[[], None]
 
 
+def _no_files(_source: PackageSource, _token: IssuedToken) -> Mapping[str, str]:
+    return {}
+
+
 @dataclass(frozen=True, slots=True)
 class BuildServices:
     """What builds need of the rest of the server, handed in by the composition root.
@@ -54,8 +58,8 @@ class BuildServices:
     ``open_asset`` raises Refused when the file is gone for good (or is not the promised one) and ExecutorError when it
     cannot be had now. ``find_spec`` may give a buildspec for a source that has none in it. ``issue_token`` gives the
     least a build of that row needs. ``client_variables`` are the environment of the format's clients, with addresses
-    below ``hooks.builds.executor.REGISTRY_BASE_URL``. ``keep_artifact`` (build id, name, zip) is None where no
-    artifacts are kept.
+    below ``hooks.builds.executor.REGISTRY_BASE_URL``, ``client_files`` what those of them need below the home that read
+    no ``~/.netrc``. ``keep_artifact`` (build id, name, zip) is None where no artifacts are kept.
     """
 
     open_asset: Callable[[PackageSource, str], BinaryIO]
@@ -65,6 +69,7 @@ class BuildServices:
     on_finished: OnFinished
     sealer: Sealer
     clock: Clock
+    client_files: Callable[[PackageSource, IssuedToken], Mapping[str, str]] = _no_files
     keep_artifact: Callable[[str, str, IO[bytes]], None] | None = None
 
 
@@ -159,6 +164,7 @@ class BuildHandler:
             reserved=reserved_variables(build, project, source),
             network=Network(build.environment["network"]),
             credentials=Login(token.login, token.token) if token else None,
+            home_files=services.client_files(source, token) if token else {},
             secrets=(token.token,) if token else (),
             timeout_seconds=build.timeout_minutes * 60.0,
         )

@@ -60,8 +60,8 @@ class BuildPlan:
     """All that a build is. ``spec_text`` None: ``buildspec.yml`` at the top of the source.
 
     Variables, weakest first: the sandbox's own, ``environment`` (the registry's addresses for clients), the buildspec's
-    ``env``, ``overrides`` (the project's, then those of the start), ``reserved`` (CODEBUILD_*, CI). ``secrets`` are
-    masked in everything that is reported.
+    ``env``, ``overrides`` (the project's, then those of the start), ``reserved`` (CODEBUILD_*, CI). ``home_files`` are
+    texts by path below the home. ``secrets`` are masked in everything that is reported.
     """
 
     build_id: str
@@ -73,6 +73,7 @@ class BuildPlan:
     reserved: Mapping[str, str] = field(default_factory=dict)
     network: Network = Network.NONE
     credentials: Login | None = None
+    home_files: Mapping[str, str] = field(default_factory=dict)
     secrets: tuple[str, ...] = ()
     timeout_seconds: float = 3600.0
 
@@ -185,7 +186,8 @@ class _Attempt:
 
     def _perform(self, phase: Phase) -> None:
         if phase is Phase.PROVISIONING:
-            request = SandboxRequest(self._plan.build_id, self._plan.network, self._plan.credentials)
+            plan = self._plan
+            request = SandboxRequest(plan.build_id, plan.network, plan.credentials, plan.home_files)
             self._sandbox = self._executor.prepare(request)
         elif phase is Phase.DOWNLOAD_SOURCE:
             self._download_source()

@@ -98,7 +98,7 @@ class ProcessSandbox:
         self._ask(
             {
                 "environment": dict(self.variables),
-                "netrc": _netrc(request),
+                "home_files": _home_files(request),
                 "processes": self._limits.processes,
                 "registry_port": port,
             },
@@ -325,11 +325,12 @@ class ProcessSandbox:
             self._shim.wait()
 
 
-def _netrc(request: SandboxRequest) -> str:
+def _home_files(request: SandboxRequest) -> dict[str, str]:
     if request.credentials is None:
-        return ""
-    # The standard file of every client: the token stands in no variable and on no command line.
-    return f"machine 127.0.0.1\nlogin {request.credentials.login}\npassword {request.credentials.token}\n"
+        return dict(request.home_files)
+    # The standard file of most clients: the token stands in no variable and on no command line.
+    netrc = f"machine 127.0.0.1\nlogin {request.credentials.login}\npassword {request.credentials.token}\n"
+    return {".netrc": netrc, **request.home_files}
 
 
 def _plain_name(name: str) -> str:

@@ -1,5 +1,6 @@
 """The real mvn against a running server: deploy, snapshots, several modules, through the chain, with the outside gone."""
 
+import json
 import shutil
 import tarfile
 from pathlib import Path
@@ -7,7 +8,13 @@ from pathlib import Path
 import pytest
 import requests
 
-from tests.harness.maven import Mvn, Repository, pom
+from hooks.builds.executor import REGISTRY_BASE_URL, Login, Network
+from hooks.builds.executors.process import ProcessExecutor, ProcessSettings
+from hooks.builds.phases import BuildStatus
+from registry.format import LoginTarget
+from registry.formats.maven import FORMAT
+from tests.build_bench import MISSING_SANDBOX, build, work_directory
+from tests.harness.maven import Mvn, Repository, pom, run
 from tests.harness.server import Server
 
 NEWER = "3.9.16"
@@ -66,14 +73,40 @@ def newer_maven(archive: Path, folder: Path) -> str:
     return str(folder / f"apache-maven-{NEWER}" / "bin" / "mvn")
 
 
+def in_a_build(server: Server, token: str, *commands: str) -> str:
+    """Run commands as a build does: in a sandbox that reaches this server alone, with the files a build is given."""
+    url = f"{REGISTRY_BASE_URL}/maven/default/dev/"
+    with work_directory() as place:
+        settings = ProcessSettings(place, ("127.0.0.1", server.port), readonly_paths=tuple(FORMAT.build_paths()))
+        spec = json.dumps({"version": "0.2", "phases": {"build": {"commands": commands}}})
+        outcome, log = build(
+            ProcessExecutor(settings), spec, network=Network.REGISTRY, credentials=Login("builds", token),
+            home_files=FORMAT.build_files(LoginTarget(url, "builds", token)),
+        )  # fmt: skip
+    assert outcome.status is BuildStatus.SUCCEEDED, log.text
+    return log.text
+
+
+def resolved_by_gradle(server: Server, token: str, home: Path) -> str:
+    """What gradle takes for a range of versions of the library."""
+    gradle = Mvn(home)
+    gradle.login(server, token, tool="gradle")
+    script = "configurations { x }\ndependencies { x('com.acme:lib:[1.0,2.0)') { transitive = false } }\n"
+    script += "task show { doLast { configurations.x.each { println it } } }\n"
+    project = gradle.project("project", "", **{"build.gradle": script, "settings.gradle": "rootProject.name = 'p'"})
+    command = ["gradle", "--no-daemon", "-q", "show"]
+    return run(command, home, cwd=project, GRADLE_OPTS=f"-Duser.home={home}").ok().output
+
+
 def test_mvn_from_deploy_to_a_dead_upstream(tmp_path: Path):
     if shutil.which("mvn") is None:
         pytest.skip("there is no mvn on this machine")
     server = Server(tmp_path / "data", with_worker=False).start()
     try:
-        token = server.token("admin", "read", "publish")
+        token = server.token("admin", "admin")
         dev = Repository(server, token)
-        mvn = Mvn(tmp_path / "home").use(dev.url, token)
+        mvn = Mvn(tmp_path / "home")
+        mvn.login(server, token)
         suite = modules(mvn, dev.url)
 
         # Plugins and libraries come through dev, public and the public repository; what is built goes to dev.
@@ -100,35 +133,42 @@ def test_mvn_from_deploy_to_a_dead_upstream(tmp_path: Path):
             "dependency:get", f"-Dartifact=org.apache.maven:apache-maven:{NEWER}:tar.gz:bin", "-Dtransitive=false"
         ).ok()
         name = f"org/apache/maven/apache-maven/{NEWER}/apache-maven-{NEWER}-bin.tar.gz"
-        newer = newer_maven(mvn.home / "repository" / name, tmp_path)
+        newer = newer_maven(mvn.local / name, tmp_path)
+        # By its full name: each Maven would look for another version of the plugin by default.
+        (plugin,) = (mvn.local / "org/apache/maven/plugins/maven-dependency-plugin").glob("*/*.jar")
+        get = f"org.apache.maven.plugins:maven-dependency-plugin:{plugin.parent.name}:get"
 
-        # Nothing outside answers any more, and a new machine starts from nothing.
+        # Nothing outside answers any more, and whoever comes now starts from nothing.
         server.stop()
         server.environment = NOWHERE
         server.start()
-        # By its full name: each Maven would look for another version of the plugin by default.
-        plugins = mvn.home / "repository/org/apache/maven/plugins/maven-dependency-plugin"
-        (plugin,) = plugins.glob("*/*.jar")
-        get = f"org.apache.maven.plugins:maven-dependency-plugin:{plugin.parent.name}:get"
-        wanted = {
-            "mvn": ("com.acme:app:1.0", "lib/1.0/lib-1.0.jar"),
-            newer: ("com.acme:snap:1.1-SNAPSHOT:pom", "snap/*/snap-1.1-*-2.pom"),
-        }
-        for number, (program, (artifact, kept)) in enumerate(wanted.items()):
-            fresh = Mvn(tmp_path / f"home{number}", program=program).use(dev.url, token)
-            fresh.run(get, f"-Dartifact={artifact}").ok()
-            assert list((fresh.home / "repository/com/acme").glob(kept)), program
+        if not MISSING_SANDBOX:
+            command = f"mvn -B -ntp {get} -Dartifact=com.acme:snap:1.1-SNAPSHOT:pom"
+            said = in_a_build(server, token, command, "cd; find .m2/repository/com/acme -name '*-2.pom'")
+            assert ".m2/repository/com/acme/snap/1.1-SNAPSHOT/snap-1.1-" in said
+        if shutil.which("gradle") is not None:
+            assert "lib-1.0.jar" in resolved_by_gradle(server, token, tmp_path / "gradle")
 
         # What was never asked for cannot be had now, and that is not taken for an absence.
-        missing = mvn.run("dependency:get", "-Dartifact=org.example:never-asked-for:1.0")
+        missing = mvn.run(get, "-Dartifact=org.example:never-asked-for:1.0")
         assert missing.returncode != 0
         assert "502" in missing.output
 
-        # Without a token there is nothing: mvn asks without one first, and is told to send it.
-        stranger = Mvn(tmp_path / "stranger").use(dev.url, "")
-        refused = stranger.run("dependency:get", "-Dartifact=com.acme:app:1.0")
+        # Without a token there is nothing; where everybody may read, there is everything.
+        stranger = Mvn(tmp_path / "stranger", program=newer)
+        stranger.mirror(dev.url)
+        refused = stranger.run(get, "-Dartifact=com.acme:app:1.0")
         assert refused.returncode != 0
-        assert "401" in refused.output or "authorization failed" in refused.output.lower()
+        assert "401" in refused.output
+        opened = requests.patch(
+            f"{server.url}/api/v1/domains/default/repositories/dev",
+            json={"anonymousRead": True},
+            auth=dev.auth,
+            timeout=30,
+        )
+        assert opened.status_code == 200, opened.text
+        stranger.run("-U", get, "-Dartifact=com.acme:app:1.0").ok()
+        assert (stranger.local / "com/acme/lib/1.0/lib-1.0.jar").exists()
         assert server.fsck() == ""
     finally:
         server.kill()

@@ -510,6 +510,13 @@ def test_the_token_is_in_a_file_and_nowhere_else(place: Path):
     assert not [path for path in place.rglob("*") if path.is_file() and token.encode() in path.read_bytes()]
 
 
+def test_files_below_the_home(executor):
+    files = {".m2/settings.xml": "<settings/>", ".tool/a/b": "ü\n"}
+    outcome, log = run(executor, "cd; stat -c '%a %n' .m2/settings.xml .tool/a/b; cat .tool/a/b", home_files=files)
+    assert log.output == ["600 .m2/settings.xml", "600 .tool/a/b", "ü"]
+    assert outcome.status is BuildStatus.SUCCEEDED
+
+
 def test_two_builds_do_not_see_each_other(executor):
     logs: list[tuple[BuildOutcome, Log]] = []
     text = spec("echo mine >/tmp/shared; sleep 0.7; ls /tmp; ls -d /proc/[0-9]* | wc -l; id -u")

@@ -390,6 +390,22 @@ def test_deploying_by_checksum_alone(shared: Server, publisher: Repository):
     assert elsewhere.put(folder("stolen") + ".jar", b"", **headers).status_code == 404
 
 
+def test_what_gradle_sends(publisher: Repository, reader: Repository):
+    """The plugin maven-publish: a .module beside the POM, four checksums of each, metadata last, bodies in chunks."""
+    files = {"jar": jar(), "module": b'{"formatVersion": "1.1"}', "pom": pom("gradled", "1.0").encode()}
+    for extension, body in files.items():
+        path = f"{folder('gradled')}.{extension}"
+        sent = requests.put(publisher.url + path, data=iter([body]), auth=publisher.auth, timeout=30)
+        assert sent.status_code == 201
+        for algorithm in ("md5", "sha1", "sha256", "sha512"):
+            assert publisher.put(f"{path}.{algorithm}", digest(body, algorithm)).status_code == 201
+    assert publisher.finish("gradled", "1.0").status_code == 201
+    for algorithm in ("md5", "sha1", "sha256", "sha512"):
+        assert publisher.put(f"com/acme/gradled/maven-metadata.xml.{algorithm}", "0").status_code == 201
+    assert reader.get(folder("gradled") + ".module").content == files["module"]
+    assert reader.versions("gradled") == ["1.0"]
+
+
 def test_plugins_are_found_by_their_prefix(publisher: Repository, reader: Repository):
     group = "com.acme.plugins"
     descriptor = "<plugin><name>Tidy up</name><goalPrefix>tidy</goalPrefix></plugin>"

@@ -4,13 +4,14 @@ import hashlib
 import io
 import os
 import subprocess
+import sys
 import zipfile
 from pathlib import Path
 
 import requests
 
 from tests.harness.clients import Done
-from tests.harness.server import Server
+from tests.harness.server import ROOT, Server
 
 GROUP = "com.acme"
 
@@ -97,54 +98,51 @@ class Repository:
         return [element.text or "" for element in ET.fromstring(answer.content).iter("version")]
 
 
-SETTINGS = """<settings>
-<localRepository>{local}</localRepository>
-<interactiveMode>false</interactiveMode>
-<servers><server><id>entrepot</id><username>alice</username><password>{token}</password></server></servers>
-<mirrors><mirror><id>entrepot</id><mirrorOf>*</mirrorOf><url>{url}</url></mirror></mirrors>
-<profiles><profile><id>entrepot</id>
-<repositories><repository><id>entrepot</id><url>{url}</url>
-<releases><enabled>true</enabled><updatePolicy>always</updatePolicy></releases>
-<snapshots><enabled>true</enabled><updatePolicy>always</updatePolicy></snapshots></repository></repositories>
-</profile></profiles><activeProfiles><activeProfile>entrepot</activeProfile></activeProfiles>
-</settings>
-"""
-
-
 class Mvn:
-    """``mvn`` with settings, a local repository and a home of its own."""
+    """``mvn`` with a home of its own: settings, local repository and all."""
 
     def __init__(self, home: Path, *, program: str = "mvn") -> None:
         self.home = home
         self.program = program
-        self.settings = home / "settings.xml"
-        home.mkdir(parents=True, exist_ok=True)
+        (home / ".m2").mkdir(parents=True)
 
-    def use(self, url: str, token: str, *, local: str = "repository") -> "Mvn":
-        """Take everything from ``url``; without a token it asks for nothing it is not given anonymously."""
-        text = SETTINGS.format(local=self.home / local, url=url, token=token)
-        self.settings.write_text(text)
-        return self
+    @property
+    def local(self) -> Path:
+        """What it has fetched and built."""
+        return self.home / ".m2" / "repository"
+
+    def login(self, server: Server, token: str, *, tool: str = "mvn") -> None:
+        """Set it up as people do."""
+        done = subprocess.run(
+            [
+                sys.executable,
+                "-m",
+                "config.cli.main",
+                "login",
+                "--tool",
+                tool,
+                "--repository",
+                "dev",
+                "--url",
+                server.url,
+            ],
+            cwd=ROOT,
+            env={**server.child_environment(), "HOME": str(self.home), "ENTREPOT_TOKEN": token},
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=120,
+        )
+        assert done.returncode == 0, done.stderr
+
+    def mirror(self, url: str) -> None:
+        """Take everything from ``url``, as nobody."""
+        place = f"<mirror><id>m</id><mirrorOf>*</mirrorOf><url>{url}</url></mirror>"
+        (self.home / ".m2" / "settings.xml").write_text(f"<settings><mirrors>{place}</mirrors></settings>")
 
     def run(self, *arguments: str, cwd: Path | None = None) -> Done:
-        environment = {
-            "PATH": os.environ["PATH"],
-            "HOME": str(self.home),
-            # Not the person's settings, and one processor's worth of compiler threads.
-            "MAVEN_OPTS": f"-Duser.home={self.home} -XX:TieredStopAtLevel=1 -XX:+UseSerialGC",
-            **({"JAVA_HOME": os.environ["JAVA_HOME"]} if "JAVA_HOME" in os.environ else {}),
-        }
-        done = subprocess.run(
-            [self.program, "-B", "-ntp", "-e", "-s", str(self.settings), *arguments],
-            cwd=cwd or self.home,
-            env=environment,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            timeout=300,
-            check=False,
-        )
-        return Done(done.returncode, done.stdout)
+        options = f"-Duser.home={self.home} -XX:TieredStopAtLevel=1 -XX:+UseSerialGC"
+        return run([self.program, "-B", "-ntp", *arguments], self.home, cwd=cwd, MAVEN_OPTS=options)
 
     def project(self, name: str, text: str, **files: str) -> Path:
         """A folder with a POM and more files."""
@@ -153,3 +151,19 @@ class Mvn:
             (folder / path).parent.mkdir(parents=True, exist_ok=True)
             (folder / path).write_text(content)
         return folder
+
+
+def run(command: list[str], home: Path, *, cwd: Path | None = None, **more: str) -> Done:
+    """Run a client with a home of its own, and nothing of this person's environment but the path."""
+    kept = {name: os.environ[name] for name in ("PATH", "JAVA_HOME") if name in os.environ}
+    done = subprocess.run(
+        command,
+        cwd=cwd or home,
+        env={**kept, "HOME": str(home), **more},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+    return Done(done.returncode, done.stdout)

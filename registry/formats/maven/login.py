@@ -85,7 +85,10 @@ settingsEvaluated {{ settings ->
 allprojects {{ project ->
     entrepot(project.buildscript.repositories)
     if (projectsDeclare) {{ entrepot(project.repositories) }}
-    project.pluginManager.withPlugin('maven-publish') {{ entrepot(project.publishing.repositories) }}
+    project.pluginManager.withPlugin('maven-publish') {{
+        // Not project.publishing: before Gradle 5 whoever asked for it closed it for the build itself.
+        project.extensions.configure('publishing') {{ publishing -> entrepot(publishing.repositories) }}
+    }}
 }}
 """
 

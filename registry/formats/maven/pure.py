@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from registry.errors import Invalid
-from registry.format import BadIndex, Listing, Location
-from registry.formats.maven import coordinates, default_upstream, metadata, paths, version_order
+from registry.format import BadIndex, Listing, Location, LoginTarget
+from registry.formats.maven import coordinates, default_upstream, login, metadata, paths, version_order
 from registry.formats.maven.xml_reader import BadXml
 from registry.names import PackageKey
 
@@ -77,6 +78,24 @@ class PureMaven:
     def build_variables(self, repository_url: str) -> Mapping[str, str]:
         """Where builds find the repository."""
         return {"ENTREPOT_MAVEN_URL": repository_url}
+
+    def build_files(self, target: LoginTarget) -> Mapping[str, str]:
+        """What ``login`` writes for a person: neither mvn nor gradle reads ``~/.netrc``."""
+        home = Path("/")
+        planned: dict[str, str] = {}
+        for tool in login.TOOLS.values():
+            texts = tool.plan(dict.fromkeys(tool.files(home, {})), target)
+            planned.update({str(path.relative_to(home)): text for path, text in texts.items()})
+        return planned
+
+    def build_paths(self) -> Sequence[str]:
+        """What Debian links to out of ``/usr``: how Maven starts and logs, and how Java is configured.
+
+        Not Maven's ``settings.xml``, which may hold the machine's passwords.
+        """
+        etc = Path("/etc")
+        javas = sorted(str(path) for path in etc.glob("java-*-openjdk"))
+        return (str(etc / "maven" / "m2.conf"), str(etc / "maven" / "logging"), *javas)
 
     def default_upstream_url(self, is_own: Callable[[str], bool]) -> str:
         """What Maven uses here for the central repository."""

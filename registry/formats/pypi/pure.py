@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 
 from packaging.version import Version
 
-from registry.format import Listing, Location
+from registry.format import Listing, Location, LoginTarget
 from registry.formats.pypi import default_upstream, index, names
 from registry.names import PackageKey
 
@@ -68,6 +68,14 @@ class PurePypi:
             # Debian marks its own Python as managed by the distribution; a build's is nobody's but the build's.
             "PIP_BREAK_SYSTEM_PACKAGES": "1",
         }
+
+    def build_files(self, _target: LoginTarget) -> Mapping[str, str]:
+        """The clients read ``~/.netrc``."""
+        return {}
+
+    def build_paths(self) -> Sequence[str]:
+        """All of the clients is in ``/usr``."""
+        return ()
 
     def default_upstream_url(self, is_own: Callable[[str], bool]) -> str:
         """What pip uses here."""
