@@ -140,8 +140,11 @@ class Format(Protocol):
     def build_variables(self, repository_url: str) -> Mapping[str, str]:
         """Give the environment that makes the ecosystem's clients use a repository; its URL ends in a slash.
 
-        Credentials are not in it: a build finds them in its ``~/.netrc``.
+        Credentials are not in it: a build finds them in its ``~/.netrc``, and in its ``build_files``.
         """
+
+    def build_files(self, target: LoginTarget) -> Mapping[str, str]:
+        """Files for a build's home directory, path → text, where the ecosystem's clients do not read ``~/.netrc``."""
 
     def default_upstream_url(self, is_own: Callable[[str], bool]) -> str | None:
         """The index that the ecosystem's own tools use on this machine; ends in a slash. None where there is none.

@@ -37,6 +37,7 @@ class Parts:
             "open_asset": open_asset,
             "find_spec": lambda _source: None,
             "issue_token": lambda _build: IssuedToken("builds", TOKEN, self._revoke),
+            "client_files": lambda _source, _login, _token: {},
             "client_variables": lambda _source: {"INDEX": "http://127.0.0.1:7979/index/"},
             "on_finished": on_finished,
             "sealer": KeySealer(),

@@ -17,7 +17,7 @@ from registry.accounts import Accounts, find_account
 from registry.clock import Clock
 from registry.db import Database
 from registry.errors import NotFound
-from registry.format import Format
+from registry.format import Format, LoginTarget
 from registry.repos.assets import open_asset
 from registry.stores import DomainStores
 from storage.errors import Damaged, Missing, StorageError
@@ -86,6 +86,14 @@ class BuildAccess:
             self._db.retry(lambda session: self._accounts.revoke_token(session, token_id, self._clock()))
 
         return IssuedToken(ACCOUNT, secret, revoke)
+
+    def client_files(self, source: PackageSource, login: str, token: str) -> Mapping[str, str]:
+        """Files for the build's home directory, with which each format's clients have the credential."""
+        files: dict[str, str] = {}
+        for name, format_ in self._formats.items():
+            url = f"{REGISTRY_BASE_URL}/{name}/{source.domain}/{source.repository}/"
+            files.update(format_.build_files(LoginTarget(url, login, token)))
+        return files
 
     def client_variables(self, source: PackageSource) -> Mapping[str, str]:
         """Variables that point each format's clients at the source's repository."""

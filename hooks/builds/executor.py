@@ -77,10 +77,14 @@ class Network(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Login:
-    """The build's own credential for the registry. ``token`` never shows in a ``repr``."""
+    """The build's own credential for the registry. ``token`` never shows in a ``repr``.
+
+    ``files`` (path in the build's home directory → text) are for clients that do not read ``~/.netrc``.
+    """
 
     login: str
     token: str = field(repr=False)
+    files: Mapping[str, str] = field(default_factory=dict, repr=False)
 
 
 @dataclass(frozen=True, slots=True)

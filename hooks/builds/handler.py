@@ -54,7 +54,8 @@ class BuildServices:
     ``open_asset`` raises Refused when the file is gone for good (or is not the promised one) and ExecutorError when it
     cannot be had now. ``find_spec`` may give a buildspec for a source that has none in it. ``issue_token`` gives the
     least a build of that row needs. ``client_variables`` are the environment of the format's clients, with addresses
-    below ``hooks.builds.executor.REGISTRY_BASE_URL``. ``keep_artifact`` (build id, name, zip) is None where no
+    below ``hooks.builds.executor.REGISTRY_BASE_URL``; ``client_files`` (source, login, token) are files for the build's
+    home directory with the credential in them. ``keep_artifact`` (build id, name, zip) is None where no
     artifacts are kept.
     """
 
@@ -62,6 +63,7 @@ class BuildServices:
     find_spec: Callable[[PackageSource], str | None]
     issue_token: Callable[[Build], IssuedToken]
     client_variables: Callable[[PackageSource], Mapping[str, str]]
+    client_files: Callable[[PackageSource, str, str], Mapping[str, str]]
     on_finished: OnFinished
     sealer: Sealer
     clock: Clock
@@ -158,10 +160,15 @@ class BuildHandler:
             overrides={**build.environment["variables"], **build.variables},
             reserved=reserved_variables(build, project, source),
             network=Network(build.environment["network"]),
-            credentials=Login(token.login, token.token) if token else None,
+            credentials=self._credentials(source, token),
             secrets=(token.token,) if token else (),
             timeout_seconds=build.timeout_minutes * 60.0,
         )
+
+    def _credentials(self, source: PackageSource, token: IssuedToken | None) -> Login | None:
+        if token is None:
+            return None
+        return Login(token.login, token.token, self._services.client_files(source, token.login, token.token))
 
     def _finish(self, job: JobContext, build: Build, outcome: BuildOutcome, reporter: _Reporter) -> None:
         now = self._services.clock()

@@ -106,10 +106,12 @@ class Runner:
         for path in (SOURCE, HOME, STATE):
             path.mkdir(parents=True, exist_ok=True)
         (STATE / "wrapper.sh").write_text(WRAPPER, encoding="utf-8")
-        if start["netrc"]:
-            descriptor = os.open(HOME / ".netrc", os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        for name, text in start["home_files"].items():
+            path = HOME / name
+            path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
             with os.fdopen(descriptor, "w") as file:
-                file.write(start["netrc"])
+                file.write(text)
         # Set in here, the limit counts this sandbox's processes only, also where the worker's user has others.
         resource.setrlimit(resource.RLIMIT_NPROC, (start["processes"], start["processes"]))
         if start["registry_port"]:

@@ -98,7 +98,7 @@ class ProcessSandbox:
         self._ask(
             {
                 "environment": dict(self.variables),
-                "netrc": _netrc(request),
+                "home_files": _home_files(request),
                 "processes": self._limits.processes,
                 "registry_port": port,
             },
@@ -325,11 +325,12 @@ class ProcessSandbox:
             self._shim.wait()
 
 
-def _netrc(request: SandboxRequest) -> str:
+def _home_files(request: SandboxRequest) -> dict[str, str]:
+    """Files of the build's home directory: the token stands in no variable and on no command line."""
     if request.credentials is None:
-        return ""
-    # The standard file of every client: the token stands in no variable and on no command line.
-    return f"machine 127.0.0.1\nlogin {request.credentials.login}\npassword {request.credentials.token}\n"
+        return {}
+    login, token = request.credentials.login, request.credentials.token
+    return {**request.credentials.files, ".netrc": f"machine 127.0.0.1\nlogin {login}\npassword {token}\n"}
 
 
 def _plain_name(name: str) -> str:

@@ -14,7 +14,7 @@ from typing import Any
 from urllib.parse import quote
 
 from registry.errors import Invalid
-from registry.format import BadIndex, FileLink, Listing, Location
+from registry.format import BadIndex, FileLink, Listing, Location, LoginTarget
 from registry.formats.generic import names
 from registry.names import PackageKey
 
@@ -76,6 +76,10 @@ class PureGeneric:
     def build_variables(self, repository_url: str) -> Mapping[str, str]:
         """Where builds find the files; ``curl --netrc`` has the credential."""
         return {"ENTREPOT_GENERIC_URL": repository_url}
+
+    def build_files(self, _target: LoginTarget) -> Mapping[str, str]:
+        """None: curl reads ``.netrc``."""
+        return {}
 
     def default_upstream_url(self, _is_own: Callable[[str], bool]) -> str | None:
         """There is no public index of files of any kind."""

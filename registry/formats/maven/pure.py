@@ -7,8 +7,9 @@ from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 from registry.errors import Invalid
-from registry.format import BadIndex, Listing, Location
+from registry.format import BadIndex, Listing, Location, LoginTarget
 from registry.formats.maven import coordinates, default_upstream, metadata, paths, version_order
+from registry.formats.maven.login import settings_text
 from registry.formats.maven.xml_reader import BadXml
 from registry.names import PackageKey
 
@@ -77,6 +78,10 @@ class PureMaven:
     def build_variables(self, repository_url: str) -> Mapping[str, str]:
         """Where builds find the repository."""
         return {"ENTREPOT_MAVEN_URL": repository_url}
+
+    def build_files(self, target: LoginTarget) -> Mapping[str, str]:
+        """``settings.xml`` as ``login`` writes it: mvn reads no ``.netrc``."""
+        return {".m2/settings.xml": settings_text(None, target)}
 
     def default_upstream_url(self, is_own: Callable[[str], bool]) -> str:
         """What Maven uses here for the central repository."""

@@ -7,7 +7,7 @@ from collections.abc import Callable, Collection, Mapping
 
 from packaging.version import Version
 
-from registry.format import Listing, Location
+from registry.format import Listing, Location, LoginTarget
 from registry.formats.pypi import default_upstream, index, names
 from registry.names import PackageKey
 
@@ -68,6 +68,10 @@ class PurePypi:
             # Debian marks its own Python as managed by the distribution; a build's is nobody's but the build's.
             "PIP_BREAK_SYSTEM_PACKAGES": "1",
         }
+
+    def build_files(self, _target: LoginTarget) -> Mapping[str, str]:
+        """None: pip and uv read ``.netrc``."""
+        return {}
 
     def default_upstream_url(self, is_own: Callable[[str], bool]) -> str:
         """What pip uses here."""
