@@ -49,6 +49,7 @@ from registry.repos.idle import IdleVersions
 from registry.repos.keep import Files
 from registry.repos.publish import Publisher
 from registry.repos.resolve import Resolver
+from registry.repos.signing import Signer
 from registry.repos.topology import Connection, TopologyCache
 from registry.repos.upstreams import Upstreams
 from registry.services import Limits, Services
@@ -148,6 +149,8 @@ def services(settings: Settings, clock: Clock = system_clock) -> Services:
             db, publisher, known_formats, clock, timedelta(seconds=settings.storage.finish_after_seconds)
         ),
         documents=DocumentCache(),
+        upstreams=upstreams,
+        signer=Signer(db, stores, clock),
         limits=Limits(upload_bytes=settings.storage.upload_limit_bytes),
         public_url=settings.server.public_url or None,
         cookie_secure=settings.server.public_url.startswith("https://"),
@@ -226,16 +229,19 @@ def _describe(
     def describe(connection: Connection, base_url: str) -> Upstream:
         # What a client's own configuration points at may carry a password; it belongs in no URL of ours.
         url, pair = separate_credential(connection.url or settings.urls.get(connection.format) or base_url)
+        # One without a user is a token, which its clients send as Bearer.
+        token = pair[1] if pair is not None and not pair[0] else None
+        pair = pair if token is None else None
         own = _credential(connection, stores)
         if own is not None:
-            pair = (own.user, own.password) if own.password else None
+            pair, token = (own.user, own.password) if own.password else None, own.token or None
         return Upstream(
             id=connection.id,
             base_url=url,
             policy=policy,
             credential=pair,
             ca_bundle=settings.ca_bundle or None,
-            token=(own.token or None) if own is not None else None,
+            token=token,
             ca_pem=connection.ca_pem,
         )
 

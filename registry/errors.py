@@ -30,6 +30,12 @@ class Invalid(Problem):
         self.rule = rule
 
 
+class NameUsed(Invalid):
+    """A file of that name was here, with other bytes, and was deleted: it never comes back with these."""
+
+    code = "name_used"
+
+
 class InvalidDocument(Invalid):
     """A document breaks several rules: all of them at once, each with its place (``line 4: …``)."""
 

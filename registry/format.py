@@ -140,7 +140,7 @@ class Format(Protocol):
     def build_variables(self, repository_url: str) -> Mapping[str, str]:
         """Give the environment that makes the ecosystem's clients use a repository; its URL ends in a slash.
 
-        Credentials are not in it: a build finds them in its ``~/.netrc``.
+        Credentials are not in it: a build finds them in its ``~/.netrc``, and in its ``build_files``.
         """
 
     def build_files(self, target: LoginTarget) -> Mapping[str, str]:

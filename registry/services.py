@@ -16,6 +16,8 @@ from registry.repos.idle import IdleVersions
 from registry.repos.keep import Files
 from registry.repos.publish import Publisher
 from registry.repos.resolve import Resolver
+from registry.repos.signing import Signer
+from registry.repos.upstreams import Upstreams
 from registry.stores import DomainStores
 from storage.blobs import GIB
 
@@ -44,6 +46,8 @@ class Services:
     connections: Connections
     idle: IdleVersions
     documents: DocumentCache
+    upstreams: Upstreams
+    signer: Signer
     limits: Limits = Limits()
     public_url: str | None = None
     cookie_secure: bool = False

@@ -13,12 +13,12 @@ from registry import attempts, audit
 from registry.access import Action, Identity, check
 from registry.accounts import find_account
 from registry.api.routes import Route
-from registry.api.scopes import checked_patterns
 from registry.api.shapes import Between, Length
 from registry.errors import Denied, Unauthenticated
 from registry.http import context
 from registry.http.auth import requires, signed_in_api
 from registry.models import Account, WebSession
+from registry.scopes import checked_patterns
 from registry.services import Services
 
 

@@ -13,12 +13,12 @@ from registry import audit
 from registry.access import Action, Identity, check, parse_actions
 from registry.accounts import TOKEN_LONGEST, find_account
 from registry.api.routes import Route
-from registry.api.scopes import within
 from registry.api.shapes import Between, Length
 from registry.errors import NotFound
 from registry.http import context
 from registry.http.auth import credential_sent, signed_in_api
 from registry.models import Account, Token
+from registry.scopes import within
 from registry.services import Services
 
 

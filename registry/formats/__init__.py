@@ -14,7 +14,7 @@ from typing import Any
 from registry.errors import NotFound
 from registry.format import Format
 
-FORMATS: tuple[str, ...] = ("pypi", "maven", "generic")
+FORMATS: tuple[str, ...] = ("pypi", "npm", "maven", "generic")
 
 
 def load(name: str) -> ModuleType:

@@ -51,6 +51,16 @@ def send_offered(
     return _send_arriving(opened.pieces, opened.size_bytes, offered.filename, content_type, headers)
 
 
+def repository_url(services: Services, format_name: str) -> str:
+    """Where clients reach the admitted repository; ends in a slash.
+
+    By the address in the settings, else as this request has it: then what is rendered with it must be kept by it.
+    """
+    admission = context.admission()
+    root = (services.public_url or request.url_root).rstrip("/")
+    return f"{root}/{format_name}/{admission.path}/"
+
+
 def is_private() -> bool:
     """Whether the answer is for this caller alone, and not for caches that others share."""
     return context.identity() is not None

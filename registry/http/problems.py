@@ -47,26 +47,38 @@ def status_of(error: Exception) -> int:
     return 500
 
 
+Say = Callable[[int, str, str], BaseResponse]
+"""Makes an answer of a status, one line for a person, and the error's code."""
+
+
 def register(app: Flask, render_page: Callable[[int, str], str] | None = None) -> None:
     """Answer all errors of ``app``. ``render_page(status, message)`` makes the page that people see."""
+    app.register_error_handler(
+        Exception, answering(lambda status, message, code: _say(status, message, code, render_page))
+    )
+
+
+def answering(say: Say) -> Callable[[Exception], BaseResponse]:
+    """An error handler for an application or a blueprint that says in its own shape what the table decides."""
 
     def answer(error: Exception) -> BaseResponse:
         if isinstance(error, HTTPException):
             if error.response is not None:
                 return cast("BaseResponse", error.response)
-            return _say(error.code or 500, error.description or error.name, "http", render_page)
+            return say(error.code or 500, error.description or error.name, "http")
         status = status_of(error)
         if status == 500:
             reference = uuid.uuid4().hex[:12]
             log.error("request failed", exc_info=error, extra={"reference": reference, "path": request.path})
-            message = f"internal error; the server's log has it under {reference}"
-            return _say(500, message, "internal", render_page)
-        response = _say(status, str(error), getattr(error, "code", "refused"), render_page)
+            return say(500, f"internal error; the server's log has it under {reference}", "internal")
+        response = say(status, str(error), getattr(error, "code", "refused"))
+        if status == 401:
+            response.headers["WWW-Authenticate"] = 'Basic realm="entrepot", charset="UTF-8"'
         if isinstance(error, errors.Unavailable | errors.RateLimited):
             response.headers["Retry-After"] = str(error.retry_after_seconds)
         return response
 
-    app.register_error_handler(Exception, answer)
+    return answer
 
 
 def _say(status: int, message: str, code: str, render_page: Callable[[int, str], str] | None) -> BaseResponse:
@@ -83,8 +95,6 @@ def _say(status: int, message: str, code: str, render_page: Callable[[int, str],
         # twine and pip show the reason phrase, uv the body: the same line in both.
         response = Response(message + "\n", content_type="text/plain; charset=utf-8")
         response.status = f"{status} {reason_phrase(message)}"
-    if status == 401:
-        response.headers["WWW-Authenticate"] = 'Basic realm="entrepot", charset="UTF-8"'
     return response
 
 

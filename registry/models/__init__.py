@@ -1,6 +1,6 @@
 """The registry's tables. Relations are foreign keys; nothing is loaded by attribute access."""
 
-from registry.models.account import Account, SetupLogin, Token, WebSession
+from registry.models.account import Account, ClientLogin, SetupLogin, Token, WebSession
 from registry.models.audit import AuditEntry
 from registry.models.event import Event
 from registry.models.package import (
@@ -21,6 +21,7 @@ from registry.models.repository import (
     Repository,
     RepositoryUpstream,
 )
+from registry.models.signing import SigningKey
 from registry.models.upstream import UpstreamPage
 
 __all__ = [
@@ -28,6 +29,7 @@ __all__ = [
     "Asset",
     "AuditEntry",
     "Blob",
+    "ClientLogin",
     "ConnectionHealth",
     "Domain",
     "DomainKey",
@@ -42,6 +44,7 @@ __all__ = [
     "RepositoryUpstream",
     "RetiredFilename",
     "SetupLogin",
+    "SigningKey",
     "Token",
     "UpstreamPage",
     "WebSession",

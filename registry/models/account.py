@@ -74,3 +74,22 @@ class SetupLogin(Base):
     created_at: Mapped[datetime] = mapped_column(UtcDateTime)
     expires_at: Mapped[datetime] = mapped_column(UtcDateTime)
     used_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
+
+
+class ClientLogin(Base):
+    """A client tool that waits for somebody to let it in with a browser. Both secrets are kept as digests.
+
+    The one behind ``code_digest`` is in the address that the person opens, the one behind ``digest`` only the client has.
+    ``client`` is what the tool calls itself, ``address`` where it asked from; ``account_id`` says who let it in.
+    """
+
+    __tablename__ = "client_login"
+
+    digest: Mapped[str] = mapped_column(String(64), primary_key=True)
+    code_digest: Mapped[str] = mapped_column(String(64), unique=True)
+    client: Mapped[str] = mapped_column(String(200))
+    address: Mapped[str] = mapped_column(String(100), index=True)
+    created_at: Mapped[datetime] = mapped_column(UtcDateTime)
+    expires_at: Mapped[datetime] = mapped_column(UtcDateTime)
+    account_id: Mapped[int | None] = mapped_column(ForeignKey("account.id", ondelete="CASCADE"))
+    used_at: Mapped[datetime | None] = mapped_column(UtcDateTime)

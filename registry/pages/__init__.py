@@ -4,7 +4,17 @@ from __future__ import annotations
 
 from flask import Blueprint
 
-from registry.pages import account, appearance, assets, catalogue, entrance, gallery, manage, packages
+from registry.pages import (
+    account,
+    appearance,
+    assets,
+    catalogue,
+    client_login,
+    entrance,
+    gallery,
+    manage,
+    packages,
+)
 from registry.pages.appearance import render_page
 
 __all__ = ["blueprint", "render_page"]
@@ -13,6 +23,6 @@ __all__ = ["blueprint", "render_page"]
 def blueprint() -> Blueprint:
     """All pages of the registry, to be mounted at ``/``."""
     pages = Blueprint("pages", __name__, template_folder="templates")
-    for part in (assets, appearance, entrance, account, catalogue, packages, manage, gallery):
+    for part in (assets, appearance, entrance, client_login, account, catalogue, packages, manage, gallery):
         part.routes(pages)
     return pages

@@ -14,6 +14,7 @@ _LONGEST_FACT = 2000
 # Key in a version's metadata → what people call it, in the order in which they look for it.
 _FACTS = (
     ("requires_python", "Requires Python"),
+    ("requires_engines", "Requires"),
     ("license_expression", "Licence"),
     ("license", "Licence"),
     ("author", "Author"),

@@ -14,6 +14,8 @@ from dataclasses import dataclass
 from datetime import datetime
 
 GZIP_FLOOR_BYTES = 500
+# From here on only the compressed form is kept: a few large documents would else fill the memory of all others.
+PACKED_ONLY_BYTES = 1024 * 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,9 +28,9 @@ class Stamp:
 
 @dataclass(frozen=True, slots=True)
 class Document:
-    """A finished answer body. ``gzipped`` is None where compression does not pay."""
+    """A finished answer body. ``gzipped`` is None where compression does not pay, ``plain`` where it pays a lot."""
 
-    body: bytes
+    plain: bytes | None
     gzipped: bytes | None
     content_type: str
     etag: str
@@ -37,9 +39,14 @@ class Document:
     stale: bool = False
 
     @property
+    def body(self) -> bytes:
+        """The document as rendered; unpacked for those few clients that take no compression."""
+        return self.plain if self.plain is not None else gzip.decompress(self.gzipped or b"")
+
+    @property
     def cost_bytes(self) -> int:
         """Memory the document holds, about."""
-        return len(self.body) + len(self.gzipped or b"") + 500
+        return len(self.plain or b"") + len(self.gzipped or b"") + 500
 
 
 def make_document(
@@ -48,7 +55,8 @@ def make_document(
     """Finish a rendered body: its ETag covers the bytes and the type (RFC 9110 §8.8.3), so that representations differ."""
     tag = hashlib.sha256(content_type.encode() + b"\0" + body).hexdigest()[:32]
     packed = gzip.compress(body, 5, mtime=0) if len(body) >= GZIP_FLOOR_BYTES else None
-    return Document(body, packed, content_type, tag, stamp, valid_until, stale)
+    plain = body if packed is None or len(body) < PACKED_ONLY_BYTES else None
+    return Document(plain, packed, content_type, tag, stamp, valid_until, stale)
 
 
 Key = tuple[int, str, str, str]

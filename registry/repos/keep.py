@@ -187,7 +187,7 @@ class Files:
         for repository_id in repositories:
             if shelf.find_package(session, repository_id, *key) is None:
                 # A list of files does not change by being kept; the list of names does.
-                shelf.bump(session, domain_id, *key)
+                shelf.bump_names(session, domain_id, key.format, key.namespace)
             package = shelf.ensure_package(
                 session,
                 repository_id,

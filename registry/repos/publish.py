@@ -19,7 +19,7 @@ from registry import audit, events
 from registry.access import Action
 from registry.clock import Clock
 from registry.db import Database
-from registry.errors import Conflict, Denied, FileExists, Invalid, Unavailable
+from registry.errors import Conflict, Denied, FileExists, NameUsed, Unavailable
 from registry.format import Format, Release
 from registry.models import Asset, Blob, Package, PackageTag, PackageVersion
 from registry.names import PackageKey, PackageName
@@ -87,9 +87,10 @@ class Publisher:
     ) -> Published:
         """Make the received body a file of ``release``. Consumes ``handle``: on any failure its body is removed.
 
-        ``tags`` point at the version from now on. With ``is_finished`` False a new version stays Unfinished, unlisted
-        and unannounced, until ``finish``. Raises FileExists for another body of that name, Denied for a name that came
-        from an upstream, and what admission raises when the right was withdrawn while the upload ran.
+        ``tags`` point at the version from now on, unless it was here already: a publish that is repeated moves nothing
+        back. With ``is_finished`` False a new version stays Unfinished, unlisted and unannounced, until ``finish``.
+        Raises FileExists or NameUsed for another body of that name, Denied for a name that came from an upstream, and
+        what admission raises when the right was withdrawn while the upload ran.
         """
         store = self._stores.of(admission.domain_id)
         key = PackageKey(format_name, release.namespace, release.name)
@@ -116,7 +117,8 @@ class Publisher:
                     description,
                     is_finished=is_finished,
                 )
-                self._tag(session, admission, key, release, tags)
+                if inserted[0].is_new:
+                    self._tag(session, admission, key, release, tags)
                 return inserted
 
             done, unneeded = shelf.settle(self._db, unit)
@@ -277,7 +279,7 @@ def _is_here(session: Session, package: Package, filename: str, digest: str) -> 
         return True
     retired = shelf.retired_digest(session, package.id, filename)
     if retired is not None and retired != digest:
-        raise Invalid("This filename has already been used, use a different version")
+        raise NameUsed("This filename has already been used, use a different version")
     return False
 
 

@@ -26,7 +26,7 @@ from registry.names import PackageKey, PackageName
 from registry.repos import shelf
 from registry.repos.admission import Admission
 from registry.repos.topology import Connection, Node, Topology, TopologyCache
-from registry.repos.upstreams import UpstreamDocument, Upstreams
+from registry.repos.upstreams import Page, UpstreamDocument, Upstreams
 from storage.blobs import BlobHandle, Digest, Locator
 
 
@@ -69,7 +69,8 @@ class Offer:
     """All files under a name, and until when the list holds (None: until a row changes).
 
     ``tags`` are those of rows, the first repository of the chain that has one deciding. ``extras`` is what each
-    external connection's index says of the package as a whole, in the order in which they were asked.
+    external connection's index says of the package as a whole, in the order in which they were asked. ``revision`` is
+    the name's state that all this is of.
     """
 
     key: PackageKey
@@ -80,6 +81,16 @@ class Offer:
     status_reason: str | None = None
     tags: Mapping[str, str] = field(default_factory=dict)
     extras: tuple[Mapping[str, Any], ...] = ()
+    revision: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class _Held:
+    """What rows say of a name at one moment."""
+
+    rows: list[_Row]
+    tags: Mapping[str, str]
+    revision: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,16 +145,29 @@ class Resolver:
     def offer(self, admission: Admission, key: PackageKey) -> Offer:
         """All files of a package. Raises NotFound, or UpstreamUnavailable when a part cannot answer."""
         chain = self.chain(admission)
+        held = self._held(admission, chain, key)
+        pages: list[tuple[Connection, Page]] = []
+        if not _is_published(held.rows):
+            pages = self._pages(chain, key)
+            # Fetching takes time and counts as a change itself: what is offered, and under which revision, is read after.
+            held = self._held(admission, chain, key)
+        is_published = _is_published(held.rows)
+        files = {name: file for name, file in _visible(held.rows, chain).items() if file.status != shelf.UNFINISHED}
+        offer = _with_pages(key, [] if is_published else pages, files)
+        if offer is None:
+            raise NotFound("package", self._formats[key.format].display_name(key))
+        offer = replace(offer, tags=held.tags, revision=held.revision)
+        return _under(_package_status(held.rows, chain), offer)
+
+    def _held(self, admission: Admission, chain: Sequence[Node], key: PackageKey) -> _Held:
         with self._db.read() as session:
             rows = _rows(session, chain, key, None)
             tags = _tags(session, chain, key, _counting(rows))
-        own_status = _package_status(rows, chain)
-        files = {name: file for name, file in _visible(rows, chain).items() if file.status != shelf.UNFINISHED}
-        if _is_published(rows):
-            if not files:
-                raise NotFound("package", key.path)
-            return _under(own_status, Offer(key, tuple(files.values()), None, is_stale=False, tags=tags))
-        return _under(own_status, replace(self._with_outside(chain, key, files), tags=tags))
+            return _Held(rows, tags, shelf.revision(session, admission.domain_id, key))
+
+    def connections(self, admission: Admission, format_name: str) -> list[Connection]:
+        """The external connections of a format along the chain, in the order in which they are asked."""
+        return _connections(self.chain(admission), format_name)
 
     def is_published(self, admission: Admission, key: PackageKey) -> bool:
         """Whether the chain holds the name as published, so that nothing from outside counts for it."""
@@ -169,7 +193,8 @@ class Resolver:
         location = self._formats[key.format].locate(key, filename)
         if location is not None:
             return self._located(chain, key, location, filename)
-        for file in self._with_outside(chain, key, {}).files:
+        listed = _with_pages(key, self._pages(chain, key), {})
+        for file in listed.files if listed is not None else ():
             if file.filename == filename:
                 return file
         raise NotFound("file", filename)
@@ -250,26 +275,31 @@ class Resolver:
         keys = {PackageKey(format_name, namespace, PackageName(name)): display for namespace, name, display in found}
         return list(keys.items())
 
-    def _with_outside(self, chain: Sequence[Node], key: PackageKey, files: dict[str, OfferedFile]) -> Offer:
-        valid_until: datetime | None = None
-        is_stale = False
-        status: tuple[str | None, str | None] = (None, None)
-        extras: list[Mapping[str, Any]] = []
-        anything = bool(files)
-        for connection in _connections(chain, key.format):
-            page = self._upstreams.page(connection, key)
-            valid_until = page.valid_until if valid_until is None else min(valid_until, page.valid_until)
-            is_stale = is_stale or page.is_stale
-            if page.listing is None:
-                continue
-            anything = True
-            status = status if status[0] else (page.listing.status, page.listing.status_reason)
-            extras.append(page.listing.extra)
-            for link in page.listing.files:
-                files[link.filename] = _offered(link, connection, files.get(link.filename))
-        if not anything:
-            raise NotFound("package", key.path)
-        return Offer(key, tuple(files.values()), valid_until, is_stale, *status, extras=tuple(extras))
+    def _pages(self, chain: Sequence[Node], key: PackageKey) -> list[tuple[Connection, Page]]:
+        connections = _connections(chain, key.format)
+        return [(connection, self._upstreams.page(connection, key)) for connection in connections]
+
+
+def _with_pages(
+    key: PackageKey, pages: Sequence[tuple[Connection, Page]], files: dict[str, OfferedFile]
+) -> Offer | None:
+    """Files of rows and of pages together; None where there are none of either."""
+    status: tuple[str | None, str | None] = (None, None)
+    extras: list[Mapping[str, Any]] = []
+    anything = bool(files)
+    for connection, page in pages:
+        if page.listing is None:
+            continue
+        anything = True
+        status = status if status[0] else (page.listing.status, page.listing.status_reason)
+        extras.append(page.listing.extra)
+        for link in page.listing.files:
+            files[link.filename] = _offered(link, connection, files.get(link.filename))
+    if not anything:
+        return None
+    valid_until = min((page.valid_until for _, page in pages), default=None)
+    is_stale = any(page.is_stale for _, page in pages)
+    return Offer(key, tuple(files.values()), valid_until, is_stale, *status, extras=tuple(extras))
 
 
 def _package_status(rows: Sequence[_Row], chain: Sequence[Node]) -> tuple[str, str]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime
 from typing import Any, TypeVar
 
@@ -217,22 +217,29 @@ def bump(session: Session, domain_id: int, format_name: str, namespace: str, nam
     for the format's list of all names. The rows are always updated in this order, so that two writers cannot wait for
     each other.
     """
-    for key_namespace, key_name in dict.fromkeys(((namespace, name), (namespace, ""), ("", ""))):
+    _count_up(session, domain_id, format_name, ((namespace, name), (namespace, ""), ("", "")))
+
+
+def bump_names(session: Session, domain_id: int, format_name: str, namespace: str) -> None:
+    """Say that there is a name more or less, in a namespace and in all, and that nothing changed under any of them."""
+    _count_up(session, domain_id, format_name, ((namespace, ""), ("", "")))
+
+
+def _count_up(session: Session, domain_id: int, format_name: str, keys: Iterable[tuple[str, str]]) -> None:
+    for namespace, name in dict.fromkeys(keys):
         changed = session.execute(
             update(PackageState)
             .where(
                 PackageState.domain_id == domain_id,
                 PackageState.format == format_name,
-                PackageState.namespace == key_namespace,
-                PackageState.name == key_name,
+                PackageState.namespace == namespace,
+                PackageState.name == name,
             )
             .values(revision=PackageState.revision + 1)
         )
         if changed.rowcount == 0:  # type: ignore[attr-defined]
             session.add(
-                PackageState(
-                    domain_id=domain_id, format=format_name, namespace=key_namespace, name=key_name, revision=1
-                )
+                PackageState(domain_id=domain_id, format=format_name, namespace=namespace, name=name, revision=1)
             )
             session.flush()
 

@@ -44,6 +44,9 @@ REFRESH_LOOK = timedelta(seconds=5)  # a document rendered from a page under ref
 DEFAULT_LAG = timedelta(minutes=5)
 FOREVER = timedelta(days=3650)
 PARSED_PAGES = 256
+# Of all parsed pages together, counted as their text: what is made of it may be several times as large.
+PARSED_BYTES = 24 * MIB
+ASK_SECONDS = 8.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +60,7 @@ class Page:
 
 @dataclass(frozen=True, slots=True)
 class _Kept:
-    body: bytes
+    packed: bytes  # zlib; most askers want to know only whether it is fresh
     content_type: str
     final_url: str
     etag: str | None
@@ -65,6 +68,10 @@ class _Kept:
     is_missing: bool
     fetched_at: datetime
     fresh_until: datetime
+
+    @property
+    def body(self) -> bytes:
+        return zlib.decompress(self.packed) if self.packed else b""
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,7 +135,8 @@ class Upstreams:
         self._lag = lag
         self._refresher = refresher or Refresher()
         self._lock = threading.Lock()
-        self._parsed: OrderedDict[tuple[int, str, str, datetime], Listing] = OrderedDict()
+        self._parsed: OrderedDict[tuple[int, str, str, datetime], tuple[Listing, int]] = OrderedDict()
+        self._parsed_bytes = 0
 
     @property
     def client(self) -> UpstreamClient:
@@ -177,6 +185,16 @@ class Upstreams:
 
         held = self._current(connection, _Wanted(path, accept, key, readable))
         return UpstreamDocument(None if held.kept.is_missing else held.kept.body, held.valid_until, held.is_stale)
+
+    def ask(self, connection: Connection, path: str, question: bytes, *, accept: str, limit_bytes: int) -> bytes | None:
+        """Post a JSON question and give the answer; None where nobody answers such questions. Nothing is kept.
+
+        Raises UpstreamUnavailable, after seconds only: clients ask such things while somebody waits.
+        """
+        answer = self._client.post_document(
+            self.upstream(connection), path, question, accept=accept, seconds=ASK_SECONDS, limit_bytes=limit_bytes
+        )
+        return answer.body if isinstance(answer, Found) else None
 
     def located(self, connection: Connection, location: Location, filename: str) -> FileLink | None:
         """A link to a file that no index lists, with the digest published beside it; None where it surely is not.
@@ -300,7 +318,7 @@ class Upstreams:
             until = freshness.fresh_until(now, answer.max_age_seconds)
             self._extend(connection, path, until)
             return _Kept(
-                kept.body if kept else b"",
+                validators.packed,
                 validators.content_type,
                 validators.final_url,
                 validators.etag,
@@ -312,7 +330,7 @@ class Upstreams:
         else:
             fresh = _from_answer(answer, now, freshness.fresh_until(now, answer.max_age_seconds))
             wanted.check(fresh)
-        changed = kept is None or kept.body != fresh.body or kept.is_missing != fresh.is_missing
+        changed = kept is None or kept.packed != fresh.packed or kept.is_missing != fresh.is_missing
         self._store(connection, path, fresh, key=wanted.key if changed else None)
         return fresh
 
@@ -331,17 +349,26 @@ class Upstreams:
         place = (connection.id, path, kept.final_url, kept.fetched_at)
         with self._lock:
             known = self._parsed.get(place)
-        if known is not None:
-            return known
+            if known is not None:
+                self._parsed.move_to_end(place)
+                return known[0]
+        body = kept.body
         try:
-            listing = self._formats[connection.format].parse_index(key, kept.body, kept.content_type, kept.final_url)
+            listing = self._formats[connection.format].parse_index(key, body, kept.content_type, kept.final_url)
         except BadIndex as error:
             raise UpstreamUnavailable(f"the upstream's page of {key.path} cannot be read: {error}") from error
         with self._lock:
-            self._parsed[place] = listing
-            while len(self._parsed) > PARSED_PAGES:
-                self._parsed.popitem(last=False)
+            self._remember(place, listing, len(body))
         return listing
+
+    def _remember(self, place: tuple[int, str, str, datetime], listing: Listing, size_bytes: int) -> None:
+        if place not in self._parsed:
+            self._parsed_bytes += size_bytes
+        self._parsed[place] = (listing, size_bytes)
+        # The newest one stays, however large: who asks for it once mostly asks twice.
+        while len(self._parsed) > PARSED_PAGES or (self._parsed_bytes > PARSED_BYTES and len(self._parsed) > 1):
+            _, (_, dropped_bytes) = self._parsed.popitem(last=False)
+            self._parsed_bytes -= dropped_bytes
 
     def _read(self, connection: Connection, path: str) -> _Kept | None:
         with self._db.read() as session:
@@ -359,8 +386,7 @@ class Upstreams:
             ).first()
         if row is None:
             return None
-        body = zlib.decompress(row[0]) if row[0] else b""
-        return _Kept(body, *row[1:])
+        return _Kept(*row)
 
     def _store(self, connection: Connection, path: str, kept: _Kept, *, key: PackageKey | None) -> None:
         def unit(session: Session) -> None:
@@ -371,7 +397,7 @@ class Upstreams:
                 UpstreamPage(
                     connection_id=connection.id,
                     path=path,
-                    body=zlib.compress(kept.body, 3) if kept.body else b"",
+                    body=kept.packed,
                     content_type=kept.content_type[:200],
                     final_url=kept.final_url,
                     etag=kept.etag[:500] if kept.etag else None,
@@ -396,7 +422,7 @@ class Upstreams:
 
 def _from_answer(answer: Found, now: datetime, until: datetime) -> _Kept:
     return _Kept(
-        answer.body,
+        zlib.compress(answer.body, 3),
         answer.content_type,
         answer.final_url,
         answer.etag,

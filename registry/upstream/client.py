@@ -120,6 +120,28 @@ class UpstreamClient:
 
         return self._persist(upstream, once)
 
+    def post_document(
+        self, upstream: Upstream, path: str, body: bytes, *, accept: str, seconds: float, limit_bytes: int
+    ) -> DocumentAnswer:
+        """Ask a question that needs a body (JSON): once, within ``seconds``, without following redirects.
+
+        Only for what may arrive twice. Raises UpstreamUnavailable.
+        """
+        line = self._line(upstream)
+        deadline = time.monotonic() + seconds
+        try:
+            ask = Ask(url=line.resolve(path), accept=accept, encoding="gzip", validators={}, body=body)
+            exchange, url = self._follow(line, ask, deadline)
+            with exchange:
+                idle_seconds = self._limits.idle_seconds
+                answer = read_document(
+                    ask, exchange, url, deadline=deadline, idle_seconds=idle_seconds, limit_bytes=limit_bytes
+                )
+        except Failure as failure:
+            raise self._given_up(line, failure) from failure.__cause__
+        line.breaker(url.origin).succeeded()
+        return answer
+
     def open_file(self, upstream: Upstream, url: str, *, start: int | None = None) -> FileStream:
         """Begin to download a file, from byte ``start`` on if that is given; close the stream, or use it in ``with``.
 
@@ -248,6 +270,9 @@ class UpstreamClient:
                     raise
                 return exchange, url
             location = exchange.header("Location")
+            if ask.body is not None:
+                exchange.close()
+                raise unusable(url.origin, "it redirects what is posted")
             exchange.drain(deadline)
             exchange.close()
             line.breaker(url.origin).succeeded()
@@ -264,7 +289,7 @@ class UpstreamClient:
                 raise Failure(
                     f"{host} is left alone for a while after failing", wait_seconds=wait_seconds, was_not_asked=True
                 )
-            return line.wire.request(url, line.headers(ask, url), deadline)
+            return line.wire.request(url, line.headers(ask, url), deadline, ask.body)
         except BlockedAddress as blocked:
             log.warning("upstream %s: %s", line.base.origin.host, blocked)
             raise unreachable(url.origin) from None

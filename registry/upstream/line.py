@@ -24,6 +24,7 @@ class Ask:
     """What one request wants. ``validators`` are If-None-Match and If-Modified-Since fields; ``start`` an offset.
 
     ``part`` is a range in bytes as RFC 9110 section 14.1.2 writes it: ``0-99``, ``100-`` or, for the end, ``-100``.
+    With a ``body`` (JSON) it is a POST, else a GET.
     """
 
     url: WebUrl
@@ -32,6 +33,7 @@ class Ask:
     validators: dict[str, str]
     start: int | None = None
     part: str | None = None
+    body: bytes | None = None
 
 
 class Line:
@@ -94,6 +96,8 @@ class Line:
     def headers(self, ask: Ask, url: WebUrl) -> dict[str, str]:
         """Everything sent besides Host. An origin that a redirect led to gets only the harmless fields."""
         headers = {"User-Agent": _USER_AGENT, "Accept": ask.accept, "Accept-Encoding": ask.encoding}
+        if ask.body is not None:
+            headers |= {"Content-Type": "application/json", "Content-Length": str(len(ask.body))}
         if ask.start is not None:
             headers["Range"] = f"bytes={ask.start}-"
         elif ask.part is not None:

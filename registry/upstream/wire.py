@@ -99,21 +99,22 @@ class Wire:
         self._lock = threading.Lock()
         self._idle: dict[Origin, list[_Connection]] = {}
 
-    def request(self, url: WebUrl, headers: Mapping[str, str], deadline: float) -> Exchange:
-        """GET ``url`` and read the answer's head. Raises BlockedAddress or one of TRANSPORT_ERRORS.
+    def request(self, url: WebUrl, headers: Mapping[str, str], deadline: float, body: bytes | None = None) -> Exchange:
+        """GET ``url``, or POST a ``body``, and read the answer's head. Raises BlockedAddress or one of TRANSPORT_ERRORS.
 
-        A kept connection that the peer closed just now is replaced by a fresh one, without counting as a failure.
+        A kept connection that the peer closed just now is replaced by a fresh one, without counting as a failure: what
+        is posted must bear to arrive twice.
         """
         kept = self._take(url.origin)
         if kept is not None:
             try:
-                return self._exchange(kept, url, headers, deadline)
+                return self._exchange(kept, url, headers, deadline, body)
             except (ConnectionError, ssl.SSLEOFError, ssl.SSLZeroReturnError):
                 kept.close()
         context = self._context() if url.origin.scheme == "https" else None
         fresh = _Connection(url.origin, self._dialer, context, deadline)
         fresh.connect()
-        return self._exchange(fresh, url, headers, deadline)
+        return self._exchange(fresh, url, headers, deadline, body)
 
     def close(self) -> None:
         """Close what is idle."""
@@ -142,17 +143,20 @@ class Wire:
                 return connection
             connection.close()
 
-    def _exchange(self, connection: _Connection, url: WebUrl, headers: Mapping[str, str], deadline: float) -> Exchange:
+    def _exchange(
+        self, connection: _Connection, url: WebUrl, headers: Mapping[str, str], deadline: float, body: bytes | None
+    ) -> Exchange:
         sock = connection.sock
         assert sock is not None
         head_seconds = self._limits.head_seconds
         try:
             sock.bound(min(deadline, time.monotonic() + head_seconds), head_seconds)
-            connection.putrequest("GET", url.target, skip_host=True, skip_accept_encoding=True)
+            method = "GET" if body is None else "POST"
+            connection.putrequest(method, url.target, skip_host=True, skip_accept_encoding=True)
             connection.putheader("Host", url.origin.authority)
             for name, value in headers.items():
                 connection.putheader(name, value)
-            connection.endheaders()
+            connection.endheaders(body)
             return Exchange(self, connection, sock, connection.getresponse())
         except BaseException:
             connection.close()

@@ -35,6 +35,7 @@ from registry.repos.idle import IdleVersions
 from registry.repos.keep import Files
 from registry.repos.publish import Publisher
 from registry.repos.resolve import Resolver
+from registry.repos.signing import Signer
 from registry.repos.topology import TopologyCache
 from registry.repos.upstreams import Upstreams
 from registry.services import Services
@@ -292,6 +293,8 @@ def _services(folder: Path, world: World) -> Services:
         publisher=publisher,
         idle=IdleVersions(db, publisher, known, clock, timedelta(minutes=1)),
         documents=DocumentCache(),
+        upstreams=upstreams,
+        signer=Signer(db, stores, clock),
     )
 
 

@@ -1,5 +1,6 @@
 """What every package format promises (``registry.format.Format``). A further format adds one ``Example`` here."""
 
+import hashlib
 import io
 import json
 import subprocess
@@ -19,9 +20,12 @@ from registry.formats.generic.pure import render_package
 from registry.formats.maven import metadata as maven_metadata
 from registry.formats.maven import paths as maven_paths
 from registry.formats.maven.inspection import inspect as inspect_artifact
+from registry.formats.npm import names as npm_names
+from registry.formats.npm import packument
+from registry.formats.npm.archive import inspect as inspect_tarball
 from registry.formats.pypi import index as pypi_index
 from registry.formats.pypi.metadata import inspect as inspect_distribution
-from tests.harness import maven, packages
+from tests.harness import maven, npm_packages, packages
 
 
 @dataclass(frozen=True)
@@ -39,6 +43,9 @@ class Example:
     render: Callable[[Listing], tuple[bytes, str]]  # our page for it, and its type
     extra: dict[str, Any]  # of a file in an index
     lists_files: bool = True  # False where an index names versions only
+    algorithms: tuple[str, ...] = ("sha256",)  # of a file in an index
+    says_size: bool = True
+    folder: str | None = None  # where files are below the index's address; None: below the package's page
 
 
 def _pypi_page(listing: Listing) -> tuple[bytes, str]:
@@ -47,6 +54,21 @@ def _pypi_page(listing: Listing) -> tuple[bytes, str]:
         for link in listing.files
     ]
     return pypi_index.render_json(pypi_index.ProjectView(listing.key.name, files)), pypi_index.JSON_TYPE
+
+
+def _npm_page(listing: Listing) -> tuple[bytes, str]:
+    entries = [
+        packument.Entry(link.version, link.filename, link.extra["manifest"], link.extra["dist"], "", link.upload_time)
+        for link in listing.files
+    ]
+    name = npm_names.display_name(listing.key)
+    # Where the files are is not the client's to choose: below the page's address.
+    page = packument.Packument(name, entries, {"latest": "1.0.0"}, {}, "1-a", None, None)
+    return packument.render_full(page, "https://index.invalid/"), packument.FULL_TYPE
+
+
+_TGZ = npm_packages.tarball("@acme/demo", "1.0.0")
+_TGZ_DIGESTS = npm_packages.integrity(_TGZ)
 
 
 def _generic_page(listing: Listing) -> tuple[bytes, str]:
@@ -90,6 +112,53 @@ EXAMPLES = (
         versions=("0.9", "1.0rc1", "1.0", "1.2", "1.10"),
         render=_pypi_page,
         extra={"requires_python": ">=3.8", "yanked": False, "core_metadata": False, "provenance": None},
+    ),
+    Example(
+        name="npm",
+        spellings=("@acme/demo", "acme/demo"),
+        no_names=(
+            "",
+            ".",
+            "-",
+            "@",
+            "@acme",
+            "@/demo",
+            "@acme/",
+            "../foo",
+            "a/b/c",
+            "@a/b/c",
+            "foo\n",
+            "f\u043eo",
+            "a" * 1000,
+            "foo#",
+            "foo%2e",
+            "foo\x00",
+            ".foo",
+            "_foo",
+            "@acme/.foo",
+            "node_modules",
+            "foo bar",
+        ),
+        version="1.0.0",
+        archives=(("demo-1.0.0.tgz", _TGZ),),
+        no_archives=(
+            ("demo-1.0.0.tgz", b""),
+            ("demo-1.0.0.tgz", _TGZ[:-20]),
+            ("demo-1.0.0.tgz", _WHEEL[1]),
+            ("demo-2.0.0.tgz", _TGZ),
+            ("other-1.0.0.tgz", _TGZ),
+            ("../demo-1.0.0.tgz", _TGZ),
+            ("demo-1.0.0.tgz", npm_packages.tarball("@acme/demo", "1.0.0", files={"../evil.js": b"x"})),
+            ("demo-1.0.0.tgz", npm_packages.tarball("@acme/demo", "1.0")),
+            ("Demo-1.0.0.tgz", npm_packages.tarball("@acme/Demo", "1.0.0")),
+        ),
+        inspect=inspect_tarball,
+        versions=("0.9.0", "1.0.0-alpha", "1.0.0-alpha.1", "1.0.0-rc.2", "1.0.0-rc.11", "1.0.0", "1.2.0", "1.10.0"),
+        render=_npm_page,
+        extra={"manifest": '{"name":"@acme/demo","version":"1.0.0"}', "dist": _TGZ_DIGESTS.dist},
+        algorithms=("sha512", "sha1"),
+        says_size=False,
+        folder="@acme/demo/-/",
     ),
     Example(
         name="maven",
@@ -231,10 +300,10 @@ def test_a_rendered_page_reads_back(known: Format, example: Example) -> None:
         FileLink(
             filename=filename,
             version=example.version,
-            url=f"https://index.invalid/{known.index_path(key)}{quote(filename)}",
-            hashes={"sha256": packages.sha256(body)},
-            size_bytes=len(body),
-            upload_time=datetime(2026, 1, 2, 3, 4, 5, 6, tzinfo=UTC),
+            url=f"https://index.invalid/{known.index_path(key) if example.folder is None else example.folder}{quote(filename)}",
+            hashes={algorithm: hashlib.new(algorithm, body).hexdigest() for algorithm in example.algorithms},
+            size_bytes=len(body) if example.says_size else None,
+            upload_time=datetime(2026, 1, 2, 3, 4, 5, 6000, tzinfo=UTC),
             extra=example.extra,
         )
         for filename, body in example.archives

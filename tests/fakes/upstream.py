@@ -22,7 +22,7 @@ import threading
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import Enum, auto
-from typing import Self
+from typing import Any, Self
 
 from tests.fakes.index_pages import (
     HTML_INDEX,
@@ -33,6 +33,7 @@ from tests.fakes.index_pages import (
     project_html,
     project_json,
 )
+from tests.harness import npm_packages
 
 
 class Fault(Enum):
@@ -76,6 +77,8 @@ class Seen:
     path: str
     headers: dict[str, str]
     connection: int
+    method: str = "GET"
+    body: bytes = b""
 
 
 @dataclass
@@ -208,6 +211,15 @@ class FaultyUpstream:
             self.serve(f"/integrity/{normalized}/{filename}/provenance", content, content_type=kind)
         return f"{self.url}/simple/"
 
+    def add_npm_package(self, name: str, tarballs: Mapping[str, bytes], **options: Any) -> None:
+        """List ``tarballs`` (by version) in a packument under ``/npm/``; ``options`` as ``npm_packages.packument``."""
+        document = npm_packages.packument(name, tarballs, f"{self.url}/npm", **options)
+        path = "/npm/" + name.replace("/", "%2f")
+        body = json.dumps(document).encode()
+        self.serve(path, body, content_type="application/json", etag=f'"{hashlib.sha256(body).hexdigest()[:16]}"')
+        for version, content in tarballs.items():
+            self.serve(f"/npm/{name}/-/{name.rpartition('/')[2]}-{version}.tgz", content)
+
     def remove_project(self, name: str) -> None:
         """The project is gone: 404 from now on."""
         del self._projects[name]
@@ -291,11 +303,16 @@ class _Handler(http.server.BaseHTTPRequestHandler):
     def log_message(self, *_: object) -> None:
         """The log is ``FaultyUpstream.requests``."""
 
+    def do_POST(self) -> None:
+        """As GET: the page of the path; what was posted is in the log."""
+        self.do_GET()
+
     def do_GET(self) -> None:
         owner = self.server.owner
         headers = {name.lower(): value for name, value in self.headers.items()}
+        body = self.rfile.read(int(headers.get("content-length", 0)))
         with owner.lock:
-            owner.requests.append(Seen(self.path, headers, id(self.connection)))
+            owner.requests.append(Seen(self.path, headers, id(self.connection), self.command, body))
         self.page = owner.page_for(self.path.partition("?")[0], headers.get("accept", ""))
         if self.page.fault is None:
             self._answer_properly(headers)

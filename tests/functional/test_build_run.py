@@ -497,13 +497,16 @@ def test_the_token_is_in_a_file_and_nowhere_else(place: Path):
             "stat -c %a ~/.netrc; tr '\\n' ' ' <~/.netrc; echo",
             "sleep 0.5; env | grep -c ent_ || true",
             "sed 's/.*/token: &/' ~/.netrc | base64 -w0; echo",
+            "stat -c %a ~/.deep/rc; cat ~/.deep/rc",
             network=Network.REGISTRY,
             credentials=Login("build", token),
+            home_files={".deep/rc": f"token={token}\n"},
             secrets=(token,),
             overrides={"PLAIN": "visible-5512"},
             interrupt=interrupt,
         )
     assert log.output[:3] == ["600", "machine 127.0.0.1 login build password *** ", "0"]
+    assert log.output[-2:] == ["600", "token=***"]
     assert token not in log.text
     assert "token" not in seen
     assert seen["plain"], "the control: an ordinary variable is seen"

@@ -15,10 +15,11 @@ import re
 from collections.abc import Iterator
 from typing import Any, BinaryIO
 
+from registry.archives.rules import Limits, check_path, check_tree
+from registry.archives.targz import Kind, Member, TarGzArchive, looks_like_tar
 from registry.errors import Invalid, TooLarge
 from registry.format import Release
 from registry.formats.pypi import core_metadata
-from registry.formats.pypi.archive_rules import Limits, check_path, check_tree
 from registry.formats.pypi.names import (
     DistributionFile,
     canonical_version,
@@ -27,7 +28,6 @@ from registry.formats.pypi.names import (
     project_name,
     publishable_name,
 )
-from registry.formats.pypi.tar_archive import Kind, Member, TarGzArchive, looks_like_tar
 from registry.formats.pypi.zip_archive import Entry, ZipArchive, looks_like_zip
 
 DEFAULT_LIMITS = Limits()

@@ -40,7 +40,7 @@ from registry.http import auth, context
 from registry.http.delivery import is_private, send_offered
 from registry.http.responses import send_document
 from registry.http.upload import Form, read_form
-from registry.repos.documents import Document, make_document
+from registry.repos.documents import Document, Stamp, make_document
 from registry.repos.resolve import Offer, OfferedFile
 from registry.services import Services
 from storage.intake import Intake, Received
@@ -154,7 +154,9 @@ def _project_view(offer: Offer, root: str) -> ProjectView:
 
 def _render(view: ProjectView, offer: Offer, media: str) -> Document:
     body = render_json(view) if media == JSON_TYPE else render_html(view)
-    return make_document(body, _content_type(media), stamp(), offer.valid_until, stale=offer.is_stale)
+    # What the offer was read under, and not what the request came in under: fetching a page counts as a change.
+    under = Stamp(context.admission().topology_revision, offer.revision)
+    return make_document(body, _content_type(media), under, offer.valid_until, stale=offer.is_stale)
 
 
 def _content_type(media: str) -> str:

@@ -15,8 +15,8 @@ import zlib
 from collections.abc import Iterator
 from typing import BinaryIO, NamedTuple
 
+from registry.archives.rules import PIECE_BYTES, Limits, check_path, check_tree
 from registry.errors import Invalid, TooLarge
-from registry.formats.pypi.archive_rules import PIECE_BYTES, Limits, check_path, check_tree
 
 _LOCAL = struct.Struct("<4s5H3I2H")
 _CENTRAL = struct.Struct("<4s6H3I5H2I")

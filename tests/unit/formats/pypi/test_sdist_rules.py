@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from registry.archives.rules import Limits
 from registry.errors import Invalid, Problem, TooLarge
-from registry.formats.pypi.archive_rules import Limits
 from registry.formats.pypi.metadata import inspect
 from tests.unit.formats.pypi.forge import (
     METADATA,
@@ -173,7 +173,7 @@ def test_bad_sdists_are_refused(case: str) -> None:
 
 @pytest.mark.parametrize("case", GOOD)
 def test_other_readers_see_the_same_members(case: str, tmp_path: Path) -> None:
-    from registry.formats.pypi.tar_archive import TarGzArchive
+    from registry.archives.targz import TarGzArchive
 
     path = tmp_path / SDIST
     path.write_bytes(GOOD[case]())

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from registry.archives.rules import Limits
 from registry.errors import Invalid, Problem, TooLarge
-from registry.formats.pypi.archive_rules import Limits
 from registry.formats.pypi.metadata import inspect
 from tests.unit.formats.pypi.forge import (
     INFO,

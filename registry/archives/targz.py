@@ -15,8 +15,8 @@ from collections.abc import Iterator
 from enum import StrEnum
 from typing import BinaryIO, NamedTuple
 
+from registry.archives.rules import MIB, PIECE_BYTES, Limits
 from registry.errors import Invalid, TooLarge
-from registry.formats.pypi.archive_rules import MIB, PIECE_BYTES, Limits
 
 BLOCK_BYTES = 512
 _GZIP_MAGIC = b"\x1f\x8b\x08"

@@ -1,0 +1,219 @@
+"""Signing in from npm: with a browser (``npm login``), with a password (older clients), and the tokens that come of it."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Any
+
+from flask import Response, request
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from registry import audit, client_login
+from registry.access import Action, Identity
+from registry.accounts import IssuedToken, capped, looks_like_token
+from registry.errors import Denied, Invalid, NotFound
+from registry.formats.npm.bodies import answer, read_object
+from registry.http import auth, context
+from registry.models import Account, Token
+from registry.names import account_name
+from registry.repos.admission import Credential
+from registry.scopes import within
+from registry.services import Services
+
+# As long as the sign-in that ``entrepot login`` writes holds by default.
+LIFE = timedelta(hours=12)
+CREATED_LIFE = timedelta(days=30)
+_RETRY_SECONDS = 2
+_SMALL_BYTES = 64 * 1024
+_ACTIONS = (Action.READ, Action.PUBLISH)
+# Limits that npm's tokens can have and ours cannot: better no token than one that is thought to be narrower.
+_UNKNOWN_LIMITS = ("cidr_whitelist", "packages", "scopes", "orgs")
+
+
+def begin(services: Services, base_url: str, page_url: str) -> Response:
+    """``npm login``: where the person goes, and where npm asks whether they have let it in."""
+    read_object(_SMALL_BYTES)
+    with services.db.write() as session:
+        begun = client_login.begin(
+            session,
+            services.accounts,
+            client=request.headers.get("User-Agent", "npm"),
+            address=request.remote_addr or "unknown",
+            now=services.clock(),
+        )
+    return answer(
+        {"loginUrl": f"{page_url}?code={begun.code}", "doneUrl": f"{base_url}-/v1/done?session={begun.secret}"}
+    )
+
+
+def collect(services: Services) -> Response:
+    """202 until somebody has let the client in, then its token, once."""
+    with services.db.write() as session:
+        now = services.clock()
+        identity = client_login.collect(session, services.accounts, request.args.get("session", ""), now)
+        if identity is None:
+            return answer({}, 202, Retry_After=str(_RETRY_SECONDS))
+        issued = _issue(services, session, identity, "npm login", _ACTIONS, LIFE)
+    return answer({"token": issued.secret})
+
+
+def by_password(services: Services, domain: str, repository: str, user: str) -> Response:
+    """CouchDB's way (``PUT /-/user/org.couchdb.user:NAME``): a password for a token. Attempts are limited and counted."""
+    body = read_object(_SMALL_BYTES)
+    name, password = body.get("name"), body.get("password")
+    if name != user or not isinstance(password, str) or not password:
+        raise Invalid("send name and password of the user in the address")
+    credential = Credential(user, password, request.remote_addr or "unknown")
+    now = services.clock()
+    admitted = services.admissions.admit(credential, Action.READ, domain, repository, now=now)
+    assert admitted.identity is not None
+    secret = password
+    if not looks_like_token(password):
+        with services.db.write() as session:
+            secret = _issue(services, session, admitted.identity, "npm login", _ACTIONS, LIFE).secret
+    return answer({"ok": True, "id": f"org.couchdb.user:{admitted.identity.name}", "token": secret}, 201)
+
+
+def who() -> Response:
+    """``npm whoami``."""
+    return answer({"username": context.caller().name})
+
+
+def profile(services: Services) -> Response:
+    """``npm profile get``."""
+    caller = context.caller()
+    with services.db.read() as session:
+        account = session.get_one(Account, caller.account_id)
+        created = account.created_at.isoformat()
+    return answer({"name": caller.name, "email": "", "email_verified": False, "tfa": False, "created": created})
+
+
+def couch_user(services: Services, user: str) -> Response:
+    """What ``npm owner`` asks for before it names somebody."""
+    context.caller()
+    with services.db.read() as session:
+        known = session.scalar(select(Account.name).where(Account.name == account_name(user)))
+    if known is None:
+        raise NotFound("user", user)
+    return answer({"_id": f"org.couchdb.user:{known}", "name": known, "email": ""})
+
+
+def sign_out(services: Services, secret: str) -> Response:
+    """``npm logout``: end the token in the address, one's own."""
+    with services.db.write() as session:
+        row = session.scalar(select(Token).where(Token.digest == services.accounts.digest(secret)))
+        _revoke(services, session, row)
+    return answer({"ok": True})
+
+
+def list_tokens(services: Services) -> Response:
+    """``npm token list``: those that still count."""
+    caller, now = context.caller(), services.clock()
+    with services.db.read() as session:
+        rows = session.scalars(
+            select(Token)
+            .where(Token.account_id == caller.account_id, Token.revoked_at.is_(None), Token.expires_at > now)
+            .order_by(Token.id.desc())
+            .limit(500)
+        ).all()
+    return answer({"objects": [_shown(row) for row in rows], "total": len(rows), "urls": {}})
+
+
+def _shown(row: Token) -> dict[str, Any]:
+    return {
+        "key": str(row.id),
+        "token": f"…{row.last_four}",
+        "name": row.name,
+        "created": row.created_at.isoformat(),
+        "updated": (row.last_used_at or row.created_at).isoformat(),
+        "expires": row.expires_at.isoformat(),
+        "readonly": row.actions == [Action.READ.value],
+        "cidr_whitelist": None,
+    }
+
+
+def create_token(services: Services) -> Response:
+    """``npm token create``: with the password again where the account has one, and never more than the caller has."""
+    caller, body = context.caller(), read_object(_SMALL_BYTES)
+    _check_password(services, caller, body.get("password"))
+    if limited := [name for name in _UNKNOWN_LIMITS if body.get(name)]:
+        raise Invalid(f"tokens cannot be limited by {', '.join(limited)} here; make one on the page of your account")
+    days = body.get("expires", CREATED_LIFE.days)
+    if not isinstance(days, int) or isinstance(days, bool) or not 0 < days <= 366:
+        raise Invalid("a token expires after 1 to 366 days")
+    readonly = bool(body.get("readonly")) or body.get("packages_and_scopes_permission") == "read-only"
+    name = body.get("name")
+    with services.db.write() as session:
+        issued = _issue(
+            services,
+            session,
+            caller,
+            name[:100] if isinstance(name, str) and name.strip() else "npm token",
+            _ACTIONS[:1] if readonly else _ACTIONS,
+            timedelta(days=days),
+        )
+        shown = _shown(session.get_one(Token, issued.id))
+    return answer({**shown, "token": issued.secret}, 201)
+
+
+def _check_password(services: Services, caller: Identity, password: object) -> None:
+    with services.db.read() as session:
+        has_password = session.get_one(Account, caller.account_id).password_hash is not None
+    if not has_password:
+        return
+    if not isinstance(password, str) or looks_like_token(password):
+        raise Denied("the password is wrong")
+    services.admissions.identify(Credential(caller.name, password, request.remote_addr or "unknown"), services.clock())
+
+
+def delete_token(services: Services, key: str) -> Response:
+    """``npm token revoke``: by the key that the list shows."""
+    with services.db.write() as session:
+        row = session.get(Token, int(key)) if key.isascii() and key.isdigit() and len(key) < 16 else None
+        _revoke(services, session, row)
+    return Response(status=204)
+
+
+def _revoke(services: Services, session: Session, row: Token | None) -> None:
+    caller, now = context.caller(), services.clock()
+    if row is None or row.account_id != caller.account_id:
+        raise NotFound("token", "of yours")
+    services.accounts.revoke_token(session, row.id, now)
+    audit.record(session, now, caller.name, "token.revoke", f"user/{caller.name}/token/{row.id}", name=row.name)
+
+
+def _issue(
+    services: Services,
+    session: Session,
+    identity: Identity,
+    name: str,
+    actions: tuple[Action, ...],
+    life: timedelta,
+) -> IssuedToken:
+    """A token that may what the maker may, as far as package clients need it, and ends no later than the maker's own."""
+    now = services.clock()
+    words = capped(actions, identity)
+    if not words:
+        raise Denied(f"{identity.name} may neither read nor publish packages")
+    repositories = within(identity, [Action(word) for word in words], None)
+    sent = auth.credential_sent() if identity.via == "token" else None
+    if sent is not None:
+        digest = services.accounts.digest(sent.secret)
+        ends_at = session.scalar(select(Token.expires_at).where(Token.digest == digest))
+        life = min(life, ends_at - now) if ends_at is not None else life
+    issued = services.accounts.issue_token(
+        session, identity.account_id, name, actions=words, repositories=repositories, life=life, now=now
+    )
+    audit.record(
+        session,
+        now,
+        identity.name,
+        "token.issue",
+        f"user/{identity.name}/token/{issued.id}",
+        name=name,
+        actions=words,
+        repositories=repositories,
+        expires_at=issued.expires_at.isoformat(),
+    )
+    return issued

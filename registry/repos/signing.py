@@ -1,0 +1,92 @@
+"""Signing in the server's name: one ECDSA P-256 key for each purpose, made at its first use and kept sealed."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import threading
+from dataclasses import dataclass
+
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from sqlalchemy.orm import Session
+
+from registry.clock import Clock
+from registry.db import Database
+from registry.models import SigningKey
+from registry.repos import shelf
+from registry.stores import DomainStores
+
+
+@dataclass(frozen=True, slots=True)
+class Signature:
+    """``key_id`` is that of the public key, ``der`` the signature as ASN.1 DER."""
+
+    key_id: str
+    der: bytes
+
+    @property
+    def base64(self) -> str:
+        """The signature as documents hold it."""
+        return base64.b64encode(self.der).decode("ascii")
+
+
+class Signer:
+    """Signs for all of the server. Safe for many threads and processes: the first one to make a key makes it for all."""
+
+    def __init__(self, db: Database, stores: DomainStores, clock: Clock) -> None:
+        self._db = db
+        self._stores = stores
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._keys: dict[str, ec.EllipticCurvePrivateKey] = {}
+
+    def sign(self, purpose: str, message: bytes) -> Signature:
+        """ECDSA with SHA-256 over ``message``. Raises KeyUnavailable."""
+        key = self._key(purpose)
+        return Signature(key_id(_public_der(key)), key.sign(message, ec.ECDSA(hashes.SHA256())))
+
+    def public_key(self, purpose: str) -> bytes:
+        """The public key, SubjectPublicKeyInfo DER. Raises KeyUnavailable."""
+        return _public_der(self._key(purpose))
+
+    def _key(self, purpose: str) -> ec.EllipticCurvePrivateKey:
+        with self._lock:
+            known = self._keys.get(purpose)
+        if known is not None:
+            return known
+        keyring, context = self._stores.server_keyring(), f"signing-key/{purpose}"
+        with self._db.read() as session:
+            row = session.get(SigningKey, purpose)
+        if row is None:
+            fresh = keyring.seal(_private_der(ec.generate_private_key(ec.SECP256R1())), context)
+
+            def unit(session: Session) -> bytes:
+                there = session.get(SigningKey, purpose)
+                if there is None:
+                    session.add(SigningKey(purpose=purpose, sealed=fresh, created_at=self._clock()))
+                    session.flush()
+                return there.sealed if there is not None else fresh
+
+            sealed = shelf.settle(self._db, unit)
+        else:
+            sealed = row.sealed
+        key = serialization.load_der_private_key(keyring.unseal(sealed, context), password=None)
+        assert isinstance(key, ec.EllipticCurvePrivateKey)
+        with self._lock:
+            return self._keys.setdefault(purpose, key)
+
+
+def key_id(public_der: bytes) -> str:
+    """``SHA256:`` and the base64 of the public key's digest, as SSH writes fingerprints."""
+    return "SHA256:" + base64.b64encode(hashlib.sha256(public_der).digest()).decode("ascii").rstrip("=")
+
+
+def _public_der(key: ec.EllipticCurvePrivateKey) -> bytes:
+    return key.public_key().public_bytes(serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo)
+
+
+def _private_der(key: ec.EllipticCurvePrivateKey) -> bytes:
+    return key.private_bytes(
+        serialization.Encoding.DER, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    )
