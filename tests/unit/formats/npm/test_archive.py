@@ -105,7 +105,7 @@ def linked(kind: bytes, target: str) -> bytes:
         link = tarfile.TarInfo("package/link")
         link.type, link.linkname = kind, target
         archive.addfile(link)
-    return gzip.compress(buffer.getvalue())
+    return gzip.compress(buffer.getvalue(), mtime=0)
 
 
 DOCUMENT = packages.package_json("demo", "1.0.0")
@@ -140,7 +140,7 @@ DOCUMENT = packages.package_json("demo", "1.0.0")
         linked(tarfile.CHRTYPE, ""),
         packages.tarball("demo", "1.0.0") + b"x",
         packages.tarball("demo", "1.0.0") * 2,
-        gzip.compress(b"x" * 1024),
+        gzip.compress(b"x" * 1024, mtime=0),
     ],
 )
 def test_what_is_refused(body: bytes):
