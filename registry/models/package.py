@@ -61,7 +61,7 @@ class PackageVersion(Base):
     origin: Mapped[str] = mapped_column(String(16))
     promoted_from: Mapped[str | None] = mapped_column(String(100))
     yanked_reason: Mapped[str | None] = mapped_column(Text)
-    status: Mapped[str] = mapped_column(String(16), default="Published", server_default="Published")
+    status: Mapped[str] = mapped_column(String(16), default="Published", server_default="Published", index=True)
     deprecated: Mapped[str] = mapped_column(Text, default="", server_default="")
     published_at: Mapped[datetime] = mapped_column(UtcDateTime)
     published_by: Mapped[str] = mapped_column(String(100))

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from datetime import datetime
+from typing import NamedTuple
 
 from registry.errors import NotFound, UpstreamUnavailable
 from registry.format import BadIndex
@@ -29,8 +30,17 @@ XML_TYPE = "application/xml"
 TEXT_TYPE = "text/plain; charset=utf-8"
 EVERYTHING = PackageKey(NAME, "", PackageName(""))
 
-Rendered = tuple[bytes, datetime | None, bool]
-"""A document's bytes, until when they hold (None: until a row changes), and whether an outage made them old."""
+
+class Rendered(NamedTuple):
+    """A document's bytes, until when they hold (None: until a row changes), and whether an outage made them old.
+
+    ``revision`` is the name's state that they show, None for the one the request came in under.
+    """
+
+    body: bytes
+    valid_until: datetime | None
+    is_stale: bool
+    revision: int | None = None
 
 
 def document(services: Services, place: paths.MetadataPath | paths.SnapshotPath | paths.ServicePath) -> Document:
@@ -60,12 +70,16 @@ def _cached(
 ) -> Document:
     admission = context.admission()
     key = (admission.repository_id, NAME, name, representation)
-    # Both revisions only grow, and so does their sum with each change of either.
-    stamp = Stamp(admission.topology_revision, admission.package_revision + revision)
-    found = services.documents.get(key, stamp, services.clock())
+
+    def stamp(of_name: int) -> Stamp:
+        # Both revisions only grow, and so does their sum with each change of either.
+        return Stamp(admission.topology_revision, of_name + revision)
+
+    found = services.documents.get(key, stamp(admission.package_revision), services.clock())
     if found is None:
-        body, valid_until, is_stale = render()
-        found = make_document(body, content_type, stamp, valid_until, stale=is_stale)
+        made = render()
+        under = stamp(admission.package_revision if made.revision is None else made.revision)
+        found = make_document(made.body, content_type, under, made.valid_until, stale=made.is_stale)
         services.documents.put(key, found)
     return found
 
@@ -75,6 +89,7 @@ def _above_versions(services: Services, place: paths.MetadataPath) -> Rendered:
     versions: set[str] = set()
     updated: list[str] = []
     is_published = False
+    revision: int | None = None
     if key is not None:
         valid_until = finish_idle(services, key)
         is_published = services.resolver.is_published(context.admission(), key)
@@ -91,13 +106,15 @@ def _above_versions(services: Services, place: paths.MetadataPath) -> Rendered:
                 versions.update(extra["versions"])
                 updated.append(extra["last_updated"])
             valid_until, is_stale = _earlier(valid_until, offer.valid_until), offer.is_stale
+            revision = offer.revision
     plugins: list[Plugin] = []
     if place.group:
         plugins, until, stale = _plugins(services, place, asks_outside=not is_published)
         valid_until, is_stale = _earlier(valid_until, until), is_stale or stale
     if not versions and not plugins:
         raise NotFound("metadata", key.path if key is not None else place.group)
-    return metadata.render_artifact(key, versions, max(updated, default=""), plugins), valid_until, is_stale
+    body = metadata.render_artifact(key, versions, max(updated, default=""), plugins)
+    return Rendered(body, valid_until, is_stale, revision)
 
 
 def _plugins(
@@ -139,7 +156,7 @@ def _snapshot(services: Services, place: paths.SnapshotPath) -> Rendered:
     merged = metadata.merge_snapshots(documents)
     if merged is None:
         raise NotFound("metadata", f"{place.key.path} {place.version}")
-    return metadata.render_snapshot(place.key, place.version, merged), valid_until, is_stale
+    return Rendered(metadata.render_snapshot(place.key, place.version, merged), valid_until, is_stale)
 
 
 def _builds(place: paths.SnapshotPath, files: Iterable[OfferedFile]) -> Iterable[tuple[str, str, str]]:
@@ -184,7 +201,7 @@ def _prefixes(services: Services) -> Rendered:
     if not lines:
         raise NotFound("document", paths.PREFIXES)
     valid_until = min((each.valid_until for each in found), default=None)
-    return prefixes.render_prefixes(lines), valid_until, any(each.is_stale for each in found)
+    return Rendered(prefixes.render_prefixes(lines), valid_until, any(each.is_stale for each in found))
 
 
 def _check_prefixes(body: bytes) -> None:
