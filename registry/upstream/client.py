@@ -138,7 +138,10 @@ class UpstreamClient:
                     ask, exchange, url, deadline=deadline, idle_seconds=idle_seconds, limit_bytes=limit_bytes
                 )
         except Failure as failure:
-            raise self._given_up(line, failure) from failure.__cause__
+            if failure.is_outage or failure.was_not_asked:
+                raise self._given_up(line, failure) from failure.__cause__
+            # It is there, and has no answer to such a question: nothing that its health would suffer from.
+            raise UpstreamUnavailable(str(failure)) from failure.__cause__
         line.breaker(url.origin).succeeded()
         return answer
 

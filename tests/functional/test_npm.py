@@ -579,6 +579,40 @@ def test_an_audit_of_the_older_kind(dev: Registry, upstream: FaultyUpstream):
     assert b"our-project" not in posted
 
 
+def test_an_upstream_without_audits_is_no_sick_one(dev: Registry, upstream: FaultyUpstream):
+    path = "/npm/-/npm/v1/security/advisories/bulk"
+    upstream.serve(path, b"no such method", status=405)
+    before = dev.server.log_text().count("warning")
+    for _ in range(8):
+        answer = dev.ask("POST", path.removeprefix("/npm/"), json={"outside": ["1.0.0"]})
+        assert (answer.status_code, answer.json()) == (200, {})
+    assert dev.server.log_text().count("warning") == before
+    upstream.add_npm_package("after-audits", {"1.0.0": packages.tarball("after-audits", "1.0.0")})
+    assert dev.versions("after-audits") == ["1.0.0"]
+
+
+def test_states_of_a_package(server: Server, dev: Registry):
+    dev.publish("stated", "1.0.0")
+
+    def become(status: str) -> None:
+        answer = requests.put(
+            f"{server.url}/api/v1/domains/default/repositories/dev/packages/npm/stated/status",
+            json={"status": status, "reason": "because"},
+            headers={"Authorization": f"Bearer {dev.token}"},
+            timeout=30,
+        )
+        assert answer.status_code < 300, answer.text
+
+    become("deprecated")
+    assert dev.document("stated")["versions"]["1.0.0"]["deprecated"] == "because"
+    become("archived")
+    assert "deprecated" not in dev.document("stated")["versions"]["1.0.0"]
+    assert dev.publish("stated", "1.1.0").status_code == 403
+    become("quarantined")
+    assert dev.get("stated").status_code == 404
+    assert dev.get("stated/-/stated-1.0.0.tgz").status_code == 403
+
+
 def test_hostile_audits(dev: Registry):
     path = "-/npm/v1/security/advisories/bulk"
     bomb = gzip.compress(b" " * (64 * 1024 * 1024))

@@ -125,7 +125,7 @@ def _ask_upstreams(services: Services, path: str, question: dict[str, Any]) -> l
             )
             value = json.loads(said) if said is not None else None
         except (UpstreamUnavailable, ValueError, RecursionError) as error:
-            log.warning("no advisories from upstream %s: %s", connection.name, error)
+            log.info("no advisories from upstream %s: %s", connection.name, error)
             continue
         if isinstance(value, dict):
             found.append(value)
@@ -151,7 +151,7 @@ def keys(services: Services) -> Response:
             )
         except UpstreamUnavailable as error:
             # Signatures made with these keys fail then at the client, as they must; ours can still be checked.
-            log.warning("no keys from upstream %s: %s", connection.name, error)
+            log.info("no keys from upstream %s: %s", connection.name, error)
             continue
         listed = json.loads(document.body).get("keys") if document.body is not None else None
         for key in listed if isinstance(listed, list) else ():

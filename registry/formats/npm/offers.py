@@ -26,6 +26,7 @@ from registry.http.delivery import is_private
 from registry.http.delivery import repository_url as address
 from registry.http.responses import send_document
 from registry.names import PackageKey
+from registry.repos import shelf
 from registry.repos.documents import Document, Stamp, make_document
 from registry.repos.resolve import Offer, OfferedFile
 from registry.services import Services
@@ -54,6 +55,8 @@ def packument_of(services: Services, offer: Offer) -> Packument:
 
 
 def _entries(offer: Offer) -> list[Entry]:
+    # A package is deprecated in npm by a warning on each of its versions.
+    of_all = (offer.status_reason or "this package is deprecated") if offer.status == shelf.DEPRECATED else ""
     found: dict[str, Entry] = {}
     for file in offer.files:
         # A yanked version can still be had by who pins its file; the first repository that has a version decides.
@@ -63,7 +66,7 @@ def _entries(offer: Offer) -> list[Entry]:
                 file.filename,
                 file.extra["manifest"],
                 file.extra["dist"],
-                file.deprecated or file.extra.get("deprecated", ""),
+                file.deprecated or file.extra.get("deprecated", "") or of_all,
                 file.upload_time,
             )
     return sorted(found.values(), key=lambda entry: names.sort_key(entry.version))
