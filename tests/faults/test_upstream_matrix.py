@@ -5,6 +5,7 @@ class here and a line in ``ADAPTERS``. One world serves all cases of a module; e
 package of its own.
 """
 
+import base64
 import hashlib
 import itertools
 import json
@@ -106,7 +107,58 @@ class Generic:
         return [entry["version"] for entry in answer.json["versions"]] == ["1.0"]
 
 
-ADAPTERS: tuple[Adapter, ...] = (Pypi(), Generic())
+class Npm:
+    name = "npm"
+    promises_digest = True
+
+    def base_url(self, upstream: FaultyUpstream) -> str:
+        return f"{upstream.url}/npm/"
+
+    def placed(self, package: str, body: bytes, promised: bytes) -> Placed:
+        filename = f"{package}-1.0.0.tgz"
+        dist = {
+            "tarball": f"/npm/{package}/-/{filename}",
+            "shasum": hashlib.sha1(promised, usedforsecurity=False).hexdigest(),
+            "integrity": f"sha512-{base64.b64encode(hashlib.sha512(promised).digest()).decode()}",
+        }
+        manifest = {"name": package, "version": "1.0.0", "dist": dist}
+        document = {"name": package, "dist-tags": {"latest": "1.0.0"}, "versions": {"1.0.0": manifest}}
+        return Placed(
+            (f"/npm/{package}", json.dumps(document).encode(), "application/json"),
+            (f"/npm/{package}/-/{filename}", body, "application/octet-stream"),
+            f"npm/default/dev/{package}",
+            f"npm/default/dev/{package}/-/{filename}",
+        )
+
+    def lists_it(self, answer: TestResponse) -> bool:
+        return list(answer.json["versions"]) == ["1.0.0"]
+
+
+class Maven:
+    name = "maven"
+    promises_digest = False  # the checksum lies beside the file, and an upstream without it will do
+
+    def base_url(self, upstream: FaultyUpstream) -> str:
+        return f"{upstream.url}/maven/"
+
+    def placed(self, package: str, body: bytes, promised: bytes) -> Placed:
+        folder, filename = f"com/acme/{package}", f"{package}-1.0.jar"
+        listed = (
+            f"<metadata><groupId>com.acme</groupId><artifactId>{package}</artifactId><versioning>"
+            "<versions><version>1.0</version></versions></versioning></metadata>"
+        )
+        return Placed(
+            (f"/maven/{folder}/maven-metadata.xml", listed.encode(), "text/xml"),
+            (f"/maven/{folder}/1.0/{filename}", body, "application/java-archive"),
+            f"maven/default/dev/{folder}/maven-metadata.xml",
+            f"maven/default/dev/{folder}/1.0/{filename}",
+        )
+
+    def lists_it(self, answer: TestResponse) -> bool:
+        return answer.data.count(b"<version>1.0</version>") == 1
+
+
+ADAPTERS: tuple[Adapter, ...] = (Pypi(), Npm(), Maven(), Generic())
 
 Break = Callable[[FaultyUpstream, tuple[str, bytes, str]], object]
 
