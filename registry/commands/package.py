@@ -28,6 +28,7 @@ _VERSIONS = (
     ("FROM", "promotedFrom"),
     ("FILES", "assetCount"),
     ("BYTES", "sizeBytes"),
+    ("STATUS", "status"),
     ("YANKED", "yankedReason"),
 )
 _VERSION = (
@@ -38,6 +39,7 @@ _VERSION = (
     ("by", "publishedBy"),
     ("origin", "origin"),
     ("promoted from", "promotedFrom"),
+    ("status", "status"),
     ("yanked", "yankedReason"),
     ("held by", "heldBy"),
     ("files", "files"),

@@ -14,7 +14,7 @@ from registry.pages.facts import describe
 from registry.pages.manage import STATUSES, may_manage
 from registry.pages.panels import Coordinate, extensions
 from registry.pages.readme import render_readme
-from registry.repos import browse
+from registry.repos import browse, shelf
 
 VERSIONS_SHOWN = 20
 
@@ -43,7 +43,8 @@ def _page(domain: str, repository: str, format_name: str, raw_name: str, wanted:
         known = _format(format_name)
         key = known.key(raw_name)
         package = browse.package(session, summary.id, *key, sort_key=known.sort_key)
-        latest = next((entry for entry in package.versions if entry.yanked_reason is None), package.versions[0])
+        finished = [entry for entry in package.versions if entry.status == shelf.FINISHED] or package.versions
+        latest = next((entry for entry in finished if entry.yanked_reason is None), finished[0])
         chosen = latest.version
         if wanted is not None:
             chosen = browse.canonical_version(session, summary.id, *key, wanted, sort_key=known.sort_key)

@@ -17,7 +17,7 @@ from sqlalchemy.orm import Session
 from registry.errors import Invalid, NotFound
 from registry.models import Asset, Domain, ExternalConnection, Package, PackageVersion, Repository, RepositoryUpstream
 from registry.names import PackageKey, PackageName
-from registry.repos import descriptions
+from registry.repos import descriptions, shelf
 from storage.keyring import Keyring
 
 SortKey = Callable[[str], Any]
@@ -59,7 +59,7 @@ class RepositorySummary:
 
 @dataclass(frozen=True, slots=True)
 class PackageSummary:
-    """A package in a list; ``latest_version`` and ``summary`` are of its highest version that is not yanked, if any."""
+    """A package in a list; ``latest_version`` and ``summary`` are of its highest finished version that is not yanked."""
 
     format: str
     namespace: str
@@ -265,6 +265,7 @@ def _recent_versions(session: Session, package_ids: Sequence[int]) -> dict[int, 
             PackageVersion.display_version,
             PackageVersion.summary,
             PackageVersion.yanked_reason,
+            PackageVersion.status,
             PackageVersion.published_at,
             func.count().over(partition_by=PackageVersion.package_id).label("version_count"),
             func.row_number()
@@ -287,7 +288,8 @@ def _recent_versions(session: Session, package_ids: Sequence[int]) -> dict[int, 
 
 
 def _summary(package_row: Any, versions: list[Any], sort_key: SortKey | None) -> PackageSummary:
-    candidates = [row for row in versions if row.yanked_reason is None] or versions
+    finished = [row for row in versions if row.status == shelf.FINISHED]
+    candidates = [row for row in finished if row.yanked_reason is None] or finished or versions
     latest = max(candidates, key=lambda row: sort_key(row.version)) if sort_key is not None else candidates[0]
     return PackageSummary(
         format=package_row.format,

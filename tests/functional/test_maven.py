@@ -215,6 +215,14 @@ def test_a_build_by_its_list_of_files_alone(publisher: Repository, reader: Repos
     assert reader.versions("listed") == ["1.1-SNAPSHOT"]
 
 
+def test_what_is_not_finished_is_no_newest_version(shared: Server, publisher: Repository):
+    publisher.deploy("newest", "1.0")
+    publisher.send("newest", "2.0")
+    url = f"{shared.url}/api/v1/domains/default/repositories/dev/packages?format=maven&search=newest"
+    (found,) = requests.get(url, auth=publisher.auth, timeout=30).json()["items"]
+    assert (found["latestVersion"], found["versionCount"]) == ("1.0", 2)
+
+
 def test_a_version_is_finished_by_the_api(shared: Server, publisher: Repository, reader: Repository):
     publisher.send("asked", "1.0")
     url = f"{shared.url}/api/v1/domains/default/repositories/dev/packages/maven/com.acme:asked/versions/1.0/finish"
