@@ -5,10 +5,11 @@ from __future__ import annotations
 from flask import Blueprint, render_template, request
 from markupsafe import Markup
 
-from registry.errors import NotFound
+from registry.errors import Invalid, NotFound
 from registry.format import Format
 from registry.http import context
 from registry.http.auth import open_page
+from registry.names import PackageKey
 from registry.pages.catalogue import admit, readable, repository_url
 from registry.pages.facts import describe
 from registry.pages.manage import STATUSES, may_manage
@@ -41,7 +42,7 @@ def _page(domain: str, repository: str, format_name: str, raw_name: str, wanted:
     with services.db.read() as session:
         summary = admit(session, domain, repository)
         known = _format(format_name)
-        key = known.key(raw_name)
+        key = _key(known, raw_name)
         package = browse.package(session, summary.id, *key, sort_key=known.sort_key)
         finished = [entry for entry in package.versions if entry.status == shelf.FINISHED] or package.versions
         latest = next((entry for entry in finished if entry.yanked_reason is None), finished[0])
@@ -73,6 +74,13 @@ def _page(domain: str, repository: str, format_name: str, raw_name: str, wanted:
         requires=description.requires,
         panels=_panels(Coordinate(domain, repository, *key, detail.version)),
     )
+
+
+def _key(known: Format, written: str) -> PackageKey:
+    try:
+        return known.key(written)
+    except Invalid as error:
+        raise NotFound("package", written) from error  # nothing of that name can be here
 
 
 def _format(name: str) -> Format:

@@ -13,6 +13,7 @@ from flask.testing import FlaskClient
 from hooks.models.build import Build
 from hooks.models.pipeline import ActionExecution, Execution
 from hooks.pages.terminal import PLAIN, Style, parse_style, render
+from registry import client_login
 from registry.models import Account, Package, PackageVersion, Repository, Token
 from registry.pages.links import outward
 from registry.pages.readme import CHILD_CPU_SECONDS, LARGEST_RENDERED_BYTES, render_readme
@@ -38,6 +39,7 @@ PATHS = {
     "pages.password": ("/account/password",),
     "pages.design": ("/design",),
     "pages.setup": ("/setup",),
+    "pages.client_login": ("/sign-in/client?code={waiting}",),
     "pages.sign_in": (),  # sends somebody signed in away; seen in test_pages_entrance
     "pages.asset": (),  # no page
     "hook_pages.pipelines": ("/pipelines",),
@@ -78,8 +80,11 @@ def ada(filled: tuple[Site, dict[str, int]]) -> FlaskClient:
 
 
 def all_paths(site: Site, found: dict[str, int]) -> list[str]:
-    builds = {key: site.build_of(found[key]) for key in ("failed", "running")}
-    return [path.format(**builds) for paths in PATHS.values() for path in paths]
+    named = {key: site.build_of(found[key]) for key in ("failed", "running")}
+    with site.services.db.write() as session:
+        client, now = "npm/11.0.0 node/v20", site.services.clock()
+        asked = client_login.begin(session, site.services.accounts, client=client, address="127.0.0.1", now=now)
+    return [path.format(**named, waiting=asked.code) for paths in PATHS.values() for path in paths]
 
 
 def test_every_page_is_in_the_catalogue(filled):
