@@ -35,12 +35,16 @@ _names = (f"package-{number}" for number in itertools.count(1))
 
 @dataclass(frozen=True)
 class Placed:
-    """A package of one file: its two documents at the upstream (path, body, type), and their addresses here."""
+    """A package of one file: its two documents at the upstream (path, body, type), and their addresses here.
+
+    ``promise`` is a third document, where it is one of its own that says what the file has to be.
+    """
 
     index: tuple[str, bytes, str]
     file: tuple[str, bytes, str]
     index_url: str
     file_url: str
+    promise: tuple[str, bytes, str] | None = None
 
 
 class Adapter(Protocol):
@@ -136,7 +140,7 @@ class Npm:
 
 class Maven:
     name = "maven"
-    promises_digest = False  # the checksum lies beside the file, and an upstream without it will do
+    promises_digest = True
 
     def base_url(self, upstream: FaultyUpstream) -> str:
         return f"{upstream.url}/maven/"
@@ -147,11 +151,14 @@ class Maven:
             f"<metadata><groupId>com.acme</groupId><artifactId>{package}</artifactId><versioning>"
             "<versions><version>1.0</version></versions></versioning></metadata>"
         )
+        path = f"/maven/{folder}/1.0/{filename}"
+        checksum = hashlib.sha1(promised, usedforsecurity=False).hexdigest()
         return Placed(
             (f"/maven/{folder}/maven-metadata.xml", listed.encode(), "text/xml"),
-            (f"/maven/{folder}/1.0/{filename}", body, "application/java-archive"),
+            (path, body, "application/java-archive"),
             f"maven/default/dev/{folder}/maven-metadata.xml",
             f"maven/default/dev/{folder}/1.0/{filename}",
+            (f"{path}.sha1", checksum.encode(), "text/plain"),
         )
 
     def lists_it(self, answer: TestResponse) -> bool:
@@ -253,7 +260,7 @@ class Case:
         self.heal()
 
     def heal(self) -> None:
-        for document in (self.placed.index, self.placed.file):
+        for document in filter(None, (self.placed.index, self.placed.file, self.placed.promise)):
             served()(self.upstream, document)
 
     def index(self) -> TestResponse:
