@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import os
 from pathlib import Path
+from typing import Any
 
 from config.settings import load
 
@@ -36,6 +37,7 @@ loglevel = "warning"
 proc_name = "entrepot-web"
 
 
-def on_starting(_arbiter: object) -> None:
+def on_starting(arbiter: Any) -> None:
     """Import in the master what each worker needs, and no more: they start sooner, share its memory, open their own."""
-    importlib.import_module("config.app")
+    if arbiter.app.app_uri.startswith("config."):  # these settings serve other applications as well, to be compared
+        importlib.import_module("config.app")

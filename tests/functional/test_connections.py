@@ -45,7 +45,8 @@ def offer(upstream: FaultyUpstream, name: str, version: str = "1.0") -> tuple[st
 
 
 def authorizations(upstream: FaultyUpstream) -> list[str | None]:
-    return [seen.headers.get("authorization") for seen in upstream.requests]
+    # Parts of wheels are read behind the answer: whether they have been by now is chance.
+    return [seen.headers.get("authorization") for seen in upstream.requests if "range" not in seen.headers]
 
 
 # --- a thing of its own ----------------------------------------------------------------------------------------------
