@@ -47,7 +47,7 @@ class Offer:
 
     ``tags`` are those of rows, the first repository of the chain that has one deciding. ``extras`` is what each
     external connection's index says of the package as a whole, in the order in which they were asked. ``revision`` is
-    the name's state that all this is of.
+    the name's state that all this is of. ``fetched_at`` is when the newest of the upstreams' pages came.
     """
 
     key: PackageKey
@@ -59,6 +59,7 @@ class Offer:
     tags: Mapping[str, str] = field(default_factory=dict)
     extras: tuple[Mapping[str, Any], ...] = ()
     revision: int = 0
+    fetched_at: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,10 +150,11 @@ class Resolver:
         location = self._formats[key.format].locate(key, filename)
         if location is not None:
             return self._located(chain, key, location, filename)
-        listed = _with_pages(key, self._pages(chain, key), {})
-        for file in listed.files if listed is not None else ():
-            if file.filename == filename:
-                return file
+        for connection in _connections(chain, key.format):
+            listing = self._upstreams.page(connection, key).listing
+            for link in listing.files if listing is not None else ():
+                if link.filename == filename:
+                    return _offered(link, connection, None)
         raise NotFound("file", filename)
 
     def _located(self, chain: Sequence[Node], key: PackageKey, location: Location, filename: str) -> OfferedFile:
@@ -255,7 +257,10 @@ def _with_pages(
         return None
     valid_until = min((page.valid_until for _, page in pages), default=None)
     is_stale = any(page.is_stale for _, page in pages)
-    return Offer(key, tuple(files.values()), valid_until, is_stale, *status, extras=tuple(extras))
+    fetched_at = max((page.fetched_at for _, page in pages), default=None)
+    return Offer(
+        key, tuple(files.values()), valid_until, is_stale, *status, extras=tuple(extras), fetched_at=fetched_at
+    )
 
 
 def _under(own: tuple[str, str], offer: Offer) -> Offer:

@@ -55,6 +55,7 @@ class Page:
     listing: Listing | None
     valid_until: datetime
     is_stale: bool
+    fetched_at: datetime
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,7 +160,7 @@ class Upstreams:
         wanted = _Wanted(path, format_.index_accept(), key, readable)
         held = self._current(connection, wanted)
         listing = None if held.kept.is_missing else self._parse(connection, key, path, held.kept)
-        return Page(listing, held.valid_until, held.is_stale)
+        return Page(listing, held.valid_until, held.is_stale, held.kept.fetched_at)
 
     def document(
         self, connection: Connection, key: PackageKey | None, path: str, *, accept: str, check: Callable[[bytes], None]
