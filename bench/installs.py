@@ -1,88 +1,125 @@
-"""pip installing an application with its dependencies: straight from upstream, and through each proxy, cold and warm.
+"""Clients installing a project with its dependencies: straight from upstream, and through each proxy, cold and warm.
 
-"Cold" is a server that has never been asked, "warm" the same one asked again. pip itself has no cache, installs into an
-empty folder each time, and sees nothing of this machine's own indexes: one it falls back to would hide a proxy's fault.
+"Cold" is a server that has never been asked, "warm" the same one asked again. The client has no cache and nothing
+installed, each time. What is installed, and by which client, is in ``bench.install_python`` and its like.
 """
 
 from __future__ import annotations
 
-import os
-import subprocess
-import tempfile
+import resource
 import time
-from collections.abc import Iterator
-from contextlib import ExitStack
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import AbstractContextManager, ExitStack
+from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
 
-from bench import peers
+from bench.clients import Source, outside
+from bench.fixtures import MIB
 from bench.load import Sample, Unusable
-from bench.targets import HTML, entrepot
-from bench.workloads import Workload
-from registry.formats.pypi.default_upstream import default_upstream_url
+from bench.processes import CouldNotStart
+from bench.results import DIRECT, OURS
+from bench.targets import entrepot
+from bench.workloads import Group, Workload
 
-PROJECT = "flask"
-TITLE = f"pip install {PROJECT}"
-NO_PROXY = "no proxy"
-WARM_RUNS = 3
 SETTLE_SECONDS = 3.0
+TAIL_SECONDS = 0.5
+
+Client = Callable[[Source, Path, Path], float]
+# A peer's server: its folder, where the peers are installed, the upstream's address with a credential in it.
+Proxy = Callable[[Path, Path, str], AbstractContextManager[Source]]
 
 
-def _unused(*_: object) -> Sample:
-    raise Unusable("measured apart")
+@dataclass(frozen=True)
+class Step:
+    """One row: a client's run, and how often it is done in each round.
+
+    The client is given the source, a folder that lasts as long as the source's server, and the cache folder with the
+    programs; it gives seconds.
+    """
+
+    row: Workload
+    client: Client
+    times: int = 1
 
 
-ROWS = tuple(
-    Workload(f"install-{name}", f"{TITLE}, {name} proxy", "s", _unused, is_lower_better=True)
-    for name in ("cold", "warm")
-)
+@dataclass(frozen=True)
+class Install:
+    """Rows that are measured together, in this order, on servers that were fresh before the first."""
+
+    format: str
+    upstream: Callable[[], str]
+    proxies: Mapping[str, Proxy]
+    steps: tuple[Step, ...]
+
+    @property
+    def rows(self) -> tuple[Workload, ...]:
+        return tuple(step.row for step in self.steps)
 
 
-def install(pip_python: Path, index_url: str) -> float:
-    """Seconds of one installation. Raises Unusable when pip fails."""
-    with tempfile.TemporaryDirectory() as folder:
-        # Certificates of this machine stay: they say whom to trust, not what to install.
-        kept = ("PATH", "LANG", "LC_ALL", "TMPDIR", "PIP_CERT", "SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "HTTPS_PROXY")
-        environment = {key: os.environ[key] for key in kept if key in os.environ}
-        environment |= {
-            "HOME": folder,
-            "PIP_CONFIG_FILE": os.devnull,
-            "PIP_DISABLE_PIP_VERSION_CHECK": "1",
-            "PIP_NO_INPUT": "1",
-        }
-        command = [str(pip_python), "-m", "pip", "install", "--quiet", "--no-cache-dir", "--no-compile"]
-        command += ["--ignore-installed", "--target", f"{folder}/target", "--index-url", index_url, PROJECT]
-        start = time.perf_counter()
-        done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300, check=False)
-        elapsed = time.perf_counter() - start
-        if done.returncode != 0:
-            raise Unusable(f"pip: {(done.stderr or done.stdout)[-300:]}")
-        return elapsed
+def row(name: str, title: str) -> Workload:
+    def apart(*_: object) -> Sample:
+        raise Unusable("measured apart")
+
+    return Workload(name, title, "s", apart, is_lower_better=True, group=Group.INSTALLS)
 
 
 def measure(
-    folder: Path, binaries: Path, wanted: tuple[str, ...], number: int
+    install: Install, folder: Path, cache: Path, wanted: tuple[str, ...], number: int, *, most_runs: int
 ) -> Iterator[tuple[str, str, Sample | Unusable]]:
-    """Round ``number``, as (row, column, sample): fresh servers in turn, first cold, then warm."""
-    python = binaries / "python"
-    upstream = default_upstream_url(lambda _: False)
-    straight = _tried(python, upstream, 1)
-    yield from ((row.name, NO_PROXY, straight) for row in ROWS)
+    """Round ``number``, as (row, column, sample): fresh servers, in another order each round."""
+    upstream = install.upstream()
+    sources = [outside(DIRECT, upstream)]
     with ExitStack() as stack:
         server = stack.enter_context(entrepot(folder / "entrepot"))
-        proxies = [("entrepot, token", server.index(credential=server.token))]
-        if "devpi" in wanted:
-            target = stack.enter_context(peers.devpi(folder / "devpi", binaries, upstream))
-            proxies.append(("devpi", target.pages[HTML] or ""))
+        url = server.repository(install.format)
+        sources.append(Source(OURS, url, server.server, "bench", server.token))
+        for name, proxy in install.proxies.items():
+            if name in wanted:
+                try:
+                    sources.append(stack.enter_context(proxy(folder / name, cache, upstream)))
+                except (CouldNotStart, Unusable) as error:
+                    yield from ((found.name, name, Unusable(str(error))) for found in install.rows)
         time.sleep(SETTLE_SECONDS)  # what a server does at its start is not what an install waits for
-        for row, times in zip(ROWS, (1, WARM_RUNS), strict=True):
-            for column, url in proxies[:: 1 if number % 2 == 0 else -1]:
-                yield row.name, column, _tried(python, url, times)
+        start = number % len(sources)
+        for step in install.steps:
+            for source in sources[start:] + sources[:start]:
+                place = folder / f"client-{source.name}"
+                place.mkdir(exist_ok=True)
+                yield step.row.name, source.name, _tried(step, source, place, cache, most_runs)
 
 
-def _tried(python: Path, url: str, times: int) -> Sample | Unusable:
-    """The median of ``times`` installs."""
+def _tried(step: Step, source: Source, place: Path, cache: Path, most_runs: int) -> Sample | Unusable:
+    """The median of the step's runs."""
     try:
-        return Sample(median(install(python, url) for _ in range(times)))
+        samples = [_timed(step.client, source, place, cache) for _ in range(min(step.times, most_runs))]
     except Unusable as error:
         return error
+    return Sample(
+        median(sample.value for sample in samples),
+        _middle(sample.cpu_us_per_request for sample in samples),
+        samples[-1].resident_mib,
+        _middle(sample.client_cpu_seconds for sample in samples),
+    )
+
+
+def _middle(values: Iterable[float | None]) -> float | None:
+    known = [value for value in values if value is not None]
+    return median(known) if known else None
+
+
+def _timed(client: Client, source: Source, place: Path, cache: Path) -> Sample:
+    before, mine = source.server and source.server.usage(), _children_cpu_seconds()
+    elapsed = client(source, place, cache)
+    spent = _children_cpu_seconds() - mine
+    if source.server is None or before is None:
+        return Sample(elapsed, client_cpu_seconds=spent)
+    time.sleep(TAIL_SECONDS)  # what it does behind the last answer is of this install
+    after = source.server.usage()
+    return Sample(elapsed, (after.cpu_seconds - before.cpu_seconds) * 1e6, after.resident_bytes / MIB, spent)
+
+
+def _children_cpu_seconds() -> float:
+    """Of clients that have ended: servers are still running, and count when they are waited for."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime

@@ -45,11 +45,15 @@ class Door:
 
 @dataclass(frozen=True)
 class Sample:
-    """One measurement. ``value`` is in the workload's unit; CPU per request is the server's, of all its processes."""
+    """One measurement. ``value`` is in the workload's unit; CPU per request is the server's, of all its processes.
+
+    Of an install, the request is the whole of it; ``client_cpu_seconds`` is what the client itself has used.
+    """
 
     value: float
     cpu_us_per_request: float | None = None
     resident_mib: float | None = None
+    client_cpu_seconds: float | None = None
 
     def as_json(self) -> dict[str, float | None]:
         return asdict(self)

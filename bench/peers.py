@@ -11,44 +11,38 @@ import gzip
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
 from importlib.metadata import version
 from pathlib import Path
 
+from bench import toolbox
 from bench.fixtures import Distribution
 from bench.load import Ask, Door
 from bench.processes import Both, Running, free_port, loopback_session, running
 from bench.targets import HTML, JSON, ROOT, Target, get
 
-ALL = ("bare wsgi", "nginx", "pypiserver", "devpi", "devpi + nginx")
+# Name → what has to be installed for it, by us.
+ALL: dict[str, toolbox.Tool | None] = {
+    "bare wsgi": None,
+    "nginx": None,
+    "pypiserver": toolbox.PYPISERVER,
+    "devpi": toolbox.DEVPI,
+    "devpi + nginx": toolbox.DEVPI,
+}
 _PASSWORD = "bench-on-loopback"
 
 
-def install(cache: Path) -> Path:
-    """A virtual environment with the peers, made once; returns its bin folder."""
-    folder = cache / "peers"
-    done = folder / ".installed"
-    if not done.exists():
-        wanted = ("devpi-server", "pypiserver[cache,passlib]", f"gunicorn=={version('gunicorn')}")
-        subprocess.run([sys.executable, "-m", "venv", str(folder)], check=True, timeout=300)
-        pip = [str(folder / "bin" / "python"), "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
-        subprocess.run([*pip, "--upgrade", "pip", *wanted], check=True, timeout=900)
-        done.touch()
-    return folder / "bin"
-
-
-def versions(binaries: Path | None) -> dict[str, str]:
-    """What was measured."""
-    found = {name: version(name) for name in ("entrepot", "gunicorn", "flask", "sqlalchemy")}
-    if binaries is not None:
-        script = "from importlib.metadata import version as v; print(v('pypiserver'), v('devpi-server'), v('pip'))"
-        done = subprocess.run(
-            [str(binaries / "python"), "-c", script], capture_output=True, text=True, check=True, timeout=60
-        )
-        found.update(zip(("pypiserver", "devpi-server", "pip"), done.stdout.split(), strict=True))
-    done = subprocess.run(["nginx", "-v"], capture_output=True, text=True, check=False, timeout=60)
-    found["nginx"] = done.stderr.strip().rpartition("/")[2]
+def versions(cache: Path, chosen: Iterable[str]) -> dict[str, str]:
+    """What is measured, and with what."""
+    found = {name: version(name) for name in ("entrepot", "gunicorn", "flask", "sqlalchemy", "uv")}
+    for tool in (toolbox.PIP, *filter(None, (ALL[name] for name in chosen))):
+        if tool.is_installed(cache):
+            found[tool.name] = tool.version(cache)
+    for name, flag in {"nginx": "-v", "node": "--version", "npm": "--version"}.items():
+        with suppress(OSError):
+            done = subprocess.run([name, flag], capture_output=True, text=True, check=False, timeout=60)
+            found[name] = (done.stdout + done.stderr).strip().rpartition("/")[2].removeprefix("v")
     return found
 
 
@@ -153,24 +147,24 @@ def bare_wsgi(folder: Path, site: Path) -> Iterator[Target]:
 
 
 @contextmanager
-def pypiserver(folder: Path, binaries: Path) -> Iterator[Target]:
+def pypiserver(folder: Path, cache: Path) -> Iterator[Target]:
     """pypiserver without passwords, with its cached-dir backend."""
     packages = folder / "packages"
     packages.mkdir(parents=True)
     app = f"pypiserver:app(roots=[{str(packages)!r}], password_file='.', authenticate=[], backend_arg='cached-dir')"
-    with _gunicorn(folder, binaries / "python", app, {}) as (url, server):
+    with _gunicorn(folder, toolbox.PYPISERVER.python(cache), app, {}) as (url, server):
         simple = f"{url}/simple/"
         yield Target("pypiserver", server, {HTML: simple, JSON: simple}, door=Door(f"{url}/"))
 
 
 @contextmanager
-def devpi(folder: Path, binaries: Path, mirror_url: str | None = None) -> Iterator[Target]:
+def devpi(folder: Path, cache: Path, mirror_url: str | None = None) -> Iterator[Target]:
     """devpi-server with the index ``root/bench``: its own, or a mirror of another index."""
     folder.mkdir(parents=True)
     data, port = folder / "data", free_port()
     url = f"http://127.0.0.1:{port}"
     initialise: list[str | Path] = [
-        binaries / "devpi-init",
+        toolbox.DEVPI.program(cache, "devpi-init"),
         "--serverdir",
         data,
         "--no-root-pypi",
@@ -179,7 +173,7 @@ def devpi(folder: Path, binaries: Path, mirror_url: str | None = None) -> Iterat
     ]
     subprocess.run(initialise, check=True, capture_output=True, timeout=120)
     command: list[str | Path] = [
-        binaries / "devpi-server",
+        toolbox.DEVPI.program(cache, "devpi-server"),
         "--serverdir",
         data,
         "--host",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import platform
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -15,21 +15,22 @@ from rich.console import Console
 from rich.table import Table
 
 from bench.load import Sample, Unusable
-from bench.workloads import Plan, Workload
+from bench.workloads import Group, Plan, Workload
 
 NOTHING = "-"
 EXPECTED = frozenset({"not offered", "no ETag", "no 304"})
-OURS = "entrepot, token"
+OURS, DIRECT = "entrepot, token", "no proxy"
 BEGIN, END = "<!-- figures: written by bench/run.py --docs -->", "<!-- end of figures -->"
 
 
 @dataclass
 class Results:
-    """Samples by workload and target; ``faults`` has why a cell is empty."""
+    """Samples by workload and target; ``faults`` has why a cell is empty, ``missing`` why a peer is not there at all."""
 
     plan: Plan
     rows: Sequence[Workload]
     versions: dict[str, str]
+    missing: dict[str, str] = field(default_factory=dict)
     samples: dict[tuple[str, str], list[Sample]] = field(default_factory=dict)
     faults: dict[tuple[str, str], str] = field(default_factory=dict)
     columns: list[str] = field(default_factory=list)
@@ -52,8 +53,7 @@ class Results:
         if not found:
             fault = self.faults.get((row.name, column), "")
             return fault if fault in EXPECTED else "failed" if fault else NOTHING
-        text = figure(median(found))
-        return text if len(found) == 1 else f"{text} ({figure(min(found))} to {figure(max(found))})"
+        return _spread(found)
 
     def cpu(self, row: Workload, column: str) -> str:
         """Median of the server's CPU microseconds for each request."""
@@ -82,33 +82,66 @@ class Results:
         ]
         return f"{figure(median(found))} x" if found else NOTHING
 
+    def to_direct(self, row: Workload, column: str) -> str:
+        """How many times as long as without a proxy, in the same round: median (least to most)."""
+        pairs = zip(self.samples.get((row.name, column), []), self.samples.get((row.name, DIRECT), []), strict=False)
+        return _spread([theirs.value / direct.value for theirs, direct in pairs])
+
+    def cpu_seconds(self, row: Workload, column: str) -> str:
+        """Median of the processor seconds of the server for one install; of the client's, where there is none."""
+        found = [
+            sample.client_cpu_seconds if sample.cpu_us_per_request is None else sample.cpu_us_per_request / 1e6
+            for sample in self.samples.get((row.name, column), [])
+        ]
+        known = [value for value in found if value is not None]
+        return figure(median(known)) if known else NOTHING
+
     def tables(self) -> list[tuple[str, list[str], list[list[str]]]]:
         """Title, head and lines of each table."""
-        rows = self.used_rows()
-        served = [column for column in self.columns if any(name == column for _, name in self.samples)]
-        others = [column for column in served if column != OURS]
-        return [
-            (
-                "Figures: median of the rounds (least to most)",
-                ["workload", "unit", *served],
-                [[row.title, row.unit, *(self.cell(row, column) for column in served)] for row in rows],
-            ),
-            (
-                f"Ratios: {OURS}, against each; above 1 is faster",
-                ["workload", *others],
-                [[row.title, *(self.ratio(row, column) for column in others)] for row in rows],
-            ),
-            (
-                "CPU microseconds of the server for each request",
-                ["workload", *served],
-                [[row.title, *(self.cpu(row, column) for column in served)] for row in rows if row.unit != "s"],
-            ),
-            (
-                "Most resident memory of all of a server's processes, MiB (shared pages count in each)",
-                served,
-                [[self.memory(column) for column in served]],
-            ),
-        ]
+        tables = []
+        for group in Group:
+            rows = [row for row in self.used_rows() if row.group is group]
+            names = {row.name for row in rows}
+            columns = [column for column in self.columns if any((name, column) in self.samples for name in names)]
+            if rows:
+                tables += self._of_group(group, rows, columns)
+        served = [column for column in self.columns if self.memory(column) != NOTHING]
+        title = "Most resident memory of all of a server's processes, MiB (shared pages count in each)"
+        return [*tables, (title, served, [[self.memory(column) for column in served]])]
+
+    def _of_group(
+        self, group: Group, rows: list[Workload], columns: list[str]
+    ) -> Iterator[tuple[str, list[str], list[list[str]]]]:
+        others = [column for column in columns if column != OURS]
+        yield (
+            f"{group.value}: median of the rounds (least to most)",
+            ["workload", "unit", *columns],
+            [[row.title, row.unit, *(self.cell(row, column) for column in columns)] for row in rows],
+        )
+        if group is Group.INSTALLS:
+            proxies = [column for column in columns if column != DIRECT]
+            yield (
+                f"{group.value}: times as long as without one, in the same round (least to most)",
+                ["workload", *proxies],
+                [[row.title, *(self.to_direct(row, column) for column in proxies)] for row in rows],
+            )
+        yield (
+            f"{group.value}: {OURS}, against each; above 1 is faster",
+            ["workload", *others],
+            [[row.title, *(self.ratio(row, column) for column in others)] for row in rows],
+        )
+        if group is Group.INSTALLS:
+            yield (
+                f"{group.value}: CPU seconds of the server for each install (without a proxy: the client's own)",
+                ["workload", *columns],
+                [[row.title, *(self.cpu_seconds(row, column) for column in columns)] for row in rows],
+            )
+        else:
+            yield (
+                f"{group.value}: CPU microseconds of the server for each request",
+                ["workload", *columns],
+                [[row.title, *(self.cpu(row, column) for column in columns)] for row in rows],
+            )
 
     def show(self, console: Console) -> None:
         for title, head, lines in self.tables():
@@ -128,6 +161,7 @@ class Results:
             "machine": machine(),
             "versions": self.versions,
             "plan": asdict(self.plan),
+            "missing": self.missing,
             "faults": [{"workload": row, "target": column, "why": why} for (row, column), why in self.faults.items()],
             "results": [
                 {
@@ -161,11 +195,21 @@ class Results:
             f"many files: {plan.many_files}; large file: {plan.large_bytes >> 20} MiB down, {plan.huge_bytes >> 20} MiB up; "
             f"uploads: {plan.uploads} files, by twine {plan.twine_files}. Versions: {versions}."
         )
+        if self.missing:
+            head += f" Could not be installed, and so not measured: {', '.join(self.missing)}."
         lines = [head, ""]
         for title, names, rows in self.tables():
             lines += [f"**{title}**", "", _line(names), _line(["---", *["---:"] * (len(names) - 1)])]
             lines += [*map(_line, rows), ""]
         return "\n".join(lines)
+
+
+def _spread(found: Sequence[float]) -> str:
+    """Median (least to most)."""
+    if not found:
+        return NOTHING
+    text = figure(median(found))
+    return text if len(found) == 1 else f"{text} ({figure(min(found))} to {figure(max(found))})"
 
 
 def _line(cells: Sequence[str]) -> str:

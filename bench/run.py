@@ -28,14 +28,15 @@ sys.path[0] = str(Path(__file__).resolve().parents[1])  # the checkout, where it
 
 from rich.console import Console  # noqa: E402
 
-from bench import installs, peers, workloads  # noqa: E402
+from bench import install_npm, install_python, installs, peers, toolbox, workloads  # noqa: E402
 from bench.load import Sample, Unusable, wrk  # noqa: E402
 from bench.processes import CouldNotStart  # noqa: E402
 from bench.results import Results  # noqa: E402
 from bench.targets import HTML, Target, entrepot, fill  # noqa: E402
 
 PROGRAMS = {"wrk": "wrk", "nginx": "nginx-light"}
-LONGEST_RUN_SECONDS = 3600
+INSTALLS = (install_python.FLASK, install_python.SET, install_python.SET_BY_UV, install_npm.SET)
+LONGEST_RUN_SECONDS = 2 * 3600
 console = Console() if sys.stdout.isatty() else Console(width=180)
 
 
@@ -54,10 +55,11 @@ def arguments(given: Sequence[str] | None = None) -> argparse.Namespace:
     options.peers = tuple(name.strip() for name in options.peers.split(",") if name.strip() not in {"", "none"})
     if unknown := set(options.peers) - set(peers.ALL):
         parser.error(f"unknown peers: {', '.join(sorted(unknown))}; known are {', '.join(peers.ALL)}")
-    rows = [*workloads.SERVED, *installs.ROWS]
+    rows = [*workloads.SERVED, *(row for install in INSTALLS for row in install.rows)]
     options.rows = [row for row in rows if not options.only or row.name.startswith(tuple(options.only))]
     if not options.rows:
         parser.error(f"--only names no workload; there are {', '.join(row.name for row in rows)}")
+    options.installs = [install for install in INSTALLS if set(install.rows) & set(options.rows)]
     base = workloads.QUICK if options.quick else workloads.FULL
     options.plan = replace(base, rounds=options.rounds or base.rounds, seconds=options.seconds or base.seconds)
     return options
@@ -77,7 +79,27 @@ def install_programs() -> None:
         subprocess.run(["apt-get", *command], env=environment, check=True, stdout=subprocess.DEVNULL, timeout=600)
 
 
-def start_all(stack: ExitStack, folder: Path, options: argparse.Namespace, binaries: Path | None) -> list[Target]:
+def install_tools(options: argparse.Namespace) -> dict[str, str]:
+    """The programs of the wanted peers and clients; a peer that cannot be had is left out. Gives why, by name."""
+    wanted = {name: peers.ALL[name] for name in options.peers}
+    if any(install.format == install_python.FORMAT for install in options.installs):
+        wanted["pip"] = toolbox.PIP
+    missing: dict[str, str] = {}
+    for name, tool in wanted.items():
+        try:
+            if tool is not None:
+                with console.status(f"installing {tool.name}"):
+                    tool.install(options.cache)
+        except toolbox.NotInstalled as error:
+            missing[name] = str(error)
+            console.print(f"not measured: {name}, which could not be installed: {error}", markup=False)
+    if "pip" in missing:
+        sys.exit("there is no pip to measure with")
+    options.peers = tuple(name for name in options.peers if name not in missing)
+    return missing
+
+
+def start_all(stack: ExitStack, folder: Path, options: argparse.Namespace) -> list[Target]:
     """Every wanted server, with the same files in it."""
     files = workloads.reading(options.plan)
     ours = stack.enter_context(entrepot(folder / "entrepot")).targets()
@@ -90,23 +112,24 @@ def start_all(stack: ExitStack, folder: Path, options: argparse.Namespace, binar
         targets.append(stack.enter_context(peers.bare_wsgi(folder / "bare", site)))
     if "nginx" in options.peers:
         targets.append(stack.enter_context(peers.nginx(folder / "nginx", site)))
-    if binaries is not None and "pypiserver" in options.peers:
-        targets.append(stack.enter_context(peers.pypiserver(folder / "pypiserver", binaries)))
+    if "pypiserver" in options.peers:
+        targets.append(stack.enter_context(peers.pypiserver(folder / "pypiserver", options.cache)))
         fill(targets[-1], files)
-    if binaries is not None and {"devpi", "devpi + nginx"} & set(options.peers):
-        devpi = stack.enter_context(peers.devpi(folder / "devpi", binaries))
+    if {"devpi", "devpi + nginx"} & set(options.peers):
+        devpi = stack.enter_context(peers.devpi(folder / "devpi", options.cache))
         fill(devpi, files)
         front = stack.enter_context(peers.devpi_behind_nginx(folder / "front", folder / "devpi" / "data", devpi))
         targets += [target for target in (devpi, front) if target.name in options.peers]
     return targets
 
 
-def measure_served(results: Results, folder: Path, options: argparse.Namespace, binaries: Path | None) -> None:
+def measure_served(results: Results, folder: Path, options: argparse.Namespace) -> None:
     rows = [row for row in options.rows if row in workloads.SERVED]
     if not rows:
         return
+    install_programs()
     with ExitStack() as stack:
-        targets = start_all(stack, folder, options, binaries)
+        targets = start_all(stack, folder, options)
         for target in targets:
             wrk(target.page("bench-five", HTML), target.server, seconds=1, connections=16, as_mb_per_second=False)
         for number in range(options.plan.rounds):
@@ -124,11 +147,16 @@ def _tried(row: workloads.Workload, target: Target, plan: workloads.Plan, label:
         return error
 
 
-def measure_installs(results: Results, folder: Path, options: argparse.Namespace, binaries: Path) -> None:
+def measure_installs(results: Results, folder: Path, options: argparse.Namespace) -> None:
     for number in range(options.plan.rounds):
-        with console.status(f"round {number + 1} of {options.plan.rounds}: {installs.TITLE}"):
-            for row, column, sample in installs.measure(folder / f"install{number}", binaries, options.peers, number):
-                results.add(row, column, sample)
+        for install in options.installs:
+            name = install.rows[0].name
+            with console.status(f"round {number + 1} of {options.plan.rounds}: {install.rows[0].title}"):
+                place = folder / f"{name}-{number}"
+                for found in installs.measure(
+                    install, place, options.cache, options.peers, number, most_runs=options.plan.most_runs
+                ):
+                    results.add(*found)
 
 
 def end(number: int, _frame: FrameType | None) -> None:
@@ -140,19 +168,13 @@ def main() -> None:
     signal.signal(signal.SIGTERM, end)
     signal.signal(signal.SIGALRM, end)
     signal.alarm(LONGEST_RUN_SECONDS)
-    install_programs()
-    installing = any(row in installs.ROWS for row in options.rows)
-    binaries = None
-    if installing or any(name.startswith(("pypiserver", "devpi")) for name in options.peers):
-        with console.status("installing the peers"):
-            binaries = peers.install(options.cache)
     options.cache.mkdir(parents=True, exist_ok=True)
-    results = Results(options.plan, options.rows, peers.versions(binaries))
+    missing = install_tools(options)
+    results = Results(options.plan, options.rows, peers.versions(options.cache, options.peers), missing)
     with tempfile.TemporaryDirectory(dir=options.cache, prefix="run-") as name:
         try:
-            measure_served(results, Path(name), options, binaries)
-            if installing and binaries is not None:
-                measure_installs(results, Path(name), options, binaries)
+            measure_served(results, Path(name), options)
+            measure_installs(results, Path(name), options)
         except (CouldNotStart, Unusable) as error:
             sys.exit(f"could not be measured: {error}")
     results.show(console)

@@ -88,15 +88,15 @@ class Entrepot:
     server: Running
     token: str
 
-    def index(self, *, credential: str = "") -> str:
-        address = self.url.replace("://", f"://bench:{credential}@") if credential else self.url
-        return f"{address}/pypi/default/dev/simple/"
+    def repository(self, package_format: str, name: str = "dev") -> str:
+        """The address that a client of the format is given."""
+        return f"{self.url}/{package_format}/default/{name}/" + ("simple/" if package_format == "pypi" else "")
 
     def targets(self) -> list[Target]:
         """With a token on a private repository; and anonymous on one that strangers may read."""
         basic = base64.b64encode(f"bench:{self.token}".encode()).decode()
         door = Door(f"{self.url}/pypi/default/dev/", "__token__", self.token)
-        private, public = self.index(), f"{self.url}/pypi/default/open/simple/"
+        private, public = self.repository("pypi"), self.repository("pypi", "open")
         return [
             Target(
                 "entrepot, token",

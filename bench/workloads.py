@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from enum import Enum
 from functools import lru_cache
 
 from bench import load
@@ -15,9 +16,19 @@ CONNECTIONS = 16
 SMALL_PAYLOAD_BYTES = 10 * 1024 - 1330  # the rest of 10 KiB is the wheel's own files
 
 
+class Group(Enum):
+    """What the tables are about."""
+
+    PYTHON = "Serving and taking Python packages"
+    INSTALLS = "Whole installs through a proxy"
+
+
 @dataclass(frozen=True)
 class Plan:
-    """How much is done: seconds of each reading workload, rounds, and sizes."""
+    """How much is done: seconds of each reading workload, rounds, and sizes.
+
+    ``most_runs`` is how often an install is done in each round at the most.
+    """
 
     rounds: int
     seconds: int
@@ -26,10 +37,17 @@ class Plan:
     huge_bytes: int
     uploads: int
     twine_files: int
+    most_runs: int
 
 
-FULL = Plan(rounds=3, seconds=4, many_files=500, large_bytes=64 * MIB, huge_bytes=256 * MIB, uploads=50, twine_files=20)
-QUICK = Plan(rounds=1, seconds=1, many_files=50, large_bytes=8 * MIB, huge_bytes=16 * MIB, uploads=10, twine_files=3)
+FULL = Plan(
+    rounds=3, seconds=4, many_files=500, large_bytes=64 * MIB, huge_bytes=256 * MIB, uploads=50, twine_files=20,
+    most_runs=3,
+)  # fmt: skip
+QUICK = Plan(
+    rounds=1, seconds=1, many_files=50, large_bytes=8 * MIB, huge_bytes=16 * MIB, uploads=10, twine_files=3,
+    most_runs=1,
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -41,6 +59,7 @@ class Workload:
     unit: str
     run: Callable[[Target, Plan, str], Sample]
     is_lower_better: bool = False
+    group: Group = Group.PYTHON
 
 
 def _page(project: str, media: str) -> Callable[[Target, Plan, str], Sample]:

@@ -1,0 +1,126 @@
+"""Programs that are measured or measure, installed once into the cache folder from the machine's own indexes.
+
+Each has a folder of its own, so that one that cannot be had keeps none of the others away; remove the folder to get a
+newer one.
+"""
+
+from __future__ import annotations
+
+import json
+import platform
+import shutil
+import subprocess
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+
+INSTALL_SECONDS = 900
+VERDACCIO_NODE = 22
+_DONE = ".installed"
+_NODE_PLATFORMS = {"x86_64": "x64", "aarch64": "arm64"}
+
+
+class NotInstalled(Exception):
+    """A program could not be had; the message is the installer's last word."""
+
+
+@dataclass(frozen=True)
+class PythonTool:
+    """Distributions in a virtual environment; ``requirements[0]`` is the one that is named."""
+
+    name: str
+    requirements: tuple[str, ...]
+
+    def python(self, cache: Path) -> Path:
+        return cache / self.name / "bin" / "python"
+
+    def program(self, cache: Path, name: str) -> Path:
+        return cache / self.name / "bin" / name
+
+    def is_installed(self, cache: Path) -> bool:
+        return (cache / self.name / _DONE).exists()
+
+    def install(self, cache: Path) -> None:
+        """Install it unless it is there. Raises NotInstalled."""
+        if not self.is_installed(cache):
+            shutil.rmtree(cache / self.name, ignore_errors=True)
+            _run([sys.executable, "-m", "venv", cache / self.name])
+            pip = [self.python(cache), "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--upgrade"]
+            _run([*pip, *self.requirements])
+            (cache / self.name / _DONE).touch()
+
+    def version(self, cache: Path) -> str:
+        script = "import sys; from importlib.metadata import version; print(version(sys.argv[1]))"
+        return _run([self.python(cache), "-c", script, self.name]).strip()
+
+
+@dataclass(frozen=True)
+class NodeTool:
+    """A package of npm, and the node that runs it: the machine's, or one from npm where that is too old."""
+
+    name: str
+    least_node: int
+
+    def command(self, cache: Path) -> list[str | Path]:
+        folder = cache / self.name
+        own = folder / "node_modules" / f"node-linux-{_platform()}" / "bin" / "node"
+        package = folder / "node_modules" / self.name
+        programs = json.loads((package / "package.json").read_text())["bin"]
+        program = programs if isinstance(programs, str) else programs[self.name]
+        return [own if own.exists() else "node", package / program]
+
+    def is_installed(self, cache: Path) -> bool:
+        return (cache / self.name / _DONE).exists()
+
+    def install(self, cache: Path) -> None:
+        """Install it unless it is there. Raises NotInstalled."""
+        folder = cache / self.name
+        if not self.is_installed(cache):
+            shutil.rmtree(folder, ignore_errors=True)
+            folder.mkdir(parents=True)
+            (folder / "package.json").write_text("{}")
+            newer = [f"node-linux-{_platform()}@{self.least_node}"] if self._is_node_too_old() else []
+            npm = ["npm", "install", "--no-audit", "--no-fund", "--no-update-notifier", "--loglevel=error"]
+            _run([*npm, "--ignore-scripts", self.name, *newer], folder)
+            (folder / _DONE).touch()
+
+    def _is_node_too_old(self) -> bool:
+        found = _run(["node", "--version"]).strip().removeprefix("v").partition(".")[0]
+        return int(found) < self.least_node
+
+    def version(self, cache: Path) -> str:
+        manifest = json.loads((cache / self.name / "node_modules" / self.name / "package.json").read_text())
+        return f"{manifest['version']} on node {_run([self.command(cache)[0], '--version']).strip().removeprefix('v')}"
+
+
+def _platform() -> str:
+    return _NODE_PLATFORMS.get(platform.machine(), platform.machine())
+
+
+def _run(command: Sequence[str | Path], cwd: Path | None = None) -> str:
+    try:
+        done = subprocess.run(
+            [str(part) for part in command],
+            cwd=cwd,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=INSTALL_SECONDS,
+            check=False,
+        )
+    except (OSError, subprocess.TimeoutExpired) as error:
+        raise NotInstalled(str(error)) from error
+    if done.returncode != 0:
+        raise NotInstalled((done.stderr or done.stdout).strip()[-500:])
+    return done.stdout
+
+
+Tool = PythonTool | NodeTool
+_GUNICORN = f"gunicorn=={version('gunicorn')}"
+PIP = PythonTool("pip", ("pip",))
+PYPISERVER = PythonTool("pypiserver", ("pypiserver[cache,passlib]", _GUNICORN))
+DEVPI = PythonTool("devpi-server", ("devpi-server",))
+PROXPI = PythonTool("proxpi", ("proxpi", _GUNICORN))
+VERDACCIO = NodeTool("verdaccio", VERDACCIO_NODE)
