@@ -86,6 +86,8 @@ def test_who_and_what(clients: NpmClients):
     assert (shown["version"], shown["license"], shown["readmeFilename"]) == ("1.0.0", "MIT", "README.md")
     assert "viewed" in clients.npm("search", "viewed").ok().output
     assert clients.npm("owner", "ls", "viewed").ok().output.startswith("admin")
+    assert "viewed: read-write" in clients.npm("access", "list", "packages").ok().output
+    assert "promote the version to the next" in clients.npm("stage", "list").output
     assert "admin" in clients.npm("profile", "get").ok().output
     assert re.search(r"with id 1 name .+ created 20", clients.npm("token", "list").ok().output)
     assert clients.npm("view", "never-published").returncode != 0

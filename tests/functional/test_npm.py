@@ -385,7 +385,9 @@ def test_errors_are_json_with_the_words_in_error(server: Server, dev: Registry):
         assert answer.status_code == status
         assert answer.headers["Content-Type"] == "application/json"
         assert answer.json()["error"]
-        assert ("Basic" in answer.headers.get("WWW-Authenticate", "")) == (status == 401)
+        challenge = answer.headers.get("WWW-Authenticate", "")
+        # npm explains the first scheme: of Basic it says that a password is wrong.
+        assert (challenge.startswith("Bearer "), "Basic" in challenge) == ((status == 401),) * 2
 
 
 def test_rights(server: Server, dev: Registry):
@@ -523,6 +525,68 @@ def test_keys_are_ours_and_theirs(dev: Registry):
     keys = dev.get("-/npm/v1/keys").json()["keys"]
     assert THEIR_KEY in keys
     assert len(keys) == 2
+
+
+# --- what npm has commands for ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "says"),
+    [
+        *((method, "-/org/acme/user", "no organisations") for method in ("GET", "PUT", "DELETE")),
+        ("PUT", "-/org/acme/team", "no organisations"),
+        ("GET", "-/team/acme/devs/user", "no organisations"),
+        ("PUT", "-/team/acme/devs/package", "no organisations"),
+        ("POST", "-/package/@acme%2fdemo/access", "for a repository"),
+        ("GET", "-/package/@acme%2fdemo/trust", "entrepot token new"),
+        ("DELETE", "-/package/plain/trust/1", "entrepot token new"),
+        ("GET", "-/stage", "promote"),
+        ("POST", "-/stage/package/@acme%2fdemo", "promote"),
+        ("POST", "-/stage/2c5ea4c0-4067-11e9-8bad-9b1deb4d3b7d/approve", "promote"),
+        ("POST", "-/npm/v1/user", "your account's page"),
+        ("POST", "-/npm/v1/hooks/hook", "pipeline"),
+        ("GET", "-/_view/starredByUser?key=%22admin%22", "no stars"),
+        ("GET", "-/user/org.couchdb.user:bob", "no owners"),
+        ("GET", "-/user/nobody-here/package", "no account nobody-here"),
+    ],
+)
+def test_what_is_done_elsewhere_is_said_and_not_called_missing(dev: Registry, method: str, path: str, says: str):
+    answer = dev.ask(method, path, json={} if method != "GET" else None)
+    assert answer.status_code == 400
+    assert says in answer.json()["error"]
+    # npm asks for this first, and for "-/user/<name>/package" only after it is told that there is no such thing.
+    assert dev.get("-/org/admin/package").status_code == 404
+
+
+def test_stars_change_nothing(dev: Registry):
+    dev.publish("starry", "1.0.0")
+    document = dev.document("starry")
+    body = {"_id": "starry", "_rev": document["_rev"], "users": {"admin": True}}
+    assert "no stars" in dev.put(body, "starry").json()["error"]
+    assert dev.document("starry") == document
+
+
+def test_rights_in_the_words_of_npm_access(server: Server, dev: Registry, upstream: FaultyUpstream):
+    dev.publish("@righted/demo", "1.0.0")
+    upstream.add_npm_package("righted-far", {"1.0.0": packages.tarball("righted-far", "1.0.0")})
+    assert dev.get("righted-far/-/righted-far-1.0.0.tgz").status_code == 200
+    held = dev.get("-/user/admin/package").json()
+    assert (held["@righted/demo"], held["righted-far"]) == ("write", "read")
+    readers = Registry(server, "dev", server.token("admin", "read"))
+    assert set(readers.get("-/user/admin/package").json().values()) == {"read"}
+    assert dev.get("-/package/@righted%2fdemo/collaborators").json()["admin"] == "write"
+    assert readers.get("-/package/@righted%2fdemo/collaborators").status_code == 403
+    # What others may do is not everybody's to know.
+    assert dev.get("-/user/builds/package").json()["@righted/demo"] == "read"
+    assert readers.get("-/user/builds/package").status_code == 403
+    assert dev.get("-/package/@righted%2fdemo/visibility").json() == {"public": False}
+    assert dev.get("-/package/@righted%2fnone/visibility").status_code == 404
+
+
+def test_a_one_time_password_is_taken_and_ignored(dev: Registry):
+    document = packages.publish_document("with-otp", "1.0.0")
+    assert dev.ask("PUT", "with-otp", json=document, headers={"npm-otp": "123456"}).status_code == 201
+    assert dev.versions("with-otp") == ["1.0.0"]
 
 
 # --- advisories ------------------------------------------------------------------------------------------------------
@@ -682,6 +746,8 @@ def test_tokens(server: Server, alice: str):
         parent.ask("POST", "-/npm/v1/tokens", json={"password": alice, "cidr_whitelist": ["10.0.0.0/8"]}).status_code
         == 400
     )
+    odd = {"password": alice, "packages_and_scopes_permission": "no-access"}
+    assert parent.ask("POST", "-/npm/v1/tokens", json=odd).status_code == 400
     made = parent.ask("POST", "-/npm/v1/tokens", json={"password": alice, "readonly": True}).json()
     child = Registry(server, "dev", made["token"])
     assert child.get("-/whoami").status_code == 200

@@ -9,7 +9,7 @@ from flask import Response, request
 from werkzeug.wrappers import Response as BaseResponse
 
 from registry.errors import Invalid, TooLarge
-from registry.http.problems import reason_phrase
+from registry.http.problems import BASIC_CHALLENGE, reason_phrase
 from registry.http.upload import counted_body
 from registry.json_text import parse
 from registry.upstream.bodies import UnusableBody, gunzip
@@ -62,5 +62,11 @@ def notice(text: str) -> dict[str, str]:
 
 
 def say(status: int, message: str, _code: str) -> BaseResponse:
-    """An error as npm's clients print it: they look for ``error``."""
+    """An error as npm's clients print it: they look for ``error``.
+
+    They do not show it of a 401, but explain its challenge: Bearer first, npm says that the token is invalid and how to
+    sign in; at Basic alone it says that the password is wrong, and where people of another registry recover theirs.
+    """
+    if status == 401:
+        return answer({"error": message}, status, WWW_Authenticate=f'Bearer realm="entrepot", {BASIC_CHALLENGE}')
     return answer({"error": message}, status)
