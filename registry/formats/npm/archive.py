@@ -56,6 +56,7 @@ def inspect(filename: str, body: BinaryIO, limits: Limits = DEFAULT_LIMITS) -> R
         package,
         name=display_name(key),
         version=version,
+        files=[path.partition("/")[2] for path, kind in contents.kinds.items() if kind is Kind.FILE],
         has_gyp=contents.has_gyp,
         has_shrinkwrap=contents.has_shrinkwrap,
     )

@@ -122,7 +122,7 @@ def _change(
     present = _present(services, key)
     said = rev or document.get("_rev") or present.revision
     versions = document.get("versions")
-    if versions is None and "users" in document:
+    if document.get("users", {}) != present.document.get("users", {}):
         raise Invalid(STARS)
     if not isinstance(versions, dict) or any(not isinstance(entry, dict) for entry in versions.values()):
         raise Invalid("the document has no versions")
