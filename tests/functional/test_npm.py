@@ -801,6 +801,17 @@ def test_search(dev: Registry):
     assert dev.get("-/v1/search", params={"text": "% _"}).json()["objects"] == []
 
 
+def test_the_page_of_a_package_from_outside_shows_what_its_tarball_says(
+    server: Server, dev: Registry, upstream: FaultyUpstream
+):
+    upstream.add_npm_package("paged-far", {"1.0.0": packages.tarball("paged-far", "1.0.0", license="MIT")})
+    dev.get("paged-far/-/paged-far-1.0.0.tgz").raise_for_status()
+    with requests.Session() as browser:
+        sign_in(browser, server)
+        page = browser.get(f"{server.url}/packages/default/dev/npm/paged-far", timeout=30)
+    assert ("A package for tests." in page.text, "MIT" in page.text) == (True, True)
+
+
 def test_the_page_of_a_package(server: Server, dev: Registry):
     body = packages.tarball(
         "@paged/demo", "1.0.0", dependencies={"ms": "^2.0.0"}, license="MIT", engines={"node": ">=18"}

@@ -40,6 +40,7 @@ _NOT_THE_AUTHORS = frozenset({"dist", "deprecated", "readme", "readmeFilename", 
 DEPENDENCY_FIELDS = ("dependencies", "optionalDependencies", "peerDependencies")
 _INSTALL_SCRIPTS = ("preinstall", "install", "postinstall")
 _LONGEST_LIST = 1000
+_LONGEST_SUMMARY = 1000
 
 _encode = json.JSONEncoder(separators=(",", ":"), allow_nan=False).encode
 
@@ -135,6 +136,11 @@ def page_metadata(manifest: Mapping[str, Any], readme_filename: str) -> Json:
         ][:_LONGEST_LIST],
     }
     return {key: value for key, value in found.items() if value}
+
+
+def summary(manifest: Mapping[str, Any]) -> str:
+    """The one line of description. An upstream's may hold halves of characters, which no database takes."""
+    return text(manifest.get("description"))[:_LONGEST_SUMMARY].encode("utf-8", "replace").decode("utf-8")
 
 
 def readme_type(filename: str) -> str:
