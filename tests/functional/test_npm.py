@@ -546,6 +546,8 @@ def test_keys_are_ours_and_theirs(dev: Registry):
         ("POST", "-/npm/v1/user", "your account's page"),
         ("POST", "-/npm/v1/hooks/hook", "pipeline"),
         ("GET", "-/_view/starredByUser?key=%22admin%22", "no stars"),
+        ("PUT", "-/user/package/@acme%2fdemo/star", "no stars"),
+        ("PUT", "-/package/bob/owners", "no owners"),
         ("GET", "-/user/org.couchdb.user:bob", "no owners"),
         ("GET", "-/user/nobody-here/package", "no account nobody-here"),
     ],

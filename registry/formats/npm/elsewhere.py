@@ -41,6 +41,9 @@ _SENTENCES = tuple(
         (r"-/npm/v1/user\Z", _PROFILE),
         (r"-/npm/v1/hooks(?:/|\Z)", _HOOKS),
         (r"-/_view/starredBy", STARS),
+        # What pnpm asks for.
+        (r"-/user/(?:v1|package/.+)/star\Z", STARS),
+        (r"-/package/.+/owners\Z", OWNERS),
     )
 )
 
