@@ -12,7 +12,7 @@ from sqlalchemy.orm import Session
 from registry import audit, client_login
 from registry.access import Action, Identity
 from registry.accounts import IssuedToken, capped, looks_like_token
-from registry.errors import Denied, Invalid, NotFound
+from registry.errors import Denied, Invalid, NotFound, Unauthenticated
 from registry.formats.npm.bodies import answer, read_object
 from registry.formats.npm.elsewhere import OWNERS
 from registry.http import auth, context
@@ -164,9 +164,14 @@ def _check_password(services: Services, caller: Identity, password: object) -> N
         has_password = session.get_one(Account, caller.account_id).password_hash is not None
     if not has_password:
         return
+    # Not as "unauthenticated", of which npm says that the token is invalid.
     if not isinstance(password, str) or looks_like_token(password):
-        raise Denied("the password is wrong")
-    services.admissions.identify(Credential(caller.name, password, request.remote_addr or "unknown"), services.clock())
+        raise Invalid("the password is wrong")
+    credential = Credential(caller.name, password, request.remote_addr or "unknown")
+    try:
+        services.admissions.identify(credential, services.clock())
+    except Unauthenticated as error:
+        raise Invalid("the password is wrong") from error
 
 
 def delete_token(services: Services, key: str) -> Response:
