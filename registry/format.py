@@ -10,7 +10,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, BinaryIO, Protocol
 
 from registry.names import PackageKey, PackageName
 
@@ -95,6 +95,20 @@ class Release:
     provenance_document: bytes | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class Description:
+    """What an archive says of its version for people: the part of a ``Release`` that pages show.
+
+    ``text`` is the long text and ``media_type`` its type, as a ``Release`` has them in ``description`` and
+    ``description_type``.
+    """
+
+    summary: str
+    metadata: dict[str, Any]
+    text: str
+    media_type: str
+
+
 class Format(Protocol):
     """A package format. Stateless: every method may be called by any number of threads at once."""
 
@@ -130,6 +144,18 @@ class Format(Protocol):
 
     def is_whole(self, filenames: Collection[str]) -> bool:
         """Whether a version with these files is one even if its client never says so: silence then publishes it."""
+
+    def summary(self, extra: Mapping[str, Any]) -> str:
+        """The one line of description that an index gave with a file (its ``extra``); empty where it gave none."""
+
+    def describing(self, filenames: Collection[str]) -> Sequence[str]:
+        """Those of a version's files that say what it is, the one to read first in front."""
+
+    def describe(self, filename: str, body: BinaryIO) -> Description:
+        """Read what such a file says. It may be an upstream's, and need not keep the rules of those published here.
+
+        ``body`` is seekable; time and memory are bounded. Raises registry.errors.Invalid or TooLarge.
+        """
 
     def sort_key(self, version: str) -> Any:
         """Give a key that puts versions in release order. Takes any text; what is no version sorts first."""

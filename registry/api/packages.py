@@ -120,7 +120,11 @@ def show_version(format_name: str, name: str, version: str, query: NamespaceQuer
     services, repository_id = context.services(), context.admission().repository_id
     with services.db.read() as session:
         at = coordinates.find(session, services.formats, repository_id, format_name, query.namespace, name, version)
-        return _shown(session, at)
+        shown = _shown(session, at)
+    if not shown.metadata and services.files.readings.read(repository_id, at.key, at.version):
+        with services.db.read() as session:
+            return _shown(session, at)
+    return shown
 
 
 def _shown(session: Session, at: Coordinate) -> browse.VersionDetail:

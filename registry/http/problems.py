@@ -37,6 +37,7 @@ STATUS: tuple[tuple[type[Exception], int], ...] = (
     (storage_errors.Transient, 503),
 )
 REASON_LIMIT = 200
+BASIC_CHALLENGE = 'Basic realm="entrepot", charset="UTF-8"'  # RFC 7617
 
 
 def status_of(error: Exception) -> int:
@@ -73,7 +74,7 @@ def answering(say: Say) -> Callable[[Exception], BaseResponse]:
             return say(500, f"internal error; the server's log has it under {reference}", "internal")
         response = say(status, str(error), getattr(error, "code", "refused"))
         if status == 401:
-            response.headers["WWW-Authenticate"] = 'Basic realm="entrepot", charset="UTF-8"'
+            response.headers.setdefault("WWW-Authenticate", BASIC_CHALLENGE)
         if isinstance(error, errors.Unavailable | errors.RateLimited):
             response.headers["Retry-After"] = str(error.retry_after_seconds)
         return response

@@ -51,6 +51,9 @@ def _page(domain: str, repository: str, format_name: str, raw_name: str, wanted:
             chosen = browse.canonical_version(session, summary.id, *key, wanted, sort_key=known.sort_key)
         detail = browse.version(session, summary.id, *key, chosen, keyring=services.stores.keyring)
         visible = {other.name for other in readable(session) if other.domain == domain}
+    if not detail.metadata and services.files.readings.read(summary.id, key, chosen):
+        with services.db.read() as session:
+            detail = browse.version(session, summary.id, *key, chosen, keyring=services.stores.keyring)
     description = describe(detail.metadata)
     return render_template(
         "package.html",

@@ -59,7 +59,10 @@ class RepositorySummary:
 
 @dataclass(frozen=True, slots=True)
 class PackageSummary:
-    """A package in a list; ``latest_version`` and ``summary`` are of its highest finished version that is not yanked."""
+    """A package in a list.
+
+    ``latest_version``, ``published_by`` and ``summary`` are of its highest finished version that is not yanked.
+    """
 
     format: str
     namespace: str
@@ -70,6 +73,7 @@ class PackageSummary:
     origin: str
     updated_at: datetime
     summary: str
+    published_by: str
 
     @property
     def cursor(self) -> str:
@@ -267,6 +271,7 @@ def _recent_versions(session: Session, package_ids: Sequence[int]) -> dict[int, 
             PackageVersion.yanked_reason,
             PackageVersion.status,
             PackageVersion.published_at,
+            PackageVersion.published_by,
             func.count().over(partition_by=PackageVersion.package_id).label("version_count"),
             func.row_number()
             .over(
@@ -301,6 +306,7 @@ def _summary(package_row: Any, versions: list[Any], sort_key: SortKey | None) ->
         origin=package_row.origin,
         updated_at=versions[0].published_at,
         summary=latest.summary,
+        published_by=latest.published_by,
     )
 
 

@@ -24,6 +24,7 @@ from registry.repos.admission import Admission
 from registry.repos.derived import Derivations
 from registry.repos.evict import UseMarks
 from registry.repos.fetch import Fetcher, OpenFetch, Order, Wanted
+from registry.repos.reading import Readings
 from registry.repos.resolve import KeptFile, OfferedFile
 from registry.repos.topology import Connection
 from registry.repos.upstreams import Upstreams
@@ -63,6 +64,7 @@ class Files:
         self._fetcher = fetcher
         self._clock = clock
         self.derived = Derivations(db, upstreams, clock)
+        self.readings = Readings(db, stores, formats)
 
     def read(self, admission: Admission, handle: BlobHandle, part: ByteRange | None) -> Iterator[bytes]:
         """The bytes of a kept file."""
@@ -204,7 +206,7 @@ class Files:
                 package,
                 offered.version,
                 display_version=offered.version,
-                summary="",
+                summary=self._formats[key.format].summary(offered.extra),
                 metadata_={},
                 origin=shelf.UPSTREAM,
                 promoted_from=None,

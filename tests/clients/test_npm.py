@@ -13,7 +13,7 @@ import requests
 
 from tests.fakes.upstream import FaultyUpstream
 from tests.harness import npm_packages as packages
-from tests.harness.npm_clients import NpmClients
+from tests.harness.npm_clients import BUN, DENO, NPM_10, NPM_12, NpmClients
 from tests.harness.server import ROOT, Server
 
 
@@ -86,6 +86,8 @@ def test_who_and_what(clients: NpmClients):
     assert (shown["version"], shown["license"], shown["readmeFilename"]) == ("1.0.0", "MIT", "README.md")
     assert "viewed" in clients.npm("search", "viewed").ok().output
     assert clients.npm("owner", "ls", "viewed").ok().output.startswith("admin")
+    assert "viewed: read-write" in clients.npm("access", "list", "packages").ok().output
+    assert "promote the version to the next" in clients.npm("stage", "list").output
     assert "admin" in clients.npm("profile", "get").ok().output
     assert re.search(r"with id 1 name .+ created 20", clients.npm("token", "list").ok().output)
     assert clients.npm("view", "never-published").returncode != 0
@@ -215,6 +217,68 @@ def test_through_chains_and_without_the_upstream(
         assert "E404" not in missing.output
     finally:
         upstream.accept()
+
+
+# How each client adds packages to a project, and how it installs just what the lock names. The other tests of npm are
+# run with the machine's own.
+FURTHER = {
+    **dict.fromkeys((NPM_10, NPM_12), (["install"], ["ci"])),
+    BUN: (["add"], ["install", "--frozen-lockfile"]),
+    DENO: (["add", "--npm", "--min-dep-age=0"], ["install", "--frozen"]),
+}
+
+
+@pytest.mark.network
+@pytest.mark.parametrize("client", FURTHER)
+def test_further_clients(
+    client: str, server: Server, token: str, upstream: FaultyUpstream, clients: NpmClients, tmp_path: Path
+):
+    word = client.partition("@")[0] + client.rpartition("@")[2]
+    ours, theirs = f"@walk-{word}/ours", f"walk-{word}-theirs"
+    native = f"@walk-{word}/native"
+    parts = {system: packages.tarball(f"{native}-{system}", "1.0.0", os=[system]) for system in ("linux", "win32")}
+    for system, body in parts.items():
+        upstream.add_npm_package(f"{native}-{system}", {"1.0.0": body})
+    optional = {f"{native}-{system}": "1.0.0" for system in parts}
+    upstream.add_npm_package(theirs, {"1.0.0": packages.tarball(theirs, "1.0.0", optionalDependencies=optional)})
+    add, install = FURTHER[client]
+
+    # Published with it where it can publish, and installed with what is behind one upstream.
+    made = clients.project(ours, "1.0.0", dependencies={theirs: "^1.0.0"})
+    if client == DENO:
+        clients.npm("publish", cwd=made).ok()
+    else:
+        clients.program(client, "publish", cwd=made).ok()
+    app = clients.project("app", private=True)
+    clients.program(client, *add, ours, cwd=app).ok()
+    assert clients.loads(app, ours) == f"{ours} 1.0.0"
+
+    # Through three, and again from the lock, with nothing left of the first time and nobody outside.
+    new_repository(server, token, f"walk-{word}", upstreams=["dev"])
+    far = NpmClients(tmp_path / "far", url(server, f"walk-{word}"), token)  # → dev → public → outside
+    app = far.project("app", private=True)
+    far.program(client, *add, ours, theirs, cwd=app).ok()
+    far.forget()
+    shutil.rmtree(app / "node_modules")
+    upstream.refuse()
+    try:
+        far.program(client, *install, cwd=app).ok()
+    finally:
+        upstream.accept()
+    assert (far.loads(app, ours), far.loads(app, theirs)) == (f"{ours} 1.0.0", "1.0.0")
+    assert upstream.count(f"/npm/{native}-linux/-/native-linux-1.0.0.tgz") == 1
+    assert upstream.count(f"/npm/{native}-win32/-/native-win32-1.0.0.tgz") == 0
+
+    # Nobody reads a private repository without a token, and anybody an open one.
+    new_repository(server, token, f"open-{word}", upstreams=["dev"], anonymousRead=True)
+    stranger = NpmClients(tmp_path / "stranger", url(server), None)
+    app = stranger.project("app", private=True)
+    refused = stranger.program(client, *add, ours, cwd=app)
+    says = "was not found" if client == DENO else "401"  # to deno all refusals are one
+    assert (refused.returncode != 0, says in refused.output) == (True, True), refused.output
+    stranger.point_at(url(server, f"open-{word}"), None)
+    stranger.program(client, *add, ours, cwd=app).ok()
+    assert stranger.loads(app, ours) == f"{ours} 1.0.0"
 
 
 @pytest.mark.network

@@ -1,5 +1,6 @@
 """What every package format promises (``registry.format.Format``). A further format adds one ``Example`` here."""
 
+import contextlib
 import hashlib
 import io
 import json
@@ -268,6 +269,26 @@ def test_an_archive_says_what_its_file_name_says(known: Format, example: Example
         # What goes into database columns must survive them.
         assert json.loads(json.dumps([release.metadata, release.extra])) == [release.metadata, release.extra]
         assert "\\u0000" not in json.dumps([release.metadata, release.extra, release.summary])
+
+
+def test_what_is_read_of_a_kept_archive_is_what_a_publish_reads(known: Format, example: Example) -> None:
+    archives = dict(example.archives)
+    describing = known.describing(archives)
+    assert set(describing) <= set(archives)
+    assert bool(describing) == (example.inspect is not None)
+    for filename in describing:
+        said = known.describe(filename, io.BytesIO(archives[filename]))
+        release = example.inspect(filename, io.BytesIO(archives[filename]))
+        assert (said.summary, said.text, said.media_type) == (
+            release.summary,
+            release.description,
+            release.description_type,
+        )
+        assert said.metadata == release.metadata
+        for position in range(0, len(archives[filename]), 31):
+            with contextlib.suppress(Problem):
+                known.describe(filename, io.BytesIO(archives[filename][:position]))
+    assert known.summary({}) == ""
 
 
 def test_hostile_archives_are_refused_as_problems(example: Example) -> None:

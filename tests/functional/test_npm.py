@@ -385,7 +385,9 @@ def test_errors_are_json_with_the_words_in_error(server: Server, dev: Registry):
         assert answer.status_code == status
         assert answer.headers["Content-Type"] == "application/json"
         assert answer.json()["error"]
-        assert ("Basic" in answer.headers.get("WWW-Authenticate", "")) == (status == 401)
+        challenge = answer.headers.get("WWW-Authenticate", "")
+        # npm explains the first scheme: of Basic it says that a password is wrong.
+        assert (challenge.startswith("Bearer "), "Basic" in challenge) == ((status == 401),) * 2
 
 
 def test_rights(server: Server, dev: Registry):
@@ -523,6 +525,72 @@ def test_keys_are_ours_and_theirs(dev: Registry):
     keys = dev.get("-/npm/v1/keys").json()["keys"]
     assert THEIR_KEY in keys
     assert len(keys) == 2
+
+
+# --- what npm has commands for ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "says"),
+    [
+        *((method, "-/org/acme/user", "no organisations") for method in ("GET", "PUT", "DELETE")),
+        ("PUT", "-/org/acme/team", "no organisations"),
+        ("GET", "-/team/acme/devs/user", "no organisations"),
+        ("PUT", "-/team/acme/devs/package", "no organisations"),
+        ("POST", "-/package/@acme%2fdemo/access", "for a repository"),
+        ("GET", "-/package/@acme%2fdemo/trust", "entrepot token new"),
+        ("DELETE", "-/package/plain/trust/1", "entrepot token new"),
+        ("GET", "-/stage", "promote"),
+        ("POST", "-/stage/package/@acme%2fdemo", "promote"),
+        ("POST", "-/stage/2c5ea4c0-4067-11e9-8bad-9b1deb4d3b7d/approve", "promote"),
+        ("POST", "-/npm/v1/user", "your account's page"),
+        ("POST", "-/npm/v1/hooks/hook", "pipeline"),
+        ("GET", "-/_view/starredByUser?key=%22admin%22", "no stars"),
+        ("PUT", "-/user/package/@acme%2fdemo/star", "no stars"),
+        ("PUT", "-/package/bob/owners", "no owners"),
+        ("GET", "-/user/org.couchdb.user:bob", "no owners"),
+        ("GET", "-/user/nobody-here/package", "no account nobody-here"),
+    ],
+)
+def test_what_is_done_elsewhere_is_said_and_not_called_missing(dev: Registry, method: str, path: str, says: str):
+    answer = dev.ask(method, path, json={} if method != "GET" else None)
+    assert answer.status_code == 400
+    assert says in answer.json()["error"]
+    # npm asks for this first, and for "-/user/<name>/package" only after it is told that there is no such thing.
+    assert dev.get("-/org/admin/package").status_code == 404
+
+
+def test_stars_change_nothing(dev: Registry):
+    dev.publish("starry", "1.0.0")
+    document = dev.document("starry")
+    for sent in ({"_id": "starry", "_rev": document["_rev"]}, document):  # npm's and pnpm's way
+        assert "no stars" in dev.put({**sent, "users": {"admin": True}}, "starry").json()["error"]
+    assert dev.put({**document, "users": {}}, "starry").status_code == 201
+    document = dev.document("starry")
+    assert dev.document("starry") == document
+
+
+def test_rights_in_the_words_of_npm_access(server: Server, dev: Registry, upstream: FaultyUpstream):
+    dev.publish("@righted/demo", "1.0.0")
+    upstream.add_npm_package("righted-far", {"1.0.0": packages.tarball("righted-far", "1.0.0")})
+    assert dev.get("righted-far/-/righted-far-1.0.0.tgz").status_code == 200
+    held = dev.get("-/user/admin/package").json()
+    assert (held["@righted/demo"], held["righted-far"]) == ("write", "read")
+    readers = Registry(server, "dev", server.token("admin", "read"))
+    assert set(readers.get("-/user/admin/package").json().values()) == {"read"}
+    assert dev.get("-/package/@righted%2fdemo/collaborators").json()["admin"] == "write"
+    assert readers.get("-/package/@righted%2fdemo/collaborators").status_code == 403
+    # What others may do is not everybody's to know.
+    assert dev.get("-/user/builds/package").json()["@righted/demo"] == "read"
+    assert readers.get("-/user/builds/package").status_code == 403
+    assert dev.get("-/package/@righted%2fdemo/visibility").json() == {"public": False}
+    assert dev.get("-/package/@righted%2fnone/visibility").status_code == 404
+
+
+def test_a_one_time_password_is_taken_and_ignored(dev: Registry):
+    document = packages.publish_document("with-otp", "1.0.0")
+    assert dev.ask("PUT", "with-otp", json=document, headers={"npm-otp": "123456"}).status_code == 201
+    assert dev.versions("with-otp") == ["1.0.0"]
 
 
 # --- advisories ------------------------------------------------------------------------------------------------------
@@ -667,7 +735,8 @@ def test_signing_in_with_a_password_and_out(server: Server, alice: str):
     mine = Registry(server, "dev", answer.json()["token"])
     assert mine.get("-/whoami").json() == {"username": "admin"}
     assert mine.get("-/npm/v1/user").json()["name"] == "admin"
-    assert couch(server, "admin", "wrong password!").status_code == 401
+    wrong = couch(server, "admin", "wrong password!")
+    assert (wrong.status_code, wrong.headers["WWW-Authenticate"].startswith("Basic ")) == (401, True)
     assert couch(server, "admin", alice, name="root").status_code == 400
     assert couch(server, "nobody-here", "wrong password!").status_code == 401
     assert mine.ask("DELETE", f"-/user/token/{mine.token}").status_code == 200
@@ -677,11 +746,13 @@ def test_signing_in_with_a_password_and_out(server: Server, alice: str):
 
 def test_tokens(server: Server, alice: str):
     parent = Registry(server, "dev", couch(server, "admin", alice).json()["token"])
-    assert parent.ask("POST", "-/npm/v1/tokens", json={"password": "wrong password!"}).status_code == 401
+    assert parent.ask("POST", "-/npm/v1/tokens", json={"password": "wrong password!"}).status_code == 400
     assert (
         parent.ask("POST", "-/npm/v1/tokens", json={"password": alice, "cidr_whitelist": ["10.0.0.0/8"]}).status_code
         == 400
     )
+    odd = {"password": alice, "packages_and_scopes_permission": "no-access"}
+    assert parent.ask("POST", "-/npm/v1/tokens", json=odd).status_code == 400
     made = parent.ask("POST", "-/npm/v1/tokens", json={"password": alice, "readonly": True}).json()
     child = Registry(server, "dev", made["token"])
     assert child.get("-/whoami").status_code == 200
@@ -731,6 +802,17 @@ def test_search(dev: Registry):
     assert dev.get("-/v1/search", params={"text": "needle", "size": 1, "from": 1}).json()["total"] == 2
     assert dev.get("-/v1/search", params={"text": "@searched"}).json()["total"] == 1
     assert dev.get("-/v1/search", params={"text": "% _"}).json()["objects"] == []
+
+
+def test_the_page_of_a_package_from_outside_shows_what_its_tarball_says(
+    server: Server, dev: Registry, upstream: FaultyUpstream
+):
+    upstream.add_npm_package("paged-far", {"1.0.0": packages.tarball("paged-far", "1.0.0", license="MIT")})
+    dev.get("paged-far/-/paged-far-1.0.0.tgz").raise_for_status()
+    with requests.Session() as browser:
+        sign_in(browser, server)
+        page = browser.get(f"{server.url}/packages/default/dev/npm/paged-far", timeout=30)
+    assert ("A package for tests." in page.text, "MIT" in page.text) == (True, True)
 
 
 def test_the_page_of_a_package(server: Server, dev: Registry):

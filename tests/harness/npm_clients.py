@@ -1,8 +1,9 @@
-"""npm as it is on this machine, and pnpm and yarn installed by it once: each run with a home of its own."""
+"""npm as it is on this machine, and other clients installed by it once: each run with a home of its own."""
 
 import fcntl
 import json
 import os
+import platform
 import shutil
 import subprocess
 import sys
@@ -13,7 +14,14 @@ from tests.harness.clients import Clients, Done
 
 CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "entrepot-tests" / "js"
 PNPM, YARN_CLASSIC, YARN_BERRY = "pnpm@10", "yarn@1", "@yarnpkg/cli-dist@4"
+NPM_10, NPM_12, BUN, DENO = "npm@10", "npm@12", "bun@1", "deno@2"
+# npm 12 takes no older one, and the machine's may be.
+NODE = f"node-linux-{'arm64' if platform.machine() == 'aarch64' else 'x64'}@24"
 _PROGRAMS = {
+    **dict.fromkeys((NPM_10, NPM_12), "node_modules/npm/bin/npm-cli.js"),
+    BUN: "node_modules/bun/bin/bun.exe",
+    DENO: "node_modules/deno/bin.cjs",
+    NODE: f"node_modules/{NODE.partition('@')[0]}/bin/node",
     PNPM: "node_modules/pnpm/bin/pnpm.cjs",
     YARN_CLASSIC: "node_modules/yarn/bin/yarn.js",
     YARN_BERRY: "node_modules/@yarnpkg/cli-dist/bin/yarn.js",
@@ -43,7 +51,9 @@ def installed(client: str) -> list[str]:
             command = ["npm", "install", "--no-audit", "--no-fund", "--loglevel=error", client]
             done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=300, check=False)
             assert done.returncode == 0, done.stdout + done.stderr
-    return ["node", str(program)]
+    if client in (BUN, NODE):
+        return [str(program)]
+    return [*(installed(NODE) if client == NPM_12 else ["node"]), str(program)]
 
 
 class NpmClients(Clients):
@@ -77,6 +87,9 @@ class NpmClients(Clients):
             YARN_ENABLE_IMMUTABLE_INSTALLS="0",
             YARN_NODE_LINKER="node-modules",
             YARN_NPM_MINIMAL_AGE_GATE="0",  # it would not take what was published just now
+            BUN_INSTALL_CACHE_DIR=str(self.home / "bun-cache"),
+            DENO_DIR=str(self.home / "deno-cache"),
+            DENO_NO_UPDATE_CHECK="1",
             CI="1",
             **more,
         )
@@ -93,6 +106,10 @@ class NpmClients(Clients):
     def yarn(self, *arguments: str, cwd: Path) -> Done:
         return self.run(*installed(YARN_BERRY), *arguments, cwd=cwd)
 
+    def program(self, client: str, *arguments: str, cwd: Path) -> Done:
+        """Run one of the clients by its name here."""
+        return self.run(*installed(client), *arguments, cwd=cwd)
+
     def without_trust_root(self) -> dict[str, str]:
         """What makes ``npm audit signatures`` ask the registry for keys at once."""
         script = self.home / "no-trust-root.cjs"
@@ -101,7 +118,7 @@ class NpmClients(Clients):
 
     def forget(self) -> None:
         """Drop everything that a client has kept."""
-        for name in ("npm-cache", "pnpm-store", "yarn-cache"):
+        for name in ("npm-cache", "pnpm-store", "yarn-cache", "bun-cache", "deno-cache"):
             shutil.rmtree(self.home / name, ignore_errors=True)
 
     def project(self, name: str, version: str = "1.0.0", **more: Any) -> Path:

@@ -88,8 +88,11 @@ REVIEWED = {
     **{f"GET {NPM}/-/{rest}": READ for rest in ("whoami", "npm/v1/user", "npm/v1/tokens", "ping", "npm/v1/keys")},
     **{f"GET {NPM}/-/{rest}": READ for rest in ("v1/search", "npm/v1/attestations/<path:attested>")},
     f"GET {NPM}/-/user/org.couchdb.user:<user>": READ,
+    f"GET {NPM}/-/user/<user>/package": READ,  # of others to administrators only
+    f"GET {NPM}/-/package/<npm_package:name>/visibility": READ,
+    f"GET {NPM}/-/package/<npm_package:name>/collaborators": READ,  # and only who may publish
     f"GET {NPM}/-/v1/done": PUBLIC,  # the one-time secret in the address is the credential
-    **{f"{method} {NPM}/<path:rest>": PUBLIC for method in ("GET", "PUT", "POST", "PATCH", "DELETE")},  # always 404
+    **{f"{method} {NPM}/<path:rest>": PUBLIC for method in ("GET", "PUT", "POST", "PATCH", "DELETE")},  # refused
     **{f"GET {MAVEN}/{rest}": READ for rest in ("", "<path:path>")},
     **{f"{method} {MAVEN}/{rest}": PUBLISH for method in ("PUT", "DELETE") for rest in ("", "<path:path>")},
     f"GET {API}/whoami": SIGNED_IN,

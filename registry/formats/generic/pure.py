@@ -10,11 +10,11 @@ import json
 import shlex
 from collections.abc import Callable, Collection, Mapping, Sequence
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, BinaryIO
 from urllib.parse import quote
 
 from registry.errors import Invalid
-from registry.format import BadIndex, FileLink, Listing, Location, LoginTarget
+from registry.format import BadIndex, Description, FileLink, Listing, Location, LoginTarget
 from registry.formats.generic import names
 from registry.names import PackageKey
 
@@ -63,6 +63,18 @@ class PureGeneric:
     def is_whole(self, _filenames: Collection[str]) -> bool:
         """Clients say when a version is finished."""
         return False
+
+    def summary(self, _extra: Mapping[str, Any]) -> str:
+        """Lists of files describe nothing."""
+        return ""
+
+    def describing(self, _filenames: Collection[str]) -> Sequence[str]:
+        """Any bytes are a file; none of them describes the others."""
+        return ()
+
+    def describe(self, filename: str, _body: BinaryIO) -> Description:
+        """Nothing."""
+        raise Invalid(f"{filename} describes nothing")
 
     def sort_key(self, version: str) -> Any:
         """Natural order."""

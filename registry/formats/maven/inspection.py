@@ -11,7 +11,7 @@ from typing import Any, BinaryIO
 from registry.format import Release
 from registry.formats.maven.coordinates import base_version
 from registry.formats.maven.paths import FilePath
-from registry.formats.maven.pom import check_pom, read_pom
+from registry.formats.maven.pom import DESCRIPTION_TYPE, check_pom, read_pom
 from registry.formats.maven.xml_reader import BadXml, read_texts
 
 DESCRIPTOR = "META-INF/maven/plugin.xml"
@@ -56,7 +56,7 @@ def inspect(place: FilePath, body: BinaryIO) -> Release:
         metadata_document=None,
         namespace=place.key.namespace,
         description=description,
-        description_type="text/plain",
+        description_type=DESCRIPTION_TYPE,
     )
 
 

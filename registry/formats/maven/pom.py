@@ -10,6 +10,7 @@ from registry.errors import Invalid
 from registry.formats.maven.xml_reader import BadXml, Path, read_texts
 
 LIMIT_BYTES = 8 * 1024 * 1024
+DESCRIPTION_TYPE = "text/plain"
 _MOST_ENTRIES = 200
 _ROOT = ("project",)
 _DEPENDENCY = (*_ROOT, "dependencies", "dependency")
@@ -50,7 +51,7 @@ class Pom:
 
 
 def read_pom(body: BinaryIO) -> Pom:
-    """Read a POM that is to be published. Raises Invalid naming the broken rule."""
+    """Read a POM. Raises Invalid naming the broken rule."""
     try:
         texts = list(read_texts(body, _WANTED, limit_bytes=LIMIT_BYTES))
     except BadXml as error:

@@ -5,11 +5,11 @@ from __future__ import annotations
 import shlex
 from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from registry.errors import Invalid
-from registry.format import BadIndex, Listing, Location, LoginTarget
-from registry.formats.maven import coordinates, default_upstream, login, metadata, paths, version_order
+from registry.format import BadIndex, Description, Listing, Location, LoginTarget
+from registry.formats.maven import coordinates, default_upstream, login, metadata, paths, pom, version_order
 from registry.formats.maven.xml_reader import BadXml
 from registry.names import PackageKey
 
@@ -60,6 +60,19 @@ class PureMaven:
     def is_whole(self, filenames: Collection[str]) -> bool:
         """With its POM a version can be used; clients send it with the other files, and some never send metadata."""
         return any(filename.endswith(".pom") for filename in filenames)
+
+    def summary(self, _extra: Mapping[str, Any]) -> str:
+        """Metadata names versions only."""
+        return ""
+
+    def describing(self, filenames: Collection[str]) -> Sequence[str]:
+        """The POM."""
+        return [filename for filename in sorted(filenames) if filename.endswith(".pom")]
+
+    def describe(self, _filename: str, body: BinaryIO) -> Description:
+        """What the POM says; what it inherits is not looked up."""
+        found = pom.read_pom(body)
+        return Description(found.summary, found.metadata, found.description, pom.DESCRIPTION_TYPE)
 
     def sort_key(self, version: str) -> Any:
         """Maven's order."""

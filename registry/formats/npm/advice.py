@@ -244,6 +244,7 @@ def _has(package: browse.PackageSummary, words: list[str]) -> bool:
 
 def _found(package: browse.PackageSummary) -> dict[str, Any]:
     moment = package.updated_at.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    publisher = {"username": package.published_by, "email": ""}
     return {
         "package": {
             "name": package.display_name,
@@ -253,8 +254,8 @@ def _found(package: browse.PackageSummary) -> dict[str, Any]:
             "keywords": [],
             "date": moment,
             "links": {},
-            "publisher": {"username": "", "email": ""},
-            "maintainers": [],
+            "publisher": publisher,
+            "maintainers": [publisher],
         },
         "score": {"final": 1, "detail": {"quality": 1, "popularity": 1, "maintenance": 1}},
         "searchScore": 1,

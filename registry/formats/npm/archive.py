@@ -12,13 +12,15 @@ from typing import BinaryIO
 from registry.archives.rules import MIB, Limits, check_path, check_tree
 from registry.archives.targz import Kind, Member, TarGzArchive
 from registry.errors import Invalid, TooLarge
-from registry.format import Release
+from registry.format import Description, Release
 from registry.formats.npm import manifest as manifests
 from registry.formats.npm.names import canonical_version, display_name, publishable_key, tarball_name
 
 DEFAULT_LIMITS = Limits(document_bytes=MIB)
 # npm shows the first 64 KB of a readme; a longer one is not kept at all rather than cut in the middle.
 _LONGEST_README_BYTES = 512 * 1024
+# Somebody waits for a page while this is read.
+_DESCRIBED = Limits(document_bytes=MIB, content_bytes=256 * MIB)
 _README_ORDER = ("readme.md", "readme.markdown", "readme", "readme.txt")
 
 
@@ -56,6 +58,7 @@ def inspect(filename: str, body: BinaryIO, limits: Limits = DEFAULT_LIMITS) -> R
         package,
         name=display_name(key),
         version=version,
+        files=[path.partition("/")[2] for path, kind in contents.kinds.items() if kind is Kind.FILE],
         has_gyp=contents.has_gyp,
         has_shrinkwrap=contents.has_shrinkwrap,
     )
@@ -66,7 +69,7 @@ def inspect(filename: str, body: BinaryIO, limits: Limits = DEFAULT_LIMITS) -> R
         version=version,
         display_version=version,
         filename=filename,
-        summary=manifests.text(package.get("description"))[:1000],
+        summary=manifests.summary(package),
         metadata=manifests.page_metadata(manifest, readme_filename),
         extra={
             "manifest": manifests.to_text(manifest),
@@ -77,6 +80,45 @@ def inspect(filename: str, body: BinaryIO, limits: Limits = DEFAULT_LIMITS) -> R
         description=manifests.clean(readme),
         description_type=manifests.readme_type(readme_filename) if readme else "",
     )
+
+
+def describe(body: BinaryIO, limits: Limits = _DESCRIBED) -> Description:
+    """What a tarball says of its version; it is read as far as its ``package.json`` and a README in Markdown.
+
+    Old tarballs break rules that are younger than they are, mostly in what nobody wants to know here: what was read up to
+    there counts. Raises Invalid or TooLarge when not even ``package.json`` can be read.
+    """
+    found = _Contents()
+    archive = TarGzArchive(body, limits)
+    try:
+        for member in archive:
+            _read_of(found, archive, member, limits)
+            if found.document is not None and _README_ORDER[0] in found.readmes:
+                break
+    except (Invalid, TooLarge):
+        if found.document is None:
+            raise
+    if found.document is None:
+        raise Invalid("package: there is no package.json in the top folder")
+    package = manifests.read_package_json(found.document)
+    filename, readme = _readme(found)
+    return Description(
+        manifests.summary(package),
+        manifests.page_metadata(package, filename),
+        manifests.clean(readme),
+        manifests.readme_type(filename) if readme else "",
+    )
+
+
+def _read_of(found: _Contents, archive: TarGzArchive, member: Member, limits: Limits) -> None:
+    inner = member.name.removeprefix("./").partition("/")[2]
+    folded = inner.casefold()
+    if member.kind is not Kind.FILE:
+        return
+    if inner == "package.json" and found.document is None:
+        found.document = archive.read(limits.document_bytes)
+    elif folded in _README_ORDER and folded not in found.readmes and member.size_bytes <= _LONGEST_README_BYTES:
+        found.readmes[folded] = (inner, archive.read(_LONGEST_README_BYTES))
 
 
 def _walk(body: BinaryIO, limits: Limits) -> _Contents:

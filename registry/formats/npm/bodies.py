@@ -9,7 +9,7 @@ from flask import Response, request
 from werkzeug.wrappers import Response as BaseResponse
 
 from registry.errors import Invalid, TooLarge
-from registry.http.problems import reason_phrase
+from registry.http.problems import BASIC_CHALLENGE, reason_phrase
 from registry.http.upload import counted_body
 from registry.json_text import parse
 from registry.upstream.bodies import UnusableBody, gunzip
@@ -62,5 +62,16 @@ def notice(text: str) -> dict[str, str]:
 
 
 def say(status: int, message: str, _code: str) -> BaseResponse:
-    """An error as npm's clients print it: they look for ``error``."""
+    """An error as npm's clients print it: they look for ``error``.
+
+    They do not show it of a 401, but explain its challenge: of Bearer npm says that the token is invalid and how to sign
+    in, of Basic that the password is wrong, and where people of another registry recover theirs.
+    """
+    if status == 401 and not _came_with_password():
+        return answer({"error": message}, status, WWW_Authenticate=f'Bearer realm="entrepot", {BASIC_CHALLENGE}')
     return answer({"error": message}, status)
+
+
+def _came_with_password() -> bool:
+    sent = request.headers.get("Authorization", "").partition(" ")[0].lower()
+    return sent == "basic" or "/-/user/org.couchdb.user:" in request.path

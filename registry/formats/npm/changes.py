@@ -14,6 +14,7 @@ from registry.format import Release
 from registry.formats.npm import integrity, manifest, names, publication, publish_body
 from registry.formats.npm.archive import inspect
 from registry.formats.npm.bodies import answer, notice, read_json, read_object
+from registry.formats.npm.elsewhere import OWNERS, STARS
 from registry.formats.npm.offers import packument_of
 from registry.formats.npm.packument import Packument
 from registry.formats.npm.publication import Publication, revision_text
@@ -121,6 +122,8 @@ def _change(
     present = _present(services, key)
     said = rev or document.get("_rev") or present.revision
     versions = document.get("versions")
+    if document.get("users", {}) != present.document.get("users", {}):
+        raise Invalid(STARS)
     if not isinstance(versions, dict) or any(not isinstance(entry, dict) for entry in versions.values()):
         raise Invalid("the document has no versions")
     removed = [entry.version for entry in present.entries if removes and entry.version not in versions]
@@ -172,7 +175,7 @@ def _owners(services: Services, key: PackageKey, document: Mapping[str, Any]) ->
     said = document.get("maintainers")
     present = _present(services, key).document.get("maintainers", [])
     if not isinstance(said, list) or {_name(entry) for entry in said} != {_name(entry) for entry in present}:
-        raise Denied("packages have no owners of their own here: who may publish is decided by each account's rights")
+        raise Denied(OWNERS)
     return _accepted(services, key, 200)
 
 

@@ -6,7 +6,8 @@ read in the index is what is in the tarball.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import posixpath
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from registry.json_text import decode, encode, parse
@@ -38,6 +39,7 @@ _NOT_THE_AUTHORS = frozenset({"dist", "deprecated", "readme", "readmeFilename", 
 DEPENDENCY_FIELDS = ("dependencies", "optionalDependencies", "peerDependencies")
 _INSTALL_SCRIPTS = ("preinstall", "install", "postinstall")
 _LONGEST_LIST = 1000
+_LONGEST_SUMMARY = 1000
 
 
 def to_text(value: Any) -> str:
@@ -57,15 +59,24 @@ def read_package_json(raw: bytes) -> Json:
     return value if isinstance(value, dict) else {}
 
 
-def published(package: Json, *, name: str, version: str, has_gyp: bool, has_shrinkwrap: bool) -> Json:
-    """The manifest to list, normalised where npm's own publishing normalises."""
+def published(
+    package: Json, *, name: str, version: str, files: Iterable[str], has_gyp: bool, has_shrinkwrap: bool
+) -> Json:
+    """The manifest to list, normalised where npm's own publishing normalises; ``files`` are below the top folder."""
     manifest = {key: value for key, value in package.items() if not key.startswith("_") and key not in _NOT_THE_AUTHORS}
     manifest.update(name=name, version=version, _id=f"{name}@{version}")
     binaries = manifest.get("bin")
-    if isinstance(binaries, str):
+    if isinstance(binaries, str) and binaries:
         manifest["bin"] = {name.rpartition("/")[2]: binaries}
+    elif not binaries and (found := _commands(manifest.get("directories"), files)):
+        manifest["bin"] = found
     if "bundledDependencies" in manifest:
         manifest.setdefault("bundleDependencies", manifest.pop("bundledDependencies"))
+    if "bundleDependencies" in manifest and not isinstance(manifest["bundleDependencies"], list):
+        all_ = (
+            manifest.get("dependencies") if manifest["bundleDependencies"] is True else manifest["bundleDependencies"]
+        )
+        manifest["bundleDependencies"] = list(all_) if isinstance(all_, dict) else []
     scripts = manifest.get("scripts")
     if has_gyp and not any(_mapping(scripts).get(word) for word in ("preinstall", "install")):
         # What npm runs in such a package all the same; here clients that only look at scripts see it as well.
@@ -74,6 +85,16 @@ def published(package: Json, *, name: str, version: str, has_gyp: bool, has_shri
     if has_shrinkwrap:
         manifest["_hasShrinkwrap"] = True
     return manifest
+
+
+def _commands(directories: object, files: Iterable[str]) -> dict[str, str]:
+    """The programs of a package that names only the folder where they are: clients link what ``bin`` lists."""
+    said = directories.get("bin") if isinstance(directories, dict) else None
+    folder = posixpath.normpath(posixpath.join("/", said)).strip("/") if isinstance(said, str) and said else ""
+    if not folder:
+        return {}
+    inside = [path for path in files if path.startswith(f"{folder}/") and not path[len(folder) + 1 :].startswith(".")]
+    return {path.rpartition("/")[2]: path for path in inside[:_LONGEST_LIST]}
 
 
 def abbreviated(manifest: Mapping[str, Any]) -> Json:
@@ -112,6 +133,11 @@ def page_metadata(manifest: Mapping[str, Any], readme_filename: str) -> Json:
         ][:_LONGEST_LIST],
     }
     return {key: value for key, value in found.items() if value}
+
+
+def summary(manifest: Mapping[str, Any]) -> str:
+    """The one line of description. An upstream's may hold halves of characters, which no database takes."""
+    return text(manifest.get("description"))[:_LONGEST_SUMMARY].encode("utf-8", "replace").decode("utf-8")
 
 
 def readme_type(filename: str) -> str:

@@ -5,10 +5,10 @@ from __future__ import annotations
 import shlex
 from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
-from registry.format import Listing, Location, LoginTarget
-from registry.formats.npm import default_upstream, integrity, names, packument
+from registry.format import Description, Listing, Location, LoginTarget
+from registry.formats.npm import archive, default_upstream, integrity, manifest, names, packument
 from registry.formats.npm.login import TOOLS
 from registry.names import PackageKey
 
@@ -46,6 +46,18 @@ class PureNpm:
     def is_whole(self, filenames: Collection[str]) -> bool:
         """A version is its tarball, and is never published without."""
         return bool(filenames)
+
+    def summary(self, extra: Mapping[str, Any]) -> str:
+        """The manifest's description."""
+        return manifest.summary(manifest.from_text(extra.get("manifest", "{}")))
+
+    def describing(self, filenames: Collection[str]) -> Sequence[str]:
+        """The tarball; there is one."""
+        return sorted(filenames)
+
+    def describe(self, _filename: str, body: BinaryIO) -> Description:
+        """What ``package.json`` and the README say."""
+        return archive.describe(body)
 
     def sort_key(self, version: str) -> Any:
         """Order of Semantic Versioning."""

@@ -13,8 +13,8 @@ from flask import Blueprint, Response, request, url_for
 from werkzeug.routing import BaseConverter
 
 from registry.access import Action
-from registry.errors import NotFound
-from registry.formats.npm import advice, changes, offers, sign_in
+from registry.errors import Invalid, NotFound
+from registry.formats.npm import advice, changes, elsewhere, offers, rights, sign_in
 from registry.formats.npm.bodies import answer, say
 from registry.formats.npm.names import FORMAT_NAME, package_key
 from registry.http import auth, context
@@ -59,6 +59,7 @@ class _Routes:
         self._changes()
         self._people()
         self._advice()
+        self._rights()
         self._rest()
 
     def _add(self, methods: str, rule: str, view: Any, decorate: Any) -> None:
@@ -132,7 +133,7 @@ class _Routes:
         self._add("GET", "/-/v1/done", collect, polls)
         self._add("PUT", user, by_password, password)
         self._add("PUT", f"{user}/-rev/<rev>", by_password, password)
-        self._add("GET", user, lambda user: sign_in.couch_user(services, user), read)
+        self._add("GET", user, sign_in.couch_user, read)
         self._add("GET", "/-/whoami", sign_in.who, read)
         self._add("GET", "/-/npm/v1/user", lambda: sign_in.profile(services), read)
         self._add("DELETE", "/-/user/token/<secret>", lambda secret: sign_in.sign_out(services, secret), read)
@@ -154,8 +155,17 @@ class _Routes:
         self._add("GET", "/-/npm/v1/attestations/<path:attested>", attested, read)
         self._add("GET", "/-/v1/search", lambda: advice.search(services), read)
 
+    def _rights(self) -> None:
+        services, package = self._services, "/-/package/<npm_package:name>"
+        read = self._read_package
+        self._add("GET", f"{package}/visibility", lambda name: rights.visibility(services, name), read)
+        self._add("GET", f"{package}/collaborators", lambda name: rights.collaborators(services, name), read)
+        self._add("GET", "/-/user/<user>/package", lambda user: rights.packages(services, user), self._read)
+
     def _rest(self) -> None:
-        def unknown(**_: str) -> Response:
+        def unknown(rest: str, **_: str) -> Response:
+            if said := elsewhere.sentence(rest):
+                raise Invalid(said)
             raise NotFound("address", "under this registry")
 
         self._add("GET", "/", lambda: answer({"db_name": "registry"}), self._read)

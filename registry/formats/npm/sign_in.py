@@ -12,11 +12,11 @@ from sqlalchemy.orm import Session
 from registry import audit, client_login
 from registry.access import Action, Identity
 from registry.accounts import IssuedToken, capped, looks_like_token
-from registry.errors import Denied, Invalid, NotFound
+from registry.errors import Denied, Invalid, NotFound, Unauthenticated
 from registry.formats.npm.bodies import answer, read_object
+from registry.formats.npm.elsewhere import OWNERS
 from registry.http import auth, context
 from registry.models import Account, Token
-from registry.names import account_name
 from registry.repos.admission import Credential
 from registry.scopes import within
 from registry.services import Services
@@ -29,6 +29,7 @@ _SMALL_BYTES = 64 * 1024
 _ACTIONS = (Action.READ, Action.PUBLISH)
 # Limits that npm's tokens can have and ours cannot: better no token than one that is thought to be narrower.
 _UNKNOWN_LIMITS = ("cidr_whitelist", "packages", "scopes", "orgs")
+_PERMISSIONS = (None, "", "read-only", "read-write")
 
 
 def begin(services: Services, base_url: str, page_url: str) -> Response:
@@ -89,13 +90,11 @@ def profile(services: Services) -> Response:
     return answer({"name": caller.name, "email": "", "email_verified": False, "tfa": False, "created": created})
 
 
-def couch_user(services: Services, user: str) -> Response:
-    """What ``npm owner`` asks for before it names somebody."""
-    context.caller()
-    with services.db.read() as session:
-        known = session.scalar(select(Account.name).where(Account.name == account_name(user)))
-    if known is None:
-        raise NotFound("user", user)
+def couch_user(user: str) -> Response:
+    """What ``npm owner`` asks for before it names somebody: nobody but oneself, because nobody can be named."""
+    known = context.caller().name
+    if user != known:
+        raise Invalid(OWNERS)  # not "denied", to which npm adds guesses of its own
     return answer({"_id": f"org.couchdb.user:{known}", "name": known, "email": ""})
 
 
@@ -142,7 +141,10 @@ def create_token(services: Services) -> Response:
     days = body.get("expires", CREATED_LIFE.days)
     if not isinstance(days, int) or isinstance(days, bool) or not 0 < days <= 366:
         raise Invalid("a token expires after 1 to 366 days")
-    readonly = bool(body.get("readonly")) or body.get("packages_and_scopes_permission") == "read-only"
+    permission = body.get("packages_and_scopes_permission")
+    if permission not in _PERMISSIONS:
+        raise Invalid("a token is read-only or read-write here")
+    readonly = bool(body.get("readonly")) or permission == "read-only"
     name = body.get("name")
     with services.db.write() as session:
         issued = _issue(
@@ -162,9 +164,14 @@ def _check_password(services: Services, caller: Identity, password: object) -> N
         has_password = session.get_one(Account, caller.account_id).password_hash is not None
     if not has_password:
         return
+    # Not as "unauthenticated", of which npm says that the token is invalid.
     if not isinstance(password, str) or looks_like_token(password):
-        raise Denied("the password is wrong")
-    services.admissions.identify(Credential(caller.name, password, request.remote_addr or "unknown"), services.clock())
+        raise Invalid("the password is wrong")
+    credential = Credential(caller.name, password, request.remote_addr or "unknown")
+    try:
+        services.admissions.identify(credential, services.clock())
+    except Unauthenticated as error:
+        raise Invalid("the password is wrong") from error
 
 
 def delete_token(services: Services, key: str) -> Response:

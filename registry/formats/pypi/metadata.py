@@ -18,7 +18,7 @@ from typing import Any, BinaryIO
 from registry.archives.rules import Limits, check_path, check_tree
 from registry.archives.targz import Kind, Member, TarGzArchive, looks_like_tar
 from registry.errors import Invalid, TooLarge
-from registry.format import Release
+from registry.format import Description, Release
 from registry.formats.pypi import core_metadata
 from registry.formats.pypi.names import (
     DistributionFile,
@@ -100,6 +100,22 @@ def glance(filename: str, body: BinaryIO, limits: Limits = DEFAULT_LIMITS) -> by
     if core.name != parsed.name or not is_same_release(core.version, parsed.version):
         raise Invalid("METADATA speaks of another name or version than the file name")
     return document
+
+
+def describe(filename: str, body: BinaryIO, limits: Limits = DEFAULT_LIMITS) -> Description:
+    """What an archive says of its version, of which only as much is read as leads there.
+
+    Raises Invalid and TooLarge, also when it speaks of another name or version than its file name.
+    """
+    document = glance(filename, body, limits)
+    if document is None:
+        document = read_member(filename, body, "PKG-INFO", limits.document_bytes, limits)
+    if document is None:
+        raise Invalid(f"{filename} has neither METADATA nor PKG-INFO")
+    parsed, core = parse_filename(filename), core_metadata.parse(document, filename)
+    if core.name != parsed.name or not is_same_release(core.version, parsed.version):
+        raise Invalid(f"{filename} speaks of another name or version than its file name")
+    return Description(core.summary, {"summary": core.summary, **core.fields}, core.description, core.description_type)
 
 
 def _release(parsed: DistributionFile, core: core_metadata.CoreMetadata, document: bytes) -> Release:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Callable, Collection, Mapping, Sequence
+from typing import Any, BinaryIO
 
 from packaging.version import Version
 
-from registry.format import Listing, Location, LoginTarget
-from registry.formats.pypi import default_upstream, index, names
+from registry.format import Description, Listing, Location, LoginTarget
+from registry.formats.pypi import default_upstream, index, metadata, names
 from registry.names import PackageKey
 
 
@@ -45,6 +46,19 @@ class PurePypi:
     def is_whole(self, _filenames: Collection[str]) -> bool:
         """Each file is published at once."""
         return False
+
+    def summary(self, _extra: Mapping[str, Any]) -> str:
+        """Project pages describe nothing."""
+        return ""
+
+    def describing(self, filenames: Collection[str]) -> Sequence[str]:
+        """Wheels, of which a small part is read, then source distributions."""
+        found = [filename for filename in sorted(filenames) if filename.endswith((".whl", ".tar.gz", ".zip"))]
+        return sorted(found, key=lambda filename: not filename.endswith(".whl"))
+
+    def describe(self, filename: str, body: BinaryIO) -> Description:
+        """What METADATA or PKG-INFO says."""
+        return metadata.describe(filename, body)
 
     def sort_key(self, version: str) -> tuple[int, Version]:
         """PEP 440 order."""

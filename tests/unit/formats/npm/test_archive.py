@@ -5,6 +5,7 @@ import io
 import json
 import tarfile
 import tracemalloc
+from typing import Any
 
 import pytest
 
@@ -83,6 +84,23 @@ def test_normalised_as_npm_does():
     assert found["scripts"] == {"install": "node-gyp rebuild"}
     assert found["_hasShrinkwrap"] is True
     assert not {"_secret", "dist", "deprecated", "bundledDependencies"} & set(found)
+
+
+@pytest.mark.parametrize("folder", ["./tools", "tools/", "/tools", "x/../tools"])
+def test_programs_in_a_folder_are_listed_as_npm_lists_them(folder: str):
+    files = {"tools/greet": b"x", "tools/more/wave": b"x", "tools/.hidden": b"x", "tools.js": b"x", "other/x": b"x"}
+    listed = manifest(packages.tarball("demo", "1.0.0", files=files, directories={"bin": folder}))
+    assert listed["bin"] == {"greet": "tools/greet", "wave": "tools/more/wave"}
+    named = manifest(packages.tarball("demo", "1.0.0", files=files, directories={"bin": folder}, bin={"a": "b"}))
+    assert named["bin"] == {"a": "b"}
+
+
+@pytest.mark.parametrize(
+    ("said", "listed"), [(True, ["a", "b"]), (["a"], ["a"]), ({"b": "1"}, ["b"]), (False, []), ("a", [])]
+)
+def test_bundled_dependencies_are_listed_as_a_list(said: Any, listed: list[str]):
+    body = packages.tarball("demo", "1.0.0", dependencies={"a": "1", "b": "1"}, bundleDependencies=said)
+    assert manifest(body)["bundleDependencies"] == listed
 
 
 def test_the_top_folder_may_be_called_anything():
