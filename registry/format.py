@@ -52,6 +52,11 @@ class Listing:
     extra: Mapping[str, Any] = field(default_factory=dict)
 
 
+def link_in(listing: Listing, filename: str) -> FileLink | None:
+    """The file of that name."""
+    return next((link for link in listing.files if link.filename == filename), None)
+
+
 @dataclass(frozen=True, slots=True)
 class Location:
     """Where an upstream has a file that no index lists: its path, and that of the document with its digest.
@@ -137,6 +142,14 @@ class Format(Protocol):
         """Read an upstream's index document; ``final_url`` is where redirects led and what relative links start from.
 
         Time and memory are linear in ``body``, whatever is in it. Raises BadIndex.
+        """
+
+    def find_link(
+        self, key: PackageKey, body: bytes, content_type: str, final_url: str, filename: str
+    ) -> FileLink | None:
+        """The file of that name as ``parse_index`` lists it, None for none; without the work for all others, if possible.
+
+        Raises BadIndex.
         """
 
     def locate(self, key: PackageKey, filename: str) -> Location | None:

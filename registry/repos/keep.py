@@ -15,11 +15,11 @@ from sqlalchemy.orm import Session
 
 from registry.clock import Clock
 from registry.db import Database
-from registry.errors import NotFound, UpstreamUnavailable
+from registry.errors import NotFound
 from registry.format import Format
-from registry.models import Asset, Blob, PackageVersion, RetiredFilename
+from registry.models import Asset, Blob, PackageVersion
 from registry.names import PackageKey
-from registry.repos import descriptions, shelf
+from registry.repos import descriptions, kept_rows, shelf
 from registry.repos.admission import Admission
 from registry.repos.derived import Derivations
 from registry.repos.evict import UseMarks
@@ -184,52 +184,18 @@ class Files:
         handle: BlobHandle,
         digests: Mapping[str, str],
     ) -> BlobHandle:
-        now = self._clock()
-        blob, _ = shelf.ensure_blob(session, domain_id, handle, now)
+        now, format_ = self._clock(), self._formats[key.format]
+        blob = kept_rows.ensure_blob(session, domain_id, handle, now)
+        file = kept_rows.KeptRow(
+            display_name=format_.display_name(key),
+            version=offered.version,
+            summary=format_.summary(offered.extra),
+            yanked_reason=offered.yanked_reason,
+            filename=offered.filename,
+            hashes=digests,
+            extra=offered.extra,
+            published_at=offered.upload_time or now,
+        )
         for repository_id in repositories:
-            if shelf.find_package(session, repository_id, *key) is None:
-                # A list of files does not change by being kept; the list of names does.
-                shelf.bump_names(session, domain_id, key.format, key.namespace)
-            package = shelf.ensure_package(
-                session,
-                repository_id,
-                *key,
-                display_name=self._formats[key.format].display_name(key),
-                origin=shelf.UPSTREAM,
-                now=now,
-            )
-            if package.origin != shelf.UPSTREAM or shelf.find_asset(session, package.id, offered.filename) is not None:
-                continue  # published meanwhile: what came from outside does not count any more
-            _check_pinned(session, package.id, offered.filename, handle)
-            version = shelf.ensure_version(
-                session,
-                package,
-                offered.version,
-                display_version=offered.version,
-                summary=self._formats[key.format].summary(offered.extra),
-                metadata_={},
-                origin=shelf.UPSTREAM,
-                promoted_from=None,
-                yanked_reason=offered.yanked_reason,
-                published_at=offered.upload_time or now,
-                published_by="upstream",
-            )
-            shelf.add_asset(
-                session,
-                version,
-                offered.filename,
-                blob,
-                hashes=digests,
-                extra=dict(offered.extra),
-                metadata_blob=None,
-                published_at=offered.upload_time or now,
-                published_by="upstream",
-            )
-        return handle_of(blob)
-
-
-def _check_pinned(session: Session, package_id: int, filename: str, handle: BlobHandle) -> None:
-    """A file that was here before comes back as it was, or not at all. Raises UpstreamUnavailable."""
-    retired = session.get(RetiredFilename, (package_id, filename))
-    if retired is not None and retired.sha256 != handle.digest:
-        raise UpstreamUnavailable(f"{filename} was here with other content before; the upstream changed it")
+            kept_rows.keep(session, domain_id, repository_id, key, file, blob, now)
+        return blob.handle

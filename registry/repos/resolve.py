@@ -151,10 +151,9 @@ class Resolver:
         if location is not None:
             return self._located(chain, key, location, filename)
         for connection in _connections(chain, key.format):
-            listing = self._upstreams.page(connection, key).listing
-            for link in listing.files if listing is not None else ():
-                if link.filename == filename:
-                    return _offered(link, connection, None)
+            link = self._upstreams.link(connection, key, filename)
+            if link is not None:
+                return _offered(link, connection, None)
         raise NotFound("file", filename)
 
     def _located(self, chain: Sequence[Node], key: PackageKey, location: Location, filename: str) -> OfferedFile:

@@ -20,7 +20,7 @@ from datetime import datetime, timedelta
 from registry.clock import Clock
 from registry.db import Database
 from registry.errors import NotFound, UpstreamUnavailable
-from registry.format import BadIndex, FileLink, Format, Listing, Location
+from registry.format import BadIndex, FileLink, Format, Listing, Location, link_in
 from registry.names import PackageKey
 from registry.repos import pages, shelf
 from registry.repos.pages import KeptPage
@@ -150,6 +150,28 @@ class Upstreams:
 
     def page(self, connection: Connection, key: PackageKey) -> Page:
         """What the connection lists of a package. Raises UpstreamUnavailable when neither it nor a kept page can say."""
+        path, held = self._index(connection, key)
+        listing = None if held.kept.is_missing else self._parse(connection, key, path, held.kept)
+        return Page(listing, held.valid_until, held.is_stale, held.kept.fetched_at)
+
+    def link(self, connection: Connection, key: PackageKey, filename: str) -> FileLink | None:
+        """A file of a package as the connection lists it, None for none. Raises UpstreamUnavailable as ``page`` does."""
+        path, held = self._index(connection, key)
+        kept = held.kept
+        if kept.is_missing:
+            return None
+        with self._lock:
+            known = self._parsed.get((connection.id, path, kept.final_url, kept.fetched_at))
+        if known is not None:
+            return link_in(known[0], filename)
+        try:
+            return self._formats[connection.format].find_link(
+                key, kept.body, kept.content_type, kept.final_url, filename
+            )
+        except BadIndex as error:
+            raise UpstreamUnavailable(f"the upstream's page of {key.path} cannot be read: {error}") from error
+
+    def _index(self, connection: Connection, key: PackageKey) -> tuple[str, _Held]:
         format_ = self._formats[connection.format]
         path = format_.index_path(key)
 
@@ -157,10 +179,7 @@ class Upstreams:
             # A page that cannot be read (a login page with status 200, say) must not replace one that can.
             self._parse(connection, key, path, kept)
 
-        wanted = _Wanted(path, format_.index_accept(), key, readable)
-        held = self._current(connection, wanted)
-        listing = None if held.kept.is_missing else self._parse(connection, key, path, held.kept)
-        return Page(listing, held.valid_until, held.is_stale, held.kept.fetched_at)
+        return path, self._current(connection, _Wanted(path, format_.index_accept(), key, readable))
 
     def document(
         self, connection: Connection, key: PackageKey | None, path: str, *, accept: str, check: Callable[[bytes], None]

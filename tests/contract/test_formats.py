@@ -335,6 +335,10 @@ def test_a_rendered_page_reads_back(known: Format, example: Example) -> None:
     assert read.files == (files if example.lists_files else ())
     assert example.lists_files or read.extra["versions"] == [example.version]
     assert read.key == key
+    final_url = f"https://index.invalid/{known.index_path(key)}"
+    for link in read.files:
+        assert known.find_link(key, body, content_type, final_url, link.filename) == link
+    assert known.find_link(key, body, content_type, final_url, "no-such-file") is None
 
 
 def test_rubbish_for_an_index_is_a_bad_index(known: Format, example: Example) -> None:
@@ -342,6 +346,8 @@ def test_rubbish_for_an_index_is_a_bad_index(known: Format, example: Example) ->
     for body in (b"", b"{", b"[" * 100_000, b"\xff\xfe", b"nothing", b'{"a": 1e999}'):
         with pytest.raises(BadIndex):
             known.parse_index(key, body, "application/json", "https://index.invalid/")
+        with pytest.raises(BadIndex):
+            known.find_link(key, body, "application/json", "https://index.invalid/", "x")
 
 
 def test_versions_sort(known: Format, example: Example) -> None:

@@ -14,7 +14,7 @@ from typing import Any, BinaryIO
 from urllib.parse import quote
 
 from registry.errors import Invalid
-from registry.format import BadIndex, Description, FileLink, Listing, Location, LoginTarget
+from registry.format import BadIndex, Description, FileLink, Listing, Location, LoginTarget, link_in
 from registry.formats.generic import names
 from registry.names import PackageKey
 
@@ -54,6 +54,12 @@ class PureGeneric:
             raise BadIndex(f"the list of {key.name} is JSON, but no list of versions")
         links = [_link(final_url, version, asset) for version in versions for asset in _assets(version)]
         return Listing(key, tuple(link for link in links if link is not None))
+
+    def find_link(
+        self, key: PackageKey, body: bytes, content_type: str, final_url: str, filename: str
+    ) -> FileLink | None:
+        """As the whole is read: these lists are short."""
+        return link_in(self.parse_index(key, body, content_type, final_url), filename)
 
     def locate(self, key: PackageKey, filename: str) -> Location | None:
         """``filename`` is ``{version}/{path}``: an upstream has it below the package's folder."""

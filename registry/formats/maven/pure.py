@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from registry.errors import Invalid
-from registry.format import BadIndex, Description, Listing, Location, LoginTarget
+from registry.format import BadIndex, Description, FileLink, Listing, Location, LoginTarget, link_in
 from registry.formats.maven import coordinates, default_upstream, login, metadata, paths, pom, version_order
 from registry.formats.maven.xml_reader import BadXml
 from registry.names import PackageKey
@@ -45,6 +45,12 @@ class PureMaven:
         except BadXml as error:
             raise BadIndex(f"the metadata of {key.path} cannot be read: {error}") from error
         return Listing(key, (), extra=found.as_extra())
+
+    def find_link(
+        self, key: PackageKey, body: bytes, content_type: str, final_url: str, filename: str
+    ) -> FileLink | None:
+        """As the whole is read: these lists are short."""
+        return link_in(self.parse_index(key, body, content_type, final_url), filename)
 
     def locate(self, key: PackageKey, filename: str) -> Location | None:
         """``filename`` is ``{folder}/{file}``; the digest lies beside the file."""

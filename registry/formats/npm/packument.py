@@ -54,8 +54,11 @@ class Packument:
     modified: datetime | None
 
 
-def parse(key: PackageKey, body: bytes, final_url: str) -> Listing:
-    """Read an upstream's packument, full or abbreviated. A version that cannot be offered is left out. Raises BadIndex."""
+def parse(key: PackageKey, body: bytes, final_url: str, only: str | None = None) -> Listing:
+    """Read an upstream's packument, full or abbreviated. A version that cannot be offered is left out. Raises BadIndex.
+
+    With ``only`` no other file is listed, and nothing is said of the package as a whole.
+    """
     document = _load(body)
     name = names.display_name(key)
     if document.get("name") != name:
@@ -66,10 +69,18 @@ def parse(key: PackageKey, body: bytes, final_url: str) -> Listing:
     links: list[FileLink] = []
     taken: set[str] = set()
     for version, manifest in (versions if isinstance(versions, dict) else {}).items():
-        link = _link(key, version, manifest, times.get(version), final_url, taken)
+        filename = _filename(key, version, manifest, taken)
+        if filename is None:
+            continue
+        if only is not None and filename != only:
+            taken.add(filename)
+            continue
+        link = _link(key, version, manifest, times.get(version), final_url, filename)
         if link is not None:
             links.append(link)
-            taken.add(link.filename)
+            taken.add(filename)
+    if only is not None:
+        return Listing(key, tuple(links))
     return Listing(key, tuple(links), extra=_package_extra(document, times, {link.version for link in links}))
 
 
@@ -83,20 +94,27 @@ def _load(body: bytes) -> dict[str, Any]:
     return document
 
 
-def _link(
-    key: PackageKey, version: object, manifest: object, time: object, final_url: str, taken: set[str]
-) -> FileLink | None:
+def _filename(key: PackageKey, version: object, manifest: object, taken: set[str]) -> str | None:
+    """The name of a version's tarball among the ``taken`` ones; None for a version that cannot be offered."""
     dist = manifest.get("dist") if isinstance(manifest, dict) else None
     tarball = dist.get("tarball") if isinstance(dist, dict) else None
-    if not isinstance(manifest, dict) or not isinstance(dist, dict) or not isinstance(tarball, str):
+    if not isinstance(tarball, str) or not tarball:
         return None
-    if not isinstance(version, str) or not names.is_listed_version(version) or not tarball:
+    if not isinstance(version, str) or not names.is_listed_version(version):
         return None
     filename = names.listed_filename(key, version, tarball)
     if filename in taken:
         filename = names.tarball_name(key, version)
         if filename in taken:
             return None
+    return filename
+
+
+def _link(
+    key: PackageKey, version: str, manifest: Mapping[str, Any], time: object, final_url: str, filename: str
+) -> FileLink | None:
+    dist = manifest["dist"]
+    tarball: str = dist["tarball"]
     said = manifest.get("deprecated")
     listed = {name: value for name, value in manifest.items() if name not in ("dist", "deprecated")}
     listed.update(name=names.display_name(key), version=version)

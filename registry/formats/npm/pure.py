@@ -7,7 +7,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from registry.format import Description, Listing, Location, LoginTarget
+from registry.format import Description, FileLink, Listing, Location, LoginTarget, link_in
 from registry.formats.npm import archive, default_upstream, integrity, manifest, names, packument
 from registry.formats.npm.login import TOOLS
 from registry.names import PackageKey
@@ -38,6 +38,12 @@ class PureNpm:
     def parse_index(self, key: PackageKey, body: bytes, _content_type: str, final_url: str) -> Listing:
         """Read a packument. Registries behind gateways send it under many types; what it is shows when it is read."""
         return packument.parse(key, body, final_url)
+
+    def find_link(
+        self, key: PackageKey, body: bytes, _content_type: str, final_url: str, filename: str
+    ) -> FileLink | None:
+        """Of thousands of versions the one whose tarball it is."""
+        return link_in(packument.parse(key, body, final_url, only=filename), filename)
 
     def locate(self, _key: PackageKey, _filename: str) -> Location | None:
         """Tarballs are where the packument says; nowhere else."""

@@ -84,8 +84,8 @@ def file_href(prefix: str, filename: str) -> str:
 # Reading.
 
 
-def parse(name: PackageName, body: bytes, content_type: str, final_url: str) -> Listing:
-    """Read an upstream's project page. Raises BadIndex.
+def parse(name: PackageName, body: bytes, content_type: str, final_url: str, *, only: str | None = None) -> Listing:
+    """Read an upstream's project page, or ``only`` one file of it where that is less work. Raises BadIndex.
 
     ``content_type`` decides only when the first character does not: it is often wrong behind a site's proxies. Files
     of other projects, of kinds no client installs, and with links that are not HTTP are left out.
@@ -93,11 +93,11 @@ def parse(name: PackageName, body: bytes, content_type: str, final_url: str) -> 
     text = body.removeprefix(b"\xef\xbb\xbf").decode("utf-8", "replace")
     first = text.lstrip()[:1]
     if first == "{" or (first != "<" and content_type.partition(";")[0].strip().endswith("json")):
-        return _parse_json(name, text, final_url)
+        return _parse_json(name, text, final_url, only)
     return _parse_html(name, text, final_url)
 
 
-def _parse_json(name: PackageName, text: str, final_url: str) -> Listing:
+def _parse_json(name: PackageName, text: str, final_url: str, only: str | None) -> Listing:
     try:
         page = decode(text)
     except (ValueError, RecursionError) as error:
@@ -107,7 +107,11 @@ def _parse_json(name: PackageName, text: str, final_url: str) -> Listing:
     _check_api_version(name, _mapping(page.get("meta")).get("api-version"))
     _check_name(name, page.get("name"))
     status = _mapping(page.get("project-status"))
-    links = (_json_link(name, entry, final_url) for entry in page["files"] if isinstance(entry, dict))
+    links = (
+        _json_link(name, entry, final_url)
+        for entry in page["files"]
+        if isinstance(entry, dict) and (only is None or entry.get("filename") == only)
+    )
     # PEP 792's text says "state" where its example, and every server, says "status".
     return _listing(name, links, status.get("status", status.get("state")), status.get("reason"))
 

@@ -8,7 +8,7 @@ from typing import Any, BinaryIO
 
 from packaging.version import Version
 
-from registry.format import Description, Listing, Location, LoginTarget
+from registry.format import Description, FileLink, Listing, Location, LoginTarget, link_in
 from registry.formats.pypi import default_upstream, index, metadata, names
 from registry.names import PackageKey
 
@@ -38,6 +38,12 @@ class PurePypi:
     def parse_index(self, key: PackageKey, body: bytes, content_type: str, final_url: str) -> Listing:
         """Read a project page, JSON or HTML."""
         return index.parse(key.name, body, content_type, final_url)
+
+    def find_link(
+        self, key: PackageKey, body: bytes, content_type: str, final_url: str, filename: str
+    ) -> FileLink | None:
+        """Of thousands of files the one."""
+        return link_in(index.parse(key.name, body, content_type, final_url, only=filename), filename)
 
     def locate(self, _key: PackageKey, _filename: str) -> Location | None:
         """Files are where the project's page says; nowhere else."""
