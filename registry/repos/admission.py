@@ -18,7 +18,7 @@ from sqlalchemy.orm import Session
 from registry import attempts
 from registry.access import Action, Identity, check
 from registry.accounts import LAST_USED_GRAIN, Accounts, looks_like_token, token_identity
-from registry.db import Database
+from registry.db import Database, table_of
 from registry.errors import Invalid, NotFound, Unauthenticated, Unavailable
 from registry.models import Account, Domain, PackageState, Repository, Token
 from registry.names import account_name
@@ -61,41 +61,46 @@ class Admission:
         return self.identity.name if self.identity else "anonymous"
 
 
+_DOMAIN, _REPOSITORY, _STATE, _TOKEN, _ACCOUNT = (
+    table_of(each) for each in (Domain, Repository, PackageState, Token, Account)
+)
+
+
 def _statement() -> Select[*tuple[Any, ...]]:
     # COALESCE so that an unknown name has revision 0 and its "not found" can be told from its first version.
     return (
         select(
-            Domain.id,
-            Repository.id,
-            Repository.anonymous_read,
-            Domain.topology_revision,
-            func.coalesce(PackageState.revision, 0),
-            Token.id,
-            Token.actions,
-            Token.repositories,
-            Token.expires_at,
-            Token.revoked_at,
-            Token.last_used_at,
-            Account.id,
-            Account.name,
-            Account.actions,
-            Account.repositories,
-            Account.is_disabled,
+            _DOMAIN.c.id,
+            _REPOSITORY.c.id,
+            _REPOSITORY.c.anonymous_read,
+            _DOMAIN.c.topology_revision,
+            func.coalesce(_STATE.c.revision, 0),
+            _TOKEN.c.id,
+            _TOKEN.c.actions,
+            _TOKEN.c.repositories,
+            _TOKEN.c.expires_at,
+            _TOKEN.c.revoked_at,
+            _TOKEN.c.last_used_at,
+            _ACCOUNT.c.id,
+            _ACCOUNT.c.name,
+            _ACCOUNT.c.actions,
+            _ACCOUNT.c.repositories,
+            _ACCOUNT.c.is_disabled,
         )
-        .select_from(Domain)
-        .join(Repository, Repository.domain_id == Domain.id)
+        .select_from(_DOMAIN)
+        .join(_REPOSITORY, _REPOSITORY.c.domain_id == _DOMAIN.c.id)
         .outerjoin(
-            PackageState,
+            _STATE,
             and_(
-                PackageState.domain_id == Domain.id,
-                PackageState.format == bindparam("format"),
-                PackageState.namespace == bindparam("namespace"),
-                PackageState.name == bindparam("package"),
+                _STATE.c.domain_id == _DOMAIN.c.id,
+                _STATE.c.format == bindparam("format"),
+                _STATE.c.namespace == bindparam("namespace"),
+                _STATE.c.name == bindparam("package"),
             ),
         )
-        .outerjoin(Token, Token.digest == bindparam("digest"))
-        .outerjoin(Account, Account.id == Token.account_id)
-        .where(Domain.name == bindparam("domain"), Repository.name == bindparam("repository"))
+        .outerjoin(_TOKEN, _TOKEN.c.digest == bindparam("digest"))
+        .outerjoin(_ACCOUNT, _ACCOUNT.c.id == _TOKEN.c.account_id)
+        .where(_DOMAIN.c.name == bindparam("domain"), _REPOSITORY.c.name == bindparam("repository"))
     )
 
 
@@ -205,20 +210,20 @@ _TOKEN_STATEMENT = (
         false(),
         literal(0),
         literal(0),
-        Token.id,
-        Token.actions,
-        Token.repositories,
-        Token.expires_at,
-        Token.revoked_at,
-        Token.last_used_at,
-        Account.id,
-        Account.name,
-        Account.actions,
-        Account.repositories,
-        Account.is_disabled,
+        _TOKEN.c.id,
+        _TOKEN.c.actions,
+        _TOKEN.c.repositories,
+        _TOKEN.c.expires_at,
+        _TOKEN.c.revoked_at,
+        _TOKEN.c.last_used_at,
+        _ACCOUNT.c.id,
+        _ACCOUNT.c.name,
+        _ACCOUNT.c.actions,
+        _ACCOUNT.c.repositories,
+        _ACCOUNT.c.is_disabled,
     )
-    .join(Account, Account.id == Token.account_id)
-    .where(Token.digest == bindparam("digest"))
+    .join(_ACCOUNT, _ACCOUNT.c.id == _TOKEN.c.account_id)
+    .where(_TOKEN.c.digest == bindparam("digest"))
 )
 
 
