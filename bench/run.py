@@ -59,7 +59,7 @@ def arguments(given: Sequence[str] | None = None) -> argparse.Namespace:
     options.rows = [row for row in rows if not options.only or row.name.startswith(tuple(options.only))]
     if not options.rows:
         parser.error(f"--only names no workload; there are {', '.join(row.name for row in rows)}")
-    options.installs = [install for install in INSTALLS if set(install.rows) & set(options.rows)]
+    options.installs = [found for found in (install.up_to(options.rows) for install in INSTALLS) if found.steps]
     base = workloads.QUICK if options.quick else workloads.FULL
     options.plan = replace(base, rounds=options.rounds or base.rounds, seconds=options.seconds or base.seconds)
     return options
@@ -157,6 +157,7 @@ def measure_installs(results: Results, folder: Path, options: argparse.Namespace
                     install, place, options.cache, options.peers, number, most_runs=options.plan.most_runs
                 ):
                     results.add(*found)
+                    console.print(results.last(*found[:2]), style="dim", markup=False)
 
 
 def end(number: int, _frame: FrameType | None) -> None:
