@@ -38,8 +38,9 @@ _PASSWORD = "bench-on-loopback"
 def versions(cache: Path, chosen: Iterable[str]) -> dict[str, str]:
     """What is measured, and with what."""
     found = {name: version(name) for name in ("entrepot", "gunicorn", "flask", "sqlalchemy", "uv")}
-    for tool in (toolbox.PIP, *filter(None, (ALL[name] for name in chosen))):
-        if tool.is_installed(cache):
+    tools: list[toolbox.Tool | None] = [toolbox.PIP, *(ALL[name] for name in chosen)]
+    for tool in tools:
+        if tool is not None and tool.is_installed(cache):
             found[tool.name] = tool.version(cache)
     for name, flag in {"nginx": "-v", "node": "--version", "npm": "--version"}.items():
         with suppress(OSError):

@@ -28,14 +28,14 @@ sys.path[0] = str(Path(__file__).resolve().parents[1])  # the checkout, where it
 
 from rich.console import Console  # noqa: E402
 
-from bench import install_npm, install_python, installs, peers, toolbox, workloads  # noqa: E402
+from bench import install_maven, install_npm, install_python, installs, peers, toolbox, workloads  # noqa: E402
 from bench.load import Sample, Unusable, wrk  # noqa: E402
 from bench.processes import CouldNotStart  # noqa: E402
 from bench.results import Results  # noqa: E402
 from bench.targets import HTML, Target, entrepot, fill  # noqa: E402
 
 PROGRAMS = {"wrk": "wrk", "nginx": "nginx-light"}
-INSTALLS = (install_python.FLASK, install_python.SET, install_python.SET_BY_UV, install_npm.SET)
+INSTALLS = (install_python.FLASK, install_python.SET, install_python.SET_BY_UV, install_npm.SET, install_maven.SET)
 LONGEST_RUN_SECONDS = 2 * 3600
 console = Console() if sys.stdout.isatty() else Console(width=180)
 

@@ -48,7 +48,15 @@ class PythonTool:
         if not self.is_installed(cache):
             shutil.rmtree(cache / self.name, ignore_errors=True)
             _run([sys.executable, "-m", "venv", cache / self.name])
-            pip: list[str | Path] = [self.python(cache), "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--upgrade"]
+            pip: list[str | Path] = [
+                self.python(cache),
+                "-m",
+                "pip",
+                "install",
+                "--quiet",
+                "--disable-pip-version-check",
+                "--upgrade",
+            ]
             _run([*pip, *self.requirements])
             (cache / self.name / _DONE).touch()
 
