@@ -72,6 +72,7 @@ class UpstreamSettings:
     file_grace_seconds: float = 60.0
     file_floor_bytes_per_second: int = 16 * 1024
     stale_while_revalidate_seconds: float = 300.0
+    read_ahead: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -266,6 +267,11 @@ def _convert(value: Any, wanted: Any) -> Any:
         if isinstance(value, bool) or not isinstance(value, (int, float, str)):
             raise ValueError(f"{value!r} is not a number")
         return wanted(value)
+    if wanted is bool:
+        # Any text would be true: "false" in a variable must not switch something on.
+        if isinstance(value, bool) or str(value).strip().lower() in ("true", "false"):
+            return str(value).strip().lower() == "true"
+        raise ValueError(f"{value!r} is neither true nor false")
     if wanted is str:
         if not isinstance(value, str):
             raise ValueError(f"{value!r} is not text")
@@ -334,5 +340,5 @@ def _bad_address(name: str, address: str) -> Iterator[str]:
 def _numbers(settings: Settings) -> Iterator[tuple[str, float]]:
     for section in SECTIONS:
         for name, value in dataclasses.asdict(getattr(settings, section)).items():
-            if isinstance(value, int | float):
+            if isinstance(value, int | float) and not isinstance(value, bool):
                 yield f"{section}.{name}", value

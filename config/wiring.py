@@ -40,6 +40,7 @@ from registry.clock import Clock, system_clock
 from registry.db import Database
 from registry.errors import UpstreamUnavailable
 from registry.repos.admission import Admissions
+from registry.repos.ahead import ReadAhead
 from registry.repos.connections import Connections, Credential, open_credential
 from registry.repos.documents import DocumentCache
 from registry.repos.evict import UseMarks
@@ -151,6 +152,7 @@ def services(settings: Settings, clock: Clock = system_clock) -> Services:
         documents=DocumentCache(),
         upstreams=upstreams,
         signer=Signer(db, stores, clock),
+        ahead=ReadAhead(is_on=settings.upstream.read_ahead),
         limits=Limits(upload_bytes=settings.storage.upload_limit_bytes),
         public_url=settings.server.public_url or None,
         cookie_secure=settings.server.public_url.startswith("https://"),

@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import Any, TypeVar
 
-from sqlalchemy import Connection, DateTime, Dialect, Engine, create_engine, event, make_url, text
+from sqlalchemy import Connection, DateTime, Dialect, Engine, Table, create_engine, event, make_url, text
 from sqlalchemy.exc import DBAPIError, OperationalError
 from sqlalchemy.orm import DeclarativeBase, Session, sessionmaker
 from sqlalchemy.types import TypeDecorator
@@ -32,6 +32,13 @@ _RETRYABLE_STATES = frozenset({"40001", "40P01", "55P03"})
 
 class Base(DeclarativeBase):
     """Base of all tables, here and in ``hooks``: one metadata, so that one migration chain covers both."""
+
+
+def table_of(model: type[Base]) -> Table:
+    """A model's table, for statements on hot paths: what names models is compiled through the mapper each time."""
+    table = model.__table__
+    assert isinstance(table, Table)
+    return table
 
 
 class UtcDateTime(TypeDecorator[datetime]):

@@ -10,6 +10,7 @@ from registry.clock import Clock
 from registry.db import Database
 from registry.format import Format
 from registry.repos.admission import Admissions
+from registry.repos.ahead import ReadAhead
 from registry.repos.connections import Connections
 from registry.repos.documents import DocumentCache
 from registry.repos.idle import IdleVersions
@@ -48,6 +49,7 @@ class Services:
     documents: DocumentCache
     upstreams: Upstreams
     signer: Signer
+    ahead: ReadAhead
     limits: Limits = Limits()
     public_url: str | None = None
     cookie_secure: bool = False

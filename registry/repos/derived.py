@@ -26,9 +26,10 @@ from registry.clock import Clock
 from registry.db import Database
 from registry.errors import Invalid, NotFound, TooLarge, UpstreamUnavailable
 from registry.format import FileLink
-from registry.models import ExternalConnection, Repository, UpstreamPage
+from registry.models import UpstreamPage
 from registry.names import PackageKey
-from registry.repos import shelf
+from registry.repos import pages, shelf
+from registry.repos.pages import KeptPage
 from registry.repos.refresh import Refresher
 from registry.repos.topology import Connection
 from registry.repos.upstreams import Upstreams
@@ -144,17 +145,17 @@ class Derivations:
             raise NotFound("metadata", link.filename)
         path = _path(key, sha256)
 
-        def kept() -> UpstreamPage | None:
+        def kept() -> KeptPage | None:
             with self._db.read() as session:
-                row = session.get(UpstreamPage, (connection.id, path))
-            return row if row is not None and row.fresh_until > self._clock() else None
+                page = pages.read(session, connection.id, path)
+            return page if page is not None and page.fresh_until > self._clock() else None
 
-        row = kept() or self._upstreams.flight.run(
+        page = kept() or self._upstreams.flight.run(
             f"derived/{connection.id}/{path}", lambda: self._read(connection, key, link, path, read), kept
         )
-        if row.is_missing:
+        if page.is_missing:
             raise NotFound("metadata", link.filename)
-        return zlib.decompress(row.body)
+        return page.body
 
     def read_ahead(self, connection: Connection, key: PackageKey, links: Iterable[FileLink], read: Reading) -> None:
         """Read the documents of some files in the background, so that the next index tells of them."""
@@ -170,7 +171,7 @@ class Derivations:
         if wanted:
             self._refresher.start(f"{connection.id}/{key.format}/{key.path}", work)
 
-    def _read(self, connection: Connection, key: PackageKey, link: FileLink, path: str, read: Reading) -> UpstreamPage:
+    def _read(self, connection: Connection, key: PackageKey, link: FileLink, path: str, read: Reading) -> KeptPage:
         upstream = self._upstreams.upstream(connection)
         document, modified = None, None
         try:
@@ -181,29 +182,23 @@ class Derivations:
         except (Invalid, TooLarge) as error:
             log.info("nothing is read out of %s: %s", link.filename, error)
         now = self._clock()
-        row = UpstreamPage(
-            connection_id=connection.id,
-            path=path,
-            body=zlib.compress(document, 3) if document is not None else b"",
-            content_type="",
-            final_url="",
-            etag=hashlib.sha256(document).hexdigest() if document is not None else None,
-            last_modified=(modified or "")[:100] or None,
+        page = KeptPage(
+            zlib.compress(document, 3) if document is not None else b"",
+            "",
+            "",
+            hashlib.sha256(document).hexdigest() if document is not None else None,
+            modified,
             is_missing=document is None,
             fetched_at=now,
             fresh_until=now + (NOTHING_FOUND if document is None else FOREVER),
         )
-        self._keep(connection, key, row)
-        return row
+        self._keep(connection, key, path, page)
+        return page
 
-    def _keep(self, connection: Connection, key: PackageKey, row: UpstreamPage) -> None:
+    def _keep(self, connection: Connection, key: PackageKey, path: str, page: KeptPage) -> None:
         def unit(session: Session) -> None:
-            there = session.get(ExternalConnection, connection.id)
-            if there is None or there.url != connection.url:
+            if not pages.write(session, connection, path, page, changed=None if page.is_missing else key):
                 raise UpstreamUnavailable("the external connection has changed; ask again")
-            session.merge(row)
-            if not row.is_missing:
-                shelf.bump(session, session.get_one(Repository, connection.repository_id).domain_id, *key)
 
         shelf.settle(self._db, unit)
 

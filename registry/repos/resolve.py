@@ -15,53 +15,30 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import ColumnElement, select
-from sqlalchemy.orm import Session
+from sqlalchemy import select
 
 from registry.db import Database
 from registry.errors import Denied, NotFound
 from registry.format import FileLink, Format, Location
-from registry.models import Asset, Blob, Package, PackageTag, PackageVersion
+from registry.models import Asset, Package, PackageVersion
 from registry.names import PackageKey, PackageName
 from registry.repos import shelf
 from registry.repos.admission import Admission
+from registry.repos.held import (
+    Held,
+    KeptFile,
+    OfferedFile,
+    Row,
+    is_published,
+    package_status,
+    read_held,
+    read_rows,
+    visible,
+)
 from registry.repos.topology import Connection, Node, Topology, TopologyCache
 from registry.repos.upstreams import Page, UpstreamDocument, Upstreams
-from storage.blobs import BlobHandle, Digest, Locator
 
-
-@dataclass(frozen=True, slots=True)
-class KeptFile:
-    """A file whose bytes are in the store."""
-
-    asset_id: int
-    repository_id: int
-    handle: BlobHandle
-    metadata_blob_id: int | None
-    published_at: datetime
-    provenance_blob_id: int | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class OfferedFile:
-    """A file that a repository offers: kept, or to be fetched through ``connection`` by ``link``, or both.
-
-    ``display_version`` is as its author wrote it, ``status`` that of its version, ``deprecated`` empty while it is not.
-    """
-
-    filename: str
-    version: str
-    hashes: Mapping[str, str]
-    size_bytes: int | None
-    upload_time: datetime | None
-    extra: Mapping[str, Any]
-    yanked_reason: str | None
-    kept: KeptFile | None
-    link: FileLink | None
-    connection: Connection | None
-    display_version: str = ""
-    status: str = shelf.FINISHED
-    deprecated: str = ""
+__all__ = ["Kept", "KeptFile", "Marked", "Offer", "OfferedFile", "Resolver"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +47,7 @@ class Offer:
 
     ``tags`` are those of rows, the first repository of the chain that has one deciding. ``extras`` is what each
     external connection's index says of the package as a whole, in the order in which they were asked. ``revision`` is
-    the name's state that all this is of.
+    the name's state that all this is of. ``fetched_at`` is when the newest of the upstreams' pages came.
     """
 
     key: PackageKey
@@ -82,25 +59,7 @@ class Offer:
     tags: Mapping[str, str] = field(default_factory=dict)
     extras: tuple[Mapping[str, Any], ...] = ()
     revision: int = 0
-
-
-@dataclass(frozen=True, slots=True)
-class _Held:
-    """What rows say of a name at one moment."""
-
-    rows: list[_Row]
-    tags: Mapping[str, str]
-    revision: int
-
-
-@dataclass(frozen=True, slots=True)
-class _Row:
-    origin: str
-    package_status: str
-    package_status_reason: str
-    package_repository_id: int
-    filename: str | None
-    file: OfferedFile | None
+    fetched_at: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,23 +106,21 @@ class Resolver:
         chain = self.chain(admission)
         held = self._held(admission, chain, key)
         pages: list[tuple[Connection, Page]] = []
-        if not _is_published(held.rows):
+        if not is_published(held.rows):
             pages = self._pages(chain, key)
             # Fetching takes time and counts as a change itself: what is offered, and under which revision, is read after.
             held = self._held(admission, chain, key)
-        is_published = _is_published(held.rows)
-        files = {name: file for name, file in _visible(held.rows, chain).items() if file.status != shelf.UNFINISHED}
-        offer = _with_pages(key, [] if is_published else pages, files)
+        is_ours = is_published(held.rows)
+        files = {name: file for name, file in visible(held.rows, chain).items() if file.status != shelf.UNFINISHED}
+        offer = _with_pages(key, [] if is_ours else pages, files)
         if offer is None:
             raise NotFound("package", self._formats[key.format].display_name(key))
         offer = replace(offer, tags=held.tags, revision=held.revision)
-        return _under(_package_status(held.rows, chain), offer)
+        return _under(package_status(held.rows, chain), offer)
 
-    def _held(self, admission: Admission, chain: Sequence[Node], key: PackageKey) -> _Held:
+    def _held(self, admission: Admission, chain: Sequence[Node], key: PackageKey) -> Held:
         with self._db.read() as session:
-            rows = _rows(session, chain, key, None)
-            tags = _tags(session, chain, key, _counting(rows))
-            return _Held(rows, tags, shelf.revision(session, admission.domain_id, key))
+            return read_held(session, chain, key, admission.domain_id)
 
     def connections(self, admission: Admission, format_name: str) -> list[Connection]:
         """The external connections of a format along the chain, in the order in which they are asked."""
@@ -172,7 +129,7 @@ class Resolver:
     def is_published(self, admission: Admission, key: PackageKey) -> bool:
         """Whether the chain holds the name as published, so that nothing from outside counts for it."""
         with self._db.read() as session:
-            return _is_published(_rows(session, self.chain(admission), key, ""))
+            return is_published(read_rows(session, self.chain(admission), key, ""))
 
     def find_file(self, admission: Admission, key: PackageKey, filename: str) -> OfferedFile:
         """One file of a package; kept files are found by one query, without asking any upstream. Raises NotFound.
@@ -183,20 +140,21 @@ class Resolver:
         """
         chain = self.chain(admission)
         with self._db.read() as session:
-            rows = _rows(session, chain, key, filename)
+            rows = read_rows(session, chain, key, filename)
         _refuse_quarantined(rows, chain, key)
-        found = _visible(rows, chain).get(filename)
+        found = visible(rows, chain).get(filename)
         if found is not None:
             return found
-        if _is_published(rows):
+        if is_published(rows):
             raise NotFound("file", filename)
         location = self._formats[key.format].locate(key, filename)
         if location is not None:
             return self._located(chain, key, location, filename)
-        listed = _with_pages(key, self._pages(chain, key), {})
-        for file in listed.files if listed is not None else ():
-            if file.filename == filename:
-                return file
+        for connection in _connections(chain, key.format):
+            listing = self._upstreams.page(connection, key).listing
+            for link in listing.files if listing is not None else ():
+                if link.filename == filename:
+                    return _offered(link, connection, None)
         raise NotFound("file", filename)
 
     def _located(self, chain: Sequence[Node], key: PackageKey, location: Location, filename: str) -> OfferedFile:
@@ -210,11 +168,11 @@ class Resolver:
         """The files of finished versions that the chain holds, whatever lies outside; of a quarantined package none."""
         chain = self.chain(admission)
         with self._db.read() as session:
-            rows = _rows(session, chain, key, None)
-        if _package_status(rows, chain)[0] == shelf.QUARANTINED:
+            rows = read_rows(session, chain, key, None)
+        if package_status(rows, chain)[0] == shelf.QUARANTINED:
             return Kept((), is_published=True)
-        files = tuple(file for file in _visible(rows, chain).values() if file.status != shelf.UNFINISHED)
-        return Kept(files, _is_published(rows))
+        files = tuple(file for file in visible(rows, chain).values() if file.status != shelf.UNFINISHED)
+        return Kept(files, is_published(rows))
 
     def outside(
         self,
@@ -299,22 +257,10 @@ def _with_pages(
         return None
     valid_until = min((page.valid_until for _, page in pages), default=None)
     is_stale = any(page.is_stale for _, page in pages)
-    return Offer(key, tuple(files.values()), valid_until, is_stale, *status, extras=tuple(extras))
-
-
-def _package_status(rows: Sequence[_Row], chain: Sequence[Node]) -> tuple[str, str]:
-    """What the chain says of the package's state: a quarantine anywhere, else the first word that is not "active"."""
-    position = {node.id: index for index, node in enumerate(chain)}
-    origin = _counting(rows)
-    said = [
-        (row.package_status != shelf.QUARANTINED, position[row.package_repository_id], row)
-        for row in rows
-        if row.origin == origin and row.package_status != shelf.ACTIVE
-    ]
-    if not said:
-        return shelf.ACTIVE, ""
-    first = min(said, key=lambda entry: entry[:2])[2]
-    return first.package_status, first.package_status_reason
+    fetched_at = max((page.fetched_at for _, page in pages), default=None)
+    return Offer(
+        key, tuple(files.values()), valid_until, is_stale, *status, extras=tuple(extras), fetched_at=fetched_at
+    )
 
 
 def _under(own: tuple[str, str], offer: Offer) -> Offer:
@@ -328,8 +274,8 @@ def _under(own: tuple[str, str], offer: Offer) -> Offer:
     return replace(offer, files=()) if offer.status == shelf.QUARANTINED else offer
 
 
-def _refuse_quarantined(rows: Sequence[_Row], chain: Sequence[Node], key: PackageKey) -> None:
-    status, reason = _package_status(rows, chain)
+def _refuse_quarantined(rows: Sequence[Row], chain: Sequence[Node], key: PackageKey) -> None:
+    status, reason = package_status(rows, chain)
     if status == shelf.QUARANTINED:
         raise Denied(f"{key.path} is quarantined, so none of its files is served" + (f": {reason}" if reason else ""))
 
@@ -365,109 +311,3 @@ def _offered(link: FileLink, connection: Connection, known: OfferedFile | None) 
         link=link,
         connection=connection,
     )
-
-
-def _rows(session: Session, chain: Sequence[Node], key: PackageKey, filename: str | None) -> list[_Row]:
-    """The package's rows in the chain with its files (all, or the one named), as plain columns in one query."""
-    on = Asset.package_id == Package.id
-    if filename is not None:
-        on = on & (Asset.filename == filename)
-    statement = (
-        select(
-            Package.origin,
-            Package.status.label("package_status"),
-            Package.status_reason,
-            Package.repository_id,
-            PackageVersion.version,
-            PackageVersion.display_version,
-            PackageVersion.yanked_reason,
-            PackageVersion.status,
-            PackageVersion.deprecated,
-            Asset.id,
-            Asset.filename,
-            Asset.hashes,
-            Asset.extra,
-            Asset.metadata_blob_id,
-            Asset.provenance_blob_id,
-            Asset.published_at,
-            Blob.locator,
-            Blob.sha256,
-            Blob.size_bytes,
-            Blob.envelope,
-        )
-        .select_from(Package)
-        .outerjoin(Asset, on)
-        .outerjoin(PackageVersion, PackageVersion.id == Asset.version_id)
-        .outerjoin(Blob, Blob.id == Asset.blob_id)
-        .where(Package.repository_id.in_([node.id for node in chain]), *_is_package(key))
-    )
-    return [_row(*values) for values in session.execute(statement)]
-
-
-def _is_package(key: PackageKey) -> tuple[ColumnElement[bool], ...]:
-    return (Package.format == key.format, Package.namespace == key.namespace, Package.name == key.name)
-
-
-def _row(
-    origin: str,
-    package_status: str,
-    status_reason: str,
-    repository_id: int,
-    version: str | None,
-    display_version: str | None,
-    *values: Any,
-) -> _Row:
-    yanked, status, deprecated, asset_id, filename, hashes, extra, metadata_id, provenance_id, at, *blob = values
-    if filename is None or version is None:
-        return _Row(origin, package_status, status_reason, repository_id, None, None)
-    locator, sha256, size_bytes, envelope = blob
-    handle = BlobHandle(Locator(locator), Digest(sha256), size_bytes, envelope)
-    file = OfferedFile(
-        filename,
-        version,
-        {**hashes, "sha256": sha256},
-        size_bytes,
-        at,
-        extra,
-        yanked,
-        KeptFile(asset_id, repository_id, handle, metadata_id, at, provenance_id),
-        None,
-        None,
-        display_version or version,
-        status,
-        deprecated,
-    )
-    return _Row(origin, package_status, status_reason, repository_id, filename, file)
-
-
-def _tags(session: Session, chain: Sequence[Node], key: PackageKey, origin: str) -> dict[str, str]:
-    position = {node.id: index for index, node in enumerate(chain)}
-    found = session.execute(
-        select(Package.repository_id, PackageTag.tag, PackageTag.version)
-        .join(PackageTag, PackageTag.package_id == Package.id)
-        .where(Package.repository_id.in_(position), Package.origin == origin, *_is_package(key))
-    ).all()
-    tags: dict[str, str] = {}
-    for _, tag, version in sorted(found, key=lambda row: position[row[0]]):
-        tags.setdefault(tag, version)
-    return tags
-
-
-def _is_published(rows: Sequence[_Row]) -> bool:
-    return any(row.origin == shelf.PUBLISHED for row in rows)
-
-
-def _counting(rows: Sequence[_Row]) -> str:
-    """Which origin counts: once anything is published, what came from outside does not."""
-    return shelf.PUBLISHED if _is_published(rows) else shelf.UPSTREAM
-
-
-def _visible(rows: Sequence[_Row], chain: Sequence[Node]) -> dict[str, OfferedFile]:
-    """The files that count, by name: of the first repository that has them, published ones hiding upstream ones."""
-    origin = _counting(rows)
-    position = {node.id: index for index, node in enumerate(chain)}
-    files: dict[str, OfferedFile] = {}
-    for row in sorted(rows, key=lambda row: position[row.package_repository_id]):
-        if row.origin == origin and row.filename is not None and row.file is not None:
-            files.setdefault(row.filename, row.file)
-    return files

@@ -6,11 +6,11 @@ from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime
 from typing import Any, TypeVar
 
-from sqlalchemy import select, update
+from sqlalchemy import bindparam, insert, select, update
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
-from registry.db import Database
+from registry.db import Database, table_of
 from registry.errors import Denied, NotFound, Unavailable
 from registry.models import Asset, Blob, Package, PackageState, PackageVersion, Repository, RetiredFilename
 from registry.names import PackageKey
@@ -33,6 +33,32 @@ STATUSES = (ACTIVE, ARCHIVED, DEPRECATED, QUARANTINED)
 FINISHED = "Published"
 UNFINISHED = "Unfinished"
 
+# Made once: each publish and each file that is kept runs most of them.
+_PACKAGE = select(Package).where(
+    Package.repository_id == bindparam("repository"),
+    Package.format == bindparam("format"),
+    Package.namespace == bindparam("namespace"),
+    Package.name == bindparam("name"),
+)
+_VERSION = select(PackageVersion).where(
+    PackageVersion.package_id == bindparam("package"), PackageVersion.version == bindparam("version")
+)
+_BLOB = select(Blob).where(Blob.domain_id == bindparam("domain"), Blob.sha256 == bindparam("sha256"))
+_ASSET = select(Asset).where(Asset.package_id == bindparam("package"), Asset.filename == bindparam("filename"))
+_RETIRED = select(RetiredFilename.sha256).where(
+    RetiredFilename.package_id == bindparam("package"), RetiredFilename.filename == bindparam("filename")
+)
+_STATE = table_of(PackageState)
+_IS_STATE = (
+    _STATE.c.domain_id == bindparam("of_domain"),
+    _STATE.c.format == bindparam("of_format"),
+    _STATE.c.namespace == bindparam("of_namespace"),
+    _STATE.c.name == bindparam("of_name"),
+)
+_REVISION = select(_STATE.c.revision).where(*_IS_STATE)
+_COUNT_UP = update(_STATE).where(*_IS_STATE).values(revision=_STATE.c.revision + 1)
+_BEGIN_COUNT = insert(_STATE)
+
 
 def settle(db: Database, unit: Callable[[Session], T]) -> T:
     """Run ``unit`` in a write transaction; again when another writer made the same row first.
@@ -51,12 +77,7 @@ def settle(db: Database, unit: Callable[[Session], T]) -> T:
 def find_package(session: Session, repository_id: int, format_name: str, namespace: str, name: str) -> Package | None:
     """The package's row in a repository."""
     return session.scalar(
-        select(Package).where(
-            Package.repository_id == repository_id,
-            Package.format == format_name,
-            Package.namespace == namespace,
-            Package.name == name,
-        )
+        _PACKAGE, {"repository": repository_id, "format": format_name, "namespace": namespace, "name": name}
     )
 
 
@@ -100,9 +121,7 @@ def find_version(session: Session, repository_id: int, key: PackageKey, version:
     package = find_package(session, repository_id, *key)
     row = None
     if package is not None:
-        row = session.scalar(
-            select(PackageVersion).where(PackageVersion.package_id == package.id, PackageVersion.version == version)
-        )
+        row = session.scalar(_VERSION, {"package": package.id, "version": version})
     if row is None:
         raise NotFound("version", f"{key.path} {version}")
     return row
@@ -110,9 +129,7 @@ def find_version(session: Session, repository_id: int, key: PackageKey, version:
 
 def ensure_version(session: Session, package: Package, version: str, **values: Any) -> PackageVersion:
     """The version's row, made with ``values`` if it is not there."""
-    row = session.scalar(
-        select(PackageVersion).where(PackageVersion.package_id == package.id, PackageVersion.version == version)
-    )
+    row = session.scalar(_VERSION, {"package": package.id, "version": version})
     if row is None:
         row = PackageVersion(package_id=package.id, version=version, **values)
         session.add(row)
@@ -120,12 +137,17 @@ def ensure_version(session: Session, package: Package, version: str, **values: A
     return row
 
 
+def find_blob(session: Session, domain_id: int, sha256: str) -> Blob | None:
+    """The domain's one body of that digest."""
+    return session.scalar(_BLOB, {"domain": domain_id, "sha256": sha256})
+
+
 def ensure_blob(session: Session, domain_id: int, handle: BlobHandle, now: datetime) -> tuple[Blob, bool]:
     """The domain's one blob of that digest; True when ``handle`` became it, False when an older body is used.
 
     Re-use touches the row first, so that the sweep, which deletes only rows untouched for the grace period, stays away.
     """
-    blob = session.scalar(select(Blob).where(Blob.domain_id == domain_id, Blob.sha256 == handle.digest))
+    blob = find_blob(session, domain_id, handle.digest)
     if blob is not None:
         blob.touched_at = now
         return blob, blob.locator == handle.locator
@@ -147,7 +169,7 @@ def find_readable_blob(
     session: Session, domain_id: int, sha256: str, may_read: Callable[[str], bool]
 ) -> BlobHandle | None:
     """The domain's body of that digest, if a repository (by name) that ``may_read`` has a finished file of it."""
-    blob = session.scalar(select(Blob).where(Blob.domain_id == domain_id, Blob.sha256 == sha256))
+    blob = find_blob(session, domain_id, sha256)
     if blob is None:
         return None
     holders = session.scalars(
@@ -165,7 +187,7 @@ def find_readable_blob(
 
 def find_asset(session: Session, package_id: int, filename: str) -> Asset | None:
     """A package's file by name."""
-    return session.scalar(select(Asset).where(Asset.package_id == package_id, Asset.filename == filename))
+    return session.scalar(_ASSET, {"package": package_id, "filename": filename})
 
 
 def add_asset(
@@ -203,11 +225,7 @@ def add_asset(
 
 def retired_digest(session: Session, package_id: int, filename: str) -> str | None:
     """The digest of a deleted file of that name, or None when the name was never used."""
-    return session.scalar(
-        select(RetiredFilename.sha256).where(
-            RetiredFilename.package_id == package_id, RetiredFilename.filename == filename
-        )
-    )
+    return session.scalar(_RETIRED, {"package": package_id, "filename": filename})
 
 
 def bump(session: Session, domain_id: int, format_name: str, namespace: str, name: str) -> None:
@@ -226,32 +244,17 @@ def bump_names(session: Session, domain_id: int, format_name: str, namespace: st
 
 
 def _count_up(session: Session, domain_id: int, format_name: str, keys: Iterable[tuple[str, str]]) -> None:
+    connection = session.connection()
     for namespace, name in dict.fromkeys(keys):
-        changed = session.execute(
-            update(PackageState)
-            .where(
-                PackageState.domain_id == domain_id,
-                PackageState.format == format_name,
-                PackageState.namespace == namespace,
-                PackageState.name == name,
-            )
-            .values(revision=PackageState.revision + 1)
-        )
-        if changed.rowcount == 0:  # type: ignore[attr-defined]
-            session.add(
-                PackageState(domain_id=domain_id, format=format_name, namespace=namespace, name=name, revision=1)
-            )
-            session.flush()
+        if connection.execute(_COUNT_UP, _state(domain_id, format_name, namespace, name)).rowcount == 0:
+            row = {"domain_id": domain_id, "format": format_name, "namespace": namespace, "name": name, "revision": 1}
+            connection.execute(_BEGIN_COUNT, row)
 
 
 def revision(session: Session, domain_id: int, key: PackageKey) -> int:
     """How many changes there were under a name in the domain; 0 for a name that was never heard of."""
-    found = session.scalar(
-        select(PackageState.revision).where(
-            PackageState.domain_id == domain_id,
-            PackageState.format == key.format,
-            PackageState.namespace == key.namespace,
-            PackageState.name == key.name,
-        )
-    )
-    return found or 0
+    return session.scalar(_REVISION, _state(domain_id, key.format, key.namespace, key.name)) or 0
+
+
+def _state(domain_id: int, format_name: str, namespace: str, name: str) -> dict[str, object]:
+    return {"of_domain": domain_id, "of_format": format_name, "of_namespace": namespace, "of_name": name}

@@ -10,22 +10,20 @@ from __future__ import annotations
 import hashlib
 import logging
 import threading
+import time
 import zlib
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from sqlalchemy import select
-from sqlalchemy.orm import Session
-
 from registry.clock import Clock
 from registry.db import Database
 from registry.errors import NotFound, UpstreamUnavailable
 from registry.format import BadIndex, FileLink, Format, Listing, Location
-from registry.models import ExternalConnection, Repository, UpstreamPage
 from registry.names import PackageKey
-from registry.repos import shelf
+from registry.repos import pages, shelf
+from registry.repos.pages import KeptPage
 from registry.repos.refresh import Refresher
 from registry.repos.topology import Connection
 from registry.upstream import freshness
@@ -47,6 +45,7 @@ PARSED_PAGES = 256
 # Of all parsed pages together, counted as their text: what is made of it may be several times as large.
 PARSED_BYTES = 24 * MIB
 ASK_SECONDS = 8.0
+DEFAULT_URL_SECONDS = 5.0  # ``login`` may point a client tool of this machine at this server meanwhile
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,22 +55,7 @@ class Page:
     listing: Listing | None
     valid_until: datetime
     is_stale: bool
-
-
-@dataclass(frozen=True, slots=True)
-class _Kept:
-    packed: bytes  # zlib; most askers want to know only whether it is fresh
-    content_type: str
-    final_url: str
-    etag: str | None
-    last_modified: str | None
-    is_missing: bool
     fetched_at: datetime
-    fresh_until: datetime
-
-    @property
-    def body(self) -> bytes:
-        return zlib.decompress(self.packed) if self.packed else b""
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,13 +77,13 @@ class _Wanted:
     path: str
     accept: str
     key: PackageKey | None
-    check: Callable[[_Kept], None]
+    check: Callable[[KeptPage], None]
     may_lag: bool = True
 
 
 @dataclass(frozen=True, slots=True)
 class _Held:
-    kept: _Kept
+    kept: KeptPage
     valid_until: datetime
     is_stale: bool
 
@@ -137,6 +121,7 @@ class Upstreams:
         self._lock = threading.Lock()
         self._parsed: OrderedDict[tuple[int, str, str, datetime], tuple[Listing, int]] = OrderedDict()
         self._parsed_bytes = 0
+        self._defaults: dict[str, tuple[str | None, float]] = {}  # by format: the URL, and until when (monotonic)
 
     @property
     def client(self) -> UpstreamClient:
@@ -150,24 +135,32 @@ class Upstreams:
 
     def upstream(self, connection: Connection) -> Upstream:
         """The connection as the client needs it."""
-        base_url = connection.url or self._formats[connection.format].default_upstream_url(self._is_own)
+        base_url = connection.url or self._default_url(connection.format)
         if base_url is None:
             raise UpstreamUnavailable(f"the external connection {connection.name} has no URL, and there is no default")
         return self._describe(connection, base_url)
+
+    def _default_url(self, format_name: str) -> str | None:
+        # Looking into the files of a client tool takes milliseconds; an install asks this some hundred times.
+        known = self._defaults.get(format_name)
+        if known is None or time.monotonic() > known[1]:
+            url = self._formats[format_name].default_upstream_url(self._is_own)
+            known = self._defaults[format_name] = (url, time.monotonic() + DEFAULT_URL_SECONDS)
+        return known[0]
 
     def page(self, connection: Connection, key: PackageKey) -> Page:
         """What the connection lists of a package. Raises UpstreamUnavailable when neither it nor a kept page can say."""
         format_ = self._formats[connection.format]
         path = format_.index_path(key)
 
-        def readable(kept: _Kept) -> None:
+        def readable(kept: KeptPage) -> None:
             # A page that cannot be read (a login page with status 200, say) must not replace one that can.
             self._parse(connection, key, path, kept)
 
         wanted = _Wanted(path, format_.index_accept(), key, readable)
         held = self._current(connection, wanted)
         listing = None if held.kept.is_missing else self._parse(connection, key, path, held.kept)
-        return Page(listing, held.valid_until, held.is_stale)
+        return Page(listing, held.valid_until, held.is_stale, held.kept.fetched_at)
 
     def document(
         self, connection: Connection, key: PackageKey | None, path: str, *, accept: str, check: Callable[[bytes], None]
@@ -177,7 +170,7 @@ class Upstreams:
         ``check`` raises BadIndex for a body that cannot be used. Raises UpstreamUnavailable as ``page`` does.
         """
 
-        def readable(kept: _Kept) -> None:
+        def readable(kept: KeptPage) -> None:
             try:
                 check(kept.body)
             except BadIndex as error:
@@ -225,7 +218,7 @@ class Upstreams:
         except NotFound:
             now = self._clock()
             until = freshness.missing_until(now)
-            missing = _Kept(b"", "", "", None, None, is_missing=True, fetched_at=now, fresh_until=until)
+            missing = KeptPage(b"", "", "", None, None, is_missing=True, fetched_at=now, fresh_until=until)
             self._store(connection, path, missing, key=None)
             return False
         return True
@@ -235,11 +228,11 @@ class Upstreams:
         if kept is not None and self._state(kept) is Freshness.FRESH:
             return _Held(kept, kept.fresh_until, is_stale=False)
 
-        def check() -> _Kept | None:
+        def check() -> KeptPage | None:
             found = self._read(connection, wanted.path)
             return found if found is not None and self._state(found) is Freshness.FRESH else None
 
-        def refresh() -> _Kept:
+        def refresh() -> KeptPage:
             key = f"page/{connection.id}/{wanted.path}"
             return self._flight.run(key, lambda: self._fetch(connection, wanted, kept), check)
 
@@ -297,7 +290,7 @@ class Upstreams:
         self._store(connection, kept_as, _from_answer(answer, now, now + FOREVER), key=None)
         return answer.body
 
-    def _fetch(self, connection: Connection, wanted: _Wanted, kept: _Kept | None) -> _Kept:
+    def _fetch(self, connection: Connection, wanted: _Wanted, kept: KeptPage | None) -> KeptPage:
         path = wanted.path
         validators = kept if kept is not None and not kept.is_missing else None
         answer = self._client.get_document(
@@ -311,13 +304,13 @@ class Upstreams:
         now = self._clock()
         if isinstance(answer, MissingUpstream):
             until = freshness.missing_until(now)
-            fresh = _Kept(b"", "", "", None, None, is_missing=True, fetched_at=now, fresh_until=until)
+            fresh = KeptPage(b"", "", "", None, None, is_missing=True, fetched_at=now, fresh_until=until)
         elif isinstance(answer, NotModified):
             if validators is None:
                 raise UpstreamUnavailable("the upstream answered 304 to an unconditional request")
             until = freshness.fresh_until(now, answer.max_age_seconds)
             self._extend(connection, path, until)
-            return _Kept(
+            return KeptPage(
                 validators.packed,
                 validators.content_type,
                 validators.final_url,
@@ -334,18 +327,20 @@ class Upstreams:
         self._store(connection, path, fresh, key=wanted.key if changed else None)
         return fresh
 
-    def _stale(self, connection: Connection, wanted: _Wanted, kept: _Kept | None, error: UpstreamUnavailable) -> _Held:
+    def _stale(
+        self, connection: Connection, wanted: _Wanted, kept: KeptPage | None, error: UpstreamUnavailable
+    ) -> _Held:
         if kept is None or self._state(kept) is Freshness.EXPIRED:
             raise error
         log.warning("upstream %s failed, %s is answered as of %s", connection.name, wanted.path, kept.fetched_at)
         return _Held(kept, self._clock() + STALE_RETRY, is_stale=True)
 
-    def _state(self, kept: _Kept) -> Freshness:
+    def _state(self, kept: KeptPage) -> Freshness:
         return freshness.decide(
             self._clock(), kept.fetched_at, kept.fresh_until, is_missing=kept.is_missing, lag_limit=self._lag
         )
 
-    def _parse(self, connection: Connection, key: PackageKey, path: str, kept: _Kept) -> Listing:
+    def _parse(self, connection: Connection, key: PackageKey, path: str, kept: KeptPage) -> Listing:
         place = (connection.id, path, kept.final_url, kept.fetched_at)
         with self._lock:
             known = self._parsed.get(place)
@@ -370,58 +365,20 @@ class Upstreams:
             _, (_, dropped_bytes) = self._parsed.popitem(last=False)
             self._parsed_bytes -= dropped_bytes
 
-    def _read(self, connection: Connection, path: str) -> _Kept | None:
+    def _read(self, connection: Connection, path: str) -> KeptPage | None:
         with self._db.read() as session:
-            row = session.execute(
-                select(
-                    UpstreamPage.body,
-                    UpstreamPage.content_type,
-                    UpstreamPage.final_url,
-                    UpstreamPage.etag,
-                    UpstreamPage.last_modified,
-                    UpstreamPage.is_missing,
-                    UpstreamPage.fetched_at,
-                    UpstreamPage.fresh_until,
-                ).where(UpstreamPage.connection_id == connection.id, UpstreamPage.path == path)
-            ).first()
-        if row is None:
-            return None
-        return _Kept(*row)
+            return pages.read(session, connection.id, path)
 
-    def _store(self, connection: Connection, path: str, kept: _Kept, *, key: PackageKey | None) -> None:
-        def unit(session: Session) -> None:
-            now_there = session.get(ExternalConnection, connection.id)
-            if now_there is None or now_there.url != connection.url:
-                return  # removed, or pointed elsewhere, while it was asked: the answer is not that of what is there now
-            session.merge(
-                UpstreamPage(
-                    connection_id=connection.id,
-                    path=path,
-                    body=kept.packed,
-                    content_type=kept.content_type[:200],
-                    final_url=kept.final_url,
-                    etag=kept.etag[:500] if kept.etag else None,
-                    last_modified=kept.last_modified,
-                    is_missing=kept.is_missing,
-                    fetched_at=kept.fetched_at,
-                    fresh_until=kept.fresh_until,
-                )
-            )
-            if key is not None:
-                domain_id = session.get_one(Repository, connection.repository_id).domain_id
-                shelf.bump(session, domain_id, *key)
-
-        shelf.settle(self._db, unit)
+    def _store(self, connection: Connection, path: str, kept: KeptPage, *, key: PackageKey | None) -> None:
+        shelf.settle(self._db, lambda session: pages.write(session, connection, path, kept, changed=key))
 
     def _extend(self, connection: Connection, path: str, until: datetime) -> None:
         with self._db.write() as session:
-            row = session.get(UpstreamPage, (connection.id, path))
-            if row is not None:
-                row.fresh_until = until
+            pages.extend(session, connection.id, path, until)
 
 
-def _from_answer(answer: Found, now: datetime, until: datetime) -> _Kept:
-    return _Kept(
+def _from_answer(answer: Found, now: datetime, until: datetime) -> KeptPage:
+    return KeptPage(
         zlib.compress(answer.body, 3),
         answer.content_type,
         answer.final_url,

@@ -37,7 +37,8 @@ def upstream() -> Iterator[FaultyUpstream]:
 
 @pytest.fixture
 def world(tmp_path: Path, upstream: FaultyUpstream) -> Iterator[OutsideWorld]:
-    made = OutsideWorld(tmp_path)
+    # What is read ahead besides would be counted with what is looked at here.
+    made = OutsideWorld(tmp_path, {"ENTREPOT_UPSTREAM_READ_AHEAD": "false"})
     made.disconnect()
     made.connect(upstream)
     yield made

@@ -6,11 +6,10 @@ read in the index is what is in the tarball.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from typing import Any
 
-from registry.json_text import parse
+from registry.json_text import decode, encode, parse
 
 Json = dict[str, Any]
 
@@ -40,17 +39,15 @@ DEPENDENCY_FIELDS = ("dependencies", "optionalDependencies", "peerDependencies")
 _INSTALL_SCRIPTS = ("preinstall", "install", "postinstall")
 _LONGEST_LIST = 1000
 
-_encode = json.JSONEncoder(separators=(",", ":"), allow_nan=False).encode
-
 
 def to_text(value: Any) -> str:
     """Compact ASCII JSON: one byte for each character in memory, whatever is in it. Raises ValueError for NaN."""
-    return _encode(value)
+    return encode(value)
 
 
 def from_text(text: str) -> Json:
     """What ``to_text`` wrote of an object."""
-    value = json.loads(text)
+    value = decode(text)
     return value if isinstance(value, dict) else {}
 
 

@@ -6,7 +6,6 @@ A version's manifest stays a JSON text from the index that gave it to the answer
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -17,6 +16,7 @@ from urllib.parse import quote, urljoin
 from registry.format import BadIndex, FileLink, Listing
 from registry.formats.npm import integrity, names
 from registry.formats.npm.manifest import abbreviated, from_text, to_text
+from registry.json_text import decode
 from registry.names import PackageKey
 
 FULL_TYPE = "application/json"
@@ -75,7 +75,7 @@ def parse(key: PackageKey, body: bytes, final_url: str) -> Listing:
 
 def _load(body: bytes) -> dict[str, Any]:
     try:
-        document = json.loads(body)
+        document = decode(body)
     except (ValueError, RecursionError) as error:
         raise BadIndex("it is not JSON") from error
     if not isinstance(document, dict):

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import ast
 import configparser
+import functools
+import importlib.util
 import os
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -27,10 +30,23 @@ def default_upstream_url(
     for url in (environ.get("PIP_INDEX_URL", "").strip(), *_configured(files)):
         if url and not is_own(url):
             return url.rstrip("/") + "/"
-    # Here, not above: the library that carries the constant imports an HTTP client.
+    return _well_known().rstrip("/") + "/"
+
+
+@functools.cache
+def _well_known() -> str:
+    """The constant that pypi-simple carries, read in its source.
+
+    To import it takes half a second (measured), for which the first install through a new server would wait.
+    """
+    spec = importlib.util.find_spec("pypi_simple")
+    if spec is not None and spec.origin is not None:
+        for statement in ast.parse(Path(spec.origin).read_text(encoding="utf-8")).body:
+            if isinstance(statement, ast.AnnAssign) and ast.unparse(statement.target) == "PYPI_SIMPLE_ENDPOINT":
+                return str(ast.literal_eval(statement.value)) if statement.value is not None else ""
     from pypi_simple import PYPI_SIMPLE_ENDPOINT
 
-    return PYPI_SIMPLE_ENDPOINT.rstrip("/") + "/"
+    return PYPI_SIMPLE_ENDPOINT
 
 
 def _configured(files: Iterable[Path]) -> Iterator[str]:

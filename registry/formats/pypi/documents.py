@@ -20,6 +20,7 @@ from registry.http import context
 from registry.http.delivery import is_private
 from registry.http.responses import INERT_HEADERS, send_document
 from registry.names import PackageKey
+from registry.repos.admission import Admission
 from registry.repos.documents import Document, Stamp, make_document
 from registry.repos.resolve import KeptFile, Offer, OfferedFile
 from registry.services import Services
@@ -49,35 +50,42 @@ def root_url(services: Services) -> str:
 
 def send_metadata(services: Services, key: PackageKey, offered: OfferedFile) -> Response:
     """A wheel's METADATA, byte for byte (PEP 658). Raises NotFound for a file without."""
-    promised = offered.extra.get("core_metadata", False)
-    sha256 = promised.get("sha256") if isinstance(promised, dict) else None
-    body = metadata(services, key, offered, sha256) if promised else _read_out(services, key, offered)
+    sha256 = _promised(offered)
+    body = metadata(services, context.admission(), key, offered)
     response = Response(body, content_type="application/octet-stream", headers=INERT_HEADERS)
     response.set_etag(f"{sha256 or hashlib.sha256(body).hexdigest()}-metadata")
     response.headers["Cache-Control"] = FOREVER
     return response.make_conditional(request.environ)  # type: ignore[return-value]
 
 
-def metadata(services: Services, key: PackageKey, offered: OfferedFile, sha256: str | None) -> bytes:
-    """The metadata document that the page promises: stored at upload, in the wheel that was kept, or the upstream's.
+def metadata(services: Services, admission: Admission, key: PackageKey, offered: OfferedFile) -> bytes:
+    """A wheel's metadata document: stored at upload, in the wheel that was kept, the upstream's, or read out of it.
 
-    ``sha256`` is what the page promised of it, None for nothing. Raises NotFound or UpstreamUnavailable.
+    Raises NotFound or UpstreamUnavailable.
     """
-    kept = offered.kept
+    if not offered.extra.get("core_metadata", False):
+        return _read_out(services, admission, key, offered)
+    kept, sha256 = offered.kept, _promised(offered)
     if kept is not None and kept.metadata_blob_id is None:
-        document = _glance_at_kept(services, offered.filename, kept)
+        document = _glance_at_kept(services, admission, offered.filename, kept)
         if document is not None and sha256 in (None, hashlib.sha256(document).hexdigest()):
             return document
     if is_bare(offered):
-        return _read_out(services, key, offered)
-    return services.files.metadata(context.admission(), offered, sha256)
+        return _read_out(services, admission, key, offered)
+    return services.files.metadata(admission, offered, sha256)
 
 
-def _read_out(services: Services, key: PackageKey, offered: OfferedFile) -> bytes:
+def _promised(offered: OfferedFile) -> str | None:
+    """The digest that the page promises of a wheel's metadata."""
+    promised = offered.extra.get("core_metadata", False)
+    return promised.get("sha256") if isinstance(promised, dict) else None
+
+
+def _read_out(services: Services, admission: Admission, key: PackageKey, offered: OfferedFile) -> bytes:
     """The METADATA of a wheel whose upstream serves none, read out of the wheel. Raises NotFound."""
     document = None
     if offered.kept is not None:
-        document = _glance_at_kept(services, offered.filename, offered.kept)
+        document = _glance_at_kept(services, admission, offered.filename, offered.kept)
     elif offered.link is not None and offered.connection is not None and is_bare(offered):
         document = services.files.derived.document(offered.connection, key, offered.link, glance)
     if document is None:
@@ -85,9 +93,9 @@ def _read_out(services: Services, key: PackageKey, offered: OfferedFile) -> byte
     return document
 
 
-def _glance_at_kept(services: Services, filename: str, kept: KeptFile) -> bytes | None:
+def _glance_at_kept(services: Services, admission: Admission, filename: str, kept: KeptFile) -> bytes | None:
     """The document out of a kept wheel: so that it is there while the upstream is not. None where it cannot be read."""
-    store = services.stores.of(context.admission().domain_id)
+    store = services.stores.of(admission.domain_id)
     try:
         with open_file(store, kept.handle) as body:
             return glance(filename, body)
@@ -199,7 +207,7 @@ def _read_fields(services: Services, key: PackageKey, files: Sequence[OfferedFil
         if not promised and file.kept is None:
             continue
         try:
-            document = metadata(services, key, file, promised.get("sha256") if isinstance(promised, dict) else None)
+            document = metadata(services, context.admission(), key, file)
             core = core_metadata.parse(document, file.filename)
         except (NotFound, Invalid, TooLarge):
             continue  # an upstream's archive need not keep our rules; another file of the release may tell

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import lru_cache
 from html import escape
 from typing import Any
 from urllib.parse import quote, unquote, urljoin, urlsplit
@@ -17,6 +17,7 @@ from registry.errors import Invalid
 from registry.format import BadIndex, FileLink, Listing
 from registry.formats.pypi.html_tags import tags
 from registry.formats.pypi.names import listed_version, project_name
+from registry.json_text import decode, encode
 from registry.names import PackageKey, PackageName
 
 JSON_TYPE = "application/vnd.pypi.simple.v1+json"
@@ -26,7 +27,10 @@ API_VERSION = "1.4"
 
 _STATUSES = frozenset({"active", "archived", "deprecated", "quarantined"})
 _HEX_DIGITS = {"md5": 32, "sha1": 40, "sha224": 56, "sha256": 64, "sha384": 96, "sha512": 128, "blake2b_256": 64}
-_HEX = re.compile(r"[0-9a-f]+\Z")
+_HEX = re.compile(r"[0-9a-fA-F]+\Z")
+# Absolute, with nothing in it that joining or taking apart would change or refuse.
+_PLAIN_URL = re.compile(r"https?://[A-Za-z0-9][A-Za-z0-9.-]*(?::[0-9]{1,5})?/[A-Za-z0-9._~/%+-]*(?:#[A-Za-z0-9_=]+)?\Z")
+_PLAIN_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+%-]*(?:#[A-Za-z0-9_=]+)?\Z")
 _MAJOR_1 = re.compile(r"1\.[0-9]{1,4}\Z")
 # ISO 8601 with an offset; ``fromisoformat`` alone would take a date without one for local time.
 _MOMENT = re.compile(r"(\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d:\d\d)(\.\d{1,12})?([Zz]|[+-]\d\d:\d\d)\Z", re.ASCII)
@@ -95,7 +99,7 @@ def parse(name: PackageName, body: bytes, content_type: str, final_url: str) -> 
 
 def _parse_json(name: PackageName, text: str, final_url: str) -> Listing:
     try:
-        page = json.loads(text)
+        page = decode(text)
     except (ValueError, RecursionError) as error:
         raise BadIndex(f"the index page of {name} is not JSON") from error
     if not isinstance(page, dict) or not isinstance(page.get("files"), list):
@@ -213,6 +217,18 @@ def _check_name(name: PackageName, said: Any) -> None:
 def _absolute(base: str, href: Any) -> str | None:
     if not isinstance(href, str):
         return None
+    # A page has thousands of links, nearly all of which need no taking apart: that was half of all reading (measured).
+    if _PLAIN_URL.match(href):
+        return href
+    folder, slash, name = href.rpartition("/")
+    if slash and ":" not in folder and not folder.endswith("/") and _PLAIN_NAME.match(name):
+        place = _joined(base, folder + slash)
+        return place + name if place is not None else None
+    return _joined(base, href)
+
+
+@lru_cache(maxsize=1024)  # of a page's links most lie in few folders
+def _joined(base: str, href: str) -> str | None:
     try:
         url = urljoin(base, href.strip())
         parts = urlsplit(url)
@@ -226,7 +242,7 @@ def _hashes(given: Mapping[str, Any]) -> dict[str, str]:
     return {
         algorithm: digest.lower()
         for algorithm, digest in given.items()
-        if isinstance(digest, str) and len(digest) == _HEX_DIGITS.get(algorithm) and _HEX.match(digest.lower())
+        if isinstance(digest, str) and len(digest) == _HEX_DIGITS.get(algorithm) and _HEX.match(digest)
     }
 
 
@@ -286,8 +302,7 @@ def _meta(last_serial: int | None) -> dict[str, Any]:
 
 
 def _dump(page: Mapping[str, Any]) -> bytes:
-    # Built here from values, so that nothing can contain itself: the check for it takes a tenth of the time.
-    return json.dumps(page, separators=(",", ":"), check_circular=False).encode("ascii")
+    return encode(page).encode("ascii")
 
 
 def _json_file(file: ViewFile) -> dict[str, Any]:

@@ -92,6 +92,7 @@ def is_same_release(one: str, other: str) -> bool:
     return canonicalize_version(one) == canonicalize_version(other)
 
 
+@lru_cache(maxsize=8192)
 def sort_key(version: str) -> tuple[int, Version]:
     """Release order; what is no version comes before all versions."""
     try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from datetime import timedelta
 from typing import Any
 
 from flask import Blueprint, Response, request
@@ -11,10 +12,12 @@ from registry.access import Action
 from registry.errors import Invalid, NotAcceptable
 from registry.format import Release
 from registry.formats.pypi import FORMAT
+from registry.formats.pypi.ahead import Walk
 from registry.formats.pypi.attestations import provenance as attested
 from registry.formats.pypi.bare_wheels import with_read_metadata
 from registry.formats.pypi.core_metadata import is_newer_than_known
 from registry.formats.pypi.documents import (
+    metadata,
     provenance_url,
     root_url,
     send_metadata,
@@ -40,6 +43,8 @@ from registry.http import auth, context
 from registry.http.delivery import is_private, send_offered
 from registry.http.responses import send_document
 from registry.http.upload import Form, read_form
+from registry.names import PackageKey
+from registry.repos.admission import Admission
 from registry.repos.documents import Document, Stamp, make_document
 from registry.repos.resolve import Offer, OfferedFile
 from registry.services import Services
@@ -47,6 +52,7 @@ from storage.intake import Intake, Received
 from storage.reader import open_file
 
 NAME = FORMAT.name
+JUST_NOW = timedelta(seconds=5)
 # Tools put the rules with "/pypi" in place of an index address that ends in "/simple".
 _JSON_RULES = tuple(
     f"{start}/<project>{version}/json{slash}"
@@ -77,9 +83,7 @@ def blueprint(services: Services) -> Blueprint:
     @read_project
     def project_file(project: str, filename: str) -> Response:
         if filename.endswith(".metadata"):
-            return send_metadata(
-                services, FORMAT.key(project), _find(services, project, filename.removesuffix(".metadata"))
-            )
+            return _metadata(services, project, filename.removesuffix(".metadata"))
         return _file(services, project, filename)
 
     @read_project
@@ -124,15 +128,47 @@ def _project_page(services: Services, project: str) -> Response:
     media = _representation()
     admission = context.admission()
     root, now = root_url(services), services.clock()
-    # A page with absolute links in it is kept for the address it was asked under; all others are the same for all.
     plain, rooted = ((admission.repository_id, NAME, wanted.name, place) for place in (media, f"{media} {root}"))
     document = services.documents.get(plain, stamp(), now) or services.documents.get(rooted, stamp(), now)
     if document is None:
-        offer = services.resolver.offer(admission, wanted)
-        view = _project_view(with_read_metadata(services, offer), root)
-        document = _render(view, offer, media)
-        services.documents.put(rooted if any(file.provenance for file in view.files) else plain, document)
+        document, offer = _make_page(services, admission, wanted, media, root)
+        if offer.fetched_at is not None and now <= offer.fetched_at + JUST_NOW:
+            _walk(services, media).after_page(offer)
     return send_document(document, private=is_private())
+
+
+def _make_page(
+    services: Services, admission: Admission, key: PackageKey, media: str, root: str
+) -> tuple[Document, Offer]:
+    """A project's page, rendered and remembered; and what stands on it. Raises what the resolver raises."""
+    offer = with_read_metadata(services, services.resolver.offer(admission, key))
+    view = _project_view(offer, root)
+    body = render_json(view) if media == JSON_TYPE else render_html(view)
+    # What the offer was read under, and not what the request came in under: fetching a page counts as a change.
+    under = Stamp(admission.topology_revision, offer.revision)
+    document = make_document(body, _content_type(media), under, offer.valid_until, stale=offer.is_stale)
+    # A page with absolute links in it is kept for the address it was asked under; all others are the same for all.
+    place = f"{media} {root}" if any(file.provenance for file in view.files) else media
+    services.documents.put((admission.repository_id, NAME, key.name, place), document)
+    return document, offer
+
+
+def _walk(services: Services, media: str) -> Walk:
+    """Reading ahead for this request's client, in the words it asks in."""
+    admission, root = context.admission(), root_url(services)
+    return Walk(
+        services,
+        admission,
+        lambda key: _make_page(services, admission, key, media, root)[1],
+        lambda key, offered: metadata(services, admission, key, offered),
+    )
+
+
+def _metadata(services: Services, project: str, filename: str) -> Response:
+    offered = _find(services, project, filename)
+    response = send_metadata(services, FORMAT.key(project), offered)
+    _walk(services, JSON_TYPE).after_metadata(FORMAT.key(project), offered)
+    return response
 
 
 def _redirect(name: str) -> Response:
@@ -150,13 +186,6 @@ def _project_view(offer: Offer, root: str) -> ProjectView:
         status=offer.status,
         status_reason=offer.status_reason,
     )
-
-
-def _render(view: ProjectView, offer: Offer, media: str) -> Document:
-    body = render_json(view) if media == JSON_TYPE else render_html(view)
-    # What the offer was read under, and not what the request came in under: fetching a page counts as a change.
-    under = Stamp(context.admission().topology_revision, offer.revision)
-    return make_document(body, _content_type(media), under, offer.valid_until, stale=offer.is_stale)
 
 
 def _content_type(media: str) -> str:

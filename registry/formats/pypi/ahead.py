@@ -1,0 +1,109 @@
+"""What pip and uv ask next: the pages of a release's dependencies, and the wheel whose metadata they have just read.
+
+An installer that resolves walks from a project's page to the metadata of its newest release, to the pages of what that
+requires, and so on; it fetches the wheels in the end. The same walk is made here ahead of it, with several questions at
+a time. Only pages and metadata are had for what nobody asked for by name, so that versions a client pins to, or skips,
+cost no more than a few kilobytes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from email.parser import BytesHeaderParser
+from functools import partial
+
+from packaging.requirements import InvalidRequirement, Requirement
+from packaging.version import InvalidVersion, Version
+
+from registry.errors import Invalid
+from registry.formats.pypi.names import project_name, sort_key
+from registry.names import PackageKey
+from registry.repos.admission import Admission
+from registry.repos.resolve import Offer, OfferedFile
+from registry.services import Services
+from storage.blobs import MIB
+
+DEEPEST = 5
+MOST_REQUIREMENTS = 60
+WHEEL_BYTES = 24 * MIB
+
+Page = Callable[[PackageKey], Offer]
+"""Makes a project's page, and gives what stands on it."""
+Document = Callable[[PackageKey, OfferedFile], bytes]
+"""Gives a wheel's metadata."""
+
+
+@dataclass(frozen=True, slots=True)
+class Walk:
+    """One client's repository, and how pages and metadata are had in it outside of its requests."""
+
+    services: Services
+    admission: Admission
+    page: Page
+    document: Document
+
+    def after_page(self, offer: Offer, depth: int = 0) -> None:
+        """A page that was just fetched was answered: go on to what its newest release requires."""
+        if depth < DEEPEST:
+            self._start("release", offer.key.name, partial(self._release, offer, depth))
+
+    def after_metadata(self, key: PackageKey, offered: OfferedFile) -> None:
+        """A wheel's metadata was answered: most who read it want the wheel in the end.
+
+        Once for each project in a while: a resolver that goes back through the versions installs one of them.
+        """
+        if offered.kept is None and offered.link is not None and (offered.size_bytes or 0) <= WHEEL_BYTES:
+            work = partial(self.services.files.complete, self.admission, key, offered)
+            self._start("wheel", key.name, lambda: void(work()))
+
+    def _start(self, kind: str, name: str, work: Callable[[], None]) -> None:
+        self.services.ahead.start(f"pypi/{kind}/{self.admission.repository_id}/{name}", work)
+
+    def _release(self, offer: Offer, depth: int) -> None:
+        wheel = likely_wheel(offer)
+        if wheel is None:
+            return
+        document = self.document(offer.key, wheel)
+        for name in requirements(document):
+            self._start("project", name, partial(self._project, name, depth + 1))
+        if not wheel.extra.get("core_metadata"):
+            self.page(offer.key)  # which tells of the metadata from now on
+
+    def _project(self, name: str, depth: int) -> None:
+        self.after_page(self.page(PackageKey("pypi", "", project_name(name))), depth)
+
+
+def void(_: object) -> None:
+    """Nothing."""
+
+
+def likely_wheel(offer: Offer) -> OfferedFile | None:
+    """The wheel that most clients take: of the newest final release, for every platform where there is one."""
+    wheels = [file for file in offer.files if file.filename.endswith(".whl") and file.yanked_reason is None]
+    final = [file for file in wheels if not _is_prerelease(file.version)] or wheels
+    if not final:
+        return None
+    newest = max((file.version for file in final), key=sort_key)
+    of_newest = [file for file in final if file.version == newest]
+    return next((file for file in of_newest if file.filename.endswith("-none-any.whl")), of_newest[0])
+
+
+def requirements(document: bytes) -> list[str]:
+    """The projects that a METADATA document requires, extras aside, for an interpreter like the server's."""
+    names: dict[str, None] = {}
+    for line in BytesHeaderParser().parsebytes(document).get_all("Requires-Dist", [])[:MOST_REQUIREMENTS]:
+        try:
+            requirement = Requirement(str(line))
+            if requirement.url is None and (requirement.marker is None or requirement.marker.evaluate({"extra": ""})):
+                names[project_name(requirement.name)] = None
+        except (InvalidRequirement, Invalid, ValueError):
+            continue  # what cannot be read is left to the client to complain of
+    return list(names)
+
+
+def _is_prerelease(version: str) -> bool:
+    try:
+        return Version(version).is_prerelease
+    except InvalidVersion:
+        return True
