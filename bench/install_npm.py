@@ -8,7 +8,7 @@ import tempfile
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from bench import clients
+from bench import clients, proxies
 from bench.clients import SETS, Source
 from bench.installs import Install, Step, row
 from bench.load import Unusable
@@ -48,7 +48,15 @@ def _npm(verb: str, source: Source, folder: Path) -> float:
     project.mkdir(exist_ok=True)
     shutil.copy(PROJECT, project)
     (folder / ".npmrc").write_text(npmrc(source))
-    command = ["npm", verb, "--cache", folder / "cache", "--no-audit", "--no-fund", "--no-update-notifier"]
+    command: list[str | Path] = [
+        "npm",
+        verb,
+        "--cache",
+        folder / "cache",
+        "--no-audit",
+        "--no-fund",
+        "--no-update-notifier",
+    ]
     more = {"npm_config_userconfig": str(folder / ".npmrc"), "npm_config_globalconfig": str(folder / "none")}
     return clients.run([*command, "--ignore-scripts", "--loglevel=error"], folder, cwd=project, more=more)
 
@@ -69,7 +77,7 @@ def npmrc(source: Source) -> str:
 SET = Install(
     FORMAT,
     upstream,
-    {},
+    {"verdaccio": proxies.verdaccio},
     (
         Step(row("npmset-cold", "npm install, 300 packages, cold proxy"), install),
         Step(row("npmset-warm", "npm install, 300 packages, warm proxy"), install, 2),

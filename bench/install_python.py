@@ -5,14 +5,11 @@ from __future__ import annotations
 import os
 import sys
 import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
-from bench import clients, peers, toolbox
+from bench import clients, proxies, toolbox
 from bench.clients import SETS, Source
 from bench.installs import Client, Install, Step, row
-from bench.targets import HTML
 from registry.formats.pypi.default_upstream import default_upstream_url
 
 REQUIREMENTS = SETS / "requirements.txt"
@@ -32,7 +29,15 @@ def pip(*wanted: str | Path) -> Client:
         with tempfile.TemporaryDirectory() as name:
             folder = Path(name)
             quiet = {"PIP_CONFIG_FILE": os.devnull, "PIP_DISABLE_PIP_VERSION_CHECK": "1", "PIP_NO_INPUT": "1"}
-            command = [toolbox.PIP.python(cache), "-m", "pip", "install", "--quiet", "--no-cache-dir", "--no-compile"]
+            command: list[str | Path] = [
+                toolbox.PIP.python(cache),
+                "-m",
+                "pip",
+                "install",
+                "--quiet",
+                "--no-cache-dir",
+                "--no-compile",
+            ]
             command += ["--only-binary", ":all:", "--ignore-installed", "--target", folder / "target"]
             return clients.run([*command, "--index-url", source.address, *wanted], folder, cwd=folder, more=quiet)
 
@@ -49,18 +54,12 @@ def uv(source: Source, _place: Path, _cache: Path) -> float:
         return clients.run([*command, "-r", REQUIREMENTS], folder, cwd=folder, more=quiet)
 
 
-@contextmanager
-def _devpi(folder: Path, cache: Path, upstream: str) -> Iterator[Source]:
-    with peers.devpi(folder, cache, upstream) as target:
-        yield Source("devpi", target.pages[HTML] or "", target.server)
-
-
 def _install(name: str, title: str, client: Client, warm_times: int) -> Install:
     steps = (
         Step(row(f"{name}-cold", f"{title}, cold proxy"), client),
         Step(row(f"{name}-warm", f"{title}, warm proxy"), client, warm_times),
     )
-    return Install(FORMAT, upstream, {"devpi": _devpi}, steps)
+    return Install(FORMAT, upstream, {"devpi": proxies.devpi, "proxpi": proxies.proxpi}, steps)
 
 
 FLASK = _install("install", "pip install flask", pip("flask"), 3)

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import resource
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import median
 
@@ -24,6 +24,7 @@ from bench.workloads import Group, Workload
 
 SETTLE_SECONDS = 3.0
 TAIL_SECONDS = 0.5
+LOG_TAIL_CHARACTERS = 1500
 
 Client = Callable[[Source, Path, Path], float]
 # A peer's server: its folder, where the peers are installed, the upstream's address with a credential in it.
@@ -55,6 +56,11 @@ class Install:
     @property
     def rows(self) -> tuple[Workload, ...]:
         return tuple(step.row for step in self.steps)
+
+    def up_to(self, wanted: Collection[Workload]) -> Install:
+        """The same without what comes after the last wanted row: what comes before makes its server warm."""
+        count = max((number for number, row in enumerate(self.rows, 1) if row in wanted), default=0)
+        return replace(self, steps=self.steps[:count])
 
 
 def row(name: str, title: str) -> Workload:
@@ -94,7 +100,8 @@ def _tried(step: Step, source: Source, place: Path, cache: Path, most_runs: int)
     try:
         samples = [_timed(step.client, source, place, cache) for _ in range(min(step.times, most_runs))]
     except Unusable as error:
-        return error
+        log = source.server.log.read_text(errors="replace")[-LOG_TAIL_CHARACTERS:] if source.server else ""
+        return Unusable(f"{error}\n{log}")
     return Sample(
         median(sample.value for sample in samples),
         _middle(sample.cpu_us_per_request for sample in samples),
@@ -109,11 +116,13 @@ def _middle(values: Iterable[float | None]) -> float | None:
 
 
 def _timed(client: Client, source: Source, place: Path, cache: Path) -> Sample:
-    before, mine = source.server and source.server.usage(), _children_cpu_seconds()
+    mine = _children_cpu_seconds()
+    if source.server is None:
+        elapsed = client(source, place, cache)
+        return Sample(elapsed, client_cpu_seconds=_children_cpu_seconds() - mine)
+    before = source.server.usage()
     elapsed = client(source, place, cache)
     spent = _children_cpu_seconds() - mine
-    if source.server is None or before is None:
-        return Sample(elapsed, client_cpu_seconds=spent)
     time.sleep(TAIL_SECONDS)  # what it does behind the last answer is of this install
     after = source.server.usage()
     return Sample(elapsed, (after.cpu_seconds - before.cpu_seconds) * 1e6, after.resident_bytes / MIB, spent)

@@ -1,12 +1,12 @@
 """The other columns: pypiserver, devpi-server (alone and behind nginx), nginx on finished files, a bare WSGI app.
 
-Peers are installed from the package index that pip is configured for, into a virtual environment in the cache folder.
 Each runs with the settings that serve it best: pypiserver under our gunicorn settings with its own cache of digests,
 devpi-server as ``devpi-init`` sets it up and with the nginx configuration that ``devpi-gen-config`` writes.
 """
 
 from __future__ import annotations
 
+import base64
 import gzip
 import os
 import subprocess
@@ -29,6 +29,8 @@ ALL: dict[str, toolbox.Tool | None] = {
     "pypiserver": toolbox.PYPISERVER,
     "devpi": toolbox.DEVPI,
     "devpi + nginx": toolbox.DEVPI,
+    "proxpi": toolbox.PROXPI,
+    "verdaccio": toolbox.VERDACCIO,
 }
 _PASSWORD = "bench-on-loopback"
 
@@ -36,8 +38,9 @@ _PASSWORD = "bench-on-loopback"
 def versions(cache: Path, chosen: Iterable[str]) -> dict[str, str]:
     """What is measured, and with what."""
     found = {name: version(name) for name in ("entrepot", "gunicorn", "flask", "sqlalchemy", "uv")}
-    for tool in (toolbox.PIP, *filter(None, (ALL[name] for name in chosen))):
-        if tool.is_installed(cache):
+    tools: list[toolbox.Tool | None] = [toolbox.PIP, *(ALL[name] for name in chosen)]
+    for tool in tools:
+        if tool is not None and tool.is_installed(cache):
             found[tool.name] = tool.version(cache)
     for name, flag in {"nginx": "-v", "node": "--version", "npm": "--version"}.items():
         with suppress(OSError):
@@ -60,6 +63,11 @@ def make_site(source: Target, files: list[Distribution], site: Path) -> None:
         path = site / "html" / "files" / file.project / file.filename
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(file.body)
+
+
+def basic(user: str, password: str) -> str:
+    """The value of an Authorization header."""
+    return "Basic " + base64.b64encode(f"{user}:{password}".encode()).decode()
 
 
 def _site_pages(url: str) -> dict[str, str | None]:
@@ -120,7 +128,7 @@ def nginx(folder: Path, site: Path) -> Iterator[Target]:
 
 
 @contextmanager
-def _gunicorn(folder: Path, python: Path | str, app: str, environment: dict[str, str]) -> Iterator[tuple[str, Running]]:
+def gunicorn(folder: Path, python: Path | str, app: str, environment: dict[str, str]) -> Iterator[tuple[str, Running]]:
     """An application under the settings that Entrepot gives gunicorn."""
     port = free_port()
     settings = {"ENTREPOT_DATA": str(folder), "ENTREPOT_SERVER_BIND": f"127.0.0.1:{port}", "PYTHONPATH": str(ROOT)}
@@ -142,7 +150,7 @@ def bare_wsgi(folder: Path, site: Path) -> Iterator[Target]:
     uploads = folder / "uploads"
     uploads.mkdir(parents=True)
     environment = {"BENCH_SITE": str(site), "BENCH_UPLOADS": str(uploads)}
-    with _gunicorn(folder, sys.executable, "bench.bare_app:app", environment) as (url, server):
+    with gunicorn(folder, sys.executable, "bench.bare_app:app", environment) as (url, server):
         yield Target("bare wsgi", server, _site_pages(url), door=Door(f"{url}/"))
 
 
@@ -152,7 +160,7 @@ def pypiserver(folder: Path, cache: Path) -> Iterator[Target]:
     packages = folder / "packages"
     packages.mkdir(parents=True)
     app = f"pypiserver:app(roots=[{str(packages)!r}], password_file='.', authenticate=[], backend_arg='cached-dir')"
-    with _gunicorn(folder, toolbox.PYPISERVER.python(cache), app, {}) as (url, server):
+    with gunicorn(folder, toolbox.PYPISERVER.python(cache), app, {}) as (url, server):
         simple = f"{url}/simple/"
         yield Target("pypiserver", server, {HTML: simple, JSON: simple}, door=Door(f"{url}/"))
 

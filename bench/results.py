@@ -43,6 +43,11 @@ class Results:
         else:
             self.samples.setdefault((row, column), []).append(sample)
 
+    def last(self, row: str, column: str) -> str:
+        """What was added last of a cell, for whoever waits."""
+        samples = self.samples.get((row, column))
+        return f"{row}, {column}: {figure(samples[-1].value) if samples else self.faults.get((row, column), NOTHING)}"
+
     def used_rows(self) -> list[Workload]:
         names = {row for row, _ in (*self.samples, *self.faults)}
         return [row for row in self.rows if row.name in names]
@@ -98,7 +103,7 @@ class Results:
 
     def tables(self) -> list[tuple[str, list[str], list[list[str]]]]:
         """Title, head and lines of each table."""
-        tables = []
+        tables: list[tuple[str, list[str], list[list[str]]]] = []
         for group in Group:
             rows = [row for row in self.used_rows() if row.group is group]
             names = {row.name for row in rows}

@@ -28,14 +28,14 @@ sys.path[0] = str(Path(__file__).resolve().parents[1])  # the checkout, where it
 
 from rich.console import Console  # noqa: E402
 
-from bench import install_npm, install_python, installs, peers, toolbox, workloads  # noqa: E402
+from bench import install_maven, install_npm, install_python, installs, peers, toolbox, workloads  # noqa: E402
 from bench.load import Sample, Unusable, wrk  # noqa: E402
 from bench.processes import CouldNotStart  # noqa: E402
 from bench.results import Results  # noqa: E402
 from bench.targets import HTML, Target, entrepot, fill  # noqa: E402
 
 PROGRAMS = {"wrk": "wrk", "nginx": "nginx-light"}
-INSTALLS = (install_python.FLASK, install_python.SET, install_python.SET_BY_UV, install_npm.SET)
+INSTALLS = (install_python.FLASK, install_python.SET, install_python.SET_BY_UV, install_npm.SET, install_maven.SET)
 LONGEST_RUN_SECONDS = 2 * 3600
 console = Console() if sys.stdout.isatty() else Console(width=180)
 
@@ -59,7 +59,7 @@ def arguments(given: Sequence[str] | None = None) -> argparse.Namespace:
     options.rows = [row for row in rows if not options.only or row.name.startswith(tuple(options.only))]
     if not options.rows:
         parser.error(f"--only names no workload; there are {', '.join(row.name for row in rows)}")
-    options.installs = [install for install in INSTALLS if set(install.rows) & set(options.rows)]
+    options.installs = [found for found in (install.up_to(options.rows) for install in INSTALLS) if found.steps]
     base = workloads.QUICK if options.quick else workloads.FULL
     options.plan = replace(base, rounds=options.rounds or base.rounds, seconds=options.seconds or base.seconds)
     return options
@@ -157,6 +157,7 @@ def measure_installs(results: Results, folder: Path, options: argparse.Namespace
                     install, place, options.cache, options.peers, number, most_runs=options.plan.most_runs
                 ):
                     results.add(*found)
+                    console.print(results.last(*found[:2]), style="dim", markup=False)
 
 
 def end(number: int, _frame: FrameType | None) -> None:

@@ -7,12 +7,13 @@ newer one.
 from __future__ import annotations
 
 import json
+import os
 import platform
 import shutil
 import subprocess
 import sys
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
 
@@ -47,7 +48,15 @@ class PythonTool:
         if not self.is_installed(cache):
             shutil.rmtree(cache / self.name, ignore_errors=True)
             _run([sys.executable, "-m", "venv", cache / self.name])
-            pip = [self.python(cache), "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--upgrade"]
+            pip: list[str | Path] = [
+                self.python(cache),
+                "-m",
+                "pip",
+                "install",
+                "--quiet",
+                "--disable-pip-version-check",
+                "--upgrade",
+            ]
             _run([*pip, *self.requirements])
             (cache / self.name / _DONE).touch()
 
@@ -62,14 +71,18 @@ class NodeTool:
 
     name: str
     least_node: int
+    overrides: Mapping[str, str] = field(default_factory=dict)
 
     def command(self, cache: Path) -> list[str | Path]:
         folder = cache / self.name
-        own = folder / "node_modules" / f"node-linux-{_platform()}" / "bin" / "node"
+        own = self._own_node(folder)
         package = folder / "node_modules" / self.name
         programs = json.loads((package / "package.json").read_text())["bin"]
         program = programs if isinstance(programs, str) else programs[self.name]
         return [own if own.exists() else "node", package / program]
+
+    def _own_node(self, folder: Path) -> Path:
+        return folder / "node_modules" / f"node-linux-{_platform()}" / "bin" / "node"
 
     def is_installed(self, cache: Path) -> bool:
         return (cache / self.name / _DONE).exists()
@@ -80,10 +93,13 @@ class NodeTool:
         if not self.is_installed(cache):
             shutil.rmtree(folder, ignore_errors=True)
             folder.mkdir(parents=True)
-            (folder / "package.json").write_text("{}")
-            newer = [f"node-linux-{_platform()}@{self.least_node}"] if self._is_node_too_old() else []
+            (folder / "package.json").write_text(json.dumps({"overrides": self.overrides}))
             npm = ["npm", "install", "--no-audit", "--no-fund", "--no-update-notifier", "--loglevel=error"]
-            _run([*npm, "--ignore-scripts", self.name, *newer], folder)
+            npm.append("--ignore-scripts")
+            if self._is_node_too_old():
+                # First, and by itself: npm takes the newest release that suits the node it runs on.
+                _run([*npm, f"node-linux-{_platform()}@{self.least_node}"], folder)
+            _run([*npm, self.name], folder, first_in_path=self._own_node(folder).parent)
             (folder / _DONE).touch()
 
     def _is_node_too_old(self) -> bool:
@@ -99,11 +115,13 @@ def _platform() -> str:
     return _NODE_PLATFORMS.get(platform.machine(), platform.machine())
 
 
-def _run(command: Sequence[str | Path], cwd: Path | None = None) -> str:
+def _run(command: Sequence[str | Path], cwd: Path | None = None, *, first_in_path: Path | None = None) -> str:
+    path = os.environ.get("PATH", os.defpath)
     try:
         done = subprocess.run(
             [str(part) for part in command],
             cwd=cwd,
+            env={**os.environ, "PATH": path if first_in_path is None else f"{first_in_path}{os.pathsep}{path}"},
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,
@@ -123,4 +141,5 @@ PIP = PythonTool("pip", ("pip",))
 PYPISERVER = PythonTool("pypiserver", ("pypiserver[cache,passlib]", _GUNICORN))
 DEVPI = PythonTool("devpi-server", ("devpi-server",))
 PROXPI = PythonTool("proxpi", ("proxpi", _GUNICORN))
-VERDACCIO = NodeTool("verdaccio", VERDACCIO_NODE)
+# It asks for a tag of node-fetch, which mirrors that carry versions only do not have.
+VERDACCIO = NodeTool("verdaccio", VERDACCIO_NODE, {"node-fetch": "2"})
