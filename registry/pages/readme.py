@@ -18,7 +18,6 @@ from functools import lru_cache
 
 import nh3
 from markupsafe import Markup
-from readme_renderer import markdown, rst
 
 LARGEST_RENDERED_BYTES = 256 * 1024
 # Whatever such a text holds, it renders in less than a second. Larger ones can take minutes (60 000 nested quotes: 80 s;
@@ -101,6 +100,9 @@ def _render_in_child(text: str, kind: str) -> Markup:
 
 def _main() -> None:
     """Render stdin, a text of the kind that the first argument names, to stdout; under limits, alone in a process."""
+    import readme_renderer.markdown
+    import readme_renderer.rst  # noqa: F401  (before the limits, which are for the text)
+
     resource.setrlimit(resource.RLIMIT_CPU, (CHILD_CPU_SECONDS, CHILD_CPU_SECONDS))
     resource.setrlimit(resource.RLIMIT_AS, (CHILD_MEMORY_BYTES, CHILD_MEMORY_BYTES))
     resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
@@ -108,15 +110,20 @@ def _main() -> None:
     sys.stdout.buffer.write(str(rendered).encode())
 
 
+# Imported when the first README needs them: docutils is a sixteenth of all that a server imports at its start.
 def _rst(text: str) -> str | None:
     # The stream takes the warnings docutils would print; an author's mistakes are no matter for our log.
     try:
+        from readme_renderer import rst
+
         return rst.render(text, stream=io.StringIO())
     except RecursionError:
         return None  # some hundred nested quotes or lists are enough
 
 
 def _markdown(text: str) -> str | None:
+    from readme_renderer import markdown
+
     return markdown.render(text, variant="GFM")
 
 
