@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
+import sys
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 from bench import documents, load, peers, proxies
@@ -14,6 +17,7 @@ from bench.big import Family, Server
 from bench.documents import FULL, SHORT
 from bench.fixtures import wheel
 from bench.load import Ask, Unusable
+from bench.processes import free_port, running
 from bench.results import OURS
 from bench.targets import ACCEPT, HTML, JSON, Target, entrepot, get
 from bench.workloads import Run
@@ -36,8 +40,41 @@ def _pypiserver(folder: Path, run: Run) -> Iterator[Target]:
 
 @contextmanager
 def _devpi(folder: Path, run: Run) -> Iterator[Target]:
-    with peers.devpi(folder, run.cache) as target:
-        yield target
+    """A mirror: uploading so many to devpi-server is too slow for a benchmark."""
+    with _stand_in(folder, run) as upstream, peers.devpi(folder / "devpi", run.cache, upstream) as target:
+        yield replace(target, door=None)
+
+
+@contextmanager
+def _proxpi(folder: Path, run: Run) -> Iterator[Target]:
+    with _stand_in(folder, run) as upstream, proxies.proxpi(folder / "proxpi", run.cache, upstream) as source:
+        assert source.server is not None
+        yield Target(source.name, source.server, {HTML: source.url, JSON: source.url})
+
+
+@contextmanager
+def _stand_in(folder: Path, run: Run) -> Iterator[str]:
+    """An upstream with the finished page, at the same address each time: mirrors remember it."""
+    page = folder / "upstream" / "simple" / PROJECT / "index.html"
+    kept = folder / "port"
+    if not page.exists():
+        page.parent.mkdir(parents=True)
+        page.write_text(_finished_page(run.plan.thousands))
+        kept.write_text(str(free_port()))
+    url = f"http://127.0.0.1:{kept.read_text()}/simple/"
+    command = [sys.executable, "-m", "http.server", kept.read_text(), "--bind", "127.0.0.1"]
+    with running(command, url, folder / "upstream-log", cwd=folder / "upstream"):
+        yield url
+
+
+def _finished_page(count: int) -> str:
+    names = [wheel(PROJECT, version).filename for version in _versions(count)]
+    digests = [hashlib.sha256(name.encode()).hexdigest() for name in names]
+    links = (
+        f'<a href="/files/{name}#sha256={digest}" data-requires-python="&gt;=3.8">{name}</a><br/>'
+        for name, digest in zip(names, digests, strict=True)
+    )
+    return "<!DOCTYPE html><html><body>" + "\n".join(links) + "</body></html>\n"
 
 
 def _versions(count: int) -> list[str]:
@@ -45,7 +82,8 @@ def _versions(count: int) -> list[str]:
 
 
 def _upload(target: Target, versions: list[str]) -> None:
-    assert target.door is not None
+    if target.door is None:
+        raise Unusable("not offered")
     load.upload(target.door, target.server, [wheel(PROJECT, version) for version in versions], writers=WRITERS)
 
 
@@ -58,6 +96,11 @@ def _fill_pypiserver(_target: Target, folder: Path, count: int) -> None:
     for version in _versions(count):
         file = wheel(PROJECT, version)
         (folder / "packages" / file.filename).write_bytes(file.body)
+
+
+def _ask_once(target: Target, _folder: Path, _count: int) -> None:
+    """So that what a mirror keeps of its upstream's page is there after a start."""
+    get(_first_page(target))
 
 
 def _first_page(target: Target) -> Ask:
@@ -87,7 +130,8 @@ PAGE = Family(
     {
         OURS: Server(_our_pages, _fill_pages),
         "pypiserver": Server(_pypiserver, _fill_pypiserver),
-        "devpi": Server(_devpi, _fill_pages),
+        "devpi": Server(_devpi, _ask_once),
+        "proxpi": Server(_proxpi, _ask_once),
     },
     lambda target, version: _upload(target, [version]),
     _first_page,

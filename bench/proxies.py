@@ -38,7 +38,7 @@ def devpi(folder: Path, cache: Path, upstream: str) -> Iterator[Source]:
 @contextmanager
 def proxpi(folder: Path, cache: Path, upstream: str) -> Iterator[Source]:
     """proxpi in one process with threads, as its makers advise: its processes would not share what they know."""
-    folder.mkdir(parents=True)
+    folder.mkdir(parents=True, exist_ok=True)
     settings = {
         "PROXPI_INDEX_URL": upstream,
         "PROXPI_CACHE_DIR": str(folder / "files"),
