@@ -56,7 +56,7 @@ test: lint
 campaign: setup-dev
 	ENTREPOT_CAMPAIGN=long $(BIN)/python -m pytest -q -m campaign $(PYTEST_ARGS)
 
-## make bench      measure beside pypiserver, devpi-server and nginx
+## make bench      measure beside pypiserver, devpi-server, proxpi, Verdaccio and nginx
 bench: setup-dev
 	$(BIN)/python bench/run.py
 

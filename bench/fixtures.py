@@ -50,7 +50,7 @@ def wheel(project: str, version: str, *, payload_bytes: int = 0) -> Distribution
     info = f"{module}-{version}.dist-info"
     contents = {
         f"{module}/__init__.py": f"__version__ = {version!r}\n".encode(),
-        f"{module}/data.bin": _payload(project + version, payload_bytes),
+        f"{module}/data.bin": payload(project + version, payload_bytes),
         f"{info}/METADATA": packages.metadata(project, version).encode(),
         f"{info}/WHEEL": b"Wheel-Version: 1.0\nGenerator: bench\nRoot-Is-Purelib: true\nTag: py3-none-any\n",
     }
@@ -63,7 +63,7 @@ def wheel(project: str, version: str, *, payload_bytes: int = 0) -> Distribution
     return Distribution(project, version, f"{module}-{version}-py3-none-any.whl", buffer.getvalue())
 
 
-def _payload(seed: str, size_bytes: int) -> bytes:
+def payload(seed: str, size_bytes: int) -> bytes:
     chance = random.Random(seed)
     # In pieces: randbytes makes one integer of all it is asked for, which ends at 256 MiB.
     return b"".join(chance.randbytes(min(MIB, size_bytes - start)) for start in range(0, size_bytes, MIB))

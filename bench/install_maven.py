@@ -7,7 +7,7 @@ import tempfile
 from pathlib import Path
 from xml.sax.saxutils import escape
 
-from bench import clients
+from bench import clients, toolbox
 from bench.clients import SETS, Source
 from bench.installs import Install, Step, row
 from registry.format import LoginTarget
@@ -50,6 +50,7 @@ def settings(source: Source) -> str:
 
 SET = Install(
     FORMAT,
+    (toolbox.MAVEN,),
     upstream,
     {},
     (

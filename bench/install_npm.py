@@ -8,7 +8,7 @@ import tempfile
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from bench import clients, proxies
+from bench import clients, proxies, toolbox
 from bench.clients import SETS, Source
 from bench.installs import Install, Step, row
 from bench.load import Unusable
@@ -76,6 +76,7 @@ def npmrc(source: Source) -> str:
 
 SET = Install(
     FORMAT,
+    (toolbox.NODE, toolbox.NPM),
     upstream,
     {"verdaccio": proxies.verdaccio},
     (

@@ -59,7 +59,7 @@ def _install(name: str, title: str, client: Client, warm_times: int) -> Install:
         Step(row(f"{name}-cold", f"{title}, cold proxy"), client),
         Step(row(f"{name}-warm", f"{title}, warm proxy"), client, warm_times),
     )
-    return Install(FORMAT, upstream, {"devpi": proxies.devpi, "proxpi": proxies.proxpi}, steps)
+    return Install(FORMAT, (toolbox.PIP,), upstream, {"devpi": proxies.devpi, "proxpi": proxies.proxpi}, steps)
 
 
 FLASK = _install("install", "pip install flask", pip("flask"), 3)

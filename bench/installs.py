@@ -14,13 +14,15 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import median
 
+from bench import workloads
 from bench.clients import Source, outside
 from bench.fixtures import MIB
 from bench.load import Sample, Unusable
 from bench.processes import CouldNotStart
 from bench.results import DIRECT, OURS
 from bench.targets import entrepot
-from bench.workloads import Group, Workload
+from bench.toolbox import Tool
+from bench.workloads import Group, Run, Workload
 
 SETTLE_SECONDS = 3.0
 TAIL_SECONDS = 0.5
@@ -49,6 +51,7 @@ class Install:
     """Rows that are measured together, in this order, on servers that were fresh before the first."""
 
     format: str
+    tools: tuple[Tool, ...]
     upstream: Callable[[], str]
     proxies: Mapping[str, Proxy]
     steps: tuple[Step, ...]
@@ -64,15 +67,10 @@ class Install:
 
 
 def row(name: str, title: str) -> Workload:
-    def apart(*_: object) -> Sample:
-        raise Unusable("measured apart")
-
-    return Workload(name, title, "s", apart, is_lower_better=True, group=Group.INSTALLS)
+    return Workload(name, title, "s", workloads.apart, is_lower_better=True, group=Group.INSTALLS)
 
 
-def measure(
-    install: Install, folder: Path, cache: Path, wanted: tuple[str, ...], number: int, *, most_runs: int
-) -> Iterator[tuple[str, str, Sample | Unusable]]:
+def measure(install: Install, folder: Path, run: Run, number: int) -> Iterator[tuple[str, str, Sample | Unusable]]:
     """Round ``number``, as (row, column, sample): fresh servers, in another order each round."""
     upstream = install.upstream()
     sources = [outside(DIRECT, upstream)]
@@ -81,9 +79,9 @@ def measure(
         url = server.repository(install.format)
         sources.append(Source(OURS, url, server.server, "bench", server.token))
         for name, proxy in install.proxies.items():
-            if name in wanted:
+            if name in run.peers:
                 try:
-                    sources.append(stack.enter_context(proxy(folder / name, cache, upstream)))
+                    sources.append(stack.enter_context(proxy(folder / name, run.cache, upstream)))
                 except (CouldNotStart, Unusable) as error:
                     yield from ((found.name, name, Unusable(str(error))) for found in install.rows)
         time.sleep(SETTLE_SECONDS)  # what a server does at its start is not what an install waits for
@@ -92,13 +90,13 @@ def measure(
             for source in sources[start:] + sources[:start]:
                 place = folder / f"client-{source.name}"
                 place.mkdir(exist_ok=True)
-                yield step.row.name, source.name, _tried(step, source, place, cache, most_runs)
+                yield step.row.name, source.name, _tried(step, source, place, run)
 
 
-def _tried(step: Step, source: Source, place: Path, cache: Path, most_runs: int) -> Sample | Unusable:
+def _tried(step: Step, source: Source, place: Path, run: Run) -> Sample | Unusable:
     """The median of the step's runs."""
     try:
-        samples = [_timed(step.client, source, place, cache) for _ in range(min(step.times, most_runs))]
+        samples = [_timed(step.client, source, place, run.cache) for _ in range(min(step.times, run.plan.most_runs))]
     except Unusable as error:
         log = source.server.log.read_text(errors="replace")[-LOG_TAIL_CHARACTERS:] if source.server else ""
         return Unusable(f"{error}\n{log}")

@@ -11,9 +11,8 @@ import gzip
 import os
 import subprocess
 import sys
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager, suppress
-from importlib.metadata import version
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from bench import toolbox
@@ -22,31 +21,17 @@ from bench.load import Ask, Door
 from bench.processes import Both, Running, free_port, loopback_session, running
 from bench.targets import HTML, JSON, ROOT, Target, get
 
-# Name → what has to be installed for it, by us.
-ALL: dict[str, toolbox.Tool | None] = {
-    "bare wsgi": None,
-    "nginx": None,
-    "pypiserver": toolbox.PYPISERVER,
-    "devpi": toolbox.DEVPI,
-    "devpi + nginx": toolbox.DEVPI,
-    "proxpi": toolbox.PROXPI,
-    "verdaccio": toolbox.VERDACCIO,
+# Name → what has to be installed for it.
+ALL: dict[str, tuple[toolbox.Tool, ...]] = {
+    "bare wsgi": (),
+    "nginx": (toolbox.NGINX,),
+    "pypiserver": (toolbox.PYPISERVER,),
+    "devpi": (toolbox.DEVPI,),
+    "devpi + nginx": (toolbox.DEVPI, toolbox.NGINX),
+    "proxpi": (toolbox.PROXPI,),
+    "verdaccio": (toolbox.VERDACCIO,),
 }
 _PASSWORD = "bench-on-loopback"
-
-
-def versions(cache: Path, chosen: Iterable[str]) -> dict[str, str]:
-    """What is measured, and with what."""
-    found = {name: version(name) for name in ("entrepot", "gunicorn", "flask", "sqlalchemy", "uv")}
-    tools: list[toolbox.Tool | None] = [toolbox.PIP, *(ALL[name] for name in chosen)]
-    for tool in tools:
-        if tool is not None and tool.is_installed(cache):
-            found[tool.name] = tool.version(cache)
-    for name, flag in {"nginx": "-v", "node": "--version", "npm": "--version"}.items():
-        with suppress(OSError):
-            done = subprocess.run([name, flag], capture_output=True, text=True, check=False, timeout=60)
-            found[name] = (done.stdout + done.stderr).strip().rpartition("/")[2].removeprefix("v")
-    return found
 
 
 def make_site(source: Target, files: list[Distribution], site: Path) -> None:
@@ -63,6 +48,16 @@ def make_site(source: Target, files: list[Distribution], site: Path) -> None:
         path = site / "html" / "files" / file.project / file.filename
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(file.body)
+
+
+def keep_answer(ask: Ask, site: Path, path: str) -> None:
+    """What ``ask`` is answered, as finished bytes under the site's folder ``raw``."""
+    body = get(Ask(ask.url, {**ask.headers, "Accept-Encoding": "identity"})).content
+    file = site / "raw" / path
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_bytes(body)
+    if not path.endswith((".jar", ".tgz")):
+        file.with_name(file.name + ".gz").write_bytes(gzip.compress(body, 5))
 
 
 def basic(user: str, password: str) -> str:
@@ -124,7 +119,7 @@ def _nginx(folder: Path, server: str) -> Iterator[tuple[str, Running]]:
 def nginx(folder: Path, site: Path) -> Iterator[Target]:
     """nginx on finished, precompressed pages and plain files."""
     with _nginx(folder, _STATIC.format(site=site)) as (url, server):
-        yield Target("nginx", server, _site_pages(url))
+        yield Target("nginx", server, _site_pages(url), base=f"{url}/raw/")
 
 
 @contextmanager
@@ -151,14 +146,14 @@ def bare_wsgi(folder: Path, site: Path) -> Iterator[Target]:
     uploads.mkdir(parents=True)
     environment = {"BENCH_SITE": str(site), "BENCH_UPLOADS": str(uploads)}
     with gunicorn(folder, sys.executable, "bench.bare_app:app", environment) as (url, server):
-        yield Target("bare wsgi", server, _site_pages(url), door=Door(f"{url}/"))
+        yield Target("bare wsgi", server, _site_pages(url), door=Door(f"{url}/"), base=f"{url}/raw/")
 
 
 @contextmanager
 def pypiserver(folder: Path, cache: Path) -> Iterator[Target]:
-    """pypiserver without passwords, with its cached-dir backend."""
+    """pypiserver without passwords, with its cached-dir backend. Fresh, or started again."""
     packages = folder / "packages"
-    packages.mkdir(parents=True)
+    packages.mkdir(parents=True, exist_ok=True)
     app = f"pypiserver:app(roots=[{str(packages)!r}], password_file='.', authenticate=[], backend_arg='cached-dir')"
     with gunicorn(folder, toolbox.PYPISERVER.python(cache), app, {}) as (url, server):
         simple = f"{url}/simple/"
@@ -167,19 +162,15 @@ def pypiserver(folder: Path, cache: Path) -> Iterator[Target]:
 
 @contextmanager
 def devpi(folder: Path, cache: Path, mirror_url: str | None = None) -> Iterator[Target]:
-    """devpi-server with the index ``root/bench``: its own, or a mirror of another index."""
-    folder.mkdir(parents=True)
+    """devpi-server with the index ``root/bench``: its own, or a mirror of another index. Fresh, or started again."""
     data, port = folder / "data", free_port()
     url = f"http://127.0.0.1:{port}"
-    initialise: list[str | Path] = [
-        toolbox.DEVPI.program(cache, "devpi-init"),
-        "--serverdir",
-        data,
-        "--no-root-pypi",
-        "--root-passwd",
-        _PASSWORD,
-    ]
-    subprocess.run(initialise, check=True, capture_output=True, timeout=120)
+    is_new = not data.exists()
+    if is_new:
+        folder.mkdir(parents=True)
+        initialise: list[str | Path] = [toolbox.DEVPI.program(cache, "devpi-init"), "--serverdir", data]
+        initialise += ["--no-root-pypi", "--root-passwd", _PASSWORD]
+        subprocess.run(initialise, check=True, capture_output=True, timeout=120)
     command: list[str | Path] = [
         toolbox.DEVPI.program(cache, "devpi-server"),
         "--serverdir",
@@ -191,12 +182,12 @@ def devpi(folder: Path, cache: Path, mirror_url: str | None = None) -> Iterator[
     ]
     with running(command, f"{url}/+api", folder / "log", cwd=folder) as server:
         simple = f"{url}/root/bench/+simple/"
-        token = _devpi_index(url, mirror_url)
+        token = _devpi_index(url, mirror_url, is_new=is_new)
         yield Target("devpi", server, {HTML: simple, JSON: simple}, door=Door(f"{url}/root/bench/", "root", token))
 
 
-def _devpi_index(url: str, mirror_url: str | None) -> str:
-    """Make the index; returns a token to upload with (checking the password would cost each upload its hash)."""
+def _devpi_index(url: str, mirror_url: str | None, *, is_new: bool) -> str:
+    """Make the index unless it is there; returns a token to upload with: a password would cost each upload its hash."""
     with loopback_session() as session:
         session.headers["Accept"] = "application/json"
         answer = session.post(f"{url}/+login", json={"user": "root", "password": _PASSWORD}, timeout=60)
@@ -206,7 +197,8 @@ def _devpi_index(url: str, mirror_url: str | None) -> str:
         if mirror_url is not None:
             # Without the list of all projects: loading it is no part of an install.
             index = {"type": "mirror", "mirror_url": mirror_url, "mirror_no_project_list": True}
-        session.put(f"{url}/root/bench", json=index, auth=("root", token), timeout=60).raise_for_status()
+        if is_new:
+            session.put(f"{url}/root/bench", json=index, auth=("root", token), timeout=60).raise_for_status()
     return token
 
 

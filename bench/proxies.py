@@ -13,8 +13,8 @@ from urllib.parse import unquote, urlsplit, urlunsplit
 
 from bench import peers, toolbox
 from bench.clients import Source
-from bench.processes import free_port, running
-from bench.targets import HTML
+from bench.processes import Running, free_port, running
+from bench.targets import HTML, Target
 
 _VERDACCIO = """
 storage: {folder}/storage
@@ -38,7 +38,7 @@ def devpi(folder: Path, cache: Path, upstream: str) -> Iterator[Source]:
 @contextmanager
 def proxpi(folder: Path, cache: Path, upstream: str) -> Iterator[Source]:
     """proxpi in one process with threads, as its makers advise: its processes would not share what they know."""
-    folder.mkdir(parents=True)
+    folder.mkdir(parents=True, exist_ok=True)
     settings = {
         "PROXPI_INDEX_URL": upstream,
         "PROXPI_CACHE_DIR": str(folder / "files"),
@@ -50,9 +50,22 @@ def proxpi(folder: Path, cache: Path, upstream: str) -> Iterator[Source]:
 
 
 @contextmanager
-def verdaccio(folder: Path, cache: Path, upstream: str = "") -> Iterator[Source]:
-    """Verdaccio with one uplink; without an upstream, with its own packages only, which all may read and publish."""
-    folder.mkdir(parents=True)
+def verdaccio(folder: Path, cache: Path, upstream: str) -> Iterator[Source]:
+    """Verdaccio with one uplink."""
+    with _verdaccio(folder, cache, upstream) as (url, server):
+        yield Source("verdaccio", url, server)
+
+
+@contextmanager
+def verdaccio_alone(folder: Path, cache: Path) -> Iterator[Target]:
+    """Verdaccio with its own packages only, which all may read and publish. Fresh, or started again."""
+    with _verdaccio(folder, cache, "") as (url, server):
+        yield Target("verdaccio", server, {}, base=url)
+
+
+@contextmanager
+def _verdaccio(folder: Path, cache: Path, upstream: str) -> Iterator[tuple[str, Running]]:
+    folder.mkdir(parents=True, exist_ok=True)
     port = free_port()
     parts = urlsplit(upstream)
     url = urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2])) or "http://127.0.0.1:9/"
@@ -63,7 +76,7 @@ def verdaccio(folder: Path, cache: Path, upstream: str = "") -> Iterator[Source]
     address = f"http://127.0.0.1:{port}/"
     environment = {key: value for key, value in os.environ.items() if not key.startswith("VERDACCIO_")}
     with running(command, f"{address}-/ping", folder / "log", environment=environment, cwd=folder) as server:
-        yield Source("verdaccio", address, server)
+        yield address, server
 
 
 def _uplink_auth(address: str) -> str:

@@ -198,7 +198,8 @@ class Results:
             f"Measured on {datetime.now(UTC):%Y-%m-%d}: {facts['cores']} cores of {facts['cpu']}, {facts['memory_gib']} GiB, "
             f"{facts['system']}, Python {facts['python']}. {plan.rounds} rounds, {plan.seconds} s for each reading workload, "
             f"many files: {plan.many_files}; large file: {plan.large_bytes >> 20} MiB down, {plan.huge_bytes >> 20} MiB up; "
-            f"uploads: {plan.uploads} files, by twine {plan.twine_files}. Versions: {versions}."
+            f"uploads: {plan.uploads} files, by twine {plan.twine_files}; "
+            f"thousands: {plan.thousands:,}. Versions: {versions}."
         )
         if self.missing:
             head += f" Could not be installed, and so not measured: {', '.join(self.missing)}."

@@ -28,13 +28,17 @@ ACCEPT = {HTML: "text/html", JSON: f"{JSON}, {HTML};q=0.01"}
 
 @dataclass(frozen=True)
 class Target:
-    """One column of the tables. ``pages`` has the simple index's URL by media type; None is not offered."""
+    """One column of the tables. ``pages`` has the simple index's URL by media type; None is not offered.
+
+    ``base`` is the repository's URL for formats without such an index, ending in a slash.
+    """
 
     name: str
     server: Running
     pages: dict[str, str | None]
     headers: dict[str, str] = field(default_factory=dict)
     door: Door | None = None
+    base: str = ""
 
     def page(self, project: str, media: str) -> Ask:
         """The request of an index page as pip makes it, tried once. Raises Unusable."""
@@ -92,11 +96,11 @@ class Entrepot:
         """The address that a client of the format is given."""
         return f"{self.url}/{package_format}/default/{name}/" + ("simple/" if package_format == "pypi" else "")
 
-    def targets(self) -> list[Target]:
+    def targets(self, package_format: str = "pypi") -> list[Target]:
         """With a token on a private repository; and anonymous on one that strangers may read."""
         basic = base64.b64encode(f"bench:{self.token}".encode()).decode()
-        door = Door(f"{self.url}/pypi/default/dev/", "__token__", self.token)
-        private, public = self.repository("pypi"), self.repository("pypi", "open")
+        door = Door(f"{self.url}/pypi/default/dev/", "__token__", self.token) if package_format == "pypi" else None
+        private, public = self.repository(package_format), self.repository(package_format, "open")
         return [
             Target(
                 "entrepot, token",
@@ -104,29 +108,38 @@ class Entrepot:
                 {HTML: private, JSON: private},
                 {"Authorization": f"Basic {basic}"},
                 door,
+                private,
             ),
-            Target("entrepot, anonymous", self.server, {HTML: public, JSON: public}),
+            Target("entrepot, anonymous", self.server, {HTML: public, JSON: public}, base=public),
         ]
 
 
 @contextmanager
 def entrepot(folder: Path) -> Iterator[Entrepot]:
-    """A fresh server. ``dev`` takes the uploads; ``open`` has it as upstream and lets strangers read."""
+    """A server with its data in ``folder``, fresh or started again.
+
+    ``dev`` takes the uploads; ``open`` has it as upstream and lets strangers read.
+    """
     port = free_port()
     data, url = folder / "data", f"http://127.0.0.1:{port}"
-    folder.mkdir(parents=True)
+    is_new = not data.exists()
+    folder.mkdir(parents=True, exist_ok=True)
     environment = {key: value for key, value in os.environ.items() if not key.startswith("ENTREPOT_")}
     command = [sys.executable, "-m", "config.cli.main", "serve", "--data", str(data), "--bind", f"127.0.0.1:{port}"]
     with running(command, f"{url}/readyz", folder / "log", environment=environment, cwd=ROOT) as server:
-        administrator = _token(data, environment)
-        made = loopback_session().post(
+        if is_new:
+            _open_to_strangers(url, _token(data, environment))
+        yield Entrepot(url, server, _token(data, environment, "read", "publish"))
+
+
+def _open_to_strangers(url: str, administrator: str) -> None:
+    with loopback_session() as session:
+        session.post(
             f"{url}/api/v1/domains/default/repositories",
             json={"name": "open", "upstreams": ["dev"], "anonymousRead": True},
             headers={"Authorization": f"Bearer {administrator}"},
             timeout=30,
-        )
-        made.raise_for_status()
-        yield Entrepot(url, server, _token(data, environment, "read", "publish"))
+        ).raise_for_status()
 
 
 def _token(data: Path, environment: dict[str, str], *scope: str) -> str:

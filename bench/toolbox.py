@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 import platform
+import re
 import shutil
 import subprocess
 import sys
@@ -99,7 +100,8 @@ class NodeTool:
             if self._is_node_too_old():
                 # First, and by itself: npm takes the newest release that suits the node it runs on.
                 _run([*npm, f"node-linux-{_platform()}@{self.least_node}"], folder)
-            _run([*npm, self.name], folder, first_in_path=self._own_node(folder).parent)
+            path = f"{self._own_node(folder).parent}{os.pathsep}{os.environ.get('PATH', os.defpath)}"
+            _run([*npm, self.name], folder, environment={**os.environ, "PATH": path})
             (folder / _DONE).touch()
 
     def _is_node_too_old(self) -> bool:
@@ -111,17 +113,54 @@ class NodeTool:
         return f"{manifest['version']} on node {_run([self.command(cache)[0], '--version']).strip().removeprefix('v')}"
 
 
+@dataclass(frozen=True)
+class SystemTool:
+    """A program of Debian's packages."""
+
+    name: str
+    package: str
+    version_flag: str
+
+    def is_installed(self, _cache: Path) -> bool:
+        return shutil.which(self.name) is not None
+
+    def install(self, cache: Path) -> None:
+        """Install it unless it is there. Raises NotInstalled."""
+        if self.is_installed(cache):
+            return
+        if os.geteuid() != 0 or shutil.which("apt-get") is None:
+            raise NotInstalled(f"please install {self.package}")
+        # Runlevel 1 keeps the package from starting a web server of its own on port 80.
+        environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive", "RUNLEVEL": "1"}
+        _run(["apt-get", "update", "-qq"], environment=environment)
+        _run(["apt-get", "install", "-y", "-qq", "--no-install-recommends", self.package], environment=environment)
+
+    def version(self, _cache: Path) -> str:
+        # Some say it on the other stream, and wrk with an exit status of 1.
+        done = subprocess.run(
+            [self.name, self.version_flag],
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=60,
+            stdin=subprocess.DEVNULL,
+        )
+        found = re.search(r"\d+(\.\d+)+", done.stdout + done.stderr)
+        return found.group() if found else "?"
+
+
 def _platform() -> str:
     return _NODE_PLATFORMS.get(platform.machine(), platform.machine())
 
 
-def _run(command: Sequence[str | Path], cwd: Path | None = None, *, first_in_path: Path | None = None) -> str:
-    path = os.environ.get("PATH", os.defpath)
+def _run(
+    command: Sequence[str | Path], cwd: Path | None = None, *, environment: Mapping[str, str] | None = None
+) -> str:
     try:
         done = subprocess.run(
             [str(part) for part in command],
             cwd=cwd,
-            env={**os.environ, "PATH": path if first_in_path is None else f"{first_in_path}{os.pathsep}{path}"},
+            env=environment,
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,
@@ -135,8 +174,12 @@ def _run(command: Sequence[str | Path], cwd: Path | None = None, *, first_in_pat
     return done.stdout
 
 
-Tool = PythonTool | NodeTool
+Tool = PythonTool | NodeTool | SystemTool
 _GUNICORN = f"gunicorn=={version('gunicorn')}"
+WRK = SystemTool("wrk", "wrk", "--version")
+NGINX = SystemTool("nginx", "nginx-light", "-v")
+NODE, NPM = SystemTool("node", "nodejs", "--version"), SystemTool("npm", "npm", "--version")
+MAVEN = SystemTool("mvn", "maven", "--version")
 PIP = PythonTool("pip", ("pip",))
 PYPISERVER = PythonTool("pypiserver", ("pypiserver[cache,passlib]", _GUNICORN))
 DEVPI = PythonTool("devpi-server", ("devpi-server",))

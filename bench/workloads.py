@@ -6,8 +6,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum
 from functools import lru_cache
+from pathlib import Path
 
-from bench import load
+from bench import documents, load
 from bench.fixtures import FIVE, LARGE, MANY, MIB, SMALL, Distribution, batch, wheel
 from bench.load import Sample, Unusable
 from bench.targets import HTML, JSON, Target
@@ -20,6 +21,9 @@ class Group(Enum):
     """What the tables are about."""
 
     PYTHON = "Serving and taking Python packages"
+    NPM = "Serving npm packages"
+    MAVEN = "Serving Maven artifacts"
+    BIG = "Packages with thousands of versions"
     INSTALLS = "Whole installs through a proxy"
 
 
@@ -27,7 +31,8 @@ class Group(Enum):
 class Plan:
     """How much is done: seconds of each reading workload, rounds, and sizes.
 
-    ``most_runs`` is how often an install is done in each round at the most.
+    ``most_runs`` is how often an install is done in each round at the most, ``thousands`` how many versions the big
+    packages have.
     """
 
     rounds: int
@@ -38,16 +43,28 @@ class Plan:
     uploads: int
     twine_files: int
     most_runs: int
+    thousands: int
 
 
 FULL = Plan(
     rounds=3, seconds=4, many_files=500, large_bytes=64 * MIB, huge_bytes=256 * MIB, uploads=50, twine_files=20,
     most_runs=3,
+    thousands=5000,
 )  # fmt: skip
 QUICK = Plan(
     rounds=1, seconds=1, many_files=50, large_bytes=8 * MIB, huge_bytes=16 * MIB, uploads=10, twine_files=3,
     most_runs=1,
+    thousands=100,
 )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Run:
+    """What all measuring needs to know: the plan, the peers that are wanted and there, and where those are installed."""
+
+    plan: Plan
+    peers: tuple[str, ...]
+    cache: Path
 
 
 @dataclass(frozen=True)
@@ -62,22 +79,21 @@ class Workload:
     group: Group = Group.PYTHON
 
 
-def _page(project: str, media: str) -> Callable[[Target, Plan, str], Sample]:
+def apart(_target: Target, _plan: Plan, _label: str) -> Sample:
+    """For rows that are not measured on servers that stay."""
+    raise Unusable("measured apart")
+
+
+def _read(ask: Callable[[Target], load.Ask]) -> Callable[[Target, Plan, str], Sample]:
     def run(target: Target, plan: Plan, _label: str) -> Sample:
-        ask = target.page(project, media)
-        return load.wrk(ask, target.server, seconds=plan.seconds, connections=CONNECTIONS, as_mb_per_second=False)
+        found = ask(target)
+        return load.wrk(found, target.server, seconds=plan.seconds, connections=CONNECTIONS, as_mb_per_second=False)
 
     return run
 
 
-def _known_page(target: Target, plan: Plan, _label: str) -> Sample:
-    ask = target.known_page(MANY, JSON)
-    return load.wrk(ask, target.server, seconds=plan.seconds, connections=CONNECTIONS, as_mb_per_second=False)
-
-
-def _small_file(target: Target, plan: Plan, _label: str) -> Sample:
-    ask = target.file(SMALL, len(small().body))
-    return load.wrk(ask, target.server, seconds=plan.seconds, connections=CONNECTIONS, as_mb_per_second=False)
+def _page(project: str, media: str) -> Callable[[Target, Plan, str], Sample]:
+    return _read(lambda target: target.page(project, media))
 
 
 def _large_file(target: Target, plan: Plan, _label: str) -> Sample:
@@ -138,16 +154,36 @@ def reading(plan: Plan) -> list[Distribution]:
     ]
 
 
+def _packument(media: str) -> Callable[[Target, Plan, str], Sample]:
+    return _read(lambda target: documents.packument(target, FIVE, media, 5))
+
+
+def _maven(path: str, least_bytes: int) -> Callable[[Target, Plan, str], Sample]:
+    return _read(lambda target: documents.maven_file(target, path, least_bytes))
+
+
 SERVED = (
     Workload("page-5-html", "index page, 5 files, HTML", "req/s", _page(FIVE, HTML)),
     Workload("page-5-json", "index page, 5 files, JSON", "req/s", _page(FIVE, JSON)),
     Workload("page-many-html", "index page, many files, HTML", "req/s", _page(MANY, HTML)),
     Workload("page-many-json", "index page, many files, JSON", "req/s", _page(MANY, JSON)),
-    Workload("page-304", "the same, not modified (304)", "req/s", _known_page),
-    Workload("file-10k", "file of 10 KiB", "req/s", _small_file),
+    Workload("page-304", "the same, not modified (304)", "req/s", _read(lambda target: target.known_page(MANY, JSON))),
+    Workload("file-10k", "file of 10 KiB", "req/s", _read(lambda target: target.file(SMALL, len(small().body)))),
     Workload("file-large", "large file, 1 connection", "MB/s", _large_file),
     Workload("upload-1", "uploads of small wheels, 1 writer", "files/s", _upload(1)),
     Workload("upload-4", "uploads of small wheels, 4 writers", "files/s", _upload(4)),
     Workload("upload-twine", "twine upload, one run", "files/s", _twine),
     Workload("upload-huge", "upload of one large file", "MB/s", _huge_upload),
+)
+
+NPM = (
+    Workload("packument-5", "packument, 5 versions", "req/s", _packument(documents.FULL), group=Group.NPM),
+    Workload("packument-5-short", "the same, abbreviated", "req/s", _packument(documents.SHORT), group=Group.NPM),
+    Workload("tarball-10k", "tarball of 10 KiB", "req/s", _read(documents.tarball), group=Group.NPM),
+)
+MAVEN = (
+    Workload(
+        "metadata-5", "maven-metadata.xml, 5 versions", "req/s", _maven(documents.metadata_path(), 1), group=Group.MAVEN
+    ),
+    Workload("jar-10k", "jar of 10 KiB", "req/s", _maven(documents.jar_path(), documents.JAR_BYTES), group=Group.MAVEN),
 )
