@@ -26,6 +26,7 @@ from registry.names import PackageKey, PackageName
 from registry.repos import shelf
 from registry.repos.admission import Admission
 from registry.repos.topology import Connection, Node, Topology, TopologyCache
+from registry.repos.unlisted import Unlisted
 from registry.repos.upstreams import Page, UpstreamDocument, Upstreams
 from storage.blobs import BlobHandle, Digest, Locator
 
@@ -47,6 +48,8 @@ class OfferedFile:
     """A file that a repository offers: kept, or to be fetched through ``connection`` by ``link``, or both.
 
     ``display_version`` is as its author wrote it, ``status`` that of its version, ``deprecated`` empty while it is not.
+    A file with a ``location`` is not listed by any index and may not be there at all: then the ``others``, of further
+    connections, come in turn.
     """
 
     filename: str
@@ -62,6 +65,8 @@ class OfferedFile:
     display_version: str = ""
     status: str = shelf.FINISHED
     deprecated: str = ""
+    location: Location | None = None
+    others: tuple[OfferedFile, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,6 +134,7 @@ class Resolver:
         self._topology = topology
         self._upstreams = upstreams
         self._formats = formats
+        self._unlisted = Unlisted(upstreams)
 
     def topology(self, admission: Admission) -> Topology:
         """The topology this request was let in under."""
@@ -177,6 +183,7 @@ class Resolver:
     def find_file(self, admission: Admission, key: PackageKey, filename: str) -> OfferedFile:
         """One file of a package; kept files are found by one query, without asking any upstream. Raises NotFound.
 
+        Nor is one asked for a file that no index lists (``OfferedFile.location``): whether it is there shows when it is read.
         Raises Denied for a file of a package that is quarantined here.
 
         A file of an Unfinished version is found too: who may have it is the caller's to say, by its ``status``.
@@ -200,11 +207,15 @@ class Resolver:
         raise NotFound("file", filename)
 
     def _located(self, chain: Sequence[Node], key: PackageKey, location: Location, filename: str) -> OfferedFile:
-        for connection in _connections(chain, key.format):
-            link = self._upstreams.located(connection, location, filename)
-            if link is not None:
-                return _offered(link, connection, None)
-        raise NotFound("file", filename)
+        found = [
+            _offered(link, connection, None)
+            for connection in _connections(chain, key.format)
+            if (link := self._unlisted.link(connection, location, filename)) is not None
+        ]
+        if not found:
+            raise NotFound("file", filename)
+        first, *others = (replace(file, location=location) for file in found)
+        return replace(first, others=tuple(others))
 
     def kept(self, admission: Admission, key: PackageKey) -> Kept:
         """The files of finished versions that the chain holds, whatever lies outside; of a quarantined package none."""

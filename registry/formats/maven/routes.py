@@ -73,14 +73,14 @@ def _get(services: Services, path: str) -> Response:
         return _send_text(_digest(found, place.checksum)) if place.checksum else _send_document(found)
     offered = _find(services, place)
     if place.checksum is None:
-        return send_offered(services, place.key, offered, headers=_headers(offered.hashes))
-    if place.checksum not in offered.hashes and offered.kept is None:
+        return send_offered(services, place.key, offered, digest_headers=_headers)
+    hashes = offered.hashes if offered.kept is not None else services.files.digest_beside(offered)
+    if place.checksum not in hashes and offered.kept is None:
         # Nobody outside has that checksum of it: it is computed from the file.
-        services.files.complete(context.admission(), place.key, offered)
-        offered = _find(services, place)
-    if place.checksum not in offered.hashes:
+        hashes = services.files.complete(context.admission(), place.key, offered).digests
+    if place.checksum not in hashes:
         raise NotFound("checksum", path)
-    return _send_text(offered.hashes[place.checksum])
+    return _send_text(hashes[place.checksum])
 
 
 def _find(services: Services, place: paths.FilePath) -> OfferedFile:
