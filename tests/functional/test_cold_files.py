@@ -252,6 +252,51 @@ class TestFaults:
         assert cold.is_right(cold.get(f"{MIB}-"), MIB, len(cold.body))
 
 
+class TestHeads:
+    """What can be said of a file without fetching it, is."""
+
+    @pytest.mark.parametrize("kind", KINDS)
+    def test_nothing_is_fetched(self, two: Place, kind: str):
+        cold = two.cold(kind)
+        for part in (None, "0-99"):  # a range is for GET alone
+            head = cold.get(part, method="HEAD")
+            assert (head.status_code, int(head.headers["Content-Length"])) == (200, FILE_BYTES)
+            assert head.headers["Accept-Ranges"] == "bytes"
+            assert ("ETag" in head.headers) is (kind in ("json", "html"))
+        # The index says it, or else the upstream's own answer to the same question.
+        assert cold.asked == ([] if kind == "json" else ["HEAD", "HEAD"])
+        assert cold.get().content == cold.body
+
+    def test_digests_in_the_upstream_s_answer_are_passed_on(self, two: Place, upstream: FaultyUpstream):
+        cold = two.cold("maven")
+        upstream.serve(cold.path, cold.body, headers={"X-Checksum-SHA1": digest(cold.body), "X-Checksum-Md5": "?"})
+        head = cold.get(method="HEAD")
+        assert head.headers["X-Checksum-Sha1"] == digest(cold.body)
+        assert "X-Checksum-Md5" not in head.headers
+        assert cold.asked == ["HEAD"]
+
+    @pytest.mark.parametrize("answers", [{"takes_head": False}, {"fault": Fault.CHUNKED}], ids=str)
+    def test_where_nobody_says_how_long_it_is_it_is_fetched(self, two: Place, upstream: FaultyUpstream, answers: dict):
+        cold = two.cold("maven")
+        upstream.serve(cold.path, cold.body, **answers)
+        head = cold.get(method="HEAD")
+        assert (head.status_code, int(head.headers["Content-Length"])) == (200, FILE_BYTES)
+        assert head.headers["X-Checksum-Sha1"] == digest(cold.body)
+        assert cold.get().content == cold.body
+        assert cold.asked == ["HEAD", "GET"]
+
+    @pytest.mark.parametrize("kind", ["maven", "generic"])
+    def test_absence_and_outage(self, two: Place, upstream: FaultyUpstream, kind: str):
+        cold = two.cold(kind)
+        upstream.serve(cold.path, b"sorry", status=503)
+        assert cold.get(method="HEAD").status_code == 502
+        upstream.serve(cold.path, b"sorry", status=404)
+        assert cold.get(method="HEAD").status_code == 404
+        # Only a GET's absence is kept: some servers answer HEAD wrongly.
+        upstream.serve(cold.path, cold.body, takes_head=False)
+        assert cold.get().content == cold.body
+
+
 class TestResuming:
     def test_curl_goes_on_where_a_killed_server_left_it(self, tmp_path: Path, upstream: FaultyUpstream):
         place = Place(tmp_path, upstream)
