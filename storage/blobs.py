@@ -59,8 +59,24 @@ class StoredInfo:
     created_at: datetime
 
 
+class Reread(Protocol):
+    """What was written of a pending blob so far. Used by one thread at a time, which may be another than the writer's.
+
+    It goes on after the blob was committed or aborted, with what could be read by then.
+    """
+
+    def read(self, part: ByteRange) -> bytes:
+        """The bytes from ``part.start`` on: at least one, at most 1 MiB and ``part``, which is within ``readable_bytes``.
+
+        Raises Damaged or Transient when they cannot be read.
+        """
+
+    def close(self) -> None:
+        """Free what the reading holds; idempotent."""
+
+
 class Pending(Protocol):
-    """A blob being written. Used by one thread at a time.
+    """A blob being written. Used by one thread at a time, but for ``readable_bytes`` and ``reread``.
 
     Nothing is visible under its locator before ``commit`` returns. ``abort`` is idempotent and safe after ``commit``
     (then it does nothing), so that it may stand in a ``finally``.
@@ -69,6 +85,13 @@ class Pending(Protocol):
     @property
     def locator(self) -> Locator:
         """Where the blob will be; known from the start, so that what is written can be bound to it."""
+
+    @property
+    def readable_bytes(self) -> int:
+        """How many bytes from the start can be read again by now; grows with what is written, and may lag behind it."""
+
+    def reread(self) -> Reread:
+        """Read what was written, while more is written. Raises Missing once the blob is committed or aborted."""
 
     def write(self, data: bytes | memoryview) -> None:
         """Append ``data``. Raises NoSpace, Transient or Permanent; after any error only ``abort`` may follow."""

@@ -22,7 +22,7 @@ from datetime import datetime
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
-from storage.blobs import BlobHandle, BlobStore, ByteRange, Digest, Locator, Pending, Pieces, StoredInfo
+from storage.blobs import BlobHandle, BlobStore, ByteRange, Digest, Locator, Pending, Pieces, Reread, StoredInfo
 from storage.errors import Damaged
 from storage.keyring import Keyring
 from storage.pieces import PrimedPieces, part_of
@@ -211,11 +211,19 @@ class _PendingEncrypted:
         self._kept = memoryview(bytearray(1 << header.chunk_log2))
         self._kept_bytes = 0
         self._index = 0
+        self._sealed_chunks = 0  # in the inner store, none of them the last: that one is sealed by the commit
         self._size_bytes = 0
 
     @property
     def locator(self) -> Locator:
         return self._inner.locator
+
+    @property
+    def readable_bytes(self) -> int:
+        return self._sealed_chunks * len(self._kept)
+
+    def reread(self) -> _RereadEncrypted:
+        return _RereadEncrypted(self._inner.reread(), self._cipher, self._header, self._associated, self.locator)
 
     def write(self, data: bytes | memoryview) -> None:
         view = memoryview(data)
@@ -251,6 +259,41 @@ class _PendingEncrypted:
         nonce = self._header.nonce(self._index, is_last=is_last)
         self._index += 1
         self._inner.write(self._cipher.encrypt(nonce, plain, self._associated))
+        if not is_last:
+            self._sealed_chunks += 1
+
+
+class _RereadEncrypted:
+    """Reads chunks back while more are written; the one that was read last is kept, for callers of small parts."""
+
+    def __init__(self, inner: Reread, cipher: AESGCM, header: _Header, associated: bytes, locator: Locator) -> None:
+        self._inner = inner
+        self._cipher = cipher
+        self._header = header
+        self._associated = associated
+        self._locator = locator
+        self._chunk: tuple[int, bytes] = (-1, b"")
+
+    def read(self, part: ByteRange) -> bytes:
+        chunk_bytes = 1 << self._header.chunk_log2
+        index = part.start // chunk_bytes
+        if index != self._chunk[0]:
+            self._chunk = index, self._opened(index, chunk_bytes)
+        offset = index * chunk_bytes
+        return self._chunk[1][part.start - offset : part.stop - offset]
+
+    def close(self) -> None:
+        self._inner.close()
+
+    def _opened(self, index: int, chunk_bytes: int) -> bytes:
+        start = _HEADER_BYTES + index * (chunk_bytes + TAG_BYTES)
+        stop, sealed = start + chunk_bytes + TAG_BYTES, b""
+        while start + len(sealed) < stop:
+            sealed += self._inner.read(ByteRange(start + len(sealed), stop))
+        try:
+            return self._cipher.decrypt(self._header.nonce(index, is_last=False), sealed, self._associated)
+        except InvalidTag:
+            raise Damaged(f"chunk {index} of blob {self._locator} does not authenticate") from None
 
 
 def _open_envelope(handle: BlobHandle) -> tuple[_Header, bytes]:

@@ -212,6 +212,18 @@ class _PendingFile:
     def locator(self) -> Locator:
         return self._locator
 
+    @property
+    def readable_bytes(self) -> int:
+        return self._size_bytes
+
+    def reread(self) -> _RereadFile:
+        with as_storage_error("read a blob that is being written"):
+            try:
+                # A descriptor of its own: that of the writer is closed by the commit, and its number given to others.
+                return _RereadFile(self._disk, self._locator, self._disk.open(self._layout.temporary(self._locator)))
+            except FileNotFoundError:
+                raise Missing(self._locator) from None
+
     def write(self, data: bytes | memoryview) -> None:
         with self._final_on_error("write a blob"):
             write_all(self._disk, self._writable(), data)
@@ -255,3 +267,25 @@ class _PendingFile:
         except StorageError:
             self.abort()
             raise
+
+
+class _RereadFile:
+    def __init__(self, disk: Disk, locator: Locator, descriptor: int) -> None:
+        self._disk = disk
+        self._locator = locator
+        self._descriptor: int | None = descriptor
+
+    def read(self, part: ByteRange) -> bytes:
+        if self._descriptor is None:
+            raise ValueError(f"the reading of blob {self._locator} is closed")
+        with as_storage_error(f"read blob {self._locator} while it is written"):
+            piece = self._disk.read(self._descriptor, min(PIECE_BYTES, part.length), part.start)
+        if not piece:
+            raise Damaged(f"blob {self._locator} lost what was written from byte {part.start} on")
+        return piece
+
+    def close(self) -> None:
+        if self._descriptor is not None:
+            with suppress(OSError):
+                self._disk.close(self._descriptor)
+            self._descriptor = None

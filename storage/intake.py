@@ -13,7 +13,7 @@ from functools import partial
 from types import TracebackType
 from typing import Final, Protocol, Self
 
-from storage.blobs import KIB, BlobHandle, BlobStore, Digest
+from storage.blobs import KIB, BlobHandle, BlobStore, Digest, Reread
 from storage.errors import BodyRejected, BodyTooLarge, BodyTooShort, DigestMismatch
 
 
@@ -79,6 +79,15 @@ class Intake:
     def size_bytes(self) -> int:
         """How many bytes have arrived."""
         return self._size_bytes
+
+    @property
+    def readable_bytes(self) -> int:
+        """How many bytes from the start ``reread`` gives by now; lags a little behind ``size_bytes``."""
+        return self._pending.readable_bytes
+
+    def reread(self) -> Reread:
+        """Read again what has arrived, also by another thread. Raises Missing after ``finish`` or ``abort``."""
+        return self._pending.reread()
 
     def write(self, data: bytes) -> int:
         """Take in the next bytes; returns their number, as files do. Raises BodyTooLarge, NoSpace or Transient."""

@@ -90,6 +90,15 @@ class _PendingBytes:
     def locator(self) -> Locator:
         return self._locator
 
+    @property
+    def readable_bytes(self) -> int:
+        return len(self._written)
+
+    def reread(self) -> _RereadBytes:
+        if self._finished:
+            raise Missing(self._locator)
+        return _RereadBytes(self._written)
+
     def write(self, data: bytes | memoryview) -> None:
         self._require_unfinished()
         self._written += data
@@ -107,6 +116,17 @@ class _PendingBytes:
     def _require_unfinished(self) -> None:
         if self._finished:
             raise ValueError(f"blob {self._locator} is finished already")
+
+
+class _RereadBytes:
+    def __init__(self, written: bytearray) -> None:
+        self._written = written
+
+    def read(self, part: ByteRange) -> bytes:
+        return bytes(self._written[part.start : min(part.start + PIECE_BYTES, part.stop)])
+
+    def close(self) -> None:
+        """Nothing is held."""
 
 
 def _slices(body: bytes, wanted: ByteRange) -> Generator[bytes, None, None]:

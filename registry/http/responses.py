@@ -60,25 +60,30 @@ def send_file(
     open_body: Callable[[ByteRange | None], Iterator[bytes]],
     *,
     size_bytes: int,
-    sha256: str,
+    sha256: str | None,
     filename: str,
-    modified: datetime,
+    modified: datetime | None,
     private: bool,
     content_type: str = "application/octet-stream",
     headers: Mapping[str, str] | None = None,
+    parts_are_verified: bool = True,
 ) -> Response:
-    """A file that never changes: ETag from its digest, one range (RFC 9110 §14), HEAD without opening it."""
-    etag = quote_etag(f"sha256-{sha256}")
+    """A file that never changes: ETag from its digest, one range (RFC 9110 §14), HEAD without opening it.
+
+    Where neither the digest nor a date is known there is no validator, so that no If-Range holds and no cache puts parts
+    together. Parts that are not verified are for this client alone, and no cache keeps them.
+    """
+    etag = quote_etag(f"sha256-{sha256}") if sha256 is not None else None
+    visibility = "private" if private else "public"
     headers = {
         **(headers or {}),
-        "ETag": etag,
-        "Last-Modified": http_date(modified),
+        **({"ETag": etag, "Cache-Control": f"{visibility}, max-age=31536000, immutable"} if etag is not None else {}),
+        **({"Last-Modified": http_date(modified)} if modified is not None else {}),
         "Accept-Ranges": "bytes",
-        "Cache-Control": f"{'private' if private else 'public'}, max-age=31536000, immutable",
         "Content-Disposition": disposition(filename),
         **INERT_HEADERS,
     }
-    if _client_has(f"sha256-{sha256}"):
+    if sha256 is not None and _client_has(f"sha256-{sha256}"):
         return Response(status=304, headers=headers)
     try:
         part = wanted_range(size_bytes, etag, modified)
@@ -89,6 +94,8 @@ def send_file(
     headers["Content-Length"] = str(length)
     if part is not None:
         headers["Content-Range"] = f"bytes {part.start}-{part.stop - 1}/{size_bytes}"
+        if not parts_are_verified:
+            headers["Cache-Control"] = "no-store"
     body = None if request.method == "HEAD" else whole(open_body(part), length)
     return Response(
         body,
@@ -106,7 +113,7 @@ def disposition(filename: str) -> str:
     return f'attachment; filename="{plain}"' + ("" if plain == last else f"; filename*=UTF-8''{quote(last, safe='')}")
 
 
-def wanted_range(size_bytes: int, etag: str, modified: datetime) -> ByteRange | None:
+def wanted_range(size_bytes: int, etag: str | None, modified: datetime | None) -> ByteRange | None:
     """The one range the request asks for, or None for the whole file. Raises ValueError when it cannot be satisfied.
 
     Several ranges, other units and a failed If-Range are answered whole (RFC 9110 §14.2 allows it, and a list of
@@ -115,7 +122,7 @@ def wanted_range(size_bytes: int, etag: str, modified: datetime) -> ByteRange | 
     # A range is defined for GET only (RFC 9110 §14.2): HEAD tells of the whole file.
     header = request.headers.get("Range") if request.method == "GET" else None
     condition = request.headers.get("If-Range")
-    if condition is not None and condition != etag and parse_date(condition) != modified.replace(microsecond=0):
+    if condition is not None and condition != etag and not _is_date_of(condition, modified):
         return None
     match = _RANGE.match(header.strip()) if header else None
     if match is None or match.groups() == ("", ""):
@@ -132,6 +139,10 @@ def wanted_range(size_bytes: int, etag: str, modified: datetime) -> ByteRange | 
     if start >= size_bytes:
         raise ValueError("range starts behind the end")
     return ByteRange(start, min(int(last) + 1, size_bytes) if last else size_bytes)
+
+
+def _is_date_of(condition: str, modified: datetime | None) -> bool:
+    return modified is not None and parse_date(condition) == modified.replace(microsecond=0)
 
 
 def whole(pieces: Iterator[bytes], length: int) -> Iterator[bytes]:

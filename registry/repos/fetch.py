@@ -1,67 +1,52 @@
-"""Fetching an upstream's file: read once, to the store and to the client at the same time, and verified before it counts.
+"""Fetching an upstream's file: read once, to the store and to the clients at the same time, and verified before it counts.
 
-One fetch runs for each file; whoever asks meanwhile waits for it and reads the store. The fetch belongs to the server,
-not to the client that caused it: a client that hangs up, or reads slowly, neither stops nor slows it.
+One fetch runs for each file; whoever asks meanwhile reads along (``arrival``). The fetch belongs to the server, not to
+the client that caused it: a client that hangs up, or reads slowly, neither stops nor slows it.
+
+What a file has to be is promised by an index, or by the head of the upstream's answer, or by a checksum that lies beside
+the file. The last one is asked for while the file arrives: all of them are known before its end goes out.
 """
 
 from __future__ import annotations
 
 import logging
-import queue
 import threading
-import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from collections import OrderedDict
+from collections.abc import Callable, Mapping
+from concurrent.futures import Future
+from dataclasses import dataclass
 
 from registry.errors import Problem, UpstreamUnavailable
+from registry.repos.arrival import WAIT_SECONDS, Arrival, Kept
 from registry.upstream.answers import Upstream
 from registry.upstream.client import UpstreamClient
+from registry.upstream.download import FileStream
 from registry.upstream.flight import SingleFlight
-from storage.blobs import KIB, MIB, BlobHandle, BlobStore, ByteRange
+from registry.upstream.promised import STRONG
+from storage.blobs import MIB, BlobHandle, BlobStore
 from storage.errors import BodyRejected, StorageError
-from storage.intake import Intake
+from storage.intake import ALGORITHMS, Intake
 
 log = logging.getLogger("entrepot.fetch")
 
-PIECE_BYTES = 64 * KIB
-WINDOW_PIECES = 64  # 4 MiB between the fetch and its first client
-HELD_BACK_BYTES = 64 * KIB
 FILE_LIMIT_BYTES = 16 * 1024 * MIB
-SLOW_CLIENT_SECONDS = 1.0
-ALGORITHMS = frozenset({"sha256", "sha512", "sha1", "md5", "blake2b_256"})
-WAIT_SECONDS = 600.0
+MOST_REJECTED = 4096
 
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """A file to fetch: where it is, what the upstream's page promised of it, and which ``digests`` to compute besides."""
+    """A file to fetch: where it is, what an index promised of it, and which ``digests`` to compute besides.
+
+    ``ask_digest()`` asks for the checksum that lies beside a file of which nothing was promised; it gives nothing where
+    there is none, and raises UpstreamUnavailable where that cannot be told.
+    """
 
     url: str
     filename: str
-    hashes: dict[str, str]
+    hashes: Mapping[str, str]
     size_bytes: int | None
     digests: frozenset[str] = frozenset()
-
-
-@dataclass(slots=True)
-class _Fetch:
-    """A fetch under way. ``pieces`` feeds its first client until that proves too slow (``is_detached``)."""
-
-    pieces: queue.Queue[bytes | None] = field(default_factory=lambda: queue.Queue(WINDOW_PIECES))
-    done: threading.Event = field(default_factory=threading.Event)
-    started: threading.Event = field(default_factory=threading.Event)
-    size_bytes: int | None = None
-    handle: BlobHandle | None = None
-    error: Exception | None = None
-    is_detached: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class OpenFetch:
-    """A body on its way: ``size_bytes`` is None when the upstream did not say."""
-
-    size_bytes: int | None
-    pieces: Iterator[bytes]
+    ask_digest: Callable[[], Mapping[str, str]] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,8 +61,8 @@ class Order:
     upstream: Upstream
     wanted: Wanted
     store: BlobStore
-    find: Callable[[], BlobHandle | None]
-    keep: Callable[[BlobHandle, dict[str, str]], BlobHandle]
+    find: Callable[[], Kept | None]
+    keep: Callable[[BlobHandle, Mapping[str, str]], Kept]
 
 
 class Fetcher:
@@ -87,134 +72,106 @@ class Fetcher:
         self._client = client
         self._flight = flight
         self._lock = threading.Lock()
-        self._running: dict[str, _Fetch] = {}
+        self._running: dict[str, Arrival] = {}
+        self._rejected: OrderedDict[str, None] = OrderedDict()
+        self._sends_no_checksums: set[int] = set()  # upstreams, by what the last file of each had in its head
 
-    def open(self, order: Order) -> OpenFetch:
-        """Start fetching, or join the fetch that runs; returns when its first bytes or its failure are known.
-
-        Raises UpstreamUnavailable or NotFound when the upstream refuses at the start; a failure later breaks the
-        stream before its last bytes, so that no client takes a wrong file for a whole one.
-        """
-        fetch, leads = self._join(order)
-        _wait(fetch.started, order)
-        if leads and fetch.error is None and not fetch.done.is_set():
-            return OpenFetch(fetch.size_bytes, _follow(fetch, order.store))
-        handle = self._finished(fetch, order)
-        return OpenFetch(handle.size_bytes, order.store.open(handle))
-
-    def complete(self, order: Order) -> BlobHandle:
-        """Fetch and wait until the file is kept (for a range of a file that is not here yet)."""
-        fetch, leads = self._join(order)
-        if leads:
-            fetch.is_detached = True  # nobody reads along
-        return self._finished(fetch, order)
-
-    def _join(self, order: Order) -> tuple[_Fetch, bool]:
+    def start(self, order: Order) -> Arrival:
+        """The fetch of the file that runs already, or one that begins now."""
         with self._lock:
-            fetch = self._running.get(order.key)
-            if fetch is not None:
-                return fetch, False
-            fetch = self._running[order.key] = _Fetch()
-        threading.Thread(target=self._run, args=(fetch, order), name="fetch", daemon=True).start()
-        return fetch, True
+            arrival = self._running.get(order.key)
+            if arrival is not None:
+                return arrival
+            arrival = self._running[order.key] = Arrival(order.wanted.filename, order.store)
+        threading.Thread(target=self._run, args=(arrival, order), name="fetch", daemon=True).start()
+        return arrival
 
-    def _finished(self, fetch: _Fetch, order: Order) -> BlobHandle:
-        _wait(fetch.done, order)
-        if fetch.handle is None:
-            raise _again(fetch.error)
-        return fetch.handle
+    def was_rejected(self, order: Order) -> bool:
+        """Whether the file was fetched by this process lately and was not what had been promised."""
+        return order.key in self._rejected
 
-    def _run(self, fetch: _Fetch, order: Order) -> None:
+    def _run(self, arrival: Arrival, order: Order) -> None:
+        kept: Kept | None = None
+        error: Exception | None = None
         try:
             # A large file takes longer than others are usually waited for, and a second fetch would make it longer still.
-            fetch.handle = self._flight.run(
-                order.key, lambda: self._receive(fetch, order), order.find, wait_seconds=WAIT_SECONDS
+            kept = self._flight.run(
+                order.key,
+                lambda: self._receive(arrival, order),
+                order.find,
+                wait_seconds=WAIT_SECONDS,
+                on_wait=arrival.wait_elsewhere,
             )
-        except (Problem, StorageError) as error:
-            fetch.error = error
-        except Exception as error:
+        except (Problem, StorageError) as expected:
+            error = expected
+        except Exception as unexpected:
             log.exception("fetch of %s failed", order.wanted.filename)
-            fetch.error = error
-        finally:
-            with self._lock:
-                self._running.pop(order.key, None)
-            fetch.done.set()
-            fetch.started.set()
-            _offer(fetch, None)
+            error = unexpected
+        # Before it is told: whoever asks anew after a failure starts anew.
+        with self._lock:
+            self._running.pop(order.key, None)
+            if kept is not None:
+                self._rejected.pop(order.key, None)
+        if kept is not None:
+            arrival.finish(kept)
+        else:
+            arrival.fail(error or UpstreamUnavailable("the fetch was given up"))
 
-    def _receive(self, fetch: _Fetch, order: Order) -> BlobHandle:
+    def _receive(self, arrival: Arrival, order: Order) -> Kept:
         wanted = order.wanted
         known = {name: value for name, value in wanted.hashes.items() if name in ALGORITHMS}
-        intake = Intake(order.store, FILE_LIMIT_BYTES, algorithms={*known, *wanted.digests})
+        computed = {*known, *wanted.digests, "sha256"}
+        intake = Intake(order.store, FILE_LIMIT_BYTES, algorithms=computed)
         try:
+            # Who sends no checksums with files will not begin now; then both questions cost the time of one.
+            early = self._ask_digest(order) if order.upstream.id in self._sends_no_checksums else None
             with self._client.open_file(order.upstream, wanted.url) as stream:
                 size = stream.size_bytes if stream.size_bytes is not None else wanted.size_bytes
-                fetch.size_bytes = size
-                fetch.started.set()
-                held = b""
-                for piece in stream.chunks(PIECE_BYTES):
+                promised = known or self._promised_in_head(order, stream, computed)
+                late = None if STRONG & promised.keys() else early or self._ask_digest(order)
+                arrival.begin(intake, size, stream.etag, promised)
+                for piece in stream.chunks():
                     intake.write(piece)
-                    # The end stays here until the digest is known to be right.
-                    held += piece
-                    if len(held) > HELD_BACK_BYTES:
-                        _offer(fetch, held[:-HELD_BACK_BYTES])
-                        held = held[-HELD_BACK_BYTES:]
-            received = intake.finish(expected=known, declared_bytes=size)
+                    arrival.advance(intake)
+            beside = late.result() if late is not None else {}
+            received = intake.finish({**promised, **beside}, size)
         except BodyRejected as error:
+            self._reject(order)
             raise UpstreamUnavailable(f"the upstream's {wanted.filename} is not what it promised: {error}") from error
         finally:
             intake.abort()
-        handle = order.keep(received.handle, dict(received.digests))
-        _offer(fetch, held)
-        return handle
+        return order.keep(received.handle, received.digests)
 
+    def _promised_in_head(self, order: Order, stream: FileStream, computed: set[str]) -> Mapping[str, str]:
+        found = {name: digest for name, digest in stream.checksums.items() if name in computed}
+        with self._lock:
+            if STRONG & found.keys():
+                self._sends_no_checksums.discard(order.upstream.id)
+            else:
+                self._sends_no_checksums.add(order.upstream.id)
+        return found
 
-def _wait(event: threading.Event, order: Order) -> None:
-    if not event.wait(WAIT_SECONDS):
-        raise UpstreamUnavailable(f"{order.wanted.filename} did not arrive in time")
+    def _ask_digest(self, order: Order) -> Future[Mapping[str, str]] | None:
+        """Begin to ask for the checksum beside the file; None where nobody wants to know it."""
+        ask = order.wanted.ask_digest
+        if ask is None:
+            return None
+        answer: Future[Mapping[str, str]] = Future()
 
-
-def _offer(fetch: _Fetch, piece: bytes | None) -> None:
-    """Hand a piece to the first client, unless it is too slow: then it reads the rest from the store when all is here."""
-    if fetch.is_detached:
-        return
-    deadline = time.monotonic() + SLOW_CLIENT_SECONDS
-    while not fetch.is_detached:
-        try:
-            fetch.pieces.put(piece, timeout=0.1)
-        except queue.Full:
-            if time.monotonic() > deadline:
-                fetch.is_detached = True
-        else:
-            return
-
-
-def _follow(fetch: _Fetch, store: BlobStore) -> Iterator[bytes]:
-    sent = 0
-    try:
-        while True:
+        def run() -> None:
             try:
-                piece = fetch.pieces.get(timeout=0.2)
-            except queue.Empty:
-                if fetch.is_detached or fetch.done.is_set():
-                    break
-                continue
-            if piece is None:
-                break
-            sent += len(piece)
-            yield piece
-        if not fetch.done.wait(WAIT_SECONDS):
-            raise UpstreamUnavailable("the file did not arrive in time")
-        if fetch.handle is None:
-            raise _again(fetch.error)
-        if sent < fetch.handle.size_bytes:
-            yield from store.open(fetch.handle, ByteRange(sent, fetch.handle.size_bytes))
-    finally:
-        fetch.is_detached = True
+                answer.set_result(ask())
+            except Problem as expected:  # raised where the answer is wanted
+                answer.set_exception(expected)
+            except Exception as unexpected:
+                log.exception("asking for the digest of %s failed", order.wanted.filename)
+                answer.set_exception(unexpected)
 
+        threading.Thread(target=run, name="digest", daemon=True).start()
+        return answer
 
-def _again(error: Exception | None) -> Exception:
-    """A failure of the fetch, told to one more of those who waited for it."""
-    if isinstance(error, (Problem, StorageError)):
-        return error
-    return UpstreamUnavailable("the upstream's file could not be fetched")
+    def _reject(self, order: Order) -> None:
+        with self._lock:
+            self._rejected[order.key] = None
+            while len(self._rejected) > MOST_REJECTED:
+                self._rejected.popitem(last=False)

@@ -15,7 +15,7 @@ from sqlalchemy import Select, bindparam, select
 from sqlalchemy.orm import Session
 
 from registry.db import table_of
-from registry.format import FileLink
+from registry.format import FileLink, Location
 from registry.models import Asset, Blob, Package, PackageTag, PackageVersion
 from registry.names import PackageKey
 from registry.repos import shelf
@@ -40,6 +40,8 @@ class OfferedFile:
     """A file that a repository offers: kept, or to be fetched through ``connection`` by ``link``, or both.
 
     ``display_version`` is as its author wrote it, ``status`` that of its version, ``deprecated`` empty while it is not.
+    A file with a ``location`` is not listed by any index and may not be there at all: then the ``others``, of further
+    connections, come in turn.
     """
 
     filename: str
@@ -55,6 +57,8 @@ class OfferedFile:
     display_version: str = ""
     status: str = shelf.FINISHED
     deprecated: str = ""
+    location: Location | None = None
+    others: tuple[OfferedFile, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,19 +16,23 @@ from sqlalchemy.orm import Session
 from registry.clock import Clock
 from registry.db import Database
 from registry.errors import NotFound
-from registry.format import Format
+from registry.format import FileLink, Format
 from registry.models import Asset, Blob, PackageVersion
 from registry.names import PackageKey
 from registry.repos import descriptions, kept_rows, shelf
 from registry.repos.admission import Admission
+from registry.repos.arrival import Kept
+from registry.repos.coming import Coming
 from registry.repos.derived import Derivations
 from registry.repos.evict import UseMarks
-from registry.repos.fetch import Fetcher, OpenFetch, Order, Wanted
+from registry.repos.fetch import Fetcher, Order, Wanted
 from registry.repos.reading import Readings
 from registry.repos.resolve import KeptFile, OfferedFile
 from registry.repos.topology import Connection
+from registry.repos.unlisted import Unlisted
 from registry.repos.upstreams import Upstreams
 from registry.stores import DomainStores, handle_of
+from registry.upstream.answers import FileHead
 from storage.blobs import BlobHandle, ByteRange
 
 
@@ -63,6 +67,7 @@ class Files:
         self._upstreams = upstreams
         self._fetcher = fetcher
         self._clock = clock
+        self._unlisted = Unlisted(upstreams)
         self.derived = Derivations(db, upstreams, clock)
         self.readings = Readings(db, stores, formats)
 
@@ -72,13 +77,44 @@ class Files:
             self._marks.used(handle.locator)
         return self._stores.of(admission.domain_id).open(handle, part)
 
-    def fetch(self, admission: Admission, key: PackageKey, offered: OfferedFile) -> OpenFetch:
-        """Stream a file that is not kept yet while keeping it."""
-        return self._fetcher.open(self._order(admission, key, offered))
+    def begin(self, admission: Admission, key: PackageKey, offered: OfferedFile) -> Coming:
+        """Begin to fetch a file that is not kept yet, or join in. Raises NotFound or UpstreamUnavailable."""
+        for candidate in (offered, *offered.others):
+            try:
+                return Coming.begin(self._upstreams.client, self._fetcher, self._order(admission, key, candidate))
+            except NotFound:
+                # Only a sure absence leads on to the next connection: an outage must not put another's file in its place.
+                if candidate.location is not None and candidate.connection is not None:
+                    self._unlisted.note_missing(candidate.connection, candidate.location)
+        raise NotFound("file", offered.filename)
 
-    def complete(self, admission: Admission, key: PackageKey, offered: OfferedFile) -> BlobHandle:
-        """Fetch a file that is not kept yet, and wait until it is."""
-        return self._fetcher.complete(self._order(admission, key, offered))
+    def complete(self, admission: Admission, key: PackageKey, offered: OfferedFile) -> Kept:
+        """Fetch a file that is not kept yet, and wait until it is. Raises NotFound or UpstreamUnavailable."""
+        return self.begin(admission, key, offered).wait_kept()
+
+    def head(self, offered: OfferedFile) -> FileHead | None:
+        """What the upstream says of a file that is not kept, without fetching it; None where it says too little.
+
+        Raises NotFound or UpstreamUnavailable.
+        """
+        for candidate in (offered, *offered.others):
+            if candidate.link is None or candidate.connection is None:
+                continue
+            upstream = self._upstreams.upstream(candidate.connection)
+            try:
+                return self._upstreams.client.head_file(upstream, candidate.link.url)
+            except NotFound:
+                continue
+        raise NotFound("file", offered.filename)
+
+    def digest_beside(self, offered: OfferedFile) -> Mapping[str, str]:
+        """The digest that lies beside a file that no index lists, by its algorithm; nothing where there is none.
+
+        Raises UpstreamUnavailable.
+        """
+        if offered.location is None or offered.connection is None:
+            return {}
+        return self._unlisted.digest(offered.connection, offered.location)
 
     def metadata(self, admission: Admission, offered: OfferedFile, sha256: str | None) -> bytes:
         """A file's metadata document: the one extracted at upload, or the upstream's. Raises NotFound."""
@@ -132,47 +168,50 @@ class Files:
             raise NotFound("file", offered.filename)
         repositories = list(dict.fromkeys((admission.repository_id, connection.repository_id)))
 
-        def keep(handle: BlobHandle, digests: dict[str, str]) -> BlobHandle:
+        def keep(handle: BlobHandle, digests: Mapping[str, str]) -> Kept:
             def unit(session: Session) -> BlobHandle:
                 return self._insert(session, admission.domain_id, repositories, key, offered, handle, digests)
 
             kept = shelf.settle(self._db, unit)
             if kept.locator != handle.locator:
                 self._stores.of(admission.domain_id).delete(handle.locator)
-            return kept
+            return Kept(kept, {**digests, "sha256": kept.digest})
 
-        def find() -> BlobHandle | None:
-            sha256 = link.hashes.get("sha256")
-            there = self._find(admission.domain_id, sha256) if sha256 else self._find_kept(connection, key, offered)
-            return keep(there, dict(link.hashes)) if there is not None else None
+        def find() -> Kept | None:
+            there = self._find(admission.domain_id, link, connection, key)
+            return keep(there.handle, {**there.digests, **link.hashes}) if there is not None else None
 
         return Order(
             key=f"file/{admission.domain_id}/{connection.id}/{link.hashes.get('sha256') or link.url}",
             upstream=self._upstreams.upstream(connection),
             wanted=Wanted(
-                link.url, offered.filename, dict(link.hashes), link.size_bytes, self._formats[key.format].digests
+                link.url,
+                offered.filename,
+                dict(link.hashes),
+                link.size_bytes,
+                self._formats[key.format].digests,
+                (lambda: self.digest_beside(offered)) if offered.location is not None else None,
             ),
             store=self._stores.of(admission.domain_id),
             find=find,
             keep=keep,
         )
 
-    def _find_kept(self, connection: Connection, key: PackageKey, offered: OfferedFile) -> BlobHandle | None:
-        """What another process kept meanwhile of a file that its index gives another digest of, or none."""
-        promised = offered.link.hashes if offered.link is not None else {}
+    def _find(self, domain_id: int, link: FileLink, connection: Connection, key: PackageKey) -> Kept | None:
+        """What another process kept meanwhile: the promised bytes, whosoever, or else the file of that name."""
+        sha256 = link.hashes.get("sha256")
         with self._db.read() as session:
+            if sha256 is not None:
+                blob = session.scalar(select(Blob).where(Blob.domain_id == domain_id, Blob.sha256 == sha256))
+                asset = session.scalar(select(Asset).where(Asset.blob_id == blob.id).limit(1)) if blob else None
+                return Kept(handle_of(blob), dict(asset.hashes) if asset else {}) if blob else None
             package = shelf.find_package(session, connection.repository_id, *key)
             if package is None or package.origin != shelf.UPSTREAM:
                 return None
-            asset = shelf.find_asset(session, package.id, offered.filename)
-            if asset is None or any(asset.hashes.get(name, value) != value for name, value in promised.items()):
+            asset = shelf.find_asset(session, package.id, link.filename)
+            if asset is None or any(asset.hashes.get(name, value) != value for name, value in link.hashes.items()):
                 return None
-            return handle_of(session.get_one(Blob, asset.blob_id))
-
-    def _find(self, domain_id: int, sha256: str) -> BlobHandle | None:
-        with self._db.read() as session:
-            blob = session.scalar(select(Blob).where(Blob.domain_id == domain_id, Blob.sha256 == sha256))
-            return handle_of(blob) if blob is not None else None
+            return Kept(handle_of(session.get_one(Blob, asset.blob_id)), dict(asset.hashes))
 
     def _insert(
         self,

@@ -36,6 +36,7 @@ from registry.repos.held import (
     visible,
 )
 from registry.repos.topology import Connection, Node, Topology, TopologyCache
+from registry.repos.unlisted import Unlisted
 from registry.repos.upstreams import Page, UpstreamDocument, Upstreams
 
 __all__ = ["Kept", "KeptFile", "Marked", "Offer", "OfferedFile", "Resolver"]
@@ -88,6 +89,7 @@ class Resolver:
         self._topology = topology
         self._upstreams = upstreams
         self._formats = formats
+        self._unlisted = Unlisted(upstreams)
 
     def topology(self, admission: Admission) -> Topology:
         """The topology this request was let in under."""
@@ -134,6 +136,7 @@ class Resolver:
     def find_file(self, admission: Admission, key: PackageKey, filename: str) -> OfferedFile:
         """One file of a package; kept files are found by one query, without asking any upstream. Raises NotFound.
 
+        Nor is one asked for a file that no index lists (``OfferedFile.location``): whether it is there shows when it is read.
         Raises Denied for a file of a package that is quarantined here.
 
         A file of an Unfinished version is found too: who may have it is the caller's to say, by its ``status``.
@@ -157,11 +160,15 @@ class Resolver:
         raise NotFound("file", filename)
 
     def _located(self, chain: Sequence[Node], key: PackageKey, location: Location, filename: str) -> OfferedFile:
-        for connection in _connections(chain, key.format):
-            link = self._upstreams.located(connection, location, filename)
-            if link is not None:
-                return _offered(link, connection, None)
-        raise NotFound("file", filename)
+        found = [
+            _offered(link, connection, None)
+            for connection in _connections(chain, key.format)
+            if (link := self._unlisted.link(connection, location, filename)) is not None
+        ]
+        if not found:
+            raise NotFound("file", filename)
+        first, *others = (replace(file, location=location) for file in found)
+        return replace(first, others=tuple(others))
 
     def kept(self, admission: Admission, key: PackageKey) -> Kept:
         """The files of finished versions that the chain holds, whatever lies outside; of a quarantined package none."""

@@ -20,7 +20,7 @@ from datetime import datetime, timedelta
 from registry.clock import Clock
 from registry.db import Database
 from registry.errors import NotFound, UpstreamUnavailable
-from registry.format import BadIndex, FileLink, Format, Listing, Location, link_in
+from registry.format import BadIndex, FileLink, Format, Listing, link_in
 from registry.names import PackageKey
 from registry.repos import pages, shelf
 from registry.repos.pages import KeptPage
@@ -182,11 +182,19 @@ class Upstreams:
         return path, self._current(connection, _Wanted(path, format_.index_accept(), key, readable))
 
     def document(
-        self, connection: Connection, key: PackageKey | None, path: str, *, accept: str, check: Callable[[bytes], None]
+        self,
+        connection: Connection,
+        key: PackageKey | None,
+        path: str,
+        *,
+        accept: str,
+        check: Callable[[bytes], None],
+        may_lag: bool = True,
     ) -> UpstreamDocument:
         """A document at ``path`` below the connection, kept and revalidated like a page; a change counts for ``key``.
 
-        ``check`` raises BadIndex for a body that cannot be used. Raises UpstreamUnavailable as ``page`` does.
+        ``check`` raises BadIndex for a body that cannot be used; ``may_lag`` says that one past its freshness may be used
+        while it is refreshed. Raises UpstreamUnavailable as ``page`` does.
         """
 
         def readable(kept: KeptPage) -> None:
@@ -195,7 +203,7 @@ class Upstreams:
             except BadIndex as error:
                 raise UpstreamUnavailable(f"the upstream's {path} cannot be read: {error}") from error
 
-        held = self._current(connection, _Wanted(path, accept, key, readable))
+        held = self._current(connection, _Wanted(path, accept, key, readable, may_lag))
         return UpstreamDocument(None if held.kept.is_missing else held.kept.body, held.valid_until, held.is_stale)
 
     def ask(self, connection: Connection, path: str, question: bytes, *, accept: str, limit_bytes: int) -> bytes | None:
@@ -208,39 +216,17 @@ class Upstreams:
         )
         return answer.body if isinstance(answer, Found) else None
 
-    def located(self, connection: Connection, location: Location, filename: str) -> FileLink | None:
-        """A link to a file that no index lists, with the digest published beside it; None where it surely is not.
-
-        A file without a digest beside it is a file all the same. Raises UpstreamUnavailable when the connection cannot
-        say.
-        """
-        url = self.upstream(connection).base_url + location.path
-        if location.digest_path is None:
-            return FileLink(filename, location.version, url, {})
-        # An old digest would call the new file behind it a forgery.
-        wanted = _Wanted(location.digest_path, "*/*", None, lambda _: None, may_lag=False)
-        held = self._current(connection, wanted)
-        if held.kept.is_missing:
-            return FileLink(filename, location.version, url, {}) if self._is_there(connection, location.path) else None
-        digest = _digest_in(held.kept.body, location.digest_algorithm)
-        if digest is None:
-            raise UpstreamUnavailable(f"the upstream's {location.digest_path} holds no digest")
-        return FileLink(filename, location.version, url, {location.digest_algorithm: digest})
-
-    def _is_there(self, connection: Connection, path: str) -> bool:
-        """Whether the connection has a file: asked by beginning to fetch it. A no is kept as that of a page is."""
+    def is_known_missing(self, connection: Connection, path: str) -> bool:
+        """Whether the connection said so lately that it has nothing at ``path``."""
         kept = self._read(connection, path)
-        if kept is not None and kept.is_missing and self._state(kept) is Freshness.FRESH:
-            return False
-        try:
-            self._client.open_file(self.upstream(connection), path).close()
-        except NotFound:
-            now = self._clock()
-            until = freshness.missing_until(now)
-            missing = KeptPage(b"", "", "", None, None, is_missing=True, fetched_at=now, fresh_until=until)
-            self._store(connection, path, missing, key=None)
-            return False
-        return True
+        return kept is not None and kept.is_missing and self._state(kept) is Freshness.FRESH
+
+    def note_missing(self, connection: Connection, path: str) -> None:
+        """The connection said that it has nothing at ``path``: kept for a minute, as the absence of a page is."""
+        now = self._clock()
+        until = freshness.missing_until(now)
+        missing = KeptPage(b"", "", "", None, None, is_missing=True, fetched_at=now, fresh_until=until)
+        self._store(connection, path, missing, key=None)
 
     def _current(self, connection: Connection, wanted: _Wanted) -> _Held:
         kept = self._read(connection, wanted.path)
@@ -407,14 +393,6 @@ def _from_answer(answer: Found, now: datetime, until: datetime) -> KeptPage:
         fetched_at=now,
         fresh_until=until,
     )
-
-
-def _digest_in(body: bytes, algorithm: str) -> str | None:
-    """The digest that a checksum document holds: its first word (some have the file's name behind it)."""
-    words = body[:1000].decode("latin-1").split()
-    digest = words[0].lower() if words else ""
-    length = hashlib.new(algorithm, usedforsecurity=False).digest_size * 2
-    return digest if len(digest) == length and set(digest) <= set("0123456789abcdef") else None
 
 
 def _sha256(body: bytes) -> str:

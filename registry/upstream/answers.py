@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -66,6 +67,14 @@ class FilePart:
     start: int
     size_bytes: int
     last_modified: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class FileHead:
+    """What an upstream says of a file without sending it: its length, and digests in lower-case hex by algorithm."""
+
+    size_bytes: int
+    checksums: Mapping[str, str]
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,6 +13,7 @@ import random
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from typing import TypeVar
 from urllib.parse import quote, urljoin
 
@@ -20,6 +21,7 @@ from registry.clock import Clock, system_clock
 from registry.errors import NotFound, UpstreamUnavailable
 from registry.upstream.answers import (
     DocumentAnswer,
+    FileHead,
     FilePart,
     Found,
     Limits,
@@ -32,7 +34,7 @@ from registry.upstream.answers import (
 from registry.upstream.breaker import Breaker
 from registry.upstream.dial import Resolver, system_resolver
 from registry.upstream.document import read_document
-from registry.upstream.download import FileStream, begin_file, check_present, read_part
+from registry.upstream.download import FileStream, Told, begin_file, begin_part, check_present, read_head, read_part
 from registry.upstream.failure import Failure, broken, check_status, retry_after_seconds, unreachable, unusable
 from registry.upstream.guard import BlockedAddress, WebUrl, parse_url
 from registry.upstream.line import Ask, Line
@@ -51,6 +53,8 @@ __all__ = [
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
+S = TypeVar("S", FileStream, FileStream | None)
+_Begin = Callable[[Ask, Exchange, WebUrl, Told, Limits], S]
 
 MAX_REDIRECTS = 5
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
@@ -145,39 +149,34 @@ class UpstreamClient:
         line.breaker(url.origin).succeeded()
         return answer
 
-    def open_file(self, upstream: Upstream, url: str, *, start: int | None = None) -> FileStream:
-        """Begin to download a file, from byte ``start`` on if that is given; close the stream, or use it in ``with``.
+    def open_file(self, upstream: Upstream, url: str) -> FileStream:
+        """Begin to download a file; close the stream, or use it in ``with``.
 
         Raises NotFound (404, 410) and UpstreamUnavailable; ``FileStream.chunks`` raises the latter too. Retries end
-        with the head: the caller may have passed on what came before, and resumes with ``start``.
+        with the head: the caller may have passed on what came before.
+        """
+        return self._persist(upstream, lambda line, deadline: self._begin(line, _file(line, url), deadline, begin_file))
+
+    def open_part(self, upstream: Upstream, url: str, part: str) -> FileStream | None:
+        """Begin to download a part of a file, ``first-last`` (both included); else as ``open_file``.
+
+        None where the upstream answers with the whole file instead, which is then not read. The bytes are as the
+        upstream gave them: no digest covers a part.
         """
 
-        def once(line: Line, deadline: float) -> FileStream:
-            ask = Ask(url=line.resolve(url), accept="*/*", encoding="identity", validators={}, start=start)
-            exchange, final = self._follow(line, ask, deadline)
-            breaker = line.breaker(final.origin)
-            try:
-                check_present(ask, exchange, deadline)
-                return begin_file(ask, exchange, final, _Told(self._watcher, upstream.id, breaker), self._limits)
-            except NotFound:
-                breaker.succeeded()
-                exchange.close()
-                raise
-            except BaseException:
-                exchange.close()
-                raise
+        def once(line: Line, deadline: float) -> FileStream | None:
+            return self._begin(line, _file(line, url, part=part), deadline, begin_part)
 
         return self._persist(upstream, once)
 
     def read_part(self, upstream: Upstream, url: str, part: str, *, limit_bytes: int) -> FilePart | None:
         """Some bytes of a file: ``part`` is ``first-last`` (both included) or ``-count`` for its end.
 
-        None where the upstream answers with the whole file instead, which is then not read. The bytes are as the
-        upstream gave them: no digest covers a part. Raises NotFound and UpstreamUnavailable.
+        None, and no digest, as for ``open_part``. Raises NotFound and UpstreamUnavailable.
         """
 
         def once(line: Line, deadline: float) -> FilePart | None:
-            ask = Ask(url=line.resolve(url), accept="*/*", encoding="identity", validators={}, part=part)
+            ask = _file(line, url, part=part)
             exchange, final = self._follow(line, ask, deadline)
             with exchange:
                 check_present(ask, exchange, deadline)
@@ -189,12 +188,52 @@ class UpstreamClient:
 
         return self._persist(upstream, once)
 
+    def head_file(self, upstream: Upstream, url: str) -> FileHead | None:
+        """What the upstream says of a file without sending it; None where it does not answer that, or not the length.
+
+        Raises NotFound (404, 410) and UpstreamUnavailable.
+        """
+
+        def once(line: Line, deadline: float) -> FileHead | None:
+            ask = replace(_file(line, url), wants_head_only=True)
+            try:
+                exchange, final = self._follow(line, ask, deadline)
+                with exchange:
+                    check_present(ask, exchange, deadline)
+                    found = read_head(exchange, final)
+            except Failure as failure:
+                if failure.retryable or failure.was_not_asked:
+                    raise
+                return None  # some servers and signed URLs know GET only; a GET will tell
+            line.breaker(final.origin).succeeded()
+            return found
+
+        return self._persist(upstream, once)
+
     def close(self) -> None:
         """Close idle connections; the client may be used again."""
         with self._lock:
             lines, self._lines = self._lines, {}
         for line in lines.values():
             line.wire.close()
+
+    def _begin(self, line: Line, ask: Ask, deadline: float, begin: _Begin[S]) -> S:
+        exchange, final = self._follow(line, ask, deadline)
+        breaker = line.breaker(final.origin)
+        try:
+            check_present(ask, exchange, deadline)
+            stream = begin(ask, exchange, final, _Told(self._watcher, line.upstream.id, breaker), self._limits)
+        except NotFound:
+            breaker.succeeded()
+            exchange.close()
+            raise
+        except BaseException:
+            exchange.close()
+            raise
+        if stream is None:
+            breaker.succeeded()
+            exchange.close()
+        return stream
 
     def _line(self, upstream: Upstream) -> Line:
         try:
@@ -292,12 +331,16 @@ class UpstreamClient:
                 raise Failure(
                     f"{host} is left alone for a while after failing", wait_seconds=wait_seconds, was_not_asked=True
                 )
-            return line.wire.request(url, line.headers(ask, url), deadline, ask.body)
+            return line.wire.request(url, line.headers(ask, url), deadline, ask.body, method=ask.method)
         except BlockedAddress as blocked:
             log.warning("upstream %s: %s", line.base.origin.host, blocked)
             raise unreachable(url.origin) from None
         except TRANSPORT_ERRORS as error:
             raise broken(url.origin, error) from error
+
+
+def _file(line: Line, url: str, *, part: str | None = None) -> Ask:
+    return Ask(url=line.resolve(url), accept="*/*", encoding="identity", validators={}, part=part)
 
 
 class _Told:

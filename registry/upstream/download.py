@@ -6,14 +6,15 @@ import re
 import time
 from collections.abc import Iterator
 from types import TracebackType
-from typing import Protocol, Self
+from typing import NamedTuple, Protocol, Self
 
 from registry.errors import NotFound, UpstreamUnavailable
-from registry.upstream.answers import FilePart, Limits
+from registry.upstream.answers import FileHead, FilePart, Limits
 from registry.upstream.bodies import is_html_type
 from registry.upstream.failure import broken, unusable
 from registry.upstream.guard import WebUrl
 from registry.upstream.line import Ask
+from registry.upstream.promised import checksums
 from registry.upstream.wire import TRANSPORT_ERRORS, Exchange
 
 
@@ -28,16 +29,21 @@ class Told(Protocol):
 
 
 class FileStream:
-    """A file being downloaded; used by one thread at a time. Close it (or use ``with``) when done or given up.
+    """A file, or a part of it, being downloaded; used by one thread at a time. Close it (or use ``with``) when done.
 
     ``size_bytes`` is how many bytes ``chunks`` will give, None if the upstream did not say: then a cut file looks
-    whole, and only a digest can tell. ``offset_bytes`` is where they begin: 0, also if ``start`` was asked for and the
-    upstream ignores ranges.
+    whole, and only a digest can tell. They begin at ``offset_bytes`` of a file of ``total_bytes`` (None as above).
+    ``etag`` is the file's, as it was sent, and ``checksums`` what the head promises of the whole file.
     """
 
-    def __init__(self, exchange: Exchange, url: WebUrl, offset_bytes: int, told: Told, limits: Limits) -> None:
-        self.size_bytes = exchange.length_bytes
-        self.offset_bytes = offset_bytes
+    def __init__(
+        self, exchange: Exchange, url: WebUrl, told: Told, limits: Limits, place: _Place | None = None
+    ) -> None:
+        self.size_bytes = exchange.length_bytes if place is None else place.length_bytes
+        self.offset_bytes = 0 if place is None else place.first
+        self.total_bytes = exchange.length_bytes if place is None else place.total_bytes
+        self.etag = exchange.header("ETag")
+        self.checksums = checksums(exchange.header)
         self._exchange = exchange
         self._url = url
         self._told = told
@@ -81,23 +87,35 @@ class FileStream:
         self._exchange.close()
 
 
-def begin_file(ask: Ask, exchange: Exchange, url: WebUrl, told: Told, limits: Limits) -> FileStream:
+def begin_file(_ask: Ask, exchange: Exchange, url: WebUrl, told: Told, limits: Limits) -> FileStream:
     """A stream over what ``url`` (after redirects) answered; the status has been checked, and is not an absence.
 
     Raises Failure for what cannot be the file's bytes as they are.
     """
-    offset_bytes = 0
-    if exchange.status == 206 and ask.start is not None:
-        offset_bytes = ask.start
-        if not (exchange.header("Content-Range") or "").lower().startswith(f"bytes {offset_bytes}-"):
-            raise unusable(url.origin, "it is another part of the file than was asked for")
-    elif exchange.status != 200:
+    if exchange.status != 200:
         raise unusable(url.origin, f"HTTP {exchange.status} was not asked for")
-    if (exchange.header("Content-Encoding") or "identity").strip().lower() != "identity":
-        raise unusable(url.origin, "it is in an encoding that was not asked for")
-    if is_html_type(exchange.header("Content-Type") or ""):
-        raise unusable(url.origin, "it is an HTML page instead of the file")
-    return FileStream(exchange, url, offset_bytes, told, limits)
+    _check_plain(exchange, url)
+    return FileStream(exchange, url, told, limits)
+
+
+def begin_part(ask: Ask, exchange: Exchange, url: WebUrl, told: Told, limits: Limits) -> FileStream | None:
+    """A stream over the part that was asked for, else as ``begin_file``; None where the upstream knows no ranges."""
+    place = _place(ask, exchange, url)
+    if place is None:
+        return None
+    if exchange.length_bytes not in {None, place.length_bytes}:
+        raise unusable(url.origin, "the part is not as long as it says")
+    return FileStream(exchange, url, told, limits, place)
+
+
+def read_head(exchange: Exchange, url: WebUrl) -> FileHead | None:
+    """What an answer to HEAD says; None where it does not say how long the file is. Raises Failure."""
+    if exchange.status != 200:
+        raise unusable(url.origin, f"HTTP {exchange.status} was not asked for")
+    _check_plain(exchange, url)
+    if exchange.length_bytes is None:
+        return None
+    return FileHead(exchange.length_bytes, checksums(exchange.header))
 
 
 def check_present(ask: Ask, exchange: Exchange, deadline: float) -> None:
@@ -107,37 +125,66 @@ def check_present(ask: Ask, exchange: Exchange, deadline: float) -> None:
         raise NotFound("file", ask.url.filename)
 
 
-_CONTENT_RANGE = re.compile(r"bytes ([0-9]{1,18})-([0-9]{1,18})/([0-9]{1,18})")
-
-
 def read_part(ask: Ask, exchange: Exchange, url: WebUrl, deadline: float, limits: Limits, most: int) -> FilePart | None:
     """The part of a file that was asked for, whole, at most ``most`` bytes; None where the upstream knows no ranges.
 
     Raises Failure for an answer that is no such part.
     """
+    place = _place(ask, exchange, url)
+    if place is None:
+        return None
+    if place.length_bytes > most:
+        raise unusable(url.origin, "it is another part of the file than was asked for")
+    data = b""
+    try:
+        while len(data) <= place.length_bytes and (piece := exchange.read(deadline, limits.idle_seconds)):
+            data += piece
+    except TRANSPORT_ERRORS as error:
+        raise broken(url.origin, error) from error
+    if len(data) != place.length_bytes:
+        raise unusable(url.origin, "the part is not as long as it says")
+    return FilePart(data, place.first, place.total_bytes, exchange.header("Last-Modified"))
+
+
+class _Place(NamedTuple):
+    """Where in its file a part lies; ``last`` is included."""
+
+    first: int
+    last: int
+    total_bytes: int
+
+    @property
+    def length_bytes(self) -> int:
+        return self.last - self.first + 1
+
+
+_CONTENT_RANGE = re.compile(r"bytes ([0-9]{1,18})-([0-9]{1,18})/([0-9]{1,18})")
+
+
+def _place(ask: Ask, exchange: Exchange, url: WebUrl) -> _Place | None:
+    """Where the part lies that was sent, which is the one that was asked for; None if it is the whole. Raises Failure."""
     if exchange.status == 200:
         return None
     found = _CONTENT_RANGE.fullmatch((exchange.header("Content-Range") or "").lower())
     if exchange.status != 206 or found is None:
         raise unusable(url.origin, f"HTTP {exchange.status} is no part of the file")
-    first, last, size_bytes = (int(digits) for digits in found.groups())
-    if not first <= last < size_bytes or last - first >= most or not _is_asked(ask.part or "", first, last, size_bytes):
+    place = _Place(*map(int, found.groups()))
+    if not place.first <= place.last < place.total_bytes or not _is_asked(ask.part or "", place):
         raise unusable(url.origin, "it is another part of the file than was asked for")
+    _check_plain(exchange, url)
+    return place
+
+
+def _is_asked(part: str, place: _Place) -> bool:
+    begin, _, end = part.partition("-")
+    highest = place.total_bytes - 1
+    if not begin:
+        return place[:2] == (max(0, place.total_bytes - int(end)), highest)
+    return place[:2] == (int(begin), min(int(end), highest) if end else highest)
+
+
+def _check_plain(exchange: Exchange, url: WebUrl) -> None:
     if (exchange.header("Content-Encoding") or "identity").strip().lower() != "identity":
         raise unusable(url.origin, "it is in an encoding that was not asked for")
-    data = b""
-    try:
-        while len(data) <= last - first + 1 and (piece := exchange.read(deadline, limits.idle_seconds)):
-            data += piece
-    except TRANSPORT_ERRORS as error:
-        raise broken(url.origin, error) from error
-    if len(data) != last - first + 1:
-        raise unusable(url.origin, "the part is not as long as it says")
-    return FilePart(data, first, size_bytes, exchange.header("Last-Modified"))
-
-
-def _is_asked(part: str, first: int, last: int, size_bytes: int) -> bool:
-    begin, _, end = part.partition("-")
-    if not begin:
-        return (first, last) == (max(0, size_bytes - int(end)), size_bytes - 1)
-    return (first, last) == (int(begin), min(int(end), size_bytes - 1) if end else size_bytes - 1)
+    if is_html_type(exchange.header("Content-Type") or ""):
+        raise unusable(url.origin, "it is an HTML page instead of the file")

@@ -51,12 +51,14 @@ class SingleFlight:
         check: Callable[[], T | None] = lambda: None,
         *,
         wait_seconds: float | None = None,
+        on_wait: Callable[[], None] = lambda: None,
     ) -> T:
         """The result of ``work``, done by this caller or by another one for the same ``key`` at the same time.
 
         ``key`` must hold everything that the result depends on. ``check`` looks whether another process has done the
         work meanwhile, and gives its result or None; it is called once the turn has come, right before ``work``.
-        ``wait_seconds`` is this caller's patience, where the work may rightly take longer than most.
+        ``wait_seconds`` is this caller's patience, where the work may rightly take longer than most; ``on_wait`` is called
+        when the leader finds another process at work.
         Raises what ``work`` or ``check`` raised, in the leader and in those who waited for it, and is then forgotten.
         """
         patience = self._wait_seconds if wait_seconds is None else wait_seconds
@@ -66,7 +68,7 @@ class SingleFlight:
             if flight is None:
                 flight = self._flights[key] = _Flight()
         if leads:
-            return self._lead(key, flight, work, check, patience)
+            return self._lead(key, flight, work, check, patience, on_wait)
         if flight.leader != threading.get_ident() and flight.landed.wait(patience) and flight.is_settled:
             if flight.error is not None:
                 raise flight.error
@@ -76,10 +78,16 @@ class SingleFlight:
         return work()
 
     def _lead(
-        self, key: str, flight: _Flight, work: Callable[[], T], check: Callable[[], T | None], patience: float
+        self,
+        key: str,
+        flight: _Flight,
+        work: Callable[[], T],
+        check: Callable[[], T | None],
+        patience: float,
+        on_wait: Callable[[], None],
     ) -> T:
         try:
-            with self._turn(key, patience):
+            with self._turn(key, patience, on_wait):
                 found = check()
                 flight.result = found if found is not None else work()
             flight.is_settled = True
@@ -95,10 +103,10 @@ class SingleFlight:
         return result
 
     @contextmanager
-    def _turn(self, key: str, patience: float) -> Iterator[None]:
+    def _turn(self, key: str, patience: float, on_wait: Callable[[], None]) -> Iterator[None]:
         name = hashlib.sha256(key.encode()).hexdigest()
         path = self._directory / name[:2] / name
-        descriptor = self._acquire(path, patience)
+        descriptor = self._acquire(path, patience, on_wait)
         try:
             yield
         finally:
@@ -111,7 +119,7 @@ class SingleFlight:
                 finally:
                     os.close(descriptor)
 
-    def _acquire(self, path: Path, patience: float) -> int | None:
+    def _acquire(self, path: Path, patience: float, on_wait: Callable[[], None] = lambda: None) -> int | None:
         """The locked descriptor; None when the wait is over or the directory cannot be used."""
         deadline = time.monotonic() + patience
         tries = 0
@@ -124,6 +132,8 @@ class SingleFlight:
                 return None
             if descriptor is not None:
                 return descriptor
+            if tries == 0:
+                on_wait()
             if time.monotonic() >= deadline:
                 return None
             time.sleep(_POLL_SECONDS[min(tries, len(_POLL_SECONDS) - 1)])

@@ -21,19 +21,24 @@ _MOST_ORIGINS = 256
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ask:
-    """What one request wants. ``validators`` are If-None-Match and If-Modified-Since fields; ``start`` an offset.
+    """What one request wants. ``validators`` are If-None-Match and If-Modified-Since fields.
 
     ``part`` is a range in bytes as RFC 9110 section 14.1.2 writes it: ``0-99``, ``100-`` or, for the end, ``-100``.
-    With a ``body`` (JSON) it is a POST, else a GET.
+    With a ``body`` (JSON) it is a POST, with ``wants_head_only`` a HEAD, else a GET.
     """
 
     url: WebUrl
     accept: str
     encoding: str
     validators: dict[str, str]
-    start: int | None = None
     part: str | None = None
     body: bytes | None = None
+    wants_head_only: bool = False
+
+    @property
+    def method(self) -> str:
+        """How it is asked."""
+        return "POST" if self.body is not None else "HEAD" if self.wants_head_only else "GET"
 
 
 class Line:
@@ -98,9 +103,7 @@ class Line:
         headers = {"User-Agent": _USER_AGENT, "Accept": ask.accept, "Accept-Encoding": ask.encoding}
         if ask.body is not None:
             headers |= {"Content-Type": "application/json", "Content-Length": str(len(ask.body))}
-        if ask.start is not None:
-            headers["Range"] = f"bytes={ask.start}-"
-        elif ask.part is not None:
+        if ask.part is not None:
             headers["Range"] = f"bytes={ask.part}"
         if url.origin == ask.url.origin:
             headers |= ask.validators

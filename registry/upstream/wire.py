@@ -99,8 +99,16 @@ class Wire:
         self._lock = threading.Lock()
         self._idle: dict[Origin, list[_Connection]] = {}
 
-    def request(self, url: WebUrl, headers: Mapping[str, str], deadline: float, body: bytes | None = None) -> Exchange:
-        """GET ``url``, or POST a ``body``, and read the answer's head. Raises BlockedAddress or one of TRANSPORT_ERRORS.
+    def request(
+        self,
+        url: WebUrl,
+        headers: Mapping[str, str],
+        deadline: float,
+        body: bytes | None = None,
+        *,
+        method: str = "GET",
+    ) -> Exchange:
+        """Ask for ``url``, and read the answer's head. Raises BlockedAddress or one of TRANSPORT_ERRORS.
 
         A kept connection that the peer closed just now is replaced by a fresh one, without counting as a failure: what
         is posted must bear to arrive twice.
@@ -108,13 +116,13 @@ class Wire:
         kept = self._take(url.origin)
         if kept is not None:
             try:
-                return self._exchange(kept, url, headers, deadline, body)
+                return self._exchange(kept, method, url, headers, deadline, body)
             except (ConnectionError, ssl.SSLEOFError, ssl.SSLZeroReturnError):
                 kept.close()
         context = self._context() if url.origin.scheme == "https" else None
         fresh = _Connection(url.origin, self._dialer, context, deadline)
         fresh.connect()
-        return self._exchange(fresh, url, headers, deadline, body)
+        return self._exchange(fresh, method, url, headers, deadline, body)
 
     def close(self) -> None:
         """Close what is idle."""
@@ -144,20 +152,25 @@ class Wire:
             connection.close()
 
     def _exchange(
-        self, connection: _Connection, url: WebUrl, headers: Mapping[str, str], deadline: float, body: bytes | None
+        self,
+        connection: _Connection,
+        method: str,
+        url: WebUrl,
+        headers: Mapping[str, str],
+        deadline: float,
+        body: bytes | None,
     ) -> Exchange:
         sock = connection.sock
         assert sock is not None
         head_seconds = self._limits.head_seconds
         try:
             sock.bound(min(deadline, time.monotonic() + head_seconds), head_seconds)
-            method = "GET" if body is None else "POST"
             connection.putrequest(method, url.target, skip_host=True, skip_accept_encoding=True)
             connection.putheader("Host", url.origin.authority)
             for name, value in headers.items():
                 connection.putheader(name, value)
             connection.endheaders(body)
-            return Exchange(self, connection, sock, connection.getresponse())
+            return Exchange(self, connection, sock, connection.getresponse(), has_body=method != "HEAD")
         except BaseException:
             connection.close()
             raise
@@ -167,7 +180,8 @@ class Exchange:
     """One answer being read. Closing it gives the connection back if the body was read to its end, else drops it.
 
     ``length_bytes`` is the body's length as announced, None if it was not; ``is_unframed`` tells that nothing but the
-    end of the connection marks the body's end, so that a cut body looks whole.
+    end of the connection marks the body's end, so that a cut body looks whole. Without a body (the answer to a HEAD)
+    the length is that of what a GET would bring, and there is nothing to read.
     """
 
     def __init__(
@@ -176,12 +190,14 @@ class Exchange:
         connection: _Connection,
         sock: BoundedSocket | BoundedTlsSocket,
         response: http.client.HTTPResponse,
+        *,
+        has_body: bool = True,
     ) -> None:
         self._wire = wire
         self._connection = connection
         self._sock = sock
         self._response = response
-        self._is_whole = False
+        self._is_whole = not has_body
         self._received_bytes = 0
         self.status = response.status
         self.is_chunked = bool(response.chunked)

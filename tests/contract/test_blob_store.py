@@ -162,6 +162,43 @@ def test_nothing_is_visible_before_commit(store: BlobStore) -> None:
     assert [info.locator for info in store.iterate()] == [handle.locator]
 
 
+def test_what_is_being_written_can_be_read_by_others(store: BlobStore) -> None:
+    body = os.urandom(2 * MIB + 77)
+    pending = store.begin()
+    reader = pending.reread()
+    got, seen = b"", []
+    for start in range(0, len(body), 70_001):
+        pending.write(body[start : start + 70_001])
+        seen.append(pending.readable_bytes)
+        while len(got) < pending.readable_bytes:
+            piece = reader.read(ByteRange(len(got), pending.readable_bytes))
+            assert 0 < len(piece) <= MIB
+            got += piece
+    assert got == body[: len(got)]
+    assert seen == sorted(seen)
+    assert len(body) - 256 * KIB <= pending.readable_bytes <= len(body)
+    for _ in range(2):  # another reader, anywhere in it
+        second = pending.reread()
+        assert body[300_000:].startswith(second.read(ByteRange(300_000, 300_100)))
+        second.close()
+        second.close()
+    handle = pending.commit(digest_of(body))
+    # What is read already may go on; whoever comes now reads the blob.
+    assert body[5:].startswith(reader.read(ByteRange(5, 1000)))
+    reader.close()
+    with pytest.raises(Missing):
+        pending.reread()
+    assert read(store, handle) == body
+
+
+def test_what_was_given_up_is_read_by_nobody_new(store: BlobStore) -> None:
+    pending = store.begin()
+    pending.write(b"x" * 500_000)
+    pending.abort()
+    with pytest.raises(Missing):
+        pending.reread()
+
+
 def test_abort_leaves_nothing_behind_and_may_be_repeated(store: BlobStore, setting: Setting) -> None:
     pending = store.begin()
     pending.write(b"x" * 500_000)

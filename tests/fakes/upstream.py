@@ -9,21 +9,17 @@ Waits (``SLOW_*``, ``SILENCE``, ``STALL_HALF``) end when the server is closed, s
 
 from __future__ import annotations
 
-import gzip
 import hashlib
-import http.server
 import json
 import re
 import socket
 import socketserver
 import ssl
-import struct
 import threading
 from collections.abc import Mapping
-from dataclasses import dataclass
-from enum import Enum, auto
 from typing import Any, Self
 
+from tests.fakes.answering import Fault, Handler, Page, PartFault, Seen
 from tests.fakes.index_pages import (
     HTML_INDEX,
     JSON_INDEX,
@@ -35,68 +31,7 @@ from tests.fakes.index_pages import (
 )
 from tests.harness import npm_packages
 
-
-class Fault(Enum):
-    """How an answer goes wrong."""
-
-    SILENCE = auto()  # accepted, then nothing
-    SLOW_HEAD = auto()  # the head byte by byte, ``pace_seconds`` apart
-    SLOW_BODY = auto()  # the body likewise
-    STALL_HALF = auto()  # half of the body, then nothing
-    RESET_START = auto()  # TCP reset instead of an answer
-    RESET_HALF = auto()
-    RESET_END = auto()  # after 99 % of the body
-    CUT = auto()  # half of the body, then a clean end, with Content-Length
-    CUT_UNFRAMED = auto()  # the same without Content-Length
-    UNFRAMED = auto()  # all of it, but only the connection's end marks the end
-    TOO_LONG = auto()  # more than Content-Length, in one piece
-    BAD_CHUNK = auto()  # chunked, with a size that is no number
-    CUT_CHUNKS = auto()  # chunked, without the last chunk
-    CHUNKED = auto()  # chunked, and right
-    TWO_LENGTHS = auto()  # two Content-Length fields that differ
-    NOT_GZIP = auto()  # says gzip, is not
-    HIDDEN_GZIP = auto()  # is gzip, does not say so
-    GZIP = auto()  # gzip, and right
-    CUT_GZIP = auto()  # gzip without its end, length as sent
-    GZIP_BOMB = auto()  # 64 MiB of zeros
-    BROTLI = auto()  # says br
-    PARTIAL = auto()  # 206 with the first half, unasked
-    LYING_304 = auto()  # 304 whatever was asked
-    LOGIN_PAGE = auto()  # 200 with a sign-in form
-    HUGE_HEAD = auto()  # a header line of 100 KiB
-    CONTINUES = auto()  # "100 Continue" without end
-    STRAY_ANSWER = auto()  # the right answer; after ``send_stray`` is set a second one, unasked
-    NONSENSE = auto()  # not HTTP
-    FLAPPING = auto()  # every second answer is 503, the first one too
-
-
-@dataclass(frozen=True)
-class Seen:
-    """One request as it arrived; header names are lower-case."""
-
-    path: str
-    headers: dict[str, str]
-    connection: int
-    method: str = "GET"
-    body: bytes = b""
-
-
-@dataclass
-class Page:
-    """What a path answers."""
-
-    body: bytes
-    content_type: str
-    status: int
-    headers: Mapping[str, str]
-    fault: Fault | None
-    etag: str | None
-    pace_seconds: float
-    asked: int = 0
-    takes_ranges: bool = True
-
-
-LOGIN_PAGE = b"<!DOCTYPE html><html><body><form><input name=u><input type='password' name=p></form></body></html>"
+__all__ = ["Fault", "FaultyUpstream", "PartFault", "Seen"]
 
 
 class FaultyUpstream:
@@ -167,12 +102,36 @@ class FaultyUpstream:
         etag: str | None = None,
         pace_seconds: float = 0.05,
         takes_ranges: bool = True,
+        takes_head: bool = True,
     ) -> str:
         """Answer ``path`` with this from now on; gives its URL. With ``etag`` a matching If-None-Match gets 304."""
         self._pages[path] = Page(
-            body, content_type, status, headers or {}, fault, etag, pace_seconds, takes_ranges=takes_ranges
+            body,
+            content_type,
+            status,
+            headers or {},
+            fault,
+            etag,
+            pace_seconds,
+            takes_ranges=takes_ranges,
+            takes_head=takes_head,
         )
         return self.url + path
+
+    def break_parts(self, path: str, fault: PartFault) -> None:
+        """Answer ranges of ``path`` with a fault from now on, and the whole as it is."""
+        self._pages[path].part_fault = fault
+
+    def hold(self, path: str, *, with_head: bool = False, until_a_part_is_asked: bool = False) -> None:
+        """Send half of the whole from now on, or not even the head; the rest after ``release``, or an answer to a range."""
+        page = self._pages[path]
+        page.fault = Fault.HELD_HEAD if with_head else Fault.HELD
+        page.is_released_by_part = until_a_part_is_asked
+
+    def release(self, path: str) -> None:
+        """Send the rest of what is held, and everything at once from now on."""
+        self._pages[path].fault = None
+        self._pages[path].released.set()
 
     def redirect(self, path: str, location: str, *, status: int = 302) -> str:
         """Answer ``path`` with a redirect; gives its URL."""
@@ -226,8 +185,13 @@ class FaultyUpstream:
 
     def count(self, path: str) -> int:
         """How often ``path`` was asked for."""
+        return len(self.asked(path))
+
+    def asked(self, path: str) -> list[str]:
+        """How ``path`` was asked for: the method, and the range if there was one."""
         with self.lock:
-            return sum(seen.path == path for seen in self.requests)
+            seen = [seen for seen in self.requests if seen.path == path]
+        return [" ".join(filter(None, (each.method, each.headers.get("range")))) for each in seen]
 
     def page_for(self, path: str, accept: str) -> Page:
         """What to answer; counts the asking."""
@@ -271,7 +235,7 @@ class _Server(socketserver.ThreadingTCPServer):
         self._open: set[socket.socket] = set()
         if ":" in address[0]:
             self.address_family = socket.AF_INET6
-        super().__init__(address, _Handler)
+        super().__init__(address, Handler)
 
     def process_request_thread(self, request, client_address) -> None:
         # The handshake is made here and not in ``accept``: a client that refuses our certificate must not stop us.
@@ -294,162 +258,3 @@ class _Server(socketserver.ThreadingTCPServer):
                 sock.shutdown(socket.SHUT_RDWR)
             except OSError:
                 continue
-
-
-class _Handler(http.server.BaseHTTPRequestHandler):
-    protocol_version = "HTTP/1.1"
-    server: _Server
-
-    def log_message(self, *_: object) -> None:
-        """The log is ``FaultyUpstream.requests``."""
-
-    def do_POST(self) -> None:
-        """As GET: the page of the path; what was posted is in the log."""
-        self.do_GET()
-
-    def do_GET(self) -> None:
-        owner = self.server.owner
-        headers = {name.lower(): value for name, value in self.headers.items()}
-        body = self.rfile.read(int(headers.get("content-length", 0)))
-        with owner.lock:
-            owner.requests.append(Seen(self.path, headers, id(self.connection), self.command, body))
-        self.page = owner.page_for(self.path.partition("?")[0], headers.get("accept", ""))
-        if self.page.fault is None:
-            self._answer_properly(headers)
-        elif self.page.fault is Fault.FLAPPING:
-            self._answer_properly(headers) if self.page.asked % 2 == 0 else self._send(503, b"down")
-        else:
-            self._answer_badly(self.page.fault)
-
-    def _answer_properly(self, headers: Mapping[str, str]) -> None:
-        page = self.page
-        if page.etag is not None and headers.get("if-none-match") == page.etag:
-            self._send(304, b"", length=None)
-            return
-        wanted = re.fullmatch(r"bytes=(\d*)-(\d*)", headers.get("range", ""))
-        if wanted and any(wanted.groups()) and page.status == 200 and page.takes_ranges:
-            size = len(page.body)
-            start = int(wanted[1]) if wanted[1] else max(0, size - int(wanted[2]))
-            stop = min(int(wanted[2]) + 1, size) if wanted[1] and wanted[2] else size
-            if start < stop:
-                self._send(206, page.body[start:stop], {"Content-Range": f"bytes {start}-{stop - 1}/{size}"})
-                return
-        self._send(page.status, page.body, length=None if page.status in {204, 304} else len(page.body))
-
-    def _answer_badly(self, fault: Fault) -> None:
-        body = self.page.body
-        half = len(body) // 2
-        packed = gzip.compress(body)
-        match fault:
-            case Fault.SILENCE:
-                self._wait()
-            case Fault.SLOW_HEAD:
-                self._drip(self._head(200, len(body)))
-            case Fault.SLOW_BODY:
-                self._write(self._head(200, len(body)))
-                self._drip(body)
-            case Fault.STALL_HALF:
-                self._write(self._head(200, len(body)) + body[:half])
-                self._wait()
-            case Fault.RESET_START | Fault.RESET_HALF | Fault.RESET_END:
-                self._reset(fault)
-            case Fault.CUT:
-                self._write(self._head(200, len(body)) + body[:half])
-                self._hang_up()
-            case Fault.CUT_UNFRAMED | Fault.UNFRAMED:
-                sent = body if fault is Fault.UNFRAMED else body[:half]
-                self._write(self._head(200, None, {"Connection": "close"}) + sent)
-                self._hang_up()
-            case Fault.TOO_LONG:
-                self._write(self._head(200, half) + body)
-            case Fault.BAD_CHUNK | Fault.CUT_CHUNKS | Fault.CHUNKED:
-                self._chunks(fault)
-            case Fault.TWO_LENGTHS:
-                self._write(self._head(200, half, {"Content-length": str(len(body))}) + body)
-            case Fault.NOT_GZIP:
-                self._send(200, body, {"Content-Encoding": "gzip"})
-            case Fault.GZIP:
-                self._send(200, packed, {"Content-Encoding": "gzip"})
-            case Fault.HIDDEN_GZIP:
-                self._send(200, packed)
-            case Fault.CUT_GZIP:
-                self._send(200, packed[:-4], {"Content-Encoding": "gzip"})
-            case Fault.GZIP_BOMB:
-                self._send(200, gzip.compress(bytes(64 * 1024 * 1024), 1), {"Content-Encoding": "gzip"})
-            case Fault.BROTLI:
-                self._send(200, body, {"Content-Encoding": "br"})
-            case Fault.PARTIAL:
-                self._send(206, body[:half], {"Content-Range": f"bytes 0-{half - 1}/{len(body)}"})
-            case Fault.LYING_304:
-                self._send(304, b"", length=None)
-            case Fault.LOGIN_PAGE:
-                self.page.content_type = "text/html"
-                self._send(200, LOGIN_PAGE)
-            case Fault.HUGE_HEAD:
-                self._send(200, body, {"X-Padding": "x" * 100 * 1024})
-            case Fault.CONTINUES:
-                while not self.server.owner.stopping.wait(self.page.pace_seconds):
-                    self._write(b"HTTP/1.1 100 Continue\r\n\r\n")
-            case Fault.STRAY_ANSWER:
-                self._send(200, body)
-                if self.server.owner.send_stray.wait(30):
-                    self._send(200, body)
-                    self.server.owner.sent_stray.set()
-            case Fault.NONSENSE:
-                self._write(b"220 mail.example ESMTP ready\r\n")
-                self._hang_up()
-            case _:
-                raise AssertionError(fault)
-
-    def _head(self, status: int, length: int | None, extra: Mapping[str, str] | None = None) -> bytes:
-        fields = {"Content-Type": self.page.content_type, **self.page.headers, **(extra or {})}
-        if length is not None:
-            fields["Content-Length"] = str(length)
-        if self.page.etag is not None:
-            fields["ETag"] = self.page.etag
-        lines = [f"HTTP/1.1 {status} Told So", *(f"{name}: {value}" for name, value in fields.items())]
-        return ("\r\n".join(lines) + "\r\n\r\n").encode("latin-1")
-
-    def _send(self, status: int, body: bytes, extra: Mapping[str, str] | None = None, length: int | None = -1) -> None:
-        self._write(self._head(status, len(body) if length == -1 else length, extra) + body)
-
-    def _write(self, data: bytes) -> None:
-        self.connection.sendall(data)
-
-    def _drip(self, data: bytes) -> None:
-        for value in data:
-            self._write(bytes([value]))
-            if self.server.owner.stopping.wait(self.page.pace_seconds):
-                return
-
-    def _wait(self) -> None:
-        self.server.owner.stopping.wait(60)
-        self.close_connection = True
-
-    def _hang_up(self) -> None:
-        self.connection.shutdown(socket.SHUT_WR)
-        self.close_connection = True
-
-    def _reset(self, fault: Fault) -> None:
-        body = self.page.body
-        if fault is not Fault.RESET_START:
-            part = len(body) // 2 if fault is Fault.RESET_HALF else len(body) * 99 // 100
-            self._write(self._head(200, len(body)) + body[:part])
-        # A linger time of zero turns the close into a reset; the server's own shutdown would make it a clean end.
-        self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-        self.rfile.close()
-        self.connection.close()
-        self.close_connection = True
-
-    def _chunks(self, fault: Fault) -> None:
-        body = self.page.body
-        half = len(body) // 2
-        first = f"{half:x}\r\n".encode() + body[:half] + b"\r\n"
-        rest = f"{len(body) - half:x}\r\n".encode() + body[half:] + b"\r\n0\r\n\r\n"
-        self._write(self._head(200, None, {"Transfer-Encoding": "chunked"}) + first)
-        if fault is Fault.CHUNKED:
-            self._write(rest)
-            return
-        if fault is Fault.BAD_CHUNK:
-            self._write(b"zz\r\n" + body[half:] + b"\r\n0\r\n\r\n")
-        self._hang_up()

@@ -49,6 +49,34 @@ def authorizations(upstream: FaultyUpstream) -> list[str | None]:
     return [seen.headers.get("authorization") for seen in upstream.requests if "range" not in seen.headers]
 
 
+UNLISTED = {"generic": "{}/1.0/data.bin", "maven": "org/far/{0}/1.0/{0}-1.0.jar"}
+
+
+@pytest.mark.parametrize("kind", UNLISTED)
+def test_what_no_index_lists_is_looked_for_in_order(world: OutsideWorld, upstream, other, kind: str) -> None:
+    """Only who surely has it not is passed over: an outage must not put another one's file in its place."""
+    for server, name in ((upstream, "one"), (other, "two")):
+        world.connect(server, name, format=kind, url=f"{server.url}/")
+
+    def status(name: str, method: str = "get") -> int:
+        path, token = f"{kind}/default/dev/{UNLISTED[kind].format(name)}", world.tokens["admin"]
+        return world.http.open(f"/{path}", method=method, headers={"Authorization": f"Bearer {token}"}).status_code
+
+    for name, servers in (("both", (upstream, other)), ("second", (other,)), ("sick", (other,))):
+        for server in servers:
+            server.serve(f"/{UNLISTED[kind].format(name)}", f"{name} {server.port}".encode())
+    upstream.serve(f"/{UNLISTED[kind].format('sick')}", status=503)
+    assert world.get(f"{kind}/default/dev/{UNLISTED[kind].format('both')}").data == f"both {upstream.port}".encode()
+    assert status("second", "head") == 200
+    assert world.get(f"{kind}/default/dev/{UNLISTED[kind].format('second')}").data == f"second {other.port}".encode()
+    assert (status("nowhere", "head"), status("nowhere")) == (404, 404)
+    assert (status("sick", "head"), status("sick")) == (502, 502)
+    assert other.count(f"/{UNLISTED[kind].format('sick')}") == 0
+    asked = [len(upstream.requests), len(other.requests)]
+    assert status("nowhere") == 404  # for a minute, nobody is asked again
+    assert [len(upstream.requests), len(other.requests)] == asked
+
+
 # --- a thing of its own ----------------------------------------------------------------------------------------------
 
 

@@ -32,11 +32,19 @@ def free_port() -> int:
 class Server:
     """One server process group over one data directory."""
 
-    def __init__(self, data: Path, *, with_worker: bool = True, environment: dict[str, str] | None = None) -> None:
+    def __init__(
+        self,
+        data: Path,
+        *,
+        with_worker: bool = True,
+        environment: dict[str, str] | None = None,
+        web_processes: int = 2,
+    ) -> None:
         self.data = data
         self.port = free_port()
         self.with_worker = with_worker
         self.environment = environment or {}
+        self.web_processes = web_processes
         self.process: subprocess.Popen[bytes] | None = None
         self.log = data.parent / f"{data.name}.log"
 
@@ -51,7 +59,7 @@ class Server:
 
     def start(self) -> "Server":
         command = [sys.executable, "-m", "config.cli.main", "serve", "--data", str(self.data)]
-        command += ["--bind", f"127.0.0.1:{self.port}", "--workers", "2"]
+        command += ["--bind", f"127.0.0.1:{self.port}", "--workers", str(self.web_processes)]
         if not self.with_worker:
             command.append("--no-worker")
         said = self.log_text().count(READY)

@@ -102,11 +102,15 @@ def _file(services: Services, key: PackageKey, filename: str) -> Response:
     offered = services.resolver.find_file(context.admission(), key, filename)
     if offered.status == shelf.UNFINISHED and not _may_publish():
         raise NotFound("file", filename)  # others see a version when it is whole
-    digests = {name: value for name, value in offered.hashes.items() if name in ("sha256", "sha1", "md5")}
+    return send_offered(services, key, offered, digest_headers=_digest_headers)
+
+
+def _digest_headers(hashes: Mapping[str, str]) -> Mapping[str, str]:
+    digests = {name: value for name, value in hashes.items() if name in ("sha256", "sha1", "md5")}
     headers = {f"X-Checksum-{name.capitalize()}": value for name, value in digests.items()}
     if "sha256" in digests:
         headers["Repr-Digest"] = f"sha-256=:{base64.b64encode(bytes.fromhex(digests['sha256'])).decode()}:"
-    return send_offered(services, key, offered, headers=headers)
+    return headers
 
 
 def _json(body: Any, status: int = 200) -> Response:

@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 from registry.errors import NotFound, UpstreamUnavailable
 from registry.format import BadIndex
-from registry.formats.maven import FORMAT, metadata, paths, prefixes
+from registry.formats.maven import FORMAT, archetypes, metadata, paths, prefixes
 from registry.formats.maven.coordinates import base_version
 from registry.formats.maven.inspection import PLUGIN_PREFIX
 from registry.formats.maven.metadata import Metadata, Plugin
@@ -20,7 +20,7 @@ from registry.formats.maven.pure import XML_ACCEPT
 from registry.formats.maven.xml_reader import BadXml
 from registry.http import context
 from registry.names import PackageKey, PackageName
-from registry.repos import shelf
+from registry.repos import holdings, shelf
 from registry.repos.documents import Document, Stamp, make_document
 from registry.repos.resolve import OfferedFile
 from registry.services import Services
@@ -57,7 +57,7 @@ def document(services: Services, place: paths.MetadataPath | paths.SnapshotPath 
         return _cached(services, name, "metadata", revision, lambda: _above_versions(services, place))
     if place.name == paths.PREFIXES:
         return _cached(services, "", "prefixes", 0, lambda: _prefixes(services), TEXT_TYPE)
-    raise NotFound("document", place.name)
+    return _cached(services, "", "archetypes", 0, lambda: _archetypes(services))
 
 
 def _cached(
@@ -202,6 +202,14 @@ def _prefixes(services: Services) -> Rendered:
         raise NotFound("document", paths.PREFIXES)
     valid_until = min((each.valid_until for each in found), default=None)
     return Rendered(prefixes.render_prefixes(lines), valid_until, any(each.is_stale for each in found))
+
+
+def _archetypes(services: Services) -> Rendered:
+    """What can be begun with: the archetypes published here. A catalogue without any is one, too."""
+    ids = [node.id for node in services.resolver.chain(context.admission())]
+    with services.db.read() as session:
+        found = holdings.versions_with(session, ids, NAME, "packaging", "maven-archetype")
+    return Rendered(archetypes.render(found), None, is_stale=False)
 
 
 def _check_prefixes(body: bytes) -> None:

@@ -86,6 +86,13 @@ class VersionPath:
     version: str
 
 
+@dataclass(frozen=True, slots=True)
+class ArtifactPath:
+    """An artifact's folder."""
+
+    key: PackageKey
+
+
 Place = FilePath | MetadataPath | SnapshotPath | ServicePath
 
 
@@ -113,6 +120,13 @@ def parse_version(path: str) -> VersionPath:
     *group, artifact, version = folders
     check_version(version)
     return VersionPath(_key(group, artifact), version)
+
+
+def parse_artifact(folders: list[str]) -> ArtifactPath:
+    """The artifact whose folder is the last of ``folders``. Raises Invalid."""
+    if len(folders) < 2:
+        raise Invalid("an artifact's folder lies in one of its group")
+    return ArtifactPath(_key(folders[:-1], folders[-1]))
 
 
 def artifact_folder(key: PackageKey) -> str:

@@ -12,9 +12,10 @@ from registry.errors import Invalid, NotFound
 from registry.formats.maven import FORMAT, documents, paths
 from registry.formats.maven.checksums import checksum_of, header_name
 from registry.formats.maven.deploy import delete, deploy
+from registry.formats.maven.folders import folder_page
 from registry.http import auth, context
 from registry.http.delivery import is_private, send_offered
-from registry.http.responses import send_document
+from registry.http.responses import INERT_HEADERS, send_document
 from registry.names import PackageKey
 from registry.repos import shelf
 from registry.repos.documents import Document
@@ -63,24 +64,28 @@ def _key_of(route: Mapping[str, str]) -> PackageKey:
 
 
 def _get(services: Services, path: str) -> Response:
+    if not path or path.endswith("/"):
+        response = _send_document(folder_page(services, path))
+        response.headers.update(INERT_HEADERS)
+        return response
     try:
         place = paths.parse(path)
     except Invalid as error:
-        # Browsers ask for folders and clients for what other servers have beside the layout: none of it is here.
+        # Clients ask for what other servers have beside the layout: none of it is here.
         raise NotFound("path", path) from error
     if not isinstance(place, paths.FilePath):
         found = documents.document(services, place)
         return _send_text(_digest(found, place.checksum)) if place.checksum else _send_document(found)
     offered = _find(services, place)
     if place.checksum is None:
-        return send_offered(services, place.key, offered, headers=_headers(offered.hashes))
-    if place.checksum not in offered.hashes and offered.kept is None:
+        return send_offered(services, place.key, offered, digest_headers=_headers)
+    hashes = offered.hashes if offered.kept is not None else services.files.digest_beside(offered)
+    if place.checksum not in hashes and offered.kept is None:
         # Nobody outside has that checksum of it: it is computed from the file.
-        services.files.complete(context.admission(), place.key, offered)
-        offered = _find(services, place)
-    if place.checksum not in offered.hashes:
+        hashes = services.files.complete(context.admission(), place.key, offered).digests
+    if place.checksum not in hashes:
         raise NotFound("checksum", path)
-    return _send_text(offered.hashes[place.checksum])
+    return _send_text(hashes[place.checksum])
 
 
 def _find(services: Services, place: paths.FilePath) -> OfferedFile:

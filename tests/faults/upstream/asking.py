@@ -32,7 +32,7 @@ HASTY = replace(
     file_grace_seconds=0.3,
     file_floor_bytes_per_second=10**6,
 )
-SLOW = {Fault.SILENCE, Fault.SLOW_HEAD, Fault.SLOW_BODY, Fault.STALL_HALF, Fault.CONTINUES}
+SLOW = {Fault.HELD, Fault.HELD_HEAD, Fault.SILENCE, Fault.SLOW_HEAD, Fault.SLOW_BODY, Fault.STALL_HALF, Fault.CONTINUES}
 
 
 def resolve(host: str) -> list[str]:

@@ -9,8 +9,11 @@ from dataclasses import replace
 import pytest
 
 from registry.errors import NotFound, UpstreamUnavailable
-from tests.fakes.upstream import Fault
+from tests.fakes.upstream import Fault, PartFault
 from tests.faults.upstream.asking import DOCUMENT, ROOMY, connection, download, limits_for
+
+# The one cannot be seen in a part; the other comes behind the right bytes, and its connection is not used again.
+HARMLESS = {PartFault.LIE, PartFault.TOO_LONG}
 
 
 class TestFiles:
@@ -27,20 +30,31 @@ class TestFiles:
 
     def test_from_the_middle(self, upstream, make_client) -> None:
         url = upstream.serve("/f", self.BODY)
-        with make_client().open_file(connection(upstream), url, start=1000) as stream:
+        with make_client().open_part(connection(upstream), url, f"1000-{len(self.BODY) - 1}") as stream:
             assert (stream.size_bytes, stream.offset_bytes) == (len(self.BODY) - 1000, 1000)
+            assert stream.total_bytes == len(self.BODY)
             assert b"".join(stream.chunks()) == self.BODY[1000:]
 
-    def test_a_server_without_ranges_starts_at_the_start(self, upstream, make_client) -> None:
+    def test_a_server_without_ranges_gives_no_part(self, upstream, make_client) -> None:
         url = upstream.serve("/f", self.BODY, fault=Fault.CHUNKED)
-        with make_client().open_file(connection(upstream), url, start=1000) as stream:
-            assert (stream.size_bytes, stream.offset_bytes) == (None, 0)
-            assert b"".join(stream.chunks()) == self.BODY
+        assert make_client().open_part(connection(upstream), url, "1000-1999") is None
 
-    def test_another_range_than_asked_for(self, upstream, make_client) -> None:
-        url = upstream.serve("/f", self.BODY, fault=Fault.PARTIAL)
-        with pytest.raises(UpstreamUnavailable, match="another part"):
-            make_client().open_file(connection(upstream), url, start=1000)
+    @pytest.mark.parametrize("fault", [Fault.PARTIAL, *(each for each in PartFault if each not in HARMLESS)], ids=str)
+    def test_what_is_not_the_part_that_was_asked_for(self, upstream, make_client, fault: Fault | PartFault) -> None:
+        is_whole = fault in {PartFault.WHOLE, PartFault.OTHER_ETAG, PartFault.GROWN}  # told otherwise
+        url = upstream.serve("/f", self.BODY, etag='"one"', fault=fault if isinstance(fault, Fault) else None)
+        if isinstance(fault, PartFault):
+            upstream.break_parts("/f", fault)
+        asked = (connection(upstream), url, "1000-200999")
+        if not is_whole:
+            with pytest.raises(UpstreamUnavailable), make_client().open_part(*asked) as stream:
+                list(stream.chunks())
+            return
+        stream = make_client().open_part(*asked)
+        seen = stream and (stream.total_bytes, stream.etag)
+        assert seen != (len(self.BODY), '"one"')
+        if stream:
+            stream.close()
 
     def test_an_empty_file(self, upstream, make_client) -> None:
         assert download(make_client(), connection(upstream), upstream.serve("/f", b"")) == b""
@@ -81,6 +95,37 @@ class TestFiles:
                 continue
             with pytest.raises(UpstreamUnavailable):
                 download(make_client(), connection(upstream), url)
+
+    def test_digests_in_the_head(self, upstream, make_client) -> None:
+        sha1, md5, sha256 = "a1" * 20, "b2" * 16, "C3" * 32
+        fields = {"X-Checksum-Sha1": sha1, "x-goog-meta-checksum-md5": md5, "X-CHECKSUM-SHA256": sha256}
+        url = upstream.serve("/f", self.BODY, headers={**fields, "X-Checksum-Sha512": "nonsense"})
+        promised = {"sha1": sha1, "md5": md5, "sha256": sha256.lower()}
+        with make_client().open_file(connection(upstream), url) as stream:
+            assert stream.checksums == promised
+        head = make_client().head_file(connection(upstream), url)
+        assert (head.size_bytes, head.checksums) == (len(self.BODY), promised)
+
+    def test_a_head_leaves_its_connection_for_the_next_question(self, upstream, make_client) -> None:
+        client, url = make_client(), upstream.serve("/f", self.BODY)
+        assert client.head_file(connection(upstream), url).size_bytes == len(self.BODY)
+        assert download(client, connection(upstream), url) == self.BODY
+        assert [seen.method for seen in upstream.requests] == ["HEAD", "GET"]
+        assert len({seen.connection for seen in upstream.requests}) == 1
+
+    def test_where_a_head_says_nothing_a_get_has_to_tell(self, upstream, make_client) -> None:
+        for answers in (
+            {"takes_head": False},
+            {"fault": Fault.CHUNKED},
+            {"content_type": "text/html"},
+            {"status": 403},
+        ):
+            url = upstream.serve("/f", self.BODY, **answers)
+            assert make_client().head_file(connection(upstream), url) is None
+        with pytest.raises(NotFound):
+            make_client().head_file(connection(upstream), upstream.serve("/f", status=404))
+        with pytest.raises(UpstreamUnavailable):
+            make_client().head_file(connection(upstream), upstream.serve("/f", status=503))
 
     @pytest.mark.parametrize("fault", [Fault.UNFRAMED, Fault.CUT_UNFRAMED])
     def test_without_a_length_only_a_digest_can_tell(self, upstream, make_client, fault: Fault) -> None:

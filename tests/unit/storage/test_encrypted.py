@@ -346,3 +346,21 @@ def test_memory_stays_the_same_however_large_the_blob(plain: FileSystemStore, ke
     finally:
         tracemalloc.stop()
     assert peak_bytes < 6 * MIB
+
+
+def test_what_is_read_while_it_is_written_authenticates(store: EncryptedStore, root: Path) -> None:
+    pending = store.begin()
+    pending.write(os.urandom(3 * MIB))
+    (path,) = [path for path in root.rglob("*") if path.is_file()]
+    with path.open("r+b") as file:
+        file.seek(MIB + 1000)
+        byte = file.read(1)
+        file.seek(-1, os.SEEK_CUR)
+        file.write(bytes([byte[0] ^ 1]))
+    reread = pending.reread()
+    assert reread.read(ByteRange(0, 1000))
+    around = range(MIB - 64 * KIB, MIB + 64 * KIB, KIB)
+    with pytest.raises(Damaged):
+        b"".join(reread.read(ByteRange(start, start + 1)) for start in around)
+    reread.close()
+    pending.abort()
