@@ -103,7 +103,7 @@ class Load:
     def approve_forever(self) -> None:
         while not self.stopping.is_set():
             with contextlib.suppress(requests.RequestException):
-                for execution in self.executions(status="InProgress"):
+                for execution in self.executions(status="InProgress", is_any_enough=True):
                     self.approve(execution["id"])
             self.stopping.wait(0.2)
 
@@ -115,7 +115,8 @@ class Load:
             timeout=60,
         )
 
-    def executions(self, status: str | None = None) -> list[dict[str, object]]:
+    def executions(self, status: str | None = None, *, is_any_enough: bool = False) -> list[dict[str, object]]:
+        """All executions, or those of one status; with ``is_any_enough`` the newest of them will do."""
         found: list[dict[str, object]] = []
         following = None
         while True:
@@ -129,7 +130,7 @@ class Load:
             page = answer.json()
             found += [item for item in page["items"] if status is None or item["status"] == status]
             following = page["next"]
-            if following is None or status is not None:
+            if following is None or (is_any_enough and found):
                 return found
 
     def run(self, seconds: float) -> None:
