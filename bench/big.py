@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import gzip
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,8 +17,8 @@ import requests
 
 from bench import load
 from bench.fixtures import MIB
-from bench.load import Ask, Sample, Unusable
-from bench.processes import CouldNotStart, Running, loopback_session
+from bench.load import FAULTS, Ask, Sample, Unusable
+from bench.processes import Running, loopback_session
 from bench.results import OURS
 from bench.targets import Target
 from bench.workloads import Group, Plan, Run, Workload, apart
@@ -66,10 +66,11 @@ class Family:
 
 
 class Trial:
-    """A family with the data folders of its servers; filled at the first measurement."""
+    """A family with the data folders of its servers, filled at the first measurement; ``rows`` are those wanted."""
 
-    def __init__(self, family: Family, folder: Path, run: Run) -> None:
+    def __init__(self, family: Family, folder: Path, run: Run, rows: Collection[Workload]) -> None:
         self.family = family
+        self._wanted = {row.name for row in rows}
         self._folder = folder
         self._run = run
         wanted = (OURS, *run.peers)
@@ -84,7 +85,7 @@ class Trial:
                 if self._counts[name] == 0:
                     self._fill(name)
                 yield from ((row, name, sample) for row, sample in self._once(name, number))
-            except (CouldNotStart, Unusable) as error:
+            except FAULTS as error:
                 yield from ((row.name, name, Unusable(str(error))) for row in self.family.rows)
 
     def _start(self, name: str) -> AbstractContextManager[Target]:
@@ -105,7 +106,10 @@ class Trial:
             time.sleep(SETTLE_SECONDS)  # what a server does at its start is not what this answer waits for
             yield f"{family.name}-start", self._first(target, self._counts[name])
             for suffix, ask in family.loads.items():
-                yield f"{family.name}-{suffix}", self._loaded(ask, target, self._counts[name], plan)
+                if f"{family.name}-{suffix}" in self._wanted:
+                    yield f"{family.name}-{suffix}", self._loaded(ask, target, self._counts[name], plan)
+            if not {f"{family.name}-publish", f"{family.name}-renewed"} & self._wanted:
+                return
             published = self._published(target, f"2.{number}.0")
             yield f"{family.name}-publish", published
             if isinstance(published, Sample):
@@ -116,8 +120,8 @@ class Trial:
     def _published(self, target: Target, version: str) -> Sample | Unusable:
         try:
             return _timed(target.server, lambda: self.family.publish(target, version))
-        except Unusable as error:
-            return error
+        except FAULTS as error:
+            return Unusable(str(error))
 
     def _first(self, target: Target, expected: int) -> Sample | Unusable:
         """The time of one answer; it must list what is expected."""
@@ -126,7 +130,7 @@ class Trial:
                 bodies: list[tuple[requests.Response, bytes]] = []
                 sample = _timed(target.server, lambda: bodies.append(_whole(session, self.family.first(target))))
             found = self.family.count(*_decoded(*bodies[0]))
-        except (Unusable, requests.RequestException) as error:
+        except FAULTS as error:
             return Unusable(str(error))
         return sample if found == expected else Unusable(f"{found} versions for {expected}")
 

@@ -17,8 +17,7 @@ from statistics import median
 from bench import workloads
 from bench.clients import Source, outside
 from bench.fixtures import MIB
-from bench.load import Sample, Unusable
-from bench.processes import CouldNotStart
+from bench.load import FAULTS, Sample, Unusable
 from bench.results import DIRECT, OURS
 from bench.targets import entrepot
 from bench.toolbox import Tool
@@ -82,7 +81,7 @@ def measure(install: Install, folder: Path, run: Run, number: int) -> Iterator[t
             if name in run.peers:
                 try:
                     sources.append(stack.enter_context(proxy(folder / name, run.cache, upstream)))
-                except (CouldNotStart, Unusable) as error:
+                except FAULTS as error:
                     yield from ((found.name, name, Unusable(str(error))) for found in install.rows)
         time.sleep(SETTLE_SECONDS)  # what a server does at its start is not what an install waits for
         start = number % len(sources)
@@ -97,7 +96,7 @@ def _tried(step: Step, source: Source, place: Path, run: Run) -> Sample | Unusab
     """The median of the step's runs."""
     try:
         samples = [_timed(step.client, source, place, run.cache) for _ in range(min(step.times, run.plan.most_runs))]
-    except Unusable as error:
+    except FAULTS as error:
         log = source.server.log.read_text(errors="replace")[-LOG_TAIL_CHARACTERS:] if source.server else ""
         return Unusable(f"{error}\n{log}")
     return Sample(

@@ -17,13 +17,17 @@ from pathlib import Path
 import requests
 
 from bench.fixtures import MIB, Distribution
-from bench.processes import Running, loopback_session
+from bench.processes import CouldNotStart, Running, loopback_session
 
 TWINE = Path(sys.executable).parent / "twine"
 
 
 class Unusable(Exception):
     """A server did not do what a workload asks of it; its cell says so."""
+
+
+# What a server, or a client at it, can do wrong without that the rest could not be measured. Those of requests are OSErrors.
+FAULTS = (Unusable, CouldNotStart, OSError, subprocess.SubprocessError)
 
 
 @dataclass(frozen=True)

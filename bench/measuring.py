@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator
-from contextlib import ExitStack
 from dataclasses import replace
 from itertools import chain
 from pathlib import Path
@@ -12,9 +11,9 @@ from rich.console import Console
 
 from bench import big_families, install_maven, install_npm, install_python, installs, toolbox
 from bench.big import Trial
-from bench.load import Sample, Unusable
+from bench.load import FAULTS, Sample, Unusable
 from bench.results import Results
-from bench.serving import SUITES, Suite
+from bench.serving import SUITES, Servers, Suite
 from bench.targets import Target
 from bench.toolbox import Tool
 from bench.workloads import Plan, Run, Workload
@@ -36,12 +35,12 @@ def tools(wanted: Collection[Workload]) -> dict[str, tuple[Tool, ...]]:
 
 
 def everything(results: Results, folder: Path, run: Run, console: Console) -> None:
-    """Measure the rows of ``results``. Raises CouldNotStart or Unusable when a server of ours, or all, cannot be had."""
+    """Measure the rows of ``results``. Raises one of FAULTS when a server of ours cannot be had."""
     for number, suite in enumerate(SUITES):
         _served(results, suite, folder / f"suite{number}", run, console)
     for family in big_families.FAMILIES:
         if set(family.rows) & set(results.rows):
-            trial = Trial(family, folder / family.name, run)
+            trial = Trial(family, folder / family.name, run, results.rows)
             for number in range(run.plan.rounds):
                 with console.status(f"round {number + 1} of {run.plan.rounds}: {family.title}"):
                     _keep(results, trial.measure(number), console)
@@ -63,9 +62,13 @@ def _served(results: Results, suite: Suite, folder: Path, run: Run, console: Con
     rows = [row for row in results.rows if row in suite.rows]
     if not rows:
         return
-    with ExitStack() as stack:
+    with Servers(run) as servers:
         with console.status("filling the servers"):
-            targets = suite.start(stack, folder, run)
+            suite.start(servers, folder)
+        targets = servers.targets
+        for name, fault in servers.faults.items():
+            for row in rows:
+                results.add(row.name, name, Unusable(fault))
         for target in targets:
             _tried(suite.rows[0], target, replace(run.plan, seconds=1), "warm-up")
         for number in range(run.plan.rounds):
@@ -79,5 +82,5 @@ def _served(results: Results, suite: Suite, folder: Path, run: Run, console: Con
 def _tried(row: Workload, target: Target, plan: Plan, label: str) -> Sample | Unusable:
     try:
         return row.run(target, plan, label)
-    except Unusable as error:
-        return error
+    except FAULTS as error:
+        return error if isinstance(error, Unusable) else Unusable(str(error))

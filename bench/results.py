@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import platform
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -25,81 +25,81 @@ BEGIN, END = "<!-- figures: written by bench/run.py --docs -->", "<!-- end of fi
 
 @dataclass
 class Results:
-    """Samples by workload and target; ``faults`` has why a cell is empty, ``missing`` why a peer is not there at all."""
+    """Samples by workload and target, one for each round; ``faults`` has why one is missing (the last such fault).
+
+    ``missing`` has why a peer is not there at all.
+    """
 
     plan: Plan
     rows: Sequence[Workload]
     versions: dict[str, str]
     missing: dict[str, str] = field(default_factory=dict)
-    samples: dict[tuple[str, str], list[Sample]] = field(default_factory=dict)
+    rounds: dict[tuple[str, str], list[Sample | None]] = field(default_factory=dict)
     faults: dict[tuple[str, str], str] = field(default_factory=dict)
     columns: list[str] = field(default_factory=list)
 
     def add(self, row: str, column: str, sample: Sample | Unusable) -> None:
+        """The next round's."""
         if column not in self.columns:
             self.columns.append(column)
         if isinstance(sample, Unusable):
             self.faults[row, column] = str(sample)
-        else:
-            self.samples.setdefault((row, column), []).append(sample)
+        self.rounds.setdefault((row, column), []).append(None if isinstance(sample, Unusable) else sample)
+
+    def samples(self, row: str, column: str) -> list[Sample]:
+        return [sample for sample in self.rounds.get((row, column), []) if sample is not None]
+
+    def pairs(self, row: str, one: str, other: str) -> list[tuple[Sample, Sample]]:
+        """Of two columns, in the rounds in which both have a sample."""
+        both = zip(self.rounds.get((row, one), []), self.rounds.get((row, other), []), strict=False)
+        return [(left, right) for left, right in both if left is not None and right is not None]
 
     def last(self, row: str, column: str) -> str:
         """What was added last of a cell, for whoever waits."""
-        samples = self.samples.get((row, column))
-        return f"{row}, {column}: {figure(samples[-1].value) if samples else self.faults.get((row, column), NOTHING)}"
+        sample = self.rounds[row, column][-1]
+        return f"{row}, {column}: {self.faults[row, column] if sample is None else figure(sample.value)}"
 
     def used_rows(self) -> list[Workload]:
-        names = {row for row, _ in (*self.samples, *self.faults)}
+        names = {row for row, _ in self.rounds}
         return [row for row in self.rows if row.name in names]
 
     def cell(self, row: Workload, column: str) -> str:
-        """Median (least to most); why not, where there is none."""
-        found = [sample.value for sample in self.samples.get((row.name, column), [])]
+        """Median (least to most), and how often there was none; why not, where there never was one."""
+        found = [sample.value for sample in self.samples(row.name, column)]
+        fault = self.faults.get((row.name, column), "")
         if not found:
-            fault = self.faults.get((row.name, column), "")
             return fault if fault in EXPECTED else "failed" if fault else NOTHING
-        return _spread(found)
+        failed = len(self.rounds[row.name, column]) - len(found)
+        return _spread(found) + (f", {failed} failed" if failed else "")
 
     def cpu(self, row: Workload, column: str) -> str:
         """Median of the server's CPU microseconds for each request."""
-        found = [
-            sample.cpu_us_per_request
-            for sample in self.samples.get((row.name, column), [])
-            if sample.cpu_us_per_request is not None
-        ]
-        return figure(median(found)) if found else NOTHING
+        return _middle(sample.cpu_us_per_request for sample in self.samples(row.name, column))
 
     def memory(self, column: str) -> str:
         """Most resident memory seen after any workload, MiB."""
-        found = [
-            sample.resident_mib
-            for (_, name), samples in self.samples.items()
-            for sample in samples
-            if name == column and sample.resident_mib is not None
-        ]
+        samples = [sample for row, name in self.rounds if name == column for sample in self.samples(row, name)]
+        found = [sample.resident_mib for sample in samples if sample.resident_mib is not None]
         return figure(max(found)) if found else NOTHING
 
     def ratio(self, row: Workload, column: str) -> str:
         """How many times as fast as ``column`` we are: the median over the rounds of both in the same round."""
-        pairs = zip(self.samples.get((row.name, OURS), []), self.samples.get((row.name, column), []), strict=False)
         found = [
-            theirs.value / ours.value if row.is_lower_better else ours.value / theirs.value for ours, theirs in pairs
+            theirs.value / ours.value if row.is_lower_better else ours.value / theirs.value
+            for ours, theirs in self.pairs(row.name, OURS, column)
         ]
         return f"{figure(median(found))} x" if found else NOTHING
 
     def to_direct(self, row: Workload, column: str) -> str:
         """How many times as long as without a proxy, in the same round: median (least to most)."""
-        pairs = zip(self.samples.get((row.name, column), []), self.samples.get((row.name, DIRECT), []), strict=False)
-        return _spread([theirs.value / direct.value for theirs, direct in pairs])
+        return _spread([theirs.value / direct.value for theirs, direct in self.pairs(row.name, column, DIRECT)])
 
     def cpu_seconds(self, row: Workload, column: str) -> str:
         """Median of the processor seconds of the server for one install; of the client's, where there is none."""
-        found = [
+        return _middle(
             sample.client_cpu_seconds if sample.cpu_us_per_request is None else sample.cpu_us_per_request / 1e6
-            for sample in self.samples.get((row.name, column), [])
-        ]
-        known = [value for value in found if value is not None]
-        return figure(median(known)) if known else NOTHING
+            for sample in self.samples(row.name, column)
+        )
 
     def tables(self) -> list[tuple[str, list[str], list[list[str]]]]:
         """Title, head and lines of each table."""
@@ -107,7 +107,7 @@ class Results:
         for group in Group:
             rows = [row for row in self.used_rows() if row.group is group]
             names = {row.name for row in rows}
-            columns = [column for column in self.columns if any((name, column) in self.samples for name in names)]
+            columns = [column for column in self.columns if any(self.samples(name, column) for name in names)]
             if rows:
                 tables += self._of_group(group, rows, columns)
         served = [column for column in self.columns if self.memory(column) != NOTHING]
@@ -154,7 +154,7 @@ class Results:
             for number, name in enumerate(head):
                 table.add_column(name, justify="left" if number == 0 else "right")
             for line in lines:
-                table.add_row(*(cell.replace(" (", "\n(") for cell in line))
+                table.add_row(line[0], *(cell.replace(" (", "\n(") for cell in line[1:]))
             console.print(table)
         for (row, column), fault in self.faults.items():
             if fault not in EXPECTED:
@@ -173,10 +173,10 @@ class Results:
                     "workload": row.name,
                     "unit": row.unit,
                     "target": column,
-                    "samples": [sample.as_json() for sample in samples],
+                    "samples": [None if sample is None else sample.as_json() for sample in samples],
                 }
                 for row in self.rows
-                for (name, column), samples in self.samples.items()
+                for (name, column), samples in self.rounds.items()
                 if name == row.name
             ],
         }
@@ -208,6 +208,11 @@ class Results:
             lines += [f"**{title}**", "", _line(names), _line(["---", *["---:"] * (len(names) - 1)])]
             lines += [*map(_line, rows), ""]
         return "\n".join(lines)
+
+
+def _middle(values: Iterable[float | None]) -> str:
+    known = [value for value in values if value is not None]
+    return figure(median(known)) if known else NOTHING
 
 
 def _spread(found: Sequence[float]) -> str:

@@ -28,8 +28,7 @@ sys.path[0] = str(Path(__file__).resolve().parents[1])  # the checkout, where it
 from rich.console import Console  # noqa: E402
 
 from bench import measuring, peers, toolbox, workloads  # noqa: E402
-from bench.load import Unusable  # noqa: E402
-from bench.processes import CouldNotStart  # noqa: E402
+from bench.load import FAULTS  # noqa: E402
 from bench.results import Results  # noqa: E402
 from bench.workloads import Run  # noqa: E402
 
@@ -105,7 +104,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory(dir=options.cache, prefix="run-") as name:
         try:
             measuring.everything(results, Path(name), Run(options.plan, options.peers, options.cache), console)
-        except (CouldNotStart, Unusable, Ended) as error:
+        except (*FAULTS, Ended) as error:
             fault = f"not everything was measured: {error}"
     results.show(console)
     if options.json:
