@@ -112,7 +112,7 @@ class Results:
                 tables += self._of_group(group, rows, columns)
         served = [column for column in self.columns if self.memory(column) != NOTHING]
         title = "Most resident memory of all of a server's processes, MiB (shared pages count in each)"
-        return [*tables, (title, served, [[self.memory(column) for column in served]])]
+        return [*tables, (title, served, [[self.memory(column) for column in served]])] if served else tables
 
     def _of_group(
         self, group: Group, rows: list[Workload], columns: list[str]

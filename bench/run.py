@@ -106,9 +106,9 @@ def main() -> None:
             measuring.everything(results, Path(name), Run(options.plan, options.peers, options.cache), console)
         except (*FAULTS, Ended) as error:
             fault = f"not everything was measured: {error}"
-    results.show(console)
     if options.json:
         results.write_json(options.json)
+    results.show(console)
     if fault:
         sys.exit(fault)
     if options.docs:
