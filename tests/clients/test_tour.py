@@ -121,5 +121,6 @@ def test_flask_through_the_external_connection_and_again_without_it(tmp_path: Pa
         python = clients.venv("two")
         clients.pip_install(python, server.index(token=token), "flask").ok()
         assert "flask" in clients.run(str(python), "-c", "import flask; print(flask.__name__)").ok().output
+        clients.uv_install(clients.venv("three"), server.index(token=token), "flask").ok()
     finally:
         server.kill()
