@@ -28,6 +28,7 @@ from registry.models import Asset, Blob, Domain, Package, PackageVersion, Reposi
 from registry.names import PackageKey, PackageName, RepositoryName
 from registry.repos import descriptions, topology
 from registry.repos.admission import Admissions
+from registry.repos.ahead import ReadAhead
 from registry.repos.connections import Connections
 from registry.repos.documents import DocumentCache
 from registry.repos.fetch import Fetcher
@@ -295,6 +296,7 @@ def _services(folder: Path, world: World) -> Services:
         documents=DocumentCache(),
         upstreams=upstreams,
         signer=Signer(db, stores, clock),
+        ahead=ReadAhead(is_on=False),
     )
 
 
