@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from registry.formats.pypi import installer
 from registry.formats.pypi.ahead import requirements
 from registry.repos.ahead import ReadAhead
 from tests.fakes.upstream import FaultyUpstream
@@ -132,3 +133,30 @@ def test_a_failure_ends_no_thread() -> None:
     ahead.start("bad", fail)
     ahead.start("good", lambda: done.append("good"))
     soon(lambda: done == ["good"])
+
+
+PIP = (
+    'pip/25.0 {"ci":null,"cpu":"x86_64","implementation":{"name":"CPython","version":"3.11.7"},'
+    '"installer":{"name":"pip","version":"25.0"},"python":"3.11.7","system":{"name":"Linux","release":"6"}}'
+)
+
+
+def test_of_a_release_for_many_platforms_only_the_likely_wheels_are_read(make, upstream) -> None:
+    _, body = wheel("many", "1.0")
+    tags = ("cp310-cp310-manylinux_2_17_x86_64", "cp311-cp311-macosx_11_0_arm64", "cp311-cp311-manylinux_2_17_x86_64",
+            "cp311-cp311-win_amd64", "cp312-cp312-manylinux_2_17_x86_64")  # fmt: skip
+    upstream.add_project("many", {f"many-1.0-{tag}.whl": body for tag in tags}, json=False)
+    world = make()
+    world.get("pypi/default/dev/simple/many/", Accept=JSON_INDEX, User_Agent=PIP)
+    wanted = "/files/many/many-1.0-cp311-cp311-manylinux_2_17_x86_64.whl"
+    soon(lambda: upstream.count(wanted) > 0)
+    time.sleep(0.3)
+    assert {seen.path for seen in upstream.requests if seen.path.endswith(".whl")} == {wanted}
+
+
+@pytest.mark.parametrize(
+    "said", ["", "curl/8", "x {", 'x {"python": 3}', 'x {"python":"3.11","system":{"name":"Plan 9"}}']
+)
+def test_who_says_nothing_of_itself_is_no_known_installer(said: str) -> None:
+    assert installer.parse(said) is None
+    assert installer.parse(PIP) == installer.Installer("311", "linux", ("x86_64",))

@@ -17,6 +17,7 @@ from packaging.requirements import InvalidRequirement, Requirement
 from packaging.version import InvalidVersion, Version
 
 from registry.errors import Invalid
+from registry.formats.pypi.installer import Installer, likely
 from registry.formats.pypi.names import project_name, sort_key
 from registry.names import PackageKey
 from registry.repos.admission import Admission
@@ -42,6 +43,7 @@ class Walk:
     admission: Admission
     page: Page
     document: Document
+    client: Installer | None = None
 
     def after_page(self, offer: Offer, depth: int = 0) -> None:
         """A page that was just fetched was answered: go on to what its newest release requires."""
@@ -61,7 +63,7 @@ class Walk:
         self.services.ahead.start(f"pypi/{kind}/{self.admission.repository_id}/{name}", work)
 
     def _release(self, offer: Offer, depth: int) -> None:
-        wheel = likely_wheel(offer)
+        wheel = likely_wheel(offer, self.client)
         if wheel is None:
             return
         document = self.document(offer.key, wheel)
@@ -78,15 +80,15 @@ def void(_: object) -> None:
     """Nothing."""
 
 
-def likely_wheel(offer: Offer) -> OfferedFile | None:
-    """The wheel that most clients take: of the newest final release, for every platform where there is one."""
+def likely_wheel(offer: Offer, client: Installer | None) -> OfferedFile | None:
+    """The wheel that the client will take: of the newest final release, for every platform where there is one."""
     wheels = [file for file in offer.files if file.filename.endswith(".whl") and file.yanked_reason is None]
     final = [file for file in wheels if not _is_prerelease(file.version)] or wheels
     if not final:
         return None
     newest = max((file.version for file in final), key=sort_key)
     of_newest = [file for file in final if file.version == newest]
-    return next((file for file in of_newest if file.filename.endswith("-none-any.whl")), of_newest[0])
+    return next(iter(likely(of_newest, client)), None)
 
 
 def requirements(document: bytes) -> list[str]:

@@ -5,17 +5,20 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 
+from registry.formats.pypi.installer import Installer, likely
 from registry.formats.pypi.metadata import glance
 from registry.formats.pypi.names import sort_key
 from registry.repos.derived import Known
 from registry.repos.resolve import Offer, OfferedFile
 from registry.services import Services
 
-WHEELS_READ_AHEAD = 8
+WHEELS_READ_AHEAD = 2
 
 
-def with_read_metadata(services: Services, offer: Offer) -> Offer:
+def with_read_metadata(services: Services, offer: Offer, client: Installer | None) -> Offer:
     """Add what was read out of wheels that the upstream says nothing about, and read the newest release's behind this.
+
+    Of those what the ``client`` is likely to take: a release may have a hundred wheels, for all the platforms there are.
 
     Only what is known is promised (PEP 658: the digest is that of the document which is served), so that the first list of
     a package comes without and a later one with it.
@@ -27,15 +30,13 @@ def with_read_metadata(services: Services, offer: Offer) -> Offer:
     known = services.files.derived.known(offer.key, connections)
     newest = max((file.version for file in bare), key=sort_key)
     for connection in connections.values():
+        of_newest = [file for file in bare if file.connection == connection and file.version == newest]
         links = [
             file.link
-            for file in bare
-            if file.link is not None
-            and file.connection == connection
-            and file.version == newest
-            and file.hashes.get("sha256") not in known
+            for file in likely(of_newest, client)[:WHEELS_READ_AHEAD]
+            if file.link is not None and file.hashes.get("sha256") not in known
         ]
-        services.files.derived.read_ahead(connection, offer.key, links[:WHEELS_READ_AHEAD], glance)
+        services.files.derived.read_ahead(connection, offer.key, links, glance)
     return replace(offer, files=tuple(_told(file, known) for file in offer.files))
 
 

@@ -36,6 +36,8 @@ from registry.formats.pypi.index import (
     render_list_html,
     render_list_json,
 )
+from registry.formats.pypi.installer import Installer
+from registry.formats.pypi.installer import parse as parse_user_agent
 from registry.formats.pypi.metadata import inspect
 from registry.formats.pypi.names import parse_filename
 from registry.formats.pypi.upload import check_against, parse_form
@@ -131,17 +133,17 @@ def _project_page(services: Services, project: str) -> Response:
     plain, rooted = ((admission.repository_id, NAME, wanted.name, place) for place in (media, f"{media} {root}"))
     document = services.documents.get(plain, stamp(), now) or services.documents.get(rooted, stamp(), now)
     if document is None:
-        document, offer = _make_page(services, admission, wanted, media, root)
+        document, offer = _make_page(services, admission, wanted, media, root, _client())
         if offer.fetched_at is not None and now <= offer.fetched_at + JUST_NOW:
             _walk(services, media).after_page(offer)
     return send_document(document, private=is_private())
 
 
 def _make_page(
-    services: Services, admission: Admission, key: PackageKey, media: str, root: str
+    services: Services, admission: Admission, key: PackageKey, media: str, root: str, client: Installer | None
 ) -> tuple[Document, Offer]:
     """A project's page, rendered and remembered; and what stands on it. Raises what the resolver raises."""
-    offer = with_read_metadata(services, services.resolver.offer(admission, key))
+    offer = with_read_metadata(services, services.resolver.offer(admission, key), client)
     view = _project_view(offer, root)
     body = render_json(view) if media == JSON_TYPE else render_html(view)
     # What the offer was read under, and not what the request came in under: fetching a page counts as a change.
@@ -155,13 +157,18 @@ def _make_page(
 
 def _walk(services: Services, media: str) -> Walk:
     """Reading ahead for this request's client, in the words it asks in."""
-    admission, root = context.admission(), root_url(services)
+    admission, root, client = context.admission(), root_url(services), _client()
     return Walk(
         services,
         admission,
-        lambda key: _make_page(services, admission, key, media, root)[1],
+        lambda key: _make_page(services, admission, key, media, root, client)[1],
         lambda key, offered: metadata(services, admission, key, offered),
+        client,
     )
+
+
+def _client() -> Installer | None:
+    return parse_user_agent(request.headers.get("User-Agent", ""))
 
 
 def _metadata(services: Services, project: str, filename: str) -> Response:
