@@ -19,7 +19,7 @@ class BadIndex(ValueError):
     """An upstream's index document cannot be used. It says nothing about whether the package exists."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)  # not frozen: a page has thousands, and each would take three times as long to make
 class FileLink:
     """A file as an index lists it.
 

@@ -35,7 +35,7 @@ class KeptFile:
     provenance_blob_id: int | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)  # not frozen: a page has thousands, and each would take three times as long to make
 class OfferedFile:
     """A file that a repository offers: kept, or to be fetched through ``connection`` by ``link``, or both.
 

@@ -30,7 +30,7 @@ MOST_REQUIREMENTS = 60
 WHEEL_BYTES = 24 * MIB
 
 Page = Callable[[PackageKey], Offer]
-"""Makes a project's page, and gives what stands on it."""
+"""Gives what a project's page will say. It is rendered when it is asked for, and not before: that is half of the work."""
 Document = Callable[[PackageKey, OfferedFile], bytes]
 """Gives a wheel's metadata."""
 
@@ -69,8 +69,6 @@ class Walk:
         document = self.document(offer.key, wheel)
         for name in requirements(document):
             self._start("project", name, partial(self._project, name, depth + 1))
-        if not wheel.extra.get("core_metadata"):
-            self.page(offer.key)  # which tells of the metadata from now on
 
     def _project(self, name: str, depth: int) -> None:
         self.after_page(self.page(PackageKey("pypi", "", project_name(name))), depth)

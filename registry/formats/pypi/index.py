@@ -42,7 +42,7 @@ _OFFERS = (JSON_TYPE, HTML_TYPE, PLAIN_TYPE)
 _ACCEPT_PARTS = 64
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)  # not frozen: a page has thousands, and each would take three times as long to make
 class ViewFile:
     """A file as a page of ours shows it. ``href`` is relative to the page and percent-encoded (see ``file_href``).
 

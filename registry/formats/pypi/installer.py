@@ -20,11 +20,16 @@ _ANY = "-none-any.whl"
 
 @dataclass(frozen=True, slots=True)
 class Installer:
-    """``python`` as in wheel tags (``311``), ``platform`` the beginning of theirs, ``cpus`` what may stand at their end."""
+    """``python`` as in wheel tags (``311``), ``platform`` the beginning of theirs, ``cpus`` what may stand at their end.
+
+    ``asks_at_once`` is true of one that does not wait for an answer before its next question: reading ahead of it would
+    only take the processor from its own requests.
+    """
 
     python: str
     platform: str
     cpus: tuple[str, ...]
+    asks_at_once: bool = False
 
     def takes(self, filename: str) -> bool:
         """Whether a wheel of that name looks like one for it."""
@@ -38,7 +43,7 @@ class Installer:
 
 def parse(user_agent: str) -> Installer | None:
     """What a ``User-Agent`` says, None where it does not (browsers, scripts)."""
-    _, _, said = user_agent[:_LONGEST_CHARACTERS].partition(" ")
+    name, _, said = user_agent[:_LONGEST_CHARACTERS].partition(" ")
     if not said.startswith("{"):
         return None
     try:
@@ -50,7 +55,7 @@ def parse(user_agent: str) -> Installer | None:
     cpu = str(_in(found, "cpu") or "").lower()
     if len(python) < 2 or platform is None or not cpu:
         return None
-    return Installer(python[0] + python[1], platform, _CPUS.get(cpu, (cpu,)))
+    return Installer(python[0] + python[1], platform, _CPUS.get(cpu, (cpu,)), name.startswith("uv/"))
 
 
 def likely(files: Sequence[OfferedFile], installer: Installer | None) -> list[OfferedFile]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from datetime import timedelta
 from typing import Any
@@ -46,7 +47,6 @@ from registry.http.delivery import is_private, send_offered
 from registry.http.responses import send_document
 from registry.http.upload import Form, read_form
 from registry.names import PackageKey
-from registry.repos.admission import Admission
 from registry.repos.documents import Document, Stamp, make_document
 from registry.repos.resolve import Offer, OfferedFile
 from registry.services import Services
@@ -133,38 +133,32 @@ def _project_page(services: Services, project: str) -> Response:
     plain, rooted = ((admission.repository_id, NAME, wanted.name, place) for place in (media, f"{media} {root}"))
     document = services.documents.get(plain, stamp(), now) or services.documents.get(rooted, stamp(), now)
     if document is None:
-        document, offer = _make_page(services, admission, wanted, media, root, _client())
+        offer = with_read_metadata(services, services.resolver.offer(admission, wanted), _client())
+        view = _project_view(offer, root)
+        document = _render(view, offer, media)
+        services.documents.put(rooted if any(file.provenance for file in view.files) else plain, document)
         if offer.fetched_at is not None and now <= offer.fetched_at + JUST_NOW:
-            _walk(services, media).after_page(offer)
+            _read_ahead(services, lambda walk: walk.after_page(offer))
     return send_document(document, private=is_private())
 
 
-def _make_page(
-    services: Services, admission: Admission, key: PackageKey, media: str, root: str, client: Installer | None
-) -> tuple[Document, Offer]:
-    """A project's page, rendered and remembered; and what stands on it. Raises what the resolver raises."""
-    offer = with_read_metadata(services, services.resolver.offer(admission, key), client)
-    view = _project_view(offer, root)
+def _render(view: ProjectView, offer: Offer, media: str) -> Document:
     body = render_json(view) if media == JSON_TYPE else render_html(view)
     # What the offer was read under, and not what the request came in under: fetching a page counts as a change.
-    under = Stamp(admission.topology_revision, offer.revision)
-    document = make_document(body, _content_type(media), under, offer.valid_until, stale=offer.is_stale)
-    # A page with absolute links in it is kept for the address it was asked under; all others are the same for all.
-    place = f"{media} {root}" if any(file.provenance for file in view.files) else media
-    services.documents.put((admission.repository_id, NAME, key.name, place), document)
-    return document, offer
+    under = Stamp(context.admission().topology_revision, offer.revision)
+    return make_document(body, _content_type(media), under, offer.valid_until, stale=offer.is_stale)
 
 
-def _walk(services: Services, media: str) -> Walk:
-    """Reading ahead for this request's client, in the words it asks in."""
-    admission, root, client = context.admission(), root_url(services), _client()
-    return Walk(
-        services,
-        admission,
-        lambda key: _make_page(services, admission, key, media, root, client)[1],
-        lambda key, offered: metadata(services, admission, key, offered),
-        client,
-    )
+def _read_ahead(services: Services, step: Callable[[Walk], None]) -> None:
+    """Go on ahead of this request's client, if it is one that waits for answers."""
+    admission, client = context.admission(), _client()
+    if client is not None and client.asks_at_once:
+        return
+
+    def page(key: PackageKey) -> Offer:
+        return with_read_metadata(services, services.resolver.offer(admission, key), client)
+
+    step(Walk(services, admission, page, lambda key, file: metadata(services, admission, key, file), client))
 
 
 def _client() -> Installer | None:
@@ -174,7 +168,7 @@ def _client() -> Installer | None:
 def _metadata(services: Services, project: str, filename: str) -> Response:
     offered = _find(services, project, filename)
     response = send_metadata(services, FORMAT.key(project), offered)
-    _walk(services, JSON_TYPE).after_metadata(FORMAT.key(project), offered)
+    _read_ahead(services, lambda walk: walk.after_metadata(FORMAT.key(project), offered))
     return response
 
 
