@@ -1,4 +1,4 @@
-"""What pip asks next: the pages of a release's dependencies, and the wheel whose metadata they have just read.
+"""What pip asks next: the pages of a release's dependencies, and the wheel whose metadata it has just read.
 
 An installer that resolves walks from a project's page to the metadata of its newest release, to the pages of what that
 requires, and so on; it fetches the wheels in the end. The same walk is made here ahead of it, with several questions at
