@@ -34,7 +34,8 @@ def parse(body: bytes) -> Any:
 def decode(text: bytes | str) -> Any:
     """The value of a document, as ``json.loads`` has it and many times as fast. Raises ValueError or RecursionError.
 
-    What orjson refuses and Python's own reader takes (NaN, lone surrogates, deep nests) is read by the latter.
+    But that integers beyond 64 bits become floats, as in JavaScript. What orjson refuses and Python's own reader takes
+    (NaN, lone surrogates) is read by the latter.
     """
     try:
         return orjson.loads(text)

@@ -38,11 +38,11 @@ class ReadAhead:
         self._threads = threads
         self._monotonic = monotonic
         self._lock = threading.Lock()
-        self._waiting: queue.Queue[tuple[str, Callable[[], None]]] = queue.Queue(MOST_WAITING)
+        self._waiting: queue.Queue[tuple[str, Callable[[], object]]] = queue.Queue(MOST_WAITING)
         self._known: OrderedDict[str, float] = OrderedDict()
         self._started = 0
 
-    def start(self, key: str, work: Callable[[], None]) -> bool:
+    def start(self, key: str, work: Callable[[], object]) -> bool:
         """Do ``work`` soon; False when the same was begun lately, or does not fit."""
         if not self._is_on:
             return False

@@ -1,6 +1,7 @@
 """The rows of a file that is kept by reference: made by plain statements, since each file of a cold install makes them.
 
-Through the mapper the same rows cost three times as much (measured), and nobody looks at them as objects.
+Through the mapper they took a sixth of the processor time of a cold ``npm install``, and so a thirtieth (sampled); nobody
+looks at them as objects.
 """
 
 from __future__ import annotations

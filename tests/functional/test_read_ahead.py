@@ -76,6 +76,15 @@ def test_a_wheel_whose_metadata_was_read_is_fetched_once(make, upstream) -> None
     assert upstream.count(f"/files/single/{filename}") == 1
 
 
+def test_a_wheel_of_unknown_size_is_not_fetched_ahead(make, upstream) -> None:
+    filename, _ = add(upstream, "unsized", bare=True)  # lists in HTML have no sizes
+    world = make()
+    assert world.get(f"pypi/default/dev/files/unsized/{filename}.metadata").status_code == 200
+    time.sleep(0.5)
+    fetched = [seen for seen in upstream.requests if seen.path.endswith(".whl") and "range" not in seen.headers]
+    assert fetched == []
+
+
 def test_a_name_published_here_is_never_asked_for_outside(make, upstream) -> None:
     add(upstream, "top", "ours", "theirs")
     add(upstream, "ours")

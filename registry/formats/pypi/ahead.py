@@ -30,7 +30,7 @@ MOST_REQUIREMENTS = 60
 WHEEL_BYTES = 24 * MIB
 
 Page = Callable[[PackageKey], Offer]
-"""Gives what a project's page will say. It is rendered when it is asked for, and not before: that is half of the work."""
+"""Gives what a project's page will say. It is rendered when it is asked for: much of the work, and mostly not needed."""
 Document = Callable[[PackageKey, OfferedFile], bytes]
 """Gives a wheel's metadata."""
 
@@ -55,11 +55,12 @@ class Walk:
 
         Once for each project in a while: a resolver that goes back through the versions installs one of them.
         """
-        if offered.kept is None and offered.link is not None and (offered.size_bytes or 0) <= WHEEL_BYTES:
-            work = partial(self.services.files.complete, self.admission, key, offered)
-            self._start("wheel", key.name, lambda: void(work()))
+        # Indexes in HTML say no sizes, and a wheel may have gigabytes.
+        is_small = offered.size_bytes is not None and offered.size_bytes <= WHEEL_BYTES
+        if offered.kept is None and is_small:
+            self._start("wheel", key.name, partial(self.services.files.complete, self.admission, key, offered))
 
-    def _start(self, kind: str, name: str, work: Callable[[], None]) -> None:
+    def _start(self, kind: str, name: str, work: Callable[[], object]) -> None:
         self.services.ahead.start(f"pypi/{kind}/{self.admission.repository_id}/{name}", work)
 
     def _release(self, offer: Offer, depth: int) -> None:
@@ -72,10 +73,6 @@ class Walk:
 
     def _project(self, name: str, depth: int) -> None:
         self.after_page(self.page(PackageKey("pypi", "", project_name(name))), depth)
-
-
-def void(_: object) -> None:
-    """Nothing."""
 
 
 def likely_wheel(offer: Offer, client: Installer | None) -> OfferedFile | None:

@@ -42,8 +42,9 @@ def _well_known() -> str:
     spec = importlib.util.find_spec("pypi_simple")
     if spec is not None and spec.origin is not None:
         for statement in ast.parse(Path(spec.origin).read_text(encoding="utf-8")).body:
-            if isinstance(statement, ast.AnnAssign) and ast.unparse(statement.target) == "PYPI_SIMPLE_ENDPOINT":
-                return str(ast.literal_eval(statement.value)) if statement.value is not None else ""
+            is_it = isinstance(statement, ast.AnnAssign) and ast.unparse(statement.target) == "PYPI_SIMPLE_ENDPOINT"
+            if isinstance(statement, ast.AnnAssign) and is_it and statement.value is not None:
+                return str(ast.literal_eval(statement.value))
     from pypi_simple import PYPI_SIMPLE_ENDPOINT
 
     return PYPI_SIMPLE_ENDPOINT

@@ -61,3 +61,14 @@ def test_all_faults_are_told_at_once(tmp_path: Path):
 def test_contradictions_are_refused(tmp_path: Path, section: str, key: str, value: object):
     with pytest.raises(settings.BadSettings, match=key):
         settings.load(tmp_path, {}, **{section: {key: value}})
+
+
+@pytest.mark.parametrize(("said", "meant"), [("true", True), ("False", False), (" false ", False)])
+def test_a_switch_is_said_in_words(tmp_path: Path, said: str, meant: bool):
+    assert settings.load(tmp_path, {"ENTREPOT_UPSTREAM_READ_AHEAD": said}).upstream.read_ahead is meant
+
+
+@pytest.mark.parametrize("said", ["", "0", "no", "off"])
+def test_a_switch_takes_nothing_else(tmp_path: Path, said: str):
+    with pytest.raises(settings.BadSettings, match=r"upstream\.read_ahead: .* is neither true nor false"):
+        settings.load(tmp_path, {"ENTREPOT_UPSTREAM_READ_AHEAD": said})
