@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 import signal
 import socket
 import threading
@@ -11,7 +10,6 @@ from collections.abc import Callable, Sequence
 from datetime import timedelta
 
 from config import migrate, sqlite, wiring
-from config.serve import SUPERVISED
 from config.settings import Settings
 from hooks.builds import records as build_records
 from hooks.jobs.worker import Worker
@@ -27,14 +25,14 @@ IDLE_SECONDS = 5.0
 Rounds = Sequence[tuple[float, Callable[[], None]]]
 
 
-def run(settings: Settings) -> int:
-    """Work until SIGTERM or SIGINT; returns the exit status.
+def run(settings: Settings, *, is_alone: bool = True) -> int:
+    """Work until SIGTERM or SIGINT; returns the exit status. One that is not alone has ``serve`` to say what it found.
 
     Raises Unavailable or SQLAlchemy's DBAPIError when the database cannot be used, StorageError when the keys cannot.
     """
     services = wiring.services(settings)
     migrate.require_current(services.db)
-    if SUPERVISED not in os.environ:  # else ``serve`` has said it
+    if is_alone:
         sqlite.warn(settings)
     parts = wiring.hook_services(services).actions
 

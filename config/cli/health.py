@@ -12,7 +12,7 @@ import click
 import requests
 from sqlalchemy.exc import DBAPIError
 
-from config import logs, serve, wiring
+from config import data_lock, logs, wiring
 from config.cli.server import data_option, settings_of
 from config.settings import Settings, local_address
 from hooks.jobs import processes
@@ -48,7 +48,7 @@ def health(data: Path, as_json: bool) -> None:
 
 def findings(settings: Settings) -> Iterator[Finding]:
     """One for each part that runs here; one that failed when nothing does."""
-    bind = serve.serving_at(settings.data)
+    bind = data_lock.serving_at(settings.data)
     if bind is not None:
         yield _web(bind)
     worker = _worker(settings, is_served=bind is not None)

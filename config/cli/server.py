@@ -70,23 +70,31 @@ def serve(data: Path, bind: str | None, workers: int | None, no_worker: bool) ->
 
     Example: entrepot serve --data /var/lib/entrepot --bind 0.0.0.0:8080
     """
-    from config import addresses, sqlite
-    from config import serve as serving
+    from config import addresses, data_lock, sqlite
 
     settings = settings_of(data, server={"bind": bind, "workers": workers})
     try:
-        held = serving.lock(settings.data, settings.server.bind)
-        secret = prepared(settings)
-        listener = serving.listen(settings.server.bind)
-        sqlite.warn(settings)
-    except (serving.AlreadyServed, serving.StartFailed, OSError) as error:
+        held = data_lock.lock(settings.data, settings.server.bind)
+    except (data_lock.AlreadyServed, OSError) as error:
         _refuse(str(error))
+    # The web framework and all that it serves: a start that is refused is refused before it.
+    from config import serve as serving
+
+    secret = prepared(settings)
+    try:
+        listener = serving.listen(settings.server.bind)
+    except serving.StartFailed as error:
+        _refuse(str(error))
+    sqlite.warn(settings)
 
     def announce() -> None:
         click.echo("\n".join(addresses.announcement(settings, secret)))
         sys.stdout.flush()
 
-    children = serving.children(listener, with_worker=not no_worker)
+    # A supervisor that is killed leaves neither its data nor its port to a child that still ends.
+    children = [serving.web(settings, listener, lets_go=(held,))]
+    if not no_worker:
+        children.append(serving.Child("worker", lambda: _work(settings, is_alone=False), lets_go=(held, listener)))
     with addresses.told(settings):
         status = serving.Supervisor(settings, listener, children).run(announce)
     held.close()
@@ -100,13 +108,16 @@ def worker(data: Path) -> None:
 
     Example: entrepot worker --data /var/lib/entrepot
     """
+    _work(settings_of(data), is_alone=True)
+
+
+def _work(settings: Settings, *, is_alone: bool) -> NoReturn:
     from sqlalchemy.exc import DBAPIError
 
     from config import worker as working
 
-    settings = settings_of(data)
     try:
-        status = working.run(settings)
+        status = working.run(settings, is_alone=is_alone)
     except (StorageError, Problem) as error:
         _refuse(str(error))
     except DBAPIError as error:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from config import first_start, serve
+from config import data_lock, first_start
 from config.settings import Settings, load
 from storage.disk import make_directories
 from tests.faults.model_disk import ModelDisk
@@ -61,7 +61,7 @@ def within(event: Event, folder: Path) -> bool:
 
 
 def start(settings: Settings) -> None:
-    with serve.lock(settings.data, settings.server.bind):
+    with data_lock.lock(settings.data, settings.server.bind):
         first_start.prepare(settings)
 
 

@@ -274,6 +274,21 @@ def test_a_build_that_is_running_at_sigterm_still_reaches_the_registry(tmp_path:
         assert (build["status"], build["attempt"]) == ("SUCCEEDED", 1), server.log_text()[-2000:]
 
 
+@needs_bwrap
+def test_a_worker_that_still_drains_keeps_neither_data_nor_port_of_a_killed_supervisor(tmp_path: Path):
+    command = "while [ ! -e /tmp/never ]; do sleep 0.1; done"
+    with building(tmp_path / "data", network="none", command=command, drain_seconds=30) as (server, _token):
+        assert server.process is not None
+        worker = processes.child(server.process.pid, " worker")
+        server.process.send_signal(signal.SIGKILL)
+        server.process.wait(10)
+        server.process = None
+        server.start()
+        assert processes.is_alive(worker)
+        assert requests.get(f"{server.url}/readyz", timeout=10).status_code == 200
+        os.kill(worker, signal.SIGKILL)
+
+
 def worker_states(server: Server) -> set[str]:
     with sqlite3.connect(f"file:{server.data}/entrepot.db?mode=ro", uri=True, timeout=30) as connection:
         rows = connection.execute("select is_draining from worker_process").fetchall()
@@ -281,6 +296,7 @@ def worker_states(server: Server) -> set[str]:
 
 
 SUPERVISE = """
+import signal
 import sys
 from pathlib import Path
 from config import serve
@@ -288,8 +304,8 @@ from config.settings import load
 
 settings = load(Path(sys.argv[1]), server={"bind": sys.argv[2]})
 listener = serve.listen(settings.server.bind)
-children = serve.children(listener, with_worker=True)
-next(child for child in children if child.name == sys.argv[3]).command[:] = [sys.executable, "-c", "raise SystemExit(7)"]
+children = [serve.web(settings, listener), serve.Child("worker", signal.pause)]
+next(child for child in children if child.name == sys.argv[3]).main = lambda: sys.exit(7)
 sys.exit(serve.Supervisor(settings, listener, children).run(lambda: print("announced", flush=True)))
 """
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from sqlalchemy import text
 
-from config import serve, wiring
+from config import data_lock, wiring
 from config.cli.health import Finding, findings
 from config.settings import Settings, load
 from hooks.jobs import processes
@@ -59,7 +59,7 @@ def test_a_whole_server_is_well_until_it_is_gone(tmp_path: Path):
 
 def test_a_server_that_does_not_answer(migrated: tuple[Settings, Database]):
     settings, _ = migrated
-    with serve.lock(settings.data, f"0.0.0.0:{free_port()}"):
+    with data_lock.lock(settings.data, f"0.0.0.0:{free_port()}"):
         assert parts(findings(settings)) == {"web": False}
     assert parts(findings(settings)) == {"worker": False}, "its lock went with it"
 
@@ -84,7 +84,7 @@ def test_a_server_in_another_container_is_not_asked_here(
     settings, db = migrated
     own = socket.gethostname()
     monkeypatch.setattr(socket, "gethostname", lambda: "other")
-    held = serve.lock(settings.data, f"127.0.0.1:{free_port()}")
+    held = data_lock.lock(settings.data, f"127.0.0.1:{free_port()}")
     monkeypatch.setattr(socket, "gethostname", lambda: own)
     see(db, "a")
     assert parts(findings(settings)) == {"worker": True}
