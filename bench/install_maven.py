@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-import tempfile
 from pathlib import Path
 from xml.sax.saxutils import escape
 
@@ -29,8 +28,7 @@ def upstream() -> str:
 
 def resolve(source: Source, _place: Path, _cache: Path) -> float:
     """``mvn dependency:resolve``, everything fetched anew."""
-    with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
+    with clients.scratch() as folder:
         shutil.copy(PROJECT, folder)
         (folder / "settings.xml").write_text(settings(source))
         (folder / "none.xml").write_text("<settings/>")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import shutil
-import tempfile
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -25,8 +24,7 @@ def upstream() -> str:
 
 def install(source: Source, place: Path, _cache: Path) -> float:
     """``npm install`` without a lock; the lock it makes is left in ``place``."""
-    with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
+    with clients.scratch() as folder:
         elapsed = _npm("install", source, folder)
         shutil.copy(folder / "project" / LOCK, place / LOCK)
         return elapsed
@@ -34,8 +32,7 @@ def install(source: Source, place: Path, _cache: Path) -> float:
 
 def clean_install(source: Source, place: Path, _cache: Path) -> float:
     """``npm ci`` with the lock that an earlier install from the same source has made."""
-    with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
+    with clients.scratch() as folder:
         if not (place / LOCK).exists():
             raise Unusable("no lock: npm install failed")
         (folder / "project").mkdir()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import sys
-import tempfile
 from pathlib import Path
 
 from bench import clients, proxies, toolbox
@@ -26,8 +25,7 @@ def pip(*wanted: str | Path) -> Client:
     """pip into an empty folder, without a cache."""
 
     def install(source: Source, _place: Path, cache: Path) -> float:
-        with tempfile.TemporaryDirectory() as name:
-            folder = Path(name)
+        with clients.scratch() as folder:
             quiet = {"PIP_CONFIG_FILE": os.devnull, "PIP_DISABLE_PIP_VERSION_CHECK": "1", "PIP_NO_INPUT": "1"}
             command: list[str | Path] = [
                 toolbox.PIP.python(cache),
@@ -46,8 +44,7 @@ def pip(*wanted: str | Path) -> Client:
 
 def uv(source: Source, _place: Path, _cache: Path) -> float:
     """The same list by uv."""
-    with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
+    with clients.scratch() as folder:
         quiet = {"UV_NO_CONFIG": "1", "UV_PYTHON_DOWNLOADS": "never", "UV_SYSTEM_CERTS": "1", "UV_NO_PROGRESS": "1"}
         command: list[str | Path] = [UV, "pip", "install", "--quiet", "--no-cache", "--only-binary", ":all:"]
         command += ["--python", sys.executable, "--target", folder / "target", "--default-index", source.address]

@@ -125,6 +125,7 @@ def entrepot(folder: Path) -> Iterator[Entrepot]:
     is_new = not data.exists()
     folder.mkdir(parents=True, exist_ok=True)
     environment = {key: value for key, value in os.environ.items() if not key.startswith("ENTREPOT_")}
+    environment["ENTREPOT_SERVER_PUBLIC_URL"] = url  # as on any server that is more than tried out
     command = [sys.executable, "-m", "config.cli.main", "serve", "--data", str(data), "--bind", f"127.0.0.1:{port}"]
     with running(command, f"{url}/readyz", folder / "log", environment=environment, cwd=ROOT) as server:
         if is_new:

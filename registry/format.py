@@ -6,11 +6,11 @@ are not part of it (they would pull the HTTP rim into a floor below it) and are 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
-from typing import Any, BinaryIO, Protocol
+from typing import Any, BinaryIO, Protocol, overload
 
 from registry.names import PackageKey, PackageName
 
@@ -37,6 +37,42 @@ class FileLink:
     extra: Mapping[str, Any] = field(default_factory=dict)
 
 
+class LazyLinks(Sequence[FileLink]):
+    """Links of files by name, made when somebody asks for them."""
+
+    def __init__(self, filenames: Iterable[str], make: Callable[[str], FileLink | None]) -> None:
+        """``make(filename)`` gives None for a name that is not listed, or that nobody could use."""
+        self._filenames = filenames
+        self._make = make
+        self._made: tuple[FileLink, ...] | None = None
+
+    def named(self, filename: str) -> FileLink | None:
+        """The one of that name, without the others."""
+        return self._make(filename)
+
+    def _all(self) -> tuple[FileLink, ...]:
+        if self._made is None:  # two threads would make equal ones
+            links = map(self._make, self._filenames)
+            self._made = tuple(link for link in links if link is not None)
+        return self._made
+
+    def __len__(self) -> int:
+        """How many there are."""
+        return len(self._all())
+
+    @overload
+    def __getitem__(self, index: int) -> FileLink: ...
+    @overload
+    def __getitem__(self, index: slice) -> Sequence[FileLink]: ...
+    def __getitem__(self, index: int | slice) -> FileLink | Sequence[FileLink]:
+        """By position."""
+        return self._all()[index]
+
+    def __iter__(self) -> Iterator[FileLink]:
+        """Each in the order of the names."""
+        return iter(self._all())
+
+
 @dataclass(frozen=True, slots=True)
 class Listing:
     """All files an index has of one package. ``status`` is the index's word for the package's state, None if it has none.
@@ -46,7 +82,7 @@ class Listing:
     """
 
     key: PackageKey
-    files: tuple[FileLink, ...]
+    files: Sequence[FileLink]
     status: str | None = None
     status_reason: str | None = None
     extra: Mapping[str, Any] = field(default_factory=dict)
@@ -54,6 +90,8 @@ class Listing:
 
 def link_in(listing: Listing, filename: str) -> FileLink | None:
     """The file of that name."""
+    if isinstance(listing.files, LazyLinks):
+        return listing.files.named(filename)
     return next((link for link in listing.files if link.filename == filename), None)
 
 

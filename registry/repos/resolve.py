@@ -13,13 +13,14 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
+from functools import cached_property
 from typing import Any
 
 from sqlalchemy import select
 
 from registry.db import Database
 from registry.errors import Denied, NotFound
-from registry.format import FileLink, Format, Location
+from registry.format import FileLink, Format, Listing, Location, link_in
 from registry.models import Asset, Package, PackageVersion
 from registry.names import PackageKey, PackageName
 from registry.repos import shelf
@@ -42,9 +43,12 @@ from registry.repos.upstreams import Page, UpstreamDocument, Upstreams
 __all__ = ["Kept", "KeptFile", "Marked", "Offer", "OfferedFile", "Resolver"]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Offer:
     """All files under a name, and until when the list holds (None: until a row changes).
+
+    ``own`` are files by name which are offered as they stand there, but for what upstreams say of kept ones; then come
+    those that the ``listings`` have besides, in the order in which their connections were asked.
 
     ``tags`` are those of rows, the first repository of the chain that has one deciding. ``extras`` is what each
     external connection's index says of the package as a whole, in the order in which they were asked. ``revision`` is
@@ -52,7 +56,8 @@ class Offer:
     """
 
     key: PackageKey
-    files: tuple[OfferedFile, ...]
+    own: Mapping[str, OfferedFile]
+    listings: tuple[tuple[Connection, Listing], ...]
     valid_until: datetime | None
     is_stale: bool
     status: str | None = None
@@ -61,6 +66,24 @@ class Offer:
     extras: tuple[Mapping[str, Any], ...] = ()
     revision: int = 0
     fetched_at: datetime | None = None
+
+    @cached_property
+    def files(self) -> tuple[OfferedFile, ...]:
+        """All of them: of a long list that is work, which who wants one file, or what lists say of themselves, can save."""
+        files = dict(self.own)
+        for connection, listing in self.listings:
+            for link in listing.files:
+                files[link.filename] = _offered(link, connection, files.get(link.filename))
+        return tuple(files.values())
+
+    def file(self, filename: str) -> OfferedFile | None:
+        """The one of that name."""
+        found = self.own.get(filename)
+        for connection, listing in self.listings:
+            link = link_in(listing, filename)
+            if link is not None:
+                found = _offered(link, connection, found)
+        return found
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,7 +134,9 @@ class Resolver:
         if not is_published(held.rows):
             pages = self._pages(chain, key)
             # Fetching takes time and counts as a change itself: what is offered, and under which revision, is read after.
-            held = self._held(admission, chain, key)
+            # A page that was there may be replaced at this moment: under its revision it must not be taken for the new one.
+            if any(page.is_new for _, page in pages):
+                held = self._held(admission, chain, key)
         is_ours = is_published(held.rows)
         files = {name: file for name, file in visible(held.rows, chain).items() if file.status != shelf.UNFINISHED}
         offer = _with_pages(key, [] if is_ours else pages, files)
@@ -248,24 +273,20 @@ def _with_pages(
     key: PackageKey, pages: Sequence[tuple[Connection, Page]], files: dict[str, OfferedFile]
 ) -> Offer | None:
     """Files of rows and of pages together; None where there are none of either."""
-    status: tuple[str | None, str | None] = (None, None)
-    extras: list[Mapping[str, Any]] = []
-    anything = bool(files)
-    for connection, page in pages:
-        if page.listing is None:
-            continue
-        anything = True
-        status = status if status[0] else (page.listing.status, page.listing.status_reason)
-        extras.append(page.listing.extra)
-        for link in page.listing.files:
-            files[link.filename] = _offered(link, connection, files.get(link.filename))
-    if not anything:
+    listings = tuple((connection, page.listing) for connection, page in pages if page.listing is not None)
+    if not listings and not files:
         return None
-    valid_until = min((page.valid_until for _, page in pages), default=None)
-    is_stale = any(page.is_stale for _, page in pages)
-    fetched_at = max((page.fetched_at for _, page in pages), default=None)
+    says = [listing for _, listing in listings if listing.status]
     return Offer(
-        key, tuple(files.values()), valid_until, is_stale, *status, extras=tuple(extras), fetched_at=fetched_at
+        key,
+        files,
+        listings,
+        valid_until=min((page.valid_until for _, page in pages), default=None),
+        is_stale=any(page.is_stale for _, page in pages),
+        status=says[0].status if says else None,
+        status_reason=says[0].status_reason if says else None,
+        extras=tuple(listing.extra for _, listing in listings),
+        fetched_at=max((page.fetched_at for _, page in pages), default=None),
     )
 
 
@@ -277,7 +298,7 @@ def _under(own: tuple[str, str], offer: Offer) -> Offer:
     status, reason = own
     if status != shelf.ACTIVE:
         offer = replace(offer, status=status, status_reason=reason or None)
-    return replace(offer, files=()) if offer.status == shelf.QUARANTINED else offer
+    return replace(offer, own={}, listings=()) if offer.status == shelf.QUARANTINED else offer
 
 
 def _refuse_quarantined(rows: Sequence[Row], chain: Sequence[Node], key: PackageKey) -> None:

@@ -11,7 +11,6 @@ import hashlib
 import logging
 import threading
 import time
-import zlib
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -50,12 +49,16 @@ DEFAULT_URL_SECONDS = 5.0  # ``login`` may point a client tool of this machine a
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """A connection's answer for a name: ``listing`` None means that it surely has none of that name."""
+    """A connection's answer for a name: ``listing`` None means that it surely has none of that name.
+
+    ``is_new`` says that it was fetched for who asks now.
+    """
 
     listing: Listing | None
     valid_until: datetime
     is_stale: bool
     fetched_at: datetime
+    is_new: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +89,7 @@ class _Held:
     kept: KeptPage
     valid_until: datetime
     is_stale: bool
+    is_new: bool = False
 
 
 class Upstreams:
@@ -152,7 +156,7 @@ class Upstreams:
         """What the connection lists of a package. Raises UpstreamUnavailable when neither it nor a kept page can say."""
         path, held = self._index(connection, key)
         listing = None if held.kept.is_missing else self._parse(connection, key, path, held.kept)
-        return Page(listing, held.valid_until, held.is_stale, held.kept.fetched_at)
+        return Page(listing, held.valid_until, held.is_stale, held.kept.fetched_at, held.is_new)
 
     def link(self, connection: Connection, key: PackageKey, filename: str) -> FileLink | None:
         """A file of a package as the connection lists it, None for none. Raises UpstreamUnavailable as ``page`` does."""
@@ -248,7 +252,7 @@ class Upstreams:
             fresh = refresh()
         except UpstreamUnavailable as error:
             return self._stale(connection, wanted, kept, error)
-        return _Held(fresh, fresh.fresh_until, is_stale=False)
+        return _Held(fresh, fresh.fresh_until, is_stale=False, is_new=True)
 
     def metadata(self, connection: Connection, link: FileLink, sha256: str | None) -> bytes:
         """A file's metadata document as the upstream serves it, verified where it promised a digest, and kept.
@@ -384,7 +388,7 @@ class Upstreams:
 
 def _from_answer(answer: Found, now: datetime, until: datetime) -> KeptPage:
     return KeptPage(
-        zlib.compress(answer.body, 3),
+        pages.packed(answer.body),
         answer.content_type,
         answer.final_url,
         answer.etag,

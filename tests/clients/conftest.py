@@ -12,8 +12,13 @@ from tests.harness.server import Server
 
 @pytest.fixture(scope="module")
 def shared_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    """The registry alone, for all tests of a file: each uses package names of its own."""
-    running = Server(tmp_path_factory.mktemp("shared") / "data", with_worker=False).start()
+    """The registry alone, for all tests of a file: each uses package names of its own.
+
+    It knows the address that clients use, as one that is not only tried out does: links to files are in full then.
+    """
+    running = Server(tmp_path_factory.mktemp("shared") / "data", with_worker=False)
+    running.environment["ENTREPOT_SERVER_PUBLIC_URL"] = running.url
+    running.start()
     yield running
     running.kill()
 

@@ -24,7 +24,8 @@ from registry.formats.maven.inspection import inspect as inspect_artifact
 from registry.formats.npm import names as npm_names
 from registry.formats.npm import packument
 from registry.formats.npm.archive import inspect as inspect_tarball
-from registry.formats.pypi import index as pypi_index
+from registry.formats.pypi import negotiation as pypi_negotiation
+from registry.formats.pypi import writing as pypi_writing
 from registry.formats.pypi.metadata import inspect as inspect_distribution
 from tests.harness import maven, npm_packages, packages
 
@@ -51,10 +52,10 @@ class Example:
 
 def _pypi_page(listing: Listing) -> tuple[bytes, str]:
     files = [
-        pypi_index.ViewFile(link.filename, link.url, link.hashes, link.size_bytes, link.upload_time, **link.extra)
+        pypi_writing.ViewFile(link.filename, link.url, link.hashes, link.size_bytes, link.upload_time, **link.extra)
         for link in listing.files
     ]
-    return pypi_index.render_json(pypi_index.ProjectView(listing.key.name, files)), pypi_index.JSON_TYPE
+    return pypi_writing.render_json(pypi_writing.ProjectView(listing.key.name, files)), pypi_negotiation.JSON_TYPE
 
 
 def _npm_page(listing: Listing) -> tuple[bytes, str]:
@@ -332,7 +333,7 @@ def test_a_rendered_page_reads_back(known: Format, example: Example) -> None:
     listing = Listing(key, files)
     body, content_type = example.render(listing)
     read = known.parse_index(key, body, content_type, f"https://index.invalid/{known.index_path(key)}")
-    assert read.files == (files if example.lists_files else ())
+    assert tuple(read.files) == (files if example.lists_files else ())
     assert example.lists_files or read.extra["versions"] == [example.version]
     assert read.key == key
     final_url = f"https://index.invalid/{known.index_path(key)}"

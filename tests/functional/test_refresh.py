@@ -60,6 +60,24 @@ def test_an_old_page_is_answered_at_once_and_refreshed(world: OutsideWorld, upst
     assert upstream.count(PAGE) == 2
 
 
+class AtOnce(Refresher):
+    """Has done its work before the answer that it began behind is put together."""
+
+    def start(self, key: str, work: Callable[[], object]) -> bool:
+        work()
+        return False
+
+
+def test_the_old_page_is_not_taken_for_the_new_one_that_came_meanwhile(world: OutsideWorld, upstream) -> None:
+    offer(upstream, "1.0")
+    assert world.versions("moving") == ["1.0"]
+    offer(upstream, "1.0", "2.0")
+    world.now += PAST_FRESHNESS
+    world.services.upstreams._refresher = AtOnce()
+    assert world.versions("moving") == ["1.0"]
+    assert world.versions("moving") == ["1.0", "2.0"]  # the clock stands: not because the old answer ran out
+
+
 def test_the_answer_does_not_wait_for_the_upstream(world: OutsideWorld, upstream) -> None:
     offer(upstream, "1.0")
     assert world.versions("moving") == ["1.0"]

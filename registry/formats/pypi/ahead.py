@@ -19,6 +19,7 @@ from packaging.version import InvalidVersion, Version
 from registry.errors import Invalid
 from registry.formats.pypi.installer import Installer, likely
 from registry.formats.pypi.names import project_name, sort_key
+from registry.formats.pypi.pages import listed
 from registry.names import PackageKey
 from registry.repos.admission import Admission
 from registry.repos.resolve import Offer, OfferedFile
@@ -77,13 +78,18 @@ class Walk:
 
 def likely_wheel(offer: Offer, client: Installer | None) -> OfferedFile | None:
     """The wheel that the client will take: of the newest final release, for every platform where there is one."""
-    wheels = [file for file in offer.files if file.filename.endswith(".whl") and file.yanked_reason is None]
-    final = [file for file in wheels if not _is_prerelease(file.version)] or wheels
-    if not final:
-        return None
-    newest = max((file.version for file in final), key=sort_key)
-    of_newest = [file for file in final if file.version == newest]
-    return next(iter(likely(of_newest, client)), None)
+    by_version: dict[str, list[str]] = {}
+    for filename, version in listed(offer):
+        if filename.endswith(".whl"):
+            by_version.setdefault(version, []).append(filename)
+    final = [version for version in by_version if not _is_prerelease(version)] or list(by_version)
+    for version in sorted(final, key=sort_key, reverse=True):
+        found = [file for name in by_version[version] if (file := offer.file(name)) is not None]
+        # A release that was yanked as a whole is not the newest: nobody gets it unasked.
+        wheels = [file for file in found if file.yanked_reason is None]
+        if wheels:
+            return next(iter(likely(wheels, client)), None)
+    return None
 
 
 def requirements(document: bytes) -> list[str]:

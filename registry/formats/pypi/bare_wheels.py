@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import replace
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
 
 from registry.formats.pypi.installer import Installer, likely
 from registry.formats.pypi.metadata import glance
 from registry.formats.pypi.names import sort_key
+from registry.formats.pypi.reading import entries_of, is_promised
 from registry.repos.derived import Known
 from registry.repos.resolve import Offer, OfferedFile
+from registry.repos.topology import Connection
 from registry.services import Services
 
 WHEELS_READ_AHEAD = 2
@@ -23,21 +25,57 @@ def with_read_metadata(services: Services, offer: Offer, client: Installer | Non
     Only what is known is promised (PEP 658: the digest is that of the document which is served), so that the first list of
     a package comes without and a later one with it.
     """
-    bare = [file for file in offer.files if is_bare(file)]
+    bare = list(_bare(offer))
     if not bare:
         return offer
-    connections = {file.connection.id: file.connection for file in bare if file.connection is not None}
+    connections = {each.connection.id: each.connection for each in bare}
     known = services.files.derived.known(offer.key, connections)
-    newest = max((file.version for file in bare), key=sort_key)
+    newest = max({each.version for each in bare}, key=sort_key)
     for connection in connections.values():
-        of_newest = [file for file in bare if file.connection == connection and file.version == newest]
+        files = (_file(offer, each) for each in bare if each.version == newest and each.connection == connection)
+        of_newest = [file for file in files if file is not None]
         links = [
             file.link
             for file in likely(of_newest, client)[:WHEELS_READ_AHEAD]
             if file.link is not None and file.hashes.get("sha256") not in known
         ]
         services.files.derived.read_ahead(connection, offer.key, links, glance)
-    return replace(offer, files=tuple(_told(file, known) for file in offer.files))
+    told = (_file(offer, each) for each in bare if each.sha256 in known)
+    return replace(offer, own={**offer.own, **{file.filename: _told(file, known) for file in told if file is not None}})
+
+
+@dataclass(slots=True)  # not frozen: a page has thousands
+class _Bare:
+    """A wheel of which its index promises no metadata; ``sha256`` as it is listed."""
+
+    filename: str
+    version: str
+    sha256: str | None
+    connection: Connection
+
+
+def _bare(offer: Offer) -> Iterator[_Bare]:
+    """The lists are told without looking at the rest of each file."""
+    for connection, listing in offer.listings:
+        entries = entries_of(listing)
+        if entries is None:
+            for link in listing.files:
+                if link.filename.endswith(".whl") and not link.extra.get("core_metadata"):
+                    yield _Bare(link.filename, link.version, link.hashes.get("sha256"), connection)
+            continue
+        for filename, version in entries.versions.items():
+            entry = entries.by_filename[filename]
+            if filename.endswith(".whl") and not is_promised(entry):
+                hashes = entry.get("hashes")
+                said = hashes.get("sha256") if isinstance(hashes, dict) else None
+                yield _Bare(filename, version, said.lower() if isinstance(said, str) else None, connection)
+
+
+def _file(offer: Offer, bare: _Bare) -> OfferedFile | None:
+    """What is offered under the name, if that is the file: an earlier repository may have another."""
+    file = offer.file(bare.filename)
+    is_it = file is not None and is_bare(file) and file.connection == bare.connection
+    return file if is_it else None
 
 
 def is_bare(file: OfferedFile) -> bool:
@@ -47,7 +85,7 @@ def is_bare(file: OfferedFile) -> bool:
 
 def _told(file: OfferedFile, known: Mapping[str, Known]) -> OfferedFile:
     found = known.get(file.hashes.get("sha256", ""))
-    if found is None or not is_bare(file):
+    if found is None:
         return file
     says = file.link.upload_time if file.link is not None else None
     return replace(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping, Sequence
 from typing import Any
-from urllib.parse import quote
+from urllib.parse import quote, urlsplit
 
 from flask import Response, request
 
@@ -15,6 +15,7 @@ from registry.formats.pypi.attestations import PROVENANCE_TYPE, check_provenance
 from registry.formats.pypi.bare_wheels import is_bare
 from registry.formats.pypi.metadata import glance
 from registry.formats.pypi.names import is_same_release, sort_key
+from registry.formats.pypi.pages import Addresses, provenance_url
 from registry.formats.pypi.project_json import Described, ReleaseFile, latest_version, render
 from registry.http import context
 from registry.http.delivery import is_private
@@ -43,6 +44,16 @@ def root_url(services: Services) -> str:
     admission = context.admission()
     base = (services.public_url or request.url_root).rstrip("/")
     return f"{base}/{FORMAT.name}/{admission.domain}/{admission.repository}"
+
+
+def page_addresses(services: Services) -> Addresses:
+    """What links of a project's page begin with: in full where the page itself was asked for at the public address.
+
+    Who came another way (a build in its sandbox, a name inside the network) stays on it by relative links.
+    """
+    root = root_url(services)
+    is_public = services.public_url is not None and urlsplit(services.public_url).netloc == request.host
+    return Addresses.absolute(root) if is_public else Addresses(root)
 
 
 # Metadata.
@@ -106,20 +117,12 @@ def _glance_at_kept(services: Services, admission: Admission, filename: str, kep
 # Provenance.
 
 
-def provenance_url(root: str, name: str, file: OfferedFile) -> str | None:
-    """Where we serve what was attested of a file (PEP 740); None where there is nothing."""
-    has_own = file.kept is not None and file.kept.provenance_blob_id is not None
-    if not has_own and not file.extra.get("provenance"):
-        return None
-    return f"{root}/integrity/{name}/{quote(file.version)}/{quote(file.filename, safe='')}/provenance"
-
-
 def send_provenance(services: Services, project: str, version: str, filename: str) -> Response:
     """The provenance document of a file. Raises NotFound."""
     key = FORMAT.key(project)
     # By the page and not by the file: only the page says which upstream has it.
     offer = services.resolver.offer(context.admission(), key)
-    found = next((file for file in offer.files if file.filename == filename), None)
+    found = offer.file(filename)
     if found is None or not _is_version(found.version, version):
         raise NotFound("file", filename)
 

@@ -132,23 +132,32 @@ def listed_version(name: PackageName, filename: str) -> str | None:
 
     Wider than ``parse_filename``: knowing the project, ``foo-1.0-1.tar.gz`` is version ``1.0-1`` of ``foo``.
     """
-    try:
-        _check_characters(filename)
-        if filename.endswith(".whl"):
-            parts = filename.split("-")
-            is_ours = len(parts) in (5, 6) and str(canonicalize_name(parts[0])) == name
-            return canonical_version(parts[1]) if is_ours else None
-        suffix = next((suffix for suffix in _LISTED_SUFFIXES if filename.endswith(suffix)), None)
-        return None if suffix is None else _version_after_name(name, filename.removesuffix(suffix))
-    except Invalid:
+    if len(filename) > MAX_FILENAME_CHARACTERS or not _FILENAME.match(filename):
         return None
+    if filename.endswith(".whl"):
+        parts = filename.split("-", 6)
+        return _listed_version(parts[1]) if len(parts) in (5, 6) and _canonical_name(parts[0]) == name else None
+    suffix = next((suffix for suffix in _LISTED_SUFFIXES if filename.endswith(suffix)), None)
+    return None if suffix is None else _version_after_name(name, filename.removesuffix(suffix))
 
 
 def _version_after_name(name: PackageName, stem: str) -> str | None:
     for dash in (position for position, character in enumerate(stem) if character == "-"):
-        if str(canonicalize_name(stem[:dash])) == name:
-            return canonical_version(stem[dash + 1 :])
+        if _canonical_name(stem[:dash]) == name:
+            return _listed_version(stem[dash + 1 :])
     return None
+
+
+@lru_cache(maxsize=8192)
+def _canonical_name(raw: str) -> str:
+    return str(canonicalize_name(raw))
+
+
+def _listed_version(raw: str) -> str | None:
+    try:
+        return canonical_version(raw)
+    except Invalid:
+        return None
 
 
 def _check_characters(filename: str) -> None:

@@ -9,7 +9,7 @@ from typing import Any, BinaryIO
 from packaging.version import Version
 
 from registry.format import Description, FileLink, Listing, Location, LoginTarget, link_in
-from registry.formats.pypi import default_upstream, index, metadata, names
+from registry.formats.pypi import default_upstream, metadata, names, negotiation, reading
 from registry.names import PackageKey
 
 
@@ -33,17 +33,17 @@ class PurePypi:
 
     def index_accept(self) -> str:
         """PEP 691 with HTML as the fallback; JSON first, because only it carries sizes and upload times."""
-        return f"{index.JSON_TYPE}, {index.HTML_TYPE};q=0.2, {index.PLAIN_TYPE};q=0.01"
+        return f"{negotiation.JSON_TYPE}, {negotiation.HTML_TYPE};q=0.2, {negotiation.PLAIN_TYPE};q=0.01"
 
     def parse_index(self, key: PackageKey, body: bytes, content_type: str, final_url: str) -> Listing:
         """Read a project page, JSON or HTML."""
-        return index.parse(key.name, body, content_type, final_url)
+        return reading.parse(key.name, body, content_type, final_url)
 
     def find_link(
         self, key: PackageKey, body: bytes, content_type: str, final_url: str, filename: str
     ) -> FileLink | None:
         """Of thousands of files the one."""
-        return link_in(index.parse(key.name, body, content_type, final_url, only=filename), filename)
+        return link_in(reading.parse(key.name, body, content_type, final_url), filename)
 
     def locate(self, _key: PackageKey, _filename: str) -> Location | None:
         """Files are where the project's page says; nowhere else."""

@@ -12,36 +12,26 @@ from flask import Blueprint, Response, request
 from registry.access import Action
 from registry.errors import Invalid, NotAcceptable
 from registry.format import Release
-from registry.formats.pypi import FORMAT
+from registry.formats.pypi import FORMAT, pages
 from registry.formats.pypi.ahead import Walk
 from registry.formats.pypi.attestations import provenance as attested
 from registry.formats.pypi.bare_wheels import with_read_metadata
 from registry.formats.pypi.core_metadata import is_newer_than_known
 from registry.formats.pypi.documents import (
     metadata,
-    provenance_url,
-    root_url,
+    page_addresses,
     send_metadata,
     send_project_json,
     send_provenance,
     stamp,
 )
-from registry.formats.pypi.index import (
-    JSON_TYPE,
-    ProjectView,
-    ViewFile,
-    file_href,
-    negotiate,
-    render_html,
-    render_json,
-    render_list_html,
-    render_list_json,
-)
 from registry.formats.pypi.installer import Installer
 from registry.formats.pypi.installer import parse as parse_user_agent
 from registry.formats.pypi.metadata import inspect
 from registry.formats.pypi.names import parse_filename
+from registry.formats.pypi.negotiation import JSON_TYPE, negotiate
 from registry.formats.pypi.upload import check_against, parse_form
+from registry.formats.pypi.writing import render_html, render_list_html, render_list_json
 from registry.http import auth, context
 from registry.http.delivery import is_private, send_offered
 from registry.http.responses import send_document
@@ -129,24 +119,29 @@ def _project_page(services: Services, project: str) -> Response:
         return _redirect(wanted.name)
     media = _representation()
     admission = context.admission()
-    root, now = root_url(services), services.clock()
-    plain, rooted = ((admission.repository_id, NAME, wanted.name, place) for place in (media, f"{media} {root}"))
+    addresses, now = page_addresses(services), services.clock()
+    places = (media + addresses.files, f"{media} {addresses.root} {addresses.files}")
+    plain, rooted = ((admission.repository_id, NAME, wanted.name, place) for place in places)
     document = services.documents.get(plain, stamp(), now) or services.documents.get(rooted, stamp(), now)
     if document is None:
         offer = with_read_metadata(services, services.resolver.offer(admission, wanted), _client())
-        view = _project_view(offer, root)
-        document = _render(view, offer, media)
-        services.documents.put(rooted if any(file.provenance for file in view.files) else plain, document)
+        document, has_root = _render(offer, addresses, media)
+        services.documents.put(rooted if has_root else plain, document)
         if offer.fetched_at is not None and now <= offer.fetched_at + JUST_NOW:
             _read_ahead(services, lambda walk: walk.after_page(offer))
     return send_document(document, private=is_private())
 
 
-def _render(view: ProjectView, offer: Offer, media: str) -> Document:
-    body = render_json(view) if media == JSON_TYPE else render_html(view)
+def _render(offer: Offer, addresses: pages.Addresses, media: str) -> tuple[Document, bool]:
+    """The page, and whether the repository's address is in it though files are told relative to it."""
+    if media == JSON_TYPE:
+        body, has_root = pages.as_json(offer, addresses)
+    else:
+        view = pages.view(offer, addresses)
+        body, has_root = render_html(view), any(file.provenance for file in view.files)
     # What the offer was read under, and not what the request came in under: fetching a page counts as a change.
     under = Stamp(context.admission().topology_revision, offer.revision)
-    return make_document(body, _content_type(media), under, offer.valid_until, stale=offer.is_stale)
+    return make_document(body, _content_type(media), under, offer.valid_until, stale=offer.is_stale), has_root
 
 
 def _read_ahead(services: Services, step: Callable[[Walk], None]) -> None:
@@ -178,34 +173,8 @@ def _redirect(name: str) -> Response:
     return Response(status=301, headers={"Location": location, "Cache-Control": "no-cache"})
 
 
-def _project_view(offer: Offer, root: str) -> ProjectView:
-    files = sorted(offer.files, key=lambda file: (FORMAT.sort_key(file.version), file.filename))
-    return ProjectView(
-        name=offer.key.name,
-        files=tuple(_view(offer.key.name, file, root) for file in files),
-        versions=tuple(dict.fromkeys(file.version for file in files)),
-        status=offer.status,
-        status_reason=offer.status_reason,
-    )
-
-
 def _content_type(media: str) -> str:
     return media if media == JSON_TYPE else f"{media}; charset=utf-8"
-
-
-def _view(name: str, file: OfferedFile, root: str) -> ViewFile:
-    extra = file.extra
-    return ViewFile(
-        filename=file.filename,
-        href=file_href(f"../../files/{name}/", file.filename),
-        hashes={"sha256": file.hashes["sha256"]} if "sha256" in file.hashes else dict(file.hashes),
-        size_bytes=file.size_bytes,
-        upload_time=file.upload_time,
-        requires_python=extra.get("requires_python"),
-        yanked=False if file.yanked_reason is None else (file.yanked_reason or True),
-        core_metadata=extra.get("core_metadata", False),
-        provenance=provenance_url(root, name, file),
-    )
 
 
 def _project_list(services: Services) -> Response:

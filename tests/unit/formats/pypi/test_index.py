@@ -12,8 +12,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from registry.format import BadIndex, FileLink, Listing
-from registry.formats.pypi import index
-from registry.formats.pypi.index import HTML_TYPE, JSON_TYPE, PLAIN_TYPE, ProjectView, ViewFile, negotiate
+from registry.formats.pypi import reading, writing
+from registry.formats.pypi.negotiation import HTML_TYPE, JSON_TYPE, PLAIN_TYPE, negotiate
+from registry.formats.pypi.writing import ProjectView, ViewFile
 from registry.names import PackageName
 
 DEMO = PackageName("demo")
@@ -23,7 +24,7 @@ OTHER = "1b" * 32
 
 
 def parse(body: str | bytes, content_type: str = "", url: str = URL) -> Listing:
-    return index.parse(DEMO, body if isinstance(body, bytes) else body.encode(), content_type, url)
+    return reading.parse(DEMO, body if isinstance(body, bytes) else body.encode(), content_type, url)
 
 
 def one_json(**entry: object) -> FileLink | None:
@@ -142,7 +143,7 @@ def test_pages_that_cannot_be_used(body: str) -> None:
 
 def test_the_type_is_sniffed_because_proxies_get_it_wrong() -> None:
     page = '\ufeff {"meta": {"api-version": "1.0"}, "name": "Demo", "files": []}'
-    assert parse(page, "text/html").files == ()
+    assert list(parse(page, "text/html").files) == []
     assert len(parse('<a href="demo-1.0.tar.gz">x</a>', JSON_TYPE).files) == 1
     with pytest.raises(BadIndex):
         parse("[]", JSON_TYPE)
@@ -269,11 +270,11 @@ HOSTILE = {
 def test_hostile_html_takes_linear_time(case: str) -> None:
     """A megabyte in at most ten seconds of CPU: it takes hundredths, and a quadratic reader takes hours."""
     code = (
-        "import resource, sys\nfrom registry.formats.pypi import index\n"
+        "import resource, sys\nfrom registry.format import BadIndex\nfrom registry.formats.pypi import reading\n"
         "resource.setrlimit(resource.RLIMIT_CPU, (10, 10))\n"
         "piece = sys.argv[1]\n"
-        "try:\n    index.parse('demo', b'<' + (piece * (1_000_000 // len(piece))).encode(), '', 'https://index.invalid/')\n"
-        "except index.BadIndex:\n    pass\n"
+        "try:\n    reading.parse('demo', b'<' + (piece * (1_000_000 // len(piece))).encode(), '', 'https://index.invalid/')\n"
+        "except BadIndex:\n    pass\n"
     )
     subprocess.run([sys.executable, "-c", code, HOSTILE[case]], check=True)
 
@@ -307,7 +308,7 @@ VIEW = ProjectView(
 
 def test_the_json_page_is_api_version_1_4() -> None:
     metadata = {"sha256": OTHER}
-    assert json.loads(index.render_json(VIEW)) == {
+    assert json.loads(writing.render_json(VIEW)) == {
         "meta": {"api-version": "1.4", "_last-serial": 17},
         "name": "demo",
         "project-status": {"status": "archived", "reason": "a & b"},
@@ -340,7 +341,7 @@ def test_the_json_page_is_api_version_1_4() -> None:
 
 
 def test_the_html_page() -> None:
-    page = index.render_html(VIEW).decode()
+    page = writing.render_html(VIEW).decode()
     assert '<meta name="pypi:repository-version" content="1.4">' in page
     assert '<meta name="pypi:project-status" content="archived">' in page
     assert '<meta name="pypi:project-status-reason" content="a &amp; b">' in page
@@ -354,23 +355,23 @@ def test_the_html_page() -> None:
 
 def test_without_status_a_project_is_active() -> None:
     view = ProjectView("demo", ())
-    assert json.loads(index.render_json(view))["project-status"] == {"status": "active"}
-    assert 'content="active"' in index.render_html(view).decode()
+    assert json.loads(writing.render_json(view))["project-status"] == {"status": "active"}
+    assert 'content="active"' in writing.render_html(view).decode()
 
 
 def test_the_list_of_projects() -> None:
     names = ["Foo.Bar", "demo"]
-    assert json.loads(index.render_list_json(names, 3)) == {
+    assert json.loads(writing.render_list_json(names, 3)) == {
         "meta": {"api-version": "1.4", "_last-serial": 3},
         "projects": [{"name": "Foo.Bar"}, {"name": "demo"}],
     }
-    page = index.render_list_html(names).decode()
+    page = writing.render_list_html(names).decode()
     assert '<a href="foo-bar/">Foo.Bar</a>' in page
     assert '<a href="demo/">demo</a>' in page
 
 
 def test_file_href_escapes_what_clients_misread() -> None:
-    assert index.file_href("../../files/", "demo-1!1.0+a.whl") == "../../files/demo-1%211.0%2Ba.whl"
+    assert writing.file_href("../../files/", "demo-1!1.0+a.whl") == "../../files/demo-1%211.0%2Ba.whl"
 
 
 HASH = st.binary(min_size=32, max_size=32).map(bytes.hex)
@@ -399,7 +400,7 @@ VIEWS = st.builds(
 
 @given(VIEWS)
 def test_what_is_written_reads_back(view: ProjectView) -> None:
-    from_json, from_html = parse(index.render_json(view), JSON_TYPE), parse(index.render_html(view), PLAIN_TYPE)
+    from_json, from_html = parse(writing.render_json(view), JSON_TYPE), parse(writing.render_html(view), PLAIN_TYPE)
     assert from_json.status == from_html.status == (view.status or "active")
     assert from_json.status_reason == from_html.status_reason == view.status_reason
     for link, file in zip(from_json.files, view.files, strict=True):
@@ -430,7 +431,7 @@ def test_another_html_reader_sees_the_same_links(view: ProjectView) -> None:
                 self.found[-1] = (data, self.found[-1][1])
 
     reader = Anchors()
-    reader.feed(index.render_html(view).decode())
+    reader.feed(writing.render_html(view).decode())
     assert [text for text, _ in reader.found] == [file.filename for file in view.files]
     for (_, attributes), file in zip(reader.found, view.files, strict=True):
         assert attributes["href"] == f"{file.href}#sha256={file.hashes['sha256']}".replace("+", "%2B")
