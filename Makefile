@@ -7,12 +7,12 @@ BIN := $(VENV)/bin
 DATA ?= data
 BIND ?= 127.0.0.1:8080
 # More processes than cores: much of the time the tests wait for servers. Whole files, because many share a server.
-SIDE_BY_SIDE := -n 4 --dist loadfile --no-loadscope-reorder
+SIDE_BY_SIDE := -n 5 --dist loadfile --no-loadscope-reorder
 # Fork bombs and memory hogs in sandboxes want the machine for themselves.
 ALONE := tests/contract/test_executors.py
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-dev serve test lint tests-side-by-side format campaign bench lock clean
+.PHONY: help setup setup-dev dev-packages clients old-pips serve test lint tests-side-by-side format campaign bench lock clean
 
 help:
 	@sed -n 's/^## //p' $(MAKEFILE_LIST)
@@ -33,12 +33,19 @@ serve: setup
 
 setup-dev: $(VENV)/.installed-dev
 $(VENV)/.installed-dev: requirements-dev.lock requirements-clients.lock tests/harness/old-pips.txt $(VENV)/.installed
-	./tools/install-python $(VENV) requirements-dev.lock
-	test -x $(VENV)/clients/bin/python || $(BIN)/python -m venv $(VENV)/clients
-	./tools/install-python $(VENV)/clients requirements-clients.lock
-	./tools/old-pips $(VENV) tests/harness/old-pips.txt
+	$(MAKE) --no-print-directory -j3 dev-packages clients old-pips
 	./tools/system-packages test
 	touch $@
+
+dev-packages: $(VENV)/.installed
+	./tools/install-python $(VENV) requirements-dev.lock
+
+clients: $(VENV)/.installed
+	test -x $(VENV)/clients/bin/python || $(BIN)/python -m venv $(VENV)/clients
+	./tools/install-python $(VENV)/clients requirements-clients.lock
+
+old-pips: $(VENV)/.installed
+	./tools/old-pips $(VENV) tests/harness/old-pips.txt
 
 ## make lint       ruff, mypy, import floors
 lint: setup-dev

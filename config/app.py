@@ -12,7 +12,13 @@ from hooks import pages as hooks_pages
 from hooks.services import HookServices
 from registry import api, formats, pages
 from registry.http import auth, context, guard, headers, health, problems
+from registry.http.rules import LazyRule
 from registry.services import Services
+
+
+def import_all() -> None:
+    """Import what an application is made of: for a process whose forks will make one each."""
+    formats.import_all()
 
 
 def create_app(
@@ -22,6 +28,7 @@ def create_app(
     services = services or wiring.services(settings)
     hook_services = hook_services or wiring.hook_services(services)
     app = Flask("entrepot", static_folder=None, template_folder=None)
+    app.url_rule_class = LazyRule
     # Path rules are ours: no redirect may hide a doubled slash, and uploads must never be redirected.
     app.url_map.merge_slashes = False
     app.url_map.strict_slashes = False

@@ -21,7 +21,9 @@ worker_class = "config.gunicorn_worker.DrainingWorker"
 threads = _settings.server.threads
 graceful_timeout = _settings.server.graceful_timeout_seconds
 timeout = 120
-keepalive = 15
+# Longer than clients and proxies leave a connection idle (nginx 60 s), and than npm is busy with what it has fetched: who
+# writes to a connection at the moment it is closed gets a reset instead of an answer.
+keepalive = 75
 # Long search queries and deep paths; OIDC bearer headers.
 limit_request_line = 8190
 limit_request_field_size = 32768
@@ -41,10 +43,12 @@ proc_name = "entrepot-web"
 def on_starting(arbiter: Any) -> None:
     """Import in the master what each worker needs, and no more: they start sooner, share its memory, open their own."""
     if arbiter.app.app_uri.startswith("config."):  # these settings serve other applications as well, to be compared
-        importlib.import_module("config.app")
+        importlib.import_module("config.app").import_all()
 
 
 def post_worker_init(_worker: Any) -> None:
-    """Leave what was imported out of all collections: it stays, and looking at it was a fifth of a cold install's work."""
-    gc.collect()
+    """Leave what was imported out of all collections: it stays, and looking at it was a fifth of a cold install's work.
+
+    Without a collection before: that would write to all that is shared with the other processes.
+    """
     gc.freeze()

@@ -1,13 +1,14 @@
 """``entrepot serve``: a supervisor of two children, gunicorn and one worker process, which live and die with it.
 
 The children are forked, not started anew: what they need is imported once and shared. A server with its worker takes
-3 seconds of processor time for a start and an end instead of 7, and 190 MB of memory instead of 310 (measured).
+2.5 seconds of processor time for a start and an end instead of 7, and 170 MB of memory instead of 310 (measured).
 """
 
 from __future__ import annotations
 
 import ctypes
 import errno
+import gc
 import logging
 import multiprocessing
 import os
@@ -24,7 +25,9 @@ import requests
 from gunicorn.app import wsgiapp  # type: ignore[import-untyped]
 from setproctitle import setproctitle
 
-import config.app  # noqa: F401  (for the children, which find it imported)
+import config.gunicorn_worker
+import config.worker  # noqa: F401  (both for the children, which find them imported)
+from config import app
 from config.settings import Settings, host_and_port
 
 log = logging.getLogger("entrepot.serve")
@@ -127,6 +130,9 @@ class Supervisor:
         """Serve until told to stop; ``announce`` is called once requests are answered. Returns the exit status."""
         for number in ENDING:
             signal.signal(number, self._note_signal)
+        app.import_all()
+        gc.collect()
+        gc.freeze()  # collections of the children would else copy what they look at, which is all that they share
         for child in self._children:
             self._start(child)
         try:

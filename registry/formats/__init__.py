@@ -30,6 +30,12 @@ def all_formats() -> Mapping[str, Format]:
     return {name: load(name).FORMAT for name in FORMATS}
 
 
+def import_all() -> None:
+    """Import every format with its routes: for a process whose forks will serve them."""
+    for name in FORMATS:
+        importlib.import_module(f"{__name__}.{name}.routes")
+
+
 def blueprint(name: str, services: Any) -> Any:
     """The flask Blueprint with a format's routes. Raises NotFound for a word that is not in ``FORMATS``."""
     load(name)

@@ -31,7 +31,7 @@ MOST_REQUIREMENTS = 60
 WHEEL_BYTES = 24 * MIB
 
 Page = Callable[[PackageKey], Offer]
-"""Gives what a project's page will say. It is rendered when it is asked for: much of the work, and mostly not needed."""
+"""Gives what a project's page will say, and has it rendered."""
 Document = Callable[[PackageKey, OfferedFile], bytes]
 """Gives a wheel's metadata."""
 

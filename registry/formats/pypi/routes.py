@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import Any
 
@@ -37,7 +37,8 @@ from registry.http.delivery import is_private, send_offered
 from registry.http.responses import send_document
 from registry.http.upload import Form, read_form
 from registry.names import PackageKey
-from registry.repos.documents import Document, Stamp, make_document
+from registry.repos.admission import Admission
+from registry.repos.documents import Document, Key, Stamp, make_document
 from registry.repos.resolve import Offer, OfferedFile
 from registry.services import Services
 from storage.intake import Intake, Received
@@ -119,39 +120,63 @@ def _project_page(services: Services, project: str) -> Response:
         return _redirect(wanted.name)
     media = _representation()
     admission = context.admission()
-    addresses, now = page_addresses(services), services.clock()
-    places = (media + addresses.files, f"{media} {addresses.root} {addresses.files}")
-    plain, rooted = ((admission.repository_id, NAME, wanted.name, place) for place in places)
-    document = services.documents.get(plain, stamp(), now) or services.documents.get(rooted, stamp(), now)
+    shown = _Shown(services, admission, media, page_addresses(services))
+    document = shown.known(wanted, stamp())
     if document is None:
         offer = with_read_metadata(services, services.resolver.offer(admission, wanted), _client())
-        document, has_root = _render(offer, addresses, media)
-        services.documents.put(rooted if has_root else plain, document)
-        if offer.fetched_at is not None and now <= offer.fetched_at + JUST_NOW:
-            _read_ahead(services, lambda walk: walk.after_page(offer))
+        document = shown.render(offer)
+        if offer.fetched_at is not None and services.clock() <= offer.fetched_at + JUST_NOW:
+            _read_ahead(services, shown, lambda walk: walk.after_page(offer))
     return send_document(document, private=is_private())
 
 
-def _render(offer: Offer, addresses: pages.Addresses, media: str) -> tuple[Document, bool]:
-    """The page, and whether the repository's address is in it though files are told relative to it."""
-    if media == JSON_TYPE:
-        body, has_root = pages.as_json(offer, addresses)
-    else:
-        view = pages.view(offer, addresses)
-        body, has_root = render_html(view), any(file.provenance for file in view.files)
-    # What the offer was read under, and not what the request came in under: fetching a page counts as a change.
-    under = Stamp(context.admission().topology_revision, offer.revision)
-    return make_document(body, _content_type(media), under, offer.valid_until, stale=offer.is_stale), has_root
+@dataclass(frozen=True, slots=True)
+class _Shown:
+    """Project pages as one client sees them: of its repository, in its representation, with links where it came from."""
+
+    services: Services
+    admission: Admission
+    media: str
+    addresses: pages.Addresses
+
+    def known(self, key: PackageKey, under: Stamp) -> Document | None:
+        """The page as it was rendered, if that still holds."""
+        found = (self.services.documents.get(place, under, self.services.clock()) for place in self._places(key))
+        return next((document for document in found if document is not None), None)
+
+    def render(self, offer: Offer) -> Document:
+        """Render a page, and keep it."""
+        addresses = self.addresses
+        if self.media == JSON_TYPE:
+            body, has_root = pages.as_json(offer, addresses)
+        else:
+            view = pages.view(offer, addresses)
+            body, has_root = render_html(view), any(file.provenance for file in view.files)
+        # What the offer was read under, and not what the request came in under: fetching a page counts as a change.
+        under = Stamp(self.admission.topology_revision, offer.revision)
+        document = make_document(body, _content_type(self.media), under, offer.valid_until, stale=offer.is_stale)
+        plain, rooted = self._places(offer.key)
+        self.services.documents.put(rooted if has_root else plain, document)
+        return document
+
+    def _places(self, key: PackageKey) -> tuple[Key, Key]:
+        """Where a page is kept: for all addresses of the repository, or with this one in it."""
+        place = (self.admission.repository_id, NAME, str(key.name))
+        plain = f"{self.media} {self.addresses.files}"
+        return (*place, plain), (*place, f"{plain} {self.addresses.root}")
 
 
-def _read_ahead(services: Services, step: Callable[[Walk], None]) -> None:
+def _read_ahead(services: Services, shown: _Shown, step: Callable[[Walk], None]) -> None:
     """Go on ahead of this request's client, if it is one that waits for answers."""
-    admission, client = context.admission(), _client()
+    admission, client = shown.admission, _client()
     if client is not None and client.asks_at_once:
         return
 
     def page(key: PackageKey) -> Offer:
-        return with_read_metadata(services, services.resolver.offer(admission, key), client)
+        offer = with_read_metadata(services, services.resolver.offer(admission, key), client)
+        # While the client still thinks about the page before: when it asks, the answer is there.
+        shown.render(offer)
+        return offer
 
     step(Walk(services, admission, page, lambda key, file: metadata(services, admission, key, file), client))
 
@@ -163,7 +188,8 @@ def _client() -> Installer | None:
 def _metadata(services: Services, project: str, filename: str) -> Response:
     offered = _find(services, project, filename)
     response = send_metadata(services, FORMAT.key(project), offered)
-    _read_ahead(services, lambda walk: walk.after_metadata(FORMAT.key(project), offered))
+    shown = _Shown(services, context.admission(), JSON_TYPE, page_addresses(services))
+    _read_ahead(services, shown, lambda walk: walk.after_metadata(FORMAT.key(project), offered))
     return response
 
 
