@@ -109,7 +109,7 @@ def test_publish_build_approve_install(server: Server, chromium: Browser, tmp_pa
 def test_flask_through_the_external_connection_and_again_without_it(tmp_path: Path):
     """The default external connection is what this machine's own pip uses; the second install asks nobody outside."""
     data = tmp_path / "data"
-    server = Server(data, with_worker=False, environment=_machine_index()).start()
+    server = Server(data, with_worker=False, environment=_machine_index(), by_command=True).start()
     try:
         clients = Clients(tmp_path / "home")
         token = server.token("admin", "read")

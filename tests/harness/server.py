@@ -18,6 +18,7 @@ from config.settings import load
 from registry import audit
 from registry.accounts import find_account
 from registry.clock import system_clock
+from tests.harness.zygote import Forked, zygote
 
 ROOT = Path(__file__).resolve().parents[2]
 READY = "Entrepot serves "
@@ -39,13 +40,16 @@ class Server:
         with_worker: bool = True,
         environment: dict[str, str] | None = None,
         web_processes: int = 2,
+        by_command: bool = False,
     ) -> None:
+        """With ``by_command`` it is started by a command of its own, as people do, and not by a fork (``zygote``)."""
         self.data = data
         self.port = free_port()
         self.with_worker = with_worker
         self.environment = environment or {}
         self.web_processes = web_processes
-        self.process: subprocess.Popen[bytes] | None = None
+        self.by_command = by_command
+        self.process: subprocess.Popen[bytes] | Forked | None = None
         self.log = data.parent / f"{data.name}.log"
 
     @property
@@ -58,15 +62,19 @@ class Server:
         return f"http://{credential}127.0.0.1:{self.port}/pypi/default/{repository}/{suffix}"
 
     def start(self) -> "Server":
-        command = [sys.executable, "-m", "config.cli.main", "serve", "--data", str(self.data)]
-        command += ["--bind", f"127.0.0.1:{self.port}", "--workers", str(self.web_processes)]
+        arguments = ["serve", "--data", str(self.data), "--bind", f"127.0.0.1:{self.port}"]
+        arguments += ["--workers", str(self.web_processes)]
         if not self.with_worker:
-            command.append("--no-worker")
+            arguments.append("--no-worker")
         said = self.log_text().count(READY)
-        with self.log.open("ab") as log:
-            self.process = subprocess.Popen(
-                command, cwd=ROOT, env=self.child_environment(), stdout=log, stderr=log, start_new_session=True
-            )
+        if self.by_command:
+            command = [sys.executable, "-m", "config.cli.main", *arguments]
+            with self.log.open("ab") as log:
+                self.process = subprocess.Popen(
+                    command, cwd=ROOT, env=self.child_environment(), stdout=log, stderr=log, start_new_session=True
+                )
+        else:
+            self.process = zygote().start(arguments, self.child_environment(), self.log)
         deadline = time.monotonic() + 60
         while time.monotonic() < deadline:
             if self.process.poll() is not None:

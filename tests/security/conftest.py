@@ -21,7 +21,8 @@ CLOSED_UPSTREAM = {"ENTREPOT_UPSTREAM_URLS": "pypi=http://127.0.0.1:9/simple/"}
 @pytest.fixture(scope="session")
 def house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
     folder: Path = tmp_path_factory.mktemp("house")
-    server = Server(folder / "data", with_worker=False, environment=dict(CLOSED_UPSTREAM)).start()
+    # What a process shows of its environment is looked at, too: a fork would show its parent's.
+    server = Server(folder / "data", with_worker=False, environment=dict(CLOSED_UPSTREAM), by_command=True).start()
     made = House(server, server.token("admin"), Clients(folder / "home"))
     try:
         yield made
