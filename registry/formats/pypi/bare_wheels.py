@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
+from registry.format import Listing
 from registry.formats.pypi.installer import Installer, likely
 from registry.formats.pypi.metadata import glance
 from registry.formats.pypi.names import sort_key
-from registry.formats.pypi.reading import entries_of, is_promised
+from registry.formats.pypi.reading import entries_of
 from registry.repos.derived import Known
 from registry.repos.resolve import Offer, OfferedFile
 from registry.repos.topology import Connection
@@ -25,56 +26,53 @@ def with_read_metadata(services: Services, offer: Offer, client: Installer | Non
     Only what is known is promised (PEP 658: the digest is that of the document which is served), so that the first list of
     a package comes without and a later one with it.
     """
-    bare = list(_bare(offer))
+    bare = [found for pair in offer.listings if (found := _bare_wheels(*pair)).versions]
     if not bare:
         return offer
-    connections = {each.connection.id: each.connection for each in bare}
-    known = services.files.derived.known(offer.key, connections)
-    newest = max({each.version for each in bare}, key=sort_key)
-    for connection in connections.values():
-        files = (_file(offer, each) for each in bare if each.version == newest and each.connection == connection)
-        of_newest = [file for file in files if file is not None]
+    known = services.files.derived.known(offer.key, {each.connection.id: each.connection for each in bare})
+    newest = max({version for each in bare for version in each.versions.values()}, key=sort_key)
+    for each in bare:
+        names = [filename for filename, version in each.versions.items() if version == newest]
+        of_newest = [file for name in names if (file := _file(offer, each.connection, name)) is not None]
         links = [
             file.link
             for file in likely(of_newest, client)[:WHEELS_READ_AHEAD]
             if file.link is not None and file.hashes.get("sha256") not in known
         ]
-        services.files.derived.read_ahead(connection, offer.key, links, glance)
-    told = (_file(offer, each) for each in bare if each.sha256 in known)
-    return replace(offer, own={**offer.own, **{file.filename: _told(file, known) for file in told if file is not None}})
+        services.files.derived.read_ahead(each.connection, offer.key, links, glance)
+    if not known:
+        return offer
+    of_known = [(each.connection, name) for each in bare for name in each.versions if each.sha256(name) in known]
+    told = [_told(file, known) for pair in of_known if (file := _file(offer, *pair)) is not None]
+    return replace(offer, own={**offer.own, **{file.filename: file for file in told}})
 
 
-@dataclass(slots=True)  # not frozen: a page has thousands
-class _Bare:
-    """A wheel of which its index promises no metadata; ``sha256`` as it is listed."""
+@dataclass(frozen=True, slots=True)
+class _Wheels:
+    """The wheels of an index of which it promises no metadata: versions by file name, and their digests as listed."""
 
-    filename: str
-    version: str
-    sha256: str | None
     connection: Connection
+    versions: Mapping[str, str]
+    sha256: Callable[[str], str | None]
 
 
-def _bare(offer: Offer) -> Iterator[_Bare]:
-    """The lists are told without looking at the rest of each file."""
-    for connection, listing in offer.listings:
-        entries = entries_of(listing)
-        if entries is None:
-            for link in listing.files:
-                if link.filename.endswith(".whl") and not link.extra.get("core_metadata"):
-                    yield _Bare(link.filename, link.version, link.hashes.get("sha256"), connection)
-            continue
-        for filename, version in entries.versions.items():
-            entry = entries.by_filename[filename]
-            if filename.endswith(".whl") and not is_promised(entry):
-                hashes = entry.get("hashes")
-                said = hashes.get("sha256") if isinstance(hashes, dict) else None
-                yield _Bare(filename, version, said.lower() if isinstance(said, str) else None, connection)
+def _bare_wheels(connection: Connection, listing: Listing) -> _Wheels:
+    entries = entries_of(listing)
+    if entries is not None:
+        return _Wheels(connection, entries.bare_wheels, entries.sha256)
+    links = {
+        link.filename: link
+        for link in listing.files
+        if link.filename.endswith(".whl") and not link.extra.get("core_metadata")
+    }
+    versions = {filename: link.version for filename, link in links.items()}
+    return _Wheels(connection, versions, lambda filename: links[filename].hashes.get("sha256"))
 
 
-def _file(offer: Offer, bare: _Bare) -> OfferedFile | None:
-    """What is offered under the name, if that is the file: an earlier repository may have another."""
-    file = offer.file(bare.filename)
-    is_it = file is not None and is_bare(file) and file.connection == bare.connection
+def _file(offer: Offer, connection: Connection, filename: str) -> OfferedFile | None:
+    """What is offered under the name, if that is the connection's: an earlier repository may have another."""
+    file = offer.file(filename)
+    is_it = file is not None and is_bare(file) and file.connection == connection
     return file if is_it else None
 
 

@@ -29,7 +29,7 @@ from registry.repos.resolve import Offer, OfferedFile
 
 # As ``writing.stamp`` writes them and as the largest index does; days that not each month has are for ``moment``.
 _STAMP = re.compile(
-    r"[12]\d{3}-(?:0[1-9]|1[0-2])-(?:0[1-9]|1\d|2[0-8])T(?:[01]\d|2[0-3]):[0-5]\d:[0-5]\d\.\d{6}Z\Z", re.ASCII
+    r"([12]\d{3}-(?:0[1-9]|1[0-2])-(?:0[1-9]|1\d|2[0-8])T(?:[01]\d|2[0-3]):[0-5]\d:[0-5]\d)(\.\d{6})?Z\Z", re.ASCII
 )
 
 
@@ -156,8 +156,9 @@ def _shown_digests(said: Any) -> dict[str, str]:
 
 
 def _shown_moment(said: Any) -> str | None:
-    if isinstance(said, str) and _STAMP.match(said):
-        return said
+    plain = _STAMP.match(said) if isinstance(said, str) else None
+    if plain is not None:
+        return plain[0] if plain[2] else f"{plain[1]}.000000Z"
     at = moment(said)
     return stamp(at) if at is not None else None
 

@@ -51,6 +51,22 @@ class Entries:
         found = ((filename, listed_version(self._name, filename)) for filename in self.by_filename)
         return {filename: version for filename, version in found if version is not None}
 
+    @cached_property
+    def bare_wheels(self) -> Mapping[str, str]:
+        """Those of wheels without metadata beside them."""
+        entries = self.by_filename
+        return {
+            filename: version
+            for filename, version in self.versions.items()
+            if filename.endswith(".whl") and not is_promised(entries[filename])
+        }
+
+    def sha256(self, filename: str) -> str | None:
+        """The digest as it is listed, unchecked."""
+        hashes = self.by_filename[filename].get("hashes")
+        said = hashes.get("sha256") if isinstance(hashes, dict) else None
+        return said.lower() if isinstance(said, str) else None
+
 
 def parse(name: PackageName, body: bytes, content_type: str, final_url: str) -> Listing:
     """Read an upstream's project page. Raises BadIndex.
