@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 DATA ?= data
 BIND ?= 127.0.0.1:8080
 # More processes than cores: much of the time the tests wait for servers. Whole files, because many share a server.
-SIDE_BY_SIDE := -n 6 --dist loadfile --no-loadscope-reorder
+SIDE_BY_SIDE := -n 5 --dist loadfile --no-loadscope-reorder
 # Fork bombs and memory hogs in sandboxes want the machine for themselves.
 ALONE := tests/contract/test_executors.py
 
