@@ -31,7 +31,9 @@ MOST_REQUIREMENTS = 60
 WHEEL_BYTES = 24 * MIB
 
 Page = Callable[[PackageKey], Offer]
-"""Gives what a project's page will say, and has it rendered."""
+"""Gives what a project's page will say. Rendering it as well costs more than it saves: with an index that promises no
+metadata, what is read out of the newest wheel changes the page once more (measured, a set of 33 packages by pip: 4 seconds of
+the server's processor time instead of 3)."""
 Document = Callable[[PackageKey, OfferedFile], bytes]
 """Gives a wheel's metadata."""
 

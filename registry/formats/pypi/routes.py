@@ -173,10 +173,7 @@ def _read_ahead(services: Services, shown: _Shown, step: Callable[[Walk], None])
         return
 
     def page(key: PackageKey) -> Offer:
-        offer = with_read_metadata(services, services.resolver.offer(admission, key), client)
-        # While the client still thinks about the page before: when it asks, the answer is there.
-        shown.render(offer)
-        return offer
+        return with_read_metadata(services, services.resolver.offer(admission, key), client)
 
     step(Walk(services, admission, page, lambda key, file: metadata(services, admission, key, file), client))
 
