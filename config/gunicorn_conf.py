@@ -21,8 +21,8 @@ worker_class = "config.gunicorn_worker.DrainingWorker"
 threads = _settings.server.threads
 graceful_timeout = _settings.server.graceful_timeout_seconds
 timeout = 120
-# Longer than clients and proxies leave a connection idle (nginx 60 s), and than npm is busy with what it has fetched: who
-# writes to a connection at the moment it is closed gets a reset instead of an answer.
+# Longer than nginx leaves a connection idle (60 s), and than clients mostly do between two questions: who writes to a
+# connection at the moment it is closed gets a reset instead of an answer.
 keepalive = 75
 # Long search queries and deep paths; OIDC bearer headers.
 limit_request_line = 8190

@@ -64,7 +64,7 @@ class Closes(Protocol):
 
 @dataclass(slots=True)
 class Child:
-    """A process that is kept running: ``main`` in a fork of this one, without what ``lets_go`` of.
+    """A process that is kept running: ``main`` in a fork of this one, which first closes what it ``lets_go`` of.
 
     ``starts`` holds when it was started lately (monotonic seconds); ``has_lived`` is true once it ran for a while.
     """

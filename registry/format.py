@@ -75,7 +75,9 @@ class LazyLinks(Sequence[FileLink]):
 
 @dataclass(frozen=True, slots=True)
 class Listing:
-    """All files an index has of one package. ``status`` is the index's word for the package's state, None if it has none.
+    """All files an index has of one package, read or still to be (``LazyLinks``).
+
+    ``status`` is the index's word for the package's state, None if it has none.
 
     ``extra`` is what the index says of the package as a whole and only the format understands, passed on unread. An
     index that names versions and not files has ``files`` empty and its versions there.

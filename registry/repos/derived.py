@@ -12,7 +12,6 @@ import hashlib
 import io
 import logging
 import os
-import zlib
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -183,7 +182,7 @@ class Derivations:
             log.info("nothing is read out of %s: %s", link.filename, error)
         now = self._clock()
         page = KeptPage(
-            zlib.compress(document, 3) if document is not None else b"",
+            pages.packed(document) if document is not None else b"",
             "",
             "",
             hashlib.sha256(document).hexdigest() if document is not None else None,

@@ -14,6 +14,8 @@ from registry.models import ExternalConnection, Repository, UpstreamPage
 from registry.names import PackageKey
 from registry.repos import shelf
 from registry.repos.topology import Connection
+from registry.upstream import freshness
+from registry.upstream.answers import Found
 
 _CONTENT_TYPE_CHARACTERS = 200
 _ETAG_CHARACTERS = 500
@@ -42,6 +44,26 @@ class KeptPage:
 def packed(body: bytes) -> bytes:
     """A document as ``KeptPage`` has it."""
     return isal_zlib.compress(body, 1)
+
+
+def answered(answer: Found, now: datetime, until: datetime) -> KeptPage:
+    """What an upstream has just answered, fresh ``until`` then."""
+    return KeptPage(
+        packed(answer.body),
+        answer.content_type,
+        answer.final_url,
+        answer.etag,
+        answer.last_modified,
+        is_missing=False,
+        fetched_at=now,
+        fresh_until=until,
+    )
+
+
+def missing(now: datetime) -> KeptPage:
+    """The knowledge, for a minute, that an upstream has no such document."""
+    until = freshness.missing_until(now)
+    return KeptPage(b"", "", "", None, None, is_missing=True, fetched_at=now, fresh_until=until)
 
 
 _PAGE, _CONNECTION, _REPOSITORY = (table_of(each) for each in (UpstreamPage, ExternalConnection, Repository))

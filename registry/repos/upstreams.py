@@ -227,10 +227,7 @@ class Upstreams:
 
     def note_missing(self, connection: Connection, path: str) -> None:
         """The connection said that it has nothing at ``path``: kept for a minute, as the absence of a page is."""
-        now = self._clock()
-        until = freshness.missing_until(now)
-        missing = KeptPage(b"", "", "", None, None, is_missing=True, fetched_at=now, fresh_until=until)
-        self._store(connection, path, missing, key=None)
+        self._store(connection, path, pages.missing(self._clock()), key=None)
 
     def _current(self, connection: Connection, wanted: _Wanted) -> _Held:
         kept = self._read(connection, wanted.path)
@@ -296,7 +293,7 @@ class Upstreams:
         except BadIndex as error:
             raise UpstreamUnavailable(f"the upstream's {name} cannot be used: {error}") from error
         now = self._clock()
-        self._store(connection, kept_as, _from_answer(answer, now, now + FOREVER), key=None)
+        self._store(connection, kept_as, pages.answered(answer, now, now + FOREVER), key=None)
         return answer.body
 
     def _fetch(self, connection: Connection, wanted: _Wanted, kept: KeptPage | None) -> KeptPage:
@@ -312,8 +309,7 @@ class Upstreams:
         )
         now = self._clock()
         if isinstance(answer, MissingUpstream):
-            until = freshness.missing_until(now)
-            fresh = KeptPage(b"", "", "", None, None, is_missing=True, fetched_at=now, fresh_until=until)
+            fresh = pages.missing(now)
         elif isinstance(answer, NotModified):
             if validators is None:
                 raise UpstreamUnavailable("the upstream answered 304 to an unconditional request")
@@ -330,7 +326,7 @@ class Upstreams:
                 fresh_until=until,
             )
         else:
-            fresh = _from_answer(answer, now, freshness.fresh_until(now, answer.max_age_seconds))
+            fresh = pages.answered(answer, now, freshness.fresh_until(now, answer.max_age_seconds))
             wanted.check(fresh)
         changed = kept is None or kept.packed != fresh.packed or kept.is_missing != fresh.is_missing
         self._store(connection, path, fresh, key=wanted.key if changed else None)
@@ -384,19 +380,6 @@ class Upstreams:
     def _extend(self, connection: Connection, path: str, until: datetime) -> None:
         with self._db.write() as session:
             pages.extend(session, connection.id, path, until)
-
-
-def _from_answer(answer: Found, now: datetime, until: datetime) -> KeptPage:
-    return KeptPage(
-        pages.packed(answer.body),
-        answer.content_type,
-        answer.final_url,
-        answer.etag,
-        answer.last_modified,
-        is_missing=False,
-        fetched_at=now,
-        fresh_until=until,
-    )
 
 
 def _sha256(body: bytes) -> str:
