@@ -167,6 +167,11 @@ class Settings:
         return self.data / "run" / "locks"
 
     @property
+    def documents_path(self) -> Path:
+        """Where processes of this host leave each other what they have rendered."""
+        return self.data / "run" / "documents"
+
+    @property
     def base_url(self) -> str:
         """The address people and clients use: the configured one, or the one at which this machine reaches the server."""
         host, port = self.local_address

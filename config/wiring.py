@@ -5,7 +5,8 @@ The order of what is wrapped around what:
 1. Bodies go through the encrypted store of their domain into the one body store (a directory).
 2. A page or file of an upstream is asked for under single flight (threads of this process, then processes of this
    host), by a client that vets every address it connects to.
-3. The resolver decides what a name offers from rows first and upstreams second; rendered answers are kept in memory.
+3. The resolver decides what a name offers from rows first and upstreams second; rendered answers are kept in memory, and
+   handed to the sibling processes.
 4. Hooks sit on top: they read the registry's events and act through jobs; nothing below knows of them.
 """
 
@@ -60,13 +61,16 @@ from registry.upstream.answers import Upstream
 from registry.upstream.client import UpstreamClient
 from registry.upstream.flight import SingleFlight
 from registry.upstream.guard import AddressPolicy, separate_credential
+from storage.blobs import MIB
 from storage.errors import KeyUnavailable, StorageError
 from storage.filesystem import FileSystemStore
 from storage.keyfile import LocalKeyFile
+from storage.scratch import Scratch
 
 PEPPER_FILE = "token-pepper"
 PEPPER_BYTES = 32
 MASTER_KEY_FILE = "master-keys.json"
+SHARED_DOCUMENTS_BYTES = 256 * MIB
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,7 +153,7 @@ def services(settings: Settings, clock: Clock = system_clock) -> Services:
         idle=IdleVersions(
             db, publisher, known_formats, clock, timedelta(seconds=settings.storage.finish_after_seconds)
         ),
-        documents=DocumentCache(),
+        documents=DocumentCache(shared=Scratch(settings.documents_path, SHARED_DOCUMENTS_BYTES)),
         upstreams=upstreams,
         signer=Signer(db, stores, clock),
         ahead=ReadAhead(is_on=settings.upstream.read_ahead),

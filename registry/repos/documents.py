@@ -12,7 +12,10 @@ from collections import OrderedDict
 from dataclasses import dataclass
 from datetime import datetime
 
+import orjson
 from isal import igzip, isal_zlib
+
+from storage.scratch import Scratch
 
 GZIP_FLOOR_BYTES = 500
 # From here on only the compressed form is kept: a few large documents would else fill the memory of all others.
@@ -66,10 +69,11 @@ Key = tuple[int, str, str, str]
 
 
 class DocumentCache:
-    """Least recently used documents, bounded by bytes. Per process."""
+    """Least recently used documents, bounded by bytes: in this process, and those of its siblings where they are shared."""
 
-    def __init__(self, limit_bytes: int = 64 * 1024 * 1024) -> None:
+    def __init__(self, limit_bytes: int = 64 * 1024 * 1024, shared: Scratch | None = None) -> None:
         self._limit_bytes = limit_bytes
+        self._shared = shared
         self._used_bytes = 0
         self._lock = threading.Lock()
         self._documents: OrderedDict[Key, Document] = OrderedDict()
@@ -78,17 +82,29 @@ class DocumentCache:
         """The document, if it still holds."""
         with self._lock:
             document = self._documents.get(key)
-            if document is None:
-                return None
-            self._documents.move_to_end(key)
-        if document.stamp != stamp or (document.valid_until is not None and now >= document.valid_until):
+            if document is not None:
+                self._documents.move_to_end(key)
+        if document is not None and _holds(document, stamp, now):
+            return document
+        document = self._of_siblings(key)
+        if document is None or not _holds(document, stamp, now):
             return None
+        self._put_here(key, document)
         return document
 
     def put(self, key: Key, document: Document) -> None:
         """Keep a document, dropping the least recently used ones over the limit."""
         if document.cost_bytes > self._limit_bytes // 4:
             return
+        self._put_here(key, document)
+        if self._shared is not None:
+            self._shared.put(repr(key), _written(document))
+
+    def _of_siblings(self, key: Key) -> Document | None:
+        written = self._shared.get(repr(key)) if self._shared is not None else None
+        return _read(written) if written is not None else None
+
+    def _put_here(self, key: Key, document: Document) -> None:
         with self._lock:
             old = self._documents.pop(key, None)
             if old is not None:
@@ -98,3 +114,33 @@ class DocumentCache:
             while self._used_bytes > self._limit_bytes:
                 _, dropped = self._documents.popitem(last=False)
                 self._used_bytes -= dropped.cost_bytes
+
+
+def _holds(document: Document, stamp: Stamp, now: datetime) -> bool:
+    return document.stamp == stamp and (document.valid_until is None or now < document.valid_until)
+
+
+def _written(document: Document) -> bytes:
+    """A line that says what it is, and the body in its smaller form."""
+    until = document.valid_until
+    head = [
+        document.gzipped is not None,
+        document.plain is not None,
+        document.content_type,
+        document.etag,
+        document.stamp.topology_revision,
+        document.stamp.package_revision,
+        until.isoformat() if until is not None else None,
+        document.stale,
+    ]
+    return orjson.dumps(head) + b"\n" + (document.gzipped if document.gzipped is not None else document.plain or b"")
+
+
+def _read(written: bytes) -> Document:
+    head, _, body = written.partition(b"\n")
+    is_packed, has_plain, content_type, etag, topology, package, until, stale = orjson.loads(head)
+    plain = (isal_zlib.decompress(body, wbits=31) if is_packed else body) if has_plain else None
+    valid_until = datetime.fromisoformat(until) if until is not None else None
+    return Document(
+        plain, body if is_packed else None, content_type, etag, Stamp(topology, package), valid_until, stale
+    )
