@@ -10,6 +10,7 @@ from registry.errors import Invalid
 DomainName = NewType("DomainName", str)
 RepositoryName = NewType("RepositoryName", str)
 AccountName = NewType("AccountName", str)
+GroupName = NewType("GroupName", str)
 PackageName = NewType("PackageName", str)  # canonical, as the format's ``key`` gives it
 
 
@@ -47,6 +48,13 @@ def repository_name(text: str) -> RepositoryName:
             f"repository name {text!r}: 2 to 100 of letters, digits, '.', '_' and '-', a letter or digit first"
         )
     return RepositoryName(text)
+
+
+def group_name(text: str) -> GroupName:
+    """Check a group's name (the rule of accounts). Raises Invalid."""
+    if not _ACCOUNT.match(text):
+        raise Invalid(f"group name {text!r}: 1 to 63 of a-z, 0-9, '.', '_' and '-', a letter or digit first")
+    return GroupName(text)
 
 
 def connection_name(text: str) -> str:

@@ -59,7 +59,7 @@ class Scratch:
         try:
             self._folder.mkdir(mode=_DIRECTORY_MODE, parents=True, exist_ok=True)
             descriptor = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, _FILE_MODE)
-            with open(descriptor, "wb") as file:
+            with os.fdopen(descriptor, "wb") as file:
                 file.write(sealing.seal(_KEY, _KEY_ID, body, name))
             beside.replace(place)
         except OSError as error:

@@ -1,6 +1,6 @@
 """The registry's tables. Relations are foreign keys; nothing is loaded by attribute access."""
 
-from registry.models.account import Account, ClientLogin, SetupLogin, Token, WebSession
+from registry.models.account import Account, AccountGroup, ClientLogin, GroupMember, SetupLogin, Token, WebSession
 from registry.models.audit import AuditEntry
 from registry.models.event import Event
 from registry.models.package import (
@@ -26,6 +26,7 @@ from registry.models.upstream import UpstreamPage
 
 __all__ = [
     "Account",
+    "AccountGroup",
     "Asset",
     "AuditEntry",
     "Blob",
@@ -35,6 +36,7 @@ __all__ = [
     "DomainKey",
     "Event",
     "ExternalConnection",
+    "GroupMember",
     "Package",
     "PackageState",
     "PackageTag",

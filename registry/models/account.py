@@ -28,6 +28,30 @@ class Account(Base):
     created_at: Mapped[datetime] = mapped_column(UtcDateTime)
 
 
+class AccountGroup(Base):
+    """Accounts that have something in common: policies and roles name the group instead of each of them."""
+
+    __tablename__ = "account_group"
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    name: Mapped[str] = mapped_column(String(64), unique=True)
+    description: Mapped[str] = mapped_column(String(500), default="", server_default="")
+    created_at: Mapped[datetime] = mapped_column(UtcDateTime)
+
+
+class GroupMember(Base):
+    """An account in a group. ``source`` says who keeps it there: ``local`` (an administrator) or an identity provider.
+
+    What a provider says of its people replaces what it said before, and leaves the local memberships alone.
+    """
+
+    __tablename__ = "group_member"
+
+    group_id: Mapped[int] = mapped_column(ForeignKey("account_group.id", ondelete="CASCADE"), primary_key=True)
+    account_id: Mapped[int] = mapped_column(ForeignKey("account.id", ondelete="CASCADE"), primary_key=True, index=True)
+    source: Mapped[str] = mapped_column(String(32), primary_key=True)
+
+
 class Token(Base):
     """A bearer credential. ``digest`` is HMAC-SHA256 of the token, hex; the token itself is shown once and not kept.
 
