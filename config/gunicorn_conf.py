@@ -8,6 +8,7 @@ import os
 from pathlib import Path
 from typing import Any
 
+from config import client_socket
 from config.settings import load
 
 _settings = load(Path(os.environ["ENTREPOT_DATA"]))
@@ -38,6 +39,9 @@ accesslog = None
 errorlog = "-"
 loglevel = "warning"
 proc_name = "entrepot-web"
+
+
+client_socket.be_patient_for(_settings.server.client_patience_seconds)
 
 
 def on_starting(arbiter: Any) -> None:

@@ -1,4 +1,4 @@
-"""gunicorn's threaded worker with two differences: while it ends, its port is closed; bodies are asked for when wanted."""
+"""gunicorn's threaded worker, which closes its port when it ends, asks for bodies when wanted, and drops slow clients."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ import socket
 from typing import Any
 
 from gunicorn.workers.gthread import ThreadWorker  # type: ignore[import-untyped]
+
+from config.client_socket import ClientSocket
 
 
 class DrainingWorker(ThreadWorker):  # type: ignore[misc]
@@ -32,16 +34,40 @@ class DrainingWorker(ThreadWorker):  # type: ignore[misc]
             known = self.nr_conns
             self.accept(listener)
 
+    def accept(self, listener: Any) -> None:
+        """Accept a connection, as one that is not waited for without end."""
+        super().accept(_Accepting(listener))
+
+    def handle(self, conn: Any) -> Any:
+        """Read and answer a request."""
+        conn.sock.begin_head()
+        return super().handle(conn)
+
     def handle_request(self, req: Any, conn: Any) -> Any:
         """Answer one request. A client that waits for "100 Continue" gets it when the application reads its body.
 
         gunicorn sends it with every such request before the application has seen it (measured), and with that makes
         a client send gigabytes which are refused for a reason that was in the head.
         """
+        conn.sock.begin_body()
         if req._expected_100_continue:  # noqa: SLF001  (gunicorn has no other word for it)
             req._expected_100_continue = False  # noqa: SLF001
             req.body.reader = _Invitation(req, req.body.reader, conn.sock)
         return super().handle_request(req, conn)
+
+
+class _Accepting:
+    """A listening socket whose connections are ``ClientSocket``."""
+
+    def __init__(self, listener: Any) -> None:
+        self._listener = listener
+
+    def accept(self) -> tuple[ClientSocket, Any]:
+        accepted, address = self._listener.accept()
+        return ClientSocket.of(accepted), address
+
+    def getsockname(self) -> Any:
+        return self._listener.getsockname()
 
 
 class _Invitation:

@@ -38,6 +38,7 @@ class Server:
     threads: int = 16
     graceful_timeout_seconds: int = 120
     trusted_proxy_hops: int = 0
+    client_patience_seconds: float = 30.0
 
 
 @dataclass(frozen=True, slots=True)
