@@ -77,6 +77,17 @@ class UpstreamSettings:
 
 
 @dataclass(frozen=True, slots=True)
+class LimitSettings:
+    """How often each caller may ask in a minute, by what it costs; 0 for no limit."""
+
+    reads_per_minute: int = 48_000
+    management_per_minute: int = 6_000
+    publishes_per_minute: int = 6_000
+    searches_per_minute: int = 600
+    tokens_per_minute: int = 60
+
+
+@dataclass(frozen=True, slots=True)
 class Builds:
     """Where and how builds run."""
 
@@ -117,6 +128,7 @@ class Settings:
     database: DatabaseSettings = DatabaseSettings()
     storage: Storage = Storage()
     upstream: UpstreamSettings = field(default_factory=UpstreamSettings)
+    limits: LimitSettings = LimitSettings()
     builds: Builds = Builds()
     worker: WorkerSettings = WorkerSettings()
     log: Log = Log()
@@ -206,6 +218,7 @@ SECTIONS: Mapping[str, type] = {
     "database": DatabaseSettings,
     "storage": Storage,
     "upstream": UpstreamSettings,
+    "limits": LimitSettings,
     "builds": Builds,
     "worker": WorkerSettings,
     "log": Log,
@@ -307,6 +320,11 @@ _MINIMUM = {
     "storage.sweep_grace_hours": 0,
     "storage.cache_limit_bytes": 0,
     "upstream.stale_while_revalidate_seconds": 0,
+    "limits.reads_per_minute": 0,
+    "limits.management_per_minute": 0,
+    "limits.publishes_per_minute": 0,
+    "limits.searches_per_minute": 0,
+    "limits.tokens_per_minute": 0,
     "worker.drain_seconds": 0,
 }
 

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 
 from config.addresses import own_addresses
-from config.settings import Settings, UpstreamSettings
+from config.settings import LimitSettings, Settings, UpstreamSettings
 from hooks.builds import records as build_records
 from hooks.builds.access import BuildAccess
 from hooks.builds.executors.process import ProcessExecutor, ProcessSettings
@@ -40,6 +40,7 @@ from registry.accounts import Accounts
 from registry.clock import Clock, system_clock
 from registry.db import Database
 from registry.errors import UpstreamUnavailable
+from registry.rates import CostClass, RateLimits, Rates
 from registry.repos.admission import Admissions
 from registry.repos.ahead import ReadAhead
 from registry.repos.connections import Connections, Credential, open_credential
@@ -157,6 +158,7 @@ def services(settings: Settings, clock: Clock = system_clock) -> Services:
         upstreams=upstreams,
         signer=Signer(db, stores, clock),
         ahead=ReadAhead(is_on=settings.upstream.read_ahead),
+        rates=RateLimits(db, _rates(settings.limits)),
         limits=Limits(upload_bytes=settings.storage.upload_limit_bytes),
         public_url=settings.server.public_url or None,
         cookie_secure=settings.server.public_url.startswith("https://"),
@@ -217,6 +219,16 @@ def build_jobs(settings: Settings, services: Services, parts: Parts) -> JobTable
         ),
     )
     return JobTable({build_records.JOB_KIND: handler}, {build_records.JOB_KIND: handler.settle})
+
+
+def _rates(limits: LimitSettings) -> Rates:
+    return {
+        CostClass.READ: limits.reads_per_minute,
+        CostClass.MANAGE: limits.management_per_minute,
+        CostClass.PUBLISH: limits.publishes_per_minute,
+        CostClass.SEARCH: limits.searches_per_minute,
+        CostClass.MINT: limits.tokens_per_minute,
+    }
 
 
 def _patience(settings: UpstreamSettings) -> UpstreamLimits:

@@ -13,8 +13,9 @@ from registry.api.coordinates import Coordinate, known_format, package_key, sort
 from registry.api.routes import Route
 from registry.api.shapes import Between, Length
 from registry.http import context
-from registry.http.auth import requires, signed_in_api
+from registry.http.auth import charge, requires, signed_in_api
 from registry.names import PackageKey, PackageName
+from registry.rates import CostClass
 from registry.repos import browse, promote, publish, shelf, withdraw
 from registry.repos.topology import find_repository
 
@@ -83,6 +84,8 @@ class Status:
 
 def list_packages(query: PackageQuery) -> PackageList:
     """The packages a repository holds itself; what it would find upstream is not listed."""
+    if query.search:
+        charge(CostClass.SEARCH)
     services = context.services()
     with services.db.read() as session:
         # One more than asked for tells whether there is more.

@@ -16,8 +16,9 @@ from registry.api.routes import Route
 from registry.api.shapes import Between, Length
 from registry.errors import NotFound
 from registry.http import context
-from registry.http.auth import credential_sent, signed_in_api
+from registry.http.auth import charge, credential_sent, signed_in_api
 from registry.models import Account, Token
+from registry.rates import CostClass
 from registry.scopes import within
 from registry.services import Services
 
@@ -105,6 +106,7 @@ def create_token(body: NewToken) -> MadeToken:
     It never has more rights than the credential that makes it: fewer or the same actions and repositories, and, made
     with a token, no later end. ``repositories`` null stands for all the maker has.
     """
+    charge(CostClass.MINT)
     services, caller = context.services(), context.caller()
     now = services.clock()
     owner = _owner(caller, body.user)

@@ -22,6 +22,7 @@ from registry.access import Action, check
 from registry.errors import Denied, Invalid, Unauthenticated
 from registry.http import context
 from registry.names import PackageKey, PackageName
+from registry.rates import CostClass, principal_of
 from registry.repos.admission import Credential
 
 View = TypeVar("View", bound=Callable[..., ResponseReturnValue])
@@ -60,6 +61,12 @@ def _address() -> str:
     return request.remote_addr or "unknown"
 
 
+def charge(cost: CostClass) -> None:
+    """Count a request of this caller. Raises RateLimited. The doors do it; views only where they cost more than others."""
+    who, services = context.identity(), context.services()
+    services.rates.spend(cost, principal_of(who.account_id if who else None, _address()), services.clock())
+
+
 def public(reason: str) -> Callable[[View], View]:
     """Anybody may use this route; ``reason`` says why that is safe."""
 
@@ -89,6 +96,7 @@ def requires(action: Action, *, repository: bool = False) -> Callable[[View], Vi
                 who = services.admissions.identify(sent, now)
                 check(who, action)
                 context.remember(who=who)
+            charge(CostClass.MANAGE)
             return view(*args, **kwargs)
 
         return cast("View", _declare(wrapped, f"api: {action.value}{' on the repository' if repository else ''}"))
@@ -106,6 +114,7 @@ def signed_in_api(view: View) -> View:
         if who is None:
             raise Unauthenticated("send a token, or user and password")
         context.remember(who=who)
+        charge(CostClass.MANAGE)
         return view(*args, **kwargs)
 
     return cast("View", _declare(wrapped, "api: signed in"))
@@ -136,6 +145,7 @@ def client(
                 now=services.clock(),
             )
             context.remember(who=admitted.identity, admitted=admitted)
+            charge(CostClass.READ if action is Action.READ else CostClass.PUBLISH)
             return view(*args, **kwargs)
 
         return cast("View", _declare(wrapped, f"client: {action.value} on the repository"))
@@ -183,6 +193,7 @@ def _open_page() -> None:
         with services.db.read() as session:
             browser = services.accounts.browser_session(session, secret, services.clock())
     context.remember(who=browser.identity if browser else None, browser=browser)
+    charge(CostClass.MANAGE)
     _refuse_nul(request.args)
     if request.method not in _SAFE_METHODS:
         _refuse_forged(browser.csrf_token if browser else None)

@@ -13,6 +13,7 @@ from registry.models.package import (
     PromisedDigest,
     RetiredFilename,
 )
+from registry.models.rate import RateUse
 from registry.models.repository import (
     ConnectionHealth,
     Domain,
@@ -42,6 +43,7 @@ __all__ = [
     "PackageTag",
     "PackageVersion",
     "PromisedDigest",
+    "RateUse",
     "Repository",
     "RepositoryUpstream",
     "RetiredFilename",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import datetime
 
-from sqlalchemy import Boolean, ForeignKey, LargeBinary, String, Text, UniqueConstraint
+from sqlalchemy import BigInteger, Boolean, ForeignKey, LargeBinary, String, Text, UniqueConstraint
 from sqlalchemy.orm import Mapped, mapped_column
 
 from registry.db import Base, UtcDateTime
@@ -14,7 +14,8 @@ class Domain(Base):
     """Where bytes are shared (one blob per digest), keyed and governed.
 
     ``topology_revision`` grows with each change of its repositories, upstreams and external connections; a rendered
-    document is valid only for the revision it was made under.
+    document is valid only for the revision it was made under. ``quota_bytes`` bounds what is published in all of its
+    repositories together, null for no bound.
     """
 
     __tablename__ = "domain"
@@ -22,6 +23,7 @@ class Domain(Base):
     id: Mapped[int] = mapped_column(primary_key=True)
     name: Mapped[str] = mapped_column(String(50), unique=True)
     topology_revision: Mapped[int] = mapped_column(default=1)
+    quota_bytes: Mapped[int | None] = mapped_column(BigInteger)
     created_at: Mapped[datetime] = mapped_column(UtcDateTime)
 
 
@@ -38,7 +40,10 @@ class DomainKey(Base):
 
 
 class Repository(Base):
-    """Holds package versions of every format, and has an ordered list of upstreams."""
+    """Holds package versions of every format, and has an ordered list of upstreams.
+
+    ``quota_bytes`` bounds what is published in it, null for no bound.
+    """
 
     __tablename__ = "repository"
     __table_args__ = (UniqueConstraint("domain_id", "name"),)
@@ -48,6 +53,7 @@ class Repository(Base):
     name: Mapped[str] = mapped_column(String(100))
     description: Mapped[str] = mapped_column(String(500), default="")
     anonymous_read: Mapped[bool] = mapped_column(Boolean, default=False)
+    quota_bytes: Mapped[int | None] = mapped_column(BigInteger)
     created_at: Mapped[datetime] = mapped_column(UtcDateTime)
 
 

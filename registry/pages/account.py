@@ -13,10 +13,11 @@ from registry.access import Action
 from registry.accounts import PASSWORD_MINIMUM_CHARACTERS, IssuedToken
 from registry.errors import Denied, Invalid, Problem, RateLimited, Unauthenticated
 from registry.http import context
-from registry.http.auth import cookie_name, page
+from registry.http.auth import charge, cookie_name, page
 from registry.http.problems import status_of
 from registry.pages.appearance import redirect_with
 from registry.pages.entrance import with_session, without_session
+from registry.rates import CostClass
 
 MEANINGS = {
     Action.READ: "download and look around",
@@ -158,6 +159,7 @@ def _tokens_page(form: TokenForm, *, message: str = "", issued: IssuedToken | No
 
 @page
 def _create_token() -> ResponseReturnValue:
+    charge(CostClass.MINT)
     services, who = context.services(), context.caller()
     form = TokenForm(
         name=request.form.get("name", "")[:100],

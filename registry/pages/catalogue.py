@@ -17,9 +17,10 @@ from registry.access import Action, check
 from registry.errors import NotFound, Unauthenticated
 from registry.format import Format
 from registry.http import context
-from registry.http.auth import open_page
+from registry.http.auth import charge, open_page
 from registry.names import PackageKey, PackageName
 from registry.pages.panels import extensions
+from registry.rates import CostClass
 from registry.repos import browse, health
 from registry.repos.browse import RepositorySummary
 
@@ -249,6 +250,7 @@ def _tools_of(known: Format, summary: RepositorySummary) -> Iterable[Tool]:
 
 @open_page("searches what anonymous readers may read, and asks to sign in when that is nothing")
 def _search() -> str:
+    charge(CostClass.SEARCH)
     query = request.args.get("q", "").strip()[:200]
     services = context.services()
     with services.db.read() as session:

@@ -26,6 +26,7 @@ from registry.db import Database
 from registry.http import auth, context, headers, problems
 from registry.models import Asset, Blob, Domain, Package, PackageVersion, Repository
 from registry.names import PackageKey, PackageName, RepositoryName
+from registry.rates import RateLimits
 from registry.repos import descriptions, topology
 from registry.repos.admission import Admissions
 from registry.repos.ahead import ReadAhead
@@ -297,6 +298,7 @@ def _services(folder: Path, world: World) -> Services:
         upstreams=upstreams,
         signer=Signer(db, stores, clock),
         ahead=ReadAhead(is_on=False),
+        rates=RateLimits(db, {}),
     )
 
 

@@ -21,9 +21,10 @@ from registry.formats.npm import names
 from registry.formats.npm.bodies import answer, read_object
 from registry.formats.npm.manifest import from_text
 from registry.formats.npm.offers import find_version
-from registry.http import context
+from registry.http import auth, context
 from registry.models import Package, Repository
 from registry.names import PackageKey
+from registry.rates import CostClass
 from registry.repos import browse, shelf
 from registry.repos.signing import key_id
 from registry.services import Services
@@ -195,6 +196,7 @@ def attested_name(path: str) -> tuple[str, str]:
 
 def search(services: Services) -> Response:
     """``npm search`` over what the repository and those behind it hold; what upstreams have beyond that is not asked for."""
+    auth.charge(CostClass.SEARCH)
     text = request.args.get("text", "")[:200]
     words = [word.lower() for word in _QUALIFIER.sub(" ", text).split()]
     size, start = _number("size", 20, _MOST_FOUND), _number("from", 0, 10_000)

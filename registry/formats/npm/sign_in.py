@@ -17,6 +17,7 @@ from registry.formats.npm.bodies import answer, read_object
 from registry.formats.npm.elsewhere import OWNERS
 from registry.http import auth, context
 from registry.models import Account, Token
+from registry.rates import CostClass
 from registry.repos.admission import Credential
 from registry.scopes import within
 from registry.services import Services
@@ -199,6 +200,7 @@ def _issue(
     life: timedelta,
 ) -> IssuedToken:
     """A token that may what the maker may, as far as package clients need it, and ends no later than the maker's own."""
+    auth.charge(CostClass.MINT)
     now = services.clock()
     words = capped(actions, identity)
     if not words:
