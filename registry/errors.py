@@ -109,6 +109,19 @@ class TooLarge(Problem):
         self.limit_bytes = limit_bytes
 
 
+class QuotaExceeded(Problem):
+    """What may be published in a repository or a domain is used up; nothing was kept."""
+
+    code = "quota_exceeded"
+
+    def __init__(self, what: str, quota_bytes: int, used_bytes: int) -> None:
+        super().__init__(
+            f"{what} may hold {quota_bytes} bytes and would hold {used_bytes}: delete versions that nobody needs, or"
+            " have an administrator raise the quota"
+        )
+        self.quota_bytes = quota_bytes
+
+
 class Unavailable(Problem):
     """It could not be found out or done now; the same request may succeed later. Never means "does not exist"."""
 

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import click
 
 _DURATION = re.compile(r"([1-9][0-9]{0,8})([smhd])\Z")
+_SIZE = re.compile(r"([0-9]{1,15})(KiB|MiB|GiB|TiB)?\Z")
 _SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 
 
@@ -55,7 +56,23 @@ class DurationType(click.ParamType[timedelta]):
         return timedelta(seconds=int(match[1]) * _SECONDS[match[2]])
 
 
+class SizeType(click.ParamType[int]):
+    """A whole number of bytes, with KiB, MiB, GiB or TiB behind it if wanted."""
+
+    name = "size"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        """Read the number and its unit."""
+        if isinstance(value, int):
+            return value
+        match = _SIZE.match(value)
+        if match is None:
+            self.fail(f"{value!r}: write a number of bytes, or one with KiB, MiB, GiB or TiB, like 50GiB", param, ctx)
+        return int(match[1]) << (10 * ("", "KiB", "MiB", "GiB", "TiB").index(match[2] or ""))
+
+
 REPOSITORY = RepositoryType()
+SIZE = SizeType()
 DURATION = DurationType()
 
 

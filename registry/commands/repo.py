@@ -8,7 +8,7 @@ import click
 
 from registry.commands.client import Client, with_client
 from registry.commands.connection import connection
-from registry.commands.options import REPOSITORY, Place, example
+from registry.commands.options import REPOSITORY, SIZE, Place, example
 from registry.commands.output import json_option, print_record, print_rows, say
 
 _COLUMNS = (
@@ -31,7 +31,7 @@ _FIELDS = (
 
 @click.group()
 def repo() -> None:
-    """Repositories: list, show, create, connection."""
+    """Repositories: list, show, create, quota, connection."""
 
 
 repo.add_command(connection)
@@ -92,6 +92,23 @@ def create(
     made = client.send("POST", "domains", repository.domain, "repositories", body=body)
     say(f"made {made['domain']}/{made['name']}")
     print_record(_readable(made, as_json=as_json), _FIELDS, as_json=as_json)
+
+
+@example("entrepot repo quota dev --set 50GiB")
+@repo.command()
+@click.argument("repository", type=REPOSITORY)
+@click.option("--set", "bound", type=SIZE, metavar="SIZE", help="Most that may be published, like 50GiB.")
+@click.option("--remove", is_flag=True, help="Let any amount be published.")
+@json_option
+@with_client
+def quota(client: Client, repository: Place, bound: int | None, *, remove: bool, as_json: bool) -> None:
+    """Show, set or remove the bound of what may be published in a repository."""
+    if bound is not None and remove:
+        raise click.UsageError("--set and --remove say different things")
+    path = (*repository.path, "quota")
+    changes = bound is not None or remove
+    found = client.send("PUT", *path, body={"bytes": bound}) if changes else client.get(*path)
+    print_record(found, (("quota in bytes", "bytes"), ("used bytes", "usedBytes")), as_json=as_json)
 
 
 def _readable(record: dict[str, Any], *, as_json: bool) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from registry import audit, events
 from registry.errors import Conflict, Denied, FileExists, Invalid, NotFound
 from registry.models import Asset, Blob, Package, PackageVersion, Repository
 from registry.names import PackageKey, PackageName
-from registry.repos import shelf
+from registry.repos import quotas, shelf
 from registry.repos.topology import find_repository
 
 
@@ -61,6 +61,7 @@ def promote(
             promoted_from=source,
         )
         events.record(session, event, now)
+    quotas.check(session, target_row.id)
     audit.record(
         session,
         now,

@@ -23,7 +23,7 @@ from registry.errors import Conflict, Denied, FileExists, NameUsed, Unavailable
 from registry.format import Format, Release
 from registry.models import Asset, Blob, Package, PackageTag, PackageVersion
 from registry.names import PackageKey, PackageName
-from registry.repos import descriptions, promises, shelf
+from registry.repos import descriptions, promises, quotas, shelf
 from registry.repos.admission import Admission, Admissions, Credential
 from registry.stores import DomainStores
 from storage.blobs import BlobHandle, BlobStore
@@ -175,6 +175,7 @@ class Publisher:
             published_at=now,
             published_by=admission.actor,
         )
+        quotas.check(session, admission.repository_id)
         shelf.bump(session, admission.domain_id, *key)
         if version.status != shelf.UNFINISHED:
             announce(session, admission, key, version.version, asset, now=now)

@@ -104,6 +104,10 @@ REVIEWED = {
     f"DELETE {API}/tokens/<id:token_id>": SIGNED_IN,  # one's own
     f"GET {API}/repositories": SIGNED_IN,  # those one may read
     f"POST {API}/domains/<domain>/repositories": ADMIN,
+    f"GET {API}/domains/<domain>/quota": ADMIN,
+    f"PUT {API}/domains/<domain>/quota": ADMIN,
+    f"GET {REPOSITORY}/quota": API_READ,
+    f"PUT {REPOSITORY}/quota": "api: admin on the repository",
     f"GET {REPOSITORY}": API_READ,
     f"PATCH {REPOSITORY}": "api: admin on the repository",
     f"GET {REPOSITORY}/connections": API_READ,  # never with a credential in it

@@ -32,7 +32,10 @@ def test_F6_four_web_processes_let_no_more_through_than_one(tmp_path: Path) -> N
         assert 1 <= int(refused.headers["Retry-After"]) <= 60
         assert "requests of the class 'read' in a minute" in refused.reason  # what pip and twine print
         other = server.token("admin", "read")
-        assert requests.get(f"{server.url}/pypi/default/dev/simple/", auth=("x", other), timeout=30).status_code in {200, 429}
+        assert requests.get(f"{server.url}/pypi/default/dev/simple/", auth=("x", other), timeout=30).status_code in {
+            200,
+            429,
+        }
     finally:
         server.kill()
 
