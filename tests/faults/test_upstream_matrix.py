@@ -1,4 +1,4 @@
-"""Every fault of an upstream with every format: what was never asked for, what is kept, what has grown old.
+"""C8: Every fault of an upstream with every format: what was never asked for, what is kept, what has grown old.
 
 Two rules hold in each case: no wrong byte is a success, and no outage is read as "does not exist". A further format is a
 class here and a line in ``ADAPTERS``. One world serves all cases of a module; each has an upstream, a connection and a

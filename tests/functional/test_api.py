@@ -179,6 +179,7 @@ BAD_BODIES = {
 
 @pytest.mark.parametrize("body", BAD_BODIES.values(), ids=BAD_BODIES)
 def test_bad_bodies_are_refused_and_nothing_is_stored(world: World, body: bytes) -> None:
+    """B7, D15, F7."""
     before = world.audit()
     answer = world.call("POST", "/domains/default/repositories", data=body, content_type="application/json")
     assert answer.status_code == 400

@@ -320,6 +320,7 @@ def test_health_of_a_connection(world: OutsideWorld, upstream) -> None:
 
 
 def test_a_failure_shows_its_reason(world: OutsideWorld, upstream) -> None:
+    """C12."""
     upstream.serve("/simple/ill/", b"", status=503, headers={"Retry-After": "120"})
     world.connect(upstream)
     assert world.get("pypi/default/dev/simple/ill/").status_code == 502

@@ -348,6 +348,7 @@ def test_other_paths_take_nothing(publisher: Repository, path: str):
      '<!DOCTYPE p [<!ENTITY x SYSTEM "file:///etc/passwd">]><project><artifactId>&x;</artifactId></project>'],
 )  # fmt: skip
 def test_poms_that_lie_or_attack_are_refused(publisher: Repository, text: str):
+    """B4."""
     refused = publisher.put(folder("evil") + ".pom", text)
     assert refused.status_code == 400
     assert "POM" in refused.reason
@@ -355,6 +356,7 @@ def test_poms_that_lie_or_attack_are_refused(publisher: Repository, text: str):
 
 
 def test_metadata_that_attacks_is_refused(publisher: Repository):
+    """B4."""
     bomb = '<!DOCTYPE m [<!ENTITY x "y">]><metadata>&x;</metadata>'
     assert publisher.put("com/acme/evil/maven-metadata.xml", bomb).status_code == 400
     assert publisher.put("com/acme/evil/maven-metadata.xml", b"<metadata>" + b" " * 9_000_000).status_code == 413
@@ -382,6 +384,7 @@ def test_checksums_in_the_head_of_a_deployment(publisher: Repository):
 
 
 def test_deploying_by_checksum_alone(shared: Server, publisher: Repository):
+    """A11: who may not read where the bytes are does not get them by their digest."""
     publisher.deploy("known", "1.0")
     body = jar(**{"v.txt": "1.0"})
     headers = {

@@ -134,12 +134,14 @@ def test_who_may_not_read_sees_nothing(dev: Repository, server: Server):
     ["<script>alert(1)</script>/", "com/<b>/", "com//acme/", 'com/"onload="x/', "com.acme/", "COM/", "com/acm%25/"],
 )
 def test_what_is_no_folder_is_not_found(dev: Repository, path: str):
+    """A10."""
     answer = dev.get(path)
     assert answer.status_code in (400, 404)
     assert "text/html" not in answer.headers["Content-Type"]
 
 
 def test_a_page_runs_nothing_whatever_is_in_it(dev: Repository):
+    """C11."""
     page = dev.get("com/acme/")
     assert page.headers["Content-Security-Policy"].startswith("sandbox")
     assert page.headers["X-Content-Type-Options"] == "nosniff"

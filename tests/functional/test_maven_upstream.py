@@ -135,6 +135,7 @@ def test_metadata_is_the_union_of_what_was_kept_and_what_is_listed(dev: Reposito
 
 
 def test_a_name_published_here_is_never_taken_from_outside(dev: Repository, proxying: Server, upstream: FaultyUpstream):
+    """C9."""
     offer(upstream, "corp-lib", "99.0", group="com.acme")
     dev.send("corp-lib", "1.0")
     # From the first file on, before the version is finished.
@@ -193,6 +194,7 @@ def test_plugins_of_a_group_outside_and_ours(dev: Repository, upstream: FaultyUp
 
 
 def test_hostile_metadata_of_an_upstream(dev: Repository, upstream: FaultyUpstream):
+    """B4."""
     bomb = b'<!DOCTYPE m [<!ENTITY x SYSTEM "file:///etc/passwd">]><metadata><versioning><latest>&x;</latest></versioning></metadata>'
     upstream.serve("/m2/org/far/bomb/maven-metadata.xml", bomb, content_type=XML)
     answer = dev.get("org/far/bomb/maven-metadata.xml")

@@ -448,6 +448,7 @@ def test_a_tarball_with_another_digest_never_arrives(dev: Registry, upstream: Fa
 
 
 def test_a_published_name_hides_the_outside(dev: Registry, public: Registry, upstream: FaultyUpstream):
+    """C9."""
     upstream.add_npm_package("corp-lib", {"99.0.0": packages.tarball("corp-lib", "99.0.0")})
     dev.publish("corp-lib", "1.0.0")
     assert dev.versions("corp-lib") == ["1.0.0"]

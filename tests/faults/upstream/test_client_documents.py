@@ -1,4 +1,4 @@
-"""Documents from a real server that misbehaves: a wrong body is never a success."""
+"""C8: Documents from a real server that misbehaves: a wrong body is never a success."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Files from a real server that misbehaves."""
+"""C8: Files from a real server that misbehaves."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Where a request may go and what goes with it: redirects, credentials, TLS. Canary servers must stay untouched."""
+"""C4, C5, C12: where a request may go and what goes with it: redirects, credentials, TLS. Canaries stay untouched."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Vetting at the moment of dialling. Addresses that pass are refused by the network, which is another error."""
+"""C2: Vetting at the moment of dialling. Addresses that pass are refused by the network, which is another error."""
 
 from __future__ import annotations
 

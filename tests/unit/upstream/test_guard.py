@@ -1,4 +1,4 @@
-"""Which addresses and URLs are refused. The table holds what has fooled other servers, and what ``is_global`` lets pass."""
+"""C1, C3: which addresses and URLs are refused: what has fooled other servers, and what ``is_global`` lets pass."""
 
 from __future__ import annotations
 

@@ -118,6 +118,7 @@ NO_PATHS = [
 
 @pytest.mark.parametrize("path", NO_PATHS, ids=lambda path: ascii(path)[:60])
 def test_what_is_no_path(path: str):
+    """A2."""
     with pytest.raises(Invalid):
         paths.parse(path)
 

@@ -151,6 +151,7 @@ def test_what_is_no_document(raw: bytes):
     ],
 )
 def test_all_but_the_tarball_is_bounded(raw: bytes):
+    """F4."""
     with pytest.raises(TooLarge):
         read(raw, limit=4096, size=512)
 
