@@ -55,6 +55,11 @@ def comes_from(origin: Origin | None) -> None:
     _origin.set(origin or _NOWHERE)
 
 
+def proved_by(via: str) -> None:
+    """Say how the caller of this request proved who they are, where a form, a body or a link does and no credential."""
+    _origin.set(replace(_origin.get(), via=via[:32]))
+
+
 def record(session: Session, now: datetime, actor: str, action: str, obj: str, **details: Any) -> None:
     """Add an entry: ``actor`` did ``action`` (dotted word) to ``obj`` (a path); ``details`` hold no secret.
 
