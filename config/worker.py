@@ -62,7 +62,7 @@ def run(settings: Settings, *, is_alone: bool = True) -> int:
     rounds = (
         (DISPATCH_SECONDS, lambda: _dispatch(services)),
         (IDLE_SECONDS, lambda: _finish_idle(services)),
-        (CHECKPOINT_SECONDS, checkpoints.round),
+        (min(CHECKPOINT_SECONDS, settings.audit.checkpoint_minutes * 60), checkpoints.round),
         (SWEEP_SECONDS, sweep),
     )
     workers = [worker(wiring.general_jobs(parts), "default", settings.worker.slots, rounds)]

@@ -154,7 +154,9 @@ drive(
 )
 drive(
     f"PATCH {REPOSITORY}/connections/<format_name>/<name>",
-    lambda s: s.api(_connected(s), {"credential": {"user": "robot", "password": PASSWORD}}),
+    lambda s: s.api(
+        _connected(s), {"url": "https://index.example/simple/", "credential": {"user": "robot", "password": PASSWORD}}
+    ),
 )
 drive(f"DELETE {REPOSITORY}/connections/<format_name>/<name>", lambda s: s.api(_connected(s)))
 drive(
