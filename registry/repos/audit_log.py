@@ -83,7 +83,7 @@ def check(db: Database, vouched: Iterable[Vouched] = ()) -> Verdict:
         )
 
 
-def _matching(wanted: Wanted) -> Select[tuple[AuditEntry]]:
+def _matching(wanted: Wanted) -> Select[AuditEntry]:
     query = select(AuditEntry)
     if wanted.actor:
         query = query.where(AuditEntry.actor == wanted.actor)

@@ -192,6 +192,10 @@ def test_L2_an_edit_is_named(place: Place) -> None:
     data = place.copy("edited")
     attack(data, "UPDATE audit_entry SET actor = 'eve' WHERE seq = 2")
     assert place.run("verify", data=data, status=1).startswith("entry 2 is bad: ")
+    for where, status, says in ((data, 1, "I7\tentry 2 says something else"), (place.server.data, 0, "clean")):
+        with own_process_state():
+            checked = CliRunner().invoke(main, ["fsck", "--data", str(where)])
+        assert (checked.exit_code, says in checked.output) == (status, True), checked.output
 
 
 def test_an_export_is_verified_without_the_server(place: Place, tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 import hashlib
 import json
 from datetime import UTC
+from typing import Any
 
 import sqlalchemy as sa
 from alembic import op
@@ -70,7 +71,7 @@ def _is_sqlite() -> bool:
     return op.get_bind().dialect.name == "sqlite"
 
 
-def _number() -> sa.types.TypeEngine:
+def _number() -> sa.types.TypeEngine[int]:
     return sa.BigInteger().with_variant(sa.Integer(), "sqlite")
 
 
@@ -105,7 +106,7 @@ def _chain() -> None:
         bind.execute(change, changes)
 
 
-def _canonical(seq: int, row: sa.Row) -> bytes:
+def _canonical(seq: int, row: sa.Row[Any]) -> bytes:
     at = row.at if row.at.tzinfo is not None else row.at.replace(tzinfo=UTC)
     content = {
         "seq": seq,
