@@ -112,6 +112,16 @@ class WorkerSettings:
 
 
 @dataclass(frozen=True, slots=True)
+class AuditSettings:
+    """Checkpoints of the audit log: how often, and where they go."""
+
+    checkpoint_minutes: float = 10.0
+    checkpoint_log: bool = True
+    checkpoint_file: str = ""
+    checkpoint_url: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class Log:
     """What is logged, and how."""
 
@@ -131,6 +141,7 @@ class Settings:
     limits: LimitSettings = LimitSettings()
     builds: Builds = Builds()
     worker: WorkerSettings = WorkerSettings()
+    audit: AuditSettings = AuditSettings()
     log: Log = Log()
 
     @property
@@ -221,6 +232,7 @@ SECTIONS: Mapping[str, type] = {
     "limits": LimitSettings,
     "builds": Builds,
     "worker": WorkerSettings,
+    "audit": AuditSettings,
     "log": Log,
 }
 
@@ -335,6 +347,8 @@ def _contradictions(settings: Settings) -> Iterator[str]:
         yield from _bad_address("builds.registry_address", settings.builds.registry_address)
     if settings.server.public_url and urlsplit(settings.server.public_url).scheme not in {"http", "https"}:
         yield "server.public_url must start with http:// or https://"
+    if settings.audit.checkpoint_url and urlsplit(settings.audit.checkpoint_url).scheme not in {"http", "https"}:
+        yield "audit.checkpoint_url must start with http:// or https://"
     for name, value in _numbers(settings):
         minimum = _MINIMUM.get(name)
         if minimum is None and not value > 0:

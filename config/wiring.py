@@ -16,6 +16,7 @@ import ipaddress
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
+from pathlib import Path
 
 from config.addresses import own_addresses
 from config.settings import LimitSettings, Settings, UpstreamSettings
@@ -40,9 +41,14 @@ from registry.accounts import Accounts
 from registry.clock import Clock, system_clock
 from registry.db import Database
 from registry.errors import UpstreamUnavailable
+<<<<<<< HEAD
 from registry.rates import CostClass, RateLimits, Rates
+=======
+from registry.repos import checkpoint_sinks
+>>>>>>> audit
 from registry.repos.admission import Admissions
 from registry.repos.ahead import ReadAhead
+from registry.repos.checkpoints import Checkpointer, Sink
 from registry.repos.connections import Connections, Credential, open_credential
 from registry.repos.documents import DocumentCache
 from registry.repos.evict import UseMarks
@@ -164,6 +170,19 @@ def services(settings: Settings, clock: Clock = system_clock) -> Services:
         cookie_secure=settings.server.public_url.startswith("https://"),
         readiness=(db.ping, bodies.check),
     )
+
+
+def checkpointer(settings: Settings, db: Database, signer: Signer, clock: Clock = system_clock) -> Checkpointer:
+    """What signs the audit log's head and sends it where the settings say."""
+    chosen = settings.audit
+    sinks: list[Sink] = []
+    if chosen.checkpoint_log:
+        sinks.append(checkpoint_sinks.to_log)
+    if chosen.checkpoint_file:
+        sinks.append(checkpoint_sinks.to_file(Path(chosen.checkpoint_file)))
+    if chosen.checkpoint_url:
+        sinks.append(checkpoint_sinks.to_url(chosen.checkpoint_url, settings.upstream.ca_bundle or None))
+    return Checkpointer(db, signer, clock, timedelta(minutes=chosen.checkpoint_minutes), tuple(sinks))
 
 
 def hook_services(services: Services) -> HookServices:

@@ -22,6 +22,7 @@ log = logging.getLogger("entrepot.worker")
 DISPATCH_SECONDS = 0.5
 SWEEP_SECONDS = 3600.0
 IDLE_SECONDS = 5.0
+CHECKPOINT_SECONDS = 15.0
 Rounds = Sequence[tuple[float, Callable[[], None]]]
 
 
@@ -35,6 +36,7 @@ def run(settings: Settings, *, is_alone: bool = True) -> int:
     if is_alone:
         sqlite.warn(settings)
     parts = wiring.hook_services(services).actions
+    checkpoints = wiring.checkpointer(settings, services.db, services.signer)
 
     def sweep() -> None:
         evict.forget_dead_pages(services.db, services.clock())
@@ -60,6 +62,7 @@ def run(settings: Settings, *, is_alone: bool = True) -> int:
     rounds = (
         (DISPATCH_SECONDS, lambda: _dispatch(services)),
         (IDLE_SECONDS, lambda: _finish_idle(services)),
+        (min(CHECKPOINT_SECONDS, settings.audit.checkpoint_minutes * 60), checkpoints.round),
         (SWEEP_SECONDS, sweep),
     )
     workers = [worker(wiring.general_jobs(parts), "default", settings.worker.slots, rounds)]

@@ -50,6 +50,7 @@ class SessionSummary:
 def sign_in(session: Session, accounts: Accounts, account_id: int, by: str, now: datetime) -> str:
     """Open a browser session; returns the cookie's value. ``by`` is ``password`` or ``one-time link``."""
     account = session.get_one(Account, account_id)
+    audit.proved_by(by)
     audit.record(session, now, account.name, "session.open", f"user/{account.name}", by=by)
     return accounts.open_session(session, account_id, now)
 

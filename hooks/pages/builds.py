@@ -21,6 +21,7 @@ from hooks.pages.looks import look
 from hooks.pages.terminal import PLAIN, Style, parse_style, render
 from hooks.pipelines import store
 from hooks.services import HookServices
+from registry import audit
 from registry.access import Action, Identity, check
 from registry.errors import Conflict, NotFound
 from registry.http import context
@@ -192,9 +193,11 @@ class BuildPages:
             with self._services.db.write() as session:
                 build = self._visible(session, build_id)
                 source = PackageSource.from_json(build.source)
-                check(context.caller(), Action.PUBLISH, f"{source.domain}/{source.repository}")
+                who, now = context.caller(), self._services.clock()
+                check(who, Action.PUBLISH, f"{source.domain}/{source.repository}")
                 _check_running(build)
-                self._services.actions.stop_build(session, build_id, self._services.clock())
+                self._services.actions.stop_build(session, build_id, now)
+                audit.record(session, now, who.name, "build.stop", f"build/{build_id}")
         except Conflict as error:
             return self._page(build_id, str(error)), status_of(error)
         return redirect_with("build-stopping", url_for("hook_pages.build", build_id=build_id))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from flask import Blueprint
 
-from registry.api import accounts, connections, document, packages, quotas, repositories, tokens
+from registry.api import accounts, audit_log, connections, document, packages, quotas, repositories, tokens
 from registry.api.routes import register
 
 ROUTES = (
@@ -14,6 +14,7 @@ ROUTES = (
     *connections.ROUTES,
     *packages.ROUTES,
     *quotas.ROUTES,
+    *audit_log.ROUTES,
     *document.ROUTES,
 )
 

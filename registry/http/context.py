@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import secrets
 from typing import cast
 
-from flask import Flask, current_app, g
+from flask import Flask, current_app, g, request
 
+from registry import audit
 from registry.access import Identity
 from registry.accounts import BrowserSession
 from registry.errors import Unauthenticated
@@ -18,6 +20,8 @@ _EXTENSION = "entrepot"
 def attach(app: Flask, services: Services) -> None:
     """Give an application its services."""
     app.extensions[_EXTENSION] = services
+    # The thread serves others after this request: what they do must not look as if this caller did it.
+    app.teardown_request(lambda _: audit.comes_from(None))
 
 
 def application() -> Flask:
@@ -54,7 +58,9 @@ def browser_session() -> BrowserSession | None:
 
 
 def remember(*, who: Identity | None, admitted: Admission | None = None, browser: BrowserSession | None = None) -> None:
-    """Note for this request who calls and where; done once, by ``registry.http.auth``."""
+    """Note for this request who calls and where: by ``registry.http.auth``, and where a form or body proves it."""
     g.identity = who
+    g.setdefault("request_id", secrets.token_hex(8))
+    audit.comes_from(audit.Origin(who.via if who is not None else None, request.remote_addr, g.request_id))
     g.admission = admitted
     g.browser_session = browser

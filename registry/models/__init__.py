@@ -1,7 +1,7 @@
 """The registry's tables. Relations are foreign keys; nothing is loaded by attribute access."""
 
 from registry.models.account import Account, AccountGroup, ClientLogin, GroupMember, SetupLogin, Token, WebSession
-from registry.models.audit import AuditEntry
+from registry.models.audit import AuditCheckpoint, AuditEntry
 from registry.models.event import Event
 from registry.models.package import (
     Asset,
@@ -29,6 +29,7 @@ __all__ = [
     "Account",
     "AccountGroup",
     "Asset",
+    "AuditCheckpoint",
     "AuditEntry",
     "Blob",
     "ClientLogin",

@@ -11,7 +11,10 @@ from registry.db import Base, UtcDateTime
 
 
 class SigningKey(Base):
-    """A key pair (ECDSA P-256) for one purpose; ``sealed`` is the private key, PKCS #8 DER under the server's key."""
+    """A key pair for one purpose (which says of what kind: ``registry.repos.signing``).
+
+    ``sealed`` is the private key, PKCS #8 DER under the server's key.
+    """
 
     __tablename__ = "signing_key"
 

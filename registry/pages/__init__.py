@@ -8,6 +8,7 @@ from registry.pages import (
     account,
     appearance,
     assets,
+    audit,
     catalogue,
     client_login,
     entrance,
@@ -23,6 +24,6 @@ __all__ = ["blueprint", "render_page"]
 def blueprint() -> Blueprint:
     """All pages of the registry, to be mounted at ``/``."""
     pages = Blueprint("pages", __name__, template_folder="templates")
-    for part in (assets, appearance, entrance, client_login, account, catalogue, packages, manage, gallery):
+    for part in (assets, appearance, entrance, client_login, account, catalogue, packages, manage, audit, gallery):
         part.routes(pages)
     return pages

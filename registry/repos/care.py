@@ -13,7 +13,7 @@ from sqlalchemy.orm import Session
 
 from registry.db import Database
 from registry.models import Asset, AuditEntry, Blob, Package, PackageVersion
-from registry.repos import promises
+from registry.repos import audit_log, checkpoints, promises
 from registry.stores import DomainStores, handle_of
 from storage.blobs import Locator
 from storage.errors import Missing, StorageError
@@ -69,7 +69,11 @@ def check(db: Database, stores: DomainStores, *, deep: bool) -> Iterator[Fault]:
     """Check the registry's invariants; ``deep`` decrypts and hashes every body as well."""
     with db.read() as session:
         yield from _rows(session)
+        vouched = [point.vouched for point in checkpoints.kept(session)]
         last = 0
+    chain = audit_log.check(db, vouched)
+    if chain.fault is not None:
+        yield Fault("I7", chain.fault)
     while True:
         with db.read() as session:
             blobs = session.scalars(select(Blob).where(Blob.id > last).order_by(Blob.id).limit(BATCH)).all()

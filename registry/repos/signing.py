@@ -1,4 +1,4 @@
-"""Signing in the server's name: one ECDSA P-256 key for each purpose, made at its first use and kept sealed."""
+"""Signing in the server's name: one key for each purpose, made at its first use and kept sealed."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from sqlalchemy.orm import Session
 
 from registry.clock import Clock
@@ -17,10 +18,15 @@ from registry.models import SigningKey
 from registry.repos import shelf
 from registry.stores import DomainStores
 
+AUDIT_CHECKPOINT = "audit-checkpoint"
+"""The purpose whose key is Ed25519 (RFC 8032); all others, which clients verify, have ECDSA P-256."""
+
+PrivateKey = ec.EllipticCurvePrivateKey | Ed25519PrivateKey
+
 
 @dataclass(frozen=True, slots=True)
 class Signature:
-    """``key_id`` is that of the public key, ``der`` the signature as ASN.1 DER."""
+    """``key_id`` is that of the public key, ``der`` the signature: ASN.1 DER, or Ed25519's 64 bytes."""
 
     key_id: str
     der: bytes
@@ -39,18 +45,20 @@ class Signer:
         self._stores = stores
         self._clock = clock
         self._lock = threading.Lock()
-        self._keys: dict[str, ec.EllipticCurvePrivateKey] = {}
+        self._keys: dict[str, PrivateKey] = {}
 
     def sign(self, purpose: str, message: bytes) -> Signature:
-        """ECDSA with SHA-256 over ``message``. Raises KeyUnavailable."""
+        """Ed25519 or ECDSA with SHA-256 over ``message``. Raises KeyUnavailable."""
         key = self._key(purpose)
+        if isinstance(key, Ed25519PrivateKey):
+            return Signature(key_id(_public_der(key)), key.sign(message))
         return Signature(key_id(_public_der(key)), key.sign(message, ec.ECDSA(hashes.SHA256())))
 
     def public_key(self, purpose: str) -> bytes:
         """The public key, SubjectPublicKeyInfo DER. Raises KeyUnavailable."""
         return _public_der(self._key(purpose))
 
-    def _key(self, purpose: str) -> ec.EllipticCurvePrivateKey:
+    def _key(self, purpose: str) -> PrivateKey:
         with self._lock:
             known = self._keys.get(purpose)
         if known is not None:
@@ -59,7 +67,7 @@ class Signer:
         with self._db.read() as session:
             row = session.get(SigningKey, purpose)
         if row is None:
-            fresh = keyring.seal(_private_der(ec.generate_private_key(ec.SECP256R1())), context)
+            fresh = keyring.seal(_private_der(_fresh_key(purpose)), context)
 
             def unit(session: Session) -> bytes:
                 there = session.get(SigningKey, purpose)
@@ -72,7 +80,7 @@ class Signer:
         else:
             sealed = row.sealed
         key = serialization.load_der_private_key(keyring.unseal(sealed, context), password=None)
-        assert isinstance(key, ec.EllipticCurvePrivateKey)
+        assert isinstance(key, ec.EllipticCurvePrivateKey | Ed25519PrivateKey)
         with self._lock:
             return self._keys.setdefault(purpose, key)
 
@@ -82,11 +90,15 @@ def key_id(public_der: bytes) -> str:
     return "SHA256:" + base64.b64encode(hashlib.sha256(public_der).digest()).decode("ascii").rstrip("=")
 
 
-def _public_der(key: ec.EllipticCurvePrivateKey) -> bytes:
+def _fresh_key(purpose: str) -> PrivateKey:
+    return Ed25519PrivateKey.generate() if purpose == AUDIT_CHECKPOINT else ec.generate_private_key(ec.SECP256R1())
+
+
+def _public_der(key: PrivateKey) -> bytes:
     return key.public_key().public_bytes(serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo)
 
 
-def _private_der(key: ec.EllipticCurvePrivateKey) -> bytes:
+def _private_der(key: PrivateKey) -> bytes:
     return key.private_bytes(
         serialization.Encoding.DER, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
     )

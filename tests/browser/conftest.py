@@ -78,6 +78,7 @@ class Visit:
             "/packages/default/dev/pypi/acme-billing",
             "/packages/default/dev/pypi/acme-billing/-/2.4.0",
             "/account",
+            "/audit",
             "/account/tokens",
             "/account/password",
             "/design",

@@ -185,5 +185,5 @@ class World:
         from sqlalchemy import select
 
         with self.db.read() as session:
-            rows = session.scalars(select(AuditEntry).order_by(AuditEntry.id)).all()
+            rows = session.scalars(select(AuditEntry).order_by(AuditEntry.seq)).all()
         return [(row.actor, row.action, row.object) for row in rows]

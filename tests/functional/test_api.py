@@ -69,6 +69,7 @@ MATRIX = [
     ("POST", "/tokens", {"name": "n", "actions": ["read"], "ttlSeconds": 600}, 401, 201, 201, 201, 201, 201),
     ("POST", "/tokens", {"name": "n", "actions": ["admin"], "ttlSeconds": 600}, 401, 403, 403, 403, 403, 201),
     ("DELETE", "/tokens/5", None, 401, 404, 404, 404, 404, 204),
+    ("GET", "/audit", None, 401, 403, 403, 403, 403, 200),
     ("GET", "/users", None, 401, 403, 403, 403, 403, 200),
     ("POST", "/users", {"name": "new", "actions": ["read"]}, 401, 403, 403, 403, 403, 201),
     ("POST", "/users/approver/password", {"password": "x" * 12}, 401, 403, 403, 403, 403, 204),

@@ -37,6 +37,7 @@ PATHS = {
     "pages.account": ("/account",),
     "pages.tokens": ("/account/tokens",),
     "pages.password": ("/account/password",),
+    "pages.audit": ("/audit", "/audit?before=3", "/audit?actor=ada&since=2026-01-01", "/audit?object=default/dev"),
     "pages.design": ("/design",),
     "pages.setup": ("/setup",),
     "pages.client_login": ("/sign-in/client?code={waiting}",),

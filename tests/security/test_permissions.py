@@ -97,6 +97,7 @@ REVIEWED = {
     **{f"{method} {MAVEN}/{rest}": PUBLISH for method in ("PUT", "DELETE") for rest in ("", "<path:path>")},
     f"GET {API}/whoami": SIGNED_IN,
     f"GET {API}/users": ADMIN,
+    f"GET {API}/audit": ADMIN,
     f"POST {API}/users": ADMIN,
     f"POST {API}/users/<user>/password": SIGNED_IN,  # one's own, with the present password; anybody's as administrator
     f"GET {API}/tokens": SIGNED_IN,  # one's own
@@ -149,6 +150,7 @@ REVIEWED = {
     "GET /setup": OPEN_PAGE,
     "POST /setup": OPEN_PAGE,
     "GET /account": PAGE,
+    "GET /audit": PAGE,  # for administrators: checked inside
     "POST /account/sign-out-everywhere": PAGE,
     "GET /account/password": PAGE,
     "POST /account/password": PAGE,

@@ -202,6 +202,7 @@ def _issue(
     """A token that may what the maker may, as far as package clients need it, and ends no later than the maker's own."""
     auth.charge(CostClass.MINT)
     now = services.clock()
+    audit.proved_by(identity.via)
     words = capped(actions, identity)
     if not words:
         raise Denied(f"{identity.name} may neither read nor publish packages")

@@ -1,0 +1,115 @@
+"""Reading the audit log: pages of it for people, all of it for exports, and whether it is still what was written."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from datetime import datetime
+
+from sqlalchemy import Select, func, select
+from sqlalchemy.orm import Session
+
+from registry.audit_chain import Link, Verdict, Vouched, verify
+from registry.db import Database
+from registry.models import AuditEntry
+
+_AT_ONCE = 500
+_BELOW_ALL = -(2**62)
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """Which entries: an empty text or None leaves a condition out. ``since`` is included, ``until`` is not."""
+
+    actor: str = ""
+    action: str = ""
+    object_prefix: str = ""
+    since: datetime | None = None
+    until: datetime | None = None
+
+
+class Unreadable(Exception):
+    """An entry holds a value that no entry can have."""
+
+
+def page(session: Session, wanted: Wanted, *, before: int | None, limit: int) -> list[Link]:
+    """The newest ``limit`` entries with a sequence number below ``before``."""
+    query = _matching(wanted).order_by(AuditEntry.seq.desc()).limit(limit)
+    if before is not None:
+        query = query.where(AuditEntry.seq < before)
+    return [_link(row) for row in session.scalars(query)]
+
+
+def actions(session: Session) -> list[str]:
+    """Every action that has an entry, in order."""
+    return list(session.scalars(select(AuditEntry.action).distinct().order_by(AuditEntry.action)))
+
+
+def export(db: Database, wanted: Wanted = Wanted()) -> Iterator[Link]:
+    """All entries that are wanted, oldest first, in constant memory and short transactions. Raises Unreadable."""
+    last, at_once = _BELOW_ALL, _AT_ONCE
+    while True:
+        query = _matching(wanted).where(AuditEntry.seq > last).order_by(AuditEntry.seq).limit(at_once)
+        try:
+            with db.read() as session:
+                found = [_link(row) for row in session.scalars(query)]
+        except (ValueError, TypeError, AttributeError) as error:
+            # A value that somebody else wrote: the entries before it are given out before it is told.
+            if at_once == 1:
+                raise Unreadable(f"the entry after {last} cannot be read") from error
+            at_once = 1
+            continue
+        if not found:
+            return
+        yield from found
+        last = found[-1].seq
+
+
+def check(db: Database, vouched: Iterable[Vouched] = ()) -> Verdict:
+    """Follow the whole log, and compare it with what checkpoints vouch for."""
+    progress = [0]
+
+    def links() -> Iterator[Link]:
+        for link in export(db):
+            yield link
+            progress[0] = link.seq
+
+    try:
+        return verify(links(), vouched)
+    except Unreadable:
+        seq = progress[0] + 1
+        return Verdict(
+            1 if progress[0] else 0, progress[0], "", bad_seq=seq, fault=f"entry {seq} holds what no entry can hold"
+        )
+
+
+def _matching(wanted: Wanted) -> Select[AuditEntry]:
+    query = select(AuditEntry)
+    if wanted.actor:
+        query = query.where(AuditEntry.actor == wanted.actor)
+    if wanted.action:
+        query = query.where(AuditEntry.action == wanted.action)
+    if wanted.object_prefix:
+        # Not LIKE, which is blind to case on one of the databases.
+        query = query.where(func.substr(AuditEntry.object, 1, len(wanted.object_prefix)) == wanted.object_prefix)
+    if wanted.since is not None:
+        query = query.where(AuditEntry.at >= wanted.since)
+    if wanted.until is not None:
+        query = query.where(AuditEntry.at < wanted.until)
+    return query
+
+
+def _link(row: AuditEntry) -> Link:
+    return Link(
+        seq=row.seq,
+        at=row.at,
+        actor=row.actor,
+        action=row.action,
+        object=row.object,
+        details=row.details,
+        via=row.via,
+        address=row.address,
+        request_id=row.request_id,
+        previous_hash=row.previous_hash,
+        hash=row.hash,
+    )
