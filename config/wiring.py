@@ -17,6 +17,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 
+from config import notifying
 from config.addresses import own_addresses
 from config.settings import Settings, UpstreamSettings
 from hooks.builds import records as build_records
@@ -164,13 +165,14 @@ def services(settings: Settings, clock: Clock = system_clock) -> Services:
     )
 
 
-def hook_services(services: Services) -> HookServices:
+def hook_services(services: Services, settings: Settings) -> HookServices:
     """What the hooks' routes and jobs share."""
     return HookServices(
         db=services.db,
         clock=services.clock,
         actions=real_parts(services.clock, executor_types=(ProcessExecutor.name,)),
         logs=LogStore(services.stores.server_keyring()),
+        notifications=notifying.notifications(settings, services.stores.server_keyring()),
     )
 
 
@@ -197,6 +199,11 @@ def general_jobs(parts: Parts) -> JobTable:
         {**pipeline_handlers(parts), **start_handlers(parts)},
         {promote_action.JOB_KIND: lambda session, ended: settle_promotion(session, parts, ended)},
     )
+
+
+def notification_jobs(settings: Settings, services: Services) -> JobTable:
+    """The handlers that deliver webhooks and hand over mails."""
+    return JobTable(notifying.handlers(settings, services), {})
 
 
 def build_jobs(settings: Settings, services: Services, parts: Parts) -> JobTable:

@@ -173,5 +173,7 @@ audited("group.create", "group.created", "-/group", tells="A group of accounts w
 audited("group.delete", "group.deleted", "-/group", tells="A group of accounts was removed.")
 audited("group.add-member", "group.member-added", "-/group", "user", tells="An account was put in a group.")
 audited("group.remove-member", "group.member-removed", "-/group", "user", tells="An account was taken out of a group.")
-CONNECTION_HEALTH_CHANGED = declare("connection.health-changed", "An external connection began to fail, or works again.")
+CONNECTION_HEALTH_CHANGED = declare(
+    "connection.health-changed", "An external connection began to fail, or works again."
+)
 SIGN_IN_LOCKED = declare("sign-in.locked", "An account name or an address has to wait after failed sign-ins.")

@@ -17,7 +17,8 @@ class WebhookEndpoint(Base):
 
     ``domain`` null: of the whole server. ``kinds`` are patterns of event kinds; ``repository``, ``format`` and
     ``package`` (behind its namespace) patterns, null for all. The secret is sealed under the server's keys and bound to
-    the row; the previous one signs as well until ``previous_until``. ``disabled_reason`` is for people.
+    the row; the previous one signs as well until ``previous_until``. ``disabled_reason`` is for people. Nothing is sent
+    before ``quiet_until``: the receiver asked for that.
     """
 
     __tablename__ = "webhook_endpoint"
@@ -37,6 +38,7 @@ class WebhookEndpoint(Base):
     fingerprint: Mapped[str] = mapped_column(String(16))
     sealed_previous: Mapped[bytes | None] = mapped_column(LargeBinary)
     previous_until: Mapped[datetime | None] = mapped_column(UtcDateTime)
+    quiet_until: Mapped[datetime | None] = mapped_column(UtcDateTime)
     created_at: Mapped[datetime] = mapped_column(UtcDateTime)
 
 
