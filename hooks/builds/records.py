@@ -26,7 +26,7 @@ MAX_ATTEMPTS = 3
 _EXTRA_SECONDS = 120
 
 _STARTED = events.declare("build.started", "A build was started; it may have to wait for its turn.")
-_ENDED = {
+_ENDED: Mapping[BuildStatus, str] = {
     status: events.declare(f"build.{status.lower().replace('_', '-')}", f"A build ended: {status}.")
     for status in BuildStatus
     if status is not BuildStatus.IN_PROGRESS

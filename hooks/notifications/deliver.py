@@ -7,6 +7,7 @@ its record are two things: a worker killed between them leaves the delivery due,
 
 from __future__ import annotations
 
+import functools
 import random
 import time
 from collections import deque
@@ -103,7 +104,7 @@ class Deliverer:
                     for future in done:
                         del running[future]
                     tried = [future.result() for future in done]
-                    if not context.step(lambda session, tried=tried: self._record(session, endpoint_id, tried)):
+                    if not context.step(functools.partial(self._record, endpoint_id, tried)):
                         waiting.clear()
         finally:
             post.close()
@@ -143,7 +144,7 @@ class Deliverer:
             context.step(lambda session: _discard(session, [row.id for row in rows if row.id not in kept], now))
         return [_Due(row.id, endpoint.url, row.body.encode(), secrets) for row in allowed]
 
-    def _record(self, session: Session, endpoint_id: int, tried: Sequence[_Tried]) -> bool:
+    def _record(self, endpoint_id: int, tried: Sequence[_Tried], session: Session) -> bool:
         """Write down how attempts went, and what follows; False when nothing more is to be sent now."""
         endpoint = session.get(WebhookEndpoint, endpoint_id)
         if endpoint is None:

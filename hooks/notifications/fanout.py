@@ -43,7 +43,7 @@ class Fanout:
                 place = place_of(row.payload)
                 if wanted.matches(row.kind, place) and is_entitled(scope, place.domain, place.repository):
                     chosen.append(row)
-            session.add_all([self._delivery(endpoint, row, now) for row in chosen])
+            session.add_all([self._delivery(endpoint, row, str(row.id), now) for row in chosen])
             if chosen:
                 session.flush()
                 wake(session, endpoint.id)
@@ -53,17 +53,18 @@ class Fanout:
         if not endpoint.is_enabled:
             raise Conflict("the webhook is disabled; enable it first")
         row = Event(kind=PING, payload={"webhook": str(endpoint.id), "by": by}, occurred_at=now)
-        delivery = self._delivery(endpoint, row, now)
+        # It is in nobody's outbox, and so has no number of its own there.
+        delivery = self._delivery(endpoint, row, f"ping-{uuid.uuid4().hex}", now)
         session.add(delivery)
         session.flush()
         wake(session, endpoint.id)
         return delivery.id
 
-    def _delivery(self, endpoint: WebhookEndpoint, row: Event, now: datetime) -> WebhookDelivery:
+    def _delivery(self, endpoint: WebhookEndpoint, row: Event, event_id: str, now: datetime) -> WebhookDelivery:
         place = place_of(row.payload)
         message_id = f"msg_{uuid.uuid4().hex}"  # no dot: it would end the field in what is signed
         body = compose(
-            event_id=str(row.id) if row.id is not None else message_id,
+            event_id=event_id,
             kind=row.kind,
             source=self._source,
             subject=place.path,

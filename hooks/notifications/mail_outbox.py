@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import logging
 import uuid
 from collections.abc import Sequence
@@ -90,8 +91,8 @@ class Mailer:
                         self._server.hand_over(smtp, mail)
                     except Refused as refused:
                         log.warning("a mail is given up, the server refuses it: %s", refused)
-                    gone = left.pop(row.id)
-                    context.step(lambda session, gone=gone: _remove(session, gone.id))
+                    del left[row.id]
+                    context.step(functools.partial(_remove, row.id))
         except UNREACHABLE as error:
             reason = f"{type(error).__name__}: {error}"[:300]
             log.warning("mails wait, the mail server cannot be used: %s", reason)
@@ -99,7 +100,7 @@ class Mailer:
             context.step(lambda session: _postpone(session, list(left.values()), reason, now))
 
 
-def _remove(session: Session, message_id: int) -> None:
+def _remove(message_id: int, session: Session) -> None:
     session.execute(delete(MailMessage).where(MailMessage.id == message_id))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -123,7 +124,7 @@ def make_mails(db: Database, base_url: str, now: datetime) -> None:
             .order_by(MailSubscription.id)
         ).all()
     for subscription_id in due:
-        db.retry(lambda session, chosen=subscription_id: _make_mail(session, chosen, base_url, now))
+        db.retry(functools.partial(_make_mail, subscription_id, base_url, now))
 
 
 def tell_owner(base_url: str, session: Session, endpoint: WebhookEndpoint, reason: str, now: datetime) -> None:
@@ -138,7 +139,7 @@ def tell_owner(base_url: str, session: Session, endpoint: WebhookEndpoint, reaso
         mail_outbox.queue(session, endpoint.owner_id, address, f"Webhook {endpoint.id} was disabled", body, now)
 
 
-def _make_mail(session: Session, subscription_id: int, base_url: str, now: datetime) -> None:
+def _make_mail(subscription_id: int, base_url: str, now: datetime, session: Session) -> None:
     row = session.get(MailSubscription, subscription_id, with_for_update=True)
     if row is None or row.quiet_until > now:
         return  # another process made it
