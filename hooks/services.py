@@ -11,6 +11,7 @@ from hooks.notifications.sending import Rules
 from hooks.pipelines.parts import Parts
 from registry.clock import Clock
 from registry.db import Database
+from registry.errors import Conflict
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,6 +26,11 @@ class Notifications:
     sealer: Sealer
     base_url: str
     sends_mail: bool
+
+    def require_mail(self) -> None:
+        """Raise Conflict on a server without a mail server."""
+        if not self.sends_mail:
+            raise Conflict("this server has no mail server; an administrator can set one")
 
 
 @dataclass(frozen=True, slots=True)

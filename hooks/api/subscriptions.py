@@ -10,7 +10,6 @@ from hooks.notifications.filters import Filter
 from hooks.services import HookServices
 from registry.api.routes import Route
 from registry.api.shapes import Length
-from registry.errors import Conflict
 from registry.http import context
 from registry.http.auth import signed_in_api
 
@@ -92,8 +91,7 @@ class SubscriptionViews:
     def set_mail_address(self, body: NewAddress) -> None:
         """Set one's own address: the link that is sent there has to be opened, signed in."""
         parts = self._services.notifications
-        if not parts.sends_mail:
-            raise Conflict("this server has no mail server; an administrator can set one")
+        parts.require_mail()
         with self._services.db.write() as session:
             mail_addresses.ask(
                 session,
