@@ -46,6 +46,7 @@ class Receiver:
     """The process, as its user sees it."""
 
     def __init__(self, folder: Path, name: str = "receiver") -> None:
+        self.folder = folder
         self._log = folder / f"{name}.jsonl"
         self.release = folder / f"{name}.release"
         self.port = 0
