@@ -103,7 +103,9 @@ def test_one_event_is_told_in_the_subject(house: MailOffice, box: Mailbox) -> No
     house.happen("repository.created", domain="default", repository="new\r\nBcc: all@people.example", by="mel")
     house.mail()
     (mail,) = box.mails()
-    assert mail["Subject"].startswith("[Entrepot] repository.created: default/new Bcc: all@people.example (by mel)")
+    assert str(mail["Subject"]).strip() == (
+        "[Entrepot] repository.created: default/new Bcc: all@people.example (by mel)"
+    )
     assert mail["Bcc"] is None
 
 
