@@ -132,7 +132,7 @@ def follow(session: Session, now: datetime, actor: str, action: str, obj: str, d
     told = _AUDITED.get(action)
     if told is not None:
         chosen = {name: details[name] for name in told.details if name in details}
-        note(session, told.kind, now, **_place(told.shape, obj), by=actor, **chosen)
+        note(session, told.kind, now, **{**_place(told.shape, obj), **chosen, "by": actor})
 
 
 def _place(shape: str, obj: str) -> dict[str, str]:
@@ -140,8 +140,8 @@ def _place(shape: str, obj: str) -> dict[str, str]:
     if "package" in names:
         # A name with its namespace (``@scope/name``) has as many parts as are left over.
         at = names.index("package")
-        length = len(parts) - len(names) + 1
-        *namespace, name = parts[at : at + length]
+        length = max(1, len(parts) - len(names) + 1)
+        *namespace, name = parts[at : at + length] or [""]
         names[at : at + 1] = ["namespace", "name"]
         parts[at : at + length] = ["/".join(namespace), name]
     if len(names) != len(parts):

@@ -10,7 +10,6 @@ from __future__ import annotations
 import functools
 import random
 import time
-from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
@@ -34,7 +33,6 @@ from registry.models import Account
 TURN_SECONDS = 20.0
 """An endpoint with much to be sent gives others their turn after so long."""
 SYSTEM = "system"
-_BATCH = 32
 
 Told = Callable[[Session, WebhookEndpoint, str, datetime], None]
 """Tells an endpoint's owner that it was disabled, and why, in the transaction that does it."""
@@ -75,6 +73,8 @@ class Deliverer:
         self._sealer = sealer
         self._clock = clock
         self._concurrency = concurrency
+        # So many are handed to the threads at a time: they go on while what has ended is being recorded.
+        self._ahead = 4 * concurrency
         self._tell_owner = tell_owner
 
     def __call__(self, context: JobContext) -> None:
@@ -82,33 +82,34 @@ class Deliverer:
 
         Running twice is harmless: what was sent and not recorded is sent again under the same id.
         """
-        endpoint_id = int(context.payload["endpoint_id"])
-        end = time.monotonic() + TURN_SECONDS
-        running: dict[Future[_Tried], str] = {}
-        waiting: deque[_Due] = deque()
         post = self._sender.open()
+        pool = ThreadPoolExecutor(self._concurrency, thread_name_prefix="deliver")
         try:
-            with ThreadPoolExecutor(self._concurrency, thread_name_prefix="deliver") as pool:
-                while True:
-                    if time.monotonic() < end and not context.should_stop():
-                        if not waiting:
-                            waiting.extend(self._due(context, endpoint_id, set(running.values())))
-                    else:
-                        waiting.clear()
-                    while waiting and len(running) < self._concurrency:
-                        due = waiting.popleft()
-                        running[pool.submit(self._attempt, post, due)] = due.id
-                    if not running:
-                        break
-                    done, _ = wait(running, return_when=FIRST_COMPLETED)
-                    for future in done:
-                        del running[future]
-                    tried = [future.result() for future in done]
-                    if not context.step(functools.partial(self._record, endpoint_id, tried)):
-                        waiting.clear()
+            self._take_turn(context, int(context.payload["endpoint_id"]), pool, post)
         finally:
+            # Who lost the job must not send what its next holder sends.
+            pool.shutdown(cancel_futures=True)
             post.close()
         context.finish(JobState.SUCCEEDED)
+
+    def _take_turn(self, context: JobContext, endpoint_id: int, pool: ThreadPoolExecutor, post: Post) -> None:
+        end = time.monotonic() + TURN_SECONDS
+        running: dict[Future[_Tried], str] = {}
+        goes_on = True
+        while True:
+            goes_on = goes_on and time.monotonic() < end and not context.should_stop()
+            if not goes_on:
+                running = {future: name for future, name in running.items() if not future.cancel()}
+            elif len(running) <= self._ahead // 2:
+                for due in self._due(context, endpoint_id, set(running.values())):
+                    running[pool.submit(self._attempt, post, due)] = due.id
+            if not running:
+                return
+            done, _ = wait(running, return_when=FIRST_COMPLETED)
+            tried = [future.result() for future in done]
+            goes_on = context.step(functools.partial(self._record, endpoint_id, tried)) and goes_on
+            for future in done:
+                del running[future]
 
     def _attempt(self, post: Post, due: _Due) -> _Tried:
         at = self._clock()
@@ -132,7 +133,7 @@ class Deliverer:
                     WebhookDelivery.id.not_in(busy),
                 )
                 .order_by(WebhookDelivery.due_at, WebhookDelivery.created_at)
-                .limit(_BATCH)
+                .limit(self._ahead - len(busy))
             ).all()
         if not rows:
             return []
