@@ -26,7 +26,7 @@ def create_app(
 ) -> Flask:
     """Build the application. Raises RuntimeError when a route declares no permission."""
     services = services or wiring.services(settings)
-    hook_services = hook_services or wiring.hook_services(services)
+    hook_services = hook_services or wiring.hook_services(services, settings)
     app = Flask("entrepot", static_folder=None, template_folder=None)
     app.url_rule_class = LazyRule
     # Path rules are ours: no redirect may hide a doubled slash, and uploads must never be redirected.

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any, get_type_hints
 from urllib.parse import urlsplit
 
+MAIL_ADDRESS = re.compile(r"[A-Za-z0-9.!#$%&'*+/=?^_`{|}~-]{1,64}@[A-Za-z0-9](?:[A-Za-z0-9.-]{0,252}[A-Za-z0-9])?\Z")
 DATABASE_URL = re.compile(r"sqlite:///.|postgresql\+psycopg://[^/]*/.")
 
 
@@ -122,6 +123,31 @@ class AuditSettings:
 
 
 @dataclass(frozen=True, slots=True)
+class WebhookSettings:
+    """Where webhooks may go, and how many at a time."""
+
+    allowed_networks: tuple[str, ...] = ()
+    allow_http: bool = False
+    ca_bundle: str = ""
+    slots: int = 8
+    concurrency: int = 4
+    retention_days: int = 30
+
+
+@dataclass(frozen=True, slots=True)
+class MailSettings:
+    """The mail server that takes notifications; without a host there is no mail."""
+
+    host: str = ""
+    port: int = 587
+    security: str = "starttls"
+    user: str = ""
+    password_file: str = ""
+    sender: str = ""
+    ca_bundle: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class Log:
     """What is logged, and how."""
 
@@ -142,6 +168,8 @@ class Settings:
     builds: Builds = Builds()
     worker: WorkerSettings = WorkerSettings()
     audit: AuditSettings = AuditSettings()
+    webhooks: WebhookSettings = WebhookSettings()
+    mail: MailSettings = MailSettings()
     log: Log = Log()
 
     @property
@@ -233,6 +261,8 @@ SECTIONS: Mapping[str, type] = {
     "builds": Builds,
     "worker": WorkerSettings,
     "audit": AuditSettings,
+    "webhooks": WebhookSettings,
+    "mail": MailSettings,
     "log": Log,
 }
 
@@ -355,17 +385,31 @@ def _contradictions(settings: Settings) -> Iterator[str]:
             yield f"{name} must be more than 0"
         elif minimum is not None and not value >= minimum:
             yield f"{name} must be at least {minimum}"
-    for network in settings.upstream.allowed_networks:
-        try:
-            ipaddress.ip_network(network)
-        except ValueError as error:
-            yield f"upstream.allowed_networks: {error}"
+    for name, networks in (
+        ("upstream", settings.upstream.allowed_networks),
+        ("webhooks", settings.webhooks.allowed_networks),
+    ):
+        for network in networks:
+            try:
+                ipaddress.ip_network(network)
+            except ValueError as error:
+                yield f"{name}.allowed_networks: {error}"
+    yield from _bad_mail(settings.mail)
     if not DATABASE_URL.match(settings.database_url):
         yield "database.url is sqlite:///FILE or postgresql+psycopg://USER:PASSWORD@HOST/NAME"
     if settings.log.level not in {"debug", "info", "warning", "error"}:
         yield "log.level is one of debug, info, warning, error"
     if settings.log.format not in {"text", "json"}:
         yield "log.format is text or json"
+
+
+def _bad_mail(mail: MailSettings) -> Iterator[str]:
+    if mail.security not in {"starttls", "tls", "none"}:
+        yield "mail.security is starttls, tls or none"
+    if mail.host and not MAIL_ADDRESS.match(mail.sender):
+        yield "mail.sender is the address that mails come from, like entrepot@example.com"
+    if mail.user and (mail.security == "none" or not mail.password_file):
+        yield "mail.user needs mail.password_file, and mail.security starttls or tls"
 
 
 def _bad_address(name: str, address: str) -> Iterator[str]:

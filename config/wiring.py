@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 
+from config import notifying
 from config.addresses import own_addresses
 from config.settings import LimitSettings, Settings, UpstreamSettings
 from hooks.builds import records as build_records
@@ -41,11 +42,8 @@ from registry.accounts import Accounts
 from registry.clock import Clock, system_clock
 from registry.db import Database
 from registry.errors import UpstreamUnavailable
-<<<<<<< HEAD
 from registry.rates import CostClass, RateLimits, Rates
-=======
 from registry.repos import checkpoint_sinks
->>>>>>> audit
 from registry.repos.admission import Admissions
 from registry.repos.ahead import ReadAhead
 from registry.repos.checkpoints import Checkpointer, Sink
@@ -185,13 +183,14 @@ def checkpointer(settings: Settings, db: Database, signer: Signer, clock: Clock 
     return Checkpointer(db, signer, clock, timedelta(minutes=chosen.checkpoint_minutes), tuple(sinks))
 
 
-def hook_services(services: Services) -> HookServices:
+def hook_services(services: Services, settings: Settings) -> HookServices:
     """What the hooks' routes and jobs share."""
     return HookServices(
         db=services.db,
         clock=services.clock,
         actions=real_parts(services.clock, executor_types=(ProcessExecutor.name,)),
         logs=LogStore(services.stores.server_keyring()),
+        notifications=notifying.notifications(settings, services.stores.server_keyring()),
     )
 
 
@@ -218,6 +217,11 @@ def general_jobs(parts: Parts) -> JobTable:
         {**pipeline_handlers(parts), **start_handlers(parts)},
         {promote_action.JOB_KIND: lambda session, ended: settle_promotion(session, parts, ended)},
     )
+
+
+def notification_jobs(settings: Settings, services: Services) -> JobTable:
+    """The handlers that deliver webhooks and hand over mails."""
+    return JobTable(notifying.handlers(settings, services), {})
 
 
 def build_jobs(settings: Settings, services: Services, parts: Parts) -> JobTable:

@@ -9,10 +9,11 @@ import threading
 from collections.abc import Callable, Sequence
 from datetime import timedelta
 
-from config import migrate, sqlite, wiring
+from config import migrate, notifying, sqlite, wiring
 from config.settings import Settings
 from hooks.builds import records as build_records
 from hooks.jobs.worker import Worker
+from hooks.notifications import fanout
 from hooks.triggers import dispatch
 from registry.repos import care, evict
 from registry.services import Services
@@ -35,8 +36,8 @@ def run(settings: Settings, *, is_alone: bool = True) -> int:
     migrate.require_current(services.db)
     if is_alone:
         sqlite.warn(settings)
-    parts = wiring.hook_services(services).actions
     checkpoints = wiring.checkpointer(settings, services.db, services.signer)
+    parts = wiring.hook_services(services, settings).actions
 
     def sweep() -> None:
         evict.forget_dead_pages(services.db, services.clock())
@@ -59,13 +60,23 @@ def run(settings: Settings, *, is_alone: bool = True) -> int:
             periodic=periodic,
         )
 
+    consumers = notifying.consumers(settings)
     rounds = (
-        (DISPATCH_SECONDS, lambda: _dispatch(services)),
+        (DISPATCH_SECONDS, lambda: _dispatch(services, consumers)),
         (IDLE_SECONDS, lambda: _finish_idle(services)),
         (min(CHECKPOINT_SECONDS, settings.audit.checkpoint_minutes * 60), checkpoints.round),
         (SWEEP_SECONDS, sweep),
     )
-    workers = [worker(wiring.general_jobs(parts), "default", settings.worker.slots, rounds)]
+    workers = [
+        worker(wiring.general_jobs(parts), "default", settings.worker.slots, rounds),
+        # Receivers and the mail server may be slow: they have slots of their own, which nothing else waits for.
+        worker(
+            wiring.notification_jobs(settings, services),
+            fanout.QUEUE,
+            settings.webhooks.slots,
+            notifying.rounds(settings, services),
+        ),
+    ]
     if _can_build(settings):
         builds = wiring.build_jobs(settings, services, parts)
         workers.append(worker(builds, build_records.QUEUE, settings.builds.slots))
@@ -97,5 +108,5 @@ def _finish_idle(services: Services) -> None:
     services.idle.finish()
 
 
-def _dispatch(services: Services) -> None:
-    dispatch.dispatch(services.db, services.clock())
+def _dispatch(services: Services, consumers: Sequence[dispatch.Consumer]) -> None:
+    dispatch.dispatch(services.db, services.clock(), consumers)

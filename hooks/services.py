@@ -5,9 +5,32 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from hooks.builds.logs import LogStore
+from hooks.notifications.endpoints import Sealer
+from hooks.notifications.fanout import Fanout
+from hooks.notifications.sending import Rules
 from hooks.pipelines.parts import Parts
 from registry.clock import Clock
 from registry.db import Database
+from registry.errors import Conflict
+
+
+@dataclass(frozen=True, slots=True)
+class Notifications:
+    """What webhooks and mails need: ``rules`` say where webhooks may go, ``sealer`` keeps their secrets.
+
+    ``base_url`` is where links in mails lead; ``sends_mail`` whether there is a mail server.
+    """
+
+    fanout: Fanout
+    rules: Rules
+    sealer: Sealer
+    base_url: str
+    sends_mail: bool
+
+    def require_mail(self) -> None:
+        """Raise Conflict on a server without a mail server."""
+        if not self.sends_mail:
+            raise Conflict("this server has no mail server; an administrator can set one")
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,3 +41,4 @@ class HookServices:
     clock: Clock
     actions: Parts
     logs: LogStore
+    notifications: Notifications

@@ -7,11 +7,12 @@ administrator who knocks.
 from __future__ import annotations
 
 from datetime import datetime, timedelta
+from typing import Any
 
-from sqlalchemy import func, select
+from sqlalchemy import ColumnElement, func, select
 from sqlalchemy.orm import Session
 
-from registry import audit
+from registry import audit, events
 from registry.errors import RateLimited
 from registry.models import AuditEntry
 
@@ -33,11 +34,7 @@ def check_attempt(session: Session, account: str, address: str, now: datetime) -
         (AuditEntry.object == _object(account), FREE_FAILURES_OF_ACCOUNT),
         (AuditEntry.actor == _actor(address), FREE_FAILURES_OF_ADDRESS),
     ):
-        count, last = session.execute(
-            select(func.count(), func.max(AuditEntry.at)).where(
-                AuditEntry.action == FAILED, AuditEntry.at > now - WINDOW, who
-            )
-        ).one()
+        count, last = _recent(session, who, now)
         if count < free:
             continue
         wait = timedelta(seconds=min(2 ** min(count - free, 20), LONGEST_WAIT_SECONDS))
@@ -49,6 +46,23 @@ def check_attempt(session: Session, account: str, address: str, now: datetime) -
 def note_failure(session: Session, account: str, address: str, now: datetime) -> None:
     """Keep a failed attempt."""
     audit.record(session, now, _actor(address), FAILED, _object(account))
+    session.flush()
+    for who, free, what in (
+        (AuditEntry.object == _object(account), FREE_FAILURES_OF_ACCOUNT, _object(account)),
+        (AuditEntry.actor == _actor(address), FREE_FAILURES_OF_ADDRESS, _actor(address)),
+    ):
+        # With this failure the waiting begins; those that follow within the window tell nothing new.
+        if _recent(session, who, now)[0] == free:
+            events.note(session, events.SIGN_IN_LOCKED, now, who=what)
+
+
+def _recent(session: Session, who: ColumnElement[bool], now: datetime) -> tuple[int, Any]:
+    """How many failures there were within the window, and when the last one was."""
+    counted = select(func.count(), func.max(AuditEntry.at)).where(
+        AuditEntry.action == FAILED, AuditEntry.at > now - WINDOW, who
+    )
+    count, last = session.execute(counted).one()
+    return count, last
 
 
 def _object(account: str) -> str:

@@ -19,6 +19,7 @@ from sqlalchemy.orm import Session, SessionTransaction
 
 from registry.audit_chain import START, Link, canonical, hash_of
 from registry.db import table_of
+from registry import events
 from registry.models.audit import AuditEntry
 
 _PENDING = "entrepot_audit"
@@ -63,7 +64,7 @@ def proved_by(via: str) -> None:
 def record(session: Session, now: datetime, actor: str, action: str, obj: str, **details: Any) -> None:
     """Add an entry: ``actor`` did ``action`` (dotted word) to ``obj`` (a path); ``details`` hold no secret.
 
-    Written at the commit of ``session``, or not at all.
+    Written at the commit of ``session``, or not at all. Those that ``events.audited`` names become events as well.
     """
     origin = _origin.get()
     link = Link(
@@ -80,6 +81,7 @@ def record(session: Session, now: datetime, actor: str, action: str, obj: str, *
     )
     inner = session.get_nested_transaction() or session.get_transaction()
     session.info.setdefault(_PENDING, []).append(_Pending(link, inner))
+    events.follow(session, now, actor, action, obj, details)
 
 
 def _one_line(value: str, limit: int) -> str:
@@ -144,3 +146,6 @@ def _is_within(transaction: SessionTransaction | None, ended: SessionTransaction
     while transaction is not None and transaction is not ended:
         transaction = transaction.parent
     return transaction is ended
+    Those that ``events.audited`` names become events as well.
+    session.add(AuditEntry(at=now, actor=actor, action=action, object=obj[:500], details=details))
+    events.follow(session, now, actor, action, obj, details)

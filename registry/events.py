@@ -11,6 +11,9 @@ from sqlalchemy.orm import Session
 
 from registry.models.event import Event
 
+COORDINATES = ("domain", "repository", "format", "namespace", "name", "version")
+"""The fields that say where something happened, in every event that has them: what filters and rights look at."""
+
 
 @dataclass(frozen=True, slots=True)
 class AssetPublished:
@@ -58,15 +61,119 @@ class VersionDeleted:
     by: str
 
 
-AnyEvent = AssetPublished | VersionYanked | VersionDeleted
-KINDS: Mapping[str, type[AnyEvent]] = {cls.kind: cls for cls in (AssetPublished, VersionYanked, VersionDeleted)}
+@dataclass(frozen=True, slots=True)
+class Noted:
+    """Any other event: its ``kind`` is in the catalogue, ``data`` names where it happened by ``COORDINATES``."""
+
+    kind: str
+    data: Mapping[str, Any]
 
 
-def record(session: Session, event: AnyEvent, now: datetime) -> None:
+TypedEvent = AssetPublished | VersionYanked | VersionDeleted
+AnyEvent = TypedEvent | Noted
+KINDS: Mapping[str, type[TypedEvent]] = {cls.kind: cls for cls in (AssetPublished, VersionYanked, VersionDeleted)}
+CATALOGUE: dict[str, str] = {kind: (cls.__doc__ or "").partition("\n")[0] for kind, cls in KINDS.items()}
+"""Every kind of event with what it tells; ``declare`` adds to it."""
+
+
+def declare(kind: str, tells: str) -> str:
+    """Add a kind (dotted, lower case) to the catalogue, once, where it is used; gives it back for ``note``."""
+    CATALOGUE[kind] = tells
+    return kind
+
+
+def record(session: Session, event: TypedEvent, now: datetime) -> None:
     """Add ``event`` to the outbox, in the caller's transaction."""
     session.add(Event(kind=event.kind, payload=asdict(event), occurred_at=now))
 
 
+def note(session: Session, kind: str, now: datetime, **data: Any) -> None:
+    """Add an event of a declared kind to the outbox, in the caller's transaction. ``data`` is JSON without secrets.
+
+    Raises ValueError for a kind that is not in the catalogue.
+    """
+    if kind not in CATALOGUE or kind in KINDS:
+        raise ValueError(f"{kind!r} is not a declared kind of event")
+    session.add(Event(kind=kind, payload=data, occurred_at=now))
+
+
 def parse(kind: str, payload: Mapping[str, Any]) -> AnyEvent:
     """The event of a stored row. Raises KeyError for an unknown kind, TypeError for another shape."""
-    return KINDS[kind](**payload)
+    if kind in KINDS:
+        return KINDS[kind](**payload)
+    _ = CATALOGUE[kind]
+    return Noted(kind, dict(payload))
+
+
+# --- what is an event because it is in the audit log -----------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class _Told:
+    kind: str
+    shape: str  # what the parts of the entry's object are; ``package`` takes all parts between its neighbours
+    details: tuple[str, ...]
+
+
+_AUDITED: dict[str, _Told] = {}
+
+
+def audited(action: str, kind: str, shape: str, *details: str, tells: str) -> None:
+    """Make an event of ``kind`` of every audit entry with ``action``: one line for each kind of change.
+
+    ``shape`` names the parts of the entry's object: ``domain/repository/format/package/version``, with ``-`` for parts
+    that say nothing. ``details`` are those of the entry's details that the event carries.
+    """
+    _AUDITED[action] = _Told(declare(kind, tells), shape, details)
+
+
+def follow(session: Session, now: datetime, actor: str, action: str, obj: str, details: Mapping[str, Any]) -> None:
+    """Add the event that an audit entry stands for, if it does; called with every entry, in its transaction."""
+    told = _AUDITED.get(action)
+    if told is not None:
+        chosen = {name: details[name] for name in told.details if name in details}
+        note(session, told.kind, now, **{**_place(told.shape, obj), **chosen, "by": actor})
+
+
+def _place(shape: str, obj: str) -> dict[str, str]:
+    names, parts = shape.split("/"), obj.split("/")
+    if "package" in names:
+        # A name with its namespace (``@scope/name``) has as many parts as are left over.
+        at = names.index("package")
+        length = max(1, len(parts) - len(names) + 1)
+        *namespace, name = parts[at : at + length] or [""]
+        names[at : at + 1] = ["namespace", "name"]
+        parts[at : at + length] = ["/".join(namespace), name]
+    if len(names) != len(parts):
+        return {"object": obj}  # without a place it is told to administrators of the whole server only
+    return {name: part for name, part in zip(names, parts, strict=True) if name != "-"}
+
+
+_VERSION = "domain/repository/format/package/version"
+_PACKAGE = "domain/repository/format/package"
+_CONNECTION = "domain/repository/format/connection"
+audited("version.promote", "version.copied", _VERSION, "source", tells="A version was copied from another repository.")
+audited("version.finish", "version.finished", _VERSION, tells="A version is whole: all of its files have come.")
+audited("version.deprecate", "version.deprecated", _VERSION, "warning", tells="A version's warning was set or removed.")
+audited("package.status", "package.status-changed", _PACKAGE, "status", "reason", tells="A package's status changed.")
+audited("package.tag", "package.tag-changed", _PACKAGE, "tag", "version", tells="A tag of a package was moved.")
+audited("domain.create", "domain.created", "domain", tells="A domain was made.")
+audited("keys.rotate", "domain.key-rotated", "domain", tells="A domain got a new key.")
+audited("repository.create", "repository.created", "domain/repository", tells="A repository was made.")
+audited("repository.change", "repository.changed", "domain/repository", tells="A repository's settings changed.")
+audited("connection.create", "connection.created", _CONNECTION, tells="An external connection was added.")
+audited("connection.change", "connection.changed", _CONNECTION, tells="An external connection was changed.")
+audited("connection.remove", "connection.removed", _CONNECTION, tells="An external connection was removed.")
+audited("user.create", "user.created", "-/user", tells="An account was made.")
+audited("user.set-password", "user.password-changed", "-/user", tells="An account's password was set.")
+audited("token.issue", "token.issued", "-/user/-/token", tells="A token was made.")
+audited("token.create", "token.issued", "-/user/-/token", tells="A token was made.")
+audited("token.revoke", "token.revoked", "-/user/-/token", tells="A token was revoked.")
+audited("group.create", "group.created", "-/group", tells="A group of accounts was made.")
+audited("group.delete", "group.deleted", "-/group", tells="A group of accounts was removed.")
+audited("group.add-member", "group.member-added", "-/group", "user", tells="An account was put in a group.")
+audited("group.remove-member", "group.member-removed", "-/group", "user", tells="An account was taken out of a group.")
+CONNECTION_HEALTH_CHANGED = declare(
+    "connection.health-changed", "An external connection began to fail, or works again."
+)
+SIGN_IN_LOCKED = declare("sign-in.locked", "An account name or an address has to wait after failed sign-ins.")

@@ -27,4 +27,4 @@ def _new_token(
 
 
 login, token, repo, package = registry.commands.commands(_tools(), _new_token)
-pipeline, build = hooks.commands.commands()
+pipeline, build, webhook = hooks.commands.commands()

@@ -26,6 +26,7 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     "package": ("config.cli.client", "package", "Packages: list, show, promote, yank."),
     "pipeline": ("config.cli.client", "pipeline", "Pipelines: apply, start, status, approve, reject, retry."),
     "build": ("config.cli.client", "build", "Builds: list, show, logs, stop."),
+    "webhook": ("config.cli.client", "webhook", "Webhooks: list, create, ping, rotate, deliveries, redeliver."),
 }
 
 

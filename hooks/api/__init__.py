@@ -7,6 +7,8 @@ from flask import Blueprint
 from hooks.api.builds import BuildViews
 from hooks.api.executions import ExecutionViews
 from hooks.api.pipelines import PipelineViews
+from hooks.api.subscriptions import SubscriptionViews
+from hooks.api.webhooks import WebhookViews
 from hooks.services import HookServices
 from registry.api.routes import register
 
@@ -14,6 +16,12 @@ from registry.api.routes import register
 def blueprint(services: HookServices) -> Blueprint:
     """All routes, to be mounted at ``/api/v1``."""
     routes = Blueprint("hook_api", __name__)
-    for views in (PipelineViews(services), ExecutionViews(services), BuildViews(services)):
+    for views in (
+        PipelineViews(services),
+        ExecutionViews(services),
+        BuildViews(services),
+        WebhookViews(services),
+        SubscriptionViews(services),
+    ):
         register(routes, views.routes())
     return routes

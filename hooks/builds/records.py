@@ -16,6 +16,7 @@ from hooks.builds.source import PackageSource
 from hooks.jobs.queue import enqueue, job_state, request_stop
 from hooks.models.build import Build, BuildProject
 from hooks.models.job import JobState
+from registry import events
 from registry.errors import Conflict, NotFound
 
 JOB_KIND = "build"
@@ -23,6 +24,13 @@ QUEUE = "builds"
 MAX_ATTEMPTS = 3
 # The queue's time-out is a second line behind the build's own, for a handler that hangs.
 _EXTRA_SECONDS = 120
+
+_STARTED = events.declare("build.started", "A build was started; it may have to wait for its turn.")
+_ENDED: Mapping[BuildStatus, str] = {
+    status: events.declare(f"build.{status.lower().replace('_', '-')}", f"A build ended: {status}.")
+    for status in BuildStatus
+    if status is not BuildStatus.IN_PROGRESS
+}
 
 OnFinished = Callable[[Session, str], None]
 """Told the id of a build in the transaction that writes its final status."""
@@ -67,6 +75,7 @@ def start_build(
     )
     session.add(build)
     session.flush()
+    _tell(session, build, _STARTED, now)
     return build
 
 
@@ -139,8 +148,17 @@ def finish_build(
     if ended is None:
         return False
     session.expire_all()  # what the caller reads next is what was written
+    _tell(session, session.get_one(Build, build_id), _ENDED[status], now)
     on_finished(session, build_id)
     return True
+
+
+def _tell(session: Session, build: Build, kind: str, now: datetime) -> None:
+    where = {name: build.source[name] for name in events.COORDINATES if name in build.source}
+    project = session.get_one(BuildProject, build.project_id).name
+    events.note(
+        session, kind, now, **where, build=build.id, project=project, number=build.number, initiator=build.initiator
+    )
 
 
 def get_build(session: Session, build_id: str) -> Build:

@@ -6,8 +6,9 @@ import click
 
 
 def commands() -> list[click.Command]:
-    """``pipeline`` and ``build``."""
+    """``pipeline``, ``build`` and ``webhook``."""
     from hooks.commands.build import build
     from hooks.commands.pipeline import pipeline
+    from hooks.commands.webhook import webhook
 
-    return [pipeline, build]
+    return [pipeline, build, webhook]

@@ -2,6 +2,15 @@
 
 from hooks.models.build import Build, BuildLogChunk, BuildProject
 from hooks.models.job import Job, JobQueue, JobState, WorkerProcess
+from hooks.models.notification import (
+    MailAddress,
+    MailItem,
+    MailMessage,
+    MailSubscription,
+    WebhookAttempt,
+    WebhookDelivery,
+    WebhookEndpoint,
+)
 from hooks.models.pipeline import ActionExecution, Execution, Pipeline, PipelineDefinitionVersion, StageExecution
 
 __all__ = [
@@ -13,8 +22,15 @@ __all__ = [
     "Job",
     "JobQueue",
     "JobState",
+    "MailAddress",
+    "MailItem",
+    "MailMessage",
+    "MailSubscription",
     "Pipeline",
     "PipelineDefinitionVersion",
     "StageExecution",
+    "WebhookAttempt",
+    "WebhookDelivery",
+    "WebhookEndpoint",
     "WorkerProcess",
 ]

@@ -9,8 +9,10 @@ from hooks.pages.approvals import ApprovalPages
 from hooks.pages.builds import BuildPages
 from hooks.pages.executions import ExecutionPages
 from hooks.pages.looks import look, look_of_execution, look_of_stage
+from hooks.pages.notifications import NotificationPages
 from hooks.pages.panels import Panels
 from hooks.pages.pipelines import PipelinePages
+from hooks.pages.webhooks import WebhookPages
 from hooks.services import HookServices
 from registry.pages.panels import extend
 
@@ -20,7 +22,14 @@ __all__ = ["blueprint"]
 def blueprint(services: HookServices) -> Blueprint:
     """All pages of hooks, to be mounted at ``/`` beside the registry's."""
     pages = Blueprint("hook_pages", __name__, template_folder="templates")
-    for part in (PipelinePages(services), ExecutionPages(services), ApprovalPages(services), BuildPages(services)):
+    for part in (
+        PipelinePages(services),
+        ExecutionPages(services),
+        ApprovalPages(services),
+        BuildPages(services),
+        WebhookPages(services),
+        NotificationPages(services),
+    ):
         part.routes(pages)
     for look_function in (look, look_of_stage, look_of_execution):
         pages.add_app_template_global(look_function)

@@ -27,6 +27,17 @@ NOTICES = {
     "execution-there": Notice("idle", "This form was sent before; here is the execution it started."),
     "execution-stopping": Notice("good", "The execution is being stopped."),
     "stage-retried": Notice("good", "The stage is tried again."),
+    "webhook-changed": Notice("good", "The webhook is changed."),
+    "webhook-deleted": Notice("good", "The webhook is deleted, with the records of its deliveries."),
+    "webhook-enabled": Notice("good", "The webhook is enabled. What failed meanwhile can be delivered again."),
+    "webhook-disabled": Notice("good", "The webhook is disabled: nothing more is sent to it."),
+    "ping-sent": Notice("good", "A ping is on its way: it stands among the deliveries."),
+    "redelivered": Notice("good", "It is tried again, under the same webhook-id."),
+    "subscribed": Notice("good", "You will be told by e-mail."),
+    "unsubscribed": Notice("good", "You will not be told of that any more."),
+    "address-asked": Notice("good", "A link is on its way to that address. Open it within a day."),
+    "address-confirmed": Notice("good", "The address is confirmed: mails go there from now on."),
+    "address-removed": Notice("good", "The address is forgotten."),
     "build-stopping": Notice("good", "The build is told to stop."),
 }
 
@@ -45,6 +56,10 @@ class Panels:
                     "Pipelines", "pipeline", "hook_pages.pipelines", ("/pipelines", "/executions", "/builds")
                 ),
                 NavigationEntry("Approvals", "approval", "hook_pages.approvals", ("/approvals",), self.count_for_me),
+            ),
+            menu=(
+                NavigationEntry("Notifications", "info", "hook_pages.notifications", ("/account/notifications",)),
+                NavigationEntry("Webhooks", "globe", "hook_pages.webhooks", ("/webhooks",)),
             ),
             home=self.home,
             version=self.version,

@@ -10,6 +10,7 @@ from sqlalchemy.orm import Session
 
 from hooks.jobs.queue import request_stop
 from hooks.models.pipeline import ActionExecution
+from hooks.pipelines import happenings
 from hooks.pipelines.actions.approve import binding
 from hooks.pipelines.actions.kind import Progress
 from hooks.pipelines.engine import advance, end_action, running_action
@@ -85,6 +86,10 @@ def decide(
         comment=comment,
         digest=run.execution.digest,
     )
+    told = {"stage": stage, "action": action, "verdict": verdict.value, "by": actor}
+    happenings.tell(session, run, happenings.APPROVAL_DECIDED, now, **told)
+    session.refresh(row)
+    happenings.tell_action(session, run, row, now)
     advance(session, parts, execution_id, now)
 
 
@@ -95,6 +100,7 @@ def expire(session: Session, parts: Parts, action_execution_id: int, now: dateti
         return
     run, row = found
     run.record(session, now, SYSTEM, "approval.expire", approval=row.name)
+    happenings.tell(session, run, happenings.APPROVAL_EXPIRED, now, action=row.name)
     end_action(session, parts, run, row, Progress(ActionStatus.FAILED, "nobody answered in time"), now=now)
 
 

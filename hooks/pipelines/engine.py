@@ -15,6 +15,7 @@ from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
 from hooks.models.pipeline import ActionExecution, Execution, Pipeline, PipelineDefinitionVersion, StageExecution
+from hooks.pipelines import happenings
 from hooks.pipelines.actions import find_kind
 from hooks.pipelines.actions.kind import ActionKind, Progress, Starting
 from hooks.pipelines.definition import ActionDefinition, PipelineDefinition, from_model
@@ -120,6 +121,7 @@ def start_execution(
         digest=execution.digest,
         depth=trigger.depth,
     )
+    happenings.tell_status(session, run, now)
     _go_on(session, parts, run, now)
     return Started(execution.id, is_new=True)
 
@@ -185,6 +187,7 @@ def running_action(session: Session, action_execution_id: int) -> tuple[Run, Act
 def end_action(session: Session, parts: Parts, run: Run, row: ActionExecution, end: Progress, *, now: datetime) -> None:
     """Write how a running action of the locked ``run`` ended, and move on."""
     _apply(row, end, now)
+    happenings.tell_action(session, run, row, now)
     _go_on(session, parts, run, now)
 
 
@@ -192,6 +195,7 @@ def abandon(session: Session, parts: Parts, run: Run, row: ActionExecution, summ
     """Give a running action up: its build or job is told to stop, and what it still reports is not listened to."""
     stage = next(stage for (stage, _), other in run.actions.items() if other is row)
     _apply(row, Progress(ActionStatus.ABANDONED, summary), now)
+    happenings.tell_action(session, run, row, now)
     # Written before anything is told to stop: what then reports its end finds an action that has ended.
     session.flush()
     kind = _kind_of(run.definition, stage, row.name)
@@ -229,6 +233,7 @@ def _go_on(session: Session, parts: Parts, run: Run, now: datetime) -> None:
                 case EndStage(stage, status):
                     run.stages[stage].status = status.value
                     run.stages[stage].ended_at = now
+                    happenings.tell_stage(session, run, stage, now)
                 case EndExecution(status):
                     _end(session, run, status, now)
     session.flush()
@@ -241,6 +246,7 @@ def _enter(session: Session, run: Run, stage: str, now: datetime) -> None:
     session.add(row)
     session.flush()
     run.stages[stage] = row
+    happenings.tell_stage(session, run, stage, now)
 
 
 def _end(session: Session, run: Run, status: ExecutionStatus, now: datetime) -> None:
@@ -248,6 +254,7 @@ def _end(session: Session, run: Run, status: ExecutionStatus, now: datetime) -> 
     run.execution.ended_at = now
     failed = [f"{stage}/{name}" for (stage, name), row in run.actions.items() if row.status == ActionStatus.FAILED]
     run.record(session, now, SYSTEM, f"execution.{status.lower()}", failed_actions=failed)
+    happenings.tell_status(session, run, now)
 
 
 def _start(session: Session, parts: Parts, run: Run, stage: str, action: str, *, now: datetime) -> None:
@@ -270,7 +277,10 @@ def _start(session: Session, parts: Parts, run: Run, stage: str, action: str, *,
     session.add(row)
     session.flush()
     run.actions[stage, action] = row
+    happenings.tell_action(session, run, row, now)
     _apply(row, _begin(session, parts, run, row, definition, now=now), now)
+    if row.status != ActionStatus.IN_PROGRESS:
+        happenings.tell_action(session, run, row, now)
     if row.status == ActionStatus.WAITING:
         run.record(session, now, SYSTEM, "approval.request", approval=f"{stage}/{action}", token=row.token)
     session.flush()

@@ -7,6 +7,7 @@ from enum import StrEnum
 
 from sqlalchemy.orm import Session
 
+from hooks.pipelines import happenings
 from hooks.pipelines.engine import abandon as abandon_action
 from hooks.pipelines.engine import advance
 from hooks.pipelines.parts import Parts
@@ -50,6 +51,7 @@ def stop_execution(
         if abandon or row.status == ActionStatus.WAITING:
             abandon_action(session, parts, run, row, f"abandoned: {actor} stopped the execution", now=now)
     run.record(session, now, actor, "execution.stop", reason=reason, abandon=abandon)
+    happenings.tell_status(session, run, now)
     advance(session, parts, execution_id, now)
 
 
@@ -81,6 +83,7 @@ def retry_stage(
     run.execution.ended_at = None
     run.execution.stopped_by = run.execution.stop_reason = None
     run.record(session, now, actor, "stage.retry", stage=stage, mode=mode.value, attempt=row.attempt)
+    happenings.tell(session, run, happenings.STAGE_RETRIED, now, stage=stage, attempt=row.attempt, by=actor)
     advance(session, parts, execution_id, now)
 
 

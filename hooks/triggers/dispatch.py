@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from datetime import datetime
 
@@ -30,8 +30,12 @@ LONGEST_SETTLE_FACTOR = 10
 _QUEUE = "default"
 
 
-def dispatch(db: Database, now: datetime) -> int:
-    """Turn all unhandled events into jobs; return how many events were handled.
+Consumer = Callable[[Session, Sequence[Event], datetime], None]
+"""Told of a batch of events in the transaction that marks them as handled."""
+
+
+def dispatch(db: Database, now: datetime, consumers: Sequence[Consumer] = ()) -> int:
+    """Turn all unhandled events into jobs, and hand them to ``consumers``; return how many events were handled.
 
     Any number of dispatchers may run at once, in any number of processes: a batch's events are locked (PostgreSQL
     skips what another holds, SQLite's writers take turns), and marked as handled in the transaction of their jobs.
@@ -41,13 +45,13 @@ def dispatch(db: Database, now: datetime) -> int:
         with db.read() as session:
             if session.scalar(select(Event.id).where(Event.handled_at.is_(None)).limit(1)) is None:
                 return handled  # idle rounds never take SQLite's write lock
-        count = db.retry(lambda session: _dispatch_batch(session, now))
+        count = db.retry(lambda session: _dispatch_batch(session, now, consumers))
         handled += count
         if count == 0:
             return handled  # another dispatcher holds what is left
 
 
-def _dispatch_batch(session: Session, now: datetime) -> int:
+def _dispatch_batch(session: Session, now: datetime, consumers: Sequence[Consumer]) -> int:
     rows = session.scalars(
         select(Event)
         .where(Event.handled_at.is_(None))
@@ -59,6 +63,9 @@ def _dispatch_batch(session: Session, now: datetime) -> int:
     for row in rows:
         _dispatch_event(session, row, filters, now)
         row.handled_at = now
+    if rows:
+        for consume in consumers:
+            consume(session, rows, now)
     return len(rows)
 
 

@@ -70,6 +70,7 @@ def _set_up(state: BlueprintSetupState) -> None:
     )
     environment.globals.update(
         icon=icon, asset_url=asset_url, csrf_field=csrf_field, viewer=viewer, theme=theme, page_links=page_links,
+        menu_links=menu_links,
         notice=_notice,
     )  # fmt: skip
 
@@ -135,6 +136,12 @@ def page_links(*, with_counts: bool) -> list[Link]:
             count = entry.count(who) if with_counts and entry.count is not None else 0
             links.append(Link(entry.label, entry.icon, url_for(entry.endpoint), _is_under(*entry.prefixes), count))
     return links
+
+
+def menu_links() -> list[Link]:
+    """What other packages add to the menu of who looks."""
+    entries = [entry for extension in extensions() for entry in extension.menu]
+    return [Link(entry.label, entry.icon, url_for(entry.endpoint), _is_under(*entry.prefixes), 0) for entry in entries]
 
 
 def _is_under(*prefixes: str) -> bool:

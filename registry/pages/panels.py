@@ -50,9 +50,13 @@ class Notice:
 
 @dataclass(frozen=True, slots=True)
 class Extension:
-    """Additions of one blueprint; the panels return finished HTML, empty when there is nothing to say."""
+    """Additions of one blueprint; the panels return finished HTML, empty when there is nothing to say.
+
+    ``navigation`` stands in the bar, ``menu`` under the name of who looks.
+    """
 
     navigation: tuple[NavigationEntry, ...] = ()
+    menu: tuple[NavigationEntry, ...] = ()
     home: Callable[[Identity], Markup] | None = None
     version: Callable[[Identity, Coordinate], Markup] | None = None
     notices: Mapping[str, Notice] = field(default_factory=dict)

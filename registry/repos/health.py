@@ -18,10 +18,11 @@ from sqlalchemy import select
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session
 
+from registry import events
 from registry.clock import Clock
 from registry.db import Database
 from registry.errors import Problem
-from registry.models import ConnectionHealth, ExternalConnection
+from registry.models import ConnectionHealth, Domain, ExternalConnection, Repository
 
 log = logging.getLogger("entrepot.upstream")
 
@@ -152,6 +153,7 @@ def _merge(session: Session, connection_id: int, note: _Note) -> None:
         row = ConnectionHealth(connection_id=connection_id, last_failure="")
         session.add(row)
     before = max(filter(None, (row.last_success_at, row.last_failure_at)), default=None)
+    failed_before = _is_failing(row)
     if note.success_at is not None and (row.last_success_at is None or note.success_at > row.last_success_at):
         row.last_success_at = note.success_at
     if note.failure_at is not None and (row.last_failure_at is None or note.failure_at > row.last_failure_at):
@@ -159,6 +161,28 @@ def _merge(session: Session, connection_id: int, note: _Note) -> None:
     latest = note.latest()
     if latest is not None and (before is None or latest >= before):
         row.left_alone_until = note.until
+    if latest is not None and _is_failing(row) != failed_before:
+        _tell(session, row, latest)
+
+
+def _is_failing(row: ConnectionHealth) -> bool:
+    success, failure = row.last_success_at, row.last_failure_at
+    return failure is not None and (success is None or failure > success)
+
+
+def _tell(session: Session, row: ConnectionHealth, now: datetime) -> None:
+    """The event of a connection that began to fail, or works again. Between Failing and LeftAlone nothing is told."""
+    place = session.execute(
+        select(Domain.name, Repository.name, ExternalConnection.format, ExternalConnection.name)
+        .join(Repository, Repository.domain_id == Domain.id)
+        .join(ExternalConnection, ExternalConnection.repository_id == Repository.id)
+        .where(ExternalConnection.id == row.connection_id)
+    ).one()
+    told = dict(zip(("domain", "repository", "format", "connection"), place, strict=True))
+    is_failing = _is_failing(row)
+    reason = row.last_failure if is_failing else ""
+    state = FAILING if is_failing else WORKING
+    events.note(session, events.CONNECTION_HEALTH_CHANGED, now, **told, state=state, reason=reason)
 
 
 def details(session: Session, repository_id: int, now: datetime) -> list[ConnectionDetail]:

@@ -86,7 +86,7 @@ class Dialer:
 
     ``home`` is the host of the configured base URL. What it resolves to may be dialled although it is not global, also
     when a document or redirect of this upstream names another host there; not so for a host that was seen at a global
-    address before: that is a public name turning inwards.
+    address before: that is a public name turning inwards. With ``adopts`` false the policy alone decides.
     """
 
     def __init__(
@@ -97,8 +97,10 @@ class Dialer:
         resolver: Resolver = system_resolver,
         resolve_seconds: float = 3.0,
         connect_seconds: float = 5.0,
+        adopts: bool = True,
     ) -> None:
         self._home = home
+        self._adopts = adopts
         self._policy = policy
         self._resolver = resolver
         self._resolve_seconds = resolve_seconds
@@ -124,13 +126,14 @@ class Dialer:
 
     def _vetted(self, host: str, deadline: float) -> list[IPAddress]:
         addresses = self._resolve(host, deadline)
-        if host == self._home and literal_address(host) is None:
+        if self._adopts and host == self._home and literal_address(host) is None:
             self._learn(addresses)
         try:
             self._check(addresses)
         except BlockedAddress as blocked:
             # Only now is it worth knowing where the connection's own host is.
-            if host == self._home or literal_address(self._home) is not None or not self._is_adoption_old():
+            may_learn = self._adopts and host != self._home and literal_address(self._home) is None
+            if not (may_learn and self._is_adoption_old()):
                 log.warning("address of %s refused: %s", host, blocked)
                 raise
             self._learn(self._resolve(self._home, deadline))

@@ -217,7 +217,7 @@ class Exchange:
         value = self._response.getheader(name)
         return value if value is not None and value.isprintable() else None
 
-    def read(self, deadline: float, idle_seconds: float) -> bytes:
+    def read(self, deadline: float, idle_seconds: float, at_most: int = _READ_BYTES) -> bytes:
         """The next piece as it arrives, empty at the verified end. Raises one of TRANSPORT_ERRORS."""
         if self._is_whole:
             return b""
@@ -225,7 +225,7 @@ class Exchange:
             self._end()
             return b""
         self._sock.bound(deadline, idle_seconds)
-        piece = self._response.read1(_READ_BYTES)
+        piece = self._response.read1(at_most)
         self._received_bytes += len(piece)
         if not piece:
             if self.length_bytes is not None:

@@ -85,6 +85,10 @@ class Visit:
             "/pipelines",
             "/pipelines/release",
             "/approvals",
+            "/webhooks",
+            "/webhooks/1",
+            "/webhooks/1/deliveries/msg_1",
+            "/account/notifications",
             *(f"/executions/{number}" for number in self.found.values()),
             *(f"/builds/{number}" for number in builds),
         ]

@@ -15,13 +15,19 @@ from sqlalchemy.orm import Session
 from hooks import pages as hook_pages
 from hooks.builds.logs import LogStore
 from hooks.builds.phases import BuildStatus, Fault, Phase, PhaseRecord
+from hooks.models import MailAddress, WebhookAttempt, WebhookDelivery
 from hooks.models.build import Build
+from hooks.notifications import endpoints, mail_subscriptions
+from hooks.notifications.fanout import Fanout
+from hooks.notifications.filters import Filter
+from hooks.notifications.sending import Rules
 from hooks.pipelines.approvals import Verdict, decide
-from hooks.services import HookServices
+from hooks.services import HookServices, Notifications
 from hooks.triggers.collect import Coordinates
 from hooks.triggers.start import start_manual
 from registry import formats, pages
-from registry.accounts import Accounts
+from registry.access import Identity
+from registry.accounts import Accounts, account_scope, find_account
 from registry.db import Database
 from registry.http import auth, context, headers, problems
 from registry.models import Asset, Blob, Domain, Package, PackageVersion, Repository
@@ -48,6 +54,7 @@ from registry.upstream.flight import SingleFlight
 from registry.upstream.guard import AddressPolicy
 from storage.filesystem import FileSystemStore
 from storage.keyfile import LocalKeyFile
+from tests.browser import corpus
 from tests.fakes.pipelines import World
 
 PASSWORD = "correct horse battery staple"
@@ -246,7 +253,8 @@ def build(folder: Path) -> Site:
     folder.mkdir(parents=True, exist_ok=True)
     world = World(f"sqlite:///{folder / 'entrepot.db'}")
     services = _services(folder, world)
-    hook_services = HookServices(world.db, services.clock, world.parts, LogStore(AesSealer()))
+    told = Notifications(Fanout(ADDRESS), Rules(), AesSealer(), ADDRESS, sends_mail=True)
+    hook_services = HookServices(world.db, services.clock, world.parts, LogStore(AesSealer()), told)
     app = Flask("entrepot", static_folder=None, template_folder=None)
     app.url_map.merge_slashes = False
     app.url_map.strict_slashes = False
@@ -362,7 +370,41 @@ def fill(site: Site) -> dict[str, int]:
         found[key] = site.start(name, version)
         site.world.later(minutes=7)
     _let_run(site, found)
+    _tell(site)
     return found
+
+
+def _tell(site: Site) -> None:
+    """A webhook with deliveries in every state, one that was disabled, an address and a subscription, of ada's."""
+    now, sealer, told = site.clock(), AesSealer(), site.hook_services.notifications
+    with site.services.db.write() as session:
+        account = find_account(session, "ada")
+        ada = Identity("ada", account.id, (account_scope(account),), "session")
+        wanted = Filter(("asset.*", "*.failed"), "default", "dev")
+        for url, reason in (
+            ("https://ci.example/hooks/entrepot", ""),
+            ("https://chat.example/" + "x" * 200, "it answered 410 Gone"),
+        ):
+            row, _ = endpoints.create(
+                session, sealer, told.rules, ada, url=url, wanted=wanted, description=reason[:2] and "Chat", now=now
+            )
+            endpoints.rotate(session, sealer, ada, row, timedelta(hours=24), now)
+            row.is_enabled, row.disabled_reason = not reason, reason
+        for number, state in enumerate(("Succeeded", "Failed", "Pending", "Discarded")):
+            delivery = WebhookDelivery(
+                id=f"msg_{number}", endpoint_id=1, kind="asset.published", body=_BODY, state=state, due_at=now,
+                attempts=1, created_at=now - timedelta(minutes=number), reason="it answered 500" if state in {"Failed", "Pending"} else "",
+            )  # fmt: skip
+            session.add(delivery)
+            session.flush()
+            attempt = {"number": 1, "at": now, "took_ms": 120, "status": 500 if number else 200}
+            session.add(WebhookAttempt(delivery_id=delivery.id, **attempt, answer=corpus.PAYLOAD * 3))
+        session.add(MailAddress(account_id=account.id, address="ada@people.example", asked_at=now, confirmed_at=now))
+        mail_subscriptions.subscribe(session, ada, wanted, now)
+
+
+_BODY = '{"specversion":"1.0","subject":"default/dev/pypi/acme-billing/2.5.0","data":{"name":"acme-billing"}}'
+ADDRESS = "https://packages.example"
 
 
 def _let_run(site: Site, found: dict[str, int]) -> None:

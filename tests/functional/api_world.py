@@ -96,7 +96,7 @@ class World:
         self.services = wiring.services(self.settings, lambda: self.now)
         self.db = self.services.db
         self.tokens: dict[str, str] = json.loads((folder / TOKENS).read_text())
-        self.hooks = wiring.hook_services(self.services)
+        self.hooks = wiring.hook_services(self.services, self.settings)
         self.app = create_app(self.settings, self.services, self.hooks)
         self.http = self.app.test_client()
 

@@ -37,9 +37,10 @@ class Site:
     def open(self) -> None:
         self.server.start()
         self.admin = self.server.token()
-        services = wiring.services(load(self.server.data, {}))
+        settings = load(self.server.data, {})
+        services = wiring.services(settings)
         self.db = services.db
-        self.hooks = wiring.hook_services(services)
+        self.hooks = wiring.hook_services(services, settings)
         self.upload("acme-client", "1.0")
         self.upload("acme-client", "1.1")
 

@@ -133,6 +133,7 @@ def action(execution: dict, stage: str, name: str) -> dict:
 
 CALLERS = (None, "reader", "publisher", "promoter", "approver", "stranger", "admin")
 # Route → status for the callers above. {e} is a waiting execution, {b} a running build, both of default/dev.
+HOOK = {"url": "https://hooks.example/", "domain": "default", "kinds": ["*"]}
 MATRIX = [
     ("PUT", "/pipelines", {"document": GATED}, (401, 403, 403, 403, 403, 403, 200)),
     ("GET", "/pipelines", None, (401, 200, 200, 200, 200, 200, 200)),
@@ -152,14 +153,36 @@ MATRIX = [
     ("GET", "/builds/{b}", None, (401, 200, 200, 200, 200, 404, 200)),
     ("GET", "/builds/{b}/log", None, (401, 200, 200, 200, 200, 404, 200)),
     ("POST", "/builds/{b}/stop", None, (401, 403, 200, 403, 403, 404, 409)),
+    ("GET", "/event-kinds", None, (401, *[200] * 6)),
+    ("GET", "/webhooks", None, (401, *[200] * 6)),
+    ("POST", "/webhooks", HOOK, (401, *[403] * 5, 201)),
+    ("GET", "/webhooks/{w}", None, (401, *[404] * 5, 200)),
+    ("PATCH", "/webhooks/{w}", {"kinds": ["asset.*"]}, (401, *[404] * 5, 200)),
+    ("POST", "/webhooks/{w}/secret", {}, (401, *[404] * 5, 200)),
+    ("POST", "/webhooks/{w}/ping", None, (401, *[404] * 5, 202)),
+    ("GET", "/webhooks/{w}/deliveries", None, (401, *[404] * 5, 200)),
+    ("POST", "/webhooks/{w}/deliveries", {"since": "2026-01-01T00:00:00Z"}, (401, *[404] * 5, 202)),
+    ("GET", "/webhooks/{w}/deliveries/{d}", None, (401, *[404] * 5, 200)),
+    ("POST", "/webhooks/{w}/disable", None, (401, *[404] * 5, 200)),
+    ("POST", "/webhooks/{w}/enable", None, (401, *[404] * 5, 200)),
+    ("POST", "/webhooks/{w}/deliveries/{d}", None, (401, *[404] * 5, 202)),
+    ("DELETE", "/webhooks/{w}", None, (401, *[404] * 5, 204)),
+    ("GET", "/subscriptions", None, (401, *[200] * 6)),
+    ("POST", "/subscriptions", {"kinds": ["asset.*"]}, (401, *[201] * 6)),
+    ("DELETE", "/subscriptions/{s}", None, (401, *[404] * 5, 204)),
+    ("PUT", "/mail-address", {"address": "a@people.example"}, (401, *[409] * 6)),  # there is no mail server
+    ("DELETE", "/mail-address", None, (401, *[204] * 6)),
 ]
 
 
 def test_permission_matrix(world: Hooks) -> None:
     execution = world.start()["id"]
     build = action(world.start("built"), "Test", "Unit")["buildId"]
+    webhook = world.call("POST", "/webhooks", json=HOOK).json["webhook"]["id"]
+    sent = world.call("POST", f"/webhooks/{webhook}/ping").json["delivery"]
+    own = world.call("POST", "/subscriptions", json={"kinds": ["*"]}).json["id"]
     for method, path, body, expected in MATRIX:
-        place = path.format(e=execution, b=build)
+        place = path.format(e=execution, b=build, w=webhook, d=sent, s=own)
         got = tuple(world.call(method, place, as_=who, json=body).status_code for who in CALLERS)
         assert got == expected, (method, path)
 
@@ -167,7 +190,8 @@ def test_permission_matrix(world: Hooks) -> None:
 def test_the_matrix_covers_every_route(world: Hooks) -> None:
     adapter = world.app.url_map.bind("localhost")
     covered = {
-        (adapter.match("/api/v1" + path.format(e=1, b="b"), method=method)[0], method) for method, path, *_ in MATRIX
+        (adapter.match("/api/v1" + path.format(e=1, b="b", w=1, d="d", s=1), method=method)[0], method)
+        for method, path, *_ in MATRIX
     }
     served = {
         (rule.endpoint, method)

@@ -52,6 +52,11 @@ PATHS = {
     "hook_pages.build_live": (),
     "hook_pages.build_log": (),
     "hook_pages.raw_log": (),
+    "hook_pages.webhooks": ("/webhooks",),
+    "hook_pages.webhook": ("/webhooks/1", "/webhooks/1?state=Failed", "/webhooks/1?after=msg_1", "/webhooks/2"),
+    "hook_pages.delivery": tuple(f"/webhooks/1/deliveries/msg_{number}" for number in range(4)),
+    "hook_pages.notifications": ("/account/notifications",),
+    "hook_pages.show_confirm": ("/account/notifications/confirm?code=x",),
 }
 
 
@@ -139,6 +144,8 @@ def test_empty_pages_say_what_would_stand_there(tmp_path):
         "/pipelines": "No pipelines yet",
         "/approvals": "Nothing waits for you",
         "/account/tokens": "No tokens yet",
+        "/webhooks": "No webhooks yet",
+        "/account/notifications": "No subscriptions yet",
     }.items():
         text = get(client, path)
         assert words in text, path

@@ -142,6 +142,21 @@ REVIEWED = {
     f"GET {API}/builds/<build_id>": SIGNED_IN,
     f"GET {API}/builds/<build_id>/log": SIGNED_IN,
     f"POST {API}/builds/<build_id>/stop": SIGNED_IN,
+    f"GET {API}/event-kinds": SIGNED_IN,
+    f"GET {API}/webhooks": SIGNED_IN,  # one's own; all of them as administrator
+    f"POST {API}/webhooks": SIGNED_IN,  # who administers what it hears of
+    **{f"{method} {API}/webhooks/<id:webhook>": SIGNED_IN for method in ("GET", "PATCH", "DELETE")},
+    **{
+        f"POST {API}/webhooks/<id:webhook>/{word}": SIGNED_IN
+        for word in ("enable", "disable", "ping", "secret", "deliveries", "deliveries/<delivery>")
+    },
+    f"GET {API}/webhooks/<id:webhook>/deliveries": SIGNED_IN,
+    f"GET {API}/webhooks/<id:webhook>/deliveries/<delivery>": SIGNED_IN,  # answers to the owner only
+    f"GET {API}/subscriptions": SIGNED_IN,  # one's own, as those below
+    f"POST {API}/subscriptions": SIGNED_IN,
+    f"DELETE {API}/subscriptions/<id:subscription>": SIGNED_IN,
+    f"PUT {API}/mail-address": SIGNED_IN,
+    f"DELETE {API}/mail-address": SIGNED_IN,
     "GET /static/<name>": PUBLIC,
     "POST /theme": OPEN_PAGE,
     "GET /sign-in": OPEN_PAGE,
@@ -181,6 +196,22 @@ REVIEWED = {
     "GET /builds/<build_id>/log": PAGE,
     "GET /builds/<build_id>/log.txt": PAGE,
     "POST /builds/<build_id>/stop": PAGE,
+    "GET /webhooks": PAGE,
+    "POST /webhooks": PAGE,  # who administers what it hears of; those below: its owner, and administrators
+    **{f"{method} /webhooks/<int:webhook_id>": PAGE for method in ("GET", "POST")},
+    **{
+        f"POST /webhooks/<int:webhook_id>/{word}": PAGE
+        for word in ("delete", "enable", "disable", "ping", "rotate", "redeliver")
+    },
+    "GET /webhooks/<int:webhook_id>/deliveries/<delivery_id>": PAGE,
+    "POST /webhooks/<int:webhook_id>/deliveries/<delivery_id>/redeliver": PAGE,
+    "GET /account/notifications": PAGE,
+    "POST /account/notifications": PAGE,
+    "POST /account/notifications/<int:subscription_id>/remove": PAGE,  # one's own
+    "POST /account/notifications/address": PAGE,
+    "POST /account/notifications/address/remove": PAGE,
+    "GET /account/notifications/confirm": PAGE,
+    "POST /account/notifications/confirm": PAGE,  # the code in the mail, as who asked for it
     "GET /healthz": PUBLIC,
     "GET /readyz": PUBLIC,
 }

@@ -1,0 +1,1 @@
+"""Telling the outside of events: webhooks and e-mail."""

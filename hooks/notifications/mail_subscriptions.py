@@ -1,0 +1,208 @@
+"""What accounts want to be told of by e-mail, and the mails made of it: one for each subscription in five minutes."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+from urllib.parse import quote
+
+from sqlalchemy import delete, func, select
+from sqlalchemy.orm import Session
+
+from hooks.models.notification import MailAddress, MailItem, MailSubscription, WebhookEndpoint
+from hooks.notifications import mail_addresses, mail_outbox
+from hooks.notifications.filters import Filter, checked, is_entitled, place_of
+from registry import audit, events
+from registry.access import Identity
+from registry.accounts import account_scope
+from registry.db import Database
+from registry.errors import Conflict, NotFound
+from registry.models import Account, Event
+
+MOST_SUBSCRIPTIONS = 20
+QUIET = timedelta(minutes=5)
+_MOST_LINES = 100
+_LONGEST_LINE = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class SubscriptionView:
+    """One of one's own subscriptions."""
+
+    id: int
+    kinds: tuple[str, ...]
+    domain: str | None
+    repository: str | None
+    format: str | None
+    package: str | None
+    created_at: datetime
+
+
+def subscribe(session: Session, who: Identity, wanted: Filter, now: datetime) -> SubscriptionView:
+    """Add a subscription. What one may not read is not told, whatever the filter says. Raises Invalid, Conflict."""
+    chosen = checked(wanted)
+    held = session.scalar(
+        select(func.count()).select_from(MailSubscription).where(MailSubscription.account_id == who.account_id)
+    )
+    if (held or 0) >= MOST_SUBSCRIPTIONS:
+        raise Conflict(f"{who.name} has {MOST_SUBSCRIPTIONS} subscriptions already; remove one first")
+    row = MailSubscription(
+        account_id=who.account_id,
+        kinds=list(chosen.kinds),
+        domain=chosen.domain,
+        repository=chosen.repository,
+        format=chosen.format,
+        package=chosen.package,
+        quiet_until=now,
+        created_at=now,
+    )
+    session.add(row)
+    session.flush()
+    audit.record(
+        session, now, who.name, "subscription.create", f"user/{who.name}/subscription/{row.id}", kinds=row.kinds
+    )
+    return _view(row)
+
+
+def unsubscribe(session: Session, who: Identity, subscription_id: int, now: datetime) -> None:
+    """Remove one of one's own. Raises NotFound."""
+    row = session.get(MailSubscription, subscription_id)
+    if row is None or row.account_id != who.account_id:
+        raise NotFound("subscription", str(subscription_id))
+    session.delete(row)
+    audit.record(session, now, who.name, "subscription.delete", f"user/{who.name}/subscription/{subscription_id}")
+
+
+def listed(session: Session, who: Identity) -> list[SubscriptionView]:
+    """One's own, oldest first."""
+    rows = session.scalars(
+        select(MailSubscription).where(MailSubscription.account_id == who.account_id).order_by(MailSubscription.id)
+    )
+    return [_view(row) for row in rows]
+
+
+def consume(session: Session, rows: Sequence[Event], now: datetime) -> None:
+    """Note what subscribers are to be told of ``rows``; in the transaction that marks them as handled."""
+    _ = now
+    subscribers = session.execute(
+        select(MailSubscription, Account)
+        .join(Account, Account.id == MailSubscription.account_id)
+        .join(MailAddress, MailAddress.account_id == Account.id)
+        .where(MailAddress.confirmed_at.is_not(None), ~Account.is_disabled)
+    ).all()
+    known = [row for row in rows if row.kind in events.CATALOGUE] if subscribers else []
+    for subscription, account in subscribers:
+        wanted, scope = _filter(subscription), account_scope(account)
+        for row in known:
+            place = place_of(row.payload)
+            if wanted.matches(row.kind, place) and is_entitled(scope, place.domain, place.repository):
+                session.add(
+                    MailItem(
+                        subscription_id=subscription.id,
+                        kind=row.kind,
+                        domain=place.domain,
+                        repository=place.repository,
+                        line=_line(row),
+                        path=_path(row.payload)[:_LONGEST_LINE],
+                        occurred_at=row.occurred_at,
+                    )
+                )
+
+
+def make_mails(db: Database, base_url: str, now: datetime) -> None:
+    """One mail for each subscription with something to tell that has been quiet long enough. Only reads if none has."""
+    with db.read() as session:
+        due = session.scalars(
+            select(MailSubscription.id)
+            .where(
+                MailSubscription.quiet_until <= now,
+                select(MailItem.id).where(MailItem.subscription_id == MailSubscription.id).exists(),
+            )
+            .order_by(MailSubscription.id)
+        ).all()
+    for subscription_id in due:
+        db.retry(functools.partial(_make_mail, subscription_id, base_url, now))
+
+
+def tell_owner(base_url: str, session: Session, endpoint: WebhookEndpoint, reason: str, now: datetime) -> None:
+    """Tell the owner of a webhook that it was disabled, if there is an address to do it."""
+    address = mail_addresses.confirmed(session, endpoint.owner_id)
+    if address is not None:
+        body = (
+            f"Webhook {endpoint.id} was disabled: {reason}.\n\n"
+            f"Nothing is sent to it until somebody enables it again; what failed can then be delivered again:\n\n"
+            f"{base_url}/webhooks/{endpoint.id}\n"
+        )
+        mail_outbox.queue(session, endpoint.owner_id, address, f"Webhook {endpoint.id} was disabled", body, now)
+
+
+def _make_mail(subscription_id: int, base_url: str, now: datetime, session: Session) -> None:
+    row = session.get(MailSubscription, subscription_id, with_for_update=True)
+    if row is None or row.quiet_until > now:
+        return  # another process made it
+    items = session.scalars(select(MailItem).where(MailItem.subscription_id == row.id).order_by(MailItem.id)).all()
+    session.execute(delete(MailItem).where(MailItem.subscription_id == row.id))
+    account = session.get_one(Account, row.account_id)
+    address = mail_addresses.confirmed(session, account.id)
+    scope = account_scope(account)
+    told = [item for item in items if is_entitled(scope, item.domain, item.repository)]
+    if address is None or account.is_disabled or not told:
+        return
+    row.quiet_until = now + QUIET
+    subject = told[0].line if len(told) == 1 else f"{len(told)} events"
+    mail_outbox.queue(session, account.id, address, subject, _body(told, base_url), now)
+
+
+def _body(items: Sequence[MailItem], base_url: str) -> str:
+    parts = []
+    for item in items[:_MOST_LINES]:
+        parts.append(f"{item.occurred_at:%Y-%m-%d %H:%M:%S} UTC  {item.line}")
+        if item.path:
+            parts.append(f"    {base_url}{item.path}")
+    if len(items) > _MOST_LINES:
+        parts.append(f"and {len(items) - _MOST_LINES} more")
+    return "\n".join([*parts, "", f"What you are told of: {base_url}/account/notifications", ""])
+
+
+def _line(row: Event) -> str:
+    place = place_of(row.payload).path
+    more = [
+        f"{name} {row.payload[name]}"
+        for name in ("pipeline", "stage", "action", "project", "user", "state", "verdict", "status", "by")
+        if isinstance(row.payload.get(name), str)
+    ]
+    text = f"{row.kind}: {place}" + (f" ({', '.join(more)})" if more else "")
+    return "".join(char if char.isprintable() else " " for char in text)[:_LONGEST_LINE]
+
+
+def _path(payload: Mapping[str, Any]) -> str:
+    """The page that shows what an event is about, from the server's root; empty where there is none."""
+    if isinstance(payload.get("execution"), int):
+        return f"/executions/{payload['execution']}"
+    if isinstance(payload.get("build"), str):
+        return f"/builds/{quote(payload['build'], safe='')}"
+    if isinstance(payload.get("pipeline"), str):
+        return f"/pipelines/{quote(payload['pipeline'], safe='')}"
+    if isinstance(payload.get("webhook"), str):
+        return f"/webhooks/{quote(payload['webhook'], safe='')}"
+    place = place_of(payload)
+    if place.domain and place.repository and place.format and place.package:
+        parts = (place.domain, place.repository, place.format, *place.package.split("/"))
+        version = f"/-/{quote(place.version, safe='')}" if place.version else ""
+        return "/packages/" + "/".join(quote(part, safe="@") for part in parts) + version
+    if place.domain and place.repository:
+        return f"/repositories/{quote(place.domain, safe='')}/{quote(place.repository, safe='')}"
+    return ""
+
+
+def _filter(row: MailSubscription) -> Filter:
+    return Filter(row.kinds, row.domain, row.repository, row.format, row.package)
+
+
+def _view(row: MailSubscription) -> SubscriptionView:
+    return SubscriptionView(
+        row.id, tuple(row.kinds), row.domain, row.repository, row.format, row.package, row.created_at
+    )

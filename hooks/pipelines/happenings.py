@@ -1,0 +1,76 @@
+"""The events of executions, their stages, actions and approvals: each in the transaction of the change it tells of."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy.orm import Session
+
+from hooks.models.pipeline import ActionExecution
+from hooks.pipelines.run import Run
+from hooks.pipelines.state import ActionStatus, ExecutionStatus, StageStatus
+from registry import events
+
+_STARTED = "started"
+
+
+def _declare(subject: str, what: str, statuses: tuple[str, ...]) -> None:
+    for status in statuses:
+        kind = _kind(subject, status)
+        events.declare(kind, f"{what}: {kind.rpartition('.')[2]}.")
+
+
+def _kind(subject: str, status: str) -> str:
+    return f"{subject}.{_STARTED if status == 'InProgress' else status.lower()}"
+
+
+_declare("execution", "An execution of a pipeline", tuple(ExecutionStatus))
+_declare("stage", "A stage of an execution", tuple(StageStatus))
+_declare("action", "An action of an execution", tuple(status for status in ActionStatus if status != "Waiting"))
+STAGE_RETRIED = events.declare("stage.retried", "A failed stage is tried again.")
+APPROVAL_NEEDED = events.declare("approval.needed", "An execution waits for somebody's approval.")
+APPROVAL_DECIDED = events.declare("approval.decided", "An approval was answered; ``verdict`` says how.")
+APPROVAL_EXPIRED = events.declare("approval.expired", "Nobody answered an approval in time.")
+events.audited("pipeline.create", "pipeline.created", "-/pipeline", tells="A pipeline was made.")
+events.audited("pipeline.update", "pipeline.changed", "-/pipeline", tells="A pipeline's definition changed.")
+events.audited("build_project.create", "build-project.created", "-/project", tells="A build project was made.")
+events.audited("build_project.update", "build-project.changed", "-/project", tells="A build project changed.")
+
+
+def tell(session: Session, run: Run, kind: str, now: datetime, **more: Any) -> None:
+    """The event ``kind`` of an execution, with where its package is."""
+    row = run.execution
+    events.note(
+        session,
+        kind,
+        now,
+        domain=row.domain,
+        repository=row.repository,
+        format=row.format,
+        namespace=row.namespace,
+        name=row.name,
+        version=row.version,
+        pipeline=run.pipeline,
+        execution=row.id,
+        **more,
+    )
+
+
+def tell_status(session: Session, run: Run, now: datetime) -> None:
+    """The execution has the status it has now."""
+    tell(session, run, _kind("execution", run.execution.status), now, started_by=run.execution.triggered_by)
+
+
+def tell_stage(session: Session, run: Run, stage: str, now: datetime) -> None:
+    """A stage has the status it has now."""
+    row = run.stages[stage]
+    tell(session, run, _kind("stage", row.status), now, stage=stage, attempt=row.attempt)
+
+
+def tell_action(session: Session, run: Run, row: ActionExecution, now: datetime) -> None:
+    """An action has the status it has now."""
+    stage = next((stage for (stage, _), other in run.actions.items() if other is row), "")
+    told = {"stage": stage, "action": row.name, "attempt": row.attempt, "provider": row.provider}
+    kind = APPROVAL_NEEDED if row.status == ActionStatus.WAITING else _kind("action", row.status)
+    tell(session, run, kind, now, **told, build=row.build_id)
