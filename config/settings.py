@@ -60,6 +60,28 @@ class Storage:
 
 
 @dataclass(frozen=True, slots=True)
+class KeySettings:
+    """Who holds the master key. The secrets come from files or the environment, never from ``entrepot.toml``."""
+
+    provider: str = "file"
+    timeout_seconds: float = 5.0
+    vault_address: str = ""
+    vault_mount: str = "transit"
+    vault_key: str = "entrepot"
+    vault_namespace: str = ""
+    vault_ca_bundle: str = ""
+    vault_token: str = field(default="", repr=False)
+    vault_token_file: str = ""
+    vault_auth_mount: str = "approle"
+    vault_role_id: str = ""
+    vault_secret_id: str = field(default="", repr=False)
+    vault_secret_id_file: str = ""
+    aws_key_id: str = ""
+    aws_region: str = ""
+    aws_endpoint_url: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class UpstreamSettings:
     """How external connections are asked."""
 
@@ -115,6 +137,7 @@ class Settings:
     server: Server = Server()
     database: DatabaseSettings = DatabaseSettings()
     storage: Storage = Storage()
+    keys: KeySettings = KeySettings()
     upstream: UpstreamSettings = field(default_factory=UpstreamSettings)
     builds: Builds = Builds()
     worker: WorkerSettings = WorkerSettings()
@@ -204,6 +227,7 @@ SECTIONS: Mapping[str, type] = {
     "server": Server,
     "database": DatabaseSettings,
     "storage": Storage,
+    "keys": KeySettings,
     "upstream": UpstreamSettings,
     "builds": Builds,
     "worker": WorkerSettings,
@@ -232,6 +256,7 @@ def load(data: Path, environment: Mapping[str, str] = os.environ, **overrides: M
             faults.append(f"{name} is a section, [{name}], and not a value")
             section = {}
         section = dict(section)
+        faults.extend(f"{fault} is a secret: give it as a variable, or in a file" for fault in _written(name, section))
         section.update(_from_environment(name, kind, environment))
         section.update({key: value for key, value in overrides.get(name, {}).items() if value is not None})
         values[name] = _section(name, kind, section, faults)
@@ -242,6 +267,15 @@ def load(data: Path, environment: Mapping[str, str] = os.environ, **overrides: M
     if faults:
         raise BadSettings(faults)
     return settings
+
+
+# What must not stand in a file that people copy around and keep under version control.
+_SECRETS = frozenset({"keys.vault_token", "keys.vault_secret_id"})
+KEY_PROVIDERS = ("file", "vault", "aws-kms")
+
+
+def _written(section: str, values: Mapping[str, Any]) -> list[str]:
+    return [f"{section}.{name}" for name, value in values.items() if value and f"{section}.{name}" in _SECRETS]
 
 
 def _from_environment(section: str, kind: type, environment: Mapping[str, str]) -> dict[str, str]:
@@ -327,12 +361,28 @@ def _contradictions(settings: Settings) -> Iterator[str]:
             ipaddress.ip_network(network)
         except ValueError as error:
             yield f"upstream.allowed_networks: {error}"
+    yield from _bad_keys(settings.keys)
     if not DATABASE_URL.match(settings.database_url):
         yield "database.url is sqlite:///FILE or postgresql+psycopg://USER:PASSWORD@HOST/NAME"
     if settings.log.level not in {"debug", "info", "warning", "error"}:
         yield "log.level is one of debug, info, warning, error"
     if settings.log.format not in {"text", "json"}:
         yield "log.format is text or json"
+
+
+def _bad_keys(keys: KeySettings) -> Iterator[str]:
+    if keys.provider not in KEY_PROVIDERS:
+        yield f"keys.provider is one of {', '.join(KEY_PROVIDERS)}"
+    if keys.provider == "vault" and not keys.vault_address:
+        yield "keys.vault_address is needed for keys.provider vault"
+    if keys.provider == "aws-kms" and not keys.aws_key_id:
+        yield "keys.aws_key_id is needed for keys.provider aws-kms"
+    for name, url in (("vault_address", keys.vault_address), ("aws_endpoint_url", keys.aws_endpoint_url)):
+        parts = urlsplit(url)
+        # Domain keys go this way: in clear only where nobody can listen.
+        is_here = parts.hostname in {"127.0.0.1", "::1", "localhost"}
+        if url and not (parts.scheme == "https" or (parts.scheme == "http" and is_here)):
+            yield f"keys.{name} must start with https:// (http:// is for this machine itself)"
 
 
 def _bad_address(name: str, address: str) -> Iterator[str]:

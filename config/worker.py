@@ -62,7 +62,10 @@ def run(settings: Settings, *, is_alone: bool = True) -> int:
         (IDLE_SECONDS, lambda: _finish_idle(services)),
         (SWEEP_SECONDS, sweep),
     )
-    workers = [worker(wiring.general_jobs(parts), "default", settings.worker.slots, rounds)]
+    services.stores.warm()
+    general, keys = wiring.general_jobs(parts), wiring.key_jobs(services)
+    jobs = wiring.JobTable({**general.handlers, **keys.handlers}, {**general.settle, **keys.settle})
+    workers = [worker(jobs, "default", settings.worker.slots, rounds)]
     if _can_build(settings):
         builds = wiring.build_jobs(settings, services, parts)
         workers.append(worker(builds, build_records.QUEUE, settings.builds.slots))

@@ -6,6 +6,7 @@ from flask import Blueprint
 
 from hooks.api.builds import BuildViews
 from hooks.api.executions import ExecutionViews
+from hooks.api.keys import KeyViews
 from hooks.api.pipelines import PipelineViews
 from hooks.services import HookServices
 from registry.api.routes import register
@@ -14,6 +15,6 @@ from registry.api.routes import register
 def blueprint(services: HookServices) -> Blueprint:
     """All routes, to be mounted at ``/api/v1``."""
     routes = Blueprint("hook_api", __name__)
-    for views in (PipelineViews(services), ExecutionViews(services), BuildViews(services)):
+    for views in (PipelineViews(services), ExecutionViews(services), BuildViews(services), KeyViews(services)):
         register(routes, views.routes())
     return routes

@@ -245,7 +245,7 @@ def build(folder: Path) -> Site:
     folder.mkdir(parents=True, exist_ok=True)
     world = World(f"sqlite:///{folder / 'entrepot.db'}")
     services = _services(folder, world)
-    hook_services = HookServices(world.db, services.clock, world.parts, LogStore(AesSealer()))
+    hook_services = HookServices(world.db, services.clock, world.parts, LogStore(AesSealer()), services.stores, ())
     app = Flask("entrepot", static_folder=None, template_folder=None)
     app.url_map.merge_slashes = False
     app.url_map.strict_slashes = False
