@@ -54,7 +54,7 @@ class KmsProvider:
             lambda kms: kms.encrypt(KeyId=self._key_id, Plaintext=key, EncryptionContext={_CONTEXT: context}),
         )
         arn = str(answer["KeyId"]).encode("ascii")
-        return _PREFIX + len(arn).to_bytes(2, "big") + arn + answer["CiphertextBlob"]
+        return _PREFIX + len(arn).to_bytes(2, "big") + arn + bytes(answer["CiphertextBlob"])
 
     def unwrap(self, wrapped: bytes, context: str) -> bytes:
         """What ``wrap`` was given, under whichever key of the service that was."""
@@ -79,7 +79,12 @@ class KmsProvider:
         return self.current_id()
 
     def check(self) -> None:
-        """Wrap and unwrap a value."""
+        """Look whether the key is fit, and wrap and unwrap a value."""
+        described = self._ask(self._key_id, lambda kms: kms.describe_key(KeyId=self._key_id))["KeyMetadata"]
+        if described.get("KeyUsage") != "ENCRYPT_DECRYPT":
+            raise KeyUnavailable(f"the AWS KMS key {self._key_id} {_REASONS['InvalidKeyUsageException']}")
+        if described.get("KeyState") != "Enabled":
+            raise KeyUnavailable(f"the AWS KMS key {self._key_id} is {described.get('KeyState')}: enable it again")
         probe = os.urandom(32)
         if self.unwrap(self.wrap(probe, "check"), "check") != probe:
             raise KeyUnavailable(f"the AWS KMS key {self._key_id} does not give back what it wrapped")

@@ -205,7 +205,7 @@ class TransitProvider:
             return ProviderAway(f"the key provider {self._place.address} is sealed or standing by: unseal it ({told})")
         if status == 403:
             return KeyUnavailable(f"{self._where} may not be used: the token's policy must allow {asked} ({told})")
-        if status == 404:
+        if status == 404 or "key not found" in told:
             return KeyUnavailable(f"{self._where} does not exist: make it, or correct keys.vault_key ({told})")
         if "version is disallowed" in told or "too old" in told:
             return KeyUnavailable(

@@ -152,6 +152,8 @@ MATRIX = [
     ("GET", "/builds/{b}", None, (401, 200, 200, 200, 200, 404, 200)),
     ("GET", "/builds/{b}/log", None, (401, 200, 200, 200, 200, 404, 200)),
     ("POST", "/builds/{b}/stop", None, (401, 403, 200, 403, 403, 404, 409)),
+    ("GET", "/domains/default/keys", None, (401, 403, 403, 403, 403, 403, 200)),
+    ("POST", "/domains/default/keys/rotate", None, (401, 403, 403, 403, 403, 403, 202)),
 ]
 
 

@@ -104,6 +104,8 @@ REVIEWED = {
     f"DELETE {API}/tokens/<id:token_id>": SIGNED_IN,  # one's own
     f"GET {API}/repositories": SIGNED_IN,  # those one may read
     f"POST {API}/domains/<domain>/repositories": ADMIN,
+    f"GET {API}/domains/<domain>/keys": ADMIN,  # ids, states and counts; no key
+    f"POST {API}/domains/<domain>/keys/rotate": ADMIN,
     f"GET {REPOSITORY}": API_READ,
     f"PATCH {REPOSITORY}": "api: admin on the repository",
     f"GET {REPOSITORY}/connections": API_READ,  # never with a credential in it
