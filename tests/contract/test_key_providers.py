@@ -265,9 +265,9 @@ def test_kms_refusals_say_what_to_do(kms: Kms, aws: None) -> None:
     assert "enable it" in refusal(provider.check, KeyUnavailable)
     client.enable_key(KeyId=name)
     provider.check()
-    client.schedule_key_deletion(KeyId=key, PendingWindowInDays=7)
+    client.schedule_key_deletion(KeyId=name, PendingWindowInDays=7)
     assert "PendingDeletion" in refusal(provider.check, KeyUnavailable)
-    client.cancel_key_deletion(KeyId=key)
+    client.cancel_key_deletion(KeyId=name)
     client.enable_key(KeyId=name)
     assert provider.unwrap(wrapped, "c") == bytes(32)
     absent = key[:-4] + "0000"

@@ -195,4 +195,4 @@ class Kms(_Process):
         ).client("kms", endpoint_url=self.address)
 
     def new_key(self) -> str:
-        return str(self.client().create_key()["KeyMetadata"]["Arn"])
+        return str(self.client().create_key(KeyUsage="ENCRYPT_DECRYPT")["KeyMetadata"]["Arn"])
