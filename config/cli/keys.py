@@ -23,7 +23,7 @@ from registry.repos import key_destruction, key_use
 from registry.repos.key_use import KeyUse, Owner
 from registry.repos.master_keys import MasterRotated, masters_in_use, rotate_master
 from registry.repos.rotation import Rotated, Work
-from registry.stores import DomainStores
+from registry.stores import DomainStores, keys_of
 from storage.keyfile import LocalKeyFile
 
 SAMPLE = 1000
@@ -165,7 +165,7 @@ def _wrapped_by_file(settings: Settings, db: Database) -> bool:
     local = LocalKeyFile(settings.keys_path / wiring.MASTER_KEY_FILE)
     with db.read() as session:
         chosen = key_use.owners(session)
-        rows = [row for owner in chosen for row in key_use.keys_of(session, owner.domain_id)]
+        rows = [row for owner in chosen for row in keys_of(session, owner.domain_id)]
     return any(local.master_of(row.wrapped) is not None for row in rows if row.wrapped)
 
 
@@ -248,7 +248,7 @@ def _owners(session: Session, name: str | None) -> Sequence[Owner]:
 
 
 def _is_shredded(session: Session, owner: Owner) -> bool:
-    rows = key_use.keys_of(session, owner.domain_id)
+    rows = keys_of(session, owner.domain_id)
     return bool(rows) and all(row.destroyed_at is not None for row in rows)
 
 

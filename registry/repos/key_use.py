@@ -6,9 +6,8 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
 
-from sqlalchemy import Select, func, select
+from sqlalchemy import Executable, func, select
 from sqlalchemy.orm import Session
 
 from registry.db import Database, table_of
@@ -170,7 +169,7 @@ def _state(row: DomainKey, *, is_current: bool, is_used: bool) -> str:
     return RETIRED if row.retired_at is not None and not is_used else RETIRING
 
 
-def _counted(session: Session, query: Select[Any]) -> Counter[str]:
+def _counted(session: Session, query: Executable) -> Counter[str]:
     # Rows of before the sealing, and of plain stores, name no key.
     named = {bytes(key).decode("ascii", "replace"): count for key, count in session.execute(query) if key}
     return Counter(named)

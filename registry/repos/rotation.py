@@ -15,6 +15,7 @@ import time
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
+from functools import partial
 from typing import Any
 
 from sqlalchemy import Row, bindparam, select, tuple_, update
@@ -108,7 +109,7 @@ class Rotator:
         """Add a new key, unless an earlier rotation is not finished: then that one goes on."""
         made = self._stores.made_key(owner.domain_id)  # asks the provider, and so comes before the transaction
         # What a run left under retired keys that was killed at its very end; what does not open holds nothing up.
-        was_unfinished = self._has_stragglers(owner) and self._move_stragglers(owner, work) > 0
+        stragglers = self._move_stragglers(owner, work) if self._has_stragglers(owner) else 0
 
         def unit(session: Session) -> Rotated:
             _alone(session, owner)
@@ -117,13 +118,13 @@ class Rotator:
             if current is None:
                 raise Conflict(f"the keys of {owner.name} were destroyed: it cannot be given others")
             older = [key for key in keys if key is not current and key.destroyed_at is None]
-            if was_unfinished or any(key.retired_at is None for key in older):
-                return Rotated(owner, current.id, is_resumed=True)
+            if stragglers or any(key.retired_at is None for key in older):
+                return Rotated(owner, current.id, is_resumed=True, moved=stragglers)
             # Later than the older ones, whatever the clock says: the newest encrypts.
             now = max(self._clock(), keys[-1].created_at + timedelta(microseconds=1))
             add_key(session, made, owner.domain_id, now)
             audit.record(session, now, work.actor, "keys.rotate", owner.name, key=made.id)
-            return Rotated(owner, made.id, is_resumed=False)
+            return Rotated(owner, made.id, is_resumed=False, moved=stragglers)
 
         begun = self._db.retry(unit)
         self._stores.keyring(owner.domain_id).refresh()
@@ -190,7 +191,7 @@ class Rotator:
                 except Damaged as error:
                     one.failed.append(f"blob {row.sha256}: {error}")
             if changes:
-                self._db.retry(lambda session, changes=changes: session.connection().execute(_CHANGE_BLOB, changes))
+                self._db.retry(partial(_change_blobs, changes))
             one.moved += len(changes)
             work.told(one.owner, one.moved)
 
@@ -215,7 +216,7 @@ class Rotator:
                     one.failed.append(f"{each.what}, row {'/'.join(str(getattr(row, name)) for name in key)}: {error}")
                 else:
                     changes.append((row, ring.seal(plain, each.context(row))))
-            self._db.retry(lambda session, changes=changes: _change_field(session, each, changes, domain_id))
+            self._db.retry(partial(_change_field, each, changes, domain_id))
             one.moved += len(changes)
             work.told(one.owner, one.moved)
 
@@ -232,8 +233,12 @@ class Rotator:
         self._db.retry(unit)
 
 
+def _change_blobs(changes: Sequence[dict[str, Any]], session: Session) -> None:
+    session.connection().execute(_CHANGE_BLOB, changes)
+
+
 def _change_field(
-    session: Session, each: SealedField, changes: Sequence[tuple[Row[Any], bytes]], domain_id: int | None
+    each: SealedField, changes: Sequence[tuple[Row[Any], bytes]], domain_id: int | None, session: Session
 ) -> None:
     for row, box in changes:
         here = [column == getattr(row, column.name) for column in each.key]

@@ -58,7 +58,8 @@ class SealedField:
 def key_id_in(box: ColumnElement[Any], start: int = 0) -> ColumnElement[bytes]:
     """SQL for the id of the key that sealed the box at byte ``start`` of a column, as bytes."""
     # Numbers in the text: PostgreSQL picks substr by the types of its parameters.
-    at, length = literal_column(str(start + KEY_ID_AT + 1)), literal_column(str(KEY_ID_CHARACTERS))
+    at: ColumnElement[int] = literal_column(str(start + KEY_ID_AT + 1))
+    length: ColumnElement[int] = literal_column(str(KEY_ID_CHARACTERS))
     return func.substr(box, at, length, type_=LargeBinary)
 
 

@@ -64,7 +64,9 @@ class Writers:
         while not self.stopping.is_set():
             number += 1
             name = f"w{writer}-{number}"
-            filename, body = packages.wheel(name, "1.0", files={"data.bin": os.urandom(2000)}, description=f"About {name}")
+            filename, body = packages.wheel(
+                name, "1.0", files={"data.bin": os.urandom(2000)}, description=f"About {name}"
+            )
             try:
                 answer = publish(self.server, self.token, name, wheel=(filename, body))
             except requests.RequestException:
