@@ -6,6 +6,7 @@ Every step looks before it acts, so that a start that was killed half-way is fin
 from __future__ import annotations
 
 import fcntl
+import logging
 import os
 import secrets
 from collections.abc import Iterator
@@ -27,11 +28,12 @@ from registry.db import Database
 from registry.models import Account, Domain, DomainKey
 from registry.names import DomainName, RepositoryName
 from registry.repos import topology
-from registry.stores import DomainStores
+from registry.stores import DomainStores, context_of, keys_of
 from storage.disk import make_directories
 from storage.errors import KeyUnavailable
 from storage.keyfile import LocalKeyFile
 
+log = logging.getLogger("entrepot.keys")
 ADMINISTRATOR = "admin"
 # The number of the advisory lock; any other program's in the same database must only be another one.
 PREPARE_LOCK = 0x656E7472
@@ -61,12 +63,14 @@ def prepare(settings: Settings, clock: Clock = system_clock) -> str | None:
             wiring.body_store(settings).probe()
             with db.write() as session:
                 _default_domain(session, stores, clock())
+                if not keys_of(session, None):
+                    stores.new_key(session, None, clock())
                 _build_account(session, wiring.accounts(settings), clock())
                 secret = _administrator(session, wiring.accounts(settings), clock())
             with db.read() as session:
                 domain_ids = session.scalars(select(Domain.id)).all()
-            for domain_id in domain_ids:
-                stores.keyring(domain_id).check()
+            for owner in (None, *domain_ids):
+                _check_keys(stores, owner)
             return secret
         finally:
             db.close()
@@ -100,7 +104,10 @@ def _directories(settings: Settings) -> None:
 def _keys(settings: Settings, db: Database) -> None:
     """Make the keys of new data. Raises KeyUnavailable when data is there and its keys are not: new ones fit nothing."""
     with db.read() as session:
-        is_encrypted = session.scalar(select(func.count()).select_from(DomainKey)) != 0
+        local = LocalKeyFile(settings.keys_path / wiring.MASTER_KEY_FILE)
+        # Its keys are needed where it wrapped one, whichever provider wraps from now on.
+        wrapped = session.scalars(select(DomainKey.wrapped))
+        is_encrypted = any(local.master_of(each) is not None for each in wrapped if each)
         has_accounts = session.scalar(select(func.count()).select_from(Account)) != 0
     master = settings.keys_path / wiring.MASTER_KEY_FILE
     if not master.exists():
@@ -109,7 +116,8 @@ def _keys(settings: Settings, db: Database) -> None:
                 f"the master key {master} is missing, and everything stored is encrypted under it: "
                 "put it back from your copy of the keys"
             )
-        LocalKeyFile.create(master)
+        if settings.keys.provider == LocalKeyFile.name:
+            LocalKeyFile.create(master)
     pepper = settings.keys_path / wiring.PEPPER_FILE
     if not pepper.exists():
         if has_accounts:
@@ -118,6 +126,12 @@ def _keys(settings: Settings, db: Database) -> None:
                 f"copy of the keys, or write {wiring.PEPPER_BYTES} random bytes to it, which voids every token"
             )
         _write_secret(pepper, secrets.token_bytes(wiring.PEPPER_BYTES))
+
+
+def _check_keys(stores: DomainStores, owner: int | None) -> None:
+    """Refuse to start without the current key: what is written then could never be read. Say which old ones fail."""
+    for key_id, reason in stores.keyring(owner).check().items():
+        log.error("what key %s of %s encrypts cannot be read: %s", key_id, context_of(owner), reason)
 
 
 def _write_secret(path: Path, content: bytes) -> None:

@@ -11,7 +11,7 @@ import ipaddress
 import os
 import re
 import tomllib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, get_type_hints
@@ -59,6 +59,28 @@ class Storage:
     sweep_grace_hours: int = 24
     cache_limit_bytes: int = 0
     finish_after_seconds: int = 60
+
+
+@dataclass(frozen=True, slots=True)
+class KeySettings:
+    """Who holds the master key. The secrets come from files or the environment, never from ``entrepot.toml``."""
+
+    provider: str = "file"
+    timeout_seconds: float = 5.0
+    vault_address: str = ""
+    vault_mount: str = "transit"
+    vault_key: str = "entrepot"
+    vault_namespace: str = ""
+    vault_ca_bundle: str = ""
+    vault_token: str = field(default="", repr=False)
+    vault_token_file: str = ""
+    vault_auth_mount: str = "approle"
+    vault_role_id: str = ""
+    vault_secret_id: str = field(default="", repr=False)
+    vault_secret_id_file: str = ""
+    aws_key_id: str = ""
+    aws_region: str = ""
+    aws_endpoint_url: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,6 +185,7 @@ class Settings:
     server: Server = Server()
     database: DatabaseSettings = DatabaseSettings()
     storage: Storage = Storage()
+    keys: KeySettings = KeySettings()
     upstream: UpstreamSettings = field(default_factory=UpstreamSettings)
     limits: LimitSettings = LimitSettings()
     builds: Builds = Builds()
@@ -256,6 +279,7 @@ SECTIONS: Mapping[str, type] = {
     "server": Server,
     "database": DatabaseSettings,
     "storage": Storage,
+    "keys": KeySettings,
     "upstream": UpstreamSettings,
     "limits": LimitSettings,
     "builds": Builds,
@@ -288,6 +312,7 @@ def load(data: Path, environment: Mapping[str, str] = os.environ, **overrides: M
             faults.append(f"{name} is a section, [{name}], and not a value")
             section = {}
         section = dict(section)
+        faults.extend(f"{fault} is a secret: give it as a variable, or in a file" for fault in _written(name, section))
         section.update(_from_environment(name, kind, environment))
         section.update({key: value for key, value in overrides.get(name, {}).items() if value is not None})
         values[name] = _section(name, kind, section, faults)
@@ -298,6 +323,15 @@ def load(data: Path, environment: Mapping[str, str] = os.environ, **overrides: M
     if faults:
         raise BadSettings(faults)
     return settings
+
+
+# What must not stand in a file that people copy around and keep under version control.
+_SECRETS = frozenset({"keys.vault_token", "keys.vault_secret_id"})
+KEY_PROVIDERS = ("file", "vault", "aws-kms")
+
+
+def _written(section: str, values: Mapping[str, Any]) -> list[str]:
+    return [f"{section}.{name}" for name, value in values.items() if value and f"{section}.{name}" in _SECRETS]
 
 
 def _from_environment(section: str, kind: type, environment: Mapping[str, str]) -> dict[str, str]:
@@ -379,28 +413,34 @@ def _contradictions(settings: Settings) -> Iterator[str]:
         yield "server.public_url must start with http:// or https://"
     if settings.audit.checkpoint_url and urlsplit(settings.audit.checkpoint_url).scheme not in {"http", "https"}:
         yield "audit.checkpoint_url must start with http:// or https://"
-    for name, value in _numbers(settings):
-        minimum = _MINIMUM.get(name)
-        if minimum is None and not value > 0:
-            yield f"{name} must be more than 0"
-        elif minimum is not None and not value >= minimum:
-            yield f"{name} must be at least {minimum}"
-    for name, networks in (
-        ("upstream", settings.upstream.allowed_networks),
-        ("webhooks", settings.webhooks.allowed_networks),
-    ):
-        for network in networks:
-            try:
-                ipaddress.ip_network(network)
-            except ValueError as error:
-                yield f"{name}.allowed_networks: {error}"
+    yield from _bad_numbers(settings)
+    yield from _bad_networks("upstream", settings.upstream.allowed_networks)
+    yield from _bad_networks("webhooks", settings.webhooks.allowed_networks)
     yield from _bad_mail(settings.mail)
+    yield from _bad_keys(settings.keys)
     if not DATABASE_URL.match(settings.database_url):
         yield "database.url is sqlite:///FILE or postgresql+psycopg://USER:PASSWORD@HOST/NAME"
     if settings.log.level not in {"debug", "info", "warning", "error"}:
         yield "log.level is one of debug, info, warning, error"
     if settings.log.format not in {"text", "json"}:
         yield "log.format is text or json"
+
+
+def _bad_numbers(settings: Settings) -> Iterator[str]:
+    for name, value in _numbers(settings):
+        minimum = _MINIMUM.get(name)
+        if minimum is None and not value > 0:
+            yield f"{name} must be more than 0"
+        elif minimum is not None and not value >= minimum:
+            yield f"{name} must be at least {minimum}"
+
+
+def _bad_networks(section: str, networks: Iterable[str]) -> Iterator[str]:
+    for network in networks:
+        try:
+            ipaddress.ip_network(network)
+        except ValueError as error:
+            yield f"{section}.allowed_networks: {error}"
 
 
 def _bad_mail(mail: MailSettings) -> Iterator[str]:
@@ -410,6 +450,21 @@ def _bad_mail(mail: MailSettings) -> Iterator[str]:
         yield "mail.sender is the address that mails come from, like entrepot@example.com"
     if mail.user and (mail.security == "none" or not mail.password_file):
         yield "mail.user needs mail.password_file, and mail.security starttls or tls"
+
+
+def _bad_keys(keys: KeySettings) -> Iterator[str]:
+    if keys.provider not in KEY_PROVIDERS:
+        yield f"keys.provider is one of {', '.join(KEY_PROVIDERS)}"
+    if keys.provider == "vault" and not keys.vault_address:
+        yield "keys.vault_address is needed for keys.provider vault"
+    if keys.provider == "aws-kms" and not keys.aws_key_id:
+        yield "keys.aws_key_id is needed for keys.provider aws-kms"
+    for name, url in (("vault_address", keys.vault_address), ("aws_endpoint_url", keys.aws_endpoint_url)):
+        parts = urlsplit(url)
+        # Domain keys go this way: in clear only where nobody can listen.
+        is_here = parts.hostname in {"127.0.0.1", "::1", "localhost"}
+        if url and not (parts.scheme == "https" or (parts.scheme == "http" and is_here)):
+            yield f"keys.{name} must start with https:// (http:// is for this machine itself)"
 
 
 def _bad_address(name: str, address: str) -> Iterator[str]:

@@ -13,7 +13,7 @@ The order of what is wrapped around what:
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
@@ -21,14 +21,16 @@ from pathlib import Path
 from config import notifying
 from config.addresses import own_addresses
 from config.settings import LimitSettings, Settings, UpstreamSettings
+from hooks import key_rotation
 from hooks.builds import records as build_records
 from hooks.builds.access import BuildAccess
 from hooks.builds.executors.process import ProcessExecutor, ProcessSettings
 from hooks.builds.handler import BuildHandler, BuildServices
 from hooks.builds.launch import Limits as BuildLimits
-from hooks.builds.logs import LogStore
+from hooks.builds.logs import LogStore, sealed_chunks
 from hooks.builds.workspace import UserRange
 from hooks.jobs.worker import Handler, Settle
+from hooks.notifications.endpoints import sealed_secrets
 from hooks.pipelines.actions import promote as promote_action
 from hooks.pipelines.engine import on_build_finished
 from hooks.pipelines.handlers import handlers as pipeline_handlers
@@ -56,6 +58,8 @@ from registry.repos.idle import IdleVersions
 from registry.repos.keep import Files
 from registry.repos.publish import Publisher
 from registry.repos.resolve import Resolver
+from registry.repos.rotation import Rotator
+from registry.repos.sealed_fields import SealedField, registry_fields
 from registry.repos.signing import Signer
 from registry.repos.topology import Connection, TopologyCache
 from registry.repos.upstreams import Upstreams
@@ -66,11 +70,15 @@ from registry.upstream.answers import Upstream
 from registry.upstream.client import UpstreamClient
 from registry.upstream.flight import SingleFlight
 from registry.upstream.guard import AddressPolicy, separate_credential
+from storage.awskms import KmsProvider
 from storage.blobs import MIB
 from storage.errors import KeyUnavailable, StorageError
 from storage.filesystem import FileSystemStore
 from storage.keyfile import LocalKeyFile
+from storage.keyring import KeyProvider
+from storage.providers import Providers
 from storage.scratch import Scratch
+from storage.transit import TransitLogin, TransitPlace, TransitProvider
 
 PEPPER_FILE = "token-pepper"
 PEPPER_BYTES = 32
@@ -111,7 +119,49 @@ def body_store(settings: Settings) -> FileSystemStore:
 
 def domain_stores(settings: Settings, db: Database, bodies: FileSystemStore | None = None) -> DomainStores:
     """The encrypted stores, over ``bodies`` if they are open already."""
-    return DomainStores(db, bodies or body_store(settings), LocalKeyFile(settings.keys_path / MASTER_KEY_FILE))
+    return DomainStores(db, bodies or body_store(settings), key_providers(settings))
+
+
+def key_providers(settings: Settings) -> Providers:
+    """The key provider of the settings, with every other one they name to open what it wrapped."""
+    keys = settings.keys
+    named: dict[str, KeyProvider] = {"file": LocalKeyFile(settings.keys_path / MASTER_KEY_FILE)}
+    if keys.vault_address:
+        place = TransitPlace(
+            keys.vault_address,
+            keys.vault_key,
+            keys.vault_mount,
+            keys.vault_namespace,
+            keys.vault_ca_bundle,
+            keys.timeout_seconds,
+        )
+        login = TransitLogin(
+            keys.vault_token,
+            keys.vault_token_file,
+            keys.vault_role_id,
+            keys.vault_secret_id,
+            keys.vault_secret_id_file,
+            keys.vault_auth_mount,
+        )
+        named["vault"] = TransitProvider(place, login)
+    if keys.aws_key_id:
+        named["aws-kms"] = KmsProvider(
+            keys.aws_key_id,
+            region=keys.aws_region,
+            endpoint_url=keys.aws_endpoint_url,
+            timeout_seconds=keys.timeout_seconds,
+        )
+    return Providers(named.pop(keys.provider), list(named.values()))
+
+
+def sealed_fields() -> Sequence[SealedField]:
+    """Every column of sealed boxes there is: what a rotation of keys goes through."""
+    return (*registry_fields(), sealed_chunks(), *sealed_secrets())
+
+
+def rotator(stores: DomainStores, db: Database, clock: Clock) -> Rotator:
+    """What rotates the keys of domains and of the server."""
+    return Rotator(db, stores, sealed_fields(), clock)
 
 
 def services(settings: Settings, clock: Clock = system_clock) -> Services:
@@ -191,6 +241,8 @@ def hook_services(services: Services, settings: Settings) -> HookServices:
         actions=real_parts(services.clock, executor_types=(ProcessExecutor.name,)),
         logs=LogStore(services.stores.server_keyring()),
         notifications=notifying.notifications(settings, services.stores.server_keyring()),
+        stores=services.stores,
+        sealed_fields=sealed_fields(),
     )
 
 
@@ -222,6 +274,12 @@ def general_jobs(parts: Parts) -> JobTable:
 def notification_jobs(settings: Settings, services: Services) -> JobTable:
     """The handlers that deliver webhooks and hand over mails."""
     return JobTable(notifying.handlers(settings, services), {})
+
+
+def key_jobs(services: Services) -> JobTable:
+    """The handler of key rotations."""
+    rotates = rotator(services.stores, services.db, services.clock)
+    return JobTable({key_rotation.JOB_KIND: lambda context: key_rotation.run(rotates, context)}, {})
 
 
 def build_jobs(settings: Settings, services: Services, parts: Parts) -> JobTable:

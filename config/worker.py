@@ -67,8 +67,11 @@ def run(settings: Settings, *, is_alone: bool = True) -> int:
         (min(CHECKPOINT_SECONDS, settings.audit.checkpoint_minutes * 60), checkpoints.round),
         (SWEEP_SECONDS, sweep),
     )
+    services.stores.warm()
+    general, keys = wiring.general_jobs(parts), wiring.key_jobs(services)
+    jobs = wiring.JobTable({**general.handlers, **keys.handlers}, {**general.settle, **keys.settle})
     workers = [
-        worker(wiring.general_jobs(parts), "default", settings.worker.slots, rounds),
+        worker(jobs, "default", settings.worker.slots, rounds),
         # Receivers and the mail server may be slow: they have slots of their own, which nothing else waits for.
         worker(
             wiring.notification_jobs(settings, services),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from hooks.builds.logs import LogStore
@@ -12,6 +13,8 @@ from hooks.pipelines.parts import Parts
 from registry.clock import Clock
 from registry.db import Database
 from registry.errors import Conflict
+from registry.repos.sealed_fields import SealedField
+from registry.stores import DomainStores
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,10 +38,15 @@ class Notifications:
 
 @dataclass(frozen=True, slots=True)
 class HookServices:
-    """``actions`` is what the pipeline engine acts through; ``logs`` reads what builds have written."""
+    """``actions`` is what the pipeline engine acts through; ``logs`` reads what builds have written.
+
+    ``sealed_fields`` are all columns that the key rings of ``stores`` seal into.
+    """
 
     db: Database
     clock: Clock
     actions: Parts
     logs: LogStore
     notifications: Notifications
+    stores: DomainStores
+    sealed_fields: Sequence[SealedField]

@@ -17,9 +17,9 @@ from typing import Any
 from sqlalchemy import event, insert, select, text
 from sqlalchemy.orm import Session, SessionTransaction
 
+from registry import events
 from registry.audit_chain import START, Link, canonical, hash_of
 from registry.db import table_of
-from registry import events
 from registry.models.audit import AuditEntry
 
 _PENDING = "entrepot_audit"
@@ -146,6 +146,3 @@ def _is_within(transaction: SessionTransaction | None, ended: SessionTransaction
     while transaction is not None and transaction is not ended:
         transaction = transaction.parent
     return transaction is ended
-    Those that ``events.audited`` names become events as well.
-    session.add(AuditEntry(at=now, actor=actor, action=action, object=obj[:500], details=details))
-    events.follow(session, now, actor, action, obj, details)

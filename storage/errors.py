@@ -39,6 +39,14 @@ class KeyUnavailable(Permanent):
     """The key that wraps a blob's data key is unknown to the key provider, or is not the one that wrapped it."""
 
 
+class KeyDestroyed(KeyUnavailable):
+    """The key was destroyed on purpose; what it wrapped is unreadable for good."""
+
+
+class ProviderAway(Transient):
+    """The key provider cannot be asked now (unreachable, sealed, too busy); keys that are unwrapped already work on."""
+
+
 class BodyRejected(StorageError):
     """An incoming body was refused; nothing of it was kept."""
 

@@ -49,6 +49,8 @@ class LocalKeyFile:
     Raises KeyUnavailable from every method when the file is absent, readable for others or not a key file.
     """
 
+    name = "file"
+
     def __init__(self, path: Path) -> None:
         self._path = path
 
@@ -117,6 +119,17 @@ class LocalKeyFile:
     def current_id(self) -> str:
         """The check value of the current master key."""
         return self._read().current
+
+    def known(self) -> frozenset[str]:
+        """The names of all master keys in the file."""
+        return frozenset(self._read().keys)
+
+    def master_of(self, wrapped: bytes) -> str | None:
+        """The check value of the master key that made ``wrapped``, whether or not it is in the file."""
+        try:
+            return sealed_by(wrapped)
+        except Damaged:
+            return None
 
     def check(self) -> None:
         """Read the file, and compare every key with its name."""

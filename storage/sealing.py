@@ -21,6 +21,8 @@ from storage.errors import Damaged
 
 KEY_BYTES = 32
 TAG_BYTES = 16
+KEY_ID_AT, KEY_ID_CHARACTERS = 2, 16
+"""Where the id stands in a box that a key named by its check value sealed."""
 _NONCE_BYTES = 12
 _VERSION = 1
 

@@ -18,7 +18,7 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     "fsck": ("config.cli.care", "fsck_command", "Check that everything promised is there."),
     "sweep": ("config.cli.care", "sweep_command", "Remove bodies that nothing refers to."),
     "audit": ("config.cli.audit", "audit", "The audit log: verify, export, checkpoint, public-key."),
-    "keys": ("config.cli.care", "keys", "Encryption keys: rotate."),
+    "keys": ("config.cli.keys", "keys", "Encryption keys: list, verify, rotate, destroy."),
     "user": ("config.cli.care", "user", "Users, on the data directory: create, password, login-link."),
     "login": ("config.cli.client", "login", "Write a client's configuration."),
     "token": ("config.cli.client", "token", "Tokens: new, list, revoke."),

@@ -6,6 +6,7 @@ from flask import Blueprint
 
 from hooks.api.builds import BuildViews
 from hooks.api.executions import ExecutionViews
+from hooks.api.keys import KeyViews
 from hooks.api.pipelines import PipelineViews
 from hooks.api.subscriptions import SubscriptionViews
 from hooks.api.webhooks import WebhookViews
@@ -22,6 +23,7 @@ def blueprint(services: HookServices) -> Blueprint:
         BuildViews(services),
         WebhookViews(services),
         SubscriptionViews(services),
+        KeyViews(services),
     ):
         register(routes, views.routes())
     return routes

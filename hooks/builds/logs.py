@@ -8,7 +8,9 @@ from sqlalchemy import select, update
 from sqlalchemy.orm import Session
 
 from hooks.models.build import Build, BuildLogChunk
+from registry.db import table_of
 from registry.errors import Conflict, NotFound
+from registry.repos.sealed_fields import SealedField
 
 MAX_LOG_BYTES = 50 * 1024 * 1024
 MARKER = b"\n[Container] The log is longer than 50 MiB; the rest is not kept\n"
@@ -53,7 +55,7 @@ class LogStore:
             fresh = fresh[: MAX_LOG_BYTES - end] + MARKER
         for start in range(0, len(fresh), _MAX_CHUNK_BYTES):
             part = fresh[start : start + _MAX_CHUNK_BYTES]
-            sealed = self._sealer.seal(part, _context(build_id, end))
+            sealed = self._sealer.seal(part, chunk_context(build_id, end))
             session.add(BuildLogChunk(build_id=build_id, offset=end, size_bytes=len(part), data=sealed))
             end += len(part)
         session.execute(
@@ -92,7 +94,7 @@ class LogStore:
         parts: list[bytes] = []
         position = start
         for offset, sealed in chunks:
-            plain = self._sealer.unseal(sealed, _context(build_id, offset))
+            plain = self._sealer.unseal(sealed, chunk_context(build_id, offset))
             part = plain[position - offset : position - offset + limit_bytes - (position - start)]
             parts.append(part)
             position += len(part)
@@ -101,5 +103,13 @@ class LogStore:
         return b"".join(parts), position, row.ended_at is not None and position >= row.log_bytes
 
 
-def _context(build_id: str, offset: int) -> str:
+def chunk_context(build_id: str, offset: int) -> str:
+    """What the box of a log's chunk is bound to."""
     return f"build-log:{build_id}:{offset}"
+
+
+def sealed_chunks() -> SealedField:
+    """Where the logs lie, for whoever rotates the server's keys."""
+    table = table_of(BuildLogChunk)
+    rows = select(table.c.build_id, table.c.offset, table.c.data)
+    return SealedField("pieces of build logs", table, "data", rows, lambda row: chunk_context(row.build_id, row.offset))

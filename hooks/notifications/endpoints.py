@@ -16,8 +16,10 @@ from hooks.notifications.filters import Filter, check_may_own, checked, may_own
 from hooks.notifications.sending import Rules
 from registry import audit, events
 from registry.access import Action, Identity
+from registry.db import table_of
 from registry.errors import Conflict, Invalid, NotFound
 from registry.models import Account, Domain
+from registry.repos.sealed_fields import SealedField
 
 MOST_ENDPOINTS = 50
 """So many may one account have."""
@@ -279,3 +281,12 @@ def recipients(session: Session) -> Sequence[tuple[WebhookEndpoint, Account]]:
         .order_by(WebhookEndpoint.id)
     )
     return [(row, owner) for row, owner in rows]
+
+
+def sealed_secrets() -> Sequence[SealedField]:
+    """Where the secrets lie, for whoever rotates the server's keys."""
+    table = table_of(WebhookEndpoint)
+    return [
+        SealedField(what, table, box, select(table.c.id, table.c[box]), lambda row: _context(row.id))
+        for what, box in (("secrets of webhooks", "sealed_secret"), ("previous secrets of webhooks", "sealed_previous"))
+    ]

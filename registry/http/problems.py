@@ -36,6 +36,8 @@ STATUS: tuple[tuple[type[Exception], int], ...] = (
     (storage_errors.BodyRejected, 400),
     (storage_errors.NoSpace, 507),
     (storage_errors.Transient, 503),
+    (storage_errors.KeyDestroyed, 410),
+    (storage_errors.KeyUnavailable, 503),
 )
 REASON_LIMIT = 200
 BASIC_CHALLENGE = 'Basic realm="entrepot", charset="UTF-8"'  # RFC 7617
@@ -47,6 +49,20 @@ def status_of(error: Exception) -> int:
         if isinstance(error, kind):
             return status
     return 500
+
+
+KEY_SECONDS = 30
+"""When to ask again for what a key is missing for: somebody has to see to it first."""
+
+
+def _told(error: Exception) -> str:
+    """What the caller is told: of a missing key no more than that, the rest is for the log."""
+    if isinstance(error, storage_errors.KeyDestroyed):
+        return "the keys of this domain were destroyed, and what they encrypted is unreadable for good"
+    if isinstance(error, storage_errors.KeyUnavailable | storage_errors.ProviderAway):
+        log.error("a key cannot be had for %s %s: %s", request.method, request.path, error)
+        return "the key that this is encrypted under cannot be had now; the server's log says why"
+    return str(error)
 
 
 Say = Callable[[int, str, str], BaseResponse]
@@ -73,11 +89,13 @@ def answering(say: Say) -> Callable[[Exception], BaseResponse]:
             reference = uuid.uuid4().hex[:12]
             log.error("request failed", exc_info=error, extra={"reference": reference, "path": request.path})
             return say(500, f"internal error; the server's log has it under {reference}", "internal")
-        response = say(status, str(error), getattr(error, "code", "refused"))
+        response = say(status, _told(error), getattr(error, "code", "refused"))
         if status == 401:
             response.headers.setdefault("WWW-Authenticate", BASIC_CHALLENGE)
         if isinstance(error, errors.Unavailable | errors.RateLimited):
             response.headers["Retry-After"] = str(error.retry_after_seconds)
+        elif isinstance(error, storage_errors.KeyUnavailable | storage_errors.ProviderAway) and status == 503:
+            response.headers["Retry-After"] = str(KEY_SECONDS)
         return response
 
     return answer

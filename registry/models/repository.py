@@ -28,15 +28,20 @@ class Domain(Base):
 
 
 class DomainKey(Base):
-    """A domain's key-encryption key, wrapped by the master key. The newest not retired one wraps new data keys."""
+    """A key-encryption key, wrapped by the master key: a domain's, or the server's own (``domain_id`` null).
+
+    The newest that is not retired encrypts. Under a retired one nothing new is kept; it still opens what is. Of a
+    destroyed one ``wrapped`` is empty, and what it encrypted is unreadable for good.
+    """
 
     __tablename__ = "domain_key"
 
     id: Mapped[str] = mapped_column(String(32), primary_key=True)
-    domain_id: Mapped[int] = mapped_column(ForeignKey("domain.id"), index=True)
+    domain_id: Mapped[int | None] = mapped_column(ForeignKey("domain.id"), index=True)
     wrapped: Mapped[bytes] = mapped_column(LargeBinary)
     created_at: Mapped[datetime] = mapped_column(UtcDateTime)
     retired_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
+    destroyed_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
 
 
 class Repository(Base):

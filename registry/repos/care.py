@@ -8,20 +8,24 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from sqlalchemy import delete, exists, select
+from sqlalchemy import delete, exists, func, select
 from sqlalchemy.orm import Session
 
-from registry.db import Database
-from registry.models import Asset, AuditEntry, Blob, Package, PackageVersion
+from registry.db import Database, table_of
+from registry.models import Asset, AuditEntry, Blob, Domain, DomainKey, Package, PackageVersion
 from registry.repos import audit_log, checkpoints, promises
-from registry.stores import DomainStores, handle_of
+from registry.repos.sealed_fields import key_id_in
+from registry.stores import DomainStores, current_key, handle_of, keys_of
 from storage.blobs import Locator
+from storage.encrypted import ENVELOPE_BOX_AT
 from storage.errors import Missing, StorageError
 from storage.sweep import SweepReport
 from storage.sweep import sweep as sweep_bodies
 
 log = logging.getLogger("entrepot.care")
 BATCH = 500
+SHREDDED = "shredded"
+"""What stands in an invariant's place for a domain whose keys were destroyed on purpose: told, and no fault."""
 
 
 def sweep(db: Database, stores: DomainStores, *, older_than: datetime, dry_run: bool) -> SweepReport:
@@ -59,7 +63,7 @@ def _forget_unused(db: Database, before: datetime) -> int:
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """Something that must not be. ``invariant`` is its number in docs/operations.md."""
+    """Something that must not be, or SHREDDED. ``invariant`` is its number in docs/operations.md."""
 
     invariant: str
     what: str
@@ -70,13 +74,18 @@ def check(db: Database, stores: DomainStores, *, deep: bool) -> Iterator[Fault]:
     with db.read() as session:
         yield from _rows(session)
         vouched = [point.vouched for point in checkpoints.kept(session)]
+        shredded = _shredded(session)
+        for told in shredded.values():
+            yield Fault(SHREDDED, told)
+        yield from _unknown_keys(session)
         last = 0
     chain = audit_log.check(db, vouched)
     if chain.fault is not None:
         yield Fault("I7", chain.fault)
     while True:
         with db.read() as session:
-            blobs = session.scalars(select(Blob).where(Blob.id > last).order_by(Blob.id).limit(BATCH)).all()
+            wanted = select(Blob).where(Blob.id > last, Blob.domain_id.not_in(shredded))
+            blobs = session.scalars(wanted.order_by(Blob.id).limit(BATCH)).all()
         if not blobs:
             return
         for blob in blobs:
@@ -107,6 +116,32 @@ def _rows(session: Session) -> Iterator[Fault]:
     for name, version in session.execute(empty):
         yield Fault("I3", f"version {name} {version} has no asset")
     yield from _unaudited(session)
+
+
+def _shredded(session: Session) -> dict[int, str]:
+    """The domains whose keys were destroyed, each with what to say of it."""
+    found = {}
+    for domain in session.scalars(select(Domain).order_by(Domain.name)):
+        keys = keys_of(session, domain.id)
+        if keys and current_key(keys) is None:
+            at = max(key.destroyed_at for key in keys if key.destroyed_at is not None)
+            blobs = session.scalar(select(func.count()).select_from(Blob).where(Blob.domain_id == domain.id))
+            found[domain.id] = (
+                f"domain {domain.name}: its keys were destroyed at {at:%Y-%m-%d %H:%M} UTC, and its {blobs} blobs are "
+                "unreadable for good"
+            )
+    return found
+
+
+def _unknown_keys(session: Session) -> Iterator[Fault]:
+    """I9: each body's data key is wrapped by a key of its own domain that there is."""
+    key_id = key_id_in(table_of(Blob).c.envelope, ENVELOPE_BOX_AT)
+    used = session.execute(select(Blob.domain_id, key_id, func.count()).group_by(Blob.domain_id, key_id)).all()
+    known = {(row.domain_id, row.id.encode()) for row in session.scalars(select(DomainKey))}
+    for domain_id, key, count in used:
+        if key and (domain_id, bytes(key)) not in known:
+            name = bytes(key).decode("ascii", "replace")
+            yield Fault("I9", f"{count} blobs of domain {domain_id} are wrapped by key {name!r}, which is not there")
 
 
 def _unaudited(session: Session) -> Iterator[Fault]:

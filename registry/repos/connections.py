@@ -173,7 +173,7 @@ class Connections:
                 raise Invalid("a credential needs a connection with a URL of its own, to which alone it is sent")
             row.sealed_credential = sealer.seal(
                 json.dumps(_checked_credential(credential)).encode(),
-                _context(row.repository_id, row.format, row.name, row.url),
+                credential_context(row.repository_id, row.format, row.name, row.url),
             )
 
 
@@ -189,7 +189,7 @@ def open_credential(connection: topology.Connection, sealer: Sealer) -> Credenti
     """The credential of a connection, for its own origin. Raises StorageError where it does not open."""
     if connection.sealed_credential is None or connection.url is None:
         return None
-    context = _context(connection.repository_id, connection.format, connection.name, connection.url)
+    context = credential_context(connection.repository_id, connection.format, connection.name, connection.url)
     return Credential(**json.loads(sealer.unseal(connection.sealed_credential, context)))
 
 
@@ -203,7 +203,8 @@ def _row(session: Session, repository_id: int, format_name: str, name: str) -> E
     )
 
 
-def _context(repository_id: int, format_name: str, name: str, url: str) -> str:
+def credential_context(repository_id: int, format_name: str, name: str, url: str) -> str:
+    """What a credential's box is bound to: its connection, and the origin it is sent to."""
     origin = parse_url(url).origin
     return f"external-connection/{repository_id}/{format_name}/{name}/{origin.scheme}://{origin.host}:{origin.port}"
 

@@ -14,7 +14,7 @@ from storage.keyring import Keyring
 
 def sealed(keyring: Keyring, key: PackageKey, version: str, text: str) -> bytes | None:
     """``text`` for the row of a version, under the key of its domain; None for no text. Raises KeyUnavailable."""
-    return keyring.seal(text.encode(), _context(key, version)) if text else None
+    return keyring.seal(text.encode(), box_context(key, version)) if text else None
 
 
 def opened(
@@ -28,9 +28,10 @@ def opened(
     in_clear = rest.pop("description", "")
     if box is None:
         return (in_clear if isinstance(in_clear, str) else ""), rest
-    return keyring.unseal(box, _context(key, version)).decode(), rest
+    return keyring.unseal(box, box_context(key, version)).decode(), rest
 
 
-def _context(key: PackageKey, version: str) -> str:
+def box_context(key: PackageKey, version: str) -> str:
+    """What a description's box is bound to."""
     # Not the row's id or its repository: a promotion copies the box to another repository of the domain.
     return "\n".join(("package-description", *key, version))

@@ -19,6 +19,7 @@ from registry.errors import UpstreamUnavailable
 from registry.models import Asset, Blob, Package, PackageVersion, RetiredFilename
 from registry.names import PackageKey
 from registry.repos import shelf
+from registry.stores import require_key_in_use
 from storage.blobs import BlobHandle, Digest, Locator
 
 BY_UPSTREAM = "upstream"
@@ -79,6 +80,7 @@ def ensure_blob(session: Session, domain_id: int, handle: BlobHandle, now: datet
         here.execute(_TOUCH_BLOB, {"blob": found.id, "now": now})
         older = BlobHandle(Locator(found.locator), Digest(found.sha256), found.size_bytes, found.envelope)
         return KeptBlob(found.id, older)
+    require_key_in_use(session, handle)
     values = {
         "domain_id": domain_id,
         "sha256": handle.digest,

@@ -14,6 +14,7 @@ from registry.db import Database, table_of
 from registry.errors import Denied, NotFound, Unavailable
 from registry.models import Asset, Blob, Package, PackageState, PackageVersion, Repository, RetiredFilename
 from registry.names import PackageKey
+from registry.stores import require_key_in_use
 from storage.blobs import BlobHandle, Digest, Locator
 
 T = TypeVar("T")
@@ -151,6 +152,7 @@ def ensure_blob(session: Session, domain_id: int, handle: BlobHandle, now: datet
     if blob is not None:
         blob.touched_at = now
         return blob, blob.locator == handle.locator
+    require_key_in_use(session, handle)
     blob = Blob(
         domain_id=domain_id,
         sha256=handle.digest,

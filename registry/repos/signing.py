@@ -63,7 +63,7 @@ class Signer:
             known = self._keys.get(purpose)
         if known is not None:
             return known
-        keyring, context = self._stores.server_keyring(), f"signing-key/{purpose}"
+        keyring, context = self._stores.server_keyring(), box_context(purpose)
         with self._db.read() as session:
             row = session.get(SigningKey, purpose)
         if row is None:
@@ -83,6 +83,11 @@ class Signer:
         assert isinstance(key, ec.EllipticCurvePrivateKey | Ed25519PrivateKey)
         with self._lock:
             return self._keys.setdefault(purpose, key)
+
+
+def box_context(purpose: str) -> str:
+    """What the box of a signing key is bound to."""
+    return f"signing-key/{purpose}"
 
 
 def key_id(public_der: bytes) -> str:

@@ -254,7 +254,8 @@ def build(folder: Path) -> Site:
     world = World(f"sqlite:///{folder / 'entrepot.db'}")
     services = _services(folder, world)
     told = Notifications(Fanout(ADDRESS), Rules(), AesSealer(), ADDRESS, sends_mail=True)
-    hook_services = HookServices(world.db, services.clock, world.parts, LogStore(AesSealer()), told)
+    logs = LogStore(AesSealer())
+    hook_services = HookServices(world.db, services.clock, world.parts, logs, told, services.stores, ())
     app = Flask("entrepot", static_folder=None, template_folder=None)
     app.url_map.merge_slashes = False
     app.url_map.strict_slashes = False

@@ -172,6 +172,8 @@ MATRIX = [
     ("DELETE", "/subscriptions/{s}", None, (401, *[404] * 5, 204)),
     ("PUT", "/mail-address", {"address": "a@people.example"}, (401, *[409] * 6)),  # there is no mail server
     ("DELETE", "/mail-address", None, (401, *[204] * 6)),
+    ("GET", "/domains/default/keys", None, (401, 403, 403, 403, 403, 403, 200)),
+    ("POST", "/domains/default/keys/rotate", None, (401, 403, 403, 403, 403, 403, 202)),
 ]
 
 

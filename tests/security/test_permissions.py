@@ -109,6 +109,8 @@ REVIEWED = {
     f"PUT {API}/domains/<domain>/quota": ADMIN,
     f"GET {REPOSITORY}/quota": API_READ,
     f"PUT {REPOSITORY}/quota": "api: admin on the repository",
+    f"GET {API}/domains/<domain>/keys": ADMIN,  # ids, states and counts; no key
+    f"POST {API}/domains/<domain>/keys/rotate": ADMIN,
     f"GET {REPOSITORY}": API_READ,
     f"PATCH {REPOSITORY}": "api: admin on the repository",
     f"GET {REPOSITORY}/connections": API_READ,  # never with a credential in it

@@ -130,7 +130,11 @@ def test_the_wrong_master_key_is_named_at_start(path: Path, tmp_path: Path) -> N
 
 def test_check_finds_one_bad_key_among_good_ones(keyring: Keyring) -> None:
     good = keyring.new_key()
-    keyring.add(WrappedKey(good.id, good.wrapped[:-1] + bytes([good.wrapped[-1] ^ 1])), current=False)
+    bad = WrappedKey(good.id, good.wrapped[:-1] + bytes([good.wrapped[-1] ^ 1]))
+    assert keyring.check() == {}
+    keyring.add(bad, current=False)
+    assert list(keyring.check()) == [good.id]  # what it encrypts cannot be read; everything else can
+    keyring.add(bad)
     with pytest.raises(KeyUnavailable):
         keyring.check()
 
