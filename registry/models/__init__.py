@@ -13,6 +13,7 @@ from registry.models.package import (
     PromisedDigest,
     RetiredFilename,
 )
+from registry.models.package_group import PackageGroup, PackageGroupRepository
 from registry.models.repository import (
     ConnectionHealth,
     Domain,
@@ -38,6 +39,8 @@ __all__ = [
     "ExternalConnection",
     "GroupMember",
     "Package",
+    "PackageGroup",
+    "PackageGroupRepository",
     "PackageState",
     "PackageTag",
     "PackageVersion",
