@@ -6,7 +6,8 @@ name tables: a statement that is built anew for each request costs five times it
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from bisect import bisect_left
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -263,7 +264,8 @@ def visible(
     A version belongs to whom it is of: where one is published, kept files of the same version are not its.
     """
     position = {node.id: index for index, node in enumerate(chain)}
-    ours = published_versions(rows, counts, sort_key) if counts.kept else frozenset()
+    is_mixed = any(not row.is_published and row.file is not None for row in rows)
+    ours = published_versions(rows, counts, sort_key) if is_mixed else Versions(())
     files: dict[str, OfferedFile] = {}
     for row in sorted(rows, key=lambda row: position[row.package_repository_id]):
         if row.filename is None or row.file is None:
@@ -271,16 +273,32 @@ def visible(
         if row.is_published:
             if row.package_repository_id in counts.published:
                 files.setdefault(row.filename, row.file)
-        elif row.package_repository_id in counts.kept and not (ours and sort_key(row.file.version) in ours):
+        elif row.package_repository_id in counts.kept and not (ours and ours.have(sort_key(row.file.version))):
             files.setdefault(row.filename, row.file)
     return files
 
 
-def published_versions(rows: Sequence[Row], counts: Serving, sort_key: Callable[[str], Any]) -> frozenset[Any]:
-    """The versions that are ours among these rows, by the format's order (which knows one version's spellings)."""
+class Versions:
+    """A set of versions by their keys in the format's order, in which one version's spellings are equal."""
+
+    def __init__(self, keys: Iterable[Any]) -> None:
+        self._keys = sorted(keys)
+
+    def __bool__(self) -> bool:
+        """Whether there is any."""
+        return bool(self._keys)
+
+    def have(self, key: Any) -> bool:
+        """Whether one of them has this key. (Keys compare; nobody said that they hash.)"""
+        at = bisect_left(self._keys, key)
+        return at < len(self._keys) and bool(self._keys[at] == key)
+
+
+def published_versions(rows: Sequence[Row], counts: Serving, sort_key: Callable[[str], Any]) -> Versions:
+    """The versions that are ours among these rows."""
     versions = {
         row.file.version
         for row in rows
         if row.file is not None and row.is_published and row.package_repository_id in counts.published
     }
-    return frozenset(map(sort_key, versions))
+    return Versions(map(sort_key, versions))

@@ -152,8 +152,8 @@ class Resolver:
         sort_key = self._formats[key.format].sort_key
         shown = visible(held.rows, chain, counts, sort_key)
         files = {name: file for name, file in shown.items() if file.status != shelf.UNFINISHED}
-        ours = published_versions(held.rows, counts, sort_key) if pages else frozenset()
-        offer = _with_pages(key, pages, files, (lambda link: sort_key(link.version) in ours) if ours else None)
+        ours = published_versions(held.rows, counts, sort_key) if pages else None
+        offer = _with_pages(key, pages, files, (lambda link: ours.have(sort_key(link.version))) if ours else None)
         if offer is None:
             raise NotFound("package", self._formats[key.format].display_name(key))
         offer = replace(offer, tags=tags_of(held.tags, chain, facts), revision=held.revision)
@@ -226,7 +226,7 @@ class Resolver:
         """Whether the version is published here: then no file from outside is one of its."""
         rows, _, counts = self._counting(admission, key, None, Ask.ASSET)
         sort_key = self._formats[key.format].sort_key
-        return sort_key(version) in published_versions(rows, counts, sort_key)
+        return published_versions(rows, counts, sort_key).have(sort_key(version))
 
     def _located(self, connections: Sequence[Connection], location: Location, filename: str) -> OfferedFile:
         found = [

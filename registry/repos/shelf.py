@@ -13,11 +13,14 @@ from sqlalchemy.orm import Session
 from registry.db import Database, table_of
 from registry.errors import Denied, NotFound, Unavailable
 from registry.models import Asset, Blob, Package, PackageState, PackageVersion, Repository, RetiredFilename
-from registry.models.package import PREPARED, PUBLISHED, UPSTREAM
+from registry.models import package as words
 from registry.names import PackageKey
 from storage.blobs import BlobHandle, Digest, Locator
 
 T = TypeVar("T")
+
+# Where a package or version came from.
+PUBLISHED, UPSTREAM, PREPARED = words.PUBLISHED, words.UPSTREAM, words.PREPARED
 
 # What a package's owners say of it. Archived and quarantined ones take no uploads, quarantined ones offer no file.
 ACTIVE = "active"
