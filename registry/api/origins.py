@@ -98,10 +98,22 @@ def explain_package(format_name: str, name: str, query: ExplainQuery) -> explain
     services, admission = context.services(), context.admission()
     known = known_format(services.formats, format_name)
     key = package_key(known, query.namespace, name)
-    topology = services.resolver.topology(admission)
+    topology, who = services.resolver.topology(admission), context.identity()
+
+    def may_read(repository: str) -> bool:
+        return repository == admission.repository or (
+            who is not None and who.may(Action.READ, f"{admission.domain}/{repository}")
+        )
+
     with services.db.read() as session:
         return explain.explain(
-            session, topology, admission.repository_id, key, sort_key=known.sort_key, version=query.version
+            session,
+            topology,
+            admission.repository_id,
+            key,
+            sort_key=known.sort_key,
+            may_read=may_read,
+            version=query.version,
         )
 
 

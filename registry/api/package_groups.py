@@ -326,9 +326,7 @@ def _page(tree: GroupTree, domain: Domain, patterns: list[str], limit: int, toke
 
 
 def _described(session: Session, domain: Domain, pattern: str) -> PackageGroupAnswer:
-    return PackageGroupAnswer(
-        package_groups.describe(topology.load_groups(session, domain.id), domain, pattern)
-    )
+    return PackageGroupAnswer(package_groups.describe(topology.load_groups(session, domain.id), domain, pattern))
 
 
 def _readable_domain(session: Session, name: str) -> Domain:

@@ -87,9 +87,13 @@ def explain(
     key: PackageKey,
     *,
     sort_key: Callable[[str], Any],
+    may_read: Callable[[str], bool],
     version: str | None = None,
 ) -> Explanation:
-    """Tell every decision about a package, and of each version (or of the one named) what becomes of it."""
+    """Tell every decision about a package, and of each version (or of the one named) what becomes of it.
+
+    Of repositories (by name) that the caller may not read, no version is told that is not served here.
+    """
     chain = topology.chain(repository_id)
     rows = read_rows(session, chain, key, None)
     facts = facts_of(topology, chain, key, rows)
@@ -109,7 +113,11 @@ def explain(
             for connection in node.connections
         ),
         tuple(_repository(facts, node) for node in chain),
-        tuple(each for each in candidates if wanted is None or sort_key(each.version) == wanted),
+        tuple(
+            each
+            for each in candidates
+            if (wanted is None or sort_key(each.version) == wanted) and (each.is_served or may_read(each.repository))
+        ),
     )
 
 

@@ -221,9 +221,7 @@ def facts_of(topology: Topology, chain: Sequence[Node], key: PackageKey, rows: S
     return facts_from(topology, chain, key, controls)
 
 
-def facts_from(
-    topology: Topology, chain: Sequence[Node], key: PackageKey, controls: Mapping[int, Controls]
-) -> Facts:
+def facts_from(topology: Topology, chain: Sequence[Node], key: PackageKey, controls: Mapping[int, Controls]) -> Facts:
     """What a decision on the name depends on, by the controls of its rows."""
     places = places_of([(node.id, node.name) for node in chain], topology.upstreams, controls)
     return Facts(key, places, topology.groups.ruling(key))
@@ -247,8 +245,7 @@ def package_status(rows: Sequence[Row], chain: Sequence[Node], counts: Serving) 
         (row.package_status != shelf.QUARANTINED, position[row.package_repository_id], row)
         for row in rows
         if row.package_status != shelf.ACTIVE
-        and row.package_repository_id
-        in (counts.kept if row.controls.origin == shelf.UPSTREAM else counts.published)
+        and row.package_repository_id in (counts.kept if row.controls.origin == shelf.UPSTREAM else counts.published)
     ]
     if not said:
         return shelf.ACTIVE, ""
@@ -289,7 +286,7 @@ class Versions:
         return bool(self._keys)
 
     def have(self, key: Any) -> bool:
-        """Whether one of them has this key. (Keys compare; nobody said that they hash.)"""
+        """Whether one of them has this key: keys compare, and need not hash."""
         at = bisect_left(self._keys, key)
         return at < len(self._keys) and bool(self._keys[at] == key)
 

@@ -26,8 +26,8 @@ from registry.repos.coming import Coming
 from registry.repos.derived import Derivations
 from registry.repos.evict import UseMarks
 from registry.repos.fetch import Fetcher, Order, Wanted
-from registry.repos.reading import Readings
 from registry.repos.origins import Source
+from registry.repos.reading import Readings
 from registry.repos.resolve import KeptFile, OfferedFile
 from registry.repos.topology import Connection, TopologyCache
 from registry.repos.unlisted import Unlisted

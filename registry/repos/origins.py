@@ -162,7 +162,8 @@ def decide(facts: Facts, ask: Ask, source: Source = Source.PUBLISHED, at: int | 
     """Answer a question about the first of the facts' places.
 
     PUBLISH takes no source. COPY asks whether a version that came from ``source`` may be put there, KEEP whether one of
-    the outside may stay there that comes through its own connection (EXTERNAL) or an upstream's (KEPT). All others ask whether what is held in repository ``at`` (PUBLISHED, KEPT), or what the external connections of ``at`` have
+    the outside may stay there that comes through its own connection (EXTERNAL) or an upstream's (KEPT). All others ask
+    whether what is held in repository ``at`` (PUBLISHED, KEPT), or what the external connections of ``at`` have
     (EXTERNAL), counts there.
     """
     first = facts.places[0]

@@ -207,7 +207,9 @@ def configure(
         "package-group.origin-configuration",
         _place(domain, pattern),
         restrictions={column: getattr(row, column) for column in _COLUMNS.values()},
-        repositories={restriction: {word: list(names) for word, names in of.items()} for restriction, of in updates.items()},
+        repositories={
+            restriction: {word: list(names) for word, names in of.items()} for restriction, of in updates.items()
+        },
     )
     return updates
 
@@ -305,9 +307,7 @@ def _list(
     if entry is not None:
         session.delete(entry)
     else:
-        session.add(
-            PackageGroupRepository(group_id=row.id, restriction=str(restriction), repository_id=repository_id)
-        )
+        session.add(PackageGroupRepository(group_id=row.id, restriction=str(restriction), repository_id=repository_id))
     session.flush()
     return True
 

@@ -18,6 +18,7 @@ from functools import cache, cached_property
 from typing import Any
 
 from sqlalchemy import ColumnElement, Select, select
+from sqlalchemy.orm import Session
 
 from registry.db import Database
 from registry.errors import Denied, NotFound
@@ -129,6 +130,10 @@ class Resolver:
             return known
         with self._db.read() as session:
             return self._topology.get(session, admission.domain_id, admission.topology_revision)
+
+    def current_topology(self, session: Session, domain_id: int) -> Topology:
+        """The topology as of the transaction of ``session``, where no admission says which one counts."""
+        return self._topology.current(session, domain_id)
 
     def chain(self, admission: Admission) -> tuple[Node, ...]:
         """The admitted repository and its upstreams, in the order in which they are asked."""
