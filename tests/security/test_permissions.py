@@ -174,7 +174,9 @@ REVIEWED = {
     "POST /packages/<domain>/<repository>/<format_name>/<path:name>/origin": PAGE,  # the right to administer inside
     "GET /package-groups/<domain>": PAGE,  # of a domain of which one may read a repository
     "GET /package-groups/<domain>/group": PAGE,
-    **{f"POST /package-groups/<domain>{rest}": PAGE for rest in ("", "/group", "/group/delete")},  # administrators inside
+    **{
+        f"POST /package-groups/<domain>{rest}": PAGE for rest in ("", "/group", "/group/delete")
+    },  # administrators inside
     "POST /account/tokens/<int:token_id>/revoke": PAGE,
     "GET /": OPEN_PAGE,
     "GET /search": OPEN_PAGE,
