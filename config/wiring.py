@@ -185,7 +185,8 @@ def services(settings: Settings, clock: Clock = system_clock) -> Services:
         lag=timedelta(seconds=settings.upstream.stale_while_revalidate_seconds),
     )
     admissions = Admissions(db, people)
-    publisher = Publisher(db, stores, admissions, known_formats, clock)
+    topologies = TopologyCache()
+    publisher = Publisher(db, stores, admissions, known_formats, clock, topologies)
     return Services(
         db=db,
         stores=stores,
@@ -193,7 +194,7 @@ def services(settings: Settings, clock: Clock = system_clock) -> Services:
         clock=clock,
         formats=known_formats,
         admissions=admissions,
-        resolver=Resolver(db, TopologyCache(), upstreams, known_formats),
+        resolver=Resolver(db, topologies, upstreams, known_formats),
         files=Files(
             db,
             stores,
@@ -201,6 +202,7 @@ def services(settings: Settings, clock: Clock = system_clock) -> Services:
             Fetcher(client, flight),
             known_formats,
             clock,
+            topologies,
             marks=UseMarks(db, clock) if settings.storage.cache_limit_bytes else None,
         ),
         connections=Connections(policy, known_formats),

@@ -23,7 +23,12 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     "login": ("config.cli.client", "login", "Write a client's configuration."),
     "token": ("config.cli.client", "token", "Tokens: new, list, revoke."),
     "repo": ("config.cli.client", "repo", "Repositories: list, show, create, connection."),
-    "package": ("config.cli.client", "package", "Packages: list, show, promote, yank."),
+    "package": ("config.cli.client", "package", "Packages: list, show, explain, promote, yank, origin."),
+    "package-group": (
+        "config.cli.client",
+        "package_group",
+        "Package groups: what may come into a domain, by patterns.",
+    ),
     "pipeline": ("config.cli.client", "pipeline", "Pipelines: apply, start, status, approve, reject, retry."),
     "build": ("config.cli.client", "build", "Builds: list, show, logs, stop."),
     "webhook": ("config.cli.client", "webhook", "Webhooks: list, create, ping, rotate, deliveries, redeliver."),

@@ -4,7 +4,18 @@ from __future__ import annotations
 
 from flask import Blueprint
 
-from registry.api import accounts, audit_log, connections, document, packages, quotas, repositories, tokens
+from registry.api import (
+    accounts,
+    audit_log,
+    connections,
+    document,
+    origins,
+    package_groups,
+    packages,
+    quotas,
+    repositories,
+    tokens,
+)
 from registry.api.routes import register
 
 ROUTES = (
@@ -15,6 +26,8 @@ ROUTES = (
     *packages.ROUTES,
     *quotas.ROUTES,
     *audit_log.ROUTES,
+    *origins.ROUTES,
+    *package_groups.ROUTES,
     *document.ROUTES,
 )
 

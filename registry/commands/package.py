@@ -9,6 +9,7 @@ import click
 
 from registry.commands.client import Client, Failed, with_client
 from registry.commands.options import REPOSITORY, Place, example
+from registry.commands.origin import explain, origin
 from registry.commands.output import json_option, print_json, print_record, print_rows, say
 
 _PACKAGES = (
@@ -55,7 +56,11 @@ _format_option: Callable[..., Any] = click.option(
 
 @click.group()
 def package() -> None:
-    """Packages: list, show, promote, yank, delete, close."""
+    """Packages: list, show, explain, promote, yank, delete, close, origin."""
+
+
+package.add_command(origin)
+package.add_command(explain)
 
 
 @example("entrepot package list dev --search client")

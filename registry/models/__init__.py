@@ -13,6 +13,7 @@ from registry.models.package import (
     PromisedDigest,
     RetiredFilename,
 )
+from registry.models.package_group import PackageGroup, PackageGroupRepository
 from registry.models.rate import RateUse
 from registry.models.repository import (
     ConnectionHealth,
@@ -40,6 +41,8 @@ __all__ = [
     "ExternalConnection",
     "GroupMember",
     "Package",
+    "PackageGroup",
+    "PackageGroupRepository",
     "PackageState",
     "PackageTag",
     "PackageVersion",

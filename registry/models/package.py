@@ -13,13 +13,37 @@ from sqlalchemy.orm import Mapped, mapped_column
 
 from registry.db import Base, UtcDateTime
 
+# Where a package or version came from; of a package that got its origin controls before its first version: nowhere yet.
+PUBLISHED = "published"
+UPSTREAM = "upstream"
+PREPARED = "prepared"
+
+# What an origin control says.
+ALLOW = "ALLOW"
+BLOCK = "BLOCK"
+
+
+def default_controls(origin: str) -> tuple[str, str]:
+    """The origin controls (publish, upstream) that a package begins with, by how its first version came."""
+    return (BLOCK, ALLOW) if origin == UPSTREAM else (ALLOW, BLOCK)
+
+
+def _default_publish(context: Any) -> str:
+    return default_controls(context.get_current_parameters()["origin"])[0]
+
+
+def _default_upstream(context: Any) -> str:
+    return default_controls(context.get_current_parameters()["origin"])[1]
+
 
 class Package(Base):
     """A name in a repository. ``origin`` is ``published`` (here or promoted here) or ``upstream`` (kept by reference).
 
-    It is set by how the first version arrived, and it is the first origin control: a published name is never taken
-    from outside. ``status`` is what its owners say of it: ``active``, ``archived`` (no further versions), ``deprecated``
-    or ``quarantined`` (nothing is listed or served), with a reason for people, which may be empty.
+    It is set by how the first version arrived, ``prepared`` before one has, and ``published`` from the first one on that
+    is published: an ``upstream`` package holds nothing of ours. ``publish`` and ``upstream`` are its
+    origin controls, ``ALLOW`` or ``BLOCK`` (``registry.repos.origins`` has the rules); what is not said begins as
+    ``default_controls`` has it. ``status`` is what its owners say of it: ``active``, ``archived`` (no further versions),
+    ``deprecated`` or ``quarantined`` (nothing is listed or served), with a reason for people, which may be empty.
     """
 
     __tablename__ = "package"
@@ -32,6 +56,8 @@ class Package(Base):
     name: Mapped[str] = mapped_column(String(255))
     display_name: Mapped[str] = mapped_column(String(255))
     origin: Mapped[str] = mapped_column(String(16))
+    publish: Mapped[str] = mapped_column(String(8), default=_default_publish, server_default=BLOCK)
+    upstream: Mapped[str] = mapped_column(String(8), default=_default_upstream, server_default=BLOCK)
     status: Mapped[str] = mapped_column(String(16), default="active", server_default="active")
     status_reason: Mapped[str] = mapped_column(Text, default="", server_default="")
     created_at: Mapped[datetime] = mapped_column(UtcDateTime)

@@ -14,6 +14,8 @@ from registry.pages import (
     entrance,
     gallery,
     manage,
+    origins,
+    package_groups,
     packages,
 )
 from registry.pages.appearance import render_page
@@ -24,6 +26,19 @@ __all__ = ["blueprint", "render_page"]
 def blueprint() -> Blueprint:
     """All pages of the registry, to be mounted at ``/``."""
     pages = Blueprint("pages", __name__, template_folder="templates")
-    for part in (assets, appearance, entrance, client_login, account, catalogue, packages, manage, audit, gallery):
+    for part in (
+        assets,
+        appearance,
+        entrance,
+        client_login,
+        account,
+        catalogue,
+        packages,
+        manage,
+        audit,
+        origins,
+        package_groups,
+        gallery,
+    ):
         part.routes(pages)
     return pages

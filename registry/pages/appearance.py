@@ -37,6 +37,10 @@ NOTICES: Mapping[str, Notice] = MappingProxyType(
         "version-unyanked": Notice("good", "The version is back: tools take it as any other."),
         "version-deleted": Notice("good", "The version is deleted."),
         "status-set": Notice("good", "The package's state is set; clients see it from now on."),
+        "origin-set": Notice("good", "The origin controls are set; they count from now on."),
+        "group-created": Notice("good", "The package group is made. It inherits everything until you say otherwise."),
+        "group-set": Notice("good", "The package group is changed; it counts from now on."),
+        "group-deleted": Notice("good", "The package group is deleted; its packages belong to its parent now."),
         "token-revoked": Notice("good", "The token is revoked. It counts no more from now on."),
     }
 )

@@ -10,6 +10,7 @@ from registry.format import Format
 from registry.http import context
 from registry.http.auth import open_page
 from registry.names import PackageKey
+from registry.pages import origins
 from registry.pages.catalogue import admit, readable, repository_url
 from registry.pages.facts import describe
 from registry.pages.manage import STATUSES, may_manage
@@ -51,6 +52,7 @@ def _page(domain: str, repository: str, format_name: str, raw_name: str, wanted:
             chosen = browse.canonical_version(session, summary.id, *key, wanted, sort_key=known.sort_key)
         detail = browse.version(session, summary.id, *key, chosen, keyring=services.stores.keyring)
         visible = {other.name for other in readable(session) if other.domain == domain}
+        why = origins.why(session, domain, repository, key, known, visible)
     if not detail.metadata and services.files.readings.read(summary.id, key, chosen):
         with services.db.read() as session:
             detail = browse.version(session, summary.id, *key, chosen, keyring=services.stores.keyring)
@@ -63,6 +65,9 @@ def _page(domain: str, repository: str, format_name: str, raw_name: str, wanted:
         package=package,
         path=key.path,
         may_manage=may_manage(domain, repository),
+        why=why,
+        may_set_origin=origins.may_set(domain, repository),
+        controls=origins.CONTROLS,
         statuses=STATUSES,
         latest=latest,
         is_pinned=wanted is not None,

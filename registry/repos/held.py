@@ -6,7 +6,8 @@ name tables: a statement that is built anew for each request costs five times it
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from bisect import bisect_left
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -19,7 +20,8 @@ from registry.format import FileLink, Location
 from registry.models import Asset, Blob, Package, PackageTag, PackageVersion
 from registry.names import PackageKey
 from registry.repos import shelf
-from registry.repos.topology import Connection, Node
+from registry.repos.origins import Ask, Controls, Facts, Serving, places_of, serving
+from registry.repos.topology import Connection, Node, Topology
 from storage.blobs import BlobHandle, Digest, Locator
 
 
@@ -65,12 +67,23 @@ class OfferedFile:
 class Row:
     """A package of a repository of the chain with one of its files, or with None where it has none (of that name)."""
 
-    origin: str
+    controls: Controls
     package_status: str
     package_status_reason: str
     package_repository_id: int
     filename: str | None
     file: OfferedFile | None
+    is_published: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class HeldTag:
+    """A tag of the package in a repository of the chain; ``origin`` is the package's there."""
+
+    repository_id: int
+    tag: str
+    version: str
+    origin: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +91,7 @@ class Held:
     """What rows say of a name at one moment."""
 
     rows: list[Row]
-    tags: Mapping[str, str]
+    tags: Sequence[HeldTag]
     revision: int
 
 
@@ -89,10 +102,13 @@ def _files_statement(*, one_file: bool) -> Select[Any]:
         on &= asset.c.filename == bindparam("filename")
     return (
         select(
+            package.c.publish,
+            package.c.upstream,
             package.c.origin,
             package.c.status.label("package_status"),
             package.c.status_reason,
             package.c.repository_id,
+            version.c.origin.label("version_origin"),
             version.c.version,
             version.c.display_version,
             version.c.yanked_reason,
@@ -126,7 +142,7 @@ def _files_statement(*, one_file: bool) -> Select[Any]:
 def _tags_statement() -> Select[Any]:
     package, tag = table_of(Package), table_of(PackageTag)
     return (
-        select(package.c.repository_id, tag.c.tag, tag.c.version)
+        select(package.c.repository_id, tag.c.tag, tag.c.version, package.c.origin)
         .select_from(package)
         .join(tag, tag.c.package_id == package.c.id)
         .where(
@@ -134,7 +150,6 @@ def _tags_statement() -> Select[Any]:
             package.c.format == bindparam("format"),
             package.c.namespace == bindparam("namespace"),
             package.c.name == bindparam("name"),
-            package.c.origin == bindparam("origin"),
         )
     )
 
@@ -147,8 +162,9 @@ _TAGS = _tags_statement()
 def read_held(session: Session, chain: Sequence[Node], key: PackageKey, domain_id: int) -> Held:
     """All that the chain's rows say of a name, and the revision that it is of."""
     rows = read_rows(session, chain, key, None)
-    tags = _read_tags(session, chain, key, counting(rows)) if rows else {}
-    return Held(rows, tags, shelf.revision(session, domain_id, key))
+    tags = session.execute(_TAGS, _asked(chain, key)).all() if rows else ()
+    found = tuple(HeldTag(*row) for row in tags)
+    return Held(rows, found, shelf.revision(session, domain_id, key))
 
 
 def read_rows(session: Session, chain: Sequence[Node], key: PackageKey, filename: str | None) -> list[Row]:
@@ -163,17 +179,21 @@ def _asked(chain: Sequence[Node], key: PackageKey) -> dict[str, Any]:
 
 
 def _row(
+    publish: str,
+    upstream: str,
     origin: str,
     package_status: str,
     status_reason: str,
     repository_id: int,
+    version_origin: str | None,
     version: str | None,
     display_version: str | None,
     *values: Any,
 ) -> Row:
     yanked, status, deprecated, asset_id, filename, hashes, extra, metadata_id, provenance_id, at, *blob = values
+    controls = Controls(publish, upstream, origin)
     if filename is None or version is None:
-        return Row(origin, package_status, status_reason, repository_id, None, None)
+        return Row(controls, package_status, status_reason, repository_id, None, None)
     locator, sha256, size_bytes, envelope = blob
     handle = BlobHandle(Locator(locator), Digest(sha256), size_bytes, envelope)
     file = OfferedFile(
@@ -191,26 +211,41 @@ def _row(
         status,
         deprecated,
     )
-    return Row(origin, package_status, status_reason, repository_id, filename, file)
+    is_published = version_origin != shelf.UPSTREAM
+    return Row(controls, package_status, status_reason, repository_id, filename, file, is_published)
 
 
-def _read_tags(session: Session, chain: Sequence[Node], key: PackageKey, origin: str) -> dict[str, str]:
+def facts_of(topology: Topology, chain: Sequence[Node], key: PackageKey, rows: Sequence[Row]) -> Facts:
+    """What a decision on the name depends on, out of the rows that ``read_rows`` gave of the same chain."""
+    controls = {row.package_repository_id: row.controls for row in rows}
+    return facts_from(topology, chain, key, controls)
+
+
+def facts_from(topology: Topology, chain: Sequence[Node], key: PackageKey, controls: Mapping[int, Controls]) -> Facts:
+    """What a decision on the name depends on, by the controls of its rows."""
+    places = places_of([(node.id, node.name) for node in chain], topology.upstreams, controls)
+    return Facts(key, places, topology.groups.ruling(key))
+
+
+def tags_of(tags: Sequence[HeldTag], chain: Sequence[Node], facts: Facts) -> dict[str, str]:
+    """The tags that count: of each the first repository that has it, as long as what it points at counts."""
+    counts = serving(facts, Ask.TAG)
     position = {node.id: index for index, node in enumerate(chain)}
-    found = session.execute(_TAGS, {**_asked(chain, key), "origin": origin}).all()
-    tags: dict[str, str] = {}
-    for _, tag, version in sorted(found, key=lambda row: position[row[0]]):
-        tags.setdefault(tag, version)
-    return tags
+    found: dict[str, str] = {}
+    for tag in sorted(tags, key=lambda each: position[each.repository_id]):
+        if tag.repository_id in (counts.kept if tag.origin == shelf.UPSTREAM else counts.published):
+            found.setdefault(tag.tag, tag.version)
+    return found
 
 
-def package_status(rows: Sequence[Row], chain: Sequence[Node]) -> tuple[str, str]:
+def package_status(rows: Sequence[Row], chain: Sequence[Node], counts: Serving) -> tuple[str, str]:
     """What the chain says of the package's state: a quarantine anywhere, else the first word that is not "active"."""
     position = {node.id: index for index, node in enumerate(chain)}
-    origin = counting(rows)
     said = [
         (row.package_status != shelf.QUARANTINED, position[row.package_repository_id], row)
         for row in rows
-        if row.origin == origin and row.package_status != shelf.ACTIVE
+        if row.package_status != shelf.ACTIVE
+        and row.package_repository_id in (counts.kept if row.controls.origin == shelf.UPSTREAM else counts.published)
     ]
     if not said:
         return shelf.ACTIVE, ""
@@ -218,22 +253,49 @@ def package_status(rows: Sequence[Row], chain: Sequence[Node]) -> tuple[str, str
     return first.package_status, first.package_status_reason
 
 
-def is_published(rows: Sequence[Row]) -> bool:
-    """Whether the chain holds the name as published."""
-    return any(row.origin == shelf.PUBLISHED for row in rows)
+def visible(
+    rows: Sequence[Row], chain: Sequence[Node], counts: Serving, sort_key: Callable[[str], Any]
+) -> dict[str, OfferedFile]:
+    """The files that count, by name: of the first repository that has them.
 
-
-def counting(rows: Sequence[Row]) -> str:
-    """Which origin counts: once anything is published, what came from outside does not."""
-    return shelf.PUBLISHED if is_published(rows) else shelf.UPSTREAM
-
-
-def visible(rows: Sequence[Row], chain: Sequence[Node]) -> dict[str, OfferedFile]:
-    """The files that count, by name: of the first repository that has them, published ones hiding upstream ones."""
-    origin = counting(rows)
+    A version belongs to whom it is of: where one is published, kept files of the same version are not its.
+    """
     position = {node.id: index for index, node in enumerate(chain)}
+    is_mixed = any(not row.is_published and row.file is not None for row in rows)
+    ours = published_versions(rows, counts, sort_key) if is_mixed else Versions(())
     files: dict[str, OfferedFile] = {}
     for row in sorted(rows, key=lambda row: position[row.package_repository_id]):
-        if row.origin == origin and row.filename is not None and row.file is not None:
+        if row.filename is None or row.file is None:
+            continue
+        if row.is_published:
+            if row.package_repository_id in counts.published:
+                files.setdefault(row.filename, row.file)
+        elif row.package_repository_id in counts.kept and not (ours and ours.have(sort_key(row.file.version))):
             files.setdefault(row.filename, row.file)
     return files
+
+
+class Versions:
+    """A set of versions by their keys in the format's order, in which one version's spellings are equal."""
+
+    def __init__(self, keys: Iterable[Any]) -> None:
+        self._keys = sorted(keys)
+
+    def __bool__(self) -> bool:
+        """Whether there is any."""
+        return bool(self._keys)
+
+    def have(self, key: Any) -> bool:
+        """Whether one of them has this key: keys compare, and need not hash."""
+        at = bisect_left(self._keys, key)
+        return at < len(self._keys) and bool(self._keys[at] == key)
+
+
+def published_versions(rows: Sequence[Row], counts: Serving, sort_key: Callable[[str], Any]) -> Versions:
+    """The versions that are ours among these rows."""
+    versions = {
+        row.file.version
+        for row in rows
+        if row.file is not None and row.is_published and row.package_repository_id in counts.published
+    }
+    return Versions(map(sort_key, versions))

@@ -26,9 +26,10 @@ from registry.repos.coming import Coming
 from registry.repos.derived import Derivations
 from registry.repos.evict import UseMarks
 from registry.repos.fetch import Fetcher, Order, Wanted
+from registry.repos.origins import Source
 from registry.repos.reading import Readings
 from registry.repos.resolve import KeptFile, OfferedFile
-from registry.repos.topology import Connection
+from registry.repos.topology import Connection, TopologyCache
 from registry.repos.unlisted import Unlisted
 from registry.repos.upstreams import Upstreams
 from registry.stores import DomainStores, handle_of
@@ -56,11 +57,13 @@ class Files:
         fetcher: Fetcher,
         formats: Mapping[str, Format],
         clock: Clock,
+        topologies: TopologyCache,
         *,
         marks: UseMarks | None = None,
     ) -> None:
         """``marks`` notes which bodies are read, where that decides which of them may go."""
         self._db = db
+        self._topologies = topologies
         self._marks = marks
         self._formats = formats
         self._stores = stores
@@ -206,10 +209,12 @@ class Files:
                 asset = session.scalar(select(Asset).where(Asset.blob_id == blob.id).limit(1)) if blob else None
                 return Kept(handle_of(blob), dict(asset.hashes) if asset else {}) if blob else None
             package = shelf.find_package(session, connection.repository_id, *key)
-            if package is None or package.origin != shelf.UPSTREAM:
+            if package is None:
                 return None
             asset = shelf.find_asset(session, package.id, link.filename)
-            if asset is None or any(asset.hashes.get(name, value) != value for name, value in link.hashes.items()):
+            if asset is None or session.get_one(PackageVersion, asset.version_id).origin != shelf.UPSTREAM:
+                return None
+            if any(asset.hashes.get(name, value) != value for name, value in link.hashes.items()):
                 return None
             return Kept(handle_of(session.get_one(Blob, asset.blob_id)), dict(asset.hashes))
 
@@ -235,6 +240,11 @@ class Files:
             extra=offered.extra,
             published_at=offered.upload_time or now,
         )
+        # The request that began this was decided under a topology that is known here, then or a newer one.
+        topology = self._topologies.peek(domain_id) or self._topologies.current(session, domain_id)
+        ruling = topology.groups.ruling(key)
         for repository_id in repositories:
-            kept_rows.keep(session, domain_id, repository_id, key, file, blob, now)
+            is_outside = offered.connection is not None and offered.connection.repository_id == repository_id
+            way_in = kept_rows.WayIn(Source.EXTERNAL if is_outside else Source.KEPT, ruling)
+            kept_rows.keep(session, domain_id, repository_id, key, file, blob, way_in, now)
         return blob.handle

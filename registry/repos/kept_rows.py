@@ -19,6 +19,8 @@ from registry.errors import UpstreamUnavailable
 from registry.models import Asset, Blob, Package, PackageVersion, RetiredFilename
 from registry.names import PackageKey
 from registry.repos import shelf
+from registry.repos.group_patterns import Ruling
+from registry.repos.origins import Ask, Controls, Facts, Place, Source, decide
 from registry.stores import require_key_in_use
 from storage.blobs import BlobHandle, Digest, Locator
 
@@ -40,6 +42,14 @@ class KeptRow:
 
 
 @dataclass(frozen=True, slots=True)
+class WayIn:
+    """How a file gets into a repository (through its own connection, or that of an upstream), and its package group."""
+
+    source: Source
+    ruling: Ruling
+
+
+@dataclass(frozen=True, slots=True)
 class KeptBlob:
     """The domain's one body of a digest: which row, and how it is opened."""
 
@@ -54,19 +64,20 @@ _FIND_BLOB = select(_BLOB.c.id, _BLOB.c.locator, _BLOB.c.sha256, _BLOB.c.size_by
     _BLOB.c.domain_id == bindparam("domain"), _BLOB.c.sha256 == bindparam("sha256")
 )
 _TOUCH_BLOB = update(_BLOB).where(_BLOB.c.id == bindparam("blob")).values(touched_at=bindparam("now"))
-_FIND_PACKAGE = select(_PACKAGE.c.id, _PACKAGE.c.origin).where(
+_FIND_PACKAGE = select(_PACKAGE.c.id, _PACKAGE.c.publish, _PACKAGE.c.upstream, _PACKAGE.c.origin).where(
     _PACKAGE.c.repository_id == bindparam("repository"),
     _PACKAGE.c.format == bindparam("format"),
     _PACKAGE.c.namespace == bindparam("namespace"),
     _PACKAGE.c.name == bindparam("name"),
 )
+_FIRST_CAME = update(_PACKAGE).where(_PACKAGE.c.id == bindparam("package")).values(origin=shelf.UPSTREAM)
 _FIND_ASSET = select(_ASSET.c.id).where(
     _ASSET.c.package_id == bindparam("package"), _ASSET.c.filename == bindparam("filename")
 )
 _FIND_RETIRED = select(_RETIRED.c.sha256).where(
     _RETIRED.c.package_id == bindparam("package"), _RETIRED.c.filename == bindparam("filename")
 )
-_FIND_VERSION = select(_VERSION.c.id).where(
+_FIND_VERSION = select(_VERSION.c.id, _VERSION.c.origin).where(
     _VERSION.c.package_id == bindparam("package"), _VERSION.c.version == bindparam("version")
 )
 _ADD = {table: insert(table) for table in (_PACKAGE, _VERSION, _ASSET, _BLOB)}
@@ -100,16 +111,17 @@ def keep(
     key: PackageKey,
     file: KeptRow,
     blob: KeptBlob,
+    way_in: WayIn,
     now: datetime,
 ) -> None:
-    """Note the file in a repository, unless it is there or the name was published there meanwhile.
+    """Note the file in a repository, unless it is there or the name's origin controls keep it out by now.
 
     Raises UpstreamUnavailable for a file that was here before with another content.
     """
     here = session.connection()
-    package_id = _package(session, domain_id, repository_id, key, file.display_name, now)
+    package_id = _package(session, domain_id, repository_id, key, file.display_name, way_in, now)
     if package_id is None:
-        return  # published meanwhile: what came from outside does not count any more
+        return  # published meanwhile, or blocked: what came from outside does not count any more
     place = {"package": package_id, "filename": file.filename}
     if here.execute(_FIND_ASSET, place).first() is not None:
         return
@@ -117,9 +129,10 @@ def keep(
     if pinned is not None and pinned != blob.handle.digest:
         # It comes back as it was, or not at all.
         raise UpstreamUnavailable(f"{file.filename} was here with other content before; the upstream changed it")
-    version_id = here.execute(_FIND_VERSION, {"package": package_id, "version": file.version}).scalar()
-    if version_id is None:
-        version_id = _add(here, _VERSION, _version(package_id, file))
+    known = here.execute(_FIND_VERSION, {"package": package_id, "version": file.version}).first()
+    if known is not None and known.origin != shelf.UPSTREAM:
+        return  # published meanwhile: a version has one owner
+    version_id = known.id if known is not None else _add(here, _VERSION, _version(package_id, file))
     values = {
         "package_id": package_id,
         "version_id": version_id,
@@ -136,14 +149,27 @@ def keep(
 
 
 def _package(
-    session: Session, domain_id: int, repository_id: int, key: PackageKey, display_name: str, now: datetime
+    session: Session,
+    domain_id: int,
+    repository_id: int,
+    key: PackageKey,
+    display_name: str,
+    way_in: WayIn,
+    now: datetime,
 ) -> int | None:
-    """The package's id, made if it is the first of its name there; None for one that is published there."""
+    """The package's id, made if it is the first of its name there; None where its origin controls keep the file out."""
     here = session.connection()
     names = {"format": key.format, "namespace": key.namespace, "name": key.name}
     found = here.execute(_FIND_PACKAGE, {"repository": repository_id, **names}).first()
+    controls = Controls(found.publish, found.upstream, found.origin) if found is not None else None
+    facts = Facts(key, (Place(repository_id, "", controls=controls),), way_in.ruling)
+    if not decide(facts, Ask.KEEP, way_in.source).allowed:
+        return None
     if found is not None:
-        return found.id if found.origin == shelf.UPSTREAM else None
+        if found.origin == shelf.PREPARED:
+            here.execute(_FIRST_CAME, {"package": found.id})
+            shelf.bump_names(session, domain_id, key.format, key.namespace)
+        return int(found.id)
     # A list of files does not change by being kept; the list of names does.
     shelf.bump_names(session, domain_id, key.format, key.namespace)
     values = {

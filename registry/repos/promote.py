@@ -13,7 +13,8 @@ from registry.errors import Conflict, Denied, FileExists, Invalid, NotFound
 from registry.models import Asset, Blob, Package, PackageVersion, Repository
 from registry.names import PackageKey, PackageName
 from registry.repos import quotas, shelf
-from registry.repos.topology import find_repository
+from registry.repos.origins import Ask, Controls, Facts, Place, Source, decide
+from registry.repos.topology import find_repository, load_groups
 
 
 def promote(
@@ -36,7 +37,7 @@ def promote(
     with the same digest are left alone, so that repeating a promotion is harmless.
 
     Raises NotFound when the source lacks the version or a file, Conflict when a file has another digest in the source,
-    or the name came to the target from an upstream, Denied when the package is quarantined, or closed in the target,
+    or origin controls keep it out of the target, Denied when the package is quarantined, or closed in the target,
     and FileExists when the target holds other bytes under a name.
     """
     if source == target:
@@ -135,6 +136,7 @@ def _target_version(
     actor: str,
     now: datetime,
 ) -> PackageVersion:
+    _check_origin(session, package, version, target)
     goal = shelf.ensure_package(
         session,
         target.id,
@@ -142,11 +144,9 @@ def _target_version(
         package.namespace,
         package.name,
         display_name=package.display_name,
-        origin=package.origin,
+        origin=version.origin,
         now=now,
     )
-    if goal.origin != package.origin:
-        raise Conflict(f"{package.name} is {goal.origin} in {target.name} and {package.origin} in {source.name}")
     shelf.check_open(goal, target.name)
     return shelf.ensure_version(
         session,
@@ -164,6 +164,19 @@ def _target_version(
         published_at=now,
         published_by=actor,
     )
+
+
+def _check_origin(session: Session, package: Package, version: PackageVersion, target: Repository) -> None:
+    """Raise Conflict where origin controls keep a version of this origin out of the target."""
+    key = PackageKey(package.format, package.namespace, PackageName(package.name))
+    there = shelf.find_package(session, target.id, *key)
+    groups = load_groups(session, target.domain_id)
+    controls = Controls(there.publish, there.upstream, there.origin) if there is not None else None
+    facts = Facts(key, (Place(target.id, target.name, controls=controls),), groups.ruling(key))
+    came = Source.KEPT if version.origin == shelf.UPSTREAM else Source.PUBLISHED
+    decision = decide(facts, Ask.COPY, came)
+    if not decision.allowed:
+        raise Conflict(decision.text)
 
 
 def _copy(session: Session, goal: PackageVersion, asset: Asset, actor: str) -> bool:

@@ -25,6 +25,8 @@ from registry.models import Asset, Blob, Package, PackageTag, PackageVersion
 from registry.names import PackageKey, PackageName
 from registry.repos import descriptions, promises, quotas, shelf
 from registry.repos.admission import Admission, Admissions, Credential
+from registry.repos.origins import Ask, Controls, Facts, Place, decide
+from registry.repos.topology import Topology, TopologyCache
 from registry.stores import DomainStores
 from storage.blobs import BlobHandle, BlobStore
 from storage.errors import StorageError
@@ -66,8 +68,10 @@ class Publisher:
         admissions: Admissions,
         formats: Mapping[str, Format],
         clock: Clock,
+        topologies: TopologyCache,
     ) -> None:
         self._db = db
+        self._topologies = topologies
         self._formats = formats
         self._stores = stores
         self._admissions = admissions
@@ -144,7 +148,7 @@ class Publisher:
         is_finished: bool,
     ) -> tuple[Published, list[BlobHandle]]:
         now = self._clock()
-        package = _open_package(session, admission, key, release, now)
+        package = self._open_package(session, admission, key, release, now)
         if _is_here(session, package, release.filename, bodies.file.digest):
             return Published(release.filename, is_new=False), bodies.all()
         sort_key = self._formats[key.format].sort_key
@@ -182,6 +186,30 @@ class Publisher:
         _audit(session, admission, key, version.version, asset, now)
         return Published(release.filename, is_new=True), unused
 
+    def check_may_publish(self, session: Session, admission: Admission, key: PackageKey) -> Package | None:
+        """The package's row, None before its first version. Raises Denied where its name takes no files from here.
+
+        Asked in the transaction of ``session``: what package and package group say there and then counts.
+        """
+        package = shelf.find_package(session, admission.repository_id, *key)
+        topology = self._topologies.current(session, admission.domain_id)
+        decision = decide(origin_facts(topology, admission.repository_id, key, package), Ask.PUBLISH)
+        if not decision.allowed:
+            raise Denied(decision.text)
+        if package is not None:
+            shelf.check_open(package, admission.path)
+        return package
+
+    def _open_package(
+        self, session: Session, admission: Admission, key: PackageKey, release: Release, now: datetime
+    ) -> Package:
+        """The package's row, if it is one that takes files published here. Raises Denied."""
+        if self.check_may_publish(session, admission, key) is not None:
+            _check_whose(session, admission, key, release, self._formats[key.format].sort_key)
+        return shelf.ensure_package(
+            session, admission.repository_id, *key, display_name=release.display_name, origin=shelf.PUBLISHED, now=now
+        )
+
     @staticmethod
     def _tag(session: Session, admission: Admission, key: PackageKey, release: Release, tags: Sequence[str]) -> None:
         if not tags:
@@ -217,15 +245,33 @@ class Publisher:
         return shelf.settle(self._db, unit)
 
 
-def _open_package(session: Session, admission: Admission, key: PackageKey, release: Release, now: datetime) -> Package:
-    """The package's row, if it is one that takes files published here. Raises Denied."""
-    package = shelf.ensure_package(
-        session, admission.repository_id, *key, display_name=release.display_name, origin=shelf.PUBLISHED, now=now
+def origin_facts(topology: Topology, repository_id: int, key: PackageKey, package: Package | None) -> Facts:
+    """What decides whether versions may be put in a repository: its own package row, and the package's group."""
+    node = topology.nodes[repository_id]
+    controls = Controls(package.publish, package.upstream, package.origin) if package is not None else None
+    return Facts(key, (Place(node.id, node.name, controls=controls),), topology.groups.ruling(key))
+
+
+def _check_whose(
+    session: Session, admission: Admission, key: PackageKey, release: Release, sort_key: Callable[[str], Any]
+) -> None:
+    """Raise Conflict for a version that came from outside: files of ours never go into it."""
+    kept = session.scalars(
+        select(PackageVersion.version)
+        .join(Package, Package.id == PackageVersion.package_id)
+        .where(
+            Package.repository_id == admission.repository_id,
+            Package.format == key.format,
+            Package.namespace == key.namespace,
+            Package.name == key.name,
+            PackageVersion.origin == shelf.UPSTREAM,
+        )
     )
-    if package.origin == shelf.UPSTREAM:
-        raise Denied(f"{key.path} came to {admission.path} from an upstream, so publishing under that name is blocked")
-    shelf.check_open(package, admission.path)
-    return package
+    wanted = sort_key(release.version)
+    if any(sort_key(version) == wanted for version in kept):
+        raise Conflict(
+            f"{key.path} {release.display_version} came to {admission.path} from an upstream: publish another version"
+        )
 
 
 def _receive(store: BlobStore, document: bytes | None, bodies: list[BlobHandle]) -> BlobHandle | None:

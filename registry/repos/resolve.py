@@ -1,8 +1,9 @@
 """What a repository offers under a name: its own files and its upstreams', by one rule.
 
-The rule, the whole of it: *the repository and its upstreams are asked in order; the first to have a file of a name
-offers it. Once any of them holds the name as published, nothing that came or would come from an external connection
-counts for it.* So that nobody outside can slip a version under a name of ours (dependency confusion).
+The repository and its upstreams are asked in order; the first to have a file of a name offers it. What counts of them is
+decided by origin controls (``origins`` has the rules): by default, once any of them holds the name as published, nothing
+that came or would come from an external connection. So that nobody outside can slip a version under a name of ours
+(dependency confusion).
 
 A part that might know the name and cannot answer makes the whole answer Unavailable: a list that is silently shorter
 would make clients choose another version, or another owner's.
@@ -13,10 +14,11 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
-from functools import cached_property
+from functools import cache, cached_property
 from typing import Any
 
-from sqlalchemy import select
+from sqlalchemy import ColumnElement, Select, select
+from sqlalchemy.orm import Session
 
 from registry.db import Database
 from registry.errors import Denied, NotFound
@@ -30,12 +32,16 @@ from registry.repos.held import (
     KeptFile,
     OfferedFile,
     Row,
-    is_published,
+    facts_from,
+    facts_of,
     package_status,
+    published_versions,
     read_held,
     read_rows,
+    tags_of,
     visible,
 )
+from registry.repos.origins import Ask, Controls, Facts, Serving, Source, decide, serving
 from registry.repos.topology import Connection, Node, Topology, TopologyCache
 from registry.repos.unlisted import Unlisted
 from registry.repos.upstreams import Page, UpstreamDocument, Upstreams
@@ -88,18 +94,21 @@ class Offer:
 
 @dataclass(frozen=True, slots=True)
 class Kept:
-    """What a chain holds under a name; with ``is_published`` nothing from outside counts for it."""
+    """What a chain holds under a name; with ``is_closed`` nothing from outside counts for it."""
 
     files: tuple[OfferedFile, ...]
-    is_published: bool
+    is_closed: bool
 
 
 @dataclass(frozen=True, slots=True)
 class Marked:
-    """Packages of a namespace: which are ``published`` here, and the ``extra`` of their marked files, newest last."""
+    """Packages of a namespace: the ``extra`` of their marked files, newest last.
 
-    published: frozenset[PackageName]
+    ``is_closed(name)`` says whether nothing from outside counts for a package of it, marked or not.
+    """
+
     extras: Mapping[str, Sequence[Mapping[str, Any]]]
+    is_closed: Callable[[PackageName], bool]
 
 
 class Resolver:
@@ -122,28 +131,38 @@ class Resolver:
         with self._db.read() as session:
             return self._topology.get(session, admission.domain_id, admission.topology_revision)
 
+    def current_topology(self, session: Session, domain_id: int) -> Topology:
+        """The topology as of the transaction of ``session``, where no admission says which one counts."""
+        return self._topology.current(session, domain_id)
+
     def chain(self, admission: Admission) -> tuple[Node, ...]:
         """The admitted repository and its upstreams, in the order in which they are asked."""
         return self.topology(admission).chain(admission.repository_id)
 
     def offer(self, admission: Admission, key: PackageKey) -> Offer:
         """All files of a package. Raises NotFound, or UpstreamUnavailable when a part cannot answer."""
-        chain = self.chain(admission)
+        topology = self.topology(admission)
+        chain = topology.chain(admission.repository_id)
         held = self._held(admission, chain, key)
-        pages: list[tuple[Connection, Page]] = []
-        if not is_published(held.rows):
-            pages = self._pages(chain, key)
-            # Fetching takes time and counts as a change itself: what is offered, and under which revision, is read after.
-            # A page that was there may be replaced at this moment: under its revision it must not be taken for the new one.
-            if any(page.is_new for _, page in pages):
-                held = self._held(admission, chain, key)
-        is_ours = is_published(held.rows)
-        files = {name: file for name, file in visible(held.rows, chain).items() if file.status != shelf.UNFINISHED}
-        offer = _with_pages(key, [] if is_ours else pages, files)
+        facts = facts_of(topology, chain, key, held.rows)
+        counts = serving(facts)
+        pages = self._pages(chain, key, counts)
+        # Fetching takes time and counts as a change itself: what is offered, and under which revision, is read after.
+        # A page that was there may be replaced at this moment: under its revision it must not be taken for the new one.
+        if any(page.is_new for _, page in pages):
+            held = self._held(admission, chain, key)
+            facts = facts_of(topology, chain, key, held.rows)
+            counts = serving(facts)
+            pages = [(connection, page) for connection, page in pages if connection.repository_id in counts.external]
+        sort_key = self._formats[key.format].sort_key
+        shown = visible(held.rows, chain, counts, sort_key)
+        files = {name: file for name, file in shown.items() if file.status != shelf.UNFINISHED}
+        ours = published_versions(held.rows, counts, sort_key) if pages else None
+        offer = _with_pages(key, pages, files, (lambda link: ours.have(sort_key(link.version))) if ours else None)
         if offer is None:
             raise NotFound("package", self._formats[key.format].display_name(key))
-        offer = replace(offer, tags=held.tags, revision=held.revision)
-        return _under(package_status(held.rows, chain), offer)
+        offer = replace(offer, tags=tags_of(held.tags, chain, facts), revision=held.revision)
+        return _under(package_status(held.rows, chain, counts), offer)
 
     def _held(self, admission: Admission, chain: Sequence[Node], key: PackageKey) -> Held:
         with self._db.read() as session:
@@ -153,10 +172,24 @@ class Resolver:
         """The external connections of a format along the chain, in the order in which they are asked."""
         return _connections(self.chain(admission), format_name)
 
-    def is_published(self, admission: Admission, key: PackageKey) -> bool:
-        """Whether the chain holds the name as published, so that nothing from outside counts for it."""
+    def is_closed(self, admission: Admission, key: PackageKey) -> bool:
+        """Whether nothing from outside counts for the name here."""
+        _, _, counts = self._counting(admission, key, "")
+        return counts.is_closed
+
+    def facts(self, admission: Admission, key: PackageKey) -> Facts:
+        """What decisions on the name depend on here: its origin controls along the chain, and its package group."""
+        return self._counting(admission, key, "")[1]
+
+    def _counting(
+        self, admission: Admission, key: PackageKey, filename: str | None, ask: Ask = Ask.INDEX
+    ) -> tuple[list[Row], Facts, Serving]:
+        topology = self.topology(admission)
+        chain = topology.chain(admission.repository_id)
         with self._db.read() as session:
-            return is_published(read_rows(session, self.chain(admission), key, ""))
+            rows = read_rows(session, chain, key, filename)
+        facts = facts_of(topology, chain, key, rows)
+        return rows, facts, serving(facts, ask)
 
     def find_file(self, admission: Admission, key: PackageKey, filename: str) -> OfferedFile:
         """One file of a package; kept files are found by one query, without asking any upstream. Raises NotFound.
@@ -167,27 +200,43 @@ class Resolver:
         A file of an Unfinished version is found too: who may have it is the caller's to say, by its ``status``.
         """
         chain = self.chain(admission)
-        with self._db.read() as session:
-            rows = read_rows(session, chain, key, filename)
-        _refuse_quarantined(rows, chain, key)
-        found = visible(rows, chain).get(filename)
+        rows, _, counts = self._counting(admission, key, filename, Ask.ASSET)
+        may_mix = any(row.controls.origin == shelf.PUBLISHED for row in rows)
+        if may_mix and any(row.file is not None and not row.is_published for row in rows):
+            # Ours and others' lie beside each other under this name: whose version it is, only all rows tell.
+            rows = self._counting(admission, key, None, Ask.ASSET)[0]
+        _refuse_quarantined(package_status(rows, chain, counts), key)
+        found = visible(rows, chain, counts, self._formats[key.format].sort_key).get(filename)
         if found is not None:
             return found
-        if is_published(rows):
+        if counts.is_closed:
             raise NotFound("file", filename)
+        found = self._outside_file(chain, key, filename, counts)
+        if may_mix and self._is_ours(admission, key, found.version):
+            raise NotFound("file", filename)
+        return found
+
+    def _outside_file(self, chain: Sequence[Node], key: PackageKey, filename: str, counts: Serving) -> OfferedFile:
+        connections = [each for each in _connections(chain, key.format) if each.repository_id in counts.external]
         location = self._formats[key.format].locate(key, filename)
         if location is not None:
-            return self._located(chain, key, location, filename)
-        for connection in _connections(chain, key.format):
+            return self._located(connections, location, filename)
+        for connection in connections:
             link = self._upstreams.link(connection, key, filename)
             if link is not None:
                 return _offered(link, connection, None)
         raise NotFound("file", filename)
 
-    def _located(self, chain: Sequence[Node], key: PackageKey, location: Location, filename: str) -> OfferedFile:
+    def _is_ours(self, admission: Admission, key: PackageKey, version: str) -> bool:
+        """Whether the version is published here: then no file from outside is one of its."""
+        rows, _, counts = self._counting(admission, key, None, Ask.ASSET)
+        sort_key = self._formats[key.format].sort_key
+        return published_versions(rows, counts, sort_key).have(sort_key(version))
+
+    def _located(self, connections: Sequence[Connection], location: Location, filename: str) -> OfferedFile:
         found = [
             _offered(link, connection, None)
-            for connection in _connections(chain, key.format)
+            for connection in connections
             if (link := self._unlisted.link(connection, location, filename)) is not None
         ]
         if not found:
@@ -198,12 +247,11 @@ class Resolver:
     def kept(self, admission: Admission, key: PackageKey) -> Kept:
         """The files of finished versions that the chain holds, whatever lies outside; of a quarantined package none."""
         chain = self.chain(admission)
-        with self._db.read() as session:
-            rows = read_rows(session, chain, key, None)
-        if package_status(rows, chain)[0] == shelf.QUARANTINED:
-            return Kept((), is_published=True)
-        files = tuple(file for file in visible(rows, chain).values() if file.status != shelf.UNFINISHED)
-        return Kept(files, is_published(rows))
+        rows, _, counts = self._counting(admission, key, None, Ask.METADATA)
+        if package_status(rows, chain, counts)[0] == shelf.QUARANTINED:
+            return Kept((), is_closed=True)
+        shown = visible(rows, chain, counts, self._formats[key.format].sort_key).values()
+        return Kept(tuple(file for file in shown if file.status != shelf.UNFINISHED), counts.is_closed)
 
     def outside(
         self,
@@ -217,40 +265,42 @@ class Resolver:
     ) -> list[UpstreamDocument]:
         """What each external connection has at ``path``, in the order in which they are asked; see Upstreams.document.
 
-        Whether anything from outside counts is the caller's to say (``Kept.is_published``). Raises UpstreamUnavailable.
+        Of a package those are asked of which what they have counts for it. Raises UpstreamUnavailable.
         """
+        connections = _connections(self.chain(admission), format_name)
+        if key is not None:
+            counts = self._counting(admission, key, "", Ask.METADATA)[2]
+            connections = [connection for connection in connections if connection.repository_id in counts.external]
         return [
-            self._upstreams.document(connection, key, path, accept=accept, check=check)
-            for connection in _connections(self.chain(admission), format_name)
+            self._upstreams.document(connection, key, path, accept=accept, check=check) for connection in connections
         ]
 
     def marked(self, admission: Admission, format_name: str, namespace: str, mark: str) -> Marked:
         """Which packages of a namespace have files with ``mark`` in their ``extra``, by finished versions that count."""
-        chain = self.chain(admission)
+        topology = self.topology(admission)
+        chain = topology.chain(admission.repository_id)
         position = {node.id: index for index, node in enumerate(chain)}
-        here = (
-            Package.repository_id.in_(position),
-            Package.format == format_name,
-            Package.namespace == namespace,
-        )
-        is_open = Package.status != shelf.QUARANTINED
+        here = (Package.repository_id.in_(position), Package.format == format_name, Package.namespace == namespace)
+        controls: dict[str, dict[int, Controls]] = {}
         with self._db.read() as session:
-            names = session.scalars(select(Package.name).where(*here, Package.origin == shelf.PUBLISHED)).all()
-            rows = session.execute(
-                select(Package.repository_id, Package.name, Package.origin, Asset.extra)
-                .join(PackageVersion, PackageVersion.package_id == Package.id)
-                .join(Asset, Asset.version_id == PackageVersion.id)
-                .where(
-                    *here, is_open, PackageVersion.status == shelf.FINISHED, Asset.extra[mark].as_string().is_not(None)
+            for name, repository_id, *own in session.execute(
+                select(Package.name, Package.repository_id, Package.publish, Package.upstream, Package.origin).where(
+                    *here
                 )
-                .order_by(Asset.published_at, Asset.id)
-            ).all()
-        published = frozenset(PackageName(name) for name in names)
+            ):
+                controls.setdefault(name, {})[repository_id] = Controls(*own)
+            rows = session.execute(_marked_statement(here, mark)).all()
+
+        @cache
+        def facts(name: PackageName) -> Facts:
+            return facts_from(topology, chain, PackageKey(format_name, namespace, name), controls.get(name, {}))
+
         found: dict[str, list[Mapping[str, Any]]] = {}
         for row in sorted(rows, key=lambda row: -position[row.repository_id]):
-            if row.origin == shelf.PUBLISHED or row.name not in published:
+            source = Source.KEPT if row.origin == shelf.UPSTREAM else Source.PUBLISHED
+            if decide(facts(row.name), Ask.METADATA, source, row.repository_id).allowed:
                 found.setdefault(row.name, []).append(row.extra)
-        return Marked(published, found)
+        return Marked(found, lambda name: serving(facts(name), Ask.METADATA).is_closed)
 
     def names(self, admission: Admission, format_name: str) -> list[tuple[PackageKey, str]]:
         """Packages (and their names as displayed) that the chain holds itself; what upstreams list is not asked for."""
@@ -258,25 +308,54 @@ class Resolver:
         with self._db.read() as session:
             found = session.execute(
                 select(Package.namespace, Package.name, Package.display_name)
-                .where(Package.repository_id.in_(ids), Package.format == format_name)
+                .where(
+                    Package.repository_id.in_(ids),
+                    Package.format == format_name,
+                    Package.origin != shelf.PREPARED,
+                )
                 .order_by(Package.namespace, Package.name)
             ).all()
         keys = {PackageKey(format_name, namespace, PackageName(name)): display for namespace, name, display in found}
         return list(keys.items())
 
-    def _pages(self, chain: Sequence[Node], key: PackageKey) -> list[tuple[Connection, Page]]:
-        connections = _connections(chain, key.format)
+    def _pages(self, chain: Sequence[Node], key: PackageKey, counts: Serving) -> list[tuple[Connection, Page]]:
+        connections = [each for each in _connections(chain, key.format) if each.repository_id in counts.external]
         return [(connection, self._upstreams.page(connection, key)) for connection in connections]
 
 
+def _marked_statement(here: tuple[ColumnElement[bool], ...], mark: str) -> Select[Any]:
+    return (
+        select(Package.repository_id, Package.name, PackageVersion.origin, Asset.extra)
+        .join(PackageVersion, PackageVersion.package_id == Package.id)
+        .join(Asset, Asset.version_id == PackageVersion.id)
+        .where(
+            *here,
+            Package.status != shelf.QUARANTINED,
+            PackageVersion.status == shelf.FINISHED,
+            Asset.extra[mark].as_string().is_not(None),
+        )
+        .order_by(Asset.published_at, Asset.id)
+    )
+
+
 def _with_pages(
-    key: PackageKey, pages: Sequence[tuple[Connection, Page]], files: dict[str, OfferedFile]
+    key: PackageKey,
+    pages: Sequence[tuple[Connection, Page]],
+    files: dict[str, OfferedFile],
+    is_ours: Callable[[FileLink], bool] | None,
 ) -> Offer | None:
-    """Files of rows and of pages together; None where there are none of either."""
+    """Files of rows and of pages together, but for those of versions of ours; None where there are none of either."""
     listings = tuple((connection, page.listing) for connection, page in pages if page.listing is not None)
+    extras = tuple(listing.extra for _, listing in listings)
     if not listings and not files:
         return None
     says = [listing for _, listing in listings if listing.status]
+    if is_ours is not None:
+        # What only the format understands of the listing tells of all of its files: it goes along with them.
+        listings = tuple(
+            (connection, replace(listing, files=tuple(link for link in listing.files if not is_ours(link)), extra={}))
+            for connection, listing in listings
+        )
     return Offer(
         key,
         files,
@@ -285,7 +364,7 @@ def _with_pages(
         is_stale=any(page.is_stale for _, page in pages),
         status=says[0].status if says else None,
         status_reason=says[0].status_reason if says else None,
-        extras=tuple(listing.extra for _, listing in listings),
+        extras=extras,
         fetched_at=max((page.fetched_at for _, page in pages), default=None),
     )
 
@@ -301,8 +380,8 @@ def _under(own: tuple[str, str], offer: Offer) -> Offer:
     return replace(offer, own={}, listings=()) if offer.status == shelf.QUARANTINED else offer
 
 
-def _refuse_quarantined(rows: Sequence[Row], chain: Sequence[Node], key: PackageKey) -> None:
-    status, reason = package_status(rows, chain)
+def _refuse_quarantined(said: tuple[str, str], key: PackageKey) -> None:
+    status, reason = said
     if status == shelf.QUARANTINED:
         raise Denied(f"{key.path} is quarantined, so none of its files is served" + (f": {reason}" if reason else ""))
 

@@ -13,6 +13,7 @@ from sqlalchemy.orm import Session
 from registry.db import Database, table_of
 from registry.errors import Denied, NotFound, Unavailable
 from registry.models import Asset, Blob, Package, PackageState, PackageVersion, Repository, RetiredFilename
+from registry.models import package as words
 from registry.names import PackageKey
 from registry.stores import require_key_in_use
 from storage.blobs import BlobHandle, Digest, Locator
@@ -20,8 +21,7 @@ from storage.blobs import BlobHandle, Digest, Locator
 T = TypeVar("T")
 
 # Where a package or version came from.
-PUBLISHED = "published"
-UPSTREAM = "upstream"
+PUBLISHED, UPSTREAM, PREPARED = words.PUBLISHED, words.UPSTREAM, words.PREPARED
 
 # What a package's owners say of it. Archived and quarantined ones take no uploads, quarantined ones offer no file.
 ACTIVE = "active"
@@ -93,8 +93,11 @@ def ensure_package(
     origin: str,
     now: datetime,
 ) -> Package:
-    """The package's row, made if it is the first of its name here."""
+    """The package's row, made if it is the first of its name here, and its own from its first published version on."""
     package = find_package(session, repository_id, format_name, namespace, name)
+    if package is not None and (package.origin == PREPARED or origin == PUBLISHED):
+        # The origin controls stay as they are: somebody put them, or nothing of this origin could have come.
+        package.origin = origin
     if package is None:
         package = Package(
             repository_id=repository_id,

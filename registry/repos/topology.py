@@ -11,8 +11,16 @@ from sqlalchemy import select, update
 from sqlalchemy.orm import Session
 
 from registry.errors import Conflict, Invalid, NotFound
-from registry.models import Domain, ExternalConnection, Repository, RepositoryUpstream
+from registry.models import (
+    Domain,
+    ExternalConnection,
+    PackageGroup,
+    PackageGroupRepository,
+    Repository,
+    RepositoryUpstream,
+)
 from registry.names import DomainName, RepositoryName
+from registry.repos.group_patterns import Group, GroupTree, Mode, Restriction, parse
 
 LONGEST_CHAIN = 32
 
@@ -45,13 +53,14 @@ class Node:
 
 @dataclass(frozen=True, slots=True)
 class Topology:
-    """All repositories of a domain at one ``revision``."""
+    """All repositories and package groups of a domain at one ``revision``."""
 
     domain_id: int
     domain: str
     revision: int
     nodes: Mapping[int, Node]
     upstreams: Mapping[int, tuple[int, ...]]
+    groups: GroupTree = field(default_factory=GroupTree)
 
     def chain(self, repository_id: int) -> tuple[Node, ...]:
         """The repository, then its upstreams depth first, each once: the order in which they are asked."""
@@ -103,7 +112,35 @@ def load(session: Session, domain_id: int) -> Topology:
     ):
         upstreams.setdefault(link.repository_id, []).append(link.upstream_id)
     return Topology(
-        domain_id, domain.name, domain.topology_revision, nodes, {key: tuple(ids) for key, ids in upstreams.items()}
+        domain_id,
+        domain.name,
+        domain.topology_revision,
+        nodes,
+        {key: tuple(ids) for key, ids in upstreams.items()},
+        load_groups(session, domain_id),
+    )
+
+
+def load_groups(session: Session, domain_id: int) -> GroupTree:
+    """Read a domain's package groups."""
+    named: dict[int, dict[Restriction, set[int]]] = {}
+    lists = select(PackageGroupRepository).join(PackageGroup).where(PackageGroup.domain_id == domain_id)
+    for entry in session.scalars(lists):
+        named.setdefault(entry.group_id, {}).setdefault(Restriction(entry.restriction), set()).add(entry.repository_id)
+    return GroupTree(
+        Group(
+            parse(row.pattern),
+            {
+                Restriction.PUBLISH: Mode(row.publish),
+                Restriction.INTERNAL_UPSTREAM: Mode(row.internal_upstream),
+                Restriction.EXTERNAL_UPSTREAM: Mode(row.external_upstream),
+            },
+            {restriction: frozenset(ids) for restriction, ids in named.get(row.id, {}).items()},
+            row.description,
+            row.contact_info,
+            row.created_at,
+        )
+        for row in session.scalars(select(PackageGroup).where(PackageGroup.domain_id == domain_id))
     )
 
 
@@ -118,6 +155,11 @@ class TopologyCache:
         """What is known without asking the database; may be old."""
         with self._lock:
             return self._known.get(domain_id)
+
+    def current(self, session: Session, domain_id: int) -> Topology:
+        """The topology as of the transaction of ``session``, whatever the caller knew before."""
+        revision = session.scalar(select(Domain.topology_revision).where(Domain.id == domain_id))
+        return self.get(session, domain_id, revision or 0)
 
     def get(self, session: Session, domain_id: int, revision: int) -> Topology:
         """The topology at ``revision`` or newer."""

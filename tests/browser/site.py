@@ -290,7 +290,8 @@ def _services(folder: Path, world: World) -> Services:
         clock,
     )
     admissions = Admissions(db, accounts)
-    publisher = Publisher(db, stores, admissions, known, clock)
+    topologies = TopologyCache()
+    publisher = Publisher(db, stores, admissions, known, clock, topologies)
     return Services(
         db=db,
         stores=stores,
@@ -298,8 +299,8 @@ def _services(folder: Path, world: World) -> Services:
         clock=clock,
         formats=known,
         admissions=admissions,
-        resolver=Resolver(db, TopologyCache(), upstreams, known),
-        files=Files(db, stores, upstreams, Fetcher(client, flight), known, clock),
+        resolver=Resolver(db, topologies, upstreams, known),
+        files=Files(db, stores, upstreams, Fetcher(client, flight), known, clock, topologies),
         connections=Connections(AddressPolicy(()), known),
         publisher=publisher,
         idle=IdleVersions(db, publisher, known, clock, timedelta(minutes=1)),

@@ -15,6 +15,8 @@ from tests.functional.api_world import PASSWORD, World
 DEV = "/domains/default/repositories/dev"
 PACKAGE = f"{DEV}/packages/pypi/my-pkg"
 VERSION = f"{PACKAGE}/versions/1.0"
+GROUP = "/domains/default/package-group"
+BOTH = {"restrictions": {"publish": "ALLOW", "upstream": "ALLOW"}}
 
 
 @pytest.fixture
@@ -64,6 +66,29 @@ MATRIX = [
     ("POST", f"{VERSION}/finish", None, 401, 403, 200, 403, 403, 200),
     ("DELETE", f"{PACKAGE}/versions/1.9", None, 401, 403, 204, 403, 403, 404),  # the publisher was first
     ("PUT", f"{PACKAGE}/status", {"status": "archived", "reason": "done"}, 401, 403, 200, 403, 403, 200),
+    ("PUT", f"{PACKAGE}/origin-configuration", BOTH, 401, 403, 403, 403, 403, 200),
+    ("GET", f"{PACKAGE}/origin-configuration", None, 401, 200, 200, 200, 403, 200),
+    ("GET", f"{PACKAGE}/explain", None, 401, 200, 200, 200, 403, 200),
+    ("POST", GROUP, {"packageGroup": "/pypi/*"}, 401, 403, 403, 403, 403, 201),
+    ("GET", f"{GROUP}?packageGroup=/*", None, 401, 200, 200, 200, 403, 200),
+    ("PUT", GROUP, {"packageGroup": "/*", "description": "all"}, 401, 403, 403, 403, 403, 200),
+    ("DELETE", f"{GROUP}?packageGroup=/npm/*", None, 401, 403, 403, 403, 403, 404),
+    ("PUT", f"{GROUP}-origin-configuration?packageGroup=/*", {}, 401, 403, 403, 403, 403, 200),
+    (
+        "GET",
+        f"{GROUP}-allowed-repositories?packageGroup=/*&originRestrictionType=PUBLISH",
+        None,
+        401,
+        200,
+        200,
+        200,
+        403,
+        200,
+    ),
+    ("GET", f"{GROUP}s", None, 401, 200, 200, 200, 403, 200),
+    ("GET", f"{GROUP}s/sub-groups?packageGroup=/*", None, 401, 200, 200, 200, 403, 200),
+    ("GET", "/domains/default/get-associated-package-group?format=pypi&package=x", None, 401, 200, 200, 200, 403, 200),
+    ("GET", "/domains/default/list-associated-packages?packageGroup=/*", None, 401, 200, 200, 200, 403, 200),
     ("GET", "/tokens", None, 401, 200, 200, 200, 200, 200),
     ("GET", "/tokens?user=approver", None, 401, 403, 403, 403, 403, 200),
     ("POST", "/tokens", {"name": "n", "actions": ["read"], "ttlSeconds": 600}, 401, 201, 201, 201, 201, 201),

@@ -34,6 +34,8 @@ PATHS = {
         "/packages/default/dev/pypi/acme-billing/-/2.4.0",
         "/packages/default/prod/pypi/acme-billing/-/2.4.1",
     ),
+    "pages.package_groups": ("/package-groups/default",),
+    "pages.package_group": ("/package-groups/default/group?pattern=/*",),
     "pages.account": ("/account",),
     "pages.tokens": ("/account/tokens",),
     "pages.password": ("/account/password",),

@@ -120,6 +120,23 @@ REVIEWED = {
     f"GET {REPOSITORY}/packages": API_READ,
     f"GET {REPOSITORY}/packages/<format_name>/<name>": API_READ,
     f"PUT {REPOSITORY}/packages/<format_name>/<name>/status": API_PUBLISH,
+    f"PUT {REPOSITORY}/packages/<format_name>/<name>/origin-configuration": "api: admin on the repository",
+    f"GET {REPOSITORY}/packages/<format_name>/<name>/origin-configuration": API_READ,
+    f"GET {REPOSITORY}/packages/<format_name>/<name>/explain": API_READ,
+    **{f"{method} {API}/domains/<domain>/package-group": ADMIN for method in ("POST", "PUT", "DELETE")},
+    f"PUT {API}/domains/<domain>/package-group-origin-configuration": ADMIN,
+    # Of a domain of which one may read a repository; packages of those repositories only.
+    **{
+        f"GET {API}/domains/<domain>/{rest}": SIGNED_IN
+        for rest in (
+            "package-group",
+            "package-group-allowed-repositories",
+            "package-groups",
+            "package-groups/sub-groups",
+            "get-associated-package-group",
+            "list-associated-packages",
+        )
+    },
     f"GET {VERSION}": API_READ,
     f"POST {VERSION}/promote": SIGNED_IN,  # two repositories are concerned: checked inside
     f"POST {VERSION}/yank": API_PUBLISH,
@@ -177,6 +194,12 @@ REVIEWED = {
     "POST /packages/<domain>/<repository>/<format_name>/<path:name>/-/<version>/yank": PAGE,
     "POST /packages/<domain>/<repository>/<format_name>/<path:name>/-/<version>/unyank": PAGE,
     "POST /packages/<domain>/<repository>/<format_name>/<path:name>/-/<version>/delete": PAGE,
+    "POST /packages/<domain>/<repository>/<format_name>/<path:name>/origin": PAGE,  # the right to administer inside
+    "GET /package-groups/<domain>": PAGE,  # of a domain of which one may read a repository
+    "GET /package-groups/<domain>/group": PAGE,
+    **{
+        f"POST /package-groups/<domain>{rest}": PAGE for rest in ("", "/group", "/group/delete")
+    },  # administrators inside
     "POST /account/tokens/<int:token_id>/revoke": PAGE,
     "GET /": OPEN_PAGE,
     "GET /search": OPEN_PAGE,

@@ -14,7 +14,7 @@ from flask import Response, request
 from sqlalchemy.orm import Session
 
 from registry.access import Action
-from registry.errors import Conflict, Denied, FileExists, Invalid, NotFound
+from registry.errors import Conflict, FileExists, Invalid, NotFound
 from registry.formats.maven import FORMAT, metadata, paths
 from registry.formats.maven.checksums import promised_in, read_checksum
 from registry.formats.maven.coordinates import base_version
@@ -111,14 +111,9 @@ def _look(services: Services, place: paths.FilePath) -> _Here:
     admission = context.admission()
     with services.db.read() as session:
         promised = promises.promised(session, admission.repository_id, place.key, place.filename)
-        package = shelf.find_package(session, admission.repository_id, *place.key)
+        package = services.publisher.check_may_publish(session, admission, place.key)
         if package is None:
             return _Here(None, promised)
-        if package.origin == shelf.UPSTREAM:
-            raise Denied(
-                f"{place.key.path} came to {admission.path} from an upstream, so publishing under that name is blocked"
-            )
-        shelf.check_open(package, admission.path)
         asset = shelf.find_asset(session, package.id, place.filename)
         return _Here({**asset.hashes, "sha256": asset.sha256} if asset is not None else None, promised)
 

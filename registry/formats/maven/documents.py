@@ -88,11 +88,11 @@ def _above_versions(services: Services, place: paths.MetadataPath) -> Rendered:
     key, valid_until, is_stale = place.key, None, False
     versions: set[str] = set()
     updated: list[str] = []
-    is_published = False
+    is_closed = False
     revision: int | None = None
     if key is not None:
         valid_until = finish_idle(services, key)
-        is_published = services.resolver.is_published(context.admission(), key)
+        is_closed = services.resolver.is_closed(context.admission(), key)
         try:
             offer = services.resolver.offer(context.admission(), key)
         except NotFound:
@@ -109,7 +109,7 @@ def _above_versions(services: Services, place: paths.MetadataPath) -> Rendered:
             revision = offer.revision
     plugins: list[Plugin] = []
     if place.group:
-        plugins, until, stale = _plugins(services, place, asks_outside=not is_published)
+        plugins, until, stale = _plugins(services, place, asks_outside=not is_closed)
         valid_until, is_stale = _earlier(valid_until, until), is_stale or stale
     if not versions and not plugins:
         raise NotFound("metadata", key.path if key is not None else place.group)
@@ -136,7 +136,7 @@ def _plugins(
         plugin
         for document in found
         for plugin in document.plugins
-        if PackageName(plugin.artifact) not in marked.published
+        if not marked.is_closed(PackageName(plugin.artifact))
     ]
     # The last one of a prefix counts: ours, then those of the first connection that has it.
     return [*reversed(theirs), *own], valid_until, is_stale
@@ -148,7 +148,7 @@ def _snapshot(services: Services, place: paths.SnapshotPath) -> Rendered:
     own = metadata.own_builds(_builds(place, kept.files))
     documents = [own] if own is not None else []
     is_stale = False
-    if not kept.is_published:
+    if not kept.is_closed:
         path = f"{paths.artifact_folder(place.key)}/{place.version}/{paths.METADATA}"
         found, until, is_stale = _outside(services, place.key, path)
         documents += found

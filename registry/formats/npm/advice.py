@@ -13,7 +13,7 @@ from typing import Any
 from urllib.parse import unquote
 
 from flask import Response, request
-from sqlalchemy import select
+from sqlalchemy import or_, select
 
 from registry.errors import Invalid, NotFound, UpstreamUnavailable
 from registry.format import BadIndex
@@ -23,9 +23,11 @@ from registry.formats.npm.manifest import from_text
 from registry.formats.npm.offers import find_version
 from registry.http import auth, context
 from registry.models import Package, Repository
+from registry.models.package import BLOCK
 from registry.names import PackageKey
 from registry.rates import CostClass
 from registry.repos import browse, shelf
+from registry.repos.group_patterns import Mode, Restriction
 from registry.repos.signing import key_id
 from registry.services import Services
 
@@ -85,7 +87,8 @@ def _published_names(services: Services) -> frozenset[str]:
             .where(
                 Repository.domain_id == context.admission().domain_id,
                 Package.format == NAME,
-                Package.origin == shelf.PUBLISHED,
+                # Ours, or prepared to be: the outside must not learn of these names.
+                or_(Package.origin == shelf.PUBLISHED, Package.upstream == BLOCK),
             )
         ).all()
     return frozenset(f"@{namespace}/{name}" if namespace else name for namespace, name in rows)
@@ -93,9 +96,14 @@ def _published_names(services: Services) -> frozenset[str]:
 
 def _is_askable(name: str, ours: frozenset[str]) -> bool:
     try:
-        return names.display_name(names.package_key(name)) not in ours
+        key = names.package_key(name)
     except Invalid:
         return False
+    if names.display_name(key) in ours:
+        return False
+    # What its package group keeps from coming in is nobody's business outside either.
+    group = context.services().resolver.topology(context.admission()).groups.ruling(key)
+    return group.is_strong and group.restrictions[Restriction.EXTERNAL_UPSTREAM].mode is not Mode.BLOCK
 
 
 def _stripped(tree: dict[str, Any], ours: frozenset[str], depth: int) -> dict[str, Any]:
