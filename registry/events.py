@@ -58,8 +58,26 @@ class VersionDeleted:
     by: str
 
 
-AnyEvent = AssetPublished | VersionYanked | VersionDeleted
-KINDS: Mapping[str, type[AnyEvent]] = {cls.kind: cls for cls in (AssetPublished, VersionYanked, VersionDeleted)}
+@dataclass(frozen=True, slots=True)
+class VersionStatusChanged:
+    """A version went from one state to another: Published, Unlisted, Archived or Disposed."""
+
+    kind: ClassVar[str] = "version.status"
+    domain: str
+    repository: str
+    format: str
+    namespace: str
+    name: str
+    version: str
+    previous: str
+    status: str
+    by: str
+
+
+AnyEvent = AssetPublished | VersionYanked | VersionDeleted | VersionStatusChanged
+KINDS: Mapping[str, type[AnyEvent]] = {
+    cls.kind: cls for cls in (AssetPublished, VersionYanked, VersionDeleted, VersionStatusChanged)
+}
 
 
 def record(session: Session, event: AnyEvent, now: datetime) -> None:

@@ -18,7 +18,7 @@ from registry.db import table_of
 from registry.format import FileLink, Location
 from registry.models import Asset, Blob, Package, PackageTag, PackageVersion
 from registry.names import PackageKey
-from registry.repos import shelf
+from registry.repos import shelf, states
 from registry.repos.topology import Connection, Node
 from storage.blobs import BlobHandle, Digest, Locator
 
@@ -69,6 +69,7 @@ class Row:
     package_status: str
     package_status_reason: str
     package_repository_id: int
+    has_states: bool
     filename: str | None
     file: OfferedFile | None
 
@@ -80,6 +81,7 @@ class Held:
     rows: list[Row]
     tags: Mapping[str, str]
     revision: int
+    states: Mapping[str, str]
 
 
 def _files_statement(*, one_file: bool) -> Select[Any]:
@@ -93,6 +95,7 @@ def _files_statement(*, one_file: bool) -> Select[Any]:
             package.c.status.label("package_status"),
             package.c.status_reason,
             package.c.repository_id,
+            package.c.has_states,
             version.c.version,
             version.c.display_version,
             version.c.yanked_reason,
@@ -139,16 +142,45 @@ def _tags_statement() -> Select[Any]:
     )
 
 
+def _states_statement() -> Select[Any]:
+    package, version = table_of(Package), table_of(PackageVersion)
+    return (
+        select(package.c.repository_id, version.c.version, version.c.status)
+        .select_from(package)
+        .join(version, version.c.package_id == package.c.id)
+        .where(
+            package.c.repository_id.in_(bindparam("repositories", expanding=True)),
+            package.c.format == bindparam("format"),
+            package.c.namespace == bindparam("namespace"),
+            package.c.name == bindparam("name"),
+            package.c.origin == bindparam("origin"),
+        )
+    )
+
+
 _ALL_FILES = _files_statement(one_file=False)
 _ONE_FILE = _files_statement(one_file=True)
 _TAGS = _tags_statement()
+_STATES = _states_statement()
 
 
 def read_held(session: Session, chain: Sequence[Node], key: PackageKey, domain_id: int) -> Held:
     """All that the chain's rows say of a name, and the revision that it is of."""
     rows = read_rows(session, chain, key, None)
     tags = _read_tags(session, chain, key, counting(rows)) if rows else {}
-    return Held(rows, tags, shelf.revision(session, domain_id, key))
+    return Held(rows, tags, shelf.revision(session, domain_id, key), read_states(session, chain, key, rows))
+
+
+def read_states(session: Session, chain: Sequence[Node], key: PackageKey, rows: Sequence[Row]) -> dict[str, str]:
+    """Version → state, of those that the first repository to have them withholds. No query where none ever was."""
+    if not any(row.has_states for row in rows):
+        return {}
+    position = {node.id: index for index, node in enumerate(chain)}
+    found = session.execute(_STATES, {**_asked(chain, key), "origin": counting(rows)}).all()
+    said: dict[str, str] = {}
+    for _, version, status in sorted(found, key=lambda row: position[row[0]]):
+        said.setdefault(version, status)
+    return {version: status for version, status in said.items() if status in states.WITHHELD}
 
 
 def read_rows(session: Session, chain: Sequence[Node], key: PackageKey, filename: str | None) -> list[Row]:
@@ -167,13 +199,14 @@ def _row(
     package_status: str,
     status_reason: str,
     repository_id: int,
+    has_states: bool,  # noqa: FBT001  (a column)
     version: str | None,
     display_version: str | None,
     *values: Any,
 ) -> Row:
     yanked, status, deprecated, asset_id, filename, hashes, extra, metadata_id, provenance_id, at, *blob = values
     if filename is None or version is None:
-        return Row(origin, package_status, status_reason, repository_id, None, None)
+        return Row(origin, package_status, status_reason, repository_id, has_states, None, None)
     locator, sha256, size_bytes, envelope = blob
     handle = BlobHandle(Locator(locator), Digest(sha256), size_bytes, envelope)
     file = OfferedFile(
@@ -191,7 +224,7 @@ def _row(
         status,
         deprecated,
     )
-    return Row(origin, package_status, status_reason, repository_id, filename, file)
+    return Row(origin, package_status, status_reason, repository_id, has_states, filename, file)
 
 
 def _read_tags(session: Session, chain: Sequence[Node], key: PackageKey, origin: str) -> dict[str, str]:

@@ -17,8 +17,9 @@ from sqlalchemy.orm import Session
 from registry.db import table_of
 from registry.errors import UpstreamUnavailable
 from registry.models import Asset, Blob, Package, PackageVersion, RetiredFilename
+from registry.models.package import new_revision
 from registry.names import PackageKey
-from registry.repos import shelf
+from registry.repos import shelf, states
 from storage.blobs import BlobHandle, Digest, Locator
 
 BY_UPSTREAM = "upstream"
@@ -65,9 +66,10 @@ _FIND_ASSET = select(_ASSET.c.id).where(
 _FIND_RETIRED = select(_RETIRED.c.sha256).where(
     _RETIRED.c.package_id == bindparam("package"), _RETIRED.c.filename == bindparam("filename")
 )
-_FIND_VERSION = select(_VERSION.c.id).where(
+_FIND_VERSION = select(_VERSION.c.id, _VERSION.c.status).where(
     _VERSION.c.package_id == bindparam("package"), _VERSION.c.version == bindparam("version")
 )
+_TOUCH_VERSION = update(_VERSION).where(_VERSION.c.id == bindparam("of_version")).values(revision=bindparam("said"))
 _ADD = {table: insert(table) for table in (_PACKAGE, _VERSION, _ASSET, _BLOB)}
 
 
@@ -115,9 +117,14 @@ def keep(
     if pinned is not None and pinned != blob.handle.digest:
         # It comes back as it was, or not at all.
         raise UpstreamUnavailable(f"{file.filename} was here with other content before; the upstream changed it")
-    version_id = here.execute(_FIND_VERSION, {"package": package_id, "version": file.version}).scalar()
-    if version_id is None:
+    version = here.execute(_FIND_VERSION, {"package": package_id, "version": file.version}).first()
+    if version is not None and version.status == states.DISPOSED:
+        return  # what was disposed of does not come back; who asked elsewhere has it there
+    if version is None:
         version_id = _add(here, _VERSION, _version(package_id, file))
+    else:
+        version_id = version.id
+        here.execute(_TOUCH_VERSION, {"of_version": version_id, "said": new_revision()})
     values = {
         "package_id": package_id,
         "version_id": version_id,

@@ -34,11 +34,13 @@ from registry.repos.held import (
     package_status,
     read_held,
     read_rows,
+    read_states,
     visible,
 )
 from registry.repos.topology import Connection, Node, Topology, TopologyCache
 from registry.repos.unlisted import Unlisted
 from registry.repos.upstreams import Page, UpstreamDocument, Upstreams
+from registry.repos.withheld import NOTHING, Withheld
 
 __all__ = ["Kept", "KeptFile", "Marked", "Offer", "OfferedFile", "Resolver"]
 
@@ -52,7 +54,8 @@ class Offer:
 
     ``tags`` are those of rows, the first repository of the chain that has one deciding. ``extras`` is what each
     external connection's index says of the package as a whole, in the order in which they were asked. ``revision`` is
-    the name's state that all this is of. ``fetched_at`` is when the newest of the upstreams' pages came.
+    the name's state that all this is of. ``fetched_at`` is when the newest of the upstreams' pages came. ``withheld``
+    is heeded in all of it but ``extras``: Unlisted versions are there as withdrawn ones.
     """
 
     key: PackageKey
@@ -66,6 +69,7 @@ class Offer:
     extras: tuple[Mapping[str, Any], ...] = ()
     revision: int = 0
     fetched_at: datetime | None = None
+    withheld: Withheld = NOTHING
 
     @cached_property
     def files(self) -> tuple[OfferedFile, ...]:
@@ -138,8 +142,8 @@ class Resolver:
             if any(page.is_new for _, page in pages):
                 held = self._held(admission, chain, key)
         is_ours = is_published(held.rows)
-        files = {name: file for name, file in visible(held.rows, chain).items() if file.status != shelf.UNFINISHED}
-        offer = _with_pages(key, [] if is_ours else pages, files)
+        withheld = self._withheld(key, held.states)
+        offer = _with_pages(key, [] if is_ours else pages, visible(held.rows, chain), withheld)
         if offer is None:
             raise NotFound("package", self._formats[key.format].display_name(key))
         offer = replace(offer, tags=held.tags, revision=held.revision)
@@ -162,17 +166,24 @@ class Resolver:
         """One file of a package; kept files are found by one query, without asking any upstream. Raises NotFound.
 
         Nor is one asked for a file that no index lists (``OfferedFile.location``): whether it is there shows when it is read.
-        Raises Denied for a file of a package that is quarantined here.
+        Raises Denied for a file of a package that is quarantined here, or of a version that is Archived.
 
         A file of an Unfinished version is found too: who may have it is the caller's to say, by its ``status``.
         """
         chain = self.chain(admission)
         with self._db.read() as session:
             rows = read_rows(session, chain, key, filename)
+            withheld = self._withheld(key, read_states(session, chain, key, rows))
         _refuse_quarantined(rows, chain, key)
         found = visible(rows, chain).get(filename)
-        if found is not None:
-            return found
+        if found is None:
+            found = self._find_outside(chain, key, filename, rows)
+        withheld.check_served(key, found.version, filename)
+        return found
+
+    def _find_outside(
+        self, chain: Sequence[Node], key: PackageKey, filename: str, rows: Sequence[Row]
+    ) -> OfferedFile:
         if is_published(rows):
             raise NotFound("file", filename)
         location = self._formats[key.format].locate(key, filename)
@@ -200,10 +211,11 @@ class Resolver:
         chain = self.chain(admission)
         with self._db.read() as session:
             rows = read_rows(session, chain, key, None)
+            withheld = self._withheld(key, read_states(session, chain, key, rows))
         if package_status(rows, chain)[0] == shelf.QUARANTINED:
             return Kept((), is_published=True)
-        files = tuple(file for file in visible(rows, chain).values() if file.status != shelf.UNFINISHED)
-        return Kept(files, is_published(rows))
+        files = (file for file in withheld.offered(visible(rows, chain)).values() if withheld.lists(file.version))
+        return Kept(tuple(files), is_published(rows))
 
     def outside(
         self,
@@ -264,16 +276,25 @@ class Resolver:
         keys = {PackageKey(format_name, namespace, PackageName(name)): display for namespace, name, display in found}
         return list(keys.items())
 
+    def _withheld(self, key: PackageKey, found: Mapping[str, str]) -> Withheld:
+        return Withheld.of(found, self._formats[key.format].sort_key) if found else NOTHING
+
     def _pages(self, chain: Sequence[Node], key: PackageKey) -> list[tuple[Connection, Page]]:
         connections = _connections(chain, key.format)
         return [(connection, self._upstreams.page(connection, key)) for connection in connections]
 
 
 def _with_pages(
-    key: PackageKey, pages: Sequence[tuple[Connection, Page]], files: dict[str, OfferedFile]
+    key: PackageKey,
+    pages: Sequence[tuple[Connection, Page]],
+    held: Mapping[str, OfferedFile],
+    withheld: Withheld,
 ) -> Offer | None:
     """Files of rows and of pages together; None where there are none of either."""
-    listings = tuple((connection, page.listing) for connection, page in pages if page.listing is not None)
+    files = withheld.offered(held)
+    listings = tuple(
+        (connection, withheld.listing(page.listing)) for connection, page in pages if page.listing is not None
+    )
     if not listings and not files:
         return None
     says = [listing for _, listing in listings if listing.status]
@@ -287,6 +308,7 @@ def _with_pages(
         status_reason=says[0].status_reason if says else None,
         extras=tuple(listing.extra for _, listing in listings),
         fetched_at=max((page.fetched_at for _, page in pages), default=None),
+        withheld=withheld,
     )
 
 

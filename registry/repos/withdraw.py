@@ -15,6 +15,7 @@ from sqlalchemy import delete, select
 from sqlalchemy.orm import Session
 
 from registry import audit, events
+from registry.access import Action
 from registry.errors import Denied, Invalid, NotFound
 from registry.models import Asset, Package, PackageTag, PackageVersion, RetiredFilename
 from registry.names import PackageKey
@@ -24,17 +25,9 @@ from registry.repos.admission import Admission
 
 def delete_version(session: Session, admission: Admission, key: PackageKey, version: str, now: datetime) -> None:
     """Take a version with its files and tags out of a repository. Raises NotFound."""
-    row = shelf.find_version(session, admission.repository_id, key, version)
-    assets = session.scalars(select(Asset).where(Asset.version_id == row.id)).all()
-    for asset in assets:
-        session.merge(
-            RetiredFilename(package_id=row.package_id, filename=asset.filename, sha256=asset.sha256, retired_at=now)
-        )
-    removed = {asset.filename: asset.sha256 for asset in assets}
-    session.execute(delete(Asset).where(Asset.version_id == row.id))
-    session.execute(
-        delete(PackageTag).where(PackageTag.package_id == row.package_id, PackageTag.version == row.version)
-    )
+    row = shelf.find_version(session, admission.repository_id, key, version, locked=True)
+    check_not_quarantined(session, admission, row)
+    removed = retire_files(session, row, now)
     session.delete(row)
     shelf.bump(session, admission.domain_id, *key)
     events.record(
@@ -51,6 +44,27 @@ def delete_version(session: Session, admission: Admission, key: PackageKey, vers
         now,
     )
     audit.record(session, now, admission.actor, "version.delete", _place(admission, key, version), assets=removed)
+
+
+def check_not_quarantined(session: Session, admission: Admission, row: PackageVersion) -> None:
+    """Raise Denied for a version of a quarantined package: it stays as it is, for those who look into it."""
+    package = session.get_one(Package, row.package_id)
+    if package.status == shelf.QUARANTINED:
+        raise Denied(f"{package.display_name} is quarantined in {admission.path}: nothing of it is changed meanwhile")
+
+
+def retire_files(session: Session, row: PackageVersion, now: datetime) -> dict[str, str]:
+    """Take out all files and tags of a version; gives the files (name → SHA-256), whose names are used up now."""
+    assets = session.scalars(select(Asset).where(Asset.version_id == row.id)).all()
+    for asset in assets:
+        session.merge(
+            RetiredFilename(package_id=row.package_id, filename=asset.filename, sha256=asset.sha256, retired_at=now)
+        )
+    session.execute(delete(Asset).where(Asset.version_id == row.id))
+    session.execute(
+        delete(PackageTag).where(PackageTag.package_id == row.package_id, PackageTag.version == row.version)
+    )
+    return {asset.filename: asset.sha256 for asset in assets}
 
 
 def deprecate(
@@ -71,7 +85,8 @@ def set_status(
 ) -> bool:
     """Say what state a package is in, here and for those who find it through here. False when nothing changed.
 
-    ``status`` is one of ``shelf.STATUSES``; ``reason`` is for people and may be empty. Raises Invalid or NotFound.
+    ``status`` is one of ``shelf.STATUSES``; ``reason`` is for people and may be empty. Raises Invalid, NotFound, or
+    Denied for anybody but an administrator who would lift a quarantine.
     """
     if status not in shelf.STATUSES:
         raise Invalid(f"a package is {', '.join(shelf.STATUSES[:-1])} or {shelf.STATUSES[-1]}, not {status[:40]!a}")
@@ -80,6 +95,9 @@ def set_status(
         raise NotFound("package", key.path)
     if (package.status, package.status_reason) == (status, reason):
         return False
+    is_lifted = package.status == shelf.QUARANTINED and status != shelf.QUARANTINED
+    if is_lifted and (admission.identity is None or not admission.identity.may(Action.ADMIN)):
+        raise Denied(f"{package.display_name} is quarantined in {admission.path}: only an administrator lifts that")
     package.status, package.status_reason = status, reason
     shelf.bump(session, admission.domain_id, *key)
     place = f"{admission.path}/{key.format}/{key.path}"

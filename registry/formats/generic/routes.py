@@ -129,7 +129,8 @@ def _listed(services: Services, key: PackageKey, version: str | None) -> Respons
     document = services.documents.get(place, stamp, services.clock())
     if document is None:
         offer = services.resolver.offer(admission, key)
-        files = [file for file in offer.files if version in (None, file.version)]
+        listed = [file for file in offer.files if offer.withheld.lists(file.version)]
+        files = [file for file in listed if version in (None, file.version)]
         if not files:
             raise NotFound("version", f"{key.name} {version}")
         body = json.dumps({"name": key.name, **_rendered(files)}).encode()

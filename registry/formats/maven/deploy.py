@@ -22,8 +22,9 @@ from registry.formats.maven.inspection import inspect
 from registry.formats.maven.xml_reader import BadXml
 from registry.http import auth, context
 from registry.http.upload import BUFFER_BYTES, CountedBody, counted_body
+from registry.models import PackageVersion
 from registry.names import PackageKey
-from registry.repos import promises, shelf, withdraw
+from registry.repos import freezing, promises, shelf, withdraw
 from registry.repos.promises import Outcome
 from registry.services import Services
 from storage.blobs import KIB, BlobHandle
@@ -120,7 +121,10 @@ def _look(services: Services, place: paths.FilePath) -> _Here:
             )
         shelf.check_open(package, admission.path)
         asset = shelf.find_asset(session, package.id, place.filename)
-        return _Here({**asset.hashes, "sha256": asset.sha256} if asset is not None else None, promised)
+        if asset is None:
+            return _Here(None, promised)
+        freezing.check_state(session.get_one(PackageVersion, asset.version_id), admission.path)
+        return _Here({**asset.hashes, "sha256": asset.sha256}, promised)
 
 
 def _again(
