@@ -130,7 +130,8 @@ def services(settings: Settings, clock: Clock = system_clock) -> Services:
         lag=timedelta(seconds=settings.upstream.stale_while_revalidate_seconds),
     )
     admissions = Admissions(db, people)
-    publisher = Publisher(db, stores, admissions, known_formats, clock)
+    frozen_after = timedelta(days=settings.storage.release_frozen_after_days)
+    publisher = Publisher(db, stores, admissions, known_formats, clock, frozen_after=frozen_after)
     return Services(
         db=db,
         stores=stores,
@@ -158,6 +159,7 @@ def services(settings: Settings, clock: Clock = system_clock) -> Services:
         signer=Signer(db, stores, clock),
         ahead=ReadAhead(is_on=settings.upstream.read_ahead),
         limits=Limits(upload_bytes=settings.storage.upload_limit_bytes),
+        release_frozen_after=frozen_after,
         public_url=settings.server.public_url or None,
         cookie_secure=settings.server.public_url.startswith("https://"),
         readiness=(db.ping, bodies.check),
@@ -169,7 +171,11 @@ def hook_services(services: Services) -> HookServices:
     return HookServices(
         db=services.db,
         clock=services.clock,
-        actions=real_parts(services.clock, executor_types=(ProcessExecutor.name,)),
+        actions=real_parts(
+            services.clock,
+            executor_types=(ProcessExecutor.name,),
+            release_frozen_after=services.release_frozen_after,
+        ),
         logs=LogStore(services.stores.server_keyring()),
     )
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from flask import Blueprint
 
-from registry.api import accounts, connections, document, packages, repositories, tokens
+from registry.api import accounts, connections, document, packages, repositories, tokens, versions
 from registry.api.routes import register
 
 ROUTES = (
@@ -13,6 +13,7 @@ ROUTES = (
     *repositories.ROUTES,
     *connections.ROUTES,
     *packages.ROUTES,
+    *versions.ROUTES,
     *document.ROUTES,
 )
 

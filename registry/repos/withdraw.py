@@ -9,7 +9,7 @@ package's row stays as well, so that a name of ours is not open to the outside o
 from __future__ import annotations
 
 from collections.abc import Mapping
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from sqlalchemy import delete, select
 from sqlalchemy.orm import Session
@@ -19,7 +19,7 @@ from registry.access import Action
 from registry.errors import Denied, Invalid, NotFound
 from registry.models import Asset, Package, PackageTag, PackageVersion, RetiredFilename
 from registry.names import PackageKey
-from registry.repos import shelf
+from registry.repos import freezing, shelf, states
 from registry.repos.admission import Admission
 
 
@@ -115,11 +115,20 @@ def tags(session: Session, repository_id: int, key: PackageKey) -> Mapping[str, 
 
 
 def set_tag(
-    session: Session, admission: Admission, key: PackageKey, tag: str, version: str | None, now: datetime
+    session: Session,
+    admission: Admission,
+    key: PackageKey,
+    tag: str,
+    version: str | None,
+    now: datetime,
+    *,
+    frozen_after: timedelta = states.FROZEN_AFTER,
 ) -> bool:
     """Point a tag at a version, or remove it (None). False when nothing changed.
 
-    Raises NotFound for a version or package that is not here, Denied for a package that came from an upstream.
+    Who may publish points tags at what is new. To bring an old release (``frozen_after``) before everybody who installs
+    by the tag is as good as promoting it, and takes that right. Raises Denied for who has it not, and for a package that
+    came from an upstream; NotFound for a version or package that is not here.
     """
     package = _published(session, admission, key)
     held = session.get(PackageTag, (package.id, tag))
@@ -128,7 +137,9 @@ def set_tag(
     if version is None:
         session.delete(held)
     else:
-        shelf.find_version(session, admission.repository_id, key, version)
+        row = shelf.find_version(session, admission.repository_id, key, version)
+        if freezing.is_frozen(session, row, now, now, frozen_after):
+            _check_may_promote(admission, key, version, tag)
         session.merge(PackageTag(package_id=package.id, tag=tag, version=version))
     shelf.bump(session, admission.domain_id, *key)
     audit.record(
@@ -141,6 +152,15 @@ def set_tag(
         version=version,
     )
     return True
+
+
+def _check_may_promote(admission: Admission, key: PackageKey, version: str, tag: str) -> None:
+    who = admission.identity
+    if who is None or not who.may(Action.PROMOTE, admission.path):
+        raise Denied(
+            f"{key.path} {version} is an old release of {admission.path}: to point {tag} at it, {admission.actor} needs "
+            "the right to promote there"
+        )
 
 
 def versions(session: Session, repository_id: int, key: PackageKey) -> list[PackageVersion]:

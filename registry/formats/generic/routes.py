@@ -178,6 +178,7 @@ def _put(services: Services, key: PackageKey, version: str, filename: str) -> Re
     if is_finished:
         services.publisher.finish(admission, key, version)
     said = {"sha256": received.handle.digest, "sizeBytes": received.handle.size_bytes, "isNew": done.is_new}
+    said |= {"versionRevision": done.revision}
     return _json({"name": key.name, "version": version, "path": filename.partition("/")[2], **said}, 201)
 
 

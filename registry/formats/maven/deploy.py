@@ -21,6 +21,7 @@ from registry.formats.maven.coordinates import base_version
 from registry.formats.maven.inspection import inspect
 from registry.formats.maven.xml_reader import BadXml
 from registry.http import auth, context
+from registry.http.responses import REVISION_HEADER
 from registry.http.upload import BUFFER_BYTES, CountedBody, counted_body
 from registry.models import PackageVersion
 from registry.names import PackageKey
@@ -99,12 +100,12 @@ def _file(services: Services, place: paths.FilePath) -> Response:
         raise
     hashes = {name: value for name, value in received.digests.items() if name != "sha256"}
     try:
-        services.publisher.publish(
+        published = services.publisher.publish(
             context.admission(), auth.credential_sent(), NAME, release, received.handle, hashes, is_finished=False
         )
     except FileExists as error:
         raise Conflict(str(error)) from error
-    return _created(f"{place.filename} is here")
+    return _created(f"{place.filename} is here", published.revision)
 
 
 def _look(services: Services, place: paths.FilePath) -> _Here:
@@ -252,5 +253,6 @@ def _read_small(limit_bytes: int) -> bytes:
     return b"".join(pieces)
 
 
-def _created(message: str) -> Response:
-    return Response(f"{message}\n", 201, content_type="text/plain; charset=utf-8")
+def _created(message: str, revision: str | None = None) -> Response:
+    headers = {REVISION_HEADER: revision} if revision is not None else {}
+    return Response(f"{message}\n", 201, headers=headers, content_type="text/plain; charset=utf-8")
