@@ -334,9 +334,7 @@ def _detail(format_name: str, name: str, version: str, query: NamespaceQuery) ->
 
     def look() -> browse.VersionDetail:
         with services.db.read() as session:
-            at = coordinates.find(
-                session, services.formats, repository_id, format_name, query.namespace, name, version
-            )
+            at = coordinates.find(session, services.formats, repository_id, format_name, query.namespace, name, version)
             return browse.version(session, repository_id, *at, keyring=services.stores.keyring)
 
     shown = look()

@@ -98,9 +98,7 @@ def _rows(session: Session) -> Iterator[Fault]:
     empty = (
         select(Package.name, PackageVersion.version)
         .join(Package, Package.id == PackageVersion.package_id)
-        .where(
-            ~exists().where(Asset.version_id == PackageVersion.id), PackageVersion.status.not_in(states.WITHHELD)
-        )
+        .where(~exists().where(Asset.version_id == PackageVersion.id), PackageVersion.status.not_in(states.WITHHELD))
     )
     for name, version in session.execute(empty):
         yield Fault("I3", f"version {name} {version} has no asset")

@@ -199,7 +199,7 @@ def _row(
     package_status: str,
     status_reason: str,
     repository_id: int,
-    has_states: bool,  # noqa: FBT001  (a column)
+    has_states: bool,
     version: str | None,
     display_version: str | None,
     *values: Any,

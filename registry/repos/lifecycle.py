@@ -102,9 +102,7 @@ def delete_package(session: Session, admission: Admission, key: PackageKey, now:
     return versions
 
 
-def _taken(
-    session: Session, admission: Admission, key: PackageKey, version: str, expected: Expected
-) -> PackageVersion:
+def _taken(session: Session, admission: Admission, key: PackageKey, version: str, expected: Expected) -> PackageVersion:
     row = shelf.find_version(session, admission.repository_id, key, version, locked=True)
     withdraw.check_not_quarantined(session, admission, row)
     expected.check(row)

@@ -181,9 +181,7 @@ class Resolver:
         withheld.check_served(key, found.version, filename)
         return found
 
-    def _find_outside(
-        self, chain: Sequence[Node], key: PackageKey, filename: str, rows: Sequence[Row]
-    ) -> OfferedFile:
+    def _find_outside(self, chain: Sequence[Node], key: PackageKey, filename: str, rows: Sequence[Row]) -> OfferedFile:
         if is_published(rows):
             raise NotFound("file", filename)
         location = self._formats[key.format].locate(key, filename)

@@ -71,7 +71,9 @@ def test_each_state_shows_in_index_and_download(world: World) -> None:
     wheel = "my_pkg-1.1-py3-none-any.whl"
     assert page(world)[wheel] is False
     revision = shown(world, "1.1")["revision"]
-    assert set_to(world, "Unlisted", "1.1")["successfulVersions"] == {"1.1": {"revision": revision, "status": "Unlisted"}}
+    assert set_to(world, "Unlisted", "1.1")["successfulVersions"] == {
+        "1.1": {"revision": revision, "status": "Unlisted"}
+    }
     assert (page(world)[wheel], fetch(world, "1.1")[0]) == (states.UNLISTED_REASON, 200)
     set_to(world, "Archived", "1.1")
     assert wheel not in page(world)
@@ -315,6 +317,8 @@ def test_a_late_promotion_brings_what_was_published_in_time_and_nothing_later(wo
     world.now += timedelta(days=20)
     assert world.call("POST", f"{VERSIONS}/1.0/promote", json={"target": "staging"}).status_code == 200
     world.publish("prod", "my-pkg", "1.0", canonical="1.0", suffix="-1-py3-none-any.whl")  # planted today
-    planted = world.call("POST", f"/domains/default/repositories/prod/{PACKAGE}/versions/1.0/promote", json={"target": "staging"})
+    planted = world.call(
+        "POST", f"/domains/default/repositories/prod/{PACKAGE}/versions/1.0/promote", json={"target": "staging"}
+    )
     assert (planted.status_code, "takes no further ones" in planted.json["detail"]) == (403, True)
     assert len(shown(world, "1.0", STAGING)["assets"]) == 2

@@ -145,9 +145,7 @@ def _change(
         for version, warning in warnings.items():
             withdraw.deprecate(session, admission, key, version, warning, now)
         for tag, version in tags.items():
-            withdraw.set_tag(
-                session, admission, key, tag, version, now, frozen_after=services.release_frozen_after
-            )
+            withdraw.set_tag(session, admission, key, tag, version, now, frozen_after=services.release_frozen_after)
 
     shelf.settle(services.db, unit)
     return _accepted(services, key, 200 if removes else 201)
