@@ -15,6 +15,7 @@ from registry.pages.facts import describe
 from registry.pages.manage import STATUSES, may_manage
 from registry.pages.panels import Coordinate, extensions
 from registry.pages.readme import render_readme
+from registry.pages.version_changes import choices
 from registry.repos import browse, shelf
 
 VERSIONS_SHOWN = 20
@@ -51,6 +52,7 @@ def _page(domain: str, repository: str, format_name: str, raw_name: str, wanted:
             chosen = browse.canonical_version(session, summary.id, *key, wanted, sort_key=known.sort_key)
         detail = browse.version(session, summary.id, *key, chosen, keyring=services.stores.keyring)
         visible = {other.name for other in readable(session) if other.domain == domain}
+        acts = choices(session, domain, repository)
     if not detail.metadata and services.files.readings.read(summary.id, key, chosen):
         with services.db.read() as session:
             detail = browse.version(session, summary.id, *key, chosen, keyring=services.stores.keyring)
@@ -64,6 +66,7 @@ def _page(domain: str, repository: str, format_name: str, raw_name: str, wanted:
         path=key.path,
         may_manage=may_manage(domain, repository),
         statuses=STATUSES,
+        acts=acts,
         latest=latest,
         is_pinned=wanted is not None,
         versions=package.versions,

@@ -34,6 +34,10 @@ PATHS = {
         "/packages/default/dev/pypi/acme-billing/-/2.4.0",
         "/packages/default/prod/pypi/acme-billing/-/2.4.1",
     ),
+    "pages.change_versions": (
+        "/versions/default/dev/pypi/acme-billing?version=2.4.0&to=Archived",
+        "/versions/default/dev/pypi/acme-billing?version=2.4.0&version=2.4.1&to=copy:staging",
+    ),
     "pages.account": ("/account",),
     "pages.tokens": ("/account/tokens",),
     "pages.password": ("/account/password",),
