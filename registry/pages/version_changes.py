@@ -34,7 +34,8 @@ _SEEN = {
         "Nobody gets their files: builds that pin one of them fail and are told that it is archived. They can be brought back."
     ),
     states.DISPOSED: (
-        "Their files are given up for good: builds that pin one of them fail, and nothing brings them back. The versions stay on this page."
+        "Their files are given up for good: builds that pin one of them fail, and nothing brings them back. The versions "
+        "stay on the list."
     ),
     states.DELETED: (
         "They are gone from this repository for good: builds that pin one of them fail. Other content cannot take their place."
