@@ -12,6 +12,8 @@ from registry.commands.options import REPOSITORY, Place, example
 from registry.commands.output import json_option, print_record, print_rows
 from registry.commands.package import format_of, format_option, package
 
+__all__ = ["package"]
+
 STATES = ("Published", "Unlisted", "Archived")
 ALL_STATES = (*STATES, "Unfinished", "Disposed")
 

@@ -134,6 +134,8 @@ def _asked(domain: str, repository: str, format_name: str, name: str, versions: 
     check(who, Action.READ, f"{domain}/{repository}")
     if to.startswith(COPY_TO):
         check(who, Action.PROMOTE, f"{domain}/{to.removeprefix(COPY_TO)}")
+        with context.services().db.read() as session:
+            find_repository(session, domain, to.removeprefix(COPY_TO))
     else:
         check(who, Action.PUBLISH, f"{domain}/{repository}")
         if to not in _VERBS:
