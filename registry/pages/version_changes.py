@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from flask import Blueprint, render_template, request, url_for
@@ -165,20 +165,20 @@ def _unit(asked: _Asked) -> Unit:
         domain_row, row = find_repository(session, asked.domain, asked.repository)
         admission = Admission(who, domain_row.id, asked.domain, row.id, asked.repository, 0, 0)
         found = browse.canonical_version(session, row.id, *asked.key, version, sort_key=sort_key)
-        return _act(asked.to)(session, admission, asked.key, found, Expected(None, revision))
+        return _act(asked.to, session, admission, asked.key, found, Expected(None, revision))
 
     return change
 
 
-def _act(to: str) -> Callable[[Session, Admission, PackageKey, str, Expected], SuccessfulVersion]:
+def _act(
+    to: str, session: Session, admission: Admission, key: PackageKey, version: str, expected: Expected
+) -> SuccessfulVersion:
     now = context.services().clock()
     if to == states.DISPOSED:
-        return lambda *arguments: lifecycle.dispose(*arguments, now)
+        return lifecycle.dispose(session, admission, key, version, expected, now)
     if to == states.DELETED:
-        return lambda *arguments: lifecycle.delete(*arguments, now)
-    return lambda session, admission, key, version, expected: lifecycle.change_status(
-        session, admission, key, version, to, expected, now
-    )
+        return lifecycle.delete(session, admission, key, version, expected, now)
+    return lifecycle.change_status(session, admission, key, version, to, expected, now)
 
 
 def _render(asked: _Asked, outcomes: Sequence[Outcome]) -> str:

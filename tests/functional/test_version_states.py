@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from registry.repos import states
+from registry.errors import NotFound
+from registry.repos import assets, states
 from tests.functional.api_world import World
 
 DEV = "/domains/default/repositories/dev"
@@ -196,6 +197,30 @@ def test_a_whole_package_is_deleted_and_its_name_stays_ours(world: World) -> Non
     assert (world.call("GET", f"{DEV}/{PACKAGE}").status_code, page(world)) == (404, {})
     assert world.call("DELETE", f"{DEV}/{PACKAGE}").status_code == 404
     assert world.audit()[-1] == ("publisher", "package.delete", "default/dev/pypi/my-pkg")
+
+
+def test_no_build_takes_a_file_that_is_archived_or_quarantined(world: World) -> None:
+    sha256 = shown(world, "1.0")["assets"][0]["sha256"]
+
+    def read() -> bytes:
+        coordinate = {
+            "domain": "default",
+            "repository": "dev",
+            "format_name": "pypi",
+            "namespace": "",
+            "name": "my-pkg",
+        }
+        stores, filename = world.services.stores, "my_pkg-1.0-py3-none-any.whl"
+        with assets.open_asset(world.db, stores, **coordinate, version="1.0", filename=filename, sha256=sha256) as body:
+            return body.read()
+
+    set_to(world, "Unlisted", "1.0")
+    assert read() == b"bytes of my_pkg-1.0-py3-none-any.whl"
+    set_to(world, "Archived", "1.0")
+    pytest.raises(NotFound, read)
+    set_to(world, "Published", "1.0")
+    world.call("PUT", f"{DEV}/{PACKAGE}/status", json={"status": "quarantined"})
+    pytest.raises(NotFound, read)
 
 
 # --- lists -----------------------------------------------------------------------------------------------------------
