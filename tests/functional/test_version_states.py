@@ -217,10 +217,12 @@ def test_no_build_takes_a_file_that_is_archived_or_quarantined(world: World) -> 
     set_to(world, "Unlisted", "1.0")
     assert read() == b"bytes of my_pkg-1.0-py3-none-any.whl"
     set_to(world, "Archived", "1.0")
-    pytest.raises(NotFound, read)
+    with pytest.raises(NotFound):
+        read()
     set_to(world, "Published", "1.0")
     world.call("PUT", f"{DEV}/{PACKAGE}/status", json={"status": "quarantined"})
-    pytest.raises(NotFound, read)
+    with pytest.raises(NotFound):
+        read()
 
 
 # --- lists -----------------------------------------------------------------------------------------------------------
