@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from flask import Blueprint
 
-from registry.api import accounts, connections, document, packages, repositories, tokens, versions
+from registry.api import accounts, connections, document, packages, repositories, tokens, version_contents, versions
 from registry.api.routes import register
 
 ROUTES = (
@@ -14,6 +14,7 @@ ROUTES = (
     *connections.ROUTES,
     *packages.ROUTES,
     *versions.ROUTES,
+    *version_contents.ROUTES,
     *document.ROUTES,
 )
 

@@ -1,4 +1,4 @@
-"""Versions by the hundred, in CodeArtifact's words: their states, copies of them, what they hold and what they need."""
+"""Versions by the hundred, in CodeArtifact's words: their states, and copies of them."""
 
 from __future__ import annotations
 
@@ -15,11 +15,10 @@ from registry.api.coordinates import Coordinate, known_format, package_key
 from registry.api.packages import NamespaceQuery
 from registry.api.routes import Route
 from registry.api.shapes import Between, Length
-from registry.errors import Invalid, NotFound
-from registry.format import Dependency
+from registry.errors import Invalid
 from registry.http import context
 from registry.http.auth import requires, signed_in_api
-from registry.repos import browse, copy_versions, freezing, lifecycle, listing, shelf, states
+from registry.repos import copy_versions, freezing, lifecycle, listing, shelf, states
 from registry.repos.batches import MOST_VERSIONS, BatchResult, SuccessfulVersion, each_version
 from registry.repos.copy_versions import Copying
 from registry.repos.lifecycle import Expected
@@ -28,8 +27,6 @@ from registry.repos.topology import find_repository
 Versions = Annotated[tuple[Annotated[str, Length(1, 255)], ...], Length(1, MOST_VERSIONS)]
 Revisions = Annotated[dict[str, str], Length(1, MOST_VERSIONS)]
 Word = Annotated[str, Length(1, 20)]
-
-HASH_NAMES: Mapping[str, str] = {"md5": "MD5", "sha1": "SHA-1", "sha256": "SHA-256", "sha512": "SHA-512"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,51 +72,6 @@ class VersionsQuery:
     sort_by: Word | None = None
     next_token: Annotated[str, Length(1, 255)] | None = None
     max_results: Annotated[int, Between(1, 1000)] = 100
-
-
-@dataclass(frozen=True, slots=True)
-class VersionAsset:
-    """A file; ``hashes`` are hex by MD5, SHA-1, SHA-256 and SHA-512, as far as they are known."""
-
-    name: str
-    size: int
-    hashes: dict[str, str]
-
-
-@dataclass(frozen=True, slots=True)
-class VersionAssets:
-    """The files of a version at a revision."""
-
-    format: str
-    namespace: str
-    package: str
-    version: str
-    version_revision: str
-    assets: tuple[VersionAsset, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class VersionReadme:
-    """The long text of a version, as its author wrote it."""
-
-    format: str
-    namespace: str
-    package: str
-    version: str
-    version_revision: str
-    readme: str
-
-
-@dataclass(frozen=True, slots=True)
-class VersionDependencies:
-    """What a version's archive says that it needs."""
-
-    format: str
-    namespace: str
-    package: str
-    version: str
-    version_revision: str
-    dependencies: tuple[Dependency, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -241,42 +193,6 @@ def copy_package_versions(
     return each_version(services.db, wanted, unit)
 
 
-def list_assets(format_name: str, name: str, version: str, query: NamespaceQuery) -> VersionAssets:
-    """List the files of a version; a Disposed one has none."""
-    shown = _detail(format_name, name, version, query)
-    assets = tuple(
-        VersionAsset(
-            asset.filename,
-            asset.size_bytes,
-            {
-                HASH_NAMES[known]: digest
-                for known, digest in {**asset.hashes, "sha256": asset.sha256}.items()
-                if known in HASH_NAMES
-            },
-        )
-        for asset in shown.assets
-    )
-    return VersionAssets(*_place(shown), assets)
-
-
-def show_readme(format_name: str, name: str, version: str, query: NamespaceQuery) -> VersionReadme:
-    """The description of a version. Not found where it has none."""
-    shown = _detail(format_name, name, version, query)
-    if not shown.description:
-        raise NotFound("description", f"{shown.display_name} {shown.display_version}")
-    return VersionReadme(*_place(shown), shown.description)
-
-
-def list_dependencies(format_name: str, name: str, version: str, query: NamespaceQuery) -> VersionDependencies:
-    """List what a version says that it needs, as far as its archive was read."""
-    shown = _detail(format_name, name, version, query)
-    known = known_format(context.services().formats, format_name)
-    written = shown.metadata.get("requires_dist")
-    entries = [entry for entry in written if isinstance(entry, str)] if isinstance(written, list) else []
-    found = (known.dependency(entry) for entry in entries)
-    return VersionDependencies(*_place(shown), tuple(each for each in found if each is not None))
-
-
 def reopen_version(format_name: str, name: str, version: str, body: Reopening, query: NamespaceQuery) -> Reopened:
     """Let files be added to a version that is older than `release_frozen_after_days`, for some hours."""
     services, admission = context.services(), context.admission()
@@ -329,25 +245,6 @@ def _each(
     return each_version(services.db, wanted, unit)
 
 
-def _detail(format_name: str, name: str, version: str, query: NamespaceQuery) -> browse.VersionDetail:
-    services, repository_id = context.services(), context.admission().repository_id
-
-    def look() -> browse.VersionDetail:
-        with services.db.read() as session:
-            at = coordinates.find(session, services.formats, repository_id, format_name, query.namespace, name, version)
-            return browse.version(session, repository_id, *at, keyring=services.stores.keyring)
-
-    shown = look()
-    key = package_key(known_format(services.formats, format_name), query.namespace, name)
-    if not shown.metadata and services.files.readings.read(repository_id, key, shown.version):
-        shown = look()
-    return shown
-
-
-def _place(shown: browse.VersionDetail) -> tuple[str, str, str, str, str]:
-    return shown.format, shown.namespace, shown.name, shown.version, shown.revision
-
-
 _PACKAGE = "/domains/<domain>/repositories/<repository>/packages/<format_name>/<name>"
 _VERSIONS = f"{_PACKAGE}/versions"
 _VERSION = f"{_VERSIONS}/<version>"
@@ -393,11 +290,6 @@ ROUTES = (
         answer=BatchResult,
     ),
     Route("DELETE", _PACKAGE, _publish, delete_package, query=NamespaceQuery, answer=DeletedPackage),
-    Route("GET", f"{_VERSION}/assets", _read, list_assets, query=NamespaceQuery, answer=VersionAssets),
-    Route("GET", f"{_VERSION}/readme", _read, show_readme, query=NamespaceQuery, answer=VersionReadme),
-    Route(
-        "GET", f"{_VERSION}/dependencies", _read, list_dependencies, query=NamespaceQuery, answer=VersionDependencies
-    ),
     Route(
         "POST",
         f"{_VERSION}/reopen",
