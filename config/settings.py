@@ -59,6 +59,7 @@ class Storage:
     sweep_grace_hours: int = 24
     cache_limit_bytes: int = 0
     finish_after_seconds: int = 60
+    release_frozen_after_days: int = 14
 
 
 @dataclass(frozen=True, slots=True)
@@ -395,6 +396,7 @@ _MINIMUM = {
     "server.trusted_proxy_hops": 0,
     "storage.sweep_grace_hours": 0,
     "storage.cache_limit_bytes": 0,
+    "storage.release_frozen_after_days": 0,
     "upstream.stale_while_revalidate_seconds": 0,
     "limits.reads_per_minute": 0,
     "limits.management_per_minute": 0,

@@ -186,7 +186,8 @@ def services(settings: Settings, clock: Clock = system_clock) -> Services:
     )
     admissions = Admissions(db, people)
     topologies = TopologyCache()
-    publisher = Publisher(db, stores, admissions, known_formats, clock, topologies)
+    frozen_after = timedelta(days=settings.storage.release_frozen_after_days)
+    publisher = Publisher(db, stores, admissions, known_formats, clock, topologies, frozen_after=frozen_after)
     return Services(
         db=db,
         stores=stores,
@@ -216,6 +217,7 @@ def services(settings: Settings, clock: Clock = system_clock) -> Services:
         ahead=ReadAhead(is_on=settings.upstream.read_ahead),
         rates=RateLimits(db, _rates(settings.limits)),
         limits=Limits(upload_bytes=settings.storage.upload_limit_bytes),
+        release_frozen_after=frozen_after,
         public_url=settings.server.public_url or None,
         cookie_secure=settings.server.public_url.startswith("https://"),
         readiness=(db.ping, bodies.check),
@@ -240,7 +242,11 @@ def hook_services(services: Services, settings: Settings) -> HookServices:
     return HookServices(
         db=services.db,
         clock=services.clock,
-        actions=real_parts(services.clock, executor_types=(ProcessExecutor.name,)),
+        actions=real_parts(
+            services.clock,
+            executor_types=(ProcessExecutor.name,),
+            release_frozen_after=services.release_frozen_after,
+        ),
         logs=LogStore(services.stores.server_keyring()),
         notifications=notifying.notifications(settings, services.stores.server_keyring()),
         stores=services.stores,

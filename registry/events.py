@@ -69,9 +69,27 @@ class Noted:
     data: Mapping[str, Any]
 
 
-TypedEvent = AssetPublished | VersionYanked | VersionDeleted
+@dataclass(frozen=True, slots=True)
+class VersionStatusChanged:
+    """A version went from one state to another: Published, Unlisted, Archived or Disposed."""
+
+    kind: ClassVar[str] = "version.status"
+    domain: str
+    repository: str
+    format: str
+    namespace: str
+    name: str
+    version: str
+    previous: str
+    status: str
+    by: str
+
+
+TypedEvent = AssetPublished | VersionYanked | VersionDeleted | VersionStatusChanged
 AnyEvent = TypedEvent | Noted
-KINDS: Mapping[str, type[TypedEvent]] = {cls.kind: cls for cls in (AssetPublished, VersionYanked, VersionDeleted)}
+KINDS: Mapping[str, type[TypedEvent]] = {
+    cls.kind: cls for cls in (AssetPublished, VersionYanked, VersionDeleted, VersionStatusChanged)
+}
 CATALOGUE: dict[str, str] = {kind: (cls.__doc__ or "").partition("\n")[0] for kind, cls in KINDS.items()}
 """Every kind of event with what it tells; ``declare`` adds to it."""
 

@@ -154,6 +154,16 @@ class Description:
     media_type: str
 
 
+@dataclass(frozen=True, slots=True)
+class Dependency:
+    """What a version needs besides itself, in the ecosystem's words; ``namespace`` is empty where there is none."""
+
+    namespace: str
+    package: str
+    dependency_type: str
+    version_requirement: str
+
+
 class Format(Protocol):
     """A package format. Stateless: every method may be called by any number of threads at once."""
 
@@ -209,6 +219,9 @@ class Format(Protocol):
 
         ``body`` is seekable; time and memory are bounded. Raises registry.errors.Invalid or TooLarge.
         """
+
+    def dependency(self, written: str) -> Dependency | None:
+        """Read an entry of ``requires_dist`` in a version's metadata, as the format wrote it; None for what says nothing."""
 
     def sort_key(self, version: str) -> Any:
         """Give a key that puts versions in release order. Takes any text; what is no version sorts first."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from datetime import timedelta
 
 from registry.accounts import Accounts
 from registry.clock import Clock
@@ -19,6 +20,7 @@ from registry.repos.keep import Files
 from registry.repos.publish import Publisher
 from registry.repos.resolve import Resolver
 from registry.repos.signing import Signer
+from registry.repos.states import FROZEN_AFTER
 from registry.repos.upstreams import Upstreams
 from registry.stores import DomainStores
 from storage.blobs import GIB
@@ -53,6 +55,7 @@ class Services:
     ahead: ReadAhead
     rates: RateLimits
     limits: Limits = Limits()
+    release_frozen_after: timedelta = FROZEN_AFTER
     public_url: str | None = None
     cookie_secure: bool = False
     readiness: tuple[Callable[[], None], ...] = field(default=())

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from contextlib import suppress
-from datetime import datetime
+from datetime import datetime, timedelta
+from functools import partial
 
 from sqlalchemy import select
 from sqlalchemy.orm import Session
@@ -19,9 +20,15 @@ from hooks.pipelines.parts import BuildOutcome, BuildRequest, Parts
 from registry.clock import Clock
 from registry.errors import Conflict
 from registry.repos.promote import promote
+from registry.repos.states import FROZEN_AFTER
 
 
-def real_parts(clock: Clock, *, executor_types: Collection[str] = DEFAULT_TYPES) -> Parts:
+def real_parts(
+    clock: Clock,
+    *,
+    executor_types: Collection[str] = DEFAULT_TYPES,
+    release_frozen_after: timedelta = FROZEN_AFTER,
+) -> Parts:
     """The parts of a running server. ``executor_types`` are the environment types that its workers can build."""
 
     def apply_build_project(session: Session, declaration: BuildProjectDeclaration, now: datetime) -> str:
@@ -32,7 +39,7 @@ def real_parts(clock: Clock, *, executor_types: Collection[str] = DEFAULT_TYPES)
         build_outcome=_build_outcome,
         stop_build=_stop_build,
         apply_build_project=apply_build_project,
-        promote=promote,
+        promote=partial(promote, release_frozen_after=release_frozen_after),
         clock=clock,
     )
 

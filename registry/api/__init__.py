@@ -15,6 +15,8 @@ from registry.api import (
     quotas,
     repositories,
     tokens,
+    version_contents,
+    versions,
 )
 from registry.api.routes import register
 
@@ -28,6 +30,8 @@ ROUTES = (
     *audit_log.ROUTES,
     *origins.ROUTES,
     *package_groups.ROUTES,
+    *versions.ROUTES,
+    *version_contents.ROUTES,
     *document.ROUTES,
 )
 

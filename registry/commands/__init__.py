@@ -18,9 +18,9 @@ def commands(tools: Mapping[str, Mapping[str, Tool]], new_token_on_data: NewToke
     ``tools``: format → name → client tool. ``new_token_on_data`` makes a token on a data directory, without a server.
     """
     from registry.commands.login import login_command
-    from registry.commands.package import package
     from registry.commands.package_group import package_group
     from registry.commands.repo import repo
     from registry.commands.token import token_group
+    from registry.commands.versions import package
 
     return [login_command(tools), token_group(new_token_on_data), repo, package, package_group]

@@ -7,6 +7,7 @@ from typing import Any
 
 import click
 
+from registry.commands.batch import run_batch
 from registry.commands.client import Client, Failed, with_client
 from registry.commands.options import REPOSITORY, Place, example
 from registry.commands.origin import explain, origin
@@ -41,22 +42,24 @@ _VERSION = (
     ("origin", "origin"),
     ("promoted from", "promotedFrom"),
     ("status", "status"),
+    ("revision", "revision"),
     ("yanked", "yankedReason"),
     ("held by", "heldBy"),
     ("files", "files"),
 )
 
 _STATUSES = ("active", "archived", "deprecated", "quarantined")
+_VERSION_STATUSES = ("Published", "Unlisted", "Archived")
 _STATUS = (("name", "displayName"), ("status", "status"), ("reason", "statusReason"))
 
-_format_option: Callable[..., Any] = click.option(
+format_option: Callable[..., Any] = click.option(
     "--format", "format_name", metavar="FORMAT", help="The package's format, if the name is there in several."
 )
 
 
 @click.group()
 def package() -> None:
-    """Packages: list, show, explain, promote, yank, delete, close, origin."""
+    """Packages: list, show, explain, copy, promote, yank, archive, dispose, delete, close, origin."""
 
 
 package.add_command(origin)
@@ -66,7 +69,7 @@ package.add_command(explain)
 @example("entrepot package list dev --search client")
 @package.command("list")
 @click.argument("repository", type=REPOSITORY)
-@_format_option
+@format_option
 @click.option("--search", default="", metavar="TEXT", help="A part of the name.")
 @click.option("--limit", default=100, show_default=True, type=click.IntRange(1), help="At most so many.")
 @json_option
@@ -86,7 +89,7 @@ def list_packages(
 @click.argument("repository", type=REPOSITORY)
 @click.argument("name")
 @click.argument("version", required=False)
-@_format_option
+@format_option
 @json_option
 @with_client
 def show(
@@ -113,7 +116,7 @@ def show(
 @click.argument("version")
 @click.option("--to", "target", required=True, metavar="REPOSITORY", help="Repository of the same domain.")
 @click.option("--asset", "assets", multiple=True, metavar="FILE", help="Only this file; repeatable.")
-@_format_option
+@format_option
 @json_option
 @with_client
 def promote(
@@ -155,7 +158,7 @@ def promote(
 @click.argument("version")
 @click.option("--reason", default="", help="Why; clients show it.")
 @click.option("--undo", is_flag=True, help="Put it back.")
-@_format_option
+@format_option
 @json_option
 @with_client
 def yank(
@@ -187,7 +190,7 @@ def yank(
 @click.argument("repository", type=REPOSITORY)
 @click.argument("name")
 @click.argument("version")
-@_format_option
+@format_option
 @json_option
 @with_client
 def unyank(
@@ -206,7 +209,7 @@ def unyank(
 @click.argument("name")
 @click.argument("version")
 @click.option("--yes", is_flag=True, help="Do not ask.")
-@_format_option
+@format_option
 @json_option
 @with_client
 def delete(
@@ -235,9 +238,11 @@ def delete(
 @package.command()
 @click.argument("repository", type=REPOSITORY)
 @click.argument("name")
-@click.argument("status", required=False, type=click.Choice(_STATUSES))
+@click.argument("status", required=False, type=click.Choice((*_STATUSES, *_VERSION_STATUSES)))
+@click.option("--version", "versions", multiple=True, metavar="VERSION", help="Set this version's; repeatable.")
+@click.option("--expected", type=click.Choice(_VERSION_STATUSES), help="Only versions that are in this state now.")
 @click.option("--reason", default="", help="Why; clients show it.")
-@_format_option
+@format_option
 @json_option
 @with_client
 def status(
@@ -246,14 +251,20 @@ def status(
     name: str,
     status: str | None,
     *,
+    versions: tuple[str, ...],
+    expected: str | None,
     reason: str,
     format_name: str | None,
     as_json: bool,
 ) -> None:
-    """Show or set what state a package is in.
+    """Show or set what state a package is in, or some of its versions.
 
-    An archived package takes no uploads; of a quarantined one no file is listed or served either.
+    An archived package takes no uploads; of a quarantined one no file is listed or served either. A version is
+    Published, Unlisted (no tool chooses it, but who pins it gets it) or Archived (nobody gets it until it is back).
     """
+    if versions or expected is not None or status in _VERSION_STATUSES:
+        _set_version_status(client, repository, name, status, versions, expected, format_name, as_json=as_json)
+        return
     path = (*repository.path, "packages", format_name or format_of(client, repository, name), name)
     if status is None:
         if reason:
@@ -263,6 +274,27 @@ def status(
         detail = client.send("PUT", *path, "status", body={"status": status, "reason": reason})
         say(f"{name} is {status} in {repository.domain}/{repository.repository}")
     print_record(detail, _STATUS, as_json=as_json)
+
+
+def _set_version_status(
+    client: Client,
+    repository: Place,
+    name: str,
+    status: str | None,
+    versions: tuple[str, ...],
+    expected: str | None,
+    format_name: str | None,
+    *,
+    as_json: bool,
+) -> None:
+    if status not in _VERSION_STATUSES or not versions:
+        raise click.UsageError(f"say which --version is to be {', '.join(_VERSION_STATUSES)}")
+    body: dict[str, Any] = {"versions": list(versions), "targetStatus": status}
+    if expected is not None:
+        body["expectedStatus"] = expected
+    known = format_name or format_of(client, repository, name)
+    path = (*repository.path, "packages", known, name, "versions", "update_status")
+    run_batch(client, path, body, as_json=as_json)
 
 
 def _version_path(

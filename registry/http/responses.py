@@ -13,6 +13,9 @@ from werkzeug.http import http_date, parse_date, quote_etag, unquote_etag
 from registry.repos.documents import Document
 from storage.blobs import ByteRange
 
+# Which set of files and metadata a version is, with the file that was just published.
+REVISION_HEADER = "X-Entrepot-Version-Revision"
+
 # Artifacts come from others: they must never run in the origin that holds sessions.
 INERT_HEADERS = {
     "X-Content-Type-Options": "nosniff",

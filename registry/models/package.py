@@ -5,10 +5,11 @@ Promotion copies package, version and asset rows to another repository of the do
 
 from __future__ import annotations
 
+import secrets
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import JSON, BigInteger, ForeignKey, LargeBinary, String, Text, UniqueConstraint
+from sqlalchemy import JSON, BigInteger, ForeignKey, LargeBinary, String, Text, UniqueConstraint, false
 from sqlalchemy.orm import Mapped, mapped_column
 
 from registry.db import Base, UtcDateTime
@@ -36,6 +37,11 @@ def _default_upstream(context: Any) -> str:
     return default_controls(context.get_current_parameters()["origin"])[1]
 
 
+def new_revision() -> str:
+    """A revision that nothing had before."""
+    return secrets.token_urlsafe(24)
+
+
 class Package(Base):
     """A name in a repository. ``origin`` is ``published`` (here or promoted here) or ``upstream`` (kept by reference).
 
@@ -44,6 +50,9 @@ class Package(Base):
     origin controls, ``ALLOW`` or ``BLOCK`` (``registry.repos.origins`` has the rules); what is not said begins as
     ``default_controls`` has it. ``status`` is what its owners say of it: ``active``, ``archived`` (no further versions),
     ``deprecated`` or ``quarantined`` (nothing is listed or served), with a reason for people, which may be empty.
+
+    ``has_states`` says that some version of it may be in a state of ``registry.repos.states.WITHHELD``: of all others
+    no reader asks.
     """
 
     __tablename__ = "package"
@@ -60,6 +69,7 @@ class Package(Base):
     upstream: Mapped[str] = mapped_column(String(8), default=_default_upstream, server_default=BLOCK)
     status: Mapped[str] = mapped_column(String(16), default="active", server_default="active")
     status_reason: Mapped[str] = mapped_column(Text, default="", server_default="")
+    has_states: Mapped[bool] = mapped_column(default=False, server_default=false())
     created_at: Mapped[datetime] = mapped_column(UtcDateTime)
 
 
@@ -68,9 +78,12 @@ class PackageVersion(Base):
 
     ``version`` is canonical (unique), ``display_version`` as published. ``metadata_`` is what the format read from the
     archive (its own shape, passed on unread); the long ``description`` is sealed (``registry.repos.descriptions``).
-    ``promoted_from`` is the repository's name it was copied from. ``status`` is CodeArtifact's word; an Unfinished
-    version still lacks files and is in no index. ``deprecated`` is a warning for those who install it (empty while there
-    is none); unlike a yank it takes nothing out of an index.
+    ``promoted_from`` is the repository's name it was copied from. ``status`` is CodeArtifact's word
+    (``registry.repos.states``). ``deprecated`` is a warning for those who install it (empty while there is none); unlike
+    a yank it takes nothing out of an index.
+
+    ``revision`` names this set of files and metadata: every change of the row, and each file that comes or goes, makes
+    another one, a change of state alone does not. ``open_until`` lets files be added to a frozen version.
     """
 
     __tablename__ = "package_version"
@@ -88,6 +101,8 @@ class PackageVersion(Base):
     promoted_from: Mapped[str | None] = mapped_column(String(100))
     yanked_reason: Mapped[str | None] = mapped_column(Text)
     status: Mapped[str] = mapped_column(String(16), default="Published", server_default="Published", index=True)
+    revision: Mapped[str] = mapped_column(String(64), default=new_revision, onupdate=new_revision, server_default="")
+    open_until: Mapped[datetime | None] = mapped_column(UtcDateTime)
     deprecated: Mapped[str] = mapped_column(Text, default="", server_default="")
     published_at: Mapped[datetime] = mapped_column(UtcDateTime)
     published_by: Mapped[str] = mapped_column(String(100))

@@ -17,6 +17,7 @@ from registry.pages import (
     origins,
     package_groups,
     packages,
+    version_changes,
 )
 from registry.pages.appearance import render_page
 
@@ -38,6 +39,7 @@ def blueprint() -> Blueprint:
         audit,
         origins,
         package_groups,
+        version_changes,
         gallery,
     ):
         part.routes(pages)

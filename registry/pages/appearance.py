@@ -36,6 +36,7 @@ NOTICES: Mapping[str, Notice] = MappingProxyType(
         "version-yanked": Notice("good", "The version is yanked: tools take it only where it is pinned."),
         "version-unyanked": Notice("good", "The version is back: tools take it as any other."),
         "version-deleted": Notice("good", "The version is deleted."),
+        "versions-changed": Notice("good", "Done; clients see it from now on."),
         "status-set": Notice("good", "The package's state is set; clients see it from now on."),
         "origin-set": Notice("good", "The origin controls are set; they count from now on."),
         "group-created": Notice("good", "The package group is made. It inherits everything until you say otherwise."),

@@ -16,6 +16,7 @@ from registry.pages.facts import describe
 from registry.pages.manage import STATUSES, may_manage
 from registry.pages.panels import Coordinate, extensions
 from registry.pages.readme import render_readme
+from registry.pages.version_changes import choices
 from registry.repos import browse, shelf
 
 VERSIONS_SHOWN = 20
@@ -53,6 +54,7 @@ def _page(domain: str, repository: str, format_name: str, raw_name: str, wanted:
         detail = browse.version(session, summary.id, *key, chosen, keyring=services.stores.keyring)
         visible = {other.name for other in readable(session) if other.domain == domain}
         why = origins.why(session, domain, repository, key, known, visible)
+        acts = choices(session, domain, repository)
     if not detail.metadata and services.files.readings.read(summary.id, key, chosen):
         with services.db.read() as session:
             detail = browse.version(session, summary.id, *key, chosen, keyring=services.stores.keyring)
@@ -69,6 +71,7 @@ def _page(domain: str, repository: str, format_name: str, raw_name: str, wanted:
         may_set_origin=origins.may_set(domain, repository),
         controls=origins.CONTROLS,
         statuses=STATUSES,
+        acts=acts,
         latest=latest,
         is_pinned=wanted is not None,
         versions=package.versions,

@@ -9,6 +9,7 @@ from sqlalchemy import select
 from registry.db import Database
 from registry.errors import NotFound
 from registry.models import Asset, Blob, Domain, Package, PackageVersion, Repository
+from registry.repos import shelf, states
 from registry.stores import DomainStores, handle_of
 from storage.reader import open_file
 
@@ -26,7 +27,10 @@ def open_asset(
     filename: str,
     sha256: str,
 ) -> io.BufferedReader:
-    """A file of a version, if it is still the one of that digest. Raises NotFound, and what the store raises."""
+    """A file of a version, if it is still the one of that digest, and nobody has archived or quarantined it.
+
+    Raises NotFound, and what the store raises.
+    """
     with db.read() as session:
         blob = session.scalar(
             select(Blob)
@@ -41,7 +45,9 @@ def open_asset(
                 Package.format == format_name,
                 Package.namespace == namespace,
                 Package.name == name,
+                Package.status != shelf.QUARANTINED,
                 PackageVersion.version == version,
+                PackageVersion.status != states.ARCHIVED,
                 Asset.filename == filename,
                 Asset.sha256 == sha256,
             )

@@ -17,7 +17,7 @@ from sqlalchemy.orm import Session
 from registry.errors import Invalid, NotFound
 from registry.models import Asset, Domain, ExternalConnection, Package, PackageVersion, Repository, RepositoryUpstream
 from registry.names import PackageKey, PackageName
-from registry.repos import descriptions, shelf
+from registry.repos import descriptions, shelf, states
 from storage.keyring import Keyring
 
 SortKey = Callable[[str], Any]
@@ -85,7 +85,8 @@ class PackageSummary:
 class VersionSummary:
     """A version of a package; ``yanked_reason`` is None while not yanked, ``promoted_from`` a repository's name.
 
-    ``status`` is CodeArtifact's word (Published, Unfinished); ``deprecated`` a warning, empty while there is none.
+    ``status`` is CodeArtifact's word (``registry.repos.states``); ``deprecated`` a warning, empty while there is none.
+    ``revision`` names this set of files and metadata.
     """
 
     version: str
@@ -100,6 +101,7 @@ class VersionSummary:
     deprecated: str
     asset_count: int
     size_bytes: int
+    revision: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,6 +159,7 @@ class VersionDetail:
     description_type: str
     assets: tuple[AssetSummary, ...]
     held_by: tuple[str, ...]
+    revision: str
 
 
 def repositories(session: Session) -> list[RepositorySummary]:
@@ -172,10 +175,16 @@ def repository(session: Session, repository_id: int) -> RepositorySummary:
     return found[0]
 
 
+# A version counts once it has a file. One that somebody has withheld counts without any.
+_COUNTS = or_(exists().where(Asset.version_id == PackageVersion.id), PackageVersion.status.in_(states.WITHHELD))
+_PACKAGE_COUNTS = or_(
+    exists().where(Asset.package_id == Package.id),
+    exists().where(PackageVersion.package_id == Package.id, PackageVersion.status.in_(states.WITHHELD)),
+)
 _PACKAGE_COUNT = (
     select(func.count())
     .select_from(Package)
-    .where(Package.repository_id == Repository.id, exists().where(Asset.package_id == Package.id))
+    .where(Package.repository_id == Repository.id, _PACKAGE_COUNTS)
     .scalar_subquery()
 )
 _REPOSITORY_ROWS = select(
@@ -233,7 +242,7 @@ def packages(
     """
     statement = (
         select(Package.id, Package.format, Package.namespace, Package.name, Package.display_name, Package.origin)
-        .where(Package.repository_id == repository_id, exists().where(Asset.package_id == Package.id))
+        .where(Package.repository_id == repository_id, _PACKAGE_COUNTS)
         .order_by(Package.format, Package.namespace, Package.name)
         .limit(max(1, min(limit, LARGEST_PAGE)))
     )
@@ -280,10 +289,7 @@ def _recent_versions(session: Session, package_ids: Sequence[int]) -> dict[int, 
             )
             .label("place"),
         )
-        .where(
-            PackageVersion.package_id.in_(package_ids),
-            exists().where(Asset.version_id == PackageVersion.id),
-        )
+        .where(PackageVersion.package_id.in_(package_ids), _COUNTS)
         .subquery()
     )
     found: dict[int, list[Any]] = {}
@@ -361,9 +367,12 @@ def _version_summaries(session: Session, package_id: int) -> list[VersionSummary
             PackageVersion.yanked_reason,
             PackageVersion.status,
             PackageVersion.deprecated,
-            sizes.c.asset_count,
-            sizes.c.size_bytes,
-        ).join(sizes, sizes.c.version_id == PackageVersion.id)
+            func.coalesce(sizes.c.asset_count, 0),
+            cast(func.coalesce(sizes.c.size_bytes, 0), BigInteger),
+            PackageVersion.revision,
+        )
+        .outerjoin(sizes, sizes.c.version_id == PackageVersion.id)
+        .where(PackageVersion.package_id == package_id, _COUNTS)
     )
     return [VersionSummary(*row) for row in rows]
 
@@ -380,6 +389,7 @@ _VERSION_COLUMNS = (
     PackageVersion.yanked_reason,
     PackageVersion.status,
     PackageVersion.deprecated,
+    PackageVersion.revision,
     PackageVersion.metadata_.label("facts"),
     PackageVersion.description,
     PackageVersion.description_type,
@@ -406,7 +416,7 @@ def version(
         .where(Repository.id == repository_id)
     ).first()
     assets = _assets(session, found.id) if found is not None else ()
-    if found is None or not assets:
+    if found is None:
         raise NotFound("version", f"{name} {version_text}")
     key = PackageKey(format_name, namespace, PackageName(name))
     description, metadata = descriptions.opened(
@@ -432,6 +442,7 @@ def version(
         description_type=found.description_type or str(metadata.get("description_content_type", "")),
         assets=assets,
         held_by=_held_by(session, found.domain_id, (format_name, namespace, name, version_text)),
+        revision=found.revision,
     )
 
 
@@ -457,7 +468,7 @@ def canonical_version(
             Package.format == format_name,
             Package.namespace == namespace,
             Package.name == name,
-            exists().where(Asset.version_id == PackageVersion.id),
+            _COUNTS,
         )
     ).all()
     for matches in (
@@ -481,7 +492,7 @@ def _same_version(format_name: str, namespace: str, name: str, version_text: str
             Package.namespace == namespace,
             Package.name == name,
             PackageVersion.version == version_text,
-            exists().where(Asset.version_id == PackageVersion.id),
+            _COUNTS,
         )
     )
 

@@ -13,7 +13,7 @@ from sqlalchemy.orm import Session
 
 from registry.db import Database, table_of
 from registry.models import Asset, AuditEntry, Blob, Domain, DomainKey, Package, PackageVersion
-from registry.repos import audit_log, checkpoints, promises
+from registry.repos import audit_log, checkpoints, promises, states
 from registry.repos.sealed_fields import key_id_in
 from registry.stores import DomainStores, current_key, handle_of, keys_of
 from storage.blobs import Locator
@@ -111,10 +111,17 @@ def _rows(session: Session) -> Iterator[Fault]:
     empty = (
         select(Package.name, PackageVersion.version)
         .join(Package, Package.id == PackageVersion.package_id)
-        .where(~exists().where(Asset.version_id == PackageVersion.id))
+        .where(~exists().where(Asset.version_id == PackageVersion.id), PackageVersion.status.not_in(states.WITHHELD))
     )
     for name, version in session.execute(empty):
         yield Fault("I3", f"version {name} {version} has no asset")
+    disposed = (
+        select(Asset.filename)
+        .join(PackageVersion, PackageVersion.id == Asset.version_id)
+        .where(PackageVersion.status == states.DISPOSED)
+    )
+    for filename in session.scalars(disposed):
+        yield Fault("I3", f"asset {filename} belongs to a version that was disposed of")
     yield from _unaudited(session)
 
 

@@ -25,7 +25,7 @@ from registry.db import Database
 from registry.errors import Problem
 from registry.models import Asset, Blob, Package, PackageVersion, Repository, RetiredFilename, UpstreamPage
 from registry.names import PackageKey, PackageName
-from registry.repos import shelf
+from registry.repos import shelf, states
 from storage.blobs import Locator
 
 log = logging.getLogger("entrepot.care")
@@ -173,7 +173,8 @@ def _remove(session: Session, blob_ids: Sequence[int], now: datetime) -> list[in
         )
         session.delete(asset)
     session.flush()
-    empty = ~exists().where(Asset.version_id == PackageVersion.id)
+    # A version that somebody has withheld stays withheld, though its files can be fetched again.
+    empty = ~exists().where(Asset.version_id == PackageVersion.id) & PackageVersion.status.not_in(states.WITHHELD)
     session.execute(delete(PackageVersion).where(PackageVersion.id.in_(versions), empty))
     for domain_id, format_name, namespace, name in sorted(names):
         shelf.bump(session, domain_id, *PackageKey(format_name, namespace, PackageName(name)))

@@ -19,7 +19,7 @@ from registry.db import table_of
 from registry.format import FileLink, Location
 from registry.models import Asset, Blob, Package, PackageTag, PackageVersion
 from registry.names import PackageKey
-from registry.repos import shelf
+from registry.repos import shelf, states
 from registry.repos.origins import Ask, Controls, Facts, Serving, places_of, serving
 from registry.repos.topology import Connection, Node, Topology
 from storage.blobs import BlobHandle, Digest, Locator
@@ -71,6 +71,7 @@ class Row:
     package_status: str
     package_status_reason: str
     package_repository_id: int
+    has_states: bool
     filename: str | None
     file: OfferedFile | None
     is_published: bool = True
@@ -87,12 +88,23 @@ class HeldTag:
 
 
 @dataclass(frozen=True, slots=True)
+class HeldState:
+    """The state of a version in a repository of the chain; ``origin`` is the version's there."""
+
+    repository_id: int
+    version: str
+    status: str
+    origin: str
+
+
+@dataclass(frozen=True, slots=True)
 class Held:
     """What rows say of a name at one moment."""
 
     rows: list[Row]
     tags: Sequence[HeldTag]
     revision: int
+    states: Sequence[HeldState]
 
 
 def _files_statement(*, one_file: bool) -> Select[Any]:
@@ -109,6 +121,7 @@ def _files_statement(*, one_file: bool) -> Select[Any]:
             package.c.status_reason,
             package.c.repository_id,
             version.c.origin.label("version_origin"),
+            package.c.has_states,
             version.c.version,
             version.c.display_version,
             version.c.yanked_reason,
@@ -154,9 +167,25 @@ def _tags_statement() -> Select[Any]:
     )
 
 
+def _states_statement() -> Select[Any]:
+    package, version = table_of(Package), table_of(PackageVersion)
+    return (
+        select(package.c.repository_id, version.c.version, version.c.status, version.c.origin)
+        .select_from(package)
+        .join(version, version.c.package_id == package.c.id)
+        .where(
+            package.c.repository_id.in_(bindparam("repositories", expanding=True)),
+            package.c.format == bindparam("format"),
+            package.c.namespace == bindparam("namespace"),
+            package.c.name == bindparam("name"),
+        )
+    )
+
+
 _ALL_FILES = _files_statement(one_file=False)
 _ONE_FILE = _files_statement(one_file=True)
 _TAGS = _tags_statement()
+_STATES = _states_statement()
 
 
 def read_held(session: Session, chain: Sequence[Node], key: PackageKey, domain_id: int) -> Held:
@@ -164,7 +193,24 @@ def read_held(session: Session, chain: Sequence[Node], key: PackageKey, domain_i
     rows = read_rows(session, chain, key, None)
     tags = session.execute(_TAGS, _asked(chain, key)).all() if rows else ()
     found = tuple(HeldTag(*row) for row in tags)
-    return Held(rows, found, shelf.revision(session, domain_id, key))
+    return Held(rows, found, shelf.revision(session, domain_id, key), read_states(session, chain, key, rows))
+
+
+def read_states(session: Session, chain: Sequence[Node], key: PackageKey, rows: Sequence[Row]) -> Sequence[HeldState]:
+    """The state of each version in each repository of the chain. No query where none was ever withheld."""
+    if not any(row.has_states for row in rows):
+        return ()
+    return tuple(HeldState(*row) for row in session.execute(_STATES, _asked(chain, key)))
+
+
+def states_of(found: Sequence[HeldState], chain: Sequence[Node], counts: Serving) -> dict[str, str]:
+    """Version → state, of those that are withheld by the first repository of the chain whose version it is that counts."""
+    position = {node.id: index for index, node in enumerate(chain)}
+    said: dict[str, str] = {}
+    for state in sorted(found, key=lambda each: position[each.repository_id]):
+        if state.repository_id in (counts.kept if state.origin == shelf.UPSTREAM else counts.published):
+            said.setdefault(state.version, state.status)
+    return {version: status for version, status in said.items() if status in states.WITHHELD}
 
 
 def read_rows(session: Session, chain: Sequence[Node], key: PackageKey, filename: str | None) -> list[Row]:
@@ -186,6 +232,7 @@ def _row(
     status_reason: str,
     repository_id: int,
     version_origin: str | None,
+    has_states: bool,
     version: str | None,
     display_version: str | None,
     *values: Any,
@@ -193,7 +240,7 @@ def _row(
     yanked, status, deprecated, asset_id, filename, hashes, extra, metadata_id, provenance_id, at, *blob = values
     controls = Controls(publish, upstream, origin)
     if filename is None or version is None:
-        return Row(controls, package_status, status_reason, repository_id, None, None)
+        return Row(controls, package_status, status_reason, repository_id, has_states, None, None)
     locator, sha256, size_bytes, envelope = blob
     handle = BlobHandle(Locator(locator), Digest(sha256), size_bytes, envelope)
     file = OfferedFile(
@@ -212,7 +259,7 @@ def _row(
         deprecated,
     )
     is_published = version_origin != shelf.UPSTREAM
-    return Row(controls, package_status, status_reason, repository_id, filename, file, is_published)
+    return Row(controls, package_status, status_reason, repository_id, has_states, filename, file, is_published)
 
 
 def facts_of(topology: Topology, chain: Sequence[Node], key: PackageKey, rows: Sequence[Row]) -> Facts:

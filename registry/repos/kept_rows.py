@@ -17,8 +17,9 @@ from sqlalchemy.orm import Session
 from registry.db import table_of
 from registry.errors import UpstreamUnavailable
 from registry.models import Asset, Blob, Package, PackageVersion, RetiredFilename
+from registry.models.package import new_revision
 from registry.names import PackageKey
-from registry.repos import shelf
+from registry.repos import shelf, states
 from registry.repos.group_patterns import Ruling
 from registry.repos.origins import Ask, Controls, Facts, Place, Source, decide
 from registry.stores import require_key_in_use
@@ -77,9 +78,10 @@ _FIND_ASSET = select(_ASSET.c.id).where(
 _FIND_RETIRED = select(_RETIRED.c.sha256).where(
     _RETIRED.c.package_id == bindparam("package"), _RETIRED.c.filename == bindparam("filename")
 )
-_FIND_VERSION = select(_VERSION.c.id, _VERSION.c.origin).where(
+_FIND_VERSION = select(_VERSION.c.id, _VERSION.c.origin, _VERSION.c.status).where(
     _VERSION.c.package_id == bindparam("package"), _VERSION.c.version == bindparam("version")
 )
+_TOUCH_VERSION = update(_VERSION).where(_VERSION.c.id == bindparam("of_version")).values(revision=bindparam("said"))
 _ADD = {table: insert(table) for table in (_PACKAGE, _VERSION, _ASSET, _BLOB)}
 
 
@@ -132,7 +134,13 @@ def keep(
     known = here.execute(_FIND_VERSION, {"package": package_id, "version": file.version}).first()
     if known is not None and known.origin != shelf.UPSTREAM:
         return  # published meanwhile: a version has one owner
-    version_id = known.id if known is not None else _add(here, _VERSION, _version(package_id, file))
+    if known is not None and known.status == states.DISPOSED:
+        return  # what was disposed of does not come back; who asked elsewhere has it there
+    if known is None:
+        version_id = _add(here, _VERSION, _version(package_id, file))
+    else:
+        version_id = known.id
+        here.execute(_TOUCH_VERSION, {"of_version": version_id, "said": new_revision()})
     values = {
         "package_id": package_id,
         "version_id": version_id,

@@ -23,7 +23,7 @@ from registry.errors import Conflict, Denied, FileExists, NameUsed, Unavailable
 from registry.format import Format, Release
 from registry.models import Asset, Blob, Package, PackageTag, PackageVersion
 from registry.names import PackageKey, PackageName
-from registry.repos import descriptions, promises, quotas, shelf
+from registry.repos import descriptions, freezing, promises, quotas, shelf, states
 from registry.repos.admission import Admission, Admissions, Credential
 from registry.repos.origins import Ask, Controls, Facts, Place, decide
 from registry.repos.topology import Topology, TopologyCache
@@ -40,10 +40,14 @@ PROMISES_HOLD = timedelta(days=1)
 
 @dataclass(frozen=True, slots=True)
 class Published:
-    """What a publish did: ``is_new`` is False when the identical file was here already."""
+    """What a publish did: ``is_new`` is False when the identical file was here already.
+
+    ``revision`` is that of the version, with the file.
+    """
 
     filename: str
     is_new: bool
+    revision: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,9 +73,13 @@ class Publisher:
         formats: Mapping[str, Format],
         clock: Clock,
         topologies: TopologyCache,
+        *,
+        frozen_after: timedelta = states.FROZEN_AFTER,
     ) -> None:
+        """After ``frozen_after`` a version takes no further files (0: always)."""
         self._db = db
         self._topologies = topologies
+        self._frozen_after = frozen_after
         self._formats = formats
         self._stores = stores
         self._admissions = admissions
@@ -93,8 +101,8 @@ class Publisher:
 
         ``tags`` point at the version from now on, unless it was here already: a publish that is repeated moves nothing
         back. With ``is_finished`` False a new version stays Unfinished, unlisted and unannounced, until ``finish``.
-        Raises FileExists or NameUsed for another body of that name, Denied for a name that came from an upstream, and
-        what admission raises when the right was withdrawn while the upload ran.
+        Raises FileExists or NameUsed for another body of that name, Denied for a name that came from an upstream, or a
+        version that takes no further files, and what admission raises when the right was withdrawn while the upload ran.
         """
         store = self._stores.of(admission.domain_id)
         key = PackageKey(format_name, release.namespace, release.name)
@@ -149,8 +157,10 @@ class Publisher:
     ) -> tuple[Published, list[BlobHandle]]:
         now = self._clock()
         package = self._open_package(session, admission, key, release, now)
-        if _is_here(session, package, release.filename, bodies.file.digest):
-            return Published(release.filename, is_new=False), bodies.all()
+        holder = _holder(session, package, release.filename, bodies.file.digest)
+        if holder is not None:
+            freezing.check_state(holder, admission.path)
+            return Published(release.filename, is_new=False, revision=holder.revision), bodies.all()
         sort_key = self._formats[key.format].sort_key
         version = _ensure_version(
             session,
@@ -162,6 +172,7 @@ class Publisher:
             now=now,
             status=shelf.FINISHED if is_finished else shelf.UNFINISHED,
         )
+        freezing.check_addition(session, version, now, now, self._frozen_after, admission.path)
         unused: list[BlobHandle] = []
         blobs: dict[BlobHandle, Blob] = {}
         for body in bodies.all():
@@ -184,7 +195,7 @@ class Publisher:
         if version.status != shelf.UNFINISHED:
             announce(session, admission, key, version.version, asset, now=now)
         _audit(session, admission, key, version.version, asset, now)
-        return Published(release.filename, is_new=True), unused
+        return Published(release.filename, is_new=True, revision=version.revision), unused
 
     def check_may_publish(self, session: Session, admission: Admission, key: PackageKey) -> Package | None:
         """The package's row, None before its first version. Raises Denied where its name takes no files from here.
@@ -225,24 +236,27 @@ class Publisher:
         """
 
         def unit(session: Session) -> bool:
-            now = self._clock()
-            row = shelf.find_version(session, admission.repository_id, key, version)
-            if row.status != shelf.UNFINISHED:
-                return False
-            broken = promises.settle(session, admission.repository_id, key, row.version, now - PROMISES_HOLD)
-            if broken:
-                raise Conflict(
-                    f"{key.path} {version} is not finished: the checksum of {broken[0]} fits no file that came"
-                )
-            row.status = shelf.FINISHED
-            for asset in session.scalars(select(Asset).where(Asset.version_id == row.id).order_by(Asset.id)):
-                announce(session, admission, key, row.version, asset, now=now)
-            shelf.bump(session, admission.domain_id, *key)
-            place = f"{admission.path}/{key.format}/{key.path}/{row.version}"
-            audit.record(session, now, admission.actor, "version.finish", place)
-            return True
+            row = shelf.find_version(session, admission.repository_id, key, version, locked=True)
+            return finish(session, admission, key, row, self._clock())
 
         return shelf.settle(self._db, unit)
+
+
+def finish(session: Session, admission: Admission, key: PackageKey, row: PackageVersion, now: datetime) -> bool:
+    """Finish a version in the caller's transaction; see ``Publisher.finish``."""
+    if row.status != shelf.UNFINISHED:
+        return False
+    broken = promises.settle(session, admission.repository_id, key, row.version, now - PROMISES_HOLD)
+    if broken:
+        raise Conflict(f"{key.path} {row.version} is not finished: the checksum of {broken[0]} fits no file that came")
+    row.status = shelf.FINISHED
+    shelf.keep_revision(row)
+    for asset in session.scalars(select(Asset).where(Asset.version_id == row.id).order_by(Asset.id)):
+        announce(session, admission, key, row.version, asset, now=now)
+    shelf.bump(session, admission.domain_id, *key)
+    place = f"{admission.path}/{key.format}/{key.path}/{row.version}"
+    audit.record(session, now, admission.actor, "version.finish", place)
+    return True
 
 
 def origin_facts(topology: Topology, repository_id: int, key: PackageKey, package: Package | None) -> Facts:
@@ -318,16 +332,17 @@ def _audit(session: Session, admission: Admission, key: PackageKey, version: str
     audit.record(session, now, admission.actor, "asset.publish", place, sha256=asset.sha256)
 
 
-def _is_here(session: Session, package: Package, filename: str, digest: str) -> bool:
+def _holder(session: Session, package: Package, filename: str, digest: str) -> PackageVersion | None:
+    """The version that has this very file already. Raises FileExists or NameUsed for another of that name."""
     existing = shelf.find_asset(session, package.id, filename)
     if existing is not None:
         if existing.sha256 != digest:
             raise FileExists(filename)
-        return True
+        return session.get_one(PackageVersion, existing.version_id)
     retired = shelf.retired_digest(session, package.id, filename)
     if retired is not None and retired != digest:
         raise NameUsed("This filename has already been used, use a different version")
-    return False
+    return None
 
 
 def _ensure_version(

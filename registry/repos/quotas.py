@@ -8,6 +8,7 @@ repositories refer to it, and counts it once.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 from sqlalchemy import Select, func, select
 from sqlalchemy.orm import Session
@@ -62,7 +63,7 @@ def _refuse_over(what: str, bound_bytes: int, used_bytes: int) -> None:
         raise QuotaExceeded(what, bound_bytes, used_bytes)
 
 
-def _put_there() -> Select[tuple[int]]:
+def _put_there() -> Select[Any]:
     return select(Asset.blob_id).where(Asset.published_by != BY_UPSTREAM)
 
 

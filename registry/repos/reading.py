@@ -131,4 +131,5 @@ def _keep(session: Session, version_id: int, said: Description, box: bytes | Non
         row.metadata_ = {**said.metadata, "summary": said.summary}
         row.summary = said.summary or row.summary
         row.description, row.description_type = box, said.media_type
+        shelf.keep_revision(row)  # looking at a version does not change it
     return True

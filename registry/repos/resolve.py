@@ -38,6 +38,8 @@ from registry.repos.held import (
     published_versions,
     read_held,
     read_rows,
+    read_states,
+    states_of,
     tags_of,
     visible,
 )
@@ -45,6 +47,7 @@ from registry.repos.origins import Ask, Controls, Facts, Serving, Source, decide
 from registry.repos.topology import Connection, Node, Topology, TopologyCache
 from registry.repos.unlisted import Unlisted
 from registry.repos.upstreams import Page, UpstreamDocument, Upstreams
+from registry.repos.withheld import NOTHING, Withheld
 
 __all__ = ["Kept", "KeptFile", "Marked", "Offer", "OfferedFile", "Resolver"]
 
@@ -58,7 +61,8 @@ class Offer:
 
     ``tags`` are those of rows, the first repository of the chain that has one deciding. ``extras`` is what each
     external connection's index says of the package as a whole, in the order in which they were asked. ``revision`` is
-    the name's state that all this is of. ``fetched_at`` is when the newest of the upstreams' pages came.
+    the name's state that all this is of. ``fetched_at`` is when the newest of the upstreams' pages came. ``withheld``
+    is heeded in all of it but ``extras``: Unlisted versions are there as withdrawn ones.
     """
 
     key: PackageKey
@@ -72,6 +76,7 @@ class Offer:
     extras: tuple[Mapping[str, Any], ...] = ()
     revision: int = 0
     fetched_at: datetime | None = None
+    withheld: Withheld = NOTHING
 
     @cached_property
     def files(self) -> tuple[OfferedFile, ...]:
@@ -156,9 +161,11 @@ class Resolver:
             pages = [(connection, page) for connection, page in pages if connection.repository_id in counts.external]
         sort_key = self._formats[key.format].sort_key
         shown = visible(held.rows, chain, counts, sort_key)
-        files = {name: file for name, file in shown.items() if file.status != shelf.UNFINISHED}
         ours = published_versions(held.rows, counts, sort_key) if pages else None
-        offer = _with_pages(key, pages, files, (lambda link: ours.have(sort_key(link.version))) if ours else None)
+        withheld = self._withheld(key, states_of(held.states, chain, counts))
+        offer = _with_pages(
+            key, pages, shown, withheld, (lambda link: ours.have(sort_key(link.version))) if ours else None
+        )
         if offer is None:
             raise NotFound("package", self._formats[key.format].display_name(key))
         offer = replace(offer, tags=tags_of(held.tags, chain, facts), revision=held.revision)
@@ -195,7 +202,7 @@ class Resolver:
         """One file of a package; kept files are found by one query, without asking any upstream. Raises NotFound.
 
         Nor is one asked for a file that no index lists (``OfferedFile.location``): whether it is there shows when it is read.
-        Raises Denied for a file of a package that is quarantined here.
+        Raises Denied for a file of a package that is quarantined here, or of a version that is Archived.
 
         A file of an Unfinished version is found too: who may have it is the caller's to say, by its ``status``.
         """
@@ -207,8 +214,21 @@ class Resolver:
             rows = self._counting(admission, key, None, Ask.ASSET)[0]
         _refuse_quarantined(package_status(rows, chain, counts), key)
         found = visible(rows, chain, counts, self._formats[key.format].sort_key).get(filename)
-        if found is not None:
-            return found
+        if found is None:
+            found = self._file_from_outside(admission, chain, key, filename, counts, may_mix=may_mix)
+        self._held_back(chain, key, rows, counts).check_served(key, found.version, filename)
+        return found
+
+    def _file_from_outside(
+        self,
+        admission: Admission,
+        chain: Sequence[Node],
+        key: PackageKey,
+        filename: str,
+        counts: Serving,
+        *,
+        may_mix: bool,
+    ) -> OfferedFile:
         if counts.is_closed:
             raise NotFound("file", filename)
         found = self._outside_file(chain, key, filename, counts)
@@ -250,8 +270,9 @@ class Resolver:
         rows, _, counts = self._counting(admission, key, None, Ask.METADATA)
         if package_status(rows, chain, counts)[0] == shelf.QUARANTINED:
             return Kept((), is_closed=True)
-        shown = visible(rows, chain, counts, self._formats[key.format].sort_key).values()
-        return Kept(tuple(file for file in shown if file.status != shelf.UNFINISHED), counts.is_closed)
+        withheld = self._held_back(chain, key, rows, counts)
+        shown = withheld.offered(visible(rows, chain, counts, self._formats[key.format].sort_key)).values()
+        return Kept(tuple(file for file in shown if withheld.lists(file.version)), counts.is_closed)
 
     def outside(
         self,
@@ -318,6 +339,17 @@ class Resolver:
         keys = {PackageKey(format_name, namespace, PackageName(name)): display for namespace, name, display in found}
         return list(keys.items())
 
+    def _held_back(self, chain: Sequence[Node], key: PackageKey, rows: Sequence[Row], counts: Serving) -> Withheld:
+        """What of the name is withheld, asked for only where something of it may be."""
+        if not any(row.has_states for row in rows):
+            return NOTHING
+        with self._db.read() as session:
+            found = read_states(session, chain, key, rows)
+        return self._withheld(key, states_of(found, chain, counts))
+
+    def _withheld(self, key: PackageKey, found: Mapping[str, str]) -> Withheld:
+        return Withheld.of(found, self._formats[key.format].sort_key) if found else NOTHING
+
     def _pages(self, chain: Sequence[Node], key: PackageKey, counts: Serving) -> list[tuple[Connection, Page]]:
         connections = [each for each in _connections(chain, key.format) if each.repository_id in counts.external]
         return [(connection, self._upstreams.page(connection, key)) for connection in connections]
@@ -341,11 +373,15 @@ def _marked_statement(here: tuple[ColumnElement[bool], ...], mark: str) -> Selec
 def _with_pages(
     key: PackageKey,
     pages: Sequence[tuple[Connection, Page]],
-    files: dict[str, OfferedFile],
+    held: Mapping[str, OfferedFile],
+    withheld: Withheld,
     is_ours: Callable[[FileLink], bool] | None,
 ) -> Offer | None:
     """Files of rows and of pages together, but for those of versions of ours; None where there are none of either."""
-    listings = tuple((connection, page.listing) for connection, page in pages if page.listing is not None)
+    files = withheld.offered(held)
+    listings = tuple(
+        (connection, withheld.listing(page.listing)) for connection, page in pages if page.listing is not None
+    )
     extras = tuple(listing.extra for _, listing in listings)
     if not listings and not files:
         return None
@@ -366,6 +402,7 @@ def _with_pages(
         status_reason=says[0].status_reason if says else None,
         extras=extras,
         fetched_at=max((page.fetched_at for _, page in pages), default=None),
+        withheld=withheld,
     )
 
 

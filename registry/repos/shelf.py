@@ -9,12 +9,15 @@ from typing import Any, TypeVar
 from sqlalchemy import bindparam, insert, select, update
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
+from sqlalchemy.orm.attributes import flag_modified
 
 from registry.db import Database, table_of
 from registry.errors import Denied, NotFound, Unavailable
 from registry.models import Asset, Blob, Package, PackageState, PackageVersion, Repository, RetiredFilename
 from registry.models import package as words
+from registry.models.package import new_revision
 from registry.names import PackageKey
+from registry.repos import states
 from registry.stores import require_key_in_use
 from storage.blobs import BlobHandle, Digest, Locator
 
@@ -30,9 +33,9 @@ DEPRECATED = "deprecated"
 QUARANTINED = "quarantined"
 STATUSES = (ACTIVE, ARCHIVED, DEPRECATED, QUARANTINED)
 
-# What state a version is in (CodeArtifact's words).
-FINISHED = "Published"
-UNFINISHED = "Unfinished"
+# What state a version is in, most often; ``states`` has all of them.
+FINISHED = states.PUBLISHED
+UNFINISHED = states.UNFINISHED
 
 # Made once: each publish and each file that is kept runs most of them.
 _PACKAGE = select(Package).where(
@@ -44,6 +47,8 @@ _PACKAGE = select(Package).where(
 _VERSION = select(PackageVersion).where(
     PackageVersion.package_id == bindparam("package"), PackageVersion.version == bindparam("version")
 )
+# Whoever changes a version waits for others who do: two changes of one never pass each other by.
+_LOCKED = _VERSION.with_for_update().execution_options(populate_existing=True)
 _BLOB = select(Blob).where(Blob.domain_id == bindparam("domain"), Blob.sha256 == bindparam("sha256"))
 _ASSET = select(Asset).where(Asset.package_id == bindparam("package"), Asset.filename == bindparam("filename"))
 _RETIRED = select(RetiredFilename.sha256).where(
@@ -120,25 +125,37 @@ def check_open(package: Package, place: str) -> None:
         raise Denied(f"{package.display_name} is {package.status} in {place}{reason}, so nothing can be added to it")
 
 
-def find_version(session: Session, repository_id: int, key: PackageKey, version: str) -> PackageVersion:
-    """A version by its canonical names. Raises NotFound."""
+def find_version(
+    session: Session, repository_id: int, key: PackageKey, version: str, *, locked: bool = False
+) -> PackageVersion:
+    """A version by its canonical names, ``locked`` for a change. Raises NotFound."""
     package = find_package(session, repository_id, *key)
     row = None
     if package is not None:
-        row = session.scalar(_VERSION, {"package": package.id, "version": version})
+        row = session.scalar(_LOCKED if locked else _VERSION, {"package": package.id, "version": version})
     if row is None:
         raise NotFound("version", f"{key.path} {version}")
     return row
 
 
 def ensure_version(session: Session, package: Package, version: str, **values: Any) -> PackageVersion:
-    """The version's row, made with ``values`` if it is not there."""
-    row = session.scalar(_VERSION, {"package": package.id, "version": version})
+    """The version's row, locked for a change, or made with ``values`` if it is not there."""
+    row = session.scalar(_LOCKED, {"package": package.id, "version": version})
     if row is None:
         row = PackageVersion(package_id=package.id, version=version, **values)
         session.add(row)
         session.flush()
     return row
+
+
+def touch_version(version: PackageVersion) -> None:
+    """Say that a version's files or metadata changed."""
+    version.revision = new_revision()
+
+
+def keep_revision(version: PackageVersion) -> None:
+    """Keep the revision through the changes of the row that are made in this flush: they change nothing of the version."""
+    flag_modified(version, "revision")
 
 
 def find_blob(session: Session, domain_id: int, sha256: str) -> Blob | None:
@@ -224,6 +241,7 @@ def add_asset(
         published_by=published_by,
     )
     session.add(asset)
+    touch_version(version)
     session.flush()
     return asset
 

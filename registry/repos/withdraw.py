@@ -9,32 +9,25 @@ package's row stays as well, so that a name of ours is not open to the outside o
 from __future__ import annotations
 
 from collections.abc import Mapping
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from sqlalchemy import delete, select
 from sqlalchemy.orm import Session
 
 from registry import audit, events
+from registry.access import Action
 from registry.errors import Denied, Invalid, NotFound
 from registry.models import Asset, Package, PackageTag, PackageVersion, RetiredFilename
 from registry.names import PackageKey
-from registry.repos import shelf
+from registry.repos import freezing, shelf, states
 from registry.repos.admission import Admission
 
 
 def delete_version(session: Session, admission: Admission, key: PackageKey, version: str, now: datetime) -> None:
     """Take a version with its files and tags out of a repository. Raises NotFound."""
-    row = shelf.find_version(session, admission.repository_id, key, version)
-    assets = session.scalars(select(Asset).where(Asset.version_id == row.id)).all()
-    for asset in assets:
-        session.merge(
-            RetiredFilename(package_id=row.package_id, filename=asset.filename, sha256=asset.sha256, retired_at=now)
-        )
-    removed = {asset.filename: asset.sha256 for asset in assets}
-    session.execute(delete(Asset).where(Asset.version_id == row.id))
-    session.execute(
-        delete(PackageTag).where(PackageTag.package_id == row.package_id, PackageTag.version == row.version)
-    )
+    row = shelf.find_version(session, admission.repository_id, key, version, locked=True)
+    check_not_quarantined(session, admission, row)
+    removed = retire_files(session, row, now)
     session.delete(row)
     shelf.bump(session, admission.domain_id, *key)
     events.record(
@@ -51,6 +44,27 @@ def delete_version(session: Session, admission: Admission, key: PackageKey, vers
         now,
     )
     audit.record(session, now, admission.actor, "version.delete", _place(admission, key, version), assets=removed)
+
+
+def check_not_quarantined(session: Session, admission: Admission, row: PackageVersion) -> None:
+    """Raise Denied for a version of a quarantined package: it stays as it is, for those who look into it."""
+    package = session.get_one(Package, row.package_id)
+    if package.status == shelf.QUARANTINED:
+        raise Denied(f"{package.display_name} is quarantined in {admission.path}: nothing of it is changed meanwhile")
+
+
+def retire_files(session: Session, row: PackageVersion, now: datetime) -> dict[str, str]:
+    """Take out all files and tags of a version; gives the files (name → SHA-256), whose names are used up now."""
+    assets = session.scalars(select(Asset).where(Asset.version_id == row.id)).all()
+    for asset in assets:
+        session.merge(
+            RetiredFilename(package_id=row.package_id, filename=asset.filename, sha256=asset.sha256, retired_at=now)
+        )
+    session.execute(delete(Asset).where(Asset.version_id == row.id))
+    session.execute(
+        delete(PackageTag).where(PackageTag.package_id == row.package_id, PackageTag.version == row.version)
+    )
+    return {asset.filename: asset.sha256 for asset in assets}
 
 
 def deprecate(
@@ -71,7 +85,8 @@ def set_status(
 ) -> bool:
     """Say what state a package is in, here and for those who find it through here. False when nothing changed.
 
-    ``status`` is one of ``shelf.STATUSES``; ``reason`` is for people and may be empty. Raises Invalid or NotFound.
+    ``status`` is one of ``shelf.STATUSES``; ``reason`` is for people and may be empty. Raises Invalid, NotFound, or
+    Denied for anybody but an administrator who would lift a quarantine.
     """
     if status not in shelf.STATUSES:
         raise Invalid(f"a package is {', '.join(shelf.STATUSES[:-1])} or {shelf.STATUSES[-1]}, not {status[:40]!a}")
@@ -80,6 +95,9 @@ def set_status(
         raise NotFound("package", key.path)
     if (package.status, package.status_reason) == (status, reason):
         return False
+    is_lifted = package.status == shelf.QUARANTINED and status != shelf.QUARANTINED
+    if is_lifted and (admission.identity is None or not admission.identity.may(Action.ADMIN)):
+        raise Denied(f"{package.display_name} is quarantined in {admission.path}: only an administrator lifts that")
     package.status, package.status_reason = status, reason
     shelf.bump(session, admission.domain_id, *key)
     place = f"{admission.path}/{key.format}/{key.path}"
@@ -97,11 +115,20 @@ def tags(session: Session, repository_id: int, key: PackageKey) -> Mapping[str, 
 
 
 def set_tag(
-    session: Session, admission: Admission, key: PackageKey, tag: str, version: str | None, now: datetime
+    session: Session,
+    admission: Admission,
+    key: PackageKey,
+    tag: str,
+    version: str | None,
+    now: datetime,
+    *,
+    frozen_after: timedelta = states.FROZEN_AFTER,
 ) -> bool:
     """Point a tag at a version, or remove it (None). False when nothing changed.
 
-    Raises NotFound for a version or package that is not here, Denied for a package that came from an upstream.
+    Who may publish points tags at what is new. To bring an old release (``frozen_after``) before everybody who installs
+    by the tag is as good as promoting it, and takes that right. Raises Denied for who has it not, and for a package that
+    came from an upstream; NotFound for a version or package that is not here.
     """
     package = _published(session, admission, key)
     held = session.get(PackageTag, (package.id, tag))
@@ -110,7 +137,9 @@ def set_tag(
     if version is None:
         session.delete(held)
     else:
-        shelf.find_version(session, admission.repository_id, key, version)
+        row = shelf.find_version(session, admission.repository_id, key, version)
+        if freezing.is_frozen(session, row, now, now, frozen_after):
+            _check_may_promote(admission, key, version, tag)
         session.merge(PackageTag(package_id=package.id, tag=tag, version=version))
     shelf.bump(session, admission.domain_id, *key)
     audit.record(
@@ -123,6 +152,15 @@ def set_tag(
         version=version,
     )
     return True
+
+
+def _check_may_promote(admission: Admission, key: PackageKey, version: str, tag: str) -> None:
+    who = admission.identity
+    if who is None or not who.may(Action.PROMOTE, admission.path):
+        raise Denied(
+            f"{key.path} {version} is an old release of {admission.path}: to point {tag} at it, {admission.actor} needs "
+            "the right to promote there"
+        )
 
 
 def versions(session: Session, repository_id: int, key: PackageKey) -> list[PackageVersion]:

@@ -77,6 +77,7 @@ class Visit:
             "/repositories/default/staging",
             "/packages/default/dev/pypi/acme-billing",
             "/packages/default/dev/pypi/acme-billing/-/2.4.0",
+            "/versions/default/dev/pypi/acme-billing?version=2.4.0&to=Archived",
             "/account",
             "/audit",
             "/account/tokens",

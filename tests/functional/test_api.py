@@ -89,6 +89,17 @@ MATRIX = [
     ("GET", f"{GROUP}s/sub-groups?packageGroup=/*", None, 401, 200, 200, 200, 403, 200),
     ("GET", "/domains/default/get-associated-package-group?format=pypi&package=x", None, 401, 200, 200, 200, 403, 200),
     ("GET", "/domains/default/list-associated-packages?packageGroup=/*", None, 401, 200, 200, 200, 403, 200),
+    ("GET", f"{PACKAGE}/versions", None, 401, 200, 200, 200, 403, 200),
+    ("GET", f"{VERSION}/assets", None, 401, 200, 200, 200, 403, 200),
+    ("GET", f"{VERSION}/dependencies", None, 401, 200, 200, 200, 403, 200),
+    ("GET", f"{VERSION}/readme", None, 401, 404, 404, 404, 403, 404),  # it has none
+    ("POST", f"{VERSION}/reopen", {"hours": 2}, 401, 403, 403, 403, 403, 200),
+    ("POST", f"{PACKAGE}/versions/copy", {"versions": ["1.0"], "destinationRepository": "staging"}, 401, 403, 403, 200, 403, 200),
+    ("POST", f"{PACKAGE}/versions/copy", {"versions": ["1.0"], "destinationRepository": "prod"}, 401, 403, 403, 403, 403, 200),
+    ("POST", f"{PACKAGE}/versions/update_status", {"versions": ["1.0"], "targetStatus": "Unlisted"}, 401, 403, 200, 403, 403, 200),
+    ("POST", f"{PACKAGE}/versions/dispose", {"versions": ["1.0"]}, 401, 403, 200, 403, 403, 200),
+    ("POST", f"{PACKAGE}/versions/delete", {"versions": ["1.0"]}, 401, 403, 200, 403, 403, 200),
+    ("DELETE", PACKAGE, None, 401, 403, 200, 403, 403, 404),  # the publisher was first
     ("GET", "/tokens", None, 401, 200, 200, 200, 200, 200),
     ("GET", "/tokens?user=approver", None, 401, 403, 403, 403, 403, 200),
     ("POST", "/tokens", {"name": "n", "actions": ["read"], "ttlSeconds": 600}, 401, 201, 201, 201, 201, 201),
@@ -98,7 +109,7 @@ MATRIX = [
     ("GET", "/users", None, 401, 403, 403, 403, 403, 200),
     ("POST", "/users", {"name": "new", "actions": ["read"]}, 401, 403, 403, 403, 403, 201),
     ("POST", "/users/approver/password", {"password": "x" * 12}, 401, 403, 403, 403, 403, 204),
-]
+]  # fmt: skip
 CALLERS = (None, "reader", "publisher", "promoter", "stranger", "admin")
 
 
@@ -461,11 +472,15 @@ def test_a_deleted_version_is_gone_and_the_others_stay(stocked: World) -> None:
 
 
 def test_a_package_is_closed_and_opened(stocked: World) -> None:
-    for status, reason in (("quarantined", "looked at"), ("active", "")):
+    for status, reason in (("archived", "done"), ("active", ""), ("quarantined", "looked at")):
         answer = stocked.call("PUT", f"{PACKAGE}/status", as_="publisher", json={"status": status, "reason": reason})
         assert (answer.json["status"], answer.json["statusReason"]) == (status, reason)
         assert stocked.call("GET", PACKAGE).json["status"] == status
     assert stocked.audit()[-1] == ("publisher", "package.status", "default/dev/pypi/my-pkg")
+    # Who is looked into does not end that.
+    refused = stocked.call("PUT", f"{PACKAGE}/status", as_="publisher", json={"status": "active"})
+    assert (refused.status_code, "only an administrator" in refused.json["detail"]) == (403, True)
+    assert stocked.call("PUT", f"{PACKAGE}/status", json={"status": "active"}).json["status"] == "active"
 
 
 @pytest.mark.parametrize("body", [{}, {"status": "retired"}, {"status": "active", "reason": "x" * 501}])

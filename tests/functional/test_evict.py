@@ -125,3 +125,19 @@ def test_pages_that_nobody_asks_for_are_dropped(world: OutsideWorld, upstream) -
     assert evict.forget_dead_pages(world.db, world.now) == 1
     with world.db.read() as session:
         assert session.scalars(select(UpstreamPage)).all() == []
+
+
+def test_a_version_that_was_withheld_stays_so_though_its_files_went(world: OutsideWorld, upstream) -> None:
+    keep(world, upstream, "aa", "bb", "cc")
+    for repository in ("dev", "public"):
+        there = f"/domains/default/repositories/{repository}/packages/pypi/aa/versions/update_status"
+        answer = world.call("POST", there, json={"versions": ["1.0"], "targetStatus": "Archived"})
+        assert answer.json["failedVersions"] == {}, answer.text
+    world.now += 2 * DAY
+    evict.evict(world.db, 0, world.now, dry_run=False)
+    assert kept(world) == set()
+    # The index outside still lists it; here it is archived, and neither listed nor fetched.
+    assert world.get(path("aa")).status_code == 403
+    assert world.get("pypi/default/dev/simple/aa/").text.count("<a ") == 0
+    assert world.get(path("bb")).status_code == 200
+    assert list(care.check(world.db, world.services.stores, deep=True)) == []

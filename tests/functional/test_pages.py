@@ -36,6 +36,10 @@ PATHS = {
     ),
     "pages.package_groups": ("/package-groups/default",),
     "pages.package_group": ("/package-groups/default/group?pattern=/*",),
+    "pages.change_versions": (
+        "/versions/default/dev/pypi/acme-billing?version=2.4.0&to=Archived",
+        "/versions/default/dev/pypi/acme-billing?version=2.4.0&version=2.4.1&to=copy:staging",
+    ),
     "pages.account": ("/account",),
     "pages.tokens": ("/account/tokens",),
     "pages.password": ("/account/password",),

@@ -27,7 +27,8 @@ NPM, NPM_PACKAGE = "/npm/<domain>/<repository>", "/npm/<domain>/<repository>/<np
 NPM_TAGS = f"{NPM}/-/package/<npm_package:name>/dist-tags"
 GENERIC, MAVEN = "/generic/<domain>/<repository>", "/maven/<domain>/<repository>"
 PYPI, API, REPOSITORY = "/pypi/<domain>/<repository>", "/api/v1", "/api/v1/domains/<domain>/repositories/<repository>"
-VERSION = f"{REPOSITORY}/packages/<format_name>/<name>/versions/<version>"
+PACKAGE = f"{REPOSITORY}/packages/<format_name>/<name>"
+VERSION = f"{PACKAGE}/versions/<version>"
 READ, PUBLISH = "client: read on the repository", "client: publish on the repository"
 API_READ, API_PUBLISH = "api: read on the repository", "api: publish on the repository"
 SIGNED_IN, ADMIN, PAGE, OPEN_PAGE, PUBLIC = "api: signed in", "api: admin", "page: signed in", "page: public", "public"
@@ -143,6 +144,16 @@ REVIEWED = {
     f"POST {VERSION}/unyank": API_PUBLISH,
     f"POST {VERSION}/finish": API_PUBLISH,
     f"DELETE {VERSION}": API_PUBLISH,
+    f"GET {PACKAGE}/versions": API_READ,
+    f"POST {PACKAGE}/versions/copy": SIGNED_IN,  # as promotion
+    f"POST {PACKAGE}/versions/update_status": API_PUBLISH,
+    f"POST {PACKAGE}/versions/dispose": API_PUBLISH,
+    f"POST {PACKAGE}/versions/delete": API_PUBLISH,
+    f"DELETE {PACKAGE}": API_PUBLISH,
+    f"GET {VERSION}/assets": API_READ,
+    f"GET {VERSION}/readme": API_READ,
+    f"GET {VERSION}/dependencies": API_READ,
+    f"POST {VERSION}/reopen": "api: admin on the repository",
     **OWN_CREDENTIALS,
     **QUESTIONS,
     "GET /sign-in/client": PAGE,
@@ -200,6 +211,8 @@ REVIEWED = {
     **{
         f"POST /package-groups/<domain>{rest}": PAGE for rest in ("", "/group", "/group/delete")
     },  # administrators inside
+    "GET /versions/<domain>/<repository>/<format_name>/<path:name>": PAGE,  # the right to publish, or to promote, is checked inside
+    "POST /versions/<domain>/<repository>/<format_name>/<path:name>": PAGE,
     "POST /account/tokens/<int:token_id>/revoke": PAGE,
     "GET /": OPEN_PAGE,
     "GET /search": OPEN_PAGE,
@@ -504,6 +517,12 @@ UNKNOWN_ROUTES = (
     ("DELETE", "/api/v1/domains/default/repositories/{}/packages/pypi/demo/versions/1.0"),
     ("PUT", "/api/v1/domains/default/repositories/{}/packages/pypi/demo/status"),
     ("POST", "/api/v1/domains/default/repositories/{}/packages/pypi/demo/versions/1.0/promote"),
+    ("GET", "/api/v1/domains/default/repositories/{}/packages/pypi/demo/versions"),
+    ("GET", "/api/v1/domains/default/repositories/{}/packages/pypi/demo/versions/1.0/assets"),
+    ("POST", "/api/v1/domains/default/repositories/{}/packages/pypi/demo/versions/update_status"),
+    ("POST", "/api/v1/domains/default/repositories/{}/packages/pypi/demo/versions/dispose"),
+    ("POST", "/api/v1/domains/default/repositories/{}/packages/pypi/demo/versions/1.0/reopen"),
+    ("GET", "/versions/default/{}/pypi/demo?version=1.0&to=Archived"),
     ("GET", "/repositories/default/{}"),
     ("GET", "/packages/default/{}/pypi/demo"),
     ("GET", "/packages/default/{}/pypi/demo/-/1.0"),

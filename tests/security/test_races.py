@@ -69,3 +69,56 @@ def test_first_publishes_into_a_new_package_all_count(site: tuple[Server, str]) 
         answers = at_once(*(publication(site, name, f"1.{number}", {}) for number in range(CLIENTS)))
         assert [answer.status_code for answer in answers] == [200] * CLIENTS, [answer.reason for answer in answers]
         assert len(served(site, name)) == CLIENTS
+
+
+# --- states and copies -----------------------------------------------------------------------------------------------
+
+
+def act(site: tuple[Server, str], name: str, what: str, **body: object) -> Callable[[], requests.Response]:
+    """A client that does something to version 1.0 of a package in staging."""
+    server, token = site
+    url = f"{server.url}/api/v1/domains/default/repositories/staging/packages/pypi/{name}/versions/{what}"
+    sent = {"versions": ["1.0"], **body}
+    return lambda: requests.post(url, json=sent, headers={"Authorization": f"Bearer {token}"}, timeout=60)
+
+
+def addition(site: tuple[Server, str], name: str, build: int) -> Callable[[], requests.Response]:
+    """A client that adds a further file to version 1.0 of a package in staging."""
+    server, token = site
+    filename, body = packages.wheel(name, "1.0", files={"build": str(build).encode()})
+    filename = filename.replace("-py3", f"-{build}-py3")
+    form = multipart(form_fields(filename, body, name=name, version="1.0"), [("content", filename.encode(), body)])
+    headers = {"Authorization": f"Bearer {token}", "Content-Type": f"multipart/form-data; boundary={BOUNDARY}"}
+    return lambda: requests.post(f"{server.url}/pypi/default/staging/", data=form, headers=headers, timeout=60)
+
+
+def test_A7_publishing_and_disposing_of_one_version_come_one_after_the_other(site: tuple[Server, str]) -> None:
+    for turn in range(4):
+        name = f"disposed-{turn}"
+        assert publication(site, name, "1.0", {})().status_code == 200
+        copies = [act(site, name, "copy", destinationRepository="prod") for _ in range(4)]
+        archives = [act(site, name, "update_status", targetStatus="Archived", expectedStatus="Published")] * 2
+        answers = at_once(
+            *(addition(site, name, build) for build in range(1, 7)), *copies, *archives, act(site, name, "dispose")
+        )
+        assert {answer.status_code for answer in answers} <= {200, 403}, [(a.status_code, a.text) for a in answers]
+        # Whoever came after it was refused, whoever came before it is gone: no file belongs to the version any more.
+        (entry,) = requests.get(
+            f"{site[0].url}/api/v1/domains/default/repositories/staging/packages/pypi/{name}/versions",
+            auth=("x", site[1]),
+            timeout=20,
+        ).json()["versions"]
+        assert entry["status"] == "Disposed"
+    assert site[0].fsck() == ""  # I3 among them: a version that was disposed of has no file
+    assert "Traceback" not in site[0].log_text()
+
+
+def test_A7_thirty_two_copies_at_once_make_one(site: tuple[Server, str]) -> None:
+    assert publication(site, "copied", "1.0", {})().status_code == 200
+    answers = at_once(*(act(site, "copied", "copy", destinationRepository="prod") for _ in range(32)))
+    outcomes = {str(answer.json()["successfulVersions"]) for answer in answers}
+    assert (len(outcomes), "Published" in outcomes.pop()) == (1, True), [answer.text for answer in answers]
+    server, token = site
+    url = f"{server.url}/api/v1/domains/default/repositories/prod/packages/pypi/copied/versions/1.0/assets"
+    assert len(requests.get(url, auth=("x", token), timeout=20).json()["assets"]) == 1
+    assert server.fsck() == ""

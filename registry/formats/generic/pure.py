@@ -82,6 +82,9 @@ class PureGeneric:
         """Nothing."""
         raise Invalid(f"{filename} describes nothing")
 
+    def dependency(self, _written: str) -> None:
+        """Files need nothing."""
+
     def sort_key(self, version: str) -> Any:
         """Natural order."""
         return names.sort_key(version)

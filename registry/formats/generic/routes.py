@@ -129,7 +129,8 @@ def _listed(services: Services, key: PackageKey, version: str | None) -> Respons
     document = services.documents.get(place, stamp, services.clock())
     if document is None:
         offer = services.resolver.offer(admission, key)
-        files = [file for file in offer.files if version in (None, file.version)]
+        listed = [file for file in offer.files if offer.withheld.lists(file.version)]
+        files = [file for file in listed if version in (None, file.version)]
         if not files:
             raise NotFound("version", f"{key.name} {version}")
         body = json.dumps({"name": key.name, **_rendered(files)}).encode()
@@ -177,6 +178,7 @@ def _put(services: Services, key: PackageKey, version: str, filename: str) -> Re
     if is_finished:
         services.publisher.finish(admission, key, version)
     said = {"sha256": received.handle.digest, "sizeBytes": received.handle.size_bytes, "isNew": done.is_new}
+    said |= {"versionRevision": done.revision}
     return _json({"name": key.name, "version": version, "path": filename.partition("/")[2], **said}, 201)
 
 

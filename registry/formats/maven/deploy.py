@@ -21,9 +21,11 @@ from registry.formats.maven.coordinates import base_version
 from registry.formats.maven.inspection import inspect
 from registry.formats.maven.xml_reader import BadXml
 from registry.http import auth, context
+from registry.http.responses import REVISION_HEADER
 from registry.http.upload import BUFFER_BYTES, CountedBody, counted_body
+from registry.models import PackageVersion
 from registry.names import PackageKey
-from registry.repos import promises, shelf, withdraw
+from registry.repos import freezing, promises, shelf, withdraw
 from registry.repos.promises import Outcome
 from registry.services import Services
 from storage.blobs import KIB, BlobHandle
@@ -98,12 +100,12 @@ def _file(services: Services, place: paths.FilePath) -> Response:
         raise
     hashes = {name: value for name, value in received.digests.items() if name != "sha256"}
     try:
-        services.publisher.publish(
+        published = services.publisher.publish(
             context.admission(), auth.credential_sent(), NAME, release, received.handle, hashes, is_finished=False
         )
     except FileExists as error:
         raise Conflict(str(error)) from error
-    return _created(f"{place.filename} is here")
+    return _created(f"{place.filename} is here", published.revision)
 
 
 def _look(services: Services, place: paths.FilePath) -> _Here:
@@ -115,7 +117,10 @@ def _look(services: Services, place: paths.FilePath) -> _Here:
         if package is None:
             return _Here(None, promised)
         asset = shelf.find_asset(session, package.id, place.filename)
-        return _Here({**asset.hashes, "sha256": asset.sha256} if asset is not None else None, promised)
+        if asset is None:
+            return _Here(None, promised)
+        freezing.check_state(session.get_one(PackageVersion, asset.version_id), admission.path)
+        return _Here({**asset.hashes, "sha256": asset.sha256}, promised)
 
 
 def _again(
@@ -243,5 +248,6 @@ def _read_small(limit_bytes: int) -> bytes:
     return b"".join(pieces)
 
 
-def _created(message: str) -> Response:
-    return Response(f"{message}\n", 201, content_type="text/plain; charset=utf-8")
+def _created(message: str, revision: str | None = None) -> Response:
+    headers = {REVISION_HEADER: revision} if revision is not None else {}
+    return Response(f"{message}\n", 201, headers=headers, content_type="text/plain; charset=utf-8")

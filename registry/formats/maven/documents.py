@@ -100,10 +100,11 @@ def _above_versions(services: Services, place: paths.MetadataPath) -> Rendered:
         else:
             # A quarantined package offers nothing, and what the outside lists of it does not count either.
             extras = offer.extras if offer.status != shelf.QUARANTINED else ()
-            versions = {base_version(file.version) for file in offer.files}
-            updated = [metadata.stamp(file.upload_time) for file in offer.files if file.upload_time]
+            listed = [file for file in offer.files if offer.withheld.lists(file.version)]
+            versions = {base_version(file.version) for file in listed}
+            updated = [metadata.stamp(file.upload_time) for file in listed if file.upload_time]
             for extra in extras:
-                versions.update(extra["versions"])
+                versions.update(version for version in extra["versions"] if offer.withheld.lists(version))
                 updated.append(extra["last_updated"])
             valid_until, is_stale = _earlier(valid_until, offer.valid_until), offer.is_stale
             revision = offer.revision

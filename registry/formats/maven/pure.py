@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from registry.errors import Invalid
-from registry.format import BadIndex, Description, FileLink, Listing, Location, LoginTarget, link_in
+from registry.format import BadIndex, Dependency, Description, FileLink, Listing, Location, LoginTarget, link_in
 from registry.formats.maven import coordinates, default_upstream, login, metadata, paths, pom, version_order
 from registry.formats.maven.xml_reader import BadXml
 from registry.names import PackageKey
@@ -79,6 +79,15 @@ class PureMaven:
         """What the POM says; what it inherits is not looked up."""
         found = pom.read_pom(body)
         return Description(found.summary, found.metadata, found.description, pom.DESCRIPTION_TYPE)
+
+    def dependency(self, written: str) -> Dependency | None:
+        """``group:artifact:version``, with its scope behind it where it is not compile."""
+        coordinate, _, notes = written.partition(" (")
+        group, _, rest = coordinate.partition(":")
+        artifact, _, version = rest.partition(":")
+        if not group or not artifact:
+            return None
+        return Dependency(group, artifact, notes.removesuffix(")") or "compile", version)
 
     def sort_key(self, version: str) -> Any:
         """Maven's order."""

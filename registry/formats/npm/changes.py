@@ -19,6 +19,7 @@ from registry.formats.npm.offers import packument_of
 from registry.formats.npm.packument import Packument
 from registry.formats.npm.publication import Publication, revision_text
 from registry.http import auth, context
+from registry.http.responses import REVISION_HEADER
 from registry.http.upload import counted_body
 from registry.models import Asset
 from registry.names import PackageKey
@@ -77,9 +78,9 @@ def _publish(services: Services, wanted: Publication, received: Received) -> Res
     except (FileExists, NameUsed) as error:
         # What clients look for in order to tell "is there already" from other refusals.
         raise Denied(f"You cannot publish over the previously published versions: {wanted.version}.") from error
-    headers = {}
+    headers = {REVISION_HEADER: done.revision}
     if differing := manifest.differing_fields(package, wanted.sent):
-        headers = notice(
+        headers |= notice(
             f"{', '.join(differing)} of the published document and of package.json differ: the latter counts"
         )
     return _accepted(services, wanted.key, 201 if done.is_new else 200, **headers)
@@ -144,7 +145,7 @@ def _change(
         for version, warning in warnings.items():
             withdraw.deprecate(session, admission, key, version, warning, now)
         for tag, version in tags.items():
-            withdraw.set_tag(session, admission, key, tag, version, now)
+            withdraw.set_tag(session, admission, key, tag, version, now, frozen_after=services.release_frozen_after)
 
     shelf.settle(services.db, unit)
     return _accepted(services, key, 200 if removes else 201)
@@ -253,7 +254,15 @@ def put_tags(services: Services, name: str, *, replaces: bool) -> Response:
 def _set_tags(services: Services, key: PackageKey, tags: Mapping[str, str | None]) -> Response:
     def unit(session: Session) -> None:
         for tag, version in tags.items():
-            withdraw.set_tag(session, context.admission(), key, tag, version, services.clock())
+            withdraw.set_tag(
+                session,
+                context.admission(),
+                key,
+                tag,
+                version,
+                services.clock(),
+                frozen_after=services.release_frozen_after,
+            )
 
     shelf.settle(services.db, unit)
     return _accepted(services, key, 201)

@@ -7,7 +7,8 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from registry.format import Description, FileLink, Listing, Location, LoginTarget, link_in
+from registry.errors import Invalid
+from registry.format import Dependency, Description, FileLink, Listing, Location, LoginTarget, link_in
 from registry.formats.npm import archive, default_upstream, integrity, manifest, names, packument
 from registry.formats.npm.login import TOOLS
 from registry.names import PackageKey
@@ -64,6 +65,19 @@ class PureNpm:
     def describe(self, _filename: str, body: BinaryIO) -> Description:
         """What ``package.json`` and the README say."""
         return archive.describe(body)
+
+    def dependency(self, written: str) -> Dependency | None:
+        """``name range``, with what kind it is behind it where it is not a plain dependency."""
+        name, _, wanted = written.partition(" ")
+        kind = "regular"
+        for note in ("peer", "optional"):
+            if wanted.endswith(f" ({note})"):
+                kind, wanted = note, wanted.removesuffix(f" ({note})")
+        try:
+            key = names.package_key(name)
+        except Invalid:
+            return None
+        return Dependency(key.namespace, key.name, kind, wanted)
 
     def sort_key(self, version: str) -> Any:
         """Order of Semantic Versioning."""

@@ -6,9 +6,10 @@ import shlex
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, BinaryIO
 
+from packaging.requirements import InvalidRequirement, Requirement
 from packaging.version import Version
 
-from registry.format import Description, FileLink, Listing, Location, LoginTarget, link_in
+from registry.format import Dependency, Description, FileLink, Listing, Location, LoginTarget, link_in
 from registry.formats.pypi import default_upstream, metadata, names, negotiation, reading
 from registry.names import PackageKey
 
@@ -65,6 +66,15 @@ class PurePypi:
     def describe(self, filename: str, body: BinaryIO) -> Description:
         """What METADATA or PKG-INFO says."""
         return metadata.describe(filename, body)
+
+    def dependency(self, written: str) -> Dependency | None:
+        """A requirement (PEP 508); one that is only for an extra or some interpreters says so in its type."""
+        try:
+            found = Requirement(written)
+        except InvalidRequirement:
+            return None
+        kind = f"Requires-Dist; {found.marker}" if found.marker is not None else "Requires-Dist"
+        return Dependency("", found.name, kind, str(found.specifier) or str(found.url or ""))
 
     def sort_key(self, version: str) -> tuple[int, Version]:
         """PEP 440 order."""

@@ -34,7 +34,7 @@ from registry.formats.pypi.upload import check_against, parse_form
 from registry.formats.pypi.writing import render_html, render_list_html, render_list_json
 from registry.http import auth, context
 from registry.http.delivery import is_private, send_offered
-from registry.http.responses import send_document
+from registry.http.responses import REVISION_HEADER, send_document
 from registry.http.upload import Form, read_form
 from registry.names import PackageKey
 from registry.repos.admission import Admission
@@ -259,7 +259,8 @@ def _publish(services: Services, form: Form) -> Response:
         admission, auth.credential_sent(), NAME, release, received.handle, _hashes(received)
     )
     text = f"{filename} is published in {admission.path}\n" if published.is_new else f"{filename} is here already\n"
-    return Response(text + _remark(release), content_type="text/plain; charset=utf-8")
+    headers = {REVISION_HEADER: published.revision}
+    return Response(text + _remark(release), headers=headers, content_type="text/plain; charset=utf-8")
 
 
 def _remark(release: Release) -> str:

@@ -1,0 +1,25 @@
+"""What commands that change several versions have in common: each version's outcome, and a failure if one has none."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from registry.commands.client import Client, Failed
+from registry.commands.output import print_json, print_rows, say
+
+_DONE = (("VERSION", "version"), ("STATUS", "status"), ("REVISION", "revision"))
+
+
+def run_batch(client: Client, path: tuple[str, ...], body: dict[str, Any], *, as_json: bool) -> None:
+    """Do it and tell what became of each version. Raises Failed when one of them stayed as it was."""
+    result = client.send("POST", *path, body=body)
+    failed = result["failedVersions"]
+    if as_json:
+        print_json(result)
+    else:
+        done = [{"version": version, **now} for version, now in result["successfulVersions"].items()]
+        print_rows(done, _DONE, as_json=False)
+    for version, why in failed.items():
+        say(f"{version}: {why['errorCode']}: {why['errorMessage']}")
+    if failed:
+        raise Failed(f"{len(failed)} of {len(failed) + len(result['successfulVersions'])} versions stayed as they were")
