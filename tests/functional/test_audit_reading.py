@@ -68,6 +68,13 @@ def test_an_entry_says_who_from_where_and_its_hash_can_be_made_from_it(world: Wo
     assert made == item["hash"]
 
 
+def test_a_failed_sign_in_says_from_where(world: World) -> None:
+    assert world.http.get("/api/v1/whoami", auth=("reader", "a wrong one")).status_code == 401
+    (item,) = world.call("GET", "/audit?limit=1").json["items"]
+    assert (item["action"], item["via"], item["address"]) == ("session.refuse", None, "127.0.0.1")
+    assert item["requestId"]
+
+
 def test_what_no_request_does_says_so(world: World) -> None:
     world.call("POST", "/users", json={"name": "new", "actions": ["read"]})  # and nothing of it is left in the thread
     with world.db.write() as session:
