@@ -20,8 +20,13 @@ _EXTENSION = "entrepot"
 def attach(app: Flask, services: Services) -> None:
     """Give an application its services."""
     app.extensions[_EXTENSION] = services
+    app.before_request(_begin)
     # The thread serves others after this request: what they do must not look as if this caller did it.
     app.teardown_request(lambda _: audit.comes_from(None))
+
+
+def _begin() -> None:
+    audit.comes_from(audit.Origin(None, request.remote_addr, secrets.token_hex(8)))
 
 
 def application() -> Flask:
@@ -58,9 +63,9 @@ def browser_session() -> BrowserSession | None:
 
 
 def remember(*, who: Identity | None, admitted: Admission | None = None, browser: BrowserSession | None = None) -> None:
-    """Note for this request who calls and where: by ``registry.http.auth``, and where a form or body proves it."""
+    """Note for this request who calls and where; done once, by ``registry.http.auth``."""
     g.identity = who
-    g.setdefault("request_id", secrets.token_hex(8))
-    audit.comes_from(audit.Origin(who.via if who is not None else None, request.remote_addr, g.request_id))
+    if who is not None:
+        audit.proved_by(who.via)
     g.admission = admitted
     g.browser_session = browser

