@@ -27,7 +27,7 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     "package-group": (
         "config.cli.client",
         "package_group",
-        "Package groups: what may come into a domain, by patterns.",
+        "Package groups: list, show, create, configure, packages.",
     ),
     "pipeline": ("config.cli.client", "pipeline", "Pipelines: apply, start, status, approve, reject, retry."),
     "build": ("config.cli.client", "build", "Builds: list, show, logs, stop."),

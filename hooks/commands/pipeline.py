@@ -9,9 +9,9 @@ from typing import IO, Any
 import click
 
 from registry.commands.client import Client, Failed, Unreachable, with_client
+from registry.commands.lookup import format_of
 from registry.commands.options import REPOSITORY, Place, example
 from registry.commands.output import cell, json_option, print_json, print_rows, say
-from registry.commands.package import format_of
 
 WATCH_SECONDS = 2.0
 UNREACHABLE_SECONDS = 300.0

@@ -8,6 +8,7 @@ from typing import Any
 import click
 
 from registry.commands.client import Client, with_client
+from registry.commands.lookup import format_of
 from registry.commands.options import REPOSITORY, Place, example
 from registry.commands.output import json_option, print_json, print_record, print_rows, say
 
@@ -89,8 +90,6 @@ def explain(
     client: Client, name: str, *, repository: Place, version: str | None, format_name: str | None, as_json: bool
 ) -> None:
     """Say what a repository serves of a package, from where, and why not from elsewhere."""
-    from registry.commands.package import format_of
-
     known = format_name or format_of(client, repository, name)
     found = client.get(*repository.path, "packages", known, name, "explain", version=version)
     if version is not None and not found["versions"] and not found["asksOutside"]:

@@ -9,6 +9,7 @@ import click
 
 from registry.commands.batch import run_batch
 from registry.commands.client import Client, Failed, with_client
+from registry.commands.lookup import format_of
 from registry.commands.options import REPOSITORY, Place, example
 from registry.commands.origin import explain, origin
 from registry.commands.output import json_option, print_json, print_record, print_rows, say
@@ -302,18 +303,3 @@ def _version_path(
 ) -> tuple[str, ...]:
     known = format_name or format_of(client, repository, name)
     return (*repository.path, "packages", known, name, "versions", version)
-
-
-def format_of(client: Client, repository: Place, name: str) -> str:
-    """The one format in which a repository holds a package of that name. Raises Failed, UsageError for several."""
-    wanted = name.lower()
-    found = {
-        item["format"]
-        for item in client.items(*repository.path, "packages", search=wanted[:100], limit=100, most=1000)
-        if wanted in {item["name"].lower(), item["displayName"].lower()}
-    }
-    if len(found) == 1:
-        return str(found.pop())
-    if found:
-        raise click.UsageError(f"{name} is there as {' and '.join(sorted(found))}: say which with --format")
-    raise Failed(f"{name} is not in {repository.domain}/{repository.repository} under this spelling; try --format")

@@ -8,9 +8,10 @@ import click
 
 from registry.commands.batch import run_batch
 from registry.commands.client import Client, with_client
+from registry.commands.lookup import format_of
 from registry.commands.options import REPOSITORY, Place, example
 from registry.commands.output import json_option, print_record, print_rows
-from registry.commands.package import format_of, format_option, package
+from registry.commands.package import format_option, package
 
 __all__ = ["package"]
 
