@@ -450,6 +450,8 @@ def _bad_mail(mail: MailSettings) -> Iterator[str]:
         yield "mail.security is starttls, tls or none"
     if mail.host and not MAIL_ADDRESS.match(mail.sender):
         yield "mail.sender is the address that mails come from, like entrepot@example.com"
+    if mail.password_file and not os.access(mail.password_file, os.R_OK):
+        yield "mail.password_file cannot be read"
     if mail.user and (mail.security == "none" or not mail.password_file):
         yield "mail.user needs mail.password_file, and mail.security starttls or tls"
 

@@ -70,19 +70,22 @@ def run(settings: Settings, *, is_alone: bool = True) -> int:
     services.stores.warm()
     general, keys = wiring.general_jobs(parts), wiring.key_jobs(services)
     jobs = wiring.JobTable({**general.handlers, **keys.handlers}, {**general.settle, **keys.settle})
+    notices, due = wiring.notification_jobs(settings, services), notifying.rounds(settings, services)
     workers = [
         worker(jobs, "default", settings.worker.slots, rounds),
         # Receivers and the mail server may be slow: they have slots of their own, which nothing else waits for.
-        worker(
-            wiring.notification_jobs(settings, services),
-            fanout.QUEUE,
-            settings.webhooks.slots,
-            notifying.rounds(settings, services),
-        ),
+        worker(notices, fanout.QUEUE, settings.webhooks.slots, due),
     ]
     if _can_build(settings):
         builds = wiring.build_jobs(settings, services, parts)
         workers.append(worker(builds, build_records.QUEUE, settings.builds.slots))
+    _work(workers, settings.worker.drain_seconds)
+    services.db.close()
+    return 0
+
+
+def _work(workers: Sequence[Worker], drain_seconds: float) -> None:
+    """Let them work until somebody ends this process."""
     told = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: told.set())
@@ -90,11 +93,9 @@ def run(settings: Settings, *, is_alone: bool = True) -> int:
         each.start()
     told.wait()
     for each in workers:
-        each.drain(settings.worker.drain_seconds)
+        each.drain(drain_seconds)
     for each in workers:
-        each.join(settings.worker.drain_seconds + 15)
-    services.db.close()
-    return 0
+        each.join(drain_seconds + 15)
 
 
 def _can_build(settings: Settings) -> bool:

@@ -86,10 +86,8 @@ def decide(
         comment=comment,
         digest=run.execution.digest,
     )
-    told = {"stage": stage, "action": action, "verdict": verdict.value, "by": actor}
-    happenings.tell(session, run, happenings.APPROVAL_DECIDED, now, **told)
     session.refresh(row)
-    happenings.tell_action(session, run, row, now)
+    happenings.tell_decision(session, run, row, verdict.value, now)
     advance(session, parts, execution_id, now)
 
 

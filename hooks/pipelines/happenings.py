@@ -68,9 +68,19 @@ def tell_stage(session: Session, run: Run, stage: str, now: datetime) -> None:
     tell(session, run, _kind("stage", row.status), now, stage=stage, attempt=row.attempt)
 
 
+def tell_decision(session: Session, run: Run, row: ActionExecution, verdict: str, now: datetime) -> None:
+    """Somebody answered an approval, which ended its action."""
+    told = {"action": row.name, "verdict": verdict, "by": row.decided_by}
+    tell(session, run, APPROVAL_DECIDED, now, stage=_stage_of(run, row), **told)
+    tell_action(session, run, row, now)
+
+
 def tell_action(session: Session, run: Run, row: ActionExecution, now: datetime) -> None:
     """An action has the status it has now."""
-    stage = next((stage for (stage, _), other in run.actions.items() if other is row), "")
-    told = {"stage": stage, "action": row.name, "attempt": row.attempt, "provider": row.provider}
+    told = {"stage": _stage_of(run, row), "action": row.name, "attempt": row.attempt, "provider": row.provider}
     kind = APPROVAL_NEEDED if row.status == ActionStatus.WAITING else _kind("action", row.status)
     tell(session, run, kind, now, **told, build=row.build_id)
+
+
+def _stage_of(run: Run, row: ActionExecution) -> str:
+    return next((stage for (stage, _), other in run.actions.items() if other is row), "")
