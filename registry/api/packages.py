@@ -170,6 +170,7 @@ def promote_version(
             target=body.target,
             actor=caller.name,
             now=services.clock(),
+            release_frozen_after=services.release_frozen_after,
         )
         return Promoted(domain, repository, body.target, *at, assets)
 

@@ -55,6 +55,13 @@ class Stated:
         return requests.get(url, auth=("x", self.token), headers=headers, timeout=30)
 
 
+def command(server: Server, token: str, *words: str, status: int = 0) -> str:
+    environment = {"ENTREPOT_URL": server.url, "ENTREPOT_TOKEN": token}
+    done = server.command("package", *words, "--format", "generic", environment=environment)
+    assert done.returncode == status, done.stdout + done.stderr
+    return done.stdout + done.stderr
+
+
 def refused(done: Done, *said: str) -> None:
     assert done.returncode != 0, done.output
     assert [text for text in said if text not in done.output] == [], done.output
@@ -206,4 +213,11 @@ def test_files_of_any_kind(server: Server, token: str) -> None:
         set_to(status)
         found.append(seen())
     assert found == [(True, 200), (False, 200), (False, 403), (True, 200), (False, 404)]
+    assert command(server, token, "copy", "dev", "stated", "1.0", "--to", "staging").startswith("1.0\tPublished\t")
+    refused_copy = command(server, token, "copy", "dev", "stated", "1.0", "1.1", "--to", "staging", status=1)
+    assert "1.1: NOT_ALLOWED: stated 1.1 is Disposed" in refused_copy
+    listed = json.loads(command(server, token, "versions", "dev", "stated", "--json"))
+    assert [(entry["version"], entry["status"]) for entry in listed] == [("1.1", "Disposed"), ("1.0", "Published")]
+    assert "open until" in command(server, token, "reopen", "dev", "stated", "1.0", "--hours", "2")
+    assert "say which --version" in command(server, token, "status", "dev", "stated", "Archived", status=2)
     assert server.fsck() == ""

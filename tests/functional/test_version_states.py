@@ -7,7 +7,11 @@ import pytest
 
 from registry.errors import NotFound
 from registry.repos import assets, states
+from tests.fakes.upstream import FaultyUpstream
 from tests.functional.api_world import World
+from tests.functional.outside_world import OutsideWorld
+from tests.harness import npm_packages
+from tests.harness.maven import jar, metadata, pom
 
 DEV = "/domains/default/repositories/dev"
 STAGING = "/domains/default/repositories/staging"
@@ -335,6 +339,13 @@ def test_an_administrator_reopens_an_old_version_for_some_hours(world: World) ->
         assert world.call("POST", f"{VERSIONS}/1.0/reopen", json={"hours": hours}).status_code == 400
 
 
+def test_the_freezing_ends_where_it_says_and_can_be_off(world: World) -> None:
+    first, days = world.now, timedelta(days=14)
+    assert not states.is_frozen(first, first + days, days)
+    assert states.is_frozen(first, first + days + timedelta(seconds=1), days)
+    assert not states.is_frozen(first, first + 1000 * days, timedelta(0))
+
+
 def test_a_late_promotion_brings_what_was_published_in_time_and_nothing_later(world: World) -> None:
     world.publish("dev", "my-pkg", "1.0", canonical="1.0", suffix=".tar.gz")
     world.call(
@@ -349,3 +360,67 @@ def test_a_late_promotion_brings_what_was_published_in_time_and_nothing_later(wo
     )
     assert (planted.status_code, "takes no further ones" in planted.json["detail"]) == (403, True)
     assert len(shown(world, "1.0", STAGING)["assets"]) == 2
+
+
+def ask(world: World, method: str, path: str, **options: object):
+    headers = {"Authorization": f"Bearer {world.tokens['admin']}"}
+    return world.http.open(path, method=method, headers=headers, **options)
+
+
+def test_tags_and_rendered_lists_are_right_after_a_copy(world: World) -> None:
+    for version in ("1.0.0", "2.0.0", "3.0.0-beta.1"):
+        sent = npm_packages.publish_document("tagged", version, tags=("beta" if "beta" in version else "latest",))
+        answer = ask(world, "PUT", "/npm/default/staging/tagged", json=sent)
+        assert (answer.status_code, len(answer.headers["X-Entrepot-Version-Revision"])) == (201, 32)
+    there = "/domains/default/repositories/staging/packages"
+
+    def copied(*versions: str) -> tuple[list[str], dict[str, str]]:
+        body = {"versions": list(versions), "destinationRepository": "prod"}
+        answer = world.call("POST", f"{there}/npm/tagged/versions/copy", json=body)
+        assert answer.json["failedVersions"] == {}, answer.json
+        document = ask(world, "GET", "/npm/default/prod/tagged").json
+        return list(document["versions"]), document["dist-tags"]
+
+    assert copied("1.0.0") == (["1.0.0"], {"latest": "1.0.0"})
+    assert copied("3.0.0-beta.1", "2.0.0") == (["1.0.0", "2.0.0", "3.0.0-beta.1"], {"latest": "2.0.0"})
+
+    for version in ("1.0", "1.1"):
+        for filename, body in ((f"lib-{version}.pom", pom("lib", version)), (f"lib-{version}.jar", jar(a=version))):
+            assert (
+                ask(world, "PUT", f"/maven/default/staging/com/acme/lib/{version}/{filename}", data=body).status_code
+                == 201
+            )
+    assert ask(
+        world, "PUT", "/maven/default/staging/com/acme/lib/maven-metadata.xml", data=metadata("1.0", "1.1")
+    ).status_code == 201  # fmt: skip
+    body = {"versions": ["1.1"], "destinationRepository": "prod"}
+    answer = world.call("POST", f"{there}/maven/com.acme:lib/versions/copy", json=body)
+    assert answer.json["failedVersions"] == {}, answer.json
+    listed = ask(world, "GET", "/maven/default/prod/com/acme/lib/maven-metadata.xml").get_data(as_text=True)
+    assert ("<release>1.1</release>" in listed, "<version>1.0</version>" in listed) == (True, False)
+
+
+def test_what_an_upstream_lists_is_withheld_here(tmp_path: Path) -> None:
+    with FaultyUpstream() as upstream:
+        outside = OutsideWorld(tmp_path)
+        try:
+            outside.disconnect()
+            outside.connect(upstream)
+            files = {f"far-{version}.tar.gz": version.encode() for version in ("1.0", "1.1", "1.2")}
+            upstream.add_project("far", files)
+            for version in ("1.0", "1.1"):
+                assert outside.get(f"pypi/default/dev/files/far/far-{version}.tar.gz").status_code == 200
+            for version, status in (("1.0", "Unlisted"), ("1.1", "Archived")):
+                body = {"versions": [version], "targetStatus": status}
+                there = f"{DEV}/packages/pypi/far/versions/update_status"
+                assert outside.call("POST", there, json=body).json["failedVersions"] == {}
+            page = outside.get("pypi/default/dev/simple/far/", Accept="application/vnd.pypi.simple.v1+json")
+            shown = {file["filename"]: file["yanked"] for file in page.json["files"]}
+            assert shown == {"far-1.0.tar.gz": states.UNLISTED_REASON, "far-1.2.tar.gz": False}
+            got = [
+                outside.get(f"pypi/default/dev/files/far/far-{version}.tar.gz").status_code
+                for version in ("1.0", "1.1", "1.2")
+            ]
+            assert got == [200, 403, 200]
+        finally:
+            outside.close()
