@@ -4,7 +4,18 @@ from __future__ import annotations
 
 from flask import Blueprint
 
-from registry.api import accounts, connections, document, packages, repositories, tokens
+from registry.api import (
+    accounts,
+    connections,
+    document,
+    domains,
+    explain,
+    packages,
+    policies,
+    repositories,
+    roles,
+    tokens,
+)
 from registry.api.routes import register
 
 ROUTES = (
@@ -13,6 +24,10 @@ ROUTES = (
     *repositories.ROUTES,
     *connections.ROUTES,
     *packages.ROUTES,
+    *domains.ROUTES,
+    *policies.ROUTES,
+    *roles.ROUTES,
+    *explain.ROUTES,
     *document.ROUTES,
 )
 

@@ -13,6 +13,7 @@ from registry.models.package import (
     PromisedDigest,
     RetiredFilename,
 )
+from registry.models.policy import AccessState, PolicyPrincipal, ResourcePolicy, RetiredId, RoleGrant
 from registry.models.repository import (
     ConnectionHealth,
     Domain,
@@ -25,6 +26,7 @@ from registry.models.signing import SigningKey
 from registry.models.upstream import UpstreamPage
 
 __all__ = [
+    "AccessState",
     "Account",
     "AccountGroup",
     "Asset",
@@ -41,10 +43,14 @@ __all__ = [
     "PackageState",
     "PackageTag",
     "PackageVersion",
+    "PolicyPrincipal",
     "PromisedDigest",
     "Repository",
     "RepositoryUpstream",
+    "ResourcePolicy",
     "RetiredFilename",
+    "RetiredId",
+    "RoleGrant",
     "SetupLogin",
     "SigningKey",
     "Token",
