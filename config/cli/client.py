@@ -9,8 +9,23 @@ from pathlib import Path
 
 import hooks.commands
 import registry.commands
+from registry.commands.access import domain, explain, group, policy, role
 from registry.format import Tool
 from registry.formats import FORMATS
+
+__all__ = [
+    "build",
+    "domain",
+    "explain",
+    "group",
+    "login",
+    "package",
+    "pipeline",
+    "policy",
+    "repo",
+    "role",
+    "token",
+]
 
 
 def _tools() -> Mapping[str, Mapping[str, Tool]]:

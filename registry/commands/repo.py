@@ -31,7 +31,7 @@ _FIELDS = (
 
 @click.group()
 def repo() -> None:
-    """Repositories: list, show, create, connection."""
+    """Repositories: list, show, create, delete, connection."""
 
 
 repo.add_command(connection)
@@ -92,6 +92,17 @@ def create(
     made = client.send("POST", "domains", repository.domain, "repositories", body=body)
     say(f"made {made['domain']}/{made['name']}")
     print_record(_readable(made, as_json=as_json), _FIELDS, as_json=as_json)
+
+
+@example("entrepot repo delete tools")
+@repo.command()
+@click.argument("repository", type=REPOSITORY)
+@click.option("--force", is_flag=True, help="Delete it with the packages in it.")
+@with_client
+def delete(client: Client, repository: Place, *, force: bool) -> None:
+    """Delete a repository that no other one asks. Rights that named it end with it."""
+    client.send("DELETE", *repository.path, force="true" if force else None)
+    say(f"deleted {repository.domain}/{repository.repository}")
 
 
 def _readable(record: dict[str, Any], *, as_json: bool) -> dict[str, Any]:

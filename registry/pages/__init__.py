@@ -5,6 +5,7 @@ from __future__ import annotations
 from flask import Blueprint
 
 from registry.pages import (
+    access,
     account,
     appearance,
     assets,
@@ -23,6 +24,6 @@ __all__ = ["blueprint", "render_page"]
 def blueprint() -> Blueprint:
     """All pages of the registry, to be mounted at ``/``."""
     pages = Blueprint("pages", __name__, template_folder="templates")
-    for part in (assets, appearance, entrance, client_login, account, catalogue, packages, manage, gallery):
+    for part in (assets, appearance, entrance, client_login, account, catalogue, packages, manage, access, gallery):
         part.routes(pages)
     return pages

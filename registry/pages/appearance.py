@@ -37,6 +37,13 @@ NOTICES: Mapping[str, Notice] = MappingProxyType(
         "version-unyanked": Notice("good", "The version is back: tools take it as any other."),
         "version-deleted": Notice("good", "The version is deleted."),
         "status-set": Notice("good", "The package's state is set; clients see it from now on."),
+        "domain-made": Notice("good", "The domain is made. It has a key of its own and no repository yet."),
+        "domain-deleted": Notice("good", "The domain is deleted with everything in it."),
+        "role-granted": Notice("good", "The role is granted. It counts from now on."),
+        "role-revoked": Notice("good", "The role is revoked. It counts no more from now on."),
+        "group-changed": Notice("good", "The group is changed. That counts from now on."),
+        "policy-set": Notice("good", "The policy is set. It counts from now on."),
+        "policy-deleted": Notice("good", "The policy is deleted. It counts no more from now on."),
         "token-revoked": Notice("good", "The token is revoked. It counts no more from now on."),
     }
 )
