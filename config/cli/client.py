@@ -9,23 +9,8 @@ from pathlib import Path
 
 import hooks.commands
 import registry.commands
-from registry.commands.access import domain, explain, group, policy, role
 from registry.format import Tool
 from registry.formats import FORMATS
-
-__all__ = [
-    "build",
-    "domain",
-    "explain",
-    "group",
-    "login",
-    "package",
-    "pipeline",
-    "policy",
-    "repo",
-    "role",
-    "token",
-]
 
 
 def _tools() -> Mapping[str, Mapping[str, Tool]]:
@@ -41,5 +26,5 @@ def _new_token(
     return new_token(data, name, actions=actions, repositories=repositories, life=life, label=label)
 
 
-login, token, repo, package = registry.commands.commands(_tools(), _new_token)
+login, token, repo, package, domain, policy, role, group, explain = registry.commands.commands(_tools(), _new_token)
 pipeline, build = hooks.commands.commands()

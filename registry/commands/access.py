@@ -39,6 +39,12 @@ _ACCESS_FIELDS = (
 )
 
 
+def _done(sentence: str, what: dict[str, Any], *, as_json: bool) -> None:
+    say(sentence)
+    if as_json:
+        print_json(what)
+
+
 # --- domains ---------------------------------------------------------------------------------------------------------
 
 
@@ -82,11 +88,12 @@ def create_domain(client: Client, name: str, *, as_json: bool) -> None:
 @domain.command("delete")
 @click.argument("name")
 @click.option("--force", is_flag=True, help="Delete it with the packages in it.")
+@json_option
 @with_client
-def delete_domain(client: Client, name: str, *, force: bool) -> None:
+def delete_domain(client: Client, name: str, *, force: bool, as_json: bool) -> None:
     """Delete a domain with everything in it."""
     client.send("DELETE", "domains", name, force="true" if force else None)
-    say(f"deleted domain {name}")
+    _done(f"deleted domain {name}", {"name": name}, as_json=as_json)
 
 
 # --- policies --------------------------------------------------------------------------------------------------------
@@ -125,8 +132,9 @@ def get_policy(client: Client, where: str, *, as_json: bool) -> None:
 @click.argument("where")
 @click.argument("file")
 @click.option("--revision", metavar="TEXT", help="Fail unless this is the present policy's revision.")
+@json_option
 @with_client
-def put_policy(client: Client, where: str, file: str, revision: str | None) -> None:
+def put_policy(client: Client, where: str, file: str, revision: str | None, *, as_json: bool) -> None:
     """Set the policy of DOMAIN or DOMAIN/REPOSITORY from FILE (- for stdin)."""
     try:
         document = sys.stdin.read() if file == "-" else Path(file).read_text(encoding="utf-8")
@@ -136,6 +144,9 @@ def put_policy(client: Client, where: str, file: str, revision: str | None) -> N
     if revision is not None:
         body["policyRevision"] = revision
     put = client.send("PUT", *_place(where), body=body)["policy"]
+    if as_json:
+        print_json(put)
+        return
     say(f"set the policy of {put['resourceArn']}")
     click.echo(put["revision"])
 
@@ -144,11 +155,12 @@ def put_policy(client: Client, where: str, file: str, revision: str | None) -> N
 @policy.command("delete")
 @click.argument("where")
 @click.option("--revision", metavar="TEXT", help="Fail unless this is the present policy's revision.")
+@json_option
 @with_client
-def delete_policy(client: Client, where: str, revision: str | None) -> None:
+def delete_policy(client: Client, where: str, revision: str | None, *, as_json: bool) -> None:
     """Delete the policy of DOMAIN or DOMAIN/REPOSITORY."""
     gone = client.send("DELETE", *_place(where), policyRevision=revision)["policy"]
-    say(f"deleted the policy of {gone['resourceArn']}")
+    _done(f"deleted the policy of {gone['resourceArn']}", gone, as_json=as_json)
 
 
 # --- roles -----------------------------------------------------------------------------------------------------------
@@ -201,14 +213,15 @@ def grant_role(client: Client, role_name: str, who: str, where: str, *, as_json:
 @_ROLE
 @_WHO
 @_WHERE
+@json_option
 @with_client
-def revoke_role(client: Client, role_name: str, who: str, where: str) -> None:
+def revoke_role(client: Client, role_name: str, who: str, where: str, *, as_json: bool) -> None:
     """Take a role away from WHO on WHERE. It counts from the next request on."""
     wanted = (role_name, who, where)
     for each in client.items("role-grants"):
         if (each["role"], each["principal"], each["where"]) == wanted:
             client.send("DELETE", "role-grants", each["id"])
-            say(f"{who} is no longer {role_name} on {where}")
+            _done(f"{who} is no longer {role_name} on {where}", each, as_json=as_json)
             return
     raise Failed(f"{who} has not been granted {role_name} on {where}")
 
@@ -248,43 +261,47 @@ def show_group(client: Client, name: str, *, as_json: bool) -> None:
 @group.command("create")
 @click.argument("name")
 @click.option("--description", default="", help="What its members have in common.")
+@json_option
 @with_client
-def create_group(client: Client, name: str, description: str) -> None:
+def create_group(client: Client, name: str, description: str, *, as_json: bool) -> None:
     """Make a group."""
-    client.send("POST", "groups", body={"name": name, "description": description})
-    say(f"made group/{name}")
+    made = client.send("POST", "groups", body={"name": name, "description": description})
+    _done(f"made group/{name}", made, as_json=as_json)
 
 
 @example("entrepot group delete payments")
 @group.command("delete")
 @click.argument("name")
+@json_option
 @with_client
-def delete_group(client: Client, name: str) -> None:
+def delete_group(client: Client, name: str, *, as_json: bool) -> None:
     """Delete a group. What its members had through it ends."""
     client.send("DELETE", "groups", name)
-    say(f"deleted group/{name}")
+    _done(f"deleted group/{name}", {"name": name}, as_json=as_json)
 
 
 @example("entrepot group add payments ada")
 @group.command()
 @click.argument("name")
 @click.argument("user")
+@json_option
 @with_client
-def add(client: Client, name: str, user: str) -> None:
+def add(client: Client, name: str, user: str, *, as_json: bool) -> None:
     """Put a user into a group."""
     client.send("PUT", "groups", name, "members", user)
-    say(f"{user} is in group/{name}")
+    _done(f"{user} is in group/{name}", {"group": name, "user": user}, as_json=as_json)
 
 
 @example("entrepot group remove payments ada")
 @group.command()
 @click.argument("name")
 @click.argument("user")
+@json_option
 @with_client
-def remove(client: Client, name: str, user: str) -> None:
+def remove(client: Client, name: str, user: str, *, as_json: bool) -> None:
     """Take a user out of a group."""
     client.send("DELETE", "groups", name, "members", user)
-    say(f"{user} is not in group/{name}")
+    _done(f"{user} is not in group/{name}", {"group": name, "user": user}, as_json=as_json)
 
 
 # --- explanations ----------------------------------------------------------------------------------------------------

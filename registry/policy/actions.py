@@ -65,9 +65,14 @@ USUAL: Mapping[str, str] = MappingProxyType(
 """Coarse word → the action that is meant where a place in the code says no more than the word."""
 
 POLICY_ACTIONS = frozenset(
-    f"codeartifact:{verb}{of}PermissionsPolicy" for verb in ("Get", "Put", "Delete") for of in ("Domain", "Repository")
+    {"entrepot:ExplainAccess"}
+    | {
+        f"codeartifact:{verb}{of}PermissionsPolicy"
+        for verb in ("Get", "Put", "Delete")
+        for of in ("Domain", "Repository")
+    }
 )
-"""What puts a policy right again: no statement keeps a server's administrator from it."""
+"""What finds a mistake in a policy and puts it right again: no statement keeps a server's administrator from it."""
 
 _BY_LOWER = {name.lower(): name for name in CATALOGUE}
 
