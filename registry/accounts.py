@@ -23,6 +23,7 @@ from registry.access import Action, Identity, Scope, parse_actions
 from registry.errors import Conflict, Invalid, NotFound, Unauthenticated
 from registry.models import Account, SetupLogin, Token, WebSession
 from registry.names import account_name
+from registry.policy.book import Standing
 from registry.rulebook import Rulebooks
 
 TOKEN_PREFIX = "ent_"  # noqa: S105  (a prefix, so that scanners can find tokens; not a secret)
@@ -102,9 +103,10 @@ def token_identity(
     account_id: int,
     account: tuple[Sequence[str], Sequence[str] | None],
     token: tuple[Sequence[str], Sequence[str] | None],
+    standing: Standing | None = None,
 ) -> Identity:
     """The identity behind a valid token: the account's scope and the token's, both of which must allow an act."""
-    return Identity(name, account_id, (_scope(*account), _scope(*token)), "token")
+    return Identity(name, account_id, (_scope(*account), _scope(*token)), "token", standing)
 
 
 class Accounts:

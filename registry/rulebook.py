@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import threading
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Row, ScalarSelect, func, insert, select, update
+from sqlalchemy import ScalarSelect, func, insert, select, update
 from sqlalchemy.orm import Session
 
 from registry.access import Identity
@@ -74,11 +74,21 @@ class Rulebooks:
         return loaded
 
     def standing(
-        self, session: Session, account_id: int | None, *, name: str, via: str, now: datetime, at: int | None = None
+        self,
+        session: Session,
+        account_id: int | None,
+        *,
+        name: str,
+        via: str,
+        now: datetime,
+        at: int | None = None,
+        address: str | None = None,
     ) -> Standing:
         """How a caller stands: the rules as they are, and what is known of the request. ``at`` is the known revision."""
         book = self.current(session, at)
         facts: dict[str, Any] = {"aws:currenttime": now}
+        if address is not None:
+            facts["aws:sourceip"] = address
         if account_id is not None:
             facts["aws:username"] = name
             facts["entrepot:via"] = via
@@ -169,6 +179,6 @@ _GRANTS = (
 )
 
 
-def grants(session: Session) -> Iterable[Row[RoleGrant, str, str, str, str]]:
-    """All granted roles, each with the names of the account, group, domain and repository it is about, or None."""
+def grants(session: Session) -> Iterable[Sequence[Any]]:
+    """All granted roles (``RoleGrant``), with the names of the account, group, domain and repository, or None."""
     return session.execute(_GRANTS)

@@ -150,7 +150,7 @@ class Admissions:
         if credential is not None and looks_like_token(credential.secret):
             digest = self._accounts.digest(credential.secret)
         elif credential is not None:
-            identity = self._password_identity(credential, now)
+            identity = rulebook.from_address(self._password_identity(credential, now), credential.address)
         place = Place(
             domain,
             repository,
@@ -169,11 +169,9 @@ class Admissions:
                     "package": package,
                 },
             ).first()
-            if digest:
-                identity = self._token_identity(session, row, digest, now)
-            if identity is not None and credential is not None:
-                identity = rulebook.from_address(identity, credential.address)
-            elif row is not None and row[2] and action is Action.READ:
+            if digest and credential is not None:
+                identity = self._token_identity(session, row, digest, credential.address, now)
+            elif identity is None and row is not None and row[2] and action is Action.READ:
                 self._check_stranger(session, place, permission, address, row[-1], now)
         if row is None:
             if identity is None or not identity.may(Action.READ, f"{domain}/{repository}"):
@@ -190,18 +188,17 @@ class Admissions:
         if credential is None:
             return None
         if not looks_like_token(credential.secret):
-            identity = self._password_identity(credential, now)
-        else:
-            with self._db.read() as session:
-                identity = self._token_identity(session, None, self._accounts.digest(credential.secret), now)
-        return rulebook.from_address(identity, credential.address)
+            return rulebook.from_address(self._password_identity(credential, now), credential.address)
+        digest = self._accounts.digest(credential.secret)
+        with self._db.read() as session:
+            return self._token_identity(session, None, digest, credential.address, now)
 
     def _check_stranger(
         self, session: Session, place: Place, permission: str, address: str, revision: int, now: datetime
     ) -> None:
         """Raise Unauthenticated where a policy denies what the repository's own setting lets everybody read."""
         rules = self._accounts.rules
-        standing = rulebook.at_address(rules.standing(session, None, name="", via="", now=now, at=revision), address)
+        standing = rules.standing(session, None, name="", via="", now=now, at=revision, address=address)
         decision = standing.decide(permission or USUAL[Action.READ], place, own=True)
         if decision.outcome is Outcome.EXPLICIT_DENY:
             raise Unauthenticated("sign in, or send a token, to do this")
@@ -224,13 +221,17 @@ class Admissions:
                 attempts.note_failure(session, credential.user, credential.address, now)
             raise
 
-    def _token_identity(self, session: Session, row: Sequence[Any] | None, digest: str, now: datetime) -> Identity:
+    def _token_identity(
+        self, session: Session, row: Sequence[Any] | None, digest: str, address: str, now: datetime
+    ) -> Identity:
         if row is None:
             row = session.execute(_TOKEN_STATEMENT, {"digest": digest}).first()
         if row is None or row[5] is None or row[9] is not None or now >= row[8] or row[15]:
             raise Unauthenticated("the token is unknown, expired or revoked")
-        identity = token_identity(row[12], row[11], (row[13], row[14]), (row[6], row[7]))
-        return self._accounts.rules.with_rules(session, identity, now, row[-1])
+        standing = self._accounts.rules.standing(
+            session, row[11], name=row[12], via="token", now=now, at=row[-1], address=address
+        )
+        return token_identity(row[12], row[11], (row[13], row[14]), (row[6], row[7]), standing)
 
     def _note_use(self, token_id: int, now: datetime) -> None:
         try:
