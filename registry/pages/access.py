@@ -78,7 +78,7 @@ def _access_page(message: str = "") -> str:
         )
         places: dict[str, list[str]] = {}
         for domain, repository in names:
-            places.setdefault(domain, []).extend([repository] if repository is not None else [])
+            places.setdefault(domain, []).extend(filter(None, [repository]))
         places = {
             domain: [name for name in inside if _sees_policy(who, domain, name)]
             for domain, inside in places.items()
