@@ -91,6 +91,7 @@ class Entrepot:
     url: str
     server: Running
     token: str
+    administrator: str
 
     def repository(self, package_format: str, name: str = "dev") -> str:
         """The address that a client of the format is given."""
@@ -128,9 +129,10 @@ def entrepot(folder: Path) -> Iterator[Entrepot]:
     environment["ENTREPOT_SERVER_PUBLIC_URL"] = url  # as on any server that is more than tried out
     command = [sys.executable, "-m", "config.cli.main", "serve", "--data", str(data), "--bind", f"127.0.0.1:{port}"]
     with running(command, f"{url}/readyz", folder / "log", environment=environment, cwd=ROOT) as server:
+        administrator = _token(data, environment)
         if is_new:
-            _open_to_strangers(url, _token(data, environment))
-        yield Entrepot(url, server, _token(data, environment, "read", "publish"))
+            _open_to_strangers(url, administrator)
+        yield Entrepot(url, server, _token(data, environment, "read", "publish"), administrator)
 
 
 def _open_to_strangers(url: str, administrator: str) -> None:

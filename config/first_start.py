@@ -175,7 +175,7 @@ def _public_formats() -> list[str]:
 
 def _build_account(session: Session, people: Accounts, now: datetime) -> None:
     if session.scalar(select(Account.id).where(Account.name == BUILD_ACCOUNT)) is None:
-        people.create(session, BUILD_ACCOUNT, actions=[Action.READ], now=now)
+        people.create(session, BUILD_ACCOUNT, actions=[Action.READ], is_service=True, now=now)
         audit.record(session, now, "first start", "user.create", BUILD_ACCOUNT)
 
 

@@ -23,6 +23,8 @@ from registry.access import Action, Identity, Scope, parse_actions
 from registry.errors import Conflict, Invalid, NotFound, Unauthenticated
 from registry.models import Account, SetupLogin, Token, WebSession
 from registry.names import account_name
+from registry.policy.book import Standing
+from registry.rulebook import Rulebooks
 
 TOKEN_PREFIX = "ent_"  # noqa: S105  (a prefix, so that scanners can find tokens; not a secret)
 TOKEN_PATTERN = re.compile(r"\bent_[0-9A-Za-z]{49}\b")
@@ -101,9 +103,10 @@ def token_identity(
     account_id: int,
     account: tuple[Sequence[str], Sequence[str] | None],
     token: tuple[Sequence[str], Sequence[str] | None],
+    standing: Standing | None = None,
 ) -> Identity:
     """The identity behind a valid token: the account's scope and the token's, both of which must allow an act."""
-    return Identity(name, account_id, (_scope(*account), _scope(*token)), "token")
+    return Identity(name, account_id, (_scope(*account), _scope(*token)), "token", standing)
 
 
 class Accounts:
@@ -111,6 +114,7 @@ class Accounts:
 
     def __init__(self, pepper: bytes) -> None:
         self._pepper = pepper
+        self.rules = Rulebooks()
         self._verified_lock = threading.Lock()
         self._verified: dict[bytes, datetime] = {}
 
@@ -126,10 +130,13 @@ class Accounts:
         actions: Iterable[str],
         repositories: Sequence[str] | None = None,
         password: str | None = None,
+        is_service: bool = False,
         now: datetime,
     ) -> Account:
         """Add an account. Raises Invalid for a bad name, action or password, Conflict for a taken name."""
         checked = account_name(name)
+        if is_service and password is not None:
+            raise Invalid("a service account has no password; it uses tokens")
         words = sorted(parse_actions(actions))
         if session.scalar(select(Account.id).where(Account.name == checked)) is not None:
             raise Conflict(f"user {name} exists already")
@@ -140,6 +147,7 @@ class Accounts:
             repositories=list(repositories) if repositories is not None else None,
             password_hash=hashed,
             is_disabled=False,
+            is_service=is_service,
             created_at=now,
         )
         session.add(account)
@@ -162,7 +170,10 @@ class Accounts:
         matches = self._password_matches(stored, password, now)
         if account is None or account.password_hash is None or account.is_disabled or not matches:
             raise Unauthenticated("user name or password is wrong")
-        return Identity(account.name, account.id, (account_scope(account),), "password")
+        if account.is_service:
+            raise Unauthenticated("user name or password is wrong")
+        identity = Identity(account.name, account.id, (account_scope(account),), "password")
+        return self.rules.with_rules(session, identity, now)
 
     def _password_matches(self, stored: str, password: str, now: datetime) -> bool:
         # Clients with Basic send the password with each request; without this memory every file of an install would
@@ -242,9 +253,10 @@ class Accounts:
         if row is None:
             return None
         web, account = row
-        if account.is_disabled or now >= web.expires_at or now - web.seen_at > SESSION_IDLE:
+        if account.is_disabled or account.is_service or now >= web.expires_at or now - web.seen_at > SESSION_IDLE:
             return None
-        return BrowserSession(Identity(account.name, account.id, (account_scope(account),), "session"), web.csrf_token)
+        identity = Identity(account.name, account.id, (account_scope(account),), "session")
+        return BrowserSession(self.rules.with_rules(session, identity, now), web.csrf_token)
 
     def touch_session(self, session: Session, secret: str, now: datetime) -> None:
         """Note that a session is in use; at most once in ten minutes, to spare the database."""
@@ -262,6 +274,8 @@ class Accounts:
 
     def new_setup_login(self, session: Session, account_id: int, now: datetime) -> str:
         """A one-time sign-in secret, valid for a day."""
+        if session.scalar(select(Account.is_service).where(Account.id == account_id)):
+            raise Invalid("a service account does not sign in with a browser; it uses tokens")
         secret = secrets.token_urlsafe(24)
         session.add(
             SetupLogin(
@@ -302,5 +316,6 @@ def capped(actions: Iterable[Action], identity: Identity) -> list[str]:
     return [
         action.value
         for action in actions
-        if all(Action.ADMIN in scope.actions or action in scope.actions for scope in identity.scopes)
+        if identity.could(action)
+        and all(Action.ADMIN in scope.actions or action in scope.actions for scope in identity.scopes[1:])
     ]

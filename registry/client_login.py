@@ -103,7 +103,8 @@ def collect(session: Session, accounts: Accounts, secret: str, now: datetime) ->
     account = session.get_one(Account, row.account_id)
     if spent.rowcount != 1 or account.is_disabled:  # type: ignore[attr-defined]
         raise NotFound("sign-in", "that still waits")
-    return Identity(account.name, account.id, (account_scope(account),), "session")
+    identity = Identity(account.name, account.id, (account_scope(account),), "session")
+    return accounts.rules.with_rules(session, identity, now)
 
 
 def _by_code(session: Session, accounts: Accounts, code: str, now: datetime) -> ClientLogin:

@@ -12,6 +12,7 @@ from registry import audit
 from registry.errors import Conflict, NotFound
 from registry.models import Account, AccountGroup, GroupMember
 from registry.names import GroupName, group_name
+from registry.rulebook import bump
 
 LOCAL = "local"
 """The source of memberships that an administrator of this server keeps."""
@@ -31,6 +32,7 @@ def create(session: Session, name: str, description: str, actor: str, now: datet
 
 def delete_group(session: Session, name: str, actor: str, now: datetime) -> None:
     """Take a group away with its memberships. Raises NotFound."""
+    bump(session)
     session.delete(find(session, name))
     audit.record(session, now, actor, "group.delete", f"group/{name}")
 
@@ -48,6 +50,7 @@ def add_member(session: Session, name: str, account: Account, actor: str, now: d
     group = find(session, name)
     here = (group.id, account.id, LOCAL)
     if session.get(GroupMember, here) is None:
+        bump(session)
         session.add(GroupMember(group_id=group.id, account_id=account.id, source=LOCAL))
         audit.record(session, now, actor, "group.add-member", f"group/{name}", user=account.name)
 
@@ -58,6 +61,7 @@ def remove_member(session: Session, name: str, account: Account, actor: str, now
     mine = GroupMember.group_id == group.id, GroupMember.account_id == account.id
     if session.scalar(select(GroupMember.source).where(*mine).limit(1)) is None:
         raise NotFound("member", account.name)
+    bump(session)
     session.execute(delete(GroupMember).where(*mine))
     audit.record(session, now, actor, "group.remove-member", f"group/{name}", user=account.name)
 
@@ -96,6 +100,7 @@ def sync(session: Session, account: Account, source: str, names: Collection[str]
     had = set(session.scalars(select(GroupMember.group_id).where(*mine)))
     if had == known.keys():
         return
+    bump(session)
     session.execute(delete(GroupMember).where(*mine))
     if known:
         session.execute(

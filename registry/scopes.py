@@ -30,15 +30,18 @@ def within(identity: Identity, actions: Sequence[Action], repositories: Sequence
     any of the maker's scopes.
     """
     granted = checked_patterns(repositories)
-    for scope in reversed(identity.scopes):
+    own, *narrowing = identity.scopes
+    # What roles and policies give goes beyond the account's own scope, which then is no limit to hand on: what the
+    # account may is asked again whenever the token is used.
+    limits = [*reversed(narrowing), *([] if identity.has_more(actions) else [own])]
+    for scope in limits:
         if granted is None and scope.repositories is not None:
             granted = list(scope.repositories)
     # A ``*`` in an asked pattern is read as a plain character, which only a ``*`` of the scope matches: so whatever the
     # asked one stands for, the scope's stands for as well.
-    for scope in identity.scopes:
-        for action in actions:
-            for pattern in granted or (None,):
-                if not scope.allows(action, pattern):
-                    where = f" on {pattern}" if pattern else ""
-                    raise Denied(f"{identity.name} may not {action.value}{where}, and cannot give a token that right")
+    for action in actions:
+        for pattern in granted or (None,):
+            if not (identity.could(action, pattern) and all(scope.allows(action, pattern) for scope in narrowing)):
+                where = f" on {pattern}" if pattern else ""
+                raise Denied(f"{identity.name} may not {action.value}{where}, and cannot give a token that right")
     return granted

@@ -26,5 +26,7 @@ def _new_token(
     return new_token(data, name, actions=actions, repositories=repositories, life=life, label=label)
 
 
-login, token, repo, package, package_group = registry.commands.commands(_tools(), _new_token)
+(login, token, repo, package, package_group, domain, policy, role, group, explain) = registry.commands.commands(
+    _tools(), _new_token
+)
 pipeline, build, webhook = hooks.commands.commands()

@@ -43,7 +43,7 @@ class KeyViews:
 
     def routes(self) -> tuple[Route, ...]:
         """The part of the table: for administrators."""
-        door, place = requires(Action.ADMIN), "/domains/<domain>/keys"
+        door, place = requires(Action.ADMIN, domain=True, permission="entrepot:ManageKeys"), "/domains/<domain>/keys"
         return (
             Route("GET", place, door, self.list_domain_keys, answer=DomainKeys),
             Route("POST", f"{place}/rotate", door, self.rotate_domain_keys, answer=DomainKeys, status=202),

@@ -9,12 +9,12 @@ from typing import Annotated
 from flask import request
 from sqlalchemy import delete, select, update
 
-from registry import attempts, audit
+from registry import attempts, audit, people
 from registry.access import Action, Identity, check
 from registry.accounts import find_account
 from registry.api.routes import Route
 from registry.api.shapes import Between, Length
-from registry.errors import Denied, Unauthenticated
+from registry.errors import Denied, Invalid, Unauthenticated
 from registry.http import context
 from registry.http.auth import requires, signed_in_api
 from registry.models import Account, WebSession
@@ -48,6 +48,7 @@ class User:
     repositories: tuple[str, ...] | None
     has_password: bool
     is_disabled: bool
+    is_service: bool
     created_at: datetime
 
 
@@ -69,12 +70,23 @@ class UserQuery:
 
 @dataclass(frozen=True, slots=True)
 class NewUser:
-    """An account to make; without a password it can only use tokens."""
+    """An account to make; without a password it can only use tokens. ``isService`` marks a program's: it stays so."""
 
     name: str
     actions: Annotated[tuple[str, ...], Length(0, 10)]
     repositories: Annotated[tuple[str, ...], Length(0, 100)] | None = None
     password: str | None = None
+    is_service: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class UserChange:
+    """What to change; a field that is not there (or null) stays. ``everywhere`` takes the limit to repositories away."""
+
+    actions: Annotated[tuple[str, ...], Length(0, 10)] | None = None
+    repositories: Annotated[tuple[str, ...], Length(0, 100)] | None = None
+    everywhere: bool = False
+    is_disabled: bool | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,7 +124,13 @@ def create_user(body: NewUser) -> User:
     repositories = checked_patterns(body.repositories)
     with services.db.write() as session:
         account = services.accounts.create(
-            session, body.name, actions=body.actions, repositories=repositories, password=body.password, now=now
+            session,
+            body.name,
+            actions=body.actions,
+            repositories=repositories,
+            password=body.password,
+            is_service=body.is_service,
+            now=now,
         )
         audit.record(
             session,
@@ -135,15 +153,45 @@ def set_password(user: str, body: NewPassword) -> None:
     services, caller = context.services(), context.caller()
     now = services.clock()
     if caller.name != user:
-        check(caller, Action.ADMIN)
+        check(caller, Action.ADMIN, permission="entrepot:ManageUsers")
     else:
         _prove(services, caller, body)
     hashed = services.accounts.hash_password(body.password)
     with services.db.write() as session:
         account = find_account(session, user)
+        if account.is_service:
+            raise Invalid(f"{user} is a service account: it has no password, and uses tokens")
         session.execute(update(Account).where(Account.id == account.id).values(password_hash=hashed))
         session.execute(delete(WebSession).where(WebSession.account_id == account.id))
         audit.record(session, now, caller.name, "user.set-password", f"user/{user}")
+
+
+def change_user(user: str, body: UserChange) -> User:
+    """Change an account's rights, or disable it. It counts from the account's next request on."""
+    services, caller = context.services(), context.caller()
+    repositories = checked_patterns(body.repositories)
+    if body.everywhere and repositories is not None:
+        raise Invalid("repositories and everywhere contradict each other")
+    with services.db.write() as session:
+        return _user(
+            people.change(
+                session,
+                user,
+                caller,
+                actions=body.actions,
+                repositories=repositories,
+                everywhere=body.everywhere,
+                is_disabled=body.is_disabled,
+                now=services.clock(),
+            )
+        )
+
+
+def delete_user(user: str) -> None:
+    """Delete an account with its tokens, browsers, memberships and roles; what it published stays."""
+    services, caller = context.services(), context.caller()
+    with services.db.write() as session:
+        people.remove(session, user, caller, services.clock())
 
 
 def _prove(services: Services, caller: Identity, body: NewPassword) -> None:
@@ -166,13 +214,17 @@ def _user(account: Account) -> User:
         None if account.repositories is None else tuple(account.repositories),
         account.password_hash is not None,
         account.is_disabled,
+        account.is_service,
         account.created_at,
     )
 
 
+_manage = requires(Action.ADMIN, permission="entrepot:ManageUsers")
 ROUTES = (
     Route("GET", "/whoami", signed_in_api, whoami, answer=WhoAmI),
-    Route("GET", "/users", requires(Action.ADMIN), list_users, query=UserQuery, answer=UserList),
-    Route("POST", "/users", requires(Action.ADMIN), create_user, body=NewUser, answer=User, status=201),
+    Route("GET", "/users", _manage, list_users, query=UserQuery, answer=UserList),
+    Route("POST", "/users", _manage, create_user, body=NewUser, answer=User, status=201),
+    Route("PATCH", "/users/<user>", _manage, change_user, body=UserChange, answer=User),
+    Route("DELETE", "/users/<user>", _manage, delete_user, status=204),
     Route("POST", "/users/<user>/password", signed_in_api, set_password, body=NewPassword, status=204),
 )

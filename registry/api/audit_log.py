@@ -99,4 +99,13 @@ def _view(link: Link) -> AuditEntryView:
     )
 
 
-ROUTES = (Route("GET", "/audit", requires(Action.ADMIN), list_audit_entries, query=AuditQuery, answer=AuditEntryList),)
+ROUTES = (
+    Route(
+        "GET",
+        "/audit",
+        requires(Action.ADMIN, permission="entrepot:ReadAuditLog"),
+        list_audit_entries,
+        query=AuditQuery,
+        answer=AuditEntryList,
+    ),
+)

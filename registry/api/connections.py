@@ -145,7 +145,7 @@ ROUTES = (
     Route(
         "POST",
         _ALL,
-        requires(Action.ADMIN, repository=True),
+        requires(Action.ADMIN, repository=True, permission="codeartifact:AssociateExternalConnection"),
         create_connection,
         body=NewConnection,
         answer=health.ConnectionDetail,
@@ -154,10 +154,16 @@ ROUTES = (
     Route(
         "PATCH",
         _ONE,
-        requires(Action.ADMIN, repository=True),
+        requires(Action.ADMIN, repository=True, permission="codeartifact:AssociateExternalConnection"),
         change_connection,
         body=ConnectionChange,
         answer=health.ConnectionDetail,
     ),
-    Route("DELETE", _ONE, requires(Action.ADMIN, repository=True), remove_connection, status=204),
+    Route(
+        "DELETE",
+        _ONE,
+        requires(Action.ADMIN, repository=True, permission="codeartifact:DisassociateExternalConnection"),
+        remove_connection,
+        status=204,
+    ),
 )

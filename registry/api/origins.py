@@ -122,7 +122,7 @@ ROUTES = (
     Route(
         "PUT",
         f"{_PACKAGE}/origin-configuration",
-        requires(Action.ADMIN, repository=True),
+        requires(Action.ADMIN, repository=True, permission="codeartifact:PutPackageOriginConfiguration"),
         put_package_origin_configuration,
         body=PackageOrigin,
         query=NamespaceQuery,

@@ -10,7 +10,7 @@ from sqlalchemy.orm import Session
 
 from registry.access import Action, check
 from registry.api.coordinates import known_format, package_key
-from registry.api.routes import Route
+from registry.api.routes import Door, Route
 from registry.api.shapes import Between, Length
 from registry.errors import Invalid, NotFound
 from registry.http import context
@@ -340,16 +340,43 @@ def _readable_domain(session: Session, name: str) -> Domain:
 
 _DOMAIN = "/domains/<domain>"
 _GROUP = f"{_DOMAIN}/package-group"
-_admin = requires(Action.ADMIN)
+
+
+def _may(name: str) -> Door:
+    return requires(Action.ADMIN, domain=True, permission=f"codeartifact:{name}")
+
+
 ROUTES = (
-    Route("POST", _GROUP, _admin, create_package_group, body=NewPackageGroup, answer=PackageGroupAnswer, status=201),
+    Route(
+        "POST",
+        _GROUP,
+        _may("CreatePackageGroup"),
+        create_package_group,
+        body=NewPackageGroup,
+        answer=PackageGroupAnswer,
+        status=201,
+    ),
     Route("GET", _GROUP, signed_in_api, describe_package_group, query=PackageGroupQuery, answer=PackageGroupAnswer),
-    Route("PUT", _GROUP, _admin, update_package_group, body=PackageGroupChange, answer=PackageGroupAnswer),
-    Route("DELETE", _GROUP, _admin, delete_package_group, query=PackageGroupQuery, answer=PackageGroupAnswer),
+    Route(
+        "PUT",
+        _GROUP,
+        _may("UpdatePackageGroup"),
+        update_package_group,
+        body=PackageGroupChange,
+        answer=PackageGroupAnswer,
+    ),
+    Route(
+        "DELETE",
+        _GROUP,
+        _may("DeletePackageGroup"),
+        delete_package_group,
+        query=PackageGroupQuery,
+        answer=PackageGroupAnswer,
+    ),
     Route(
         "PUT",
         f"{_GROUP}-origin-configuration",
-        _admin,
+        _may("UpdatePackageGroupOriginConfiguration"),
         update_package_group_origin_configuration,
         body=OriginConfigurationChange,
         query=PackageGroupQuery,

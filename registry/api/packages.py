@@ -152,7 +152,8 @@ def promote_version(
     """
     services, caller = context.services(), context.caller()
     check(caller, Action.READ, f"{domain}/{repository}")
-    check(caller, Action.PROMOTE, f"{domain}/{body.target}")
+    key = package_key(known_format(services.formats, format_name), query.namespace, name)
+    check(caller, Action.PROMOTE, f"{domain}/{body.target}", package=key)
 
     def unit(session: Session) -> Promoted:
         _, source = find_repository(session, domain, repository)
@@ -252,6 +253,8 @@ _PACKAGE = f"{_PACKAGES}/<format_name>/<name>"
 _VERSION = f"{_PACKAGE}/versions/<version>"
 _read = requires(Action.READ, repository=True)
 _publish = requires(Action.PUBLISH, repository=True)
+_set_status = requires(Action.PUBLISH, repository=True, permission="codeartifact:UpdatePackageVersionsStatus")
+_delete = requires(Action.PUBLISH, repository=True, permission="codeartifact:DeletePackageVersions")
 ROUTES = (
     Route("GET", _PACKAGES, _read, list_packages, query=PackageQuery, answer=PackageList),
     Route("GET", _PACKAGE, _read, show_package, query=NamespaceQuery, answer=browse.PackageDetail),
@@ -268,22 +271,22 @@ ROUTES = (
     Route(
         "POST",
         f"{_VERSION}/yank",
-        _publish,
+        _set_status,
         yank_version,
         body=Yank,
         query=NamespaceQuery,
         answer=browse.VersionDetail,
     ),
     Route("POST", f"{_VERSION}/finish", _publish, finish_version, query=NamespaceQuery, answer=browse.VersionDetail),
-    Route("POST", f"{_VERSION}/unyank", _publish, unyank_version, query=NamespaceQuery, answer=browse.VersionDetail),
+    Route("POST", f"{_VERSION}/unyank", _set_status, unyank_version, query=NamespaceQuery, answer=browse.VersionDetail),
     Route(
         "PUT",
         f"{_PACKAGE}/status",
-        _publish,
+        _set_status,
         set_status,
         body=Status,
         query=NamespaceQuery,
         answer=browse.PackageDetail,
     ),
-    Route("DELETE", _VERSION, _publish, delete_version, query=NamespaceQuery, status=204),
+    Route("DELETE", _VERSION, _delete, delete_version, query=NamespaceQuery, status=204),
 )

@@ -67,6 +67,7 @@ def put_domain_quota(domain: str, body: NewQuota) -> Quota:
         return quotas.of_domain(session, row.id)
 
 
+_MANAGE = "entrepot:ManageQuotas"
 _OF_DOMAIN = "/domains/<domain>/quota"
 _OF_REPOSITORY = "/domains/<domain>/repositories/<repository>/quota"
 ROUTES = (
@@ -74,11 +75,18 @@ ROUTES = (
     Route(
         "PUT",
         _OF_REPOSITORY,
-        requires(Action.ADMIN, repository=True),
+        requires(Action.ADMIN, repository=True, permission=_MANAGE),
         put_repository_quota,
         body=NewQuota,
         answer=Quota,
     ),
-    Route("GET", _OF_DOMAIN, requires(Action.ADMIN), show_domain_quota, answer=Quota),
-    Route("PUT", _OF_DOMAIN, requires(Action.ADMIN), put_domain_quota, body=NewQuota, answer=Quota),
+    Route("GET", _OF_DOMAIN, requires(Action.ADMIN, domain=True, permission=_MANAGE), show_domain_quota, answer=Quota),
+    Route(
+        "PUT",
+        _OF_DOMAIN,
+        requires(Action.ADMIN, domain=True, permission=_MANAGE),
+        put_domain_quota,
+        body=NewQuota,
+        answer=Quota,
+    ),
 )

@@ -157,7 +157,7 @@ ROUTES = (
     Route(
         "POST",
         _REPOSITORIES,
-        requires(Action.ADMIN),
+        requires(Action.ADMIN, domain=True, permission="codeartifact:CreateRepository"),
         create_repository,
         body=NewRepository,
         answer=browse.RepositorySummary,
@@ -173,7 +173,7 @@ ROUTES = (
     Route(
         "PATCH",
         _REPOSITORY,
-        requires(Action.ADMIN, repository=True),
+        requires(Action.ADMIN, repository=True, permission="codeartifact:UpdateRepository"),
         change_repository,
         body=RepositoryChange,
         answer=browse.RepositorySummary,

@@ -13,7 +13,7 @@ from registry.access import Action, check
 from registry.api import coordinates
 from registry.api.coordinates import Coordinate, known_format, package_key
 from registry.api.packages import NamespaceQuery
-from registry.api.routes import Route
+from registry.api.routes import Door, Route
 from registry.api.shapes import Between, Length
 from registry.errors import Invalid
 from registry.http import context
@@ -249,8 +249,13 @@ _PACKAGE = "/domains/<domain>/repositories/<repository>/packages/<format_name>/<
 _VERSIONS = f"{_PACKAGE}/versions"
 _VERSION = f"{_VERSIONS}/<version>"
 _read = requires(Action.READ, repository=True)
-_publish = requires(Action.PUBLISH, repository=True)
-_admin = requires(Action.ADMIN, repository=True)
+_admin = requires(Action.ADMIN, repository=True, permission="entrepot:ReopenRelease")
+
+
+def _may(name: str) -> Door:
+    return requires(Action.PUBLISH, repository=True, permission=f"codeartifact:{name}")
+
+
 ROUTES = (
     Route("GET", _VERSIONS, _read, list_versions, query=VersionsQuery, answer=listing.VersionPage),
     Route(
@@ -265,7 +270,7 @@ ROUTES = (
     Route(
         "POST",
         f"{_VERSIONS}/update_status",
-        _publish,
+        _may("UpdatePackageVersionsStatus"),
         update_versions_status,
         body=StatusUpdate,
         query=NamespaceQuery,
@@ -274,7 +279,7 @@ ROUTES = (
     Route(
         "POST",
         f"{_VERSIONS}/dispose",
-        _publish,
+        _may("DisposePackageVersions"),
         dispose_versions,
         body=Disposal,
         query=NamespaceQuery,
@@ -283,13 +288,13 @@ ROUTES = (
     Route(
         "POST",
         f"{_VERSIONS}/delete",
-        _publish,
+        _may("DeletePackageVersions"),
         delete_versions,
         body=Disposal,
         query=NamespaceQuery,
         answer=BatchResult,
     ),
-    Route("DELETE", _PACKAGE, _publish, delete_package, query=NamespaceQuery, answer=DeletedPackage),
+    Route("DELETE", _PACKAGE, _may("DeletePackage"), delete_package, query=NamespaceQuery, answer=DeletedPackage),
     Route(
         "POST",
         f"{_VERSION}/reopen",

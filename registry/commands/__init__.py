@@ -13,14 +13,16 @@ if TYPE_CHECKING:
 
 
 def commands(tools: Mapping[str, Mapping[str, Tool]], new_token_on_data: NewTokenOnData) -> list[click.Command]:
-    """``login``, ``token``, ``repo``, ``package`` and ``package-group``.
+    """``login``, ``token``, ``repo``, ``package``, ``package-group``, and those of access: ``domain`` … ``explain``.
 
     ``tools``: format → name → client tool. ``new_token_on_data`` makes a token on a data directory, without a server.
     """
+    from registry.commands.access import domain, explain, group, policy, role
     from registry.commands.login import login_command
     from registry.commands.package_group import package_group
     from registry.commands.repo import repo
     from registry.commands.token import token_group
     from registry.commands.versions import package
 
-    return [login_command(tools), token_group(new_token_on_data), repo, package, package_group]
+    access = [domain, policy, role, group, explain]
+    return [login_command(tools), token_group(new_token_on_data), repo, package, package_group, *access]

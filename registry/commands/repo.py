@@ -9,7 +9,7 @@ import click
 from registry.commands.client import Client, with_client
 from registry.commands.connection import connection
 from registry.commands.options import REPOSITORY, SIZE, Place, example
-from registry.commands.output import json_option, print_record, print_rows, say
+from registry.commands.output import json_option, print_json, print_record, print_rows, say
 
 _COLUMNS = (
     ("DOMAIN", "domain"),
@@ -31,7 +31,7 @@ _FIELDS = (
 
 @click.group()
 def repo() -> None:
-    """Repositories: list, show, create, quota, connection."""
+    """Repositories: list, show, create, delete, quota, connection."""
 
 
 repo.add_command(connection)
@@ -109,6 +109,20 @@ def quota(client: Client, repository: Place, bound: int | None, *, remove: bool,
     changes = bound is not None or remove
     found = client.send("PUT", *path, body={"bytes": bound}) if changes else client.get(*path)
     print_record(found, (("quota in bytes", "bytes"), ("used bytes", "usedBytes")), as_json=as_json)
+
+
+@example("entrepot repo delete tools")
+@repo.command()
+@click.argument("repository", type=REPOSITORY)
+@click.option("--force", is_flag=True, help="Delete it with the packages in it.")
+@json_option
+@with_client
+def delete(client: Client, repository: Place, *, force: bool, as_json: bool) -> None:
+    """Delete a repository that no other one asks. Rights that named it end with it."""
+    client.send("DELETE", *repository.path, force="true" if force else None)
+    say(f"deleted {repository.domain}/{repository.repository}")
+    if as_json:
+        print_json({"domain": repository.domain, "name": repository.repository})
 
 
 def _readable(record: dict[str, Any], *, as_json: bool) -> dict[str, Any]:

@@ -11,6 +11,7 @@ import base64
 import binascii
 import hmac
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from functools import wraps
 from typing import Any, TypeVar, cast
 
@@ -22,8 +23,10 @@ from registry.access import Action, check
 from registry.errors import Denied, Invalid, Unauthenticated
 from registry.http import context
 from registry.names import PackageKey, PackageName
+from registry.policy.actions import CATALOGUE
 from registry.rates import CostClass, principal_of
 from registry.repos.admission import Credential
+from registry.rulebook import from_address
 
 View = TypeVar("View", bound=Callable[..., ResponseReturnValue])
 
@@ -81,8 +84,17 @@ def public(reason: str) -> Callable[[View], View]:
     return decorate
 
 
-def requires(action: Action, *, repository: bool = False) -> Callable[[View], View]:
-    """API door: the caller may do ``action``; with ``repository``, in the route's ``domain`` and ``repository``."""
+def requires(
+    action: Action, *, repository: bool = False, domain: bool = False, permission: str = ""
+) -> Callable[[View], View]:
+    """API door: the caller may do ``action``; with ``repository``, in the route's ``domain`` and ``repository``.
+
+    With ``domain`` it is decided on the route's ``domain`` as such. ``permission`` is CodeArtifact's name for what the
+    route does, which policies and roles speak of; without one it is the usual one of the word. Where the route names a
+    package (``format_name`` and ``name``), it is decided on that package.
+    """
+    _check_permission(action, permission)
+    where = " on the repository" if repository else " on the domain" if domain else ""
 
     def decorate(view: View) -> View:
         @wraps(view)
@@ -90,18 +102,48 @@ def requires(action: Action, *, repository: bool = False) -> Callable[[View], Vi
             services = context.services()
             sent, now = credential_sent(), services.clock()
             if repository:
-                admitted = services.admissions.admit(sent, action, kwargs["domain"], kwargs["repository"], now=now)
+                key = _named_package(kwargs)
+                admitted = services.admissions.admit(
+                    sent,
+                    action,
+                    kwargs["domain"],
+                    kwargs["repository"],
+                    format_name=key.format,
+                    namespace=key.namespace,
+                    package=key.name,
+                    permission=permission,
+                    address=_address(),
+                    now=now,
+                )
                 context.remember(who=admitted.identity, admitted=admitted)
             else:
                 who = services.admissions.identify(sent, now)
-                check(who, action)
+                check(who, action, permission=permission, domain=kwargs["domain"] if domain else "")
                 context.remember(who=who)
             charge(CostClass.MANAGE)
             return view(*args, **kwargs)
 
-        return cast("View", _declare(wrapped, f"api: {action.value}{' on the repository' if repository else ''}"))
+        return cast("View", _declare(wrapped, f"api: {permission or action.value}{where}"))
 
     return decorate
+
+
+def _check_permission(action: Action, permission: str) -> None:
+    if permission and CATALOGUE.get(permission) != action.value:
+        raise RuntimeError(f"permission {permission} is not one of those below {action.value!r}")
+
+
+def _named_package(variables: Mapping[str, Any]) -> PackageKey:
+    """The package that an API route names; none where it cannot be one, which the route itself then says."""
+    format_name, name = variables.get("format_name", ""), variables.get("name", "")
+    namespace = request.args.get("namespace", "")
+    known = context.services().formats.get(format_name)
+    try:
+        if known is not None and name:
+            return known.key(f"{namespace}/{name}" if namespace else name)
+    except Invalid:
+        pass
+    return PackageKey(format_name, "", PackageName(""))
 
 
 def signed_in_api(view: View) -> View:
@@ -121,13 +163,20 @@ def signed_in_api(view: View) -> View:
 
 
 def client(
-    action: Action, *, format_name: str, package: Callable[[Mapping[str, str]], PackageKey] | None = None
+    action: Action,
+    *,
+    format_name: str,
+    package: Callable[[Mapping[str, str]], PackageKey] | None = None,
+    permission: str = "",
+    names_later: bool = False,
 ) -> Callable[[View], View]:
     """Client door of a format's routes under ``/{format}/{domain}/{repository}/``.
 
     Where the route names a package, ``package`` finds it in the route's variables and the admission carries its
-    revision.
+    revision. ``names_later`` is for routes whose body names it: who may do ``action`` to some package comes in, and
+    what then stores the file asks again.
     """
+    _check_permission(action, permission)
 
     def decorate(view: View) -> View:
         @wraps(view)
@@ -142,13 +191,16 @@ def client(
                 format_name=key.format,
                 namespace=key.namespace,
                 package=key.name,
+                permission=permission,
+                names_later=names_later,
+                address=_address(),
                 now=services.clock(),
             )
             context.remember(who=admitted.identity, admitted=admitted)
             charge(CostClass.READ if action is Action.READ else CostClass.PUBLISH)
             return view(*args, **kwargs)
 
-        return cast("View", _declare(wrapped, f"client: {action.value} on the repository"))
+        return cast("View", _declare(wrapped, f"client: {permission or action.value} on the repository"))
 
     return decorate
 
@@ -192,6 +244,8 @@ def _open_page() -> None:
     if secret:
         with services.db.read() as session:
             browser = services.accounts.browser_session(session, secret, services.clock())
+    if browser is not None:
+        browser = replace(browser, identity=from_address(browser.identity, _address()))
     context.remember(who=browser.identity if browser else None, browser=browser)
     charge(CostClass.MANAGE)
     _refuse_nul(request.args)

@@ -14,6 +14,7 @@ from registry.models.package import (
     RetiredFilename,
 )
 from registry.models.package_group import PackageGroup, PackageGroupRepository
+from registry.models.policy import AccessState, PolicyPrincipal, ResourcePolicy, RetiredId, RoleGrant
 from registry.models.rate import RateUse
 from registry.models.repository import (
     ConnectionHealth,
@@ -27,6 +28,7 @@ from registry.models.signing import SigningKey
 from registry.models.upstream import UpstreamPage
 
 __all__ = [
+    "AccessState",
     "Account",
     "AccountGroup",
     "Asset",
@@ -46,11 +48,15 @@ __all__ = [
     "PackageState",
     "PackageTag",
     "PackageVersion",
+    "PolicyPrincipal",
     "PromisedDigest",
     "RateUse",
     "Repository",
     "RepositoryUpstream",
+    "ResourcePolicy",
     "RetiredFilename",
+    "RetiredId",
+    "RoleGrant",
     "SetupLogin",
     "SigningKey",
     "Token",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import datetime
 
-from sqlalchemy import JSON, Boolean, ForeignKey, String
+from sqlalchemy import JSON, Boolean, ForeignKey, String, false
 from sqlalchemy.orm import Mapped, mapped_column
 
 from registry.db import Base, UtcDateTime
@@ -14,7 +14,7 @@ class Account(Base):
     """A person or a service. ``password_hash`` (Argon2id, PHC string) is null for accounts without a password.
 
     ``actions`` and ``repositories`` say what it may do and where, in the shape of a token's; ``admin`` in ``actions``
-    stands for everything.
+    stands for everything. ``is_service`` marks an account of a program: it has no password and no browser.
     """
 
     __tablename__ = "account"
@@ -25,6 +25,7 @@ class Account(Base):
     actions: Mapped[list[str]] = mapped_column(JSON)
     repositories: Mapped[list[str] | None] = mapped_column(JSON)
     is_disabled: Mapped[bool] = mapped_column(Boolean, default=False)
+    is_service: Mapped[bool] = mapped_column(Boolean, default=False, server_default=false())
     created_at: Mapped[datetime] = mapped_column(UtcDateTime)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from flask import Blueprint
 
 from registry.pages import (
+    access,
     account,
     appearance,
     assets,
@@ -36,6 +37,7 @@ def blueprint() -> Blueprint:
         catalogue,
         packages,
         manage,
+        access,
         audit,
         origins,
         package_groups,

@@ -42,6 +42,13 @@ NOTICES: Mapping[str, Notice] = MappingProxyType(
         "group-created": Notice("good", "The package group is made. It inherits everything until you say otherwise."),
         "group-set": Notice("good", "The package group is changed; it counts from now on."),
         "group-deleted": Notice("good", "The package group is deleted; its packages belong to its parent now."),
+        "domain-made": Notice("good", "The domain is made. It has a key of its own and no repository yet."),
+        "domain-deleted": Notice("good", "The domain is deleted with everything in it."),
+        "role-granted": Notice("good", "The role is granted. It counts from now on."),
+        "role-revoked": Notice("good", "The role is revoked. It counts no more from now on."),
+        "group-changed": Notice("good", "The group is changed. That counts from now on."),
+        "policy-set": Notice("good", "The policy is set. It counts from now on."),
+        "policy-deleted": Notice("good", "The policy is deleted. It counts no more from now on."),
         "token-revoked": Notice("good", "The token is revoked. It counts no more from now on."),
     }
 )

@@ -15,13 +15,16 @@ from typing import Any
 from sqlalchemy import Select, and_, bindparam, false, func, literal, null, select, update
 from sqlalchemy.orm import Session
 
-from registry import attempts
-from registry.access import Action, Identity, check
+from registry import attempts, rulebook
+from registry.access import Action, Identity, check_at
 from registry.accounts import LAST_USED_GRAIN, Accounts, looks_like_token, token_identity
 from registry.db import Database, table_of
 from registry.errors import Invalid, NotFound, Unauthenticated, Unavailable
 from registry.models import Account, Domain, PackageState, Repository, Token
-from registry.names import account_name
+from registry.names import PackageKey, PackageName, account_name
+from registry.policy.actions import USUAL
+from registry.policy.evaluate import Outcome
+from registry.policy.places import Place
 
 log = logging.getLogger("entrepot.admission")
 
@@ -90,6 +93,7 @@ def _statement() -> Select[*tuple[Any, ...]]:
             _DOMAIN.c.topology_revision,
             func.coalesce(_STATE.c.revision, 0),
             *_CALLER,
+            rulebook.revision(),  # the last column: of rules (policies, roles, groups), compiled once per revision
         )
         .select_from(_DOMAIN)
         .join(_REPOSITORY, _REPOSITORY.c.domain_id == _DOMAIN.c.id)
@@ -128,9 +132,16 @@ class Admissions:
         format_name: str = "",
         namespace: str = "",
         package: str = "",
+        permission: str = "",
+        names_later: bool = False,
+        address: str = "unknown",
         now: datetime,
     ) -> Admission:
         """Let the caller do ``action`` in a repository, or raise Unauthenticated, RateLimited, Denied or NotFound.
+
+        ``permission`` is CodeArtifact's name for it. With ``names_later`` a package is concerned that the request names
+        in its body: who may do it to some package comes in, and is asked again when the name is known. ``address`` is
+        where a request without a credential comes from.
 
         A credential that is sent and wrong is refused even where anonymous reading is allowed: a client whose token
         ran out must hear of it. Who may not read a repository cannot tell it from a missing one: the refusal is the same.
@@ -139,7 +150,13 @@ class Admissions:
         if credential is not None and looks_like_token(credential.secret):
             digest = self._accounts.digest(credential.secret)
         elif credential is not None:
-            identity = self._password_identity(credential, now)
+            identity = rulebook.from_address(self._password_identity(credential, now), credential.address)
+        place = Place(
+            domain,
+            repository,
+            PackageKey(format_name, namespace, PackageName(package)) if package else None,
+            names_later,
+        )
         with self._db.read() as session:
             row = session.execute(
                 _STATEMENT,
@@ -152,14 +169,16 @@ class Admissions:
                     "package": package,
                 },
             ).first()
-            if digest:
-                identity = self._token_identity(session, row, digest, now)
+            if digest and credential is not None:
+                identity = self._token_identity(session, row, digest, credential.address, now)
+            elif identity is None and row is not None and row[2] and action is Action.READ:
+                self._check_stranger(session, place, permission, address, row[-1], now)
         if row is None:
             if identity is None or not identity.may(Action.READ, f"{domain}/{repository}"):
-                check(identity, action, f"{domain}/{repository}")
+                check_at(identity, action, place, permission)
             raise NotFound("repository", f"{domain}/{repository}")
         if not (action is Action.READ and identity is None and row[2]):
-            check(identity, action, f"{domain}/{repository}")
+            check_at(identity, action, place, permission)
         if digest and _is_older(row[10], now):
             self._note_use(row[5], now)
         return Admission(identity, row[0], domain, row[1], repository, row[3], row[4])
@@ -169,9 +188,20 @@ class Admissions:
         if credential is None:
             return None
         if not looks_like_token(credential.secret):
-            return self._password_identity(credential, now)
+            return rulebook.from_address(self._password_identity(credential, now), credential.address)
+        digest = self._accounts.digest(credential.secret)
         with self._db.read() as session:
-            return self._token_identity(session, None, self._accounts.digest(credential.secret), now)
+            return self._token_identity(session, None, digest, credential.address, now)
+
+    def _check_stranger(
+        self, session: Session, place: Place, permission: str, address: str, revision: int, now: datetime
+    ) -> None:
+        """Raise Unauthenticated where a policy denies what the repository's own setting lets everybody read."""
+        rules = self._accounts.rules
+        standing = rules.standing(session, None, name="", via="", now=now, at=revision, address=address)
+        decision = standing.decide(permission or USUAL[Action.READ], place, own=True)
+        if decision.outcome is Outcome.EXPLICIT_DENY:
+            raise Unauthenticated("sign in, or send a token, to do this")
 
     def _password_identity(self, credential: Credential, now: datetime) -> Identity:
         """Who signs in by password; guessing is limited as on the sign-in page, and counted together with it."""
@@ -191,12 +221,17 @@ class Admissions:
                 attempts.note_failure(session, credential.user, credential.address, now)
             raise
 
-    def _token_identity(self, session: Session, row: Sequence[Any] | None, digest: str, now: datetime) -> Identity:
+    def _token_identity(
+        self, session: Session, row: Sequence[Any] | None, digest: str, address: str, now: datetime
+    ) -> Identity:
         if row is None:
             row = session.execute(_TOKEN_STATEMENT, {"digest": digest}).first()
         if row is None or row[5] is None or row[9] is not None or now >= row[8] or row[15]:
             raise Unauthenticated("the token is unknown, expired or revoked")
-        return token_identity(row[12], row[11], (row[13], row[14]), (row[6], row[7]))
+        standing = self._accounts.rules.standing(
+            session, row[11], name=row[12], via="token", now=now, at=row[-1], address=address
+        )
+        return token_identity(row[12], row[11], (row[13], row[14]), (row[6], row[7]), standing)
 
     def _note_use(self, token_id: int, now: datetime) -> None:
         try:
@@ -215,6 +250,7 @@ _TOKEN_STATEMENT = (
         literal(0),
         literal(0),
         *_CALLER,
+        rulebook.revision(),
     )
     .join(_ACCOUNT, _ACCOUNT.c.id == _TOKEN.c.account_id)
     .where(_TOKEN.c.digest == bindparam("digest"))

@@ -111,7 +111,14 @@ class Publisher:
             metadata = _receive(store, release.metadata_document, bodies)
             provenance = _receive(store, release.provenance_document, bodies)
             self._admissions.admit(
-                credential, Action.PUBLISH, admission.domain, admission.repository, now=self._clock()
+                credential,
+                Action.PUBLISH,
+                admission.domain,
+                admission.repository,
+                format_name=key.format,
+                namespace=key.namespace,
+                package=key.name,
+                now=self._clock(),
             )
 
             # Before the transaction: it may have to read the domain's keys.

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 
-from sqlalchemy import select, update
+from sqlalchemy import func, select, update
 from sqlalchemy.orm import Session
 
 from registry.errors import Conflict, Invalid, NotFound
@@ -18,6 +18,7 @@ from registry.models import (
     PackageGroupRepository,
     Repository,
     RepositoryUpstream,
+    RetiredId,
 )
 from registry.names import DomainName, RepositoryName
 from registry.repos.group_patterns import Group, GroupTree, Mode, Restriction, parse
@@ -181,7 +182,7 @@ def create_domain(session: Session, name: DomainName, now: datetime) -> Domain:
     """Add a domain. Raises Conflict."""
     if session.scalar(select(Domain.id).where(Domain.name == name)) is not None:
         raise Conflict(f"domain {name} exists already")
-    domain = Domain(name=name, topology_revision=1, created_at=now)
+    domain = Domain(id=_unused_id(session, Domain), name=name, topology_revision=1, created_at=now)
     session.add(domain)
     session.flush()
     return domain
@@ -205,7 +206,12 @@ def create_repository(
     if session.scalar(select(Repository.id).where(Repository.domain_id == domain_id, Repository.name == name)):
         raise Conflict(f"repository {name} exists already")
     repository = Repository(
-        domain_id=domain_id, name=name, description=description, anonymous_read=anonymous_read, created_at=now
+        id=_unused_id(session, Repository),
+        domain_id=domain_id,
+        name=name,
+        description=description,
+        anonymous_read=anonymous_read,
+        created_at=now,
     )
     session.add(repository)
     session.flush()
@@ -217,6 +223,14 @@ def create_repository(
         )
     set_upstreams(session, repository, upstreams)
     return repository
+
+
+def _unused_id(session: Session, model: type[Domain | Repository]) -> int | None:
+    """A row number that no deleted thing had, where the database would give such a one away again; None elsewhere."""
+    retired = session.get(RetiredId, model.__tablename__)
+    if retired is None or session.get_bind().dialect.name != "sqlite":
+        return None
+    return max(retired.highest, session.scalar(select(func.max(model.id))) or 0) + 1
 
 
 def set_upstreams(session: Session, repository: Repository, upstreams: Sequence[str]) -> None:

@@ -144,13 +144,14 @@ class World:
         canonical: str | None = None,
         suffix: str = "-py3-none-any.whl",
         description: str = "",
+        domain_name: str = "default",
     ) -> str:
         """Publish a file as ``publisher`` would; returns its SHA-256."""
         with self.db.read() as session:
-            domain, row = topology.find_repository(session, "default", repository)
+            domain, row = topology.find_repository(session, domain_name, repository)
         credential = Credential("", self.tokens["admin"])
         identity = self.services.admissions.identify(credential, self.now)
-        admission = Admission(identity, domain.id, "default", row.id, repository, 1, 0)
+        admission = Admission(identity, domain.id, domain_name, row.id, repository, 1, 0)
         filename = f"{name.replace('-', '_')}-{version}{suffix}"
         store = self.services.stores.of(domain.id)
         handle = receive(io.BytesIO(f"bytes of {filename}".encode()), store, limit_bytes=1000).handle

@@ -38,6 +38,11 @@ def stocked(world: World):
 
 # --- who may do what -------------------------------------------------------------------------------------------------
 
+NOWHERE = {"Effect": "Deny", "Principal": "*", "Action": "*", "Resource": "repository/default/nowhere"}
+OPEN_POLICY = json.dumps({"Statement": [NOWHERE]})
+DOMAIN_POLICY = "/domains/default/permissions/policy"
+GRANT = {"role": "publisher", "principal": "user/reader", "where": "default/dev"}
+
 # Route → status for: anonymous, reader of dev, publisher on dev, promoter dev→staging, other domain's, admin.
 MATRIX = [
     ("GET", "/whoami", None, 401, 200, 200, 200, 200, 200),
@@ -109,6 +114,33 @@ MATRIX = [
     ("GET", "/users", None, 401, 403, 403, 403, 403, 200),
     ("POST", "/users", {"name": "new", "actions": ["read"]}, 401, 403, 403, 403, 403, 201),
     ("POST", "/users/approver/password", {"password": "x" * 12}, 401, 403, 403, 403, 403, 204),
+    ("PATCH", "/users/approver", {"isDisabled": True}, 401, 403, 403, 403, 403, 200),
+    ("DELETE", "/users/approver", None, 401, 403, 403, 403, 403, 204),
+    ("GET", "/domains", None, 401, 200, 200, 200, 200, 200),
+    ("POST", "/domains", {"name": "made"}, 401, 403, 403, 403, 403, 201),
+    ("GET", "/domains/default", None, 401, 200, 200, 200, 404, 200),
+    ("GET", "/domains/absent", None, 401, 404, 404, 404, 404, 404),
+    ("DELETE", "/domains/default", None, 401, 403, 403, 403, 403, 409),
+    ("DELETE", "/domains/default?force=true", None, 401, 403, 403, 403, 403, 204),
+    ("DELETE", "/domains/default/repositories/open", None, 401, 403, 403, 403, 403, 409),
+    ("DELETE", "/domains/default/repositories/prod", None, 401, 403, 403, 403, 403, 204),
+    ("GET", DOMAIN_POLICY, None, 401, 403, 403, 403, 403, 404),
+    ("PUT", DOMAIN_POLICY, {"policyDocument": OPEN_POLICY}, 401, 403, 403, 403, 403, 200),
+    ("DELETE", DOMAIN_POLICY, None, 401, 403, 403, 403, 403, 404),
+    ("GET", f"{DEV}/permissions/policy", None, 401, 403, 403, 403, 403, 404),
+    ("PUT", f"{DEV}/permissions/policy", {"policyDocument": OPEN_POLICY}, 401, 403, 403, 403, 403, 200),
+    ("DELETE", f"{DEV}/permissions/policy", None, 401, 403, 403, 403, 403, 404),
+    ("GET", "/roles", None, 401, 200, 200, 200, 200, 200),
+    ("GET", "/role-grants", None, 401, 200, 200, 200, 200, 200),
+    ("POST", "/role-grants", GRANT, 401, 403, 403, 403, 403, 201),
+    ("DELETE", "/role-grants/1", None, 401, 404, 404, 404, 404, 404),
+    ("GET", "/groups", None, 401, 403, 403, 403, 403, 200),
+    ("POST", "/groups", {"name": "ops"}, 401, 403, 403, 403, 403, 201),
+    ("GET", "/groups/ops", None, 401, 403, 403, 403, 403, 404),
+    ("DELETE", "/groups/ops", None, 401, 403, 403, 403, 403, 404),
+    ("PUT", "/groups/ops/members/reader", None, 401, 403, 403, 403, 403, 404),
+    ("DELETE", "/groups/ops/members/reader", None, 401, 403, 403, 403, 403, 404),
+    ("GET", "/explain/access?who=reader&what=read&where=default/dev", None, 401, 200, 403, 403, 403, 200),
 ]  # fmt: skip
 CALLERS = (None, "reader", "publisher", "promoter", "stranger", "admin")
 
@@ -684,7 +716,7 @@ def test_the_interface_document_is_sound(world: World) -> None:
     }
     assert components["NewRepository"]["additionalProperties"] is False
     assert components["NewRepository"]["required"] == ["name"]
-    assert create["x-permission"] == "api: admin"
+    assert create["x-permission"] == "api: codeartifact:CreateRepository on the domain"
 
 
 def test_answers_have_the_described_fields(stocked: World) -> None:

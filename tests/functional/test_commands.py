@@ -13,7 +13,7 @@ import requests
 from click.testing import CliRunner, Result
 
 from config import wiring
-from config.cli.client import build, login, package, pipeline, repo, token
+from config.cli.client import build, domain, explain, group, login, package, pipeline, policy, repo, role, token
 from config.settings import load
 from hooks.builds.phases import BuildStatus
 from hooks.builds.records import finish_build
@@ -25,7 +25,19 @@ from tests.functional.test_hooks_api import BUILT, GATED
 from tests.harness.packages import wheel
 from tests.harness.server import Server
 
-COMMANDS = {"login": login, "token": token, "repo": repo, "package": package, "pipeline": pipeline, "build": build}
+COMMANDS = {
+    "domain": domain,
+    "explain": explain,
+    "group": group,
+    "policy": policy,
+    "role": role,
+    "login": login,
+    "token": token,
+    "repo": repo,
+    "package": package,
+    "pipeline": pipeline,
+    "build": build,
+}
 
 
 class Site:
@@ -457,3 +469,60 @@ def test_a_log_for_programs_says_where_each_line_starts_and_where_to_go_on(appli
     last = [{"offset": 15, "line": "half, and the end"}, {"next": 32, "ended": True, "status": "SUCCEEDED"}]
     assert lines("--from", "15") == last
     assert lines("--follow") == first + last
+
+
+# --- domains, policies, roles, groups --------------------------------------------------------------------------------
+
+
+def test_a_domain_comes_and_goes(site):
+    made = json.loads(site.run("domain", "create", "payments", "--json").stdout)
+    assert made["repositoryCount"] == 0
+    site.run("repo", "create", "payments/dev")
+    assert site.json("domain", "describe", "payments")["repositoryCount"] == 1
+    assert "payments" in [item["name"] for item in site.json("domain", "list")]
+    site.run("repo", "delete", "payments/dev")
+    assert "holds" in site.run("domain", "delete", "default", status=1).stderr
+    site.run("domain", "delete", "payments")
+    assert "not found" in site.run("domain", "describe", "payments", status=1).stderr
+
+
+def test_roles_groups_policies_and_why(site, tmp_path):
+    site.run("group", "create", "team")
+    site.run("group", "add", "team", "admin")
+    assert site.json("group", "show", "team")["members"] == [{"user": "admin", "sources": ["local"]}]
+    site.run("role", "grant", "publisher", "group/team", "default/st*")
+    assert [item["where"] for item in site.json("role", "list")] == ["default/st*"]
+    asked = ("explain", "access", "group/team", "PublishPackageVersion")
+    allowed = site.json(*asked, "default/staging")
+    assert allowed["decidedBy"] == "Allow by the role publisher of group/team on default/st*"
+    assert "implicitDeny" in site.run(*asked, "default/prod", status=1).stdout
+    file = tmp_path / "policy.json"
+    file.write_text(
+        json.dumps(
+            {
+                "Statement": [
+                    {
+                        "Sid": "Never",
+                        "Effect": "Deny",
+                        "Principal": "group/team",
+                        "Action": "*",
+                        "Resource": "repository/default/staging",
+                    }
+                ]
+            }
+        )
+    )
+    revision = site.run("policy", "put", "default/staging", str(file)).stdout.strip()
+    assert site.json("policy", "get", "default/staging")["revision"] == revision
+    assert "Deny 'Never'" in site.run(*asked, "default/staging", status=1).stdout
+    assert "changed" in site.run("policy", "delete", "default/staging", "--revision", "other", status=1).stderr
+    site.run("policy", "delete", "default/staging", "--revision", revision)
+    file.write_text('{"Statement": [{"Effect": "Perhaps"}]}')
+    refused = site.run("policy", "put", "default/staging", str(file), status=1).stderr
+    assert "Effect must be Allow or Deny" in refused
+    assert "needs either Principal or NotPrincipal" in refused
+    site.run("role", "revoke", "publisher", "group/team", "default/st*")
+    assert "has not been granted" in site.run("role", "revoke", "publisher", "group/team", "default", status=1).stderr
+    site.run("group", "remove", "team", "admin")
+    site.run("group", "delete", "team")
+    assert "team" not in [item["name"] for item in site.json("group", "list")]

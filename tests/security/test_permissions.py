@@ -32,6 +32,10 @@ VERSION = f"{PACKAGE}/versions/<version>"
 READ, PUBLISH = "client: read on the repository", "client: publish on the repository"
 API_READ, API_PUBLISH = "api: read on the repository", "api: publish on the repository"
 SIGNED_IN, ADMIN, PAGE, OPEN_PAGE, PUBLIC = "api: signed in", "api: admin", "page: signed in", "page: public", "public"
+MANAGE_USERS, MANAGE_GROUPS = "api: entrepot:ManageUsers", "api: entrepot:ManageGroups"
+API_STATUS = "api: codeartifact:UpdatePackageVersionsStatus on the repository"
+CONNECT = "api: codeartifact:AssociateExternalConnection on the repository"
+DOMAIN = f"{API}/domains/<domain>"
 # What changes nothing but the caller's own credentials needs no more than these, or the right to be there.
 OWN_CREDENTIALS = {
     f"POST {NPM}/-/v1/login": PUBLIC,  # who lets the client in is signed in
@@ -97,35 +101,65 @@ REVIEWED = {
     **{f"GET {MAVEN}/{rest}": READ for rest in ("", "<path:path>")},
     **{f"{method} {MAVEN}/{rest}": PUBLISH for method in ("PUT", "DELETE") for rest in ("", "<path:path>")},
     f"GET {API}/whoami": SIGNED_IN,
-    f"GET {API}/users": ADMIN,
-    f"GET {API}/audit": ADMIN,
-    f"POST {API}/users": ADMIN,
+    f"GET {API}/audit": "api: entrepot:ReadAuditLog",
+    f"GET {API}/users": MANAGE_USERS,
+    f"POST {API}/users": MANAGE_USERS,
+    f"PATCH {API}/users/<user>": MANAGE_USERS,
+    f"DELETE {API}/users/<user>": MANAGE_USERS,
     f"POST {API}/users/<user>/password": SIGNED_IN,  # one's own, with the present password; anybody's as administrator
     f"GET {API}/tokens": SIGNED_IN,  # one's own
     f"POST {API}/tokens": SIGNED_IN,  # never more than the maker has
     f"DELETE {API}/tokens/<id:token_id>": SIGNED_IN,  # one's own
     f"GET {API}/repositories": SIGNED_IN,  # those one may read
-    f"POST {API}/domains/<domain>/repositories": ADMIN,
-    f"GET {API}/domains/<domain>/quota": ADMIN,
-    f"PUT {API}/domains/<domain>/quota": ADMIN,
+    f"GET {API}/domains/<domain>/quota": "api: entrepot:ManageQuotas on the domain",
+    f"PUT {API}/domains/<domain>/quota": "api: entrepot:ManageQuotas on the domain",
     f"GET {REPOSITORY}/quota": API_READ,
-    f"PUT {REPOSITORY}/quota": "api: admin on the repository",
-    f"GET {API}/domains/<domain>/keys": ADMIN,  # ids, states and counts; no key
-    f"POST {API}/domains/<domain>/keys/rotate": ADMIN,
+    f"PUT {REPOSITORY}/quota": "api: entrepot:ManageQuotas on the repository",
+    f"GET {API}/domains/<domain>/keys": "api: entrepot:ManageKeys on the domain",  # ids, states and counts; no key
+    f"POST {API}/domains/<domain>/keys/rotate": "api: entrepot:ManageKeys on the domain",
+    f"GET {API}/domains": SIGNED_IN,  # those one may look into
+    f"POST {API}/domains": "api: codeartifact:CreateDomain",
+    f"GET {DOMAIN}": SIGNED_IN,  # the same
+    f"DELETE {DOMAIN}": "api: codeartifact:DeleteDomain on the domain",
+    **{
+        f"{method} {DOMAIN}/permissions/policy": f"api: codeartifact:{verb}DomainPermissionsPolicy on the domain"
+        for method, verb in (("GET", "Get"), ("PUT", "Put"), ("DELETE", "Delete"))
+    },
+    **{
+        f"{method} {REPOSITORY}/permissions/policy": f"api: codeartifact:{verb}RepositoryPermissionsPolicy on the repository"
+        for method, verb in (("GET", "Get"), ("PUT", "Put"), ("DELETE", "Delete"))
+    },
+    f"GET {API}/roles": SIGNED_IN,
+    f"GET {API}/role-grants": SIGNED_IN,  # of the places whose roles one manages
+    f"POST {API}/role-grants": SIGNED_IN,  # the right to manage roles there is checked inside
+    f"DELETE {API}/role-grants/<id:grant_id>": SIGNED_IN,  # the same
+    f"GET {API}/groups": MANAGE_GROUPS,
+    f"POST {API}/groups": MANAGE_GROUPS,
+    f"GET {API}/groups/<group>": MANAGE_GROUPS,
+    f"DELETE {API}/groups/<group>": MANAGE_GROUPS,
+    f"PUT {API}/groups/<group>/members/<user>": MANAGE_GROUPS,
+    f"DELETE {API}/groups/<group>/members/<user>": MANAGE_GROUPS,
+    f"GET {API}/explain/access": SIGNED_IN,  # about oneself; of others with the right to
+    f"POST {API}/domains/<domain>/repositories": "api: codeartifact:CreateRepository on the domain",
     f"GET {REPOSITORY}": API_READ,
-    f"PATCH {REPOSITORY}": "api: admin on the repository",
+    f"PATCH {REPOSITORY}": "api: codeartifact:UpdateRepository on the repository",
+    f"DELETE {REPOSITORY}": "api: codeartifact:DeleteRepository on the repository",
     f"GET {REPOSITORY}/connections": API_READ,  # never with a credential in it
-    f"POST {REPOSITORY}/connections": "api: admin on the repository",
-    f"PATCH {REPOSITORY}/connections/<format_name>/<name>": "api: admin on the repository",
-    f"DELETE {REPOSITORY}/connections/<format_name>/<name>": "api: admin on the repository",
+    f"POST {REPOSITORY}/connections": CONNECT,
+    f"PATCH {REPOSITORY}/connections/<format_name>/<name>": CONNECT,
+    f"DELETE {REPOSITORY}/connections/<format_name>/<name>": CONNECT.replace("Associate", "Disassociate"),
     f"GET {REPOSITORY}/packages": API_READ,
     f"GET {REPOSITORY}/packages/<format_name>/<name>": API_READ,
-    f"PUT {REPOSITORY}/packages/<format_name>/<name>/status": API_PUBLISH,
-    f"PUT {REPOSITORY}/packages/<format_name>/<name>/origin-configuration": "api: admin on the repository",
+    f"PUT {REPOSITORY}/packages/<format_name>/<name>/origin-configuration": "api: codeartifact:PutPackageOriginConfiguration on the repository",
     f"GET {REPOSITORY}/packages/<format_name>/<name>/origin-configuration": API_READ,
     f"GET {REPOSITORY}/packages/<format_name>/<name>/explain": API_READ,
-    **{f"{method} {API}/domains/<domain>/package-group": ADMIN for method in ("POST", "PUT", "DELETE")},
-    f"PUT {API}/domains/<domain>/package-group-origin-configuration": ADMIN,
+    **{
+        f"{method} {API}/domains/<domain>/package-group": f"api: codeartifact:{verb}PackageGroup on the domain"
+        for method, verb in (("POST", "Create"), ("PUT", "Update"), ("DELETE", "Delete"))
+    },
+    f"PUT {API}/domains/<domain>/package-group-origin-configuration": (
+        "api: codeartifact:UpdatePackageGroupOriginConfiguration on the domain"
+    ),
     # Of a domain of which one may read a repository; packages of those repositories only.
     **{
         f"GET {API}/domains/<domain>/{rest}": SIGNED_IN
@@ -138,22 +172,23 @@ REVIEWED = {
             "list-associated-packages",
         )
     },
+    f"PUT {REPOSITORY}/packages/<format_name>/<name>/status": API_STATUS,
     f"GET {VERSION}": API_READ,
     f"POST {VERSION}/promote": SIGNED_IN,  # two repositories are concerned: checked inside
-    f"POST {VERSION}/yank": API_PUBLISH,
-    f"POST {VERSION}/unyank": API_PUBLISH,
+    f"POST {VERSION}/yank": API_STATUS,
+    f"POST {VERSION}/unyank": API_STATUS,
     f"POST {VERSION}/finish": API_PUBLISH,
-    f"DELETE {VERSION}": API_PUBLISH,
     f"GET {PACKAGE}/versions": API_READ,
     f"POST {PACKAGE}/versions/copy": SIGNED_IN,  # as promotion
-    f"POST {PACKAGE}/versions/update_status": API_PUBLISH,
-    f"POST {PACKAGE}/versions/dispose": API_PUBLISH,
-    f"POST {PACKAGE}/versions/delete": API_PUBLISH,
-    f"DELETE {PACKAGE}": API_PUBLISH,
+    f"POST {PACKAGE}/versions/update_status": API_STATUS,
+    f"POST {PACKAGE}/versions/dispose": "api: codeartifact:DisposePackageVersions on the repository",
+    f"POST {PACKAGE}/versions/delete": "api: codeartifact:DeletePackageVersions on the repository",
+    f"DELETE {PACKAGE}": "api: codeartifact:DeletePackage on the repository",
     f"GET {VERSION}/assets": API_READ,
     f"GET {VERSION}/readme": API_READ,
     f"GET {VERSION}/dependencies": API_READ,
-    f"POST {VERSION}/reopen": "api: admin on the repository",
+    f"POST {VERSION}/reopen": "api: entrepot:ReopenRelease on the repository",
+    f"DELETE {VERSION}": "api: codeartifact:DeletePackageVersions on the repository",
     **OWN_CREDENTIALS,
     **QUESTIONS,
     "GET /sign-in/client": PAGE,
@@ -197,6 +232,16 @@ REVIEWED = {
     "GET /account": PAGE,
     "GET /audit": PAGE,  # for administrators: checked inside
     "POST /account/sign-out-everywhere": PAGE,
+    "GET /access": PAGE,  # what is on it and below is decided by the rights to manage, inside
+    "POST /access/domains": PAGE,
+    "POST /access/domains/<domain>/delete": PAGE,
+    "POST /access/roles": PAGE,
+    "POST /access/roles/<int:grant_id>/revoke": PAGE,
+    "POST /access/groups": PAGE,
+    "POST /access/groups/<group>/delete": PAGE,
+    "POST /access/groups/<group>/members": PAGE,
+    "POST /access/groups/<group>/members/<user>/remove": PAGE,
+    **{f"{method} /access/policy/<domain>{rest}": PAGE for method in ("GET", "POST") for rest in ("", "/<repository>")},
     "GET /account/password": PAGE,
     "POST /account/password": PAGE,
     "GET /account/tokens": PAGE,

@@ -60,7 +60,7 @@ def blueprint(services: Services) -> Blueprint:
     routes = Blueprint("pypi", __name__)
     read = auth.client(Action.READ, format_name=NAME)
     read_project = auth.client(Action.READ, format_name=NAME, package=lambda route: FORMAT.key(route["project"]))
-    publish = auth.client(Action.PUBLISH, format_name=NAME)
+    publish = auth.client(Action.PUBLISH, format_name=NAME, names_later=True)
 
     def add(rule: str, view: Any, methods: tuple[str, ...] = ("GET",)) -> None:
         routes.add_url_rule(rule, endpoint=f"{view.__name__}{rule}", view_func=view, methods=list(methods))

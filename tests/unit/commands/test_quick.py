@@ -54,7 +54,12 @@ def test_there_are_all_the_commands() -> None:
     assert {" ".join(path) for path, _ in ALL} == {
         "login",
         *(f"token {word}" for word in ("new", "list", "revoke")),
-        *(f"repo {word}" for word in ("list", "show", "create")),
+        *(f"repo {word}" for word in ("list", "show", "create", "delete")),
+        *(f"domain {word}" for word in ("list", "describe", "create", "delete")),
+        *(f"policy {word}" for word in ("get", "put", "delete")),
+        *(f"role {word}" for word in ("list", "show", "grant", "revoke")),
+        *(f"group {word}" for word in ("list", "show", "create", "delete", "add", "remove")),
+        "explain access",
         *(f"repo connection {word}" for word in ("list", "add", "change", "remove")),
         *(f"package {word}" for word in ("list", "show", "promote", "yank", "unyank", "delete", "status")),
         *(f"pipeline {word}" for word in ("apply", "list", "start", "status", "approve", "reject", "stop", "retry")),

@@ -1,0 +1,49 @@
+"""Why something is allowed or not."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Annotated
+
+from registry import explaining
+from registry.access import Action
+from registry.api.routes import Route
+from registry.api.shapes import Length
+from registry.errors import Denied
+from registry.http import context
+from registry.http.auth import signed_in_api
+
+
+@dataclass(frozen=True, slots=True)
+class AccessQuery:
+    """``who`` may do ``what`` ``where``? Who: ``user/NAME``, ``group/NAME`` or ``anonymous``; what: an action's name.
+
+    ``where`` is ``server``, ``DOMAIN``, ``DOMAIN/REPOSITORY`` or a resource's ARN; ``sourceIp`` the address asked from.
+    """
+
+    who: Annotated[str, Length(1, 100)]
+    what: Annotated[str, Length(1, 100)]
+    where: Annotated[str, Length(1, 500)]
+    source_ip: Annotated[str, Length(0, 60)] = ""
+
+
+def explain_access(query: AccessQuery) -> explaining.Explanation:
+    """Whether somebody may do something, and what decided.
+
+    Anybody may ask about themselves; of others, and with the rules that were looked at, those who may explain access there.
+    """
+    services, caller = context.services(), context.caller()
+    permission, place = explaining.permission_of(query.what), explaining.place_named(query.where)
+    may_see = caller.decide(Action.ADMIN, place, "entrepot:ExplainAccess").allowed
+    if not may_see and query.who not in {caller.name, f"user/{caller.name}"}:
+        raise Denied(f"{caller.name} may not ask what {query.who} may do there")
+    with services.db.read() as session:
+        found = explaining.explain(
+            session, services.accounts, query.who, permission, place, address=query.source_ip, now=services.clock()
+        )
+    return found if may_see else replace(found, looked_at=())
+
+
+ROUTES = (
+    Route("GET", "/explain/access", signed_in_api, explain_access, query=AccessQuery, answer=explaining.Explanation),
+)
