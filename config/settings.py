@@ -17,6 +17,9 @@ from pathlib import Path
 from typing import Any, get_type_hints
 from urllib.parse import urlsplit
 
+from config import providers
+from registry.oidc.provider import Provider
+
 DATABASE_URL = re.compile(r"sqlite:///.|postgresql\+psycopg://[^/]*/.")
 
 
@@ -100,6 +103,14 @@ class WorkerSettings:
 
 
 @dataclass(frozen=True, slots=True)
+class SignIn:
+    """How people sign in."""
+
+    passwords: bool = True
+    second_factor: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class Log:
     """What is logged, and how."""
 
@@ -118,7 +129,9 @@ class Settings:
     upstream: UpstreamSettings = field(default_factory=UpstreamSettings)
     builds: Builds = Builds()
     worker: WorkerSettings = WorkerSettings()
+    sign_in: SignIn = SignIn()
     log: Log = Log()
+    providers: tuple[Provider, ...] = ()
 
     @property
     def database_url(self) -> str:
@@ -207,6 +220,7 @@ SECTIONS: Mapping[str, type] = {
     "upstream": UpstreamSettings,
     "builds": Builds,
     "worker": WorkerSettings,
+    "sign_in": SignIn,
     "log": Log,
 }
 
@@ -224,6 +238,7 @@ def load(data: Path, environment: Mapping[str, str] = os.environ, **overrides: M
         document = tomllib.loads(path.read_text("utf-8")) if path.exists() else {}
     except (tomllib.TOMLDecodeError, UnicodeDecodeError, OSError) as error:
         faults.append(f"{path}: {error}")
+    known_providers = providers.read(document.pop("oidc", {}), environment, faults)
     faults.extend(f"[{name}] is not a section" for name in sorted(document.keys() - SECTIONS.keys()))
     values = {}
     for name, kind in SECTIONS.items():
@@ -237,7 +252,7 @@ def load(data: Path, environment: Mapping[str, str] = os.environ, **overrides: M
         values[name] = _section(name, kind, section, faults)
     if faults:
         raise BadSettings(faults)
-    settings = Settings(data, **values)
+    settings = Settings(data, **values, providers=known_providers)
     faults = list(_contradictions(settings))
     if faults:
         raise BadSettings(faults)

@@ -12,6 +12,7 @@ The order of what is wrapped around what:
 
 from __future__ import annotations
 
+import dataclasses
 import ipaddress
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -36,10 +37,11 @@ from hooks.pipelines.wiring import real_parts
 from hooks.services import HookServices
 from hooks.triggers.start import handlers as start_handlers
 from registry import formats
-from registry.accounts import Accounts
+from registry.accounts import Accounts, SignInRules
 from registry.clock import Clock, system_clock
 from registry.db import Database
 from registry.errors import UpstreamUnavailable
+from registry.oidc.relying import Relying
 from registry.repos.admission import Admissions
 from registry.repos.ahead import ReadAhead
 from registry.repos.connections import Connections, Credential, open_credential
@@ -96,7 +98,7 @@ def accounts(settings: Settings) -> Accounts:
     if len(pepper) != PEPPER_BYTES:
         # A file that was cut to nothing would make a digest that anybody can compute.
         raise KeyUnavailable(f"the token pepper {path} has {len(pepper)} bytes instead of {PEPPER_BYTES}")
-    return Accounts(pepper)
+    return Accounts(pepper, SignInRules(settings.sign_in.passwords, settings.sign_in.second_factor))
 
 
 def body_store(settings: Settings) -> FileSystemStore:
@@ -157,11 +159,18 @@ def services(settings: Settings, clock: Clock = system_clock) -> Services:
         upstreams=upstreams,
         signer=Signer(db, stores, clock),
         ahead=ReadAhead(is_on=settings.upstream.read_ahead),
+        relying=relying(settings, clock),
         limits=Limits(upload_bytes=settings.storage.upload_limit_bytes),
         public_url=settings.server.public_url or None,
         cookie_secure=settings.server.public_url.startswith("https://"),
         readiness=(db.ping, bodies.check),
     )
+
+
+def relying(settings: Settings, clock: Clock = system_clock) -> Relying:
+    """What signs people in with identity providers. No connection is kept: a code must not arrive there twice."""
+    limits = dataclasses.replace(_patience(settings.upstream), idle_connections=0)
+    return Relying(settings.providers, UpstreamClient(limits=limits, clock=clock), settings.base_url)
 
 
 def hook_services(services: Services) -> HookServices:

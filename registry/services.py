@@ -9,6 +9,7 @@ from registry.accounts import Accounts
 from registry.clock import Clock
 from registry.db import Database
 from registry.format import Format
+from registry.oidc.relying import Relying
 from registry.repos.admission import Admissions
 from registry.repos.ahead import ReadAhead
 from registry.repos.connections import Connections
@@ -20,6 +21,7 @@ from registry.repos.resolve import Resolver
 from registry.repos.signing import Signer
 from registry.repos.upstreams import Upstreams
 from registry.stores import DomainStores
+from registry.upstream.client import UpstreamClient
 from storage.blobs import GIB
 
 
@@ -29,6 +31,10 @@ class Limits:
 
     upload_bytes: int = 4 * GIB
     json_bytes: int = 1024 * 1024
+
+
+def _no_providers() -> Relying:
+    return Relying((), UpstreamClient(), "")
 
 
 @dataclass(frozen=True)
@@ -50,6 +56,7 @@ class Services:
     upstreams: Upstreams
     signer: Signer
     ahead: ReadAhead
+    relying: Relying = field(default_factory=_no_providers)
     limits: Limits = Limits()
     public_url: str | None = None
     cookie_secure: bool = False

@@ -18,7 +18,7 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     "fsck": ("config.cli.care", "fsck_command", "Check that everything promised is there."),
     "sweep": ("config.cli.care", "sweep_command", "Remove bodies that nothing refers to."),
     "keys": ("config.cli.care", "keys", "Encryption keys: rotate."),
-    "user": ("config.cli.care", "user", "Users, on the data directory: create, password, login-link."),
+    "user": ("config.cli.care", "user", "Users, on the data directory: create, password, login-link, recover."),
     "login": ("config.cli.client", "login", "Write a client's configuration."),
     "token": ("config.cli.client", "token", "Tokens: new, list, revoke."),
     "repo": ("config.cli.client", "repo", "Repositories: list, show, create, connection."),

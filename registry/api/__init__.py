@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from flask import Blueprint
 
-from registry.api import accounts, connections, document, packages, repositories, tokens
+from registry.api import accounts, connections, document, packages, repositories, sign_in, tokens
 from registry.api.routes import register
 
 ROUTES = (
     *accounts.ROUTES,
+    *sign_in.ROUTES,
     *tokens.ROUTES,
     *repositories.ROUTES,
     *connections.ROUTES,

@@ -21,6 +21,7 @@ from registry.models.repository import (
     Repository,
     RepositoryUpstream,
 )
+from registry.models.sign_in import ExternalIdentity, PendingSignIn, RecoveryCode, Totp
 from registry.models.signing import SigningKey
 from registry.models.upstream import UpstreamPage
 
@@ -36,18 +37,22 @@ __all__ = [
     "DomainKey",
     "Event",
     "ExternalConnection",
+    "ExternalIdentity",
     "GroupMember",
     "Package",
     "PackageState",
     "PackageTag",
     "PackageVersion",
+    "PendingSignIn",
     "PromisedDigest",
+    "RecoveryCode",
     "Repository",
     "RepositoryUpstream",
     "RetiredFilename",
     "SetupLogin",
     "SigningKey",
     "Token",
+    "Totp",
     "UpstreamPage",
     "WebSession",
 ]

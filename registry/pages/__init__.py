@@ -14,6 +14,9 @@ from registry.pages import (
     gallery,
     manage,
     packages,
+    proof,
+    providers,
+    second_factor,
 )
 from registry.pages.appearance import render_page
 
@@ -23,6 +26,7 @@ __all__ = ["blueprint", "render_page"]
 def blueprint() -> Blueprint:
     """All pages of the registry, to be mounted at ``/``."""
     pages = Blueprint("pages", __name__, template_folder="templates")
-    for part in (assets, appearance, entrance, client_login, account, catalogue, packages, manage, gallery):
+    parts = (assets, appearance, entrance, second_factor, providers, proof, client_login)
+    for part in (*parts, account, catalogue, packages, manage, gallery):
         part.routes(pages)
     return pages
