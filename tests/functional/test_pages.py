@@ -37,6 +37,11 @@ PATHS = {
     "pages.account": ("/account",),
     "pages.tokens": ("/account/tokens",),
     "pages.password": ("/account/password",),
+    "pages.second_factor": ("/account/second-factor",),
+    "pages.prove": (),  # asks only whose proof is old; this and the next three are seen in test_sign_in_pages
+    "pages.sign_in_code": (),
+    "pages.to_provider": (),
+    "pages.from_provider": (),
     "pages.design": ("/design",),
     "pages.setup": ("/setup",),
     "pages.client_login": ("/sign-in/client?code={waiting}",),
