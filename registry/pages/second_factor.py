@@ -171,8 +171,11 @@ def _confirm() -> ResponseReturnValue:
                 session, services.accounts, who.account_id, request.form.get("code", ""), sealer, now
             )
             secret = self_service.start_over(session, services.accounts, who, browser(), now, by=way())
+            present = services.accounts.browser_session(session, secret, now)
     except Unauthenticated:
         return _set_up_page("the code is not the one of this moment: look at the app and try again"), 403
+    # The forms of the page that follows belong to the new session already.
+    context.remember(who=who, browser=present)
     return keep_session(make_response(_codes_page(codes, is_new=True)), secret)
 
 

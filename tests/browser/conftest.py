@@ -80,6 +80,7 @@ class Visit:
             "/account",
             "/account/tokens",
             "/account/password",
+            "/account/second-factor",
             "/design",
             "/pipelines",
             "/pipelines/release",
