@@ -11,6 +11,7 @@ import binascii
 import hmac
 import json
 from collections.abc import Mapping
+from contextlib import suppress
 from datetime import datetime
 from typing import Any
 
@@ -24,7 +25,7 @@ from registry.oidc.provider import Provider
 LONGEST_TOKEN_BYTES = 16 * 1024
 LEEWAY_SECONDS = 60
 LONGEST_SUBJECT = 255
-_KEY_TYPES = frozenset({"RSA", "EC"})
+_KEY_TYPES = {"RS": "RSA", "PS": "RSA", "ES": "EC"}
 
 
 class UnknownKey(Unauthenticated):
@@ -36,15 +37,13 @@ def usable_keys(document: Any) -> KeySet:
     listed = document.get("keys") if isinstance(document, dict) else None
     if not isinstance(listed, list):
         raise Unauthenticated("the identity provider's keys cannot be read")
-    kept = [
-        key
-        for key in listed[:100]
-        if isinstance(key, dict) and key.get("kty") in _KEY_TYPES and key.get("use", "sig") == "sig"
-    ]
-    try:
-        return KeySet.import_key_set({"keys": kept})
-    except (JoseError, ValueError, TypeError, KeyError) as error:
-        raise Unauthenticated("the identity provider's keys cannot be read") from error
+    usable = []
+    for key in listed[:100]:
+        if isinstance(key, dict) and key.get("kty") in _KEY_TYPES.values() and key.get("use", "sig") == "sig":
+            # One that cannot be read (a curve nobody here knows) must not hide the others.
+            with suppress(JoseError, ValueError, TypeError, KeyError):
+                usable += KeySet.import_key_set({"keys": [key]}).keys
+    return KeySet(usable)
 
 
 def check(text: Any, keys: KeySet, provider: Provider, nonce: str, now: datetime) -> dict[str, Any]:
@@ -55,7 +54,13 @@ def check(text: Any, keys: KeySet, provider: Provider, nonce: str, now: datetime
         raise _refusal("its algorithm is not one that is configured")
     if "crit" in head:
         raise _refusal("it has an extension that is not understood")
-    chosen = [key for key in keys.keys if head.get("kid") in {None, key.kid} and key.get("alg", algorithm) == algorithm]
+    chosen = [
+        key
+        for key in keys.keys
+        if head.get("kid") in {None, key.kid}
+        and key.key_type == _KEY_TYPES[algorithm[:2]]
+        and key.get("alg", algorithm) == algorithm
+    ]
     if not chosen or (head.get("kid") is None and len(chosen) != 1):
         raise UnknownKey("the identity provider's token is signed by an unknown key")
     try:

@@ -115,23 +115,24 @@ def _prove_by_password() -> str:
     """
     services, who = context.services(), context.caller()
     now, address = services.clock(), request.remote_addr or "unknown"
-    sealer = services.stores.server_keyring()
+    sealer, failed = services.stores.server_keyring(), attempts.FAILED
     if not services.accounts.rules.passwords:
         raise Unauthenticated("passwords are switched off on this server")
     try:
         with services.db.read() as session:
             attempts.check_attempt(session, who.name, address, now)
+            attempts.check_code(session, who.name, now)
             services.accounts.check_password(session, who.name, request.form.get(PASSWORD_FIELD, ""), now)
         with services.db.write() as session:
             if has_second_factor(session, who.account_id):
-                code = request.form.get(CODE_FIELD, "")
+                failed, code = attempts.FAILED_CODE, request.form.get(CODE_FIELD, "")
                 second_factor.take(session, services.accounts, who.account_id, code, sealer, now)
             secret = services.accounts.renew_session(session, request.cookies[cookie_name()], now)
             audit.record(session, now, who.name, "session.prove", f"user/{who.name}", by="password", address=address)
             browser = services.accounts.browser_session(session, secret, now)
     except Unauthenticated as error:
         with services.db.write() as session:
-            attempts.note_failure(session, who.name, address, now)
+            attempts.note_failure(session, who.name, address, now, failed)
         raise Unauthenticated("the password or the code is wrong") from error
     context.remember(who=who, browser=browser)
     return secret

@@ -93,6 +93,7 @@ def _take_code() -> ResponseReturnValue:
                 return redirect(url_for("pages.sign_in"), 303)
             name = session.get_one(Account, waiting.account_id).name
             attempts.check_attempt(session, name, address, now)
+            attempts.check_code(session, name, now)
         with services.db.write() as session:
             # All or nothing: a wrong code leaves the step waiting for the next one.
             step = pending.spend(session, services.accounts, pending.SECOND_FACTOR, cookie, now)
@@ -107,7 +108,7 @@ def _take_code() -> ResponseReturnValue:
         return page_, 429, {"Retry-After": str(error.retry_after_seconds)}
     except Unauthenticated as error:
         with services.db.write() as session:
-            attempts.note_failure(session, name, address, now)
+            attempts.note_failure(session, name, address, now, attempts.FAILED_CODE)
         return render_template("sign_in_code.html", message=str(error)), 403
     response = keep_session(redirect(step.target, 303), secret)
     response.delete_cookie(COOKIE, path=url_for("pages.sign_in"), secure=services.cookie_secure, httponly=True)

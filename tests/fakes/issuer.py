@@ -69,7 +69,8 @@ def discovery(name):
 @app.get("/<name>/keys")
 def keys(name):
     here = issuer(name)
-    return jsonify({"keys": [here.key.as_dict(private=False), CURVE.as_dict(private=False)]})
+    odd = [{"kty": "EC", "kid": "odd", "crv": "P-1", "x": "?", "y": "?"}, {"kty": "oct", "kid": "one", "k": "AAAA"}, 7]
+    return jsonify({"keys": [*odd, here.key.as_dict(private=False), CURVE.as_dict(private=False)]})
 
 
 @app.get("/elsewhere/stranger-keys")

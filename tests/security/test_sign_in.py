@@ -234,11 +234,27 @@ def test_D11_a_thousand_guesses_get_nowhere(world: World, reader: Browser) -> No
     assert looked_at < 20
 
 
+def test_D11_patience_does_not_find_a_code_either(world: World, reader: Browser) -> None:
+    """Somebody who has the password and waits as long as is asked: after some codes it is an hour for each."""
+    guesses, began = 0, world.now
+    browser = second_step(world, reader.key)
+    while world.now - began < timedelta(hours=24):
+        answer = browser.http.post("/sign-in/second-factor", data={"code": f"{guesses:06}"})
+        if answer.status_code == 303:
+            browser = second_step(world, reader.key)
+            continue
+        guesses += answer.status_code == 403
+        world.now += timedelta(seconds=int(answer.headers.get("Retry-After", 0)))
+    assert attempts.FREE_CODES_OF_DAY <= guesses < 50
+    assert Browser(world).sign_in("reader").status_code == 303, "the password is not what was guessed"
+
+
 def test_D11_without_the_limit_guesses_are_looked_at(
     world: World, reader: Browser, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The negative control."""
     monkeypatch.setattr(attempts, "check_attempt", lambda *_: None)
+    monkeypatch.setattr(attempts, "check_code", lambda *_: None)
     browser = second_step(world, reader.key)
     assert {browser.post("/sign-in/second-factor", code=f"{number:06}").status_code for number in range(30)} == {403}
     assert browser.post("/sign-in/second-factor", code=browser.code()).status_code == 303
@@ -335,6 +351,14 @@ def test_an_administrator_takes_it_off_and_that_is_written_down(world: World, re
     assert [(entry.actor, entry.object) for entry in audited(world, "second-factor.reset")] == [
         ("admin", "user/reader")
     ]
+
+
+def test_nobody_locks_themselves_out(world: World) -> None:
+    assert world.call("POST", "/users/admin/disable").status_code == 403
+    assert world.call("POST", "/users/reader/disable").status_code == 204
+    assert world.call("GET", "/whoami", as_="reader").status_code == 401
+    assert world.call("POST", "/users/reader/enable").status_code == 204
+    assert world.call("GET", "/whoami", as_="reader").status_code == 200
 
 
 # --- D12: sessions ----------------------------------------------------------------------------------------------------
