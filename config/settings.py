@@ -17,7 +17,11 @@ from pathlib import Path
 from typing import Any, get_type_hints
 from urllib.parse import urlsplit
 
+from config import providers
+from registry.oidc.provider import Provider
+
 MAIL_ADDRESS = re.compile(r"[A-Za-z0-9.!#$%&'*+/=?^_`{|}~-]{1,64}@[A-Za-z0-9](?:[A-Za-z0-9.-]{0,252}[A-Za-z0-9])?\Z")
+
 DATABASE_URL = re.compile(r"sqlite:///.|postgresql\+psycopg://[^/]*/.")
 
 
@@ -171,6 +175,14 @@ class MailSettings:
 
 
 @dataclass(frozen=True, slots=True)
+class SignIn:
+    """How people sign in."""
+
+    passwords: bool = True
+    second_factor: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class Log:
     """What is logged, and how."""
 
@@ -194,7 +206,9 @@ class Settings:
     audit: AuditSettings = AuditSettings()
     webhooks: WebhookSettings = WebhookSettings()
     mail: MailSettings = MailSettings()
+    sign_in: SignIn = SignIn()
     log: Log = Log()
+    providers: tuple[Provider, ...] = ()
 
     @property
     def database_url(self) -> str:
@@ -288,6 +302,7 @@ SECTIONS: Mapping[str, type] = {
     "audit": AuditSettings,
     "webhooks": WebhookSettings,
     "mail": MailSettings,
+    "sign_in": SignIn,
     "log": Log,
 }
 
@@ -305,6 +320,7 @@ def load(data: Path, environment: Mapping[str, str] = os.environ, **overrides: M
         document = tomllib.loads(path.read_text("utf-8")) if path.exists() else {}
     except (tomllib.TOMLDecodeError, UnicodeDecodeError, OSError) as error:
         faults.append(f"{path}: {error}")
+    known_providers = providers.read(document.pop("oidc", {}), environment, faults)
     faults.extend(f"[{name}] is not a section" for name in sorted(document.keys() - SECTIONS.keys()))
     values = {}
     for name, kind in SECTIONS.items():
@@ -319,7 +335,7 @@ def load(data: Path, environment: Mapping[str, str] = os.environ, **overrides: M
         values[name] = _section(name, kind, section, faults)
     if faults:
         raise BadSettings(faults)
-    settings = Settings(data, **values)
+    settings = Settings(data, **values, providers=known_providers)
     faults = list(_contradictions(settings))
     if faults:
         raise BadSettings(faults)

@@ -12,6 +12,7 @@ The order of what is wrapped around what:
 
 from __future__ import annotations
 
+import dataclasses
 import ipaddress
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -40,10 +41,11 @@ from hooks.pipelines.wiring import real_parts
 from hooks.services import HookServices
 from hooks.triggers.start import handlers as start_handlers
 from registry import formats
-from registry.accounts import Accounts
+from registry.accounts import Accounts, SignInRules
 from registry.clock import Clock, system_clock
 from registry.db import Database
 from registry.errors import UpstreamUnavailable
+from registry.oidc.relying import Relying
 from registry.rates import CostClass, RateLimits, Rates
 from registry.repos import checkpoint_sinks
 from registry.repos.admission import Admissions
@@ -109,7 +111,7 @@ def accounts(settings: Settings) -> Accounts:
     if len(pepper) != PEPPER_BYTES:
         # A file that was cut to nothing would make a digest that anybody can compute.
         raise KeyUnavailable(f"the token pepper {path} has {len(pepper)} bytes instead of {PEPPER_BYTES}")
-    return Accounts(pepper)
+    return Accounts(pepper, SignInRules(settings.sign_in.passwords, settings.sign_in.second_factor))
 
 
 def body_store(settings: Settings) -> FileSystemStore:
@@ -216,6 +218,7 @@ def services(settings: Settings, clock: Clock = system_clock) -> Services:
         signer=Signer(db, stores, clock),
         ahead=ReadAhead(is_on=settings.upstream.read_ahead),
         rates=RateLimits(db, _rates(settings.limits)),
+        relying=relying(settings, clock),
         limits=Limits(upload_bytes=settings.storage.upload_limit_bytes),
         release_frozen_after=frozen_after,
         public_url=settings.server.public_url or None,
@@ -235,6 +238,12 @@ def checkpointer(settings: Settings, db: Database, signer: Signer, clock: Clock 
     if chosen.checkpoint_url:
         sinks.append(checkpoint_sinks.to_url(chosen.checkpoint_url, settings.upstream.ca_bundle or None))
     return Checkpointer(db, signer, clock, timedelta(minutes=chosen.checkpoint_minutes), tuple(sinks))
+
+
+def relying(settings: Settings, clock: Clock = system_clock) -> Relying:
+    """What signs people in with identity providers. No connection is kept: a code must not arrive there twice."""
+    limits = dataclasses.replace(_patience(settings.upstream), idle_connections=0)
+    return Relying(settings.providers, UpstreamClient(limits=limits, clock=clock), settings.base_url)
 
 
 def hook_services(services: Services, settings: Settings) -> HookServices:

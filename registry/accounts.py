@@ -16,12 +16,12 @@ from functools import cache
 
 from argon2 import PasswordHasher
 from argon2.exceptions import InvalidHashError, VerifyMismatchError
-from sqlalchemy import select, update
+from sqlalchemy import delete, select, update
 from sqlalchemy.orm import Session
 
 from registry.access import Action, Identity, Scope, parse_actions
-from registry.errors import Conflict, Invalid, NotFound, Unauthenticated
-from registry.models import Account, SetupLogin, Token, WebSession
+from registry.errors import Conflict, Denied, Invalid, NotFound, Unauthenticated
+from registry.models import Account, PendingSignIn, SetupLogin, Token, Totp, WebSession
 from registry.names import account_name
 from registry.policy.book import Standing
 from registry.rulebook import Rulebooks
@@ -38,6 +38,11 @@ SESSION_LIFE = timedelta(days=7)
 SETUP_LOGIN_LIFE = timedelta(hours=24)
 TOKEN_LONGEST = timedelta(days=366)
 LAST_USED_GRAIN = timedelta(minutes=10)
+BY_LINK = "one-time link"
+BY_PROVIDER = "provider "
+PROOF_LIFE = timedelta(minutes=10)
+# Who came by a one-time link has no other proof to give, and may need some minutes to choose a password.
+LINK_PROOF_LIFE = timedelta(minutes=30)
 
 _hasher = PasswordHasher()
 # Each Argon2 run takes 64 MiB; more than four at once would let sign-in attempts eat the server's memory.
@@ -60,11 +65,31 @@ class IssuedToken:
 
 
 @dataclass(frozen=True, slots=True)
+class SignInRules:
+    """What the administrator decided about signing in. With ``passwords`` off only the one-time link is left of them."""
+
+    passwords: bool = True
+    second_factor: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class BrowserSession:
-    """A signed-in browser: who, and the token its forms carry against request forgery."""
+    """A signed-in browser: who, and the token its forms carry against request forgery.
+
+    ``proved_at`` is when somebody last proved in it who they are. While ``must_enrol``, the account has to get a second
+    factor before anything else.
+    """
 
     identity: Identity
     csrf_token: str
+    by: str = ""
+    proved_at: datetime | None = None
+    must_enrol: bool = False
+
+    def is_proved(self, now: datetime) -> bool:
+        """Whether that was lately enough for what is dangerous."""
+        life = LINK_PROOF_LIFE if self.by.startswith(BY_LINK) else PROOF_LIFE
+        return self.proved_at is not None and now - self.proved_at <= life
 
 
 def new_token() -> str:
@@ -112,9 +137,10 @@ def token_identity(
 class Accounts:
     """Everything about who somebody is. Holds the pepper, so that a copied database verifies nothing."""
 
-    def __init__(self, pepper: bytes) -> None:
+    def __init__(self, pepper: bytes, rules: SignInRules = SignInRules()) -> None:
         self._pepper = pepper
         self.rules = Rulebooks()
+        self.sign_in_rules = rules
         self._verified_lock = threading.Lock()
         self._verified: dict[bytes, datetime] = {}
 
@@ -164,7 +190,22 @@ class Accounts:
             return _hasher.hash(password)
 
     def identity_by_password(self, session: Session, name: str, password: str, now: datetime) -> Identity:
-        """Who signs in with a password. Raises Unauthenticated, the same for every reason."""
+        """Who a tool or script is by its password. Raises Unauthenticated, the same for every reason.
+
+        Where a password alone does not open the pages, it opens nothing else either: raises Denied, which says what to
+        do, to who knew the password.
+        """
+        if not self.sign_in_rules.passwords:
+            raise Unauthenticated("passwords are switched off on this server; use an access token")
+        identity = self.check_password(session, name, password, now)
+        if self.sign_in_rules.second_factor or has_second_factor(session, identity.account_id):
+            raise Denied(
+                "the account has, or needs, a second factor, and a password alone is not enough: use an access token"
+            )
+        return identity
+
+    def check_password(self, session: Session, name: str, password: str, now: datetime) -> Identity:
+        """Whose password that is: the first factor, or the only one. Raises Unauthenticated, the same for every reason."""
         account = session.scalar(select(Account).where(Account.name == name))
         stored = account.password_hash if account and account.password_hash else _nobody_hash()
         matches = self._password_matches(stored, password, now)
@@ -230,7 +271,17 @@ class Accounts:
         """End a token; counts from the next request on. Ending it twice is harmless."""
         session.execute(update(Token).where(Token.id == token_id, Token.revoked_at.is_(None)).values(revoked_at=now))
 
-    def open_session(self, session: Session, account_id: int, now: datetime) -> str:
+    def open_session(
+        self,
+        session: Session,
+        account_id: int,
+        now: datetime,
+        *,
+        by: str = "password",
+        proved_at: datetime | None = None,
+        address: str = "",
+        user_agent: str = "",
+    ) -> str:
         """Sign a browser in; returns the cookie's value. A new id each time, so that none can be planted before."""
         secret = secrets.token_urlsafe(32)
         session.add(
@@ -241,22 +292,55 @@ class Accounts:
                 created_at=now,
                 seen_at=now,
                 expires_at=now + SESSION_LIFE,
+                by=by[:64],
+                proved_at=proved_at,
+                address=address[:100],
+                user_agent="".join(filter(str.isprintable, user_agent))[:300],
             )
         )
         return secret
 
+    def renew_session(self, session: Session, secret: str, now: datetime, *, by: str = "") -> str:
+        """Somebody proved again who they are: the session goes on under a new id. Raises Unauthenticated when it is over.
+
+        It keeps its end: proving again and again does not make it last for ever.
+        """
+        fresh = secrets.token_urlsafe(32)
+        values = {
+            "digest": self.digest(fresh),
+            "csrf_token": secrets.token_urlsafe(32),
+            "proved_at": now,
+            "seen_at": now,
+        }
+        if by:
+            values["by"] = by[:64]
+        done = session.execute(update(WebSession).where(WebSession.digest == self.digest(secret)).values(**values))
+        if done.rowcount != 1:  # type: ignore[attr-defined]
+            raise Unauthenticated("sign in to do this")
+        return fresh
+
     def browser_session(self, session: Session, secret: str, now: datetime) -> BrowserSession | None:
         """The session behind a cookie, or None when it is unknown, idle for too long, over, or its account disabled."""
         row = session.execute(
-            select(WebSession, Account).join(Account).where(WebSession.digest == self.digest(secret))
+            select(WebSession, Account, Totp.confirmed_at)
+            .join(Account, Account.id == WebSession.account_id)
+            .outerjoin(Totp, Totp.account_id == Account.id)
+            .where(WebSession.digest == self.digest(secret))
         ).first()
         if row is None:
             return None
-        web, account = row
+        web, account, confirmed_at = row
         if account.is_disabled or account.is_service or now >= web.expires_at or now - web.seen_at > SESSION_IDLE:
             return None
         identity = Identity(account.name, account.id, (account_scope(account),), "session")
-        return BrowserSession(self.rules.with_rules(session, identity, now), web.csrf_token)
+        return BrowserSession(
+            self.rules.with_rules(session, identity, now),
+            web.csrf_token,
+            web.by,
+            web.proved_at,
+            # A provider asks for factors of its own.
+            self.sign_in_rules.second_factor and confirmed_at is None and not web.by.startswith(BY_PROVIDER),
+        )
 
     def touch_session(self, session: Session, secret: str, now: datetime) -> None:
         """Note that a session is in use; at most once in ten minutes, to spare the database."""
@@ -272,15 +356,15 @@ class Accounts:
         if web is not None:
             session.delete(web)
 
-    def new_setup_login(self, session: Session, account_id: int, now: datetime) -> str:
-        """A one-time sign-in secret, valid for a day."""
+    def new_setup_login(
+        self, session: Session, account_id: int, now: datetime, life: timedelta = SETUP_LOGIN_LIFE
+    ) -> str:
+        """A one-time sign-in secret, valid for a day unless ``life`` says otherwise."""
         if session.scalar(select(Account.is_service).where(Account.id == account_id)):
             raise Invalid("a service account does not sign in with a browser; it uses tokens")
         secret = secrets.token_urlsafe(24)
         session.add(
-            SetupLogin(
-                digest=self.digest(secret), account_id=account_id, created_at=now, expires_at=now + SETUP_LOGIN_LIFE
-            )
+            SetupLogin(digest=self.digest(secret), account_id=account_id, created_at=now, expires_at=now + life)
         )
         return secret
 
@@ -298,9 +382,21 @@ class Accounts:
         row = session.get(SetupLogin, digest)
         if row is None or spent.rowcount != 1:  # type: ignore[attr-defined]
             raise Unauthenticated(
-                "this sign-in link is not valid any more; make a new one with 'entrepot user login-link'"
+                "this sign-in link is not valid any more; make a new one with 'entrepot user recover'"
             )
         return row.account_id
+
+
+def has_second_factor(session: Session, account_id: int) -> bool:
+    """Whether an account has a second factor that counts."""
+    return session.scalar(select(Totp.confirmed_at).where(Totp.account_id == account_id)) is not None
+
+
+def end_sessions(session: Session, account_id: int) -> int:
+    """Sign all browsers of an account out, those between two steps included; returns how many were signed in."""
+    session.execute(delete(PendingSignIn).where(PendingSignIn.account_id == account_id))
+    gone = session.execute(delete(WebSession).where(WebSession.account_id == account_id))
+    return int(gone.rowcount)  # type: ignore[attr-defined]
 
 
 def find_account(session: Session, name: str) -> Account:

@@ -17,11 +17,16 @@ from registry.errors import RateLimited
 from registry.models import AuditEntry
 
 FAILED = "session.refuse"
+FAILED_CODE = "second-factor.refuse"
 WINDOW = timedelta(minutes=15)
 FREE_FAILURES_OF_ACCOUNT = 5
 # Many people may share one address (an office, a proxy), so that it gets more.
 FREE_FAILURES_OF_ADDRESS = 20
 LONGEST_WAIT_SECONDS = 300
+# A code has a million values, three of which are right at a time: at the pace above somebody who has the password would
+# find one within months. No owner mistypes so many in a day.
+FREE_CODES_OF_DAY = 20
+WAIT_AFTER_CODES = timedelta(hours=1)
 
 
 def check_attempt(session: Session, account: str, address: str, now: datetime) -> None:
@@ -43,9 +48,25 @@ def check_attempt(session: Session, account: str, address: str, now: datetime) -
             raise RateLimited("too many failed attempts to sign in", int(left.total_seconds()) + 1)
 
 
-def note_failure(session: Session, account: str, address: str, now: datetime) -> None:
-    """Keep a failed attempt."""
-    audit.record(session, now, _actor(address), FAILED, _object(account))
+def check_code(session: Session, account: str, now: datetime) -> None:
+    """Raise RateLimited while too many codes of an account's second factor were wrong within a day.
+
+    Only who has the password gets so far, so that no stranger can make its owner wait.
+    """
+    count, last = session.execute(
+        select(func.count(), func.max(AuditEntry.at)).where(
+            AuditEntry.action == FAILED_CODE,
+            AuditEntry.at > now - timedelta(days=1),
+            AuditEntry.object == _object(account),
+        )
+    ).one()
+    if count >= FREE_CODES_OF_DAY and (left := last + WAIT_AFTER_CODES - now) > timedelta(0):
+        raise RateLimited("too many wrong codes", int(left.total_seconds()) + 1)
+
+
+def note_failure(session: Session, account: str, address: str, now: datetime, action: str = FAILED) -> None:
+    """Keep a failed attempt; ``action`` is FAILED_CODE for a code of the second factor."""
+    audit.record(session, now, _actor(address), action, _object(account))
     session.flush()
     for who, free, what in (
         (AuditEntry.object == _object(account), FREE_FAILURES_OF_ACCOUNT, _object(account)),
@@ -59,7 +80,7 @@ def note_failure(session: Session, account: str, address: str, now: datetime) ->
 def _recent(session: Session, who: ColumnElement[bool], now: datetime) -> tuple[int, Any]:
     """How many failures there were within the window, and when the last one was."""
     counted = select(func.count(), func.max(AuditEntry.at)).where(
-        AuditEntry.action == FAILED, AuditEntry.at > now - WINDOW, who
+        AuditEntry.action.in_((FAILED, FAILED_CODE)), AuditEntry.at > now - WINDOW, who
     )
     count, last = session.execute(counted).one()
     return count, last

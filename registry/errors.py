@@ -99,6 +99,12 @@ class RateLimited(Problem):
         self.retry_after_seconds = retry_after_seconds
 
 
+class Misdirected(Problem):
+    """The request names a host that this server is not known by (RFC 9110 §15.5.20)."""
+
+    code = "misdirected"
+
+
 class TooLarge(Problem):
     """The body or a part of it is over a limit."""
 

@@ -93,9 +93,8 @@ def sync(session: Session, account: Account, source: str, names: Collection[str]
 
     An entry is written when that changes anything.
     """
-    known = dict(
-        session.execute(select(AccountGroup.id, AccountGroup.name).where(AccountGroup.name.in_(list(names)))).tuples()
-    )
+    named = select(AccountGroup.id, AccountGroup.name).where(AccountGroup.name.in_(list(names)))
+    known = {row.id: row.name for row in session.execute(named)}
     mine = GroupMember.account_id == account.id, GroupMember.source == source
     had = set(session.scalars(select(GroupMember.group_id).where(*mine)))
     if had == known.keys():

@@ -12,14 +12,24 @@ from sqlalchemy.orm import Session
 
 from registry import audit
 from registry.access import Action, Identity, parse_actions
-from registry.accounts import LAST_USED_GRAIN, Accounts, IssuedToken, capped
-from registry.errors import Denied, Invalid, NotFound
-from registry.models import Account, SetupLogin, Token, WebSession
+from registry.accounts import (
+    BY_LINK,
+    LAST_USED_GRAIN,
+    LINK_PROOF_LIFE,
+    SESSION_IDLE,
+    Accounts,
+    IssuedToken,
+    capped,
+    end_sessions,
+)
+from registry.errors import Denied, Invalid, NotFound, Unauthenticated
+from registry.models import Account, Token, WebSession
 
 _PATTERN = re.compile(r"[a-z0-9*-]{1,50}/[A-Za-z0-9._*-]{1,100}\Z")
 _MOST_PATTERNS = 50
 # Long enough to choose a password after a one-time sign-in, too short for a browser that was left open.
-SETUP_GRACE = timedelta(minutes=30)
+SETUP_GRACE = LINK_PROOF_LIFE
+_HANDLE_CHARACTERS = 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,19 +50,47 @@ class TokenSummary:
 
 @dataclass(frozen=True, slots=True)
 class SessionSummary:
-    """A signed-in browser as its owner sees it."""
+    """A signed-in browser as its owner sees it. ``handle`` names it in forms, and opens nothing."""
 
+    handle: str
     created_at: datetime
     seen_at: datetime
+    by: str
+    address: str
+    browser: str
     is_this_one: bool
 
 
-def sign_in(session: Session, accounts: Accounts, account_id: int, by: str, now: datetime) -> str:
-    """Open a browser session; returns the cookie's value. ``by`` is ``password`` or ``one-time link``."""
+@dataclass(frozen=True, slots=True)
+class Browser:
+    """Where somebody signs in from: the network address and what the browser calls itself."""
+
+    address: str = ""
+    user_agent: str = ""
+
+
+def sign_in(
+    session: Session,
+    accounts: Accounts,
+    account_id: int,
+    by: str,
+    now: datetime,
+    *,
+    browser: Browser = Browser(),
+    proved_at: datetime | None = None,
+) -> str:
+    """Open a browser session; returns the cookie's value. ``by`` says how: ``password``, ``one-time link``, ….
+
+    Raises Unauthenticated for an account that was disabled meanwhile.
+    """
     account = session.get_one(Account, account_id)
+    if account.is_disabled:
+        raise Unauthenticated("user name or password is wrong")
     audit.proved_by(by)
-    audit.record(session, now, account.name, "session.open", f"user/{account.name}", by=by)
-    return accounts.open_session(session, account_id, now)
+    audit.record(session, now, account.name, "session.open", f"user/{account.name}", by=by, address=browser.address)
+    return accounts.open_session(
+        session, account_id, now, by=by, proved_at=proved_at, address=browser.address, user_agent=browser.user_agent
+    )
 
 
 def sign_out(session: Session, accounts: Accounts, identity: Identity, secret: str, now: datetime) -> None:
@@ -63,19 +101,75 @@ def sign_out(session: Session, accounts: Accounts, identity: Identity, secret: s
 
 def sign_out_everywhere(session: Session, identity: Identity, now: datetime) -> None:
     """Close all sessions of the account, this one included."""
-    session.execute(delete(WebSession).where(WebSession.account_id == identity.account_id))
+    end_sessions(session, identity.account_id)
     audit.record(session, now, identity.name, "session.close-all", f"user/{identity.name}")
+
+
+def sign_out_other(session: Session, identity: Identity, handle: str, now: datetime) -> None:
+    """Close one of the account's own sessions. Raises NotFound, also for somebody else's."""
+    mine = WebSession.account_id == identity.account_id
+    digests = session.scalars(select(WebSession.digest).where(mine)).all()
+    found = next((digest for digest in digests if digest[:_HANDLE_CHARACTERS] == handle), None)
+    if found is None:
+        raise NotFound("session", handle)
+    session.execute(delete(WebSession).where(WebSession.digest == found))
+    audit.record(session, now, identity.name, "session.close", f"user/{identity.name}", which="another")
+
+
+def start_over(
+    session: Session, accounts: Accounts, identity: Identity, browser: Browser, now: datetime, *, by: str
+) -> str:
+    """End all sessions because what they rest on changed, and sign this browser in anew; returns the cookie's value."""
+    end_sessions(session, identity.account_id)
+    return accounts.open_session(
+        session,
+        identity.account_id,
+        now,
+        by=by,
+        proved_at=now,
+        address=browser.address,
+        user_agent=browser.user_agent,
+    )
 
 
 def sessions(session: Session, accounts: Accounts, account_id: int, secret: str, now: datetime) -> list[SessionSummary]:
     """The account's open sessions, latest first; ``secret`` is this browser's cookie."""
     rows = session.scalars(
         select(WebSession)
-        .where(WebSession.account_id == account_id, WebSession.expires_at > now)
+        .where(
+            WebSession.account_id == account_id, WebSession.expires_at > now, WebSession.seen_at >= now - SESSION_IDLE
+        )
         .order_by(WebSession.seen_at.desc())
     )
     mine = accounts.digest(secret)
-    return [SessionSummary(row.created_at, row.seen_at, row.digest == mine) for row in rows]
+    return [
+        SessionSummary(
+            row.digest[:_HANDLE_CHARACTERS],
+            row.created_at,
+            row.seen_at,
+            row.by,
+            row.address,
+            browser_name(row.user_agent),
+            row.digest == mine,
+        )
+        for row in rows
+    ]
+
+
+_PROGRAMS = (("Edg", "Edge"), ("OPR/", "Opera"), ("Firefox/", "Firefox"), ("Chrom", "Chrome"), ("Safari/", "Safari"))
+_SYSTEMS = (
+    ("Android", "Android"), ("iPhone", "iPhone"), ("iPad", "iPad"), ("Windows", "Windows"), ("Mac OS", "macOS"),
+    ("CrOS", "ChromeOS"), ("Linux", "Linux"),
+)  # fmt: skip
+
+
+def browser_name(user_agent: str) -> str:
+    """``Firefox on Linux``: what a browser says of itself, as people would; its own words where those are others."""
+    program = next((name for mark, name in _PROGRAMS if mark in user_agent), "")
+    system = next((name for mark, name in _SYSTEMS if mark in user_agent), "")
+    if not program:
+        return user_agent[:60] or "A browser"
+    return f"{program} on {system}" if system else program
 
 
 def is_use_due(session: Session, accounts: Accounts, secret: str, now: datetime) -> bool:
@@ -92,17 +186,16 @@ def needs_present_password(session: Session, accounts: Accounts, account_id: int
     account = session.get_one(Account, account_id)
     if account.password_hash is None:
         return False
-    opened_at = session.scalar(select(WebSession.created_at).where(WebSession.digest == accounts.digest(secret)))
-    by_link = session.scalar(
-        select(SetupLogin.digest).where(SetupLogin.account_id == account_id, SetupLogin.used_at == opened_at).limit(1)
-    )
-    return by_link is None or opened_at is None or now - opened_at > SETUP_GRACE
+    opened = session.execute(
+        select(WebSession.created_at, WebSession.by).where(WebSession.digest == accounts.digest(secret))
+    ).first()
+    return opened is None or not opened.by.startswith(BY_LINK) or now - opened.created_at > SETUP_GRACE
 
 
 def change_password(session: Session, identity: Identity, hashed: str, now: datetime) -> None:
     """Store a new password's hash and end all sessions, so that whoever knew the old password is out."""
     session.get_one(Account, identity.account_id).password_hash = hashed
-    session.execute(delete(WebSession).where(WebSession.account_id == identity.account_id))
+    end_sessions(session, identity.account_id)
     audit.record(session, now, identity.name, "user.set-password", f"user/{identity.name}")
 
 

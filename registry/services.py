@@ -10,6 +10,7 @@ from registry.accounts import Accounts
 from registry.clock import Clock
 from registry.db import Database
 from registry.format import Format
+from registry.oidc.relying import Relying
 from registry.rates import RateLimits
 from registry.repos.admission import Admissions
 from registry.repos.ahead import ReadAhead
@@ -23,6 +24,7 @@ from registry.repos.signing import Signer
 from registry.repos.states import FROZEN_AFTER
 from registry.repos.upstreams import Upstreams
 from registry.stores import DomainStores
+from registry.upstream.client import UpstreamClient
 from storage.blobs import GIB
 
 
@@ -32,6 +34,10 @@ class Limits:
 
     upload_bytes: int = 4 * GIB
     json_bytes: int = 1024 * 1024
+
+
+def _no_providers() -> Relying:
+    return Relying((), UpstreamClient(), "")
 
 
 @dataclass(frozen=True)
@@ -54,6 +60,7 @@ class Services:
     signer: Signer
     ahead: ReadAhead
     rates: RateLimits
+    relying: Relying = field(default_factory=_no_providers)
     limits: Limits = Limits()
     release_frozen_after: timedelta = FROZEN_AFTER
     public_url: str | None = None

@@ -16,8 +16,8 @@ from sqlalchemy.orm import Session
 from config import addresses, wiring
 from config.cli.server import data_option, prepared, settings_of
 from config.settings import Settings
-from registry import audit
-from registry.accounts import Accounts, find_account
+from registry import audit, second_factor
+from registry.accounts import Accounts, end_sessions, find_account
 from registry.clock import system_clock
 from registry.db import Database
 from registry.errors import Problem
@@ -26,6 +26,7 @@ from storage.errors import StorageError
 
 T = TypeVar("T")
 ACTOR = "machine administrator"
+RECOVERY_LIFE = timedelta(minutes=30)
 
 
 def opened(data: Path) -> tuple[Settings, Database]:
@@ -102,7 +103,7 @@ def sweep_command(data: Path, grace_hours: float | None, dry_run: bool) -> None:
 
 @click.group()
 def user() -> None:
-    """Users, on the data directory itself: create, password, login-link.
+    """Users, on the data directory itself: create, password, login-link, recover.
 
     Example: entrepot user create alice --data /var/lib/entrepot --action read --action publish
     """
@@ -145,7 +146,9 @@ def user_password(name: str, data: Path) -> None:
     password = sys.stdin.readline().rstrip("\n")
 
     def unit(session: Session, people: Accounts) -> None:
-        find_account(session, name).password_hash = people.hash_password(password)
+        account = find_account(session, name)
+        account.password_hash = people.hash_password(password)
+        end_sessions(session, account.id)
         audit.record(session, system_clock(), ACTOR, "user.password", name)
 
     _with_accounts(data, unit)
@@ -168,6 +171,30 @@ def _login_link(session: Session, people: Accounts, name: str) -> str:
     now = system_clock()
     audit.record(session, now, ACTOR, "user.login_link", name)
     return people.new_setup_login(session, find_account(session, name).id, now)
+
+
+@user.command("recover")
+@click.argument("name")
+@data_option
+@click.option("--reset-second-factor", is_flag=True, help="Take the second factor off as well: app and codes are lost.")
+def user_recover(name: str, data: Path, reset_second_factor: bool) -> None:
+    """Print a sign-in for a user who is locked out: it counts once and for half an hour, also where passwords are off.
+
+    A second factor is still asked for unless it is reset. All browsers of the user are signed out.
+
+    Example: entrepot user recover alice --data /var/lib/entrepot --reset-second-factor
+    """
+
+    def unit(session: Session, people: Accounts) -> str:
+        now = system_clock()
+        account = find_account(session, name)
+        if reset_second_factor:
+            second_factor.remove(session, account, ACTOR, now, action="second-factor.reset")
+        end_sessions(session, account.id)
+        audit.record(session, now, ACTOR, "user.recover", f"user/{name}", reset_second_factor=reset_second_factor)
+        return people.new_setup_login(session, account.id, now, RECOVERY_LIFE)
+
+    click.echo(f"{addresses.served_at(settings_of(data))}/setup?code={_with_accounts(data, unit)}")
 
 
 def new_token(

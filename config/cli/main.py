@@ -19,7 +19,7 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     "sweep": ("config.cli.care", "sweep_command", "Remove bodies that nothing refers to."),
     "audit": ("config.cli.audit", "audit", "The audit log: verify, export, checkpoint, public-key."),
     "keys": ("config.cli.keys", "keys", "Encryption keys: list, verify, rotate, destroy."),
-    "user": ("config.cli.care", "user", "Users, on the data directory: create, password, login-link."),
+    "user": ("config.cli.care", "user", "Users, on the data directory: create, password, login-link, recover."),
     "login": ("config.cli.client", "login", "Write a client's configuration."),
     "token": ("config.cli.client", "token", "Tokens: new, list, revoke."),
     "package": ("config.cli.client", "package", "Packages: list, show, explain, promote, yank, origin."),

@@ -18,6 +18,7 @@ from registry.api import (
     quotas,
     repositories,
     roles,
+    sign_in,
     tokens,
     version_contents,
     versions,
@@ -26,6 +27,7 @@ from registry.api.routes import register
 
 ROUTES = (
     *accounts.ROUTES,
+    *sign_in.ROUTES,
     *tokens.ROUTES,
     *repositories.ROUTES,
     *connections.ROUTES,

@@ -7,17 +7,17 @@ from datetime import datetime
 from typing import Annotated
 
 from flask import request
-from sqlalchemy import delete, select, update
+from sqlalchemy import select, update
 
 from registry import attempts, audit, people
 from registry.access import Action, Identity, check
-from registry.accounts import find_account
+from registry.accounts import end_sessions, find_account, has_second_factor
 from registry.api.routes import Route
 from registry.api.shapes import Between, Length
 from registry.errors import Denied, Invalid, Unauthenticated
 from registry.http import context
 from registry.http.auth import requires, signed_in_api
-from registry.models import Account, WebSession
+from registry.models import Account
 from registry.scopes import checked_patterns
 from registry.services import Services
 
@@ -162,7 +162,7 @@ def set_password(user: str, body: NewPassword) -> None:
         if account.is_service:
             raise Invalid(f"{user} is a service account: it has no password, and uses tokens")
         session.execute(update(Account).where(Account.id == account.id).values(password_hash=hashed))
-        session.execute(delete(WebSession).where(WebSession.account_id == account.id))
+        end_sessions(session, account.id)
         audit.record(session, now, caller.name, "user.set-password", f"user/{user}")
 
 
@@ -199,7 +199,9 @@ def _prove(services: Services, caller: Identity, body: NewPassword) -> None:
     try:
         with services.db.read() as session:
             attempts.check_attempt(session, caller.name, address, now)
-            services.accounts.identity_by_password(session, caller.name, body.current_password or "", now)
+            services.accounts.check_password(session, caller.name, body.current_password or "", now)
+            if has_second_factor(session, caller.account_id):
+                raise Denied("the account has a second factor: change the password on the pages, where it is asked for")
     except Unauthenticated as error:
         with services.db.write() as session:
             attempts.note_failure(session, caller.name, address, now)

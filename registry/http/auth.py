@@ -13,14 +13,16 @@ import hmac
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import wraps
+from ipaddress import ip_address
 from typing import Any, TypeVar, cast
+from urllib.parse import urlsplit
 
-from flask import Flask, request
+from flask import Flask, abort, redirect, request, url_for
 from flask.typing import ResponseReturnValue
 from werkzeug.datastructures import MultiDict
 
 from registry.access import Action, check
-from registry.errors import Denied, Invalid, Unauthenticated
+from registry.errors import Denied, Invalid, Misdirected, Unauthenticated
 from registry.http import context
 from registry.names import PackageKey, PackageName
 from registry.policy.actions import CATALOGUE
@@ -38,6 +40,7 @@ _SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 # Where to go after signing in: never stored, and anything odd in it means the home page.
 _NEXT_FIELD = "next"
 _DECLARATION = "entrepot_permission"
+_UNENROLLED = "entrepot_before_second_factor"
 
 
 def credential_sent() -> Credential | None:
@@ -210,7 +213,7 @@ def page(view: View) -> View:
 
     @wraps(view)
     def wrapped(*args: Any, **kwargs: Any) -> ResponseReturnValue:
-        _open_page()
+        _open_page(view)
         if context.identity() is None:
             raise Unauthenticated("sign in to see this page")
         return view(*args, **kwargs)
@@ -224,7 +227,7 @@ def open_page(reason: str) -> Callable[[View], View]:
     def decorate(view: View) -> View:
         @wraps(view)
         def wrapped(*args: Any, **kwargs: Any) -> ResponseReturnValue:
-            _open_page()
+            _open_page(view)
             return view(*args, **kwargs)
 
         return cast("View", _declare(wrapped, f"page: public: {reason}"))
@@ -232,13 +235,20 @@ def open_page(reason: str) -> Callable[[View], View]:
     return decorate
 
 
+def before_second_factor(view: View) -> View:
+    """Beneath a page door: also for who still has to get the second factor that this server asks of everybody."""
+    setattr(view, _UNENROLLED, True)
+    return view
+
+
 def cookie_name() -> str:
     """The session cookie's name: with the ``__Host-`` prefix where cookies are Secure (RFC 6265bis §4.1.3.2)."""
     return SECURE_SESSION_COOKIE if context.services().cookie_secure else SESSION_COOKIE
 
 
-def _open_page() -> None:
+def _open_page(view: Callable[..., ResponseReturnValue]) -> None:
     services = context.services()
+    _refuse_strange_host(services.public_url)
     secret = request.cookies.get(cookie_name(), "")
     browser = None
     if secret:
@@ -252,6 +262,30 @@ def _open_page() -> None:
     if request.method not in _SAFE_METHODS:
         _refuse_forged(browser.csrf_token if browser else None)
         _refuse_nul(request.form)
+    if browser is not None and browser.must_enrol and not hasattr(view, _UNENROLLED):
+        abort(redirect(url_for("pages.second_factor"), 303))
+
+
+def _refuse_strange_host(public_url: str | None) -> None:
+    """Refuse pages under a name that is not ours, where it is known which is.
+
+    What somebody else points at this server (DNS rebinding, a forged Host behind a proxy) must neither get a session nor
+    be written into anything. An address is no name: who looks at the server from its own machine asks for one.
+    """
+    if public_url is None:
+        return
+    host = urlsplit(f"//{request.host}").hostname or ""
+    if request.host.lower() == urlsplit(public_url).netloc.lower() or host == "localhost" or _is_address(host):
+        return
+    raise Misdirected(f"this server is known as {public_url}, not by the name that was asked for")
+
+
+def _is_address(host: str) -> bool:
+    try:
+        ip_address(host)
+    except ValueError:
+        return False
+    return True
 
 
 def _refuse_nul(values: MultiDict[str, str]) -> None:

@@ -28,6 +28,7 @@ STATUS: tuple[tuple[type[Exception], int], ...] = (
     (errors.Denied, 403),
     (errors.TooLarge, 413),
     (errors.QuotaExceeded, 413),
+    (errors.Misdirected, 421),
     (errors.RateLimited, 429),
     (errors.OutOfSpace, 507),
     (errors.UpstreamUnavailable, 502),

@@ -24,6 +24,7 @@ from registry.models.repository import (
     Repository,
     RepositoryUpstream,
 )
+from registry.models.sign_in import ExternalIdentity, PendingSignIn, RecoveryCode, Totp
 from registry.models.signing import SigningKey
 from registry.models.upstream import UpstreamPage
 
@@ -41,6 +42,7 @@ __all__ = [
     "DomainKey",
     "Event",
     "ExternalConnection",
+    "ExternalIdentity",
     "GroupMember",
     "Package",
     "PackageGroup",
@@ -48,9 +50,11 @@ __all__ = [
     "PackageState",
     "PackageTag",
     "PackageVersion",
+    "PendingSignIn",
     "PolicyPrincipal",
     "PromisedDigest",
     "RateUse",
+    "RecoveryCode",
     "Repository",
     "RepositoryUpstream",
     "ResourcePolicy",
@@ -60,6 +64,7 @@ __all__ = [
     "SetupLogin",
     "SigningKey",
     "Token",
+    "Totp",
     "UpstreamPage",
     "WebSession",
 ]

@@ -77,7 +77,11 @@ class Token(Base):
 
 
 class WebSession(Base):
-    """A signed-in browser. The cookie holds a random id; its HMAC is the key here, so that a copied table opens nothing."""
+    """A signed-in browser. The cookie holds a random id; its HMAC is the key here, so that a copied table opens nothing.
+
+    ``by`` says how it was signed in, ``proved_at`` when somebody last proved in it who they are; ``address`` and
+    ``user_agent`` are what the browser had and said then.
+    """
 
     __tablename__ = "web_session"
 
@@ -87,6 +91,10 @@ class WebSession(Base):
     created_at: Mapped[datetime] = mapped_column(UtcDateTime)
     seen_at: Mapped[datetime] = mapped_column(UtcDateTime)
     expires_at: Mapped[datetime] = mapped_column(UtcDateTime)
+    by: Mapped[str] = mapped_column(String(64), default="", server_default="")
+    proved_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
+    address: Mapped[str] = mapped_column(String(100), default="", server_default="")
+    user_agent: Mapped[str] = mapped_column(String(300), default="", server_default="")
 
 
 class SetupLogin(Base):

@@ -18,6 +18,9 @@ from registry.pages import (
     origins,
     package_groups,
     packages,
+    proof,
+    providers,
+    second_factor,
     version_changes,
 )
 from registry.pages.appearance import render_page
@@ -32,6 +35,9 @@ def blueprint() -> Blueprint:
         assets,
         appearance,
         entrance,
+        second_factor,
+        providers,
+        proof,
         client_login,
         account,
         catalogue,

@@ -8,15 +8,18 @@ from datetime import timedelta
 from flask import Blueprint, render_template, request, url_for
 from flask.typing import ResponseReturnValue
 
-from registry import attempts, self_service
+from registry import attempts, second_factor, self_service
 from registry.access import Action
 from registry.accounts import PASSWORD_MINIMUM_CHARACTERS, IssuedToken
 from registry.errors import Denied, Invalid, Problem, RateLimited, Unauthenticated
 from registry.http import context
-from registry.http.auth import charge, cookie_name, page
+from registry.http.auth import before_second_factor, charge, cookie_name, page
 from registry.http.problems import status_of
-from registry.pages.appearance import redirect_with
-from registry.pages.entrance import with_session, without_session
+from registry.oidc import people
+from registry.pages.appearance import keep_session, redirect_with
+from registry.pages.entrance import without_session
+from registry.pages.proof import proved
+from registry.pages.second_factor import browser, way
 from registry.rates import CostClass
 
 MEANINGS = {
@@ -44,6 +47,7 @@ def routes(pages: Blueprint) -> None:
     """Add the routes."""
     pages.add_url_rule("/account", "account", _account)
     pages.add_url_rule("/account/sign-out-everywhere", "sign_out_everywhere", _sign_out_everywhere, methods=["POST"])
+    pages.add_url_rule("/account/sessions/<handle>/end", "end_session", _end_session, methods=["POST"])
     pages.add_url_rule("/account/password", "password", _show_password)
     pages.add_url_rule("/account/password", "set_password", _set_password, methods=["POST"])
     pages.add_url_rule("/account/tokens", "tokens", _tokens)
@@ -57,12 +61,18 @@ def _account() -> str:
     scope = who.scopes[0]
     with services.db.read() as session:
         sessions = self_service.sessions(session, services.accounts, who.account_id, _secret(), services.clock())
+        state = second_factor.state_of(session, who.account_id)
+        known = services.relying.providers.values()
+        connected = people.identities(session, who.account_id, {each.issuer: each.name for each in known})
     return render_template(
         "account.html",
         actions=sorted(scope.actions),
         meanings=MEANINGS,
         repositories=scope.repositories,
         sessions=sessions,
+        second_factor=state,
+        providers=known,
+        connected=connected,
     )
 
 
@@ -79,6 +89,15 @@ def _sign_out_everywhere() -> ResponseReturnValue:
 
 
 @page
+def _end_session(handle: str) -> ResponseReturnValue:
+    services = context.services()
+    with services.db.write() as session:
+        self_service.sign_out_other(session, context.caller(), handle, services.clock())
+    return redirect_with("session-ended", url_for("pages.account"))
+
+
+@page
+@before_second_factor
 def _show_password() -> str:
     return _password_form(needs_present=_needs_present())
 
@@ -98,6 +117,8 @@ def _password_form(*, needs_present: bool, message: str = "") -> str:
 
 
 @page
+@before_second_factor
+@proved(back="pages.password")
 def _set_password() -> ResponseReturnValue:
     services, who = context.services(), context.caller()
     now = services.clock()
@@ -112,8 +133,8 @@ def _set_password() -> ResponseReturnValue:
         return _password_form(needs_present=needs_present, message=str(error)), status_of(error)
     with services.db.write() as session:
         self_service.change_password(session, who, hashed, now)
-        secret = services.accounts.open_session(session, who.account_id, now)
-    return with_session(redirect_with("password-set", url_for("pages.account")), secret)
+        secret = self_service.start_over(session, services.accounts, who, browser(), now, by=way())
+    return keep_session(redirect_with("password-set", url_for("pages.account")), secret)
 
 
 def _hash_of_new_password() -> str:
@@ -130,7 +151,7 @@ def _check_present_password() -> None:
     try:
         with services.db.read() as session:
             attempts.check_attempt(session, who.name, address, now)
-            services.accounts.identity_by_password(session, who.name, request.form.get("present", ""), now)
+            services.accounts.check_password(session, who.name, request.form.get("present", ""), now)
     except Unauthenticated:
         with services.db.write() as session:
             attempts.note_failure(session, who.name, address, now)
@@ -158,6 +179,7 @@ def _tokens_page(form: TokenForm, *, message: str = "", issued: IssuedToken | No
 
 
 @page
+@proved()
 def _create_token() -> ResponseReturnValue:
     charge(CostClass.MINT)
     services, who = context.services(), context.caller()

@@ -14,10 +14,10 @@ from markupsafe import Markup
 from werkzeug.wrappers import Response as BaseResponse
 
 from registry.access import Identity
-from registry.accounts import BrowserSession
+from registry.accounts import SESSION_LIFE, BrowserSession
 from registry.errors import Unavailable
 from registry.http import context
-from registry.http.auth import CSRF_FIELD, cookie_name, open_page
+from registry.http.auth import CSRF_FIELD, before_second_factor, cookie_name, open_page
 from registry.pages.assets import asset_url, icon
 from registry.pages.links import outward, safe_next
 from registry.pages.panels import Notice, extensions
@@ -49,6 +49,9 @@ NOTICES: Mapping[str, Notice] = MappingProxyType(
         "group-changed": Notice("good", "The group is changed. That counts from now on."),
         "policy-set": Notice("good", "The policy is set. It counts from now on."),
         "policy-deleted": Notice("good", "The policy is deleted. It counts no more from now on."),
+        "session-ended": Notice("good", "That browser is signed out."),
+        "second-factor-removed": Notice("good", "The second factor is removed. All other browsers are signed out."),
+        "connected": Notice("good", "The account is connected. You can sign in with it from now on."),
         "token-revoked": Notice("good", "The token is revoked. It counts no more from now on."),
     }
 )
@@ -128,6 +131,7 @@ def theme() -> str:
 
 
 @open_page("choosing light or dark concerns the browser alone")
+@before_second_factor
 def _set_theme() -> BaseResponse:
     chosen = request.form.get("theme", "")
     response = redirect(safe_next(request.form.get("next")), 303)
@@ -172,6 +176,12 @@ def keep_cookie(response: BaseResponse, name: str, value: str, life: timedelta |
     response.set_cookie(
         name, value, max_age=life, path=path, secure=context.services().cookie_secure, httponly=True, samesite="Lax"
     )
+
+
+def keep_session(response: BaseResponse, secret: str) -> BaseResponse:
+    """Give the browser its session: always a new one, so that none can be planted before (session fixation)."""
+    keep_cookie(response, cookie_name(), secret, SESSION_LIFE)
+    return response
 
 
 def _notice() -> Notice | None:

@@ -9,6 +9,7 @@ from registry import client_login
 from registry.errors import NotFound
 from registry.http import context
 from registry.http.auth import page
+from registry.pages.proof import proved
 
 _LONGEST_CODE = 200
 
@@ -32,6 +33,7 @@ def _show() -> ResponseReturnValue:
 
 
 @page
+@proved()
 def _let_in() -> ResponseReturnValue:
     services = context.services()
     code = request.form.get("code", "")[:_LONGEST_CODE]

@@ -10,12 +10,13 @@ from flask.typing import ResponseReturnValue
 from werkzeug.wrappers import Response
 
 from registry import attempts, self_service
-from registry.accounts import SESSION_LIFE
+from registry.accounts import BY_LINK, has_second_factor
 from registry.errors import RateLimited, Unauthenticated, Unavailable
 from registry.http import context
-from registry.http.auth import cookie_name, open_page, page
-from registry.pages.appearance import keep_cookie, redirect_with, viewer
+from registry.http.auth import before_second_factor, cookie_name, open_page, page
+from registry.pages.appearance import keep_cookie, keep_session, redirect_with, viewer
 from registry.pages.links import safe_next
+from registry.pages.second_factor import ask_for_code, browser
 
 SETUP_COOKIE = "entrepot_setup"
 SETUP_COOKIE_LIFE = timedelta(minutes=30)
@@ -59,6 +60,7 @@ def _note_use(response: Response) -> Response:
 
 
 @open_page("one has to be able to sign in")
+@before_second_factor
 def _show_sign_in() -> ResponseReturnValue:
     target = safe_next(request.args.get("next"))
     if viewer() is not None:
@@ -67,18 +69,30 @@ def _show_sign_in() -> ResponseReturnValue:
 
 
 def _sign_in_form(target: str, user: str = "", message: str = "") -> str:
-    return render_template("sign_in.html", next=target, user=user, message=message)
+    services = context.services()
+    return render_template(
+        "sign_in.html",
+        next=target,
+        user=user,
+        message=message,
+        passwords=services.accounts.sign_in_rules.passwords,
+        providers=services.relying.providers.values(),
+    )
 
 
 @open_page("one has to be able to sign in; attempts are limited by account and by address")
+@before_second_factor
 def _sign_in() -> ResponseReturnValue:
     services = context.services()
     now, address = services.clock(), request.remote_addr or "unknown"
     target, user = safe_next(request.form.get("next")), request.form.get("user", "").strip()
+    if not services.accounts.sign_in_rules.passwords:
+        return _sign_in_form(target, user, "passwords are switched off on this server"), 403
     try:
         with services.db.read() as session:
             attempts.check_attempt(session, user, address, now)
-            identity = services.accounts.identity_by_password(session, user, request.form.get("password", ""), now)
+            identity = services.accounts.check_password(session, user, request.form.get("password", ""), now)
+            needs_code = has_second_factor(session, identity.account_id)
     except RateLimited as error:
         return _sign_in_form(target, user, str(error)), 429, {"Retry-After": str(error.retry_after_seconds)}
     except Unauthenticated as error:
@@ -86,18 +100,17 @@ def _sign_in() -> ResponseReturnValue:
             attempts.note_failure(session, user, address, now)
         # 403 and not 401: no Authorization header would help here, and a 401 has to ask for one (RFC 9110 §15.5.2).
         return _sign_in_form(target, user, str(error)), 403
+    if needs_code:
+        return ask_for_code(identity.account_id, "password", target)
     with services.db.write() as session:
-        secret = self_service.sign_in(session, services.accounts, identity.account_id, "password", now)
-    return with_session(redirect(target, 303), secret)
-
-
-def with_session(response: Response, secret: str) -> Response:
-    """Give the browser its session: always a new one, so that none can be planted before (session fixation)."""
-    keep_cookie(response, cookie_name(), secret, SESSION_LIFE)
-    return response
+        secret = self_service.sign_in(
+            session, services.accounts, identity.account_id, "password", now, browser=browser(), proved_at=now
+        )
+    return keep_session(redirect(target, 303), secret)
 
 
 @page
+@before_second_factor
 def _sign_out() -> ResponseReturnValue:
     services = context.services()
     with services.db.write() as session:
@@ -114,6 +127,7 @@ def without_session(response: Response) -> Response:
 
 
 @open_page("whoever holds the link is not signed in yet; looking spends nothing")
+@before_second_factor
 def _show_setup() -> ResponseReturnValue:
     code = request.args.get("code")
     if code is None:
@@ -130,17 +144,26 @@ def _setup_form(message: str = "") -> str:
 
 
 @open_page("the one-time code is the credential")
+@before_second_factor
 def _setup() -> ResponseReturnValue:
     services = context.services()
     now, address = services.clock(), request.remote_addr or "unknown"
     try:
         with services.db.write() as session:
             account_id = services.accounts.use_setup_login(session, request.cookies.get(SETUP_COOKIE, ""), now)
-            secret = self_service.sign_in(session, services.accounts, account_id, "one-time link", now)
+            needs_code = has_second_factor(session, account_id)
+            secret = (
+                ""
+                if needs_code
+                else self_service.sign_in(
+                    session, services.accounts, account_id, BY_LINK, now, browser=browser(), proved_at=now
+                )
+            )
     except Unauthenticated as error:
         with services.db.write() as session:
-            attempts.note_failure(session, "one-time link", address, now)
+            attempts.note_failure(session, BY_LINK, address, now)
         return _setup_form(str(error)), 403
-    response = with_session(redirect(url_for("pages.password"), 303), secret)
+    target = url_for("pages.password")
+    response = ask_for_code(account_id, BY_LINK, target) if needs_code else keep_session(redirect(target, 303), secret)
     response.delete_cookie(SETUP_COOKIE, path=url_for("pages.setup"), secure=services.cookie_secure, httponly=True)
     return response

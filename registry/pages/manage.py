@@ -15,6 +15,7 @@ from registry.http.auth import page
 from registry.names import PackageKey
 from registry.pages.appearance import redirect_with
 from registry.pages.catalogue import package_url
+from registry.pages.proof import proved
 from registry.repos import browse, publish, shelf, withdraw
 from registry.repos.admission import Admission
 from registry.repos.topology import find_repository
@@ -65,6 +66,7 @@ def _unyank(domain: str, repository: str, format_name: str, name: str, version: 
 
 
 @page
+@proved()
 def _delete(domain: str, repository: str, format_name: str, name: str, version: str) -> ResponseReturnValue:
     now = context.services().clock()
 

@@ -13,12 +13,13 @@ from sqlalchemy import ColumnElement, LargeBinary, Row, Select, Table, func, lit
 from sqlalchemy.orm import Session
 
 from registry.db import table_of
-from registry.models import ExternalConnection, Package, PackageVersion, Repository, SigningKey
+from registry.models import ExternalConnection, Package, PackageVersion, Repository, SigningKey, Totp
 from registry.names import PackageKey, PackageName
 from registry.repos import topology
 from registry.repos.connections import credential_context
 from registry.repos.descriptions import box_context as description_context
 from registry.repos.signing import box_context as signing_context
+from registry.second_factor import box_context as seed_context
 from storage.sealing import KEY_ID_AT, KEY_ID_CHARACTERS
 
 
@@ -118,6 +119,12 @@ def _signing_keys() -> SealedField:
     )
 
 
+def _seeds() -> SealedField:
+    table = table_of(Totp)
+    rows = select(table.c.account_id, table.c.sealed)
+    return SealedField("seeds of authenticator apps", table, "sealed", rows, lambda row: seed_context(row.account_id))
+
+
 def registry_fields() -> Sequence[SealedField]:
     """The sealed fields of the registry; ``hooks`` adds its own."""
-    return (_descriptions(), _credentials(), _signing_keys())
+    return (_descriptions(), _credentials(), _signing_keys(), _seeds())

@@ -125,16 +125,25 @@ class UpstreamClient:
         return self._persist(upstream, once)
 
     def post_document(
-        self, upstream: Upstream, path: str, body: bytes, *, accept: str, seconds: float, limit_bytes: int
+        self,
+        upstream: Upstream,
+        path: str,
+        body: bytes,
+        *,
+        accept: str,
+        seconds: float,
+        limit_bytes: int,
+        content_type: str = "application/json",
     ) -> DocumentAnswer:
-        """Ask a question that needs a body (JSON): once, within ``seconds``, without following redirects.
+        """Ask a question that needs a body: once, within ``seconds``, without following redirects.
 
         Only for what may arrive twice. Raises UpstreamUnavailable.
         """
         line = self._line(upstream)
         deadline = time.monotonic() + seconds
         try:
-            ask = Ask(url=line.resolve(path), accept=accept, encoding="gzip", validators={}, body=body)
+            url = line.resolve(path)
+            ask = Ask(url=url, accept=accept, encoding="gzip", validators={}, body=body, content_type=content_type)
             exchange, url = self._follow(line, ask, deadline)
             with exchange:
                 idle_seconds = self._limits.idle_seconds

@@ -24,7 +24,7 @@ class Ask:
     """What one request wants. ``validators`` are If-None-Match and If-Modified-Since fields.
 
     ``part`` is a range in bytes as RFC 9110 section 14.1.2 writes it: ``0-99``, ``100-`` or, for the end, ``-100``.
-    With a ``body`` (JSON) it is a POST, with ``wants_head_only`` a HEAD, else a GET.
+    With a ``body`` (of ``content_type``) it is a POST, with ``wants_head_only`` a HEAD, else a GET.
     """
 
     url: WebUrl
@@ -33,6 +33,7 @@ class Ask:
     validators: dict[str, str]
     part: str | None = None
     body: bytes | None = None
+    content_type: str = "application/json"
     wants_head_only: bool = False
 
     @property
@@ -102,7 +103,7 @@ class Line:
         """Everything sent besides Host. An origin that a redirect led to gets only the harmless fields."""
         headers = {"User-Agent": _USER_AGENT, "Accept": ask.accept, "Accept-Encoding": ask.encoding}
         if ask.body is not None:
-            headers |= {"Content-Type": "application/json", "Content-Length": str(len(ask.body))}
+            headers |= {"Content-Type": ask.content_type, "Content-Length": str(len(ask.body))}
         if ask.part is not None:
             headers["Range"] = f"bytes={ask.part}"
         if url.origin == ask.url.origin:

@@ -82,6 +82,7 @@ class Visit:
             "/audit",
             "/account/tokens",
             "/account/password",
+            "/account/second-factor",
             "/design",
             "/pipelines",
             "/pipelines/release",

@@ -113,6 +113,11 @@ MATRIX = [
     ("GET", "/audit", None, 401, 403, 403, 403, 403, 200),
     ("GET", "/users", None, 401, 403, 403, 403, 403, 200),
     ("POST", "/users", {"name": "new", "actions": ["read"]}, 401, 403, 403, 403, 403, 201),
+    ("GET", "/users/approver/second-factor", None, 401, 403, 403, 403, 403, 200),
+    ("DELETE", "/users/approver/second-factor", None, 401, 403, 403, 403, 403, 404),  # there is none
+    ("DELETE", "/users/approver/sessions", None, 401, 403, 403, 403, 403, 200),
+    ("POST", "/users/approver/disable", None, 401, 403, 403, 403, 403, 204),
+    ("POST", "/users/approver/enable", None, 401, 403, 403, 403, 403, 204),
     ("POST", "/users/approver/password", {"password": "x" * 12}, 401, 403, 403, 403, 403, 204),
     ("PATCH", "/users/approver", {"isDisabled": True}, 401, 403, 403, 403, 403, 200),
     ("DELETE", "/users/approver", None, 401, 403, 403, 403, 403, 204),

@@ -107,6 +107,11 @@ REVIEWED = {
     f"PATCH {API}/users/<user>": MANAGE_USERS,
     f"DELETE {API}/users/<user>": MANAGE_USERS,
     f"POST {API}/users/<user>/password": SIGNED_IN,  # one's own, with the present password; anybody's as administrator
+    f"GET {API}/users/<user>/second-factor": ADMIN,
+    f"DELETE {API}/users/<user>/second-factor": ADMIN,
+    f"DELETE {API}/users/<user>/sessions": ADMIN,
+    f"POST {API}/users/<user>/disable": ADMIN,
+    f"POST {API}/users/<user>/enable": ADMIN,
     f"GET {API}/tokens": SIGNED_IN,  # one's own
     f"POST {API}/tokens": SIGNED_IN,  # never more than the maker has
     f"DELETE {API}/tokens/<id:token_id>": SIGNED_IN,  # one's own
@@ -226,6 +231,19 @@ REVIEWED = {
     "POST /theme": OPEN_PAGE,
     "GET /sign-in": OPEN_PAGE,
     "POST /sign-in": OPEN_PAGE,
+    "GET /sign-in/second-factor": OPEN_PAGE,
+    "POST /sign-in/second-factor": OPEN_PAGE,
+    "GET /sign-in/with/<provider>": OPEN_PAGE,
+    "GET /sign-in/with/<provider>/return": OPEN_PAGE,
+    "GET /account/prove": PAGE,
+    "POST /account/prove": PAGE,
+    "GET /account/second-factor": PAGE,
+    "POST /account/second-factor": PAGE,
+    "POST /account/second-factor/confirm": PAGE,
+    "POST /account/second-factor/codes": PAGE,
+    "POST /account/second-factor/codes.txt": PAGE,
+    "POST /account/second-factor/remove": PAGE,
+    "POST /account/sessions/<handle>/end": PAGE,
     "POST /sign-out": PAGE,
     "GET /setup": OPEN_PAGE,
     "POST /setup": OPEN_PAGE,
