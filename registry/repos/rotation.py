@@ -34,7 +34,7 @@ from storage.encrypted import ENVELOPE_BOX_AT
 from storage.errors import Damaged, KeyDestroyed
 from storage.keyring import FRESH_SECONDS
 
-BATCH = 100
+BATCH = 250
 SETTLE_SECONDS = FRESH_SECONDS + 3.0
 """How long after a new key all processes that run surely know of it."""
 

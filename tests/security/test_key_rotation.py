@@ -33,7 +33,7 @@ SEEDED = 2000 if LONG else 300
 WRITERS = 8
 PAUSE_SECONDS = 0.3 if LONG else 1.5
 SEED = int(os.environ.get("ENTREPOT_SEED", str(random.randrange(10**6))))
-# Nine calls of a short rotation, and one more for each hundred blobs: points at which a run of its own is killed.
+# About as many times a rotation of its own asks or tells somebody: the points at which it can be killed.
 CALLS = 9 + SEEDED // 100
 
 
