@@ -196,13 +196,17 @@ def test_C9_mvn_never_gets_the_name_from_outside(
     mvn, dev = Mvn(tmp_path / "home"), Repository(server, token)
     mvn.login(server, token)
 
+    plugin = "org.apache.maven.plugins:maven-dependency-plugin:3.8.1"
+
     def install(artifact: str) -> list[str]:
         """The artifact's files that mvn fetched for the range of all versions."""
         shutil.rmtree(mvn.local / "com" / "acme", ignore_errors=True)
         needs = f"<dependencies><dependency><groupId>com.acme</groupId><artifactId>{artifact}</artifactId>"
         needs += "<version>[1.0,)</version></dependency></dependencies>"
         app = mvn.project("app", pom("app", "1.0", more=needs))
-        mvn.run("dependency:3.8.1:copy-dependencies", "-DoutputDirectory=out", cwd=app)
+        done = mvn.run(f"{plugin}:copy-dependencies", "-DoutputDirectory=out", cwd=app)
+        # A failure has to be one of the artifact, and not of the tools.
+        assert done.returncode == 0 or f"com.acme:{artifact}" in done.output, done.output
         found = sorted(path.name for path in (app / "out").glob("*.jar"))
         shutil.rmtree(app)
         return found

@@ -1,0 +1,80 @@
+"""``entrepot package origin``, ``package explain`` and ``package-group`` against a running server."""
+
+import json
+from collections.abc import Iterator
+
+import pytest
+from click.testing import CliRunner, Result
+
+from config.cli.client import package, package_group
+from tests.harness.server import Server
+
+COMMANDS = {"package": package, "package-group": package_group}
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    environment = {"ENTREPOT_UPSTREAM_URLS": "generic=http://127.0.0.1:9/"}
+    running = Server(tmp_path_factory.mktemp("commands") / "data", with_worker=False, environment=environment).start()
+    yield running
+    running.kill()
+
+
+@pytest.fixture(scope="module")
+def admin(server: Server) -> str:
+    return server.token()
+
+
+def run(server: Server, admin: str, *words: str, status: int = 0, answer: str | None = None) -> Result:
+    runner = CliRunner(env={"ENTREPOT_URL": server.url, "ENTREPOT_TOKEN": admin})
+    done = runner.invoke(COMMANDS[words[0]], list(words[1:]), input=answer)
+    assert done.exit_code == status, (words, done.output, done.exception)
+    return done
+
+
+def test_groups_from_making_to_deleting(server: Server, admin: str) -> None:
+    pattern = "/generic//acme~"
+    run(server, admin, "package-group", "create", pattern, "--description", "ours")
+    configured = ["--restriction", "EXTERNAL_UPSTREAM=BLOCK", "--restriction", "PUBLISH=ALLOW_SPECIFIC_REPOSITORIES"]
+    run(server, admin, "package-group", "configure", pattern, *configured, "--add", "PUBLISH=dev")
+    shown = json.loads(run(server, admin, "package-group", "show", pattern, "--json").stdout)
+    said = {name: each["mode"] for name, each in shown["originConfiguration"]["restrictions"].items()}
+    assert said == {
+        "PUBLISH": "ALLOW_SPECIFIC_REPOSITORIES",
+        "INTERNAL_UPSTREAM": "INHERIT",
+        "EXTERNAL_UPSTREAM": "BLOCK",
+    }
+    assert [line.split("\t")[0] for line in run(server, admin, "package-group", "list").stdout.splitlines()] == [
+        "/*",
+        pattern,
+    ]
+    run(server, admin, "package-group", "update", pattern, "--contact", "ada")
+    refused = run(server, admin, "package-group", "configure", pattern, "--restriction", "OTHER=BLOCK", status=2)
+    assert "write one of PUBLISH" in refused.stderr
+    run(server, admin, "package-group", "delete", pattern, status=1, answer="n\n")
+    run(server, admin, "package-group", "delete", pattern, "--yes")
+    assert pattern not in run(server, admin, "package-group", "list").stdout
+
+
+def test_controls_and_the_explanation_of_what_they_do(server: Server, admin: str) -> None:
+    put = ("package", "origin", "put", "dev", "planned", "--format", "generic")
+    run(server, admin, *put, "--publish", "ALLOW", "--upstream", "BLOCK")
+    shown = run(server, admin, "package", "origin", "show", "dev", "planned", "--format", "generic").stdout
+    assert shown.splitlines() == ["publish\tALLOW", "upstream\tBLOCK"]
+    asked = run(server, admin, *put, "--publish", "ALLOW", "--upstream", "ALLOW", status=1, answer="n\n")
+    assert "anybody who can publish that name there is trusted with it" in asked.stderr
+    told = run(server, admin, "package", "explain", "planned", "--repository", "dev", "--format", "generic").stdout
+    lines = [line.split("\t") for line in told.splitlines()]
+    assert ["package group", "/*", "", "associated"] in lines
+    assert ["publish", "dev", "yes", "nothing stands against it"] in lines
+    assert [
+        "versions kept",
+        "public",
+        "no",
+        "the origin controls of planned in dev block its upstreams (upstream: BLOCK)",
+    ] in lines
+    run(server, admin, *put, "--publish", "ALLOW", "--upstream", "ALLOW", "--yes")
+    found = json.loads(
+        run(server, admin, "package", "explain", "planned", "--format", "generic", "--version", "9", "--json").stdout
+    )
+    assert (found["versions"], found["repositories"][0]["upstream"]) == ([], "ALLOW")
