@@ -57,6 +57,7 @@ def test_there_are_all_the_commands() -> None:
         *(f"repo {word}" for word in ("list", "show", "create")),
         *(f"repo connection {word}" for word in ("list", "add", "change", "remove")),
         *(f"package {word}" for word in ("list", "show", "promote", "yank", "unyank", "delete", "status")),
+        *(f"package {word}" for word in ("copy", "dispose", "versions", "reopen")),
         *(f"pipeline {word}" for word in ("apply", "list", "start", "status", "approve", "reject", "stop", "retry")),
         *(f"build {word}" for word in ("list", "show", "logs", "stop")),
     }
