@@ -62,6 +62,7 @@ def test_there_are_all_the_commands() -> None:
         "explain access",
         *(f"repo connection {word}" for word in ("list", "add", "change", "remove")),
         *(f"package {word}" for word in ("list", "show", "promote", "yank", "unyank", "delete", "status")),
+        *(f"package {word}" for word in ("copy", "dispose", "versions", "reopen")),
         *(f"pipeline {word}" for word in ("apply", "list", "start", "status", "approve", "reject", "stop", "retry")),
         *(f"build {word}" for word in ("list", "show", "logs", "stop")),
         *(f"webhook {word}" for word in ("kinds", "list", "show", "create", "change", "delete", "enable", "disable")),
