@@ -36,6 +36,11 @@ def _like(pattern: str, fact: str) -> bool:
     return matches(pattern, fact)
 
 
+@lru_cache(maxsize=4096)
+def _is_inside(network: Network, address: ipaddress.IPv4Address | ipaddress.IPv6Address) -> bool:
+    return address.version == network.version and address in network
+
+
 _TESTS: Mapping[str, tuple[str, Callable[[Any, Any], bool]]] = {
     "StringEquals": (TEXT, lambda wanted, fact: wanted == fact),
     "StringEqualsIgnoreCase": (TEXT, lambda wanted, fact: wanted.casefold() == fact.casefold()),
@@ -46,7 +51,7 @@ _TESTS: Mapping[str, tuple[str, Callable[[Any, Any], bool]]] = {
     "DateGreaterThan": (MOMENT, lambda wanted, fact: fact > wanted),
     "DateGreaterThanEquals": (MOMENT, lambda wanted, fact: fact >= wanted),
     "Bool": (FLAG, lambda wanted, fact: wanted is fact),
-    "IpAddress": (ADDRESS, lambda wanted, fact: fact.version == wanted.version and fact in wanted),
+    "IpAddress": (ADDRESS, _is_inside),
 }
 _NEGATED = {
     "StringNotEquals": "StringEquals",

@@ -110,16 +110,7 @@ class Publisher:
         try:
             metadata = _receive(store, release.metadata_document, bodies)
             provenance = _receive(store, release.provenance_document, bodies)
-            self._admissions.admit(
-                credential,
-                Action.PUBLISH,
-                admission.domain,
-                admission.repository,
-                format_name=key.format,
-                namespace=key.namespace,
-                package=key.name,
-                now=self._clock(),
-            )
+            self._ask_again(credential, admission, key)
 
             # Before the transaction: it may have to read the domain's keys.
             keyring = self._stores.keyring(admission.domain_id)
@@ -149,6 +140,19 @@ class Publisher:
             raise
         _discard(store, unneeded)
         return done
+
+    def _ask_again(self, credential: Credential | None, admission: Admission, key: PackageKey) -> None:
+        """Raise where the right is gone by now, or was for some package but not for this one."""
+        self._admissions.admit(
+            credential,
+            Action.PUBLISH,
+            admission.domain,
+            admission.repository,
+            format_name=key.format,
+            namespace=key.namespace,
+            package=key.name,
+            now=self._clock(),
+        )
 
     def _insert(
         self,

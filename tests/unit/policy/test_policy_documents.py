@@ -5,7 +5,7 @@ import re
 from datetime import UTC, datetime
 
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from registry.errors import Invalid
@@ -247,9 +247,15 @@ def statements_(draw) -> dict[str, object]:
     if draw(st.booleans()):
         made["Sid"] = "Drawn"
     not_principal = effect == "Deny" and draw(st.booleans())
-    made["NotPrincipal" if not_principal else "Principal"] = draw(st.lists(st.sampled_from(PRINCIPALS), min_size=1))
-    made[draw(st.sampled_from(["Action", "NotAction"]))] = draw(st.lists(st.sampled_from(ACTIONS), min_size=1))
-    made[draw(st.sampled_from(["Resource", "NotResource"]))] = draw(st.lists(st.sampled_from(RESOURCES), min_size=1))
+    made["NotPrincipal" if not_principal else "Principal"] = draw(
+        st.lists(st.sampled_from(PRINCIPALS), min_size=1, max_size=2)
+    )
+    made[draw(st.sampled_from(["Action", "NotAction"]))] = draw(
+        st.lists(st.sampled_from(ACTIONS), min_size=1, max_size=2)
+    )
+    made[draw(st.sampled_from(["Resource", "NotResource"]))] = draw(
+        st.lists(st.sampled_from(RESOURCES), min_size=1, max_size=2)
+    )
     if draw(st.booleans()):
         made["Condition"] = {"IpAddress": {"aws:SourceIp": draw(st.sampled_from(["192.0.2.0/24", "0.0.0.0/0"]))}}
     return made
@@ -279,6 +285,7 @@ def naive(statements: list[dict[str, object]], who: frozenset[str], action: str,
     return DENIED if "Deny" in effects else YES if "Allow" in effects else NO
 
 
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(
     st.lists(
         statements_().map(lambda each: {name: value for name, value in each.items() if name != "Sid"}), max_size=5
