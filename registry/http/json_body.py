@@ -8,6 +8,7 @@ from flask import request
 from werkzeug.exceptions import ClientDisconnected
 
 from registry.errors import Invalid, TooLarge
+from registry.http import context
 from registry.json_text import parse
 
 
@@ -18,7 +19,12 @@ def read_json(limit_bytes: int) -> Any:
     if request.headers.get("Content-Encoding", "identity").lower() != "identity":
         # A compressed body is bounded by what it unpacks to, and nobody needs it at these sizes.
         raise Invalid("send the body without Content-Encoding")
-    return parse(_whole_body(limit_bytes))
+    return parse(read_body(limit_bytes))
+
+
+def read_body(limit_bytes: int) -> bytes:
+    """The request's whole body, read once however often it is asked for. Raises Invalid or TooLarge as ``read_json``."""
+    return context.body(lambda: _whole_body(limit_bytes))
 
 
 def _whole_body(limit_bytes: int) -> bytes:

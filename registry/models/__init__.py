@@ -3,6 +3,7 @@
 from registry.models.account import Account, AccountGroup, ClientLogin, GroupMember, SetupLogin, Token, WebSession
 from registry.models.audit import AuditCheckpoint, AuditEntry
 from registry.models.event import Event
+from registry.models.idempotency import IdempotencyKey
 from registry.models.package import (
     Asset,
     Blob,
@@ -44,6 +45,7 @@ __all__ = [
     "ExternalConnection",
     "ExternalIdentity",
     "GroupMember",
+    "IdempotencyKey",
     "Package",
     "PackageGroup",
     "PackageGroupRepository",

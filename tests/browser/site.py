@@ -30,6 +30,7 @@ from registry.access import Identity
 from registry.accounts import Accounts, account_scope, find_account
 from registry.db import Database
 from registry.http import auth, context, headers, problems
+from registry.idempotency import Idempotency
 from registry.models import Asset, Blob, Domain, Package, PackageVersion, Repository
 from registry.names import PackageKey, PackageName, RepositoryName
 from registry.rates import RateLimits
@@ -309,6 +310,7 @@ def _services(folder: Path, world: World) -> Services:
         signer=Signer(db, stores, clock),
         ahead=ReadAhead(is_on=False),
         rates=RateLimits(db, {}),
+        idempotency=Idempotency(db, stores),
     )
 
 
