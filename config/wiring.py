@@ -40,6 +40,7 @@ from registry.accounts import Accounts
 from registry.clock import Clock, system_clock
 from registry.db import Database
 from registry.errors import UpstreamUnavailable
+from registry.leaks import LeakGuard
 from registry.repos.admission import Admissions
 from registry.repos.ahead import ReadAhead
 from registry.repos.connections import Connections, Credential, open_credential
@@ -130,7 +131,8 @@ def services(settings: Settings, clock: Clock = system_clock) -> Services:
         lag=timedelta(seconds=settings.upstream.stale_while_revalidate_seconds),
     )
     admissions = Admissions(db, people)
-    publisher = Publisher(db, stores, admissions, known_formats, clock)
+    leaks = LeakGuard(db, people, clock)
+    publisher = Publisher(db, stores, admissions, known_formats, clock, leaks)
     return Services(
         db=db,
         stores=stores,
@@ -157,6 +159,7 @@ def services(settings: Settings, clock: Clock = system_clock) -> Services:
         upstreams=upstreams,
         signer=Signer(db, stores, clock),
         ahead=ReadAhead(is_on=settings.upstream.read_ahead),
+        leaks=leaks,
         limits=Limits(upload_bytes=settings.storage.upload_limit_bytes),
         public_url=settings.server.public_url or None,
         cookie_secure=settings.server.public_url.startswith("https://"),

@@ -58,8 +58,27 @@ class VersionDeleted:
     by: str
 
 
-AnyEvent = AssetPublished | VersionYanked | VersionDeleted
-KINDS: Mapping[str, type[AnyEvent]] = {cls.kind: cls for cls in (AssetPublished, VersionYanked, VersionDeleted)}
+@dataclass(frozen=True, slots=True)
+class TokenLeaked:
+    """A live token was found where it must not be (``place``, in words), and was revoked with all made with it.
+
+    ``by`` came upon it: ``scan`` for what was sent here, ``build`` for a build's log, ``report`` for a scanner outside.
+    """
+
+    kind: ClassVar[str] = "token.leaked"
+    user: str
+    token_id: int
+    token_name: str
+    last_four: str
+    token_kind: str
+    place: str
+    by: str
+
+
+AnyEvent = AssetPublished | VersionYanked | VersionDeleted | TokenLeaked
+KINDS: Mapping[str, type[AnyEvent]] = {
+    cls.kind: cls for cls in (AssetPublished, VersionYanked, VersionDeleted, TokenLeaked)
+}
 
 
 def record(session: Session, event: AnyEvent, now: datetime) -> None:

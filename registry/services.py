@@ -9,6 +9,7 @@ from registry.accounts import Accounts
 from registry.clock import Clock
 from registry.db import Database
 from registry.format import Format
+from registry.leaks import LeakGuard
 from registry.repos.admission import Admissions
 from registry.repos.ahead import ReadAhead
 from registry.repos.connections import Connections
@@ -50,6 +51,7 @@ class Services:
     upstreams: Upstreams
     signer: Signer
     ahead: ReadAhead
+    leaks: LeakGuard
     limits: Limits = Limits()
     public_url: str | None = None
     cookie_secure: bool = False

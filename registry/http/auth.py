@@ -18,11 +18,12 @@ from flask import Flask, request
 from flask.typing import ResponseReturnValue
 from werkzeug.datastructures import MultiDict
 
-from registry.access import Action, check
+from registry.access import ANY_PACKAGE, About, Action, check
 from registry.errors import Denied, Invalid, Unauthenticated
 from registry.http import context
 from registry.names import PackageKey, PackageName
 from registry.repos.admission import Credential
+from registry.services import Services
 
 View = TypeVar("View", bound=Callable[..., ResponseReturnValue])
 
@@ -74,8 +75,12 @@ def public(reason: str) -> Callable[[View], View]:
     return decorate
 
 
-def requires(action: Action, *, repository: bool = False) -> Callable[[View], View]:
-    """API door: the caller may do ``action``; with ``repository``, in the route's ``domain`` and ``repository``."""
+def requires(action: Action, *, repository: bool = False, any_package: bool = False) -> Callable[[View], View]:
+    """API door: the caller may do ``action``; with ``repository``, in the route's ``domain`` and ``repository``.
+
+    Where the route names a package (``format_name`` and ``name``), to that package. Callers with a token for certain
+    packages come through no other, except with ``any_package``: the view then shows them their packages only.
+    """
 
     def decorate(view: View) -> View:
         @wraps(view)
@@ -83,7 +88,10 @@ def requires(action: Action, *, repository: bool = False) -> Callable[[View], Vi
             services = context.services()
             sent, now = credential_sent(), services.clock()
             if repository:
-                admitted = services.admissions.admit(sent, action, kwargs["domain"], kwargs["repository"], now=now)
+                about = _package_named(services, kwargs) or (ANY_PACKAGE if any_package else None)
+                admitted = services.admissions.admit(
+                    sent, action, kwargs["domain"], kwargs["repository"], about=about, now=now
+                )
                 context.remember(who=admitted.identity, admitted=admitted)
             else:
                 who = services.admissions.identify(sent, now)
@@ -94,6 +102,20 @@ def requires(action: Action, *, repository: bool = False) -> Callable[[View], Vi
         return cast("View", _declare(wrapped, f"api: {action.value}{' on the repository' if repository else ''}"))
 
     return decorate
+
+
+def _package_named(services: Services, route: Mapping[str, Any]) -> About:
+    """The package in an API route, in canonical spelling; one that cannot be read is told of by the view, as not found."""
+    if "/packages/" not in str(request.url_rule):
+        return None
+    found = services.formats.get(route.get("format_name", ""))
+    name, namespace = route.get("name"), request.args.get("namespace", "")
+    if found is None or not name:
+        return None
+    try:
+        return found.key(f"{namespace}/{name}" if namespace else name)
+    except Invalid:
+        return ANY_PACKAGE  # nothing has that name, so that there is nothing to guard
 
 
 def signed_in_api(view: View) -> View:
@@ -133,6 +155,7 @@ def client(
                 format_name=key.format,
                 namespace=key.namespace,
                 package=key.name,
+                about=ANY_PACKAGE,
                 now=services.clock(),
             )
             context.remember(who=admitted.identity, admitted=admitted)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -16,12 +16,12 @@ from sqlalchemy import Select, and_, bindparam, false, func, literal, null, sele
 from sqlalchemy.orm import Session
 
 from registry import attempts
-from registry.access import Action, Identity, check
-from registry.accounts import LAST_USED_GRAIN, Accounts, looks_like_token, token_identity
+from registry.access import About, Action, Identity, check
+from registry.accounts import LAST_USED_GRAIN, Accounts, account_scope, looks_like_token, token_identity
 from registry.db import Database, table_of
-from registry.errors import Invalid, NotFound, Unauthenticated, Unavailable
+from registry.errors import Denied, Invalid, NotFound, Unauthenticated, Unavailable
 from registry.models import Account, Domain, PackageState, Repository, Token
-from registry.names import account_name
+from registry.names import PackageKey, PackageName, account_name
 
 log = logging.getLogger("entrepot.admission")
 
@@ -60,6 +60,15 @@ class Admission:
         """The caller's name for audit entries."""
         return self.identity.name if self.identity else "anonymous"
 
+    @property
+    def sees_all(self) -> bool:
+        """Whether lists of names are the same for this caller as for others: no token for certain packages is used."""
+        return self.identity is None or not self.identity.is_limited_to_packages
+
+    def sees(self, key: PackageKey) -> bool:
+        """Whether the caller may know of a package here."""
+        return self.identity is None or self.identity.may(Action.READ, self.path, key)
+
 
 _DOMAIN, _REPOSITORY, _STATE, _TOKEN, _ACCOUNT = (
     table_of(each) for each in (Domain, Repository, PackageState, Token, Account)
@@ -77,6 +86,8 @@ _CALLER: tuple[Any, ...] = (
     _ACCOUNT.c.actions,
     _ACCOUNT.c.repositories,
     _ACCOUNT.c.is_disabled,
+    _TOKEN.c.packages,
+    _TOKEN.c.networks,
 )
 
 
@@ -128,13 +139,18 @@ class Admissions:
         format_name: str = "",
         namespace: str = "",
         package: str = "",
+        about: About = None,
         now: datetime,
     ) -> Admission:
         """Let the caller do ``action`` in a repository, or raise Unauthenticated, RateLimited, Denied or NotFound.
 
+        ``package`` is the one that it is done to; where the request does not name it, ``about`` says what it is about.
+
         A credential that is sent and wrong is refused even where anonymous reading is allowed: a client whose token
         ran out must hear of it. Who may not read a repository cannot tell it from a missing one: the refusal is the same.
         """
+        if package:
+            about = PackageKey(format_name, namespace, PackageName(package))
         digest, identity = "", None
         if credential is not None and looks_like_token(credential.secret):
             digest = self._accounts.digest(credential.secret)
@@ -153,15 +169,15 @@ class Admissions:
                 },
             ).first()
             if digest:
-                identity = self._token_identity(session, row, digest, now)
+                identity = self._token_identity(session, row, credential, digest, now)[0]
         if row is None:
-            if identity is None or not identity.may(Action.READ, f"{domain}/{repository}"):
-                check(identity, action, f"{domain}/{repository}")
+            if identity is None or not identity.may(Action.READ, f"{domain}/{repository}", about):
+                check(identity, action, f"{domain}/{repository}", about)
             raise NotFound("repository", f"{domain}/{repository}")
         if not (action is Action.READ and identity is None and row[2]):
-            check(identity, action, f"{domain}/{repository}")
-        if digest and _is_older(row[10], now):
-            self._note_use(row[5], now)
+            check(identity, action, f"{domain}/{repository}", about)
+        if credential is not None and digest and _is_older(row[10], now):
+            self._note_use(row[5], credential.address, now)
         return Admission(identity, row[0], domain, row[1], repository, row[3], row[4])
 
     def identify(self, credential: Credential | None, now: datetime) -> Identity | None:
@@ -171,7 +187,34 @@ class Admissions:
         if not looks_like_token(credential.secret):
             return self._password_identity(credential, now)
         with self._db.read() as session:
-            return self._token_identity(session, None, self._accounts.digest(credential.secret), now)
+            digest = self._accounts.digest(credential.secret)
+            identity, last_used_at = self._token_identity(session, None, credential, digest, now)
+        if identity.token_id is not None and _is_older(last_used_at, now):
+            self._note_use(identity.token_id, credential.address, now)
+        return identity
+
+    def confirm(self, session: Session, admission: Admission, action: Action, key: PackageKey, now: datetime) -> None:
+        """Ask again in the transaction that is about to write: what was revoked meanwhile writes nothing.
+
+        The token's row is held until the commit, so that a revocation comes either before this or after it. Raises
+        Unauthenticated or Denied.
+        """
+        identity = admission.identity
+        if identity is None:
+            raise Unauthenticated("sign in, or send a token, to do this")
+        token = None
+        if identity.token_id is not None:
+            token = session.execute(
+                select(_TOKEN.c.revoked_at, _TOKEN.c.expires_at)
+                .where(_TOKEN.c.id == identity.token_id)
+                .with_for_update(read=True)
+            ).first()
+            if token is None or token[0] is not None or token[1] <= now:
+                raise Unauthenticated("the token is unknown, expired or revoked")
+        account = session.get(Account, identity.account_id)
+        if account is None or account.is_disabled:
+            raise Unauthenticated("the account is disabled")
+        check(replace(identity, scopes=(account_scope(account), *identity.scopes[1:])), action, admission.path, key)
 
     def _password_identity(self, credential: Credential, now: datetime) -> Identity:
         """Who signs in by password; guessing is limited as on the sign-in page, and counted together with it."""
@@ -191,17 +234,32 @@ class Admissions:
                 attempts.note_failure(session, credential.user, credential.address, now)
             raise
 
-    def _token_identity(self, session: Session, row: Sequence[Any] | None, digest: str, now: datetime) -> Identity:
+    def _token_identity(
+        self, session: Session, row: Sequence[Any] | None, credential: Credential | None, digest: str, now: datetime
+    ) -> tuple[Identity, datetime | None]:
+        """Who a token stands for, and when it was last noted as used."""
         if row is None:
             row = session.execute(_TOKEN_STATEMENT, {"digest": digest}).first()
         if row is None or row[5] is None or row[9] is not None or now >= row[8] or row[15]:
             raise Unauthenticated("the token is unknown, expired or revoked")
-        return token_identity(row[12], row[11], (row[13], row[14]), (row[6], row[7]))
+        identity = token_identity(
+            row[12],
+            row[11],
+            (row[13], row[14]),
+            (row[6], row[7], row[16], row[17]),
+            token_id=row[5],
+            expires_at=row[8],
+        )
+        address = credential.address if credential is not None else ""
+        if not identity.scopes[1].is_from(address):
+            raise Denied(f"the token of {identity.name} does not count for {address}, which is in none of its networks")
+        return identity, row[10]
 
-    def _note_use(self, token_id: int, now: datetime) -> None:
+    def _note_use(self, token_id: int, address: str, now: datetime) -> None:
+        used = {"last_used_at": now, "last_used_address": address[:100]}
         try:
             with self._db.write() as session:
-                session.execute(update(Token).where(Token.id == token_id).values(last_used_at=now))
+                session.execute(update(Token).where(Token.id == token_id).values(**used))
         except Unavailable as error:
             # Reading goes on while the database cannot be written; when a token was last used can wait.
             log.warning("the last use of token %d is not noted: %s", token_id, error)

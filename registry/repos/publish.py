@@ -21,6 +21,7 @@ from registry.clock import Clock
 from registry.db import Database
 from registry.errors import Conflict, Denied, FileExists, NameUsed, Unavailable
 from registry.format import Format, Release
+from registry.leaks import LeakGuard
 from registry.models import Asset, Blob, Package, PackageTag, PackageVersion
 from registry.names import PackageKey, PackageName
 from registry.repos import descriptions, promises, shelf
@@ -29,6 +30,7 @@ from registry.stores import DomainStores
 from storage.blobs import BlobHandle, BlobStore
 from storage.errors import StorageError
 from storage.intake import receive
+from storage.reader import open_file
 
 log = logging.getLogger("entrepot.publish")
 
@@ -66,7 +68,9 @@ class Publisher:
         admissions: Admissions,
         formats: Mapping[str, Format],
         clock: Clock,
+        leaks: LeakGuard,
     ) -> None:
+        self._leaks = leaks
         self._db = db
         self._formats = formats
         self._stores = stores
@@ -90,7 +94,7 @@ class Publisher:
         ``tags`` point at the version from now on, unless it was here already: a publish that is repeated moves nothing
         back. With ``is_finished`` False a new version stays Unfinished, unlisted and unannounced, until ``finish``.
         Raises FileExists or NameUsed for another body of that name, Denied for a name that came from an upstream, and
-        what admission raises when the right was withdrawn while the upload ran.
+        what admission raises when the right was withdrawn while the upload ran, TokenInside for a live token in it.
         """
         store = self._stores.of(admission.domain_id)
         key = PackageKey(format_name, release.namespace, release.name)
@@ -98,15 +102,25 @@ class Publisher:
         try:
             metadata = _receive(store, release.metadata_document, bodies)
             provenance = _receive(store, release.provenance_document, bodies)
+            # The package as it was read from the bytes is the one the right is asked for, whatever the address said.
             self._admissions.admit(
-                credential, Action.PUBLISH, admission.domain, admission.repository, now=self._clock()
+                credential,
+                Action.PUBLISH,
+                admission.domain,
+                admission.repository,
+                format_name=key.format,
+                namespace=key.namespace,
+                package=key.name,
+                now=self._clock(),
             )
+            self._check_inside(store, handle, admission, key, release.filename)
 
             # Before the transaction: it may have to read the domain's keys.
             keyring = self._stores.keyring(admission.domain_id)
             description = descriptions.sealed(keyring, key, release.version, release.description)
 
             def unit(session: Session) -> tuple[Published, list[BlobHandle]]:
+                self._admissions.confirm(session, admission, Action.PUBLISH, key, self._clock())
                 inserted = self._insert(
                     session,
                     admission,
@@ -130,6 +144,14 @@ class Publisher:
             raise
         _discard(store, unneeded)
         return done
+
+    def _check_inside(
+        self, store: BlobStore, handle: BlobHandle, admission: Admission, key: PackageKey, filename: str
+    ) -> None:
+        """Refuse an archive with a live token of ours in a member; the packed bytes were looked at as they came."""
+        place = f"{filename} that {admission.actor} published as {key.format}/{key.path} in {admission.path}"
+        with open_file(store, handle) as body:
+            self._leaks.check_archive(body, filename, place)
 
     def _insert(
         self,

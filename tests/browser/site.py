@@ -24,6 +24,7 @@ from registry import formats, pages
 from registry.accounts import Accounts
 from registry.db import Database
 from registry.http import auth, context, headers, problems
+from registry.leaks import LeakGuard
 from registry.models import Asset, Blob, Domain, Package, PackageVersion, Repository
 from registry.names import PackageKey, PackageName, RepositoryName
 from registry.repos import descriptions, topology
@@ -280,7 +281,8 @@ def _services(folder: Path, world: World) -> Services:
         clock,
     )
     admissions = Admissions(db, accounts)
-    publisher = Publisher(db, stores, admissions, known, clock)
+    leaks = LeakGuard(db, accounts, clock)
+    publisher = Publisher(db, stores, admissions, known, clock, leaks)
     return Services(
         db=db,
         stores=stores,
@@ -297,6 +299,7 @@ def _services(folder: Path, world: World) -> Services:
         upstreams=upstreams,
         signer=Signer(db, stores, clock),
         ahead=ReadAhead(is_on=False),
+        leaks=leaks,
     )
 
 
