@@ -140,7 +140,7 @@ def _pattern(pattern: str) -> re.Pattern[str]:
 @lru_cache(maxsize=4096)
 def package_pattern(pattern: str) -> re.Pattern[str]:
     """A pattern of packages, compiled; see ``Scope``."""
-    # The whole last part alone reaches below: ``npm/*`` is all of a format, ``npm/acme/*`` all of a namespace.
+    # The whole last part alone reaches below: ``format/*`` is all of a format, ``format/acme/*`` all of a namespace.
     below = pattern.endswith("/*")
     start = pattern[:-1] if below else pattern
     return re.compile("[^/]*".join(re.escape(part) for part in start.split("*")) + (".+" if below else ""))

@@ -145,6 +145,11 @@ def grantable(identity: Identity) -> tuple[Action, ...]:
     return tuple(Action(word) for word in capped(Action, identity))
 
 
+def words(text: str) -> tuple[str, ...] | None:
+    """What somebody typed, commas or spaces between; None for nothing."""
+    return tuple(part for part in re.split(r"[,\s]+", text) if part) or None
+
+
 def repository_patterns(text: str) -> tuple[str, ...] | None:
     """Patterns out of what somebody typed (commas or spaces between); None, all repositories, for nothing.
 

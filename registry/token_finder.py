@@ -20,6 +20,7 @@ from registry.accounts import TOKEN_PREFIX, looks_like_token
 TOKEN_CHARACTERS: Final = 53
 _PREFIX = TOKEN_PREFIX.encode()
 _SHAPE = re.compile(rb"ent_[0-9A-Za-z]{49}")
+_BEGINNING = re.compile(rb"(?:ent_[0-9A-Za-z]{0,48}|ent|en|e)\Z")
 _LONGEST = 80  # bytes that one token can take: 53, in base64 at most 76
 _READ_BYTES = 256 * 1024
 
@@ -53,6 +54,41 @@ class Finder:
         text = self._tail + data
         self._tail = text[-(_LONGEST - 1) :]
         return set(find(text))
+
+
+class Mask:
+    """Makes our tokens in a stream unreadable, also across the borders of pieces, and remembers them in ``found``.
+
+    What is in base64 is found, and shown as it is. Not thread-safe.
+    """
+
+    def __init__(self) -> None:
+        self.found: set[str] = set()
+        self._finder = Finder()
+        self._held = b""
+
+    def feed(self, data: bytes) -> bytes:
+        """What may be shown so far; only an ending that could be the start of a token is held back."""
+        self.found |= self._finder.feed(data)
+        text = self._held + data
+        beginning = _BEGINNING.search(text, max(0, len(text) - TOKEN_CHARACTERS + 1))
+        end = len(text) if beginning is None else beginning.start()
+        self._held = text[end:]
+        return _SHAPE.sub(_masked, text[:end])
+
+    def flush(self) -> bytes:
+        """The rest, at the end of the stream."""
+        text, self._held = self._held, b""
+        return _SHAPE.sub(_masked, text)
+
+
+def mask(text: str) -> str:
+    """A whole text without our tokens."""
+    return _SHAPE.sub(_masked, text.encode(errors="replace")).decode(errors="replace")
+
+
+def _masked(match: re.Match[bytes]) -> bytes:
+    return b"***" if looks_like_token(match[0].decode("ascii")) else match[0]
 
 
 def find(text: bytes) -> Iterator[str]:

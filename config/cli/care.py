@@ -17,13 +17,14 @@ from sqlalchemy.orm import Session
 from config import addresses, wiring
 from config.cli.server import data_option, prepared, settings_of
 from config.settings import Settings
-from registry import audit
+from registry import audit, formats
 from registry.accounts import Accounts, find_account
 from registry.clock import system_clock
 from registry.db import Database
 from registry.errors import Problem
 from registry.models import Domain, DomainKey
 from registry.repos import care, evict
+from registry.scopes import checked_networks, checked_packages
 from registry.stores import DomainStores
 from storage.errors import StorageError
 from storage.keyfile import LocalKeyFile
@@ -207,7 +208,15 @@ def _login_link(session: Session, people: Accounts, name: str) -> str:
 
 
 def new_token(
-    data: Path, name: str, *, actions: tuple[str, ...], repositories: tuple[str, ...], life: timedelta, label: str
+    data: Path,
+    name: str,
+    *,
+    actions: tuple[str, ...],
+    repositories: tuple[str, ...],
+    packages: tuple[str, ...],
+    networks: tuple[str, ...],
+    life: timedelta,
+    label: str,
 ) -> tuple[str, str]:
     """A token for a user, made on the data directory itself: (secret, expiry as ISO 8601)."""
     settings = settings_of(data)
@@ -223,8 +232,11 @@ def new_token(
             label or f"made on the server {secrets.token_hex(2)}",
             actions=actions or account.actions,
             repositories=list(repositories) or None,
+            packages=checked_packages(packages or None, formats.all_formats()),
+            networks=checked_networks(networks or None),
             life=life,
             now=now,
+            created_by=ACTOR,
         )
         audit.record(session, now, ACTOR, "token.create", f"{name}/{issued.id}", actions=list(actions))
         return issued.secret, issued.expires_at.isoformat()

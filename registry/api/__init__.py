@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from flask import Blueprint
 
-from registry.api import accounts, connections, document, packages, repositories, tokens
+from registry.api import accounts, authorization, connections, document, packages, repositories, tokens
 from registry.api.routes import register
 
 ROUTES = (
     *accounts.ROUTES,
     *tokens.ROUTES,
+    *authorization.ROUTES,
     *repositories.ROUTES,
     *connections.ROUTES,
     *packages.ROUTES,

@@ -14,6 +14,7 @@ from registry.pages import (
     gallery,
     manage,
     packages,
+    token_parts,
 )
 from registry.pages.appearance import render_page
 
@@ -23,6 +24,17 @@ __all__ = ["blueprint", "render_page"]
 def blueprint() -> Blueprint:
     """All pages of the registry, to be mounted at ``/``."""
     pages = Blueprint("pages", __name__, template_folder="templates")
-    for part in (assets, appearance, entrance, client_login, account, catalogue, packages, manage, gallery):
+    for part in (
+        assets,
+        appearance,
+        entrance,
+        client_login,
+        account,
+        token_parts,
+        catalogue,
+        packages,
+        manage,
+        gallery,
+    ):
         part.routes(pages)
     return pages

@@ -37,7 +37,9 @@ NOTICES: Mapping[str, Notice] = MappingProxyType(
         "version-unyanked": Notice("good", "The version is back: tools take it as any other."),
         "version-deleted": Notice("good", "The version is deleted."),
         "status-set": Notice("good", "The package's state is set; clients see it from now on."),
-        "token-revoked": Notice("good", "The token is revoked. It counts no more from now on."),
+        "token-revoked": Notice("good", "The token is revoked, with all made with it. It counts no more from now on."),
+        "tokens-revoked": Notice("good", "The tokens are revoked, with all made with them."),
+        "leaks-seen": Notice("good", "Noted. Leaked tokens stay in the list of your tokens."),
     }
 )
 

@@ -35,7 +35,7 @@ PATHS = {
         "/packages/default/prod/pypi/acme-billing/-/2.4.1",
     ),
     "pages.account": ("/account",),
-    "pages.tokens": ("/account/tokens",),
+    "pages.tokens": ("/account/tokens", "/account/tokens?preset=publish-one", "/account/tokens?user=mel"),
     "pages.password": ("/account/password",),
     "pages.design": ("/design",),
     "pages.setup": ("/setup",),

@@ -33,6 +33,7 @@ API_READ, API_PUBLISH = "api: read on the repository", "api: publish on the repo
 SIGNED_IN, ADMIN, PAGE, OPEN_PAGE, PUBLIC = "api: signed in", "api: admin", "page: signed in", "page: public", "public"
 # What changes nothing but the caller's own credentials needs no more than these, or the right to be there.
 OWN_CREDENTIALS = {
+    f"POST {API}/leaked-tokens": PUBLIC,  # who has a token could do worse with it than end it
     f"POST {NPM}/-/v1/login": PUBLIC,  # who lets the client in is signed in
     f"PUT {NPM}/-/user/org.couchdb.user:<user>": PUBLIC,  # the password in the body
     f"PUT {NPM}/-/user/org.couchdb.user:<user>/-rev/<rev>": PUBLIC,
@@ -102,6 +103,9 @@ REVIEWED = {
     f"GET {API}/tokens": SIGNED_IN,  # one's own
     f"POST {API}/tokens": SIGNED_IN,  # never more than the maker has
     f"DELETE {API}/tokens/<id:token_id>": SIGNED_IN,  # one's own
+    f"DELETE {API}/tokens": SIGNED_IN,  # one's own
+    f"GET {API}/authorization-token": SIGNED_IN,  # never more than the maker has
+    f"POST {API}/authorization-token": SIGNED_IN,
     f"GET {API}/repositories": SIGNED_IN,  # those one may read
     f"POST {API}/domains/<domain>/repositories": ADMIN,
     f"GET {REPOSITORY}": API_READ,
@@ -155,6 +159,8 @@ REVIEWED = {
     "POST /packages/<domain>/<repository>/<format_name>/<path:name>/-/<version>/unyank": PAGE,
     "POST /packages/<domain>/<repository>/<format_name>/<path:name>/-/<version>/delete": PAGE,
     "POST /account/tokens/<int:token_id>/revoke": PAGE,
+    "POST /account/tokens/revoke-all": PAGE,
+    "POST /account/leaks/seen": PAGE,
     "GET /": OPEN_PAGE,
     "GET /search": OPEN_PAGE,
     "GET /repositories/<domain>/<repository>": OPEN_PAGE,

@@ -10,7 +10,7 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from registry import audit, client_login, minting
-from registry.access import Action, Identity
+from registry.access import ANY_PACKAGE, Action, Identity
 from registry.accounts import IssuedToken, capped, looks_like_token
 from registry.errors import Denied, Invalid, NotFound, Unauthenticated
 from registry.formats.npm.bodies import answer, read_object
@@ -69,7 +69,7 @@ def by_password(services: Services, domain: str, repository: str, user: str) -> 
         raise Invalid("send name and password of the user in the address")
     credential = Credential(user, password, request.remote_addr or "unknown")
     now = services.clock()
-    admitted = services.admissions.admit(credential, Action.READ, domain, repository, now=now)
+    admitted = services.admissions.admit(credential, Action.READ, domain, repository, about=ANY_PACKAGE, now=now)
     assert admitted.identity is not None
     secret = password
     if not looks_like_token(password):
