@@ -35,6 +35,7 @@ PASSWORD_MINIMUM_CHARACTERS = 12
 SESSION_IDLE = timedelta(hours=12)
 SESSION_LIFE = timedelta(days=7)
 SETUP_LOGIN_LIFE = timedelta(hours=24)
+TOKEN_SHORTEST = timedelta(minutes=1)
 TOKEN_LONGEST = timedelta(days=366)
 TOKEN_USUAL_LIFE = timedelta(days=90)
 """How long a token lives for which nobody said so: the longest that is reasonable for one that may publish."""
@@ -221,12 +222,14 @@ class Accounts:
         One made with a token (``parent_id``) ends no later than that. Raises Unauthenticated when that has ended.
         """
         words = sorted(parse_actions(actions))
-        if not timedelta(minutes=1) <= life <= TOKEN_LONGEST:
+        if not TOKEN_SHORTEST <= life <= TOKEN_LONGEST:
             raise Invalid("a token lives at least a minute and at most 366 days")
         root_id, expires_at = None, now + life
         if parent_id is not None:
             root_id, parent_expires_at = token_lines.join(session, parent_id, now)
             expires_at = min(expires_at, parent_expires_at)
+            if expires_at - now < TOKEN_SHORTEST:
+                raise Invalid("the token that this one would be made with ends in less than a minute")
         secret = new_token()
         token = Token(
             account_id=account_id,

@@ -152,7 +152,8 @@ def _in_gzip(body: BinaryIO) -> Iterator[str]:
             if unpacker.eof:
                 data = unpacker.unused_data.lstrip(b"\0")  # one file of several parts (RFC 1952 §2.2)
                 unpacker = zlib.decompressobj(wbits=31)
-    yield from finder.feed(unpacker.flush())
+    if left > 0:  # else all the rest would be unpacked at once
+        yield from finder.feed(unpacker.flush())
 
 
 def _in_zip(body: BinaryIO) -> Iterator[str]:

@@ -137,13 +137,14 @@ def test_basic_with_password_or_token_is_accepted(world: World) -> None:
 
 
 def test_whoami_tells_every_scope(world: World) -> None:
+    everything = {"packages": None, "networks": None}
     token = world.token("publisher", "read", repositories=["default/dev"])
     assert world.call("GET", "/whoami", token=token).json == {
         "name": "publisher",
         "via": "token",
         "scopes": [
-            {"actions": ["publish", "read"], "repositories": ["default/dev", "default/open"]},
-            {"actions": ["read"], "repositories": ["default/dev"]},
+            {"actions": ["publish", "read"], "repositories": ["default/dev", "default/open"], **everything},
+            {"actions": ["read"], "repositories": ["default/dev"], **everything},
         ],
     }
 
