@@ -113,7 +113,7 @@ def tokens_of(owner: str) -> list[self_service.TokenSummary]:
 def after_ending(who: Identity, notice: str) -> ResponseReturnValue:
     """Back to the tokens that were shown."""
     owner = owner_shown(who)
-    return redirect_with(notice, url_for("pages.tokens", **({} if owner == who.name else {"user": owner})))
+    return redirect_with(notice, url_for("pages.tokens", user=None if owner == who.name else owner))
 
 
 @page

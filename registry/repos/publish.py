@@ -149,7 +149,7 @@ class Publisher:
         self, store: BlobStore, handle: BlobHandle, admission: Admission, key: PackageKey, filename: str
     ) -> None:
         """Refuse an archive with a live token of ours in a member; the packed bytes were looked at as they came."""
-        place = f"{filename} that {admission.actor} published as {key.format}/{key.path} in {admission.path}"
+        place = f"{filename}, which {admission.actor} sent as {key.format}/{key.path} to {admission.path}"
         with open_file(store, handle) as body:
             self._leaks.check_archive(body, filename, place)
 
