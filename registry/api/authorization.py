@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import base64
 import hashlib
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from datetime import datetime, timedelta
 from typing import Annotated
 
 from flask import request
 
 from registry import minting
-from registry.access import Action
+from registry.access import Action, parse_actions
 from registry.accounts import capped, looks_like_token
 from registry.api.routes import Route
 from registry.api.shapes import Between, Length
@@ -57,11 +57,16 @@ class NewAuthorization:
 
 @dataclass(frozen=True, slots=True)
 class Authorization:
-    """A token, told now and never again, and when it ends."""
+    """A token, told now and never again, and when it ends; behind these, what CodeArtifact does not tell: its limits."""
 
     authorization_token: str
     expiration: datetime
     token_id: int
+    user: str
+    actions: tuple[str, ...]
+    repositories: tuple[str, ...] | None
+    packages: tuple[str, ...] | None
+    networks: tuple[str, ...] | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,11 +111,9 @@ def _authorize(query: AuthorizationQuery, body: NewAuthorization) -> Authorizati
         raise Invalid(f"durationSeconds is 0, or {int(SHORTEST.total_seconds())} to {int(LONGEST.total_seconds())}")
     if not life:
         life = LONGEST if caller.expires_at is None else caller.expires_at - now
-    words = body.actions if body.actions is not None else capped(Action, caller)
-    try:
-        actions = sorted(Action(word) for word in words)
-    except ValueError as error:
-        raise Invalid(f"{error}; actions are {', '.join(Action)}") from error
+    # Of what every scope allows, what one of them names: for an administrator that is "admin" alone, and not each action.
+    named = frozenset[Action]().union(*(scope.actions for scope in caller.scopes))
+    actions = sorted(parse_actions(body.actions if body.actions is not None else capped(named, caller)))
     if not actions:
         raise Denied(f"{caller.name} may do nothing, so that there is nothing to give a token for")
     asked = Limits(
@@ -122,8 +125,11 @@ def _authorize(query: AuthorizationQuery, body: NewAuthorization) -> Authorizati
         asked = in_domain(narrowed(caller, actions, asked), domain_name(query.domain))
     wanted = minting.Wanted(body.name or "authorization token", actions, asked, life, minting.AUTHORIZATION)
     with services.db.write() as session:
-        issued = minting.mint(session, services.accounts, caller, wanted, now=now).issued
-    return Authorization(issued.secret, issued.expires_at, issued.id)
+        made = minting.mint(session, services.accounts, caller, wanted, now=now)
+    limits = (None if limit is None else tuple(limit) for limit in astuple(made.limits))
+    return Authorization(
+        made.issued.secret, made.issued.expires_at, made.issued.id, caller.name, tuple(actions), *limits
+    )
 
 
 def report_leaked_tokens(body: tuple[ReportedToken, ...]) -> tuple[Judged, ...]:

@@ -159,9 +159,10 @@ def short_lived(
     """A token for hours, asked for in CodeArtifact's manner; told as any new token is. No actions stand for all."""
     body = {"name": name, "actions": actions, **{limit: list(patterns) or None for limit, patterns in limits.items()}}
     made = client.send("POST", "authorization-token", body=body, durationSeconds=int(ttl.total_seconds()))
+    told = {key: made[key] for key in ("user", "actions", "repositories", "packages", "networks")}
     return {
+        **told,
         "id": made["tokenId"],
-        "user": client.get("whoami")["name"],
         "name": name,
         "secret": made["authorizationToken"],
         "expiresAt": made["expiration"],

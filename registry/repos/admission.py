@@ -252,7 +252,7 @@ class Admissions:
         )
         address = credential.address if credential is not None else ""
         if not identity.scopes[1].is_from(address):
-            raise Denied(f"the token of {identity.name} does not count for {address}, which is in none of its networks")
+            raise Denied(f"this token does not count for {address}, which is in none of its networks")
         return identity, row[10]
 
     def _note_use(self, token_id: int, address: str, now: datetime) -> None:

@@ -160,6 +160,26 @@ def test_tokens_of_this_server_in_a_log_are_masked_and_told_of(database: Databas
     assert {told for _, told in told_of} == {build_id}
 
 
+def test_without_the_mask_a_token_would_be_shown(database: Database, run_worker, monkeypatch):
+    """The negative control."""
+
+    class Blind:
+        found: frozenset[str] = frozenset()
+
+        def feed(self, data: bytes) -> bytes:
+            return data
+
+        def flush(self) -> bytes:
+            return b""
+
+    monkeypatch.setattr(handler, "Mask", Blind)
+    token = new_token()
+    build_id = start(database, "leak")
+    run_worker(DummyExecutor({"leak": Step(token.encode())}, name="process"))
+    ended(database, build_id)
+    assert token in log(database, build_id)
+
+
 def test_without_network_there_is_no_token(database: Database, parts: Parts, run_worker):
     executor = DummyExecutor({"ok": Step()}, name="process")
     build_id = start(database, environment={"network": "none"})

@@ -249,6 +249,39 @@ def test_D4_a_token_for_a_network_counts_nowhere_else_by_no_scheme(
     assert doors(world, secret, "192.0.3.7") - {404} == {200}
 
 
+def test_D4_no_header_and_no_spelling_of_an_address_opens_more(world: World) -> None:
+    """What proxies and frameworks let callers override: a read token stays one, and a network a network."""
+    reading = limited(world, "read")
+    elsewhere = limited(world, "read", "publish", networks=["192.0.2.0/24"])
+    wheel, body = packages.wheel("demo", "1.0")
+    form = multipart(form_fields(wheel, body), [("content", wheel.encode(), body)])
+    tricks = (
+        {"X-HTTP-Method-Override": "GET"}, {"X-Method-Override": "GET"}, {"X-Original-URL": f"/pypi/{DEV}/simple/"},
+        {"X-Rewrite-URL": "/healthz"}, {"X-Forwarded-For": "192.0.2.1"}, {"Forwarded": "for=192.0.2.1"}, {"X-Real-IP": "192.0.2.1"},
+        {"X-Remote-User": "admin"}, {"Cookie": "entrepot_session=x"},
+    )  # fmt: skip
+    paths = (
+        f"/pypi/{DEV}/",
+        f"/pypi/{DEV}/legacy/",
+        f"/pypi/{DEV}/simple/",
+        f"/pypi//{DEV}/",
+        f"/pypi/{DEV}/;.jsp",
+        f"/PYPI/{DEV}/",
+    )
+    for secret in (reading, elsewhere):
+        for path in paths:
+            for trick in ({}, *tricks):
+                answer = ask(world, "POST", path, secret, headers=trick, data=form, content_type=MULTIPART)
+                assert answer.status_code in {308, 400, 403, 404, 405}, (path, trick)
+    assert not [entry for entry in world.audit() if entry[1] == "asset.publish"]
+    assert (
+        ask(
+            world, "POST", f"/pypi/{DEV}/", elsewhere, address="192.0.2.1", data=form, content_type=MULTIPART
+        ).status_code
+        == 200
+    )
+
+
 def test_D4_the_network_counts_at_the_end_of_an_upload_too(world: World) -> None:
     secret = limited(world, "read", "publish", networks=["192.0.2.0/24"])
     filename, body = packages.wheel("demo", "1.0")
@@ -304,6 +337,18 @@ def test_A13_a_token_that_reads_gives_no_token_that_writes(world: World) -> None
         ), endpoint  # fmt: skip
         again = exchanges(world, secret)  # of the derived one, once more
         assert all(writes(world, each) == {403} for each in again.values()), endpoint
+
+
+def test_A13_a_builds_token_gives_none_that_outlives_it_or_writes(world: World) -> None:
+    world.account("builds", "read")
+    build = limited(world, "read", user="builds", repositories=[DEV], kind="build", life=timedelta(minutes=70))
+    with world.db.write() as session:
+        find_account(session, "builds").password_hash = None
+    made = list(exchanges(world, build).values())
+    assert all(writes(world, secret) == {403} for secret in made)
+    assert statuses(world, made) == [200] * len(made)
+    world.revoke(build)  # as at the end of a build
+    assert statuses(world, made) == [401] * len(made)
 
 
 def test_A13_without_the_rule_an_exchange_would_give_more(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
