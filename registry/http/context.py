@@ -20,6 +20,11 @@ def attach(app: Flask, services: Services) -> None:
     app.extensions[_EXTENSION] = services
 
 
+def is_attached() -> bool:
+    """Whether the application that handles this request is a whole server's, and not just some of its parts."""
+    return _EXTENSION in current_app.extensions
+
+
 def application() -> Flask:
     """The application that handles this request: its routes and extensions."""
     return cast("Flask", current_app._get_current_object())  # type: ignore[attr-defined]  # noqa: SLF001  (Flask's own documented way)

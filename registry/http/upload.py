@@ -72,8 +72,10 @@ def counted_body(limit_bytes: int, *, holds_secrets: bool = False) -> CountedBod
     return CountedBody(request.stream, declared, limit_bytes, None if holds_secrets else leak_watch())
 
 
-def leak_watch() -> Watch:
-    """What looks for our tokens in this request's body."""
+def leak_watch() -> Watch | None:
+    """What looks for our tokens in this request's body; nothing where no server is that could have given any out."""
+    if not context.is_attached():
+        return None
     who = context.identity()
     sender = who.name if who is not None else "somebody unknown"
     return context.services().leaks.watch("what you sent", f"what {sender} sent to {request.path}")

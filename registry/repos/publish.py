@@ -102,17 +102,7 @@ class Publisher:
         try:
             metadata = _receive(store, release.metadata_document, bodies)
             provenance = _receive(store, release.provenance_document, bodies)
-            # The package as it was read from the bytes is the one the right is asked for, whatever the address said.
-            self._admissions.admit(
-                credential,
-                Action.PUBLISH,
-                admission.domain,
-                admission.repository,
-                format_name=key.format,
-                namespace=key.namespace,
-                package=key.name,
-                now=self._clock(),
-            )
+            self._check_right(admission, credential, key)
             self._check_inside(store, handle, admission, key, release.filename)
 
             # Before the transaction: it may have to read the domain's keys.
@@ -144,6 +134,19 @@ class Publisher:
             raise
         _discard(store, unneeded)
         return done
+
+    def _check_right(self, admission: Admission, credential: Credential | None, key: PackageKey) -> None:
+        """Ask once more, for the package as it was read from the bytes, whatever the address said."""
+        self._admissions.admit(
+            credential,
+            Action.PUBLISH,
+            admission.domain,
+            admission.repository,
+            format_name=key.format,
+            namespace=key.namespace,
+            package=key.name,
+            now=self._clock(),
+        )
 
     def _check_inside(
         self, store: BlobStore, handle: BlobHandle, admission: Admission, key: PackageKey, filename: str
