@@ -10,6 +10,7 @@ from registry.accounts import Accounts
 from registry.clock import Clock
 from registry.db import Database
 from registry.format import Format
+from registry.leaks import LeakGuard
 from registry.oidc.relying import Relying
 from registry.rates import RateLimits
 from registry.repos.admission import Admissions
@@ -60,6 +61,7 @@ class Services:
     signer: Signer
     ahead: ReadAhead
     rates: RateLimits
+    leaks: LeakGuard
     relying: Relying = field(default_factory=_no_providers)
     limits: Limits = Limits()
     release_frozen_after: timedelta = FROZEN_AFTER
