@@ -207,18 +207,13 @@ def check_at(identity: Identity | None, action: Action, place: Place, permission
         if (
             _about(place) is not ANY_PACKAGE
             and identity.is_limited_to_packages
-            and _is_covered(identity, action, anywhere)
+            and identity.decide(action, anywhere, permission).allowed
         ):
             what = f"{place.package.format}/{place.package.path}" if place.package else "what is about no package"
             raise Denied(
                 f"the token of {identity.name} is for certain packages, and may not {action.value}{on}: {what}"
             )
         raise Denied(f"{identity.name} may not {action.value}{on}")
-
-
-def _is_covered(identity: Identity, action: Action, place: Place) -> bool:
-    """Whether the scopes alone would let it be done."""
-    return all(scope.allows(action, _target(place), _about(place)) for scope in identity.scopes)
 
 
 def parse_actions(words: Iterable[str]) -> frozenset[Action]:
