@@ -337,21 +337,17 @@ class Accounts:
         )
         return secret
 
-    def renew_session(self, session: Session, secret: str, now: datetime, *, by: str = "") -> str:
+    def renew_session(self, session: Session, secret: str, now: datetime) -> str:
         """Somebody proved again who they are: the session goes on under a new id. Raises Unauthenticated when it is over.
 
         It keeps its end: proving again and again does not make it last for ever.
         """
-        fresh = secrets.token_urlsafe(32)
-        values = {
-            "digest": self.digest(fresh),
-            "csrf_token": secrets.token_urlsafe(32),
-            "proved_at": now,
-            "seen_at": now,
-        }
-        if by:
-            values["by"] = by[:64]
-        done = session.execute(update(WebSession).where(WebSession.digest == self.digest(secret)).values(**values))
+        fresh, csrf_token = secrets.token_urlsafe(32), secrets.token_urlsafe(32)
+        done = session.execute(
+            update(WebSession)
+            .where(WebSession.digest == self.digest(secret))
+            .values(digest=self.digest(fresh), csrf_token=csrf_token, proved_at=now, seen_at=now)
+        )
         if done.rowcount != 1:  # type: ignore[attr-defined]
             raise Unauthenticated("sign in to do this")
         return fresh

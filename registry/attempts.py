@@ -67,13 +67,13 @@ def check_code(session: Session, account: str, now: datetime) -> None:
 def note_failure(session: Session, account: str, address: str, now: datetime, action: str = FAILED) -> None:
     """Keep a failed attempt; ``action`` is FAILED_CODE for a code of the second factor."""
     audit.record(session, now, _actor(address), action, _object(account))
-    session.flush()
     for who, free, what in (
         (AuditEntry.object == _object(account), FREE_FAILURES_OF_ACCOUNT, _object(account)),
         (AuditEntry.actor == _actor(address), FREE_FAILURES_OF_ADDRESS, _actor(address)),
     ):
-        # With this failure the waiting begins; those that follow within the window tell nothing new.
-        if _recent(session, who, now)[0] == free:
+        # With this failure the waiting begins; those that follow within the window tell nothing new. It is not among
+        # those that can be counted: entries are written at the commit.
+        if _recent(session, who, now)[0] + 1 == free:
             events.note(session, events.SIGN_IN_LOCKED, now, who=what)
 
 

@@ -29,6 +29,7 @@ CHROMIUM_ARGUMENTS = (
 # so that no process is left alone with one of them at the end.
 LONGEST_FIRST = (
     "faults/test_kill_campaign.py",
+    "security/test_key_rotation.py",
     "functional/test_first_start.py",
     "functional/test_postgres_server.py",
     "faults/test_server_life.py",

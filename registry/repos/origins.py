@@ -73,7 +73,7 @@ class Facts:
     @cached_property
     def ways(self) -> Mapping[int, Decision]:
         """For each repository of the chain, whether versions reach the first from there, or what stands in the way."""
-        found: dict[int, Decision] = {self.places[0].id: Decision(allowed=True, rule=Rule.OPEN)}
+        found: dict[int, Decision] = {self.places[0].id: _OPEN}
         barred: dict[int, Decision] = {}
         waiting = [self.places[0]]
         while waiting:
@@ -85,7 +85,7 @@ class Facts:
                 elif upstream.id not in found:
                     found[upstream.id] = hop
                     waiting.append(upstream)
-        behind = next(iter(barred.values()), Decision(allowed=True, rule=Rule.OPEN))
+        behind = next(iter(barred.values()), _OPEN)
         return {place.id: found.get(place.id) or barred.get(place.id) or behind for place in self.places}
 
 

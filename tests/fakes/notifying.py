@@ -169,7 +169,7 @@ class Office:
 
     def audit(self) -> list[str]:
         with self.db.read() as session:
-            return list(session.scalars(select(AuditEntry.action).order_by(AuditEntry.id)))
+            return list(session.scalars(select(AuditEntry.action).order_by(AuditEntry.seq)))
 
 
 @contextmanager

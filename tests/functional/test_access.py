@@ -1,5 +1,7 @@
 """Policies, roles and groups on a running registry: what they open and close, at once, and what is said about it."""
 
+import hashlib
+import io
 import json
 from pathlib import Path
 
@@ -7,6 +9,7 @@ import pytest
 from sqlalchemy import event
 
 from tests.functional.api_world import World
+from tests.harness.packages import wheel
 
 DEV, STAGING = "/domains/default/repositories/dev", "/domains/default/repositories/staging"
 POLICY, DOMAIN_POLICY = "permissions/policy", "/domains/default/permissions/policy"
@@ -379,3 +382,28 @@ def test_a_warm_page_costs_one_query_with_policies_roles_and_groups(world: World
     seen.clear()
     assert world.http.get(page, headers=headers).status_code == 200
     assert len(seen) > 1
+
+
+def test_an_upload_is_decided_on_the_package_that_its_body_names(world: World) -> None:
+    world.account("eve")
+    eve = world.token("eve", "publish")
+    rule = statement(Principal="user/eve", Action=PUBLISH, Resource="package/default/dev/pypi//acme-*")
+
+    def upload(name: str) -> int:
+        filename, body = wheel(name, "1.0")
+        form = {":action": "file_upload", "protocol_version": "1", "metadata_version": "2.1", "name": name,
+                "version": "1.0", "filetype": "bdist_wheel", "pyversion": "py3",
+                "sha256_digest": hashlib.sha256(body).hexdigest(),
+                "content": (io.BytesIO(body), filename)}  # fmt: skip
+        headers = {"Authorization": f"Bearer {eve}"}
+        answer = world.http.post("/pypi/default/dev/", data=form, headers=headers)
+        assert answer.status_code != 400, answer.get_data(as_text=True)
+        return answer.status_code
+
+    assert upload("acme-one") == 403
+    put(world, f"{DEV}/{POLICY}", rule)
+    assert [upload("acme-one"), upload("beta-one")] == [200, 403]
+    names = [item["name"] for item in world.call("GET", f"{DEV}/packages").json["items"]]
+    assert ("acme-one" in names, "beta-one" in names) == (True, False)
+    put(world, f"{DEV}/{POLICY}", rule, statement("Deny", Resource="package/default/dev/pypi//acme-two"))
+    assert [upload("acme-two"), upload("acme-three")] == [403, 200]

@@ -204,9 +204,9 @@ def test_what_one_process_changes_the_next_request_of_another_sees(
         other.db.close()
 
 
-def test_a_warm_page_costs_one_query_under_groups_and_controls(world: OutsideWorld, upstream: FaultyUpstream) -> None:
-    offer(upstream, "far", "1.0")
-    group(world, "/pypi//far~", EXTERNAL_UPSTREAM="ALLOW")
+def test_a_warm_page_costs_one_query_under_groups_and_controls(world: OutsideWorld) -> None:
+    world.publish("dev", "far", "1.0")
+    group(world, "/pypi//far~", EXTERNAL_UPSTREAM="BLOCK")
     put(world, "far", "ALLOW", "ALLOW")
     here, asked = threading.get_ident(), list[str]()
 

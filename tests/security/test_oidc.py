@@ -157,7 +157,7 @@ def test_D5_userinfo_of_somebody_else_is_refused(world: World, outside: Issuers)
     assert names(world) == {"ada"}
 
 
-def test_D5_an_answer_counts_once(world: World) -> None:
+def test_D6_an_answer_counts_once(world: World) -> None:
     browser = Browser(world)
     back = go(browser, "corp")
     cookie = browser.http.get_cookie("entrepot_provider", path="/sign-in/with").value
@@ -168,7 +168,7 @@ def test_D5_an_answer_counts_once(world: World) -> None:
     assert again.session is None
 
 
-def test_D5_a_code_that_was_spent_is_refused_by_the_provider(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_D6_a_code_that_was_spent_is_refused_by_the_provider(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     """Even if the row came back from a restored copy of the database."""
     monkeypatch.setattr(pending, "spend", pending.look)
     browser = Browser(world)
@@ -198,7 +198,7 @@ def test_D5_an_answer_belongs_to_one_browser(world: World, monkeypatch: pytest.M
     assert come_back(victim, go(attacker, "corp")).status_code == 303, "bound to nothing, the attack works"
 
 
-def test_D5_providers_are_not_mixed_up(world: World, outside: Issuers) -> None:
+def test_D7_providers_are_not_mixed_up(world: World, outside: Issuers) -> None:
     """An answer of one provider at the return address of another, and one that says it is from another."""
     browser = Browser(world)
     back = go(browser, "other")

@@ -215,7 +215,7 @@ def test_a_new_token_is_shown_once_and_in_no_address(tmp_path: Path) -> None:
     world = World(tmp_path)
     try:
         with world.db.write() as session:
-            secret = world.services.accounts.open_session(session, 1, world.now)
+            secret = world.services.accounts.open_session(session, 1, world.now, proved_at=world.now)
         world.http.set_cookie("entrepot_session", secret)
         with world.db.read() as session:
             csrf = world.services.accounts.browser_session(session, secret, world.now).csrf_token
