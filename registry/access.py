@@ -203,17 +203,24 @@ def check_at(identity: Identity | None, action: Action, place: Place, permission
     if not identity.decide(action, place, permission).allowed:
         where = f"{place.domain}/{place.repository}" if place.repository else place.domain
         on = f" on {where}" if where else ""
-        anywhere = place._replace(package=None, is_list=True)
-        if (
-            _about(place) is not ANY_PACKAGE
-            and identity.is_limited_to_packages
-            and identity.decide(action, anywhere, permission).allowed
-        ):
+        if _is_for_others(identity, action, place) and identity.decide(action, _anywhere(place), permission).allowed:
             what = f"{place.package.format}/{place.package.path}" if place.package else "what is about no package"
             raise Denied(
                 f"the token of {identity.name} is for certain packages, and may not {action.value}{on}: {what}"
             )
         raise Denied(f"{identity.name} may not {action.value}{on}")
+
+
+def _anywhere(place: Place) -> Place:
+    """The place, about some package of it."""
+    return place._replace(package=None, is_list=True)
+
+
+def _is_for_others(identity: Identity, action: Action, place: Place) -> bool:
+    """Whether the packages of a token, and nothing else of it, leave out what an act is about."""
+    target, about = _target(place), _about(place)
+    left_out = [scope for scope in identity.scopes[1:] if not scope.allows(action, target, about)]
+    return bool(left_out) and all(scope.allows(action, target, ANY_PACKAGE) for scope in left_out)
 
 
 def parse_actions(words: Iterable[str]) -> frozenset[Action]:
