@@ -140,6 +140,7 @@ def report_leaked_tokens(body: tuple[ReportedToken, ...]) -> tuple[Judged, ...]:
 
     Anybody may: who has a token could do worse with it. The answer says of each whether it was one.
     """
+    charge(CostClass.MANAGE)
     leaks = context.services().leaks
     found: list[Judged] = []
     for each in body:
