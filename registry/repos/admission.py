@@ -16,7 +16,7 @@ from sqlalchemy import Select, and_, bindparam, false, func, literal, null, sele
 from sqlalchemy.orm import Session
 
 from registry import attempts, rulebook
-from registry.access import Action, Identity, check, check_at, is_within
+from registry.access import Action, Identity, check, check_at
 from registry.accounts import LAST_USED_GRAIN, Accounts, account_scope, looks_like_token, token_identity
 from registry.db import Database, table_of
 from registry.errors import Denied, Invalid, NotFound, Unauthenticated, Unavailable
@@ -277,8 +277,6 @@ class Admissions:
             row = session.execute(_TOKEN_STATEMENT, {"digest": digest}).first()
         if row is None or row[5] is None or row[9] is not None or now >= row[8] or row[15]:
             raise Unauthenticated("the token is unknown, expired or revoked")
-        if row[17] is not None and not is_within(address, row[17]):
-            raise Denied(f"this token does not count for {address}, which is in none of its networks")
         standing = self._accounts.rules.standing(
             session, row[11], name=row[12], via="token", now=now, at=row[-1], address=address
         )
@@ -286,6 +284,8 @@ class Admissions:
         identity = token_identity(
             row[12], row[11], (row[13], row[14]), limits, standing, token_id=row[5], expires_at=row[8]
         )
+        if not identity.scopes[1].is_from(address):
+            raise Denied(f"this token does not count for {address}, which is in none of its networks")
         return identity, row[10]
 
     def _note_use(self, token_id: int, address: str, now: datetime) -> None:
