@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
@@ -26,10 +27,12 @@ class RequestGuard:
         fault = fault_of(environ)
         if fault is None:
             return self._app(environ, start_response)
-        body = fault.encode() + b"\n"
-        start_response(
-            f"400 {fault}", [("Content-Type", "text/plain; charset=utf-8"), ("Content-Length", str(len(body)))]
-        )
+        kind, body = "text/plain; charset=utf-8", fault.encode() + b"\n"
+        if (environ.get("RAW_URI") or environ.get("PATH_INFO", "")).startswith("/api/"):
+            # As everything else there answers (RFC 9457); ``registry.http.problems`` is not reached.
+            kind = "application/problem+json"
+            body = json.dumps({"status": 400, "code": "invalid", "detail": fault}).encode() + b"\n"
+        start_response(f"400 {fault}", [("Content-Type", kind), ("Content-Length", str(len(body)))])
         return [body]
 
 
