@@ -45,6 +45,7 @@ from registry.accounts import Accounts, SignInRules
 from registry.clock import Clock, system_clock
 from registry.db import Database
 from registry.errors import UpstreamUnavailable
+from registry.idempotency import Idempotency
 from registry.leaks import LeakGuard
 from registry.oidc.relying import Relying
 from registry.rates import CostClass, RateLimits, Rates
@@ -220,6 +221,7 @@ def services(settings: Settings, clock: Clock = system_clock) -> Services:
         signer=Signer(db, stores, clock),
         ahead=ReadAhead(is_on=settings.upstream.read_ahead),
         rates=RateLimits(db, _rates(settings.limits)),
+        idempotency=Idempotency(db, stores),
         relying=relying(settings, clock),
         leaks=leaks,
         limits=Limits(upload_bytes=settings.storage.upload_limit_bytes),

@@ -10,6 +10,7 @@ from registry.accounts import Accounts
 from registry.clock import Clock
 from registry.db import Database
 from registry.format import Format
+from registry.idempotency import Idempotency
 from registry.leaks import LeakGuard
 from registry.oidc.relying import Relying
 from registry.rates import RateLimits
@@ -62,6 +63,7 @@ class Services:
     ahead: ReadAhead
     rates: RateLimits
     leaks: LeakGuard
+    idempotency: Idempotency
     relying: Relying = field(default_factory=_no_providers)
     limits: Limits = Limits()
     release_frozen_after: timedelta = FROZEN_AFTER

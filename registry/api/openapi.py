@@ -10,6 +10,7 @@ from typing import Any, get_type_hints
 
 from registry.api.routes import Mounted
 from registry.api.shapes import JsonSchema, Nothing, camel, describe
+from registry.idempotency import HEADER
 
 _ARGUMENT = re.compile(r"<(?:(\w+):)?(\w+)>")
 _PROBLEM: JsonSchema = {
@@ -21,6 +22,13 @@ _PROBLEM: JsonSchema = {
         "detail": {"type": "string"},
     },
     "required": ["status", "code", "detail"],
+}
+_REPEATABLE: JsonSchema = {
+    "name": HEADER,
+    "in": "header",
+    "required": False,
+    "description": "A text of your own: a request that comes again with it, within a day, is not done again.",
+    "schema": {"type": "string", "pattern": "^[!-~]{1,255}$"},
 }
 _SECURITY: Mapping[str, JsonSchema] = {
     "bearer": {"type": "http", "scheme": "bearer", "description": "A token: `Authorization: Bearer ent_…`"},
@@ -67,6 +75,8 @@ def _operation(entry: Mounted, permission: str, components: dict[str, JsonSchema
         },
     }
     parameters = [*_path_parameters(route.path), *_query_parameters(route.query, components)]
+    if route.method == "POST" and operation["security"]:
+        parameters.append(_REPEATABLE)
     if parameters:
         operation["parameters"] = parameters
     if route.body is not Nothing:

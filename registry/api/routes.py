@@ -15,6 +15,8 @@ from flask.typing import ResponseReturnValue
 from werkzeug.routing import IntegerConverter
 
 from registry.api import shapes
+from registry.api.repeating import keep, repeatable
+from registry.errors import Problem, Unavailable
 from registry.http import context
 from registry.http.json_body import read_json
 
@@ -92,8 +94,7 @@ def _operation(route: Route) -> Callable[..., ResponseReturnValue]:
     # The door needs all of the path's arguments; the view gets those it names.
     wanted = frozenset(inspect.signature(route.view).parameters)
 
-    @wraps(route.view)
-    def operation(**arguments: Any) -> ResponseReturnValue:
+    def answered(arguments: dict[str, Any]) -> Response:
         query = shapes.read_query(route.query, request.args.to_dict(flat=False))
         if route.query is not shapes.Nothing:
             arguments["query"] = query
@@ -105,6 +106,22 @@ def _operation(route: Route) -> Callable[..., ResponseReturnValue]:
             shapes.read(shapes.Nothing, _sent())
         result = route.view(**{name: value for name, value in arguments.items() if name in wanted})
         return result if isinstance(result, Response) else json_response(result, route.status)
+
+    @wraps(route.view)
+    def operation(**arguments: Any) -> ResponseReturnValue:
+        again = repeatable(route.method)
+        if isinstance(again, Response):
+            return again
+        try:
+            answer = answered(arguments)
+        except Problem as problem:
+            # Of what ended without a word, or may have been done after all, the key stays with the request.
+            if again is not None and not isinstance(problem, Unavailable):
+                context.services().idempotency.refused(again)
+            raise
+        if again is not None:
+            keep(again, answer)
+        return answer
 
     return operation
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import secrets
+from collections.abc import Callable
 from typing import cast
 
 from flask import Flask, current_app, g, request
@@ -65,6 +66,13 @@ def admission() -> Admission:
 def browser_session() -> BrowserSession | None:
     """The signed-in browser behind this request, on page routes."""
     return cast("BrowserSession | None", g.get("browser_session"))
+
+
+def body(read: Callable[[], bytes]) -> bytes:
+    """The request's body, which can be read only once: by ``read`` the first time."""
+    if "body" not in g:
+        g.body = read()
+    return cast("bytes", g.body)
 
 
 def remember(*, who: Identity | None, admitted: Admission | None = None, browser: BrowserSession | None = None) -> None:

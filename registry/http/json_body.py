@@ -8,6 +8,7 @@ from flask import request
 from werkzeug.exceptions import ClientDisconnected
 
 from registry.errors import Invalid, TooLarge
+from registry.http import context
 from registry.http.upload import leak_watch
 from registry.json_text import parse
 
@@ -22,11 +23,16 @@ def read_json(limit_bytes: int, *, holds_secrets: bool = False) -> Any:
     if request.headers.get("Content-Encoding", "identity").lower() != "identity":
         # A compressed body is bounded by what it unpacks to, and nobody needs it at these sizes.
         raise Invalid("send the body without Content-Encoding")
-    body = _whole_body(limit_bytes)
+    body = read_body(limit_bytes)
     watch = None if holds_secrets else leak_watch()
     if watch is not None:
         watch.feed(body)
     return parse(body)
+
+
+def read_body(limit_bytes: int) -> bytes:
+    """The request's whole body, read once however often it is asked for. Raises Invalid or TooLarge as ``read_json``."""
+    return context.body(lambda: _whole_body(limit_bytes))
 
 
 def _whole_body(limit_bytes: int) -> bytes:

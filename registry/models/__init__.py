@@ -12,6 +12,7 @@ from registry.models.account import (
 )
 from registry.models.audit import AuditCheckpoint, AuditEntry
 from registry.models.event import Event
+from registry.models.idempotency import IdempotencyKey
 from registry.models.package import (
     Asset,
     Blob,
@@ -53,6 +54,7 @@ __all__ = [
     "ExternalConnection",
     "ExternalIdentity",
     "GroupMember",
+    "IdempotencyKey",
     "Package",
     "PackageGroup",
     "PackageGroupRepository",

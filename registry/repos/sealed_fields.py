@@ -13,7 +13,8 @@ from sqlalchemy import ColumnElement, LargeBinary, Row, Select, Table, func, lit
 from sqlalchemy.orm import Session
 
 from registry.db import table_of
-from registry.models import ExternalConnection, Package, PackageVersion, Repository, SigningKey, Totp
+from registry.idempotency import box_context as answer_context
+from registry.models import ExternalConnection, IdempotencyKey, Package, PackageVersion, Repository, SigningKey, Totp
 from registry.names import PackageKey, PackageName
 from registry.repos import topology
 from registry.repos.connections import credential_context
@@ -125,6 +126,18 @@ def _seeds() -> SealedField:
     return SealedField("seeds of authenticator apps", table, "sealed", rows, lambda row: seed_context(row.account_id))
 
 
+def _repeated_answers() -> SealedField:
+    table = table_of(IdempotencyKey)
+    rows = select(table.c.account_id, table.c.key, table.c.sealed_body)
+    return SealedField(
+        "answers kept for requests that are repeated",
+        table,
+        "sealed_body",
+        rows,
+        lambda row: answer_context(row.account_id, row.key),
+    )
+
+
 def registry_fields() -> Sequence[SealedField]:
     """The sealed fields of the registry; ``hooks`` adds its own."""
-    return (_descriptions(), _credentials(), _signing_keys(), _seeds())
+    return (_descriptions(), _credentials(), _signing_keys(), _seeds(), _repeated_answers())

@@ -30,6 +30,7 @@ from registry.access import Identity
 from registry.accounts import Accounts, account_scope, find_account
 from registry.db import Database
 from registry.http import auth, context, headers, problems
+from registry.idempotency import Idempotency
 from registry.leaks import LeakGuard
 from registry.models import Asset, Blob, Domain, Package, PackageVersion, Repository
 from registry.names import PackageKey, PackageName, RepositoryName
@@ -312,6 +313,7 @@ def _services(folder: Path, world: World) -> Services:
         ahead=ReadAhead(is_on=False),
         rates=RateLimits(db, {}),
         leaks=leaks,
+        idempotency=Idempotency(db, stores),
     )
 
 
