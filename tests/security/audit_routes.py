@@ -192,7 +192,7 @@ def _token_id(stage: Stage, user: str = "admin") -> int:
 
 
 drive(f"DELETE {API}/tokens/<id:token_id>", lambda s: s.api(f"/tokens/{_token_id(s)}"))
-drive(f"DELETE {API}/tokens", lambda s: s.api("/tokens?user=approver&kind=personal"))
+drive(f"DELETE {API}/tokens", lambda s: s.api("/tokens?user=approver&kind=login"))
 drive(f"POST {API}/authorization-token", lambda s: s.api("/authorization-token?durationSeconds=900", {"name": "hour"}))
 
 
@@ -294,7 +294,7 @@ drive(
 )
 drive(
     "POST /account/tokens/revoke-all",
-    lambda s: s.form("/account/tokens/revoke-all", "reader", kind="personal"),
+    lambda s: s.form("/account/tokens/revoke-all", "reader", kind="login"),
 )
 drive(
     "POST /account/password",
