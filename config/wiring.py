@@ -46,6 +46,7 @@ from registry.clock import Clock, system_clock
 from registry.db import Database
 from registry.errors import UpstreamUnavailable
 from registry.idempotency import Idempotency
+from registry.leaks import LeakGuard
 from registry.oidc.relying import Relying
 from registry.rates import CostClass, RateLimits, Rates
 from registry.repos import checkpoint_sinks
@@ -190,7 +191,8 @@ def services(settings: Settings, clock: Clock = system_clock) -> Services:
     admissions = Admissions(db, people)
     topologies = TopologyCache()
     frozen_after = timedelta(days=settings.storage.release_frozen_after_days)
-    publisher = Publisher(db, stores, admissions, known_formats, clock, topologies, frozen_after=frozen_after)
+    leaks = LeakGuard(db, people, clock)
+    publisher = Publisher(db, stores, admissions, known_formats, clock, topologies, leaks, frozen_after=frozen_after)
     return Services(
         db=db,
         stores=stores,
@@ -221,6 +223,7 @@ def services(settings: Settings, clock: Clock = system_clock) -> Services:
         rates=RateLimits(db, _rates(settings.limits)),
         idempotency=Idempotency(db, stores),
         relying=relying(settings, clock),
+        leaks=leaks,
         limits=Limits(upload_bytes=settings.storage.upload_limit_bytes),
         release_frozen_after=frozen_after,
         public_url=settings.server.public_url or None,
@@ -316,6 +319,7 @@ def build_jobs(settings: Settings, services: Services, parts: Parts) -> JobTable
             on_finished=lambda session, build_id: on_build_finished(session, parts, build_id),
             sealer=services.stores.server_keyring(),
             clock=services.clock,
+            on_tokens=lambda found, build_id: services.leaks.end(found, f"the log of build {build_id}", "build"),
         ),
     )
     return JobTable({build_records.JOB_KIND: handler}, {build_records.JOB_KIND: handler.settle})

@@ -19,6 +19,7 @@ from argon2.exceptions import InvalidHashError, VerifyMismatchError
 from sqlalchemy import delete, select, update
 from sqlalchemy.orm import Session
 
+from registry import token_lines
 from registry.access import Action, Identity, Scope, parse_actions
 from registry.errors import Conflict, Denied, Invalid, NotFound, Unauthenticated
 from registry.models import Account, PendingSignIn, SetupLogin, Token, Totp, WebSession
@@ -36,7 +37,10 @@ PASSWORD_MINIMUM_CHARACTERS = 12
 SESSION_IDLE = timedelta(hours=12)
 SESSION_LIFE = timedelta(days=7)
 SETUP_LOGIN_LIFE = timedelta(hours=24)
+TOKEN_SHORTEST = timedelta(minutes=1)
 TOKEN_LONGEST = timedelta(days=366)
+TOKEN_USUAL_LIFE = timedelta(days=90)
+"""How long a token lives for which nobody said so: the longest that is reasonable for one that may publish."""
 LAST_USED_GRAIN = timedelta(minutes=10)
 BY_LINK = "one-time link"
 BY_PROVIDER = "provider "
@@ -119,19 +123,34 @@ def account_scope(account: Account) -> Scope:
     return _scope(account.actions, account.repositories)
 
 
-def _scope(actions: Iterable[str], repositories: Sequence[str] | None) -> Scope:
-    return Scope(parse_actions(actions), None if repositories is None else tuple(repositories))
+Limit = Sequence[str] | None
+
+
+def _scope(actions: Iterable[str], repositories: Limit, packages: Limit = None, networks: Limit = None) -> Scope:
+    return Scope(
+        parse_actions(actions),
+        None if repositories is None else tuple(repositories),
+        None if packages is None else tuple(packages),
+        None if networks is None else tuple(networks),
+    )
 
 
 def token_identity(
     name: str,
     account_id: int,
-    account: tuple[Sequence[str], Sequence[str] | None],
-    token: tuple[Sequence[str], Sequence[str] | None],
+    account: tuple[Sequence[str], Limit],
+    token: tuple[Sequence[str], Limit, Limit, Limit],
     standing: Standing | None = None,
+    *,
+    token_id: int,
+    expires_at: datetime,
 ) -> Identity:
-    """The identity behind a valid token: the account's scope and the token's, both of which must allow an act."""
-    return Identity(name, account_id, (_scope(*account), _scope(*token)), "token", standing)
+    """The identity behind a valid token: the account's scope and the token's, both of which must allow an act.
+
+    ``token`` has its actions, repositories, packages and networks; ``standing`` the rules that hold for the account.
+    """
+    scopes = (_scope(*account), _scope(*token))
+    return Identity(name, account_id, scopes, "token", standing, token_id, expires_at)
 
 
 class Accounts:
@@ -243,14 +262,27 @@ class Accounts:
         *,
         actions: Iterable[str],
         repositories: Sequence[str] | None = None,
+        packages: Sequence[str] | None = None,
+        networks: Sequence[str] | None = None,
         life: timedelta,
         now: datetime,
         kind: str = "personal",
+        created_by: str = "",
+        parent_id: int | None = None,
     ) -> IssuedToken:
-        """Make a token. Raises Invalid for unknown actions or a life that is not within a minute and a year."""
+        """Make a token. Raises Invalid for unknown actions or a life that is not within a minute and a year.
+
+        One made with a token (``parent_id``) ends no later than that. Raises Unauthenticated when that has ended.
+        """
         words = sorted(parse_actions(actions))
-        if not timedelta(minutes=1) <= life <= TOKEN_LONGEST:
+        if not TOKEN_SHORTEST <= life <= TOKEN_LONGEST:
             raise Invalid("a token lives at least a minute and at most 366 days")
+        root_id, expires_at = None, now + life
+        if parent_id is not None:
+            root_id, parent_expires_at = token_lines.join(session, parent_id, now)
+            expires_at = min(expires_at, parent_expires_at)
+            if expires_at - now < TOKEN_SHORTEST:
+                raise Invalid("the token that this one would be made with ends in less than a minute")
         secret = new_token()
         token = Token(
             account_id=account_id,
@@ -260,16 +292,21 @@ class Accounts:
             last_four=secret[-4:],
             actions=[word.value for word in words],
             repositories=list(repositories) if repositories is not None else None,
+            packages=list(packages) if packages is not None else None,
+            networks=list(networks) if networks is not None else None,
             created_at=now,
-            expires_at=now + life,
+            expires_at=expires_at,
+            created_by=created_by,
+            parent_id=parent_id,
+            root_id=root_id,
         )
         session.add(token)
         session.flush()
         return IssuedToken(token.id, secret, token.expires_at)
 
     def revoke_token(self, session: Session, token_id: int, now: datetime) -> None:
-        """End a token; counts from the next request on. Ending it twice is harmless."""
-        session.execute(update(Token).where(Token.id == token_id, Token.revoked_at.is_(None)).values(revoked_at=now))
+        """End a token and all made with it; counts from the next request on. Ending it twice is harmless."""
+        token_lines.end(session, [token_id], now)
 
     def open_session(
         self,

@@ -85,10 +85,27 @@ class VersionStatusChanged:
     by: str
 
 
-TypedEvent = AssetPublished | VersionYanked | VersionDeleted | VersionStatusChanged
+@dataclass(frozen=True, slots=True)
+class TokenLeaked:
+    """A live token was found where it must not be (``place``, in words), and was revoked with all made with it.
+
+    ``by`` came upon it: ``scan`` for what was sent here, ``build`` for a build's log, ``report`` for a scanner outside.
+    """
+
+    kind: ClassVar[str] = "token.leaked"
+    user: str
+    token_id: int
+    token_name: str
+    last_four: str
+    token_kind: str
+    place: str
+    by: str
+
+
+TypedEvent = AssetPublished | VersionYanked | VersionDeleted | VersionStatusChanged | TokenLeaked
 AnyEvent = TypedEvent | Noted
 KINDS: Mapping[str, type[TypedEvent]] = {
-    cls.kind: cls for cls in (AssetPublished, VersionYanked, VersionDeleted, VersionStatusChanged)
+    cls.kind: cls for cls in (AssetPublished, VersionYanked, VersionDeleted, VersionStatusChanged, TokenLeaked)
 }
 CATALOGUE: dict[str, str] = {kind: (cls.__doc__ or "").partition("\n")[0] for kind, cls in KINDS.items()}
 """Every kind of event with what it tells; ``declare`` adds to it."""

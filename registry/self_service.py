@@ -10,7 +10,7 @@ from datetime import datetime, timedelta
 from sqlalchemy import delete, select
 from sqlalchemy.orm import Session
 
-from registry import audit
+from registry import audit, minting, token_lines
 from registry.access import Action, Identity, parse_actions
 from registry.accounts import (
     BY_LINK,
@@ -24,6 +24,7 @@ from registry.accounts import (
 )
 from registry.errors import Denied, Invalid, NotFound, Unauthenticated
 from registry.models import Account, Token, WebSession
+from registry.scopes import Limits
 
 _PATTERN = re.compile(r"[a-z0-9*-]{1,50}/[A-Za-z0-9._*-]{1,100}\Z")
 _MOST_PATTERNS = 50
@@ -34,7 +35,7 @@ _HANDLE_CHARACTERS = 16
 
 @dataclass(frozen=True, slots=True)
 class TokenSummary:
-    """A token as its owner sees it; ``repositories`` None means all, ``state`` is active, expired or revoked."""
+    """A token as its owner sees it; ``repositories`` None means all, ``state`` is active, expired, revoked or leaked."""
 
     id: int
     name: str
@@ -46,6 +47,11 @@ class TokenSummary:
     expires_at: datetime
     last_used_at: datetime | None
     state: str
+    packages: tuple[str, ...] | None
+    networks: tuple[str, ...] | None
+    created_by: str
+    parent_id: int | None
+    last_used_address: str | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -207,7 +213,8 @@ def tokens(session: Session, account_id: int, now: datetime) -> list[TokenSummar
 
 
 def _summary(row: Token, now: datetime) -> TokenSummary:
-    state = "revoked" if row.revoked_at is not None else "expired" if now >= row.expires_at else "active"
+    ended = row.end_reason or "revoked"
+    state = ended if row.revoked_at is not None else "expired" if now >= row.expires_at else "active"
     return TokenSummary(
         row.id,
         row.name,
@@ -219,12 +226,22 @@ def _summary(row: Token, now: datetime) -> TokenSummary:
         row.expires_at,
         row.last_used_at,
         state,
+        tuple(row.packages) if row.packages is not None else None,
+        tuple(row.networks) if row.networks is not None else None,
+        row.created_by,
+        row.parent_id,
+        row.last_used_address,
     )
 
 
 def grantable(identity: Identity) -> tuple[Action, ...]:
     """The actions a token of this person can be given."""
     return tuple(Action(word) for word in capped(Action, identity))
+
+
+def words(text: str) -> tuple[str, ...] | None:
+    """What somebody typed, commas or spaces between; None for nothing."""
+    return tuple(part for part in re.split(r"[,\s]+", text) if part) or None
 
 
 def repository_patterns(text: str) -> tuple[str, ...] | None:
@@ -251,6 +268,8 @@ def create_token(
     repositories: tuple[str, ...] | None,
     life: timedelta,
     now: datetime,
+    packages: Sequence[str] | None = None,
+    networks: Sequence[str] | None = None,
 ) -> IssuedToken:
     """Make a token for the account itself. Raises Invalid for a bad one, Denied for an action the person lacks."""
     if not name.strip():
@@ -260,26 +279,40 @@ def create_token(
     wanted = parse_actions(actions)
     if missing := wanted - set(grantable(identity)):
         raise Denied(f"a token cannot be given what you may not do yourself: {', '.join(sorted(missing))}")
-    issued = accounts.issue_token(
-        session, identity.account_id, name.strip(), actions=wanted, repositories=repositories, life=life, now=now
+    limits = Limits(
+        list(repositories) if repositories is not None else None,
+        list(packages) if packages is not None else None,
+        list(networks) if networks is not None else None,
     )
-    audit.record(
-        session,
-        now,
-        identity.name,
-        "token.issue",
-        f"user/{identity.name}/token/{issued.id}",
-        actions=sorted(wanted),
-        repositories=list(repositories) if repositories is not None else None,
-        expires_at=issued.expires_at.isoformat(),
-    )
-    return issued
+    return minting.mint(
+        session, accounts, identity, minting.Wanted(name.strip(), sorted(wanted), limits, life), now=now
+    ).issued
 
 
 def revoke_token(session: Session, accounts: Accounts, identity: Identity, token_id: int, now: datetime) -> None:
-    """End one of the account's own tokens. Raises NotFound, also for somebody else's."""
-    owner = session.scalar(select(Token.account_id).where(Token.id == token_id))
-    if owner != identity.account_id:
+    """End a token with all made with it: one's own, or as administrator another's. Raises NotFound for any other."""
+    row = session.execute(
+        select(Token.account_id, Token.name, Account.name)
+        .join(Account, Account.id == Token.account_id)
+        .where(Token.id == token_id)
+    ).first()
+    # Somebody else's token answers as an unknown one does: ids are small numbers, and tell of nobody.
+    if row is None or (row[0] != identity.account_id and not identity.may(Action.ADMIN)):
         raise NotFound("token", str(token_id))
     accounts.revoke_token(session, token_id, now)
-    audit.record(session, now, identity.name, "token.revoke", f"user/{identity.name}/token/{token_id}")
+    audit.record(session, now, identity.name, "token.revoke", f"user/{row[2]}/token/{token_id}", name=row[1])
+
+
+def revoke_tokens(session: Session, identity: Identity, owner: str, kind: str | None, now: datetime) -> int:
+    """End all tokens of an account, or all of one kind; returns how many ended, those made with them included.
+
+    Who may do that to ``owner`` is checked before. Raises NotFound for no such account, Invalid for no such kind.
+    """
+    if kind is not None and kind not in minting.KINDS:
+        raise Invalid(f"there is no kind of token called {kind!r}; kinds are {', '.join(minting.KINDS)}")
+    account_id = session.scalar(select(Account.id).where(Account.name == owner))
+    if account_id is None:
+        raise NotFound("user", owner)
+    ended = token_lines.end(session, token_lines.live_ids(session, now, account_id=account_id, kind=kind), now)
+    audit.record(session, now, identity.name, "token.revoke-all", f"user/{owner}", kind=kind, ended=ended)
+    return len(ended)

@@ -11,6 +11,7 @@ from registry.clock import Clock
 from registry.db import Database
 from registry.format import Format
 from registry.idempotency import Idempotency
+from registry.leaks import LeakGuard
 from registry.oidc.relying import Relying
 from registry.rates import RateLimits
 from registry.repos.admission import Admissions
@@ -61,6 +62,7 @@ class Services:
     signer: Signer
     ahead: ReadAhead
     rates: RateLimits
+    leaks: LeakGuard
     idempotency: Idempotency
     relying: Relying = field(default_factory=_no_providers)
     limits: Limits = Limits()

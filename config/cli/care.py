@@ -16,12 +16,13 @@ from sqlalchemy.orm import Session
 from config import addresses, wiring
 from config.cli.server import data_option, prepared, settings_of
 from config.settings import Settings
-from registry import audit, second_factor
+from registry import audit, formats, second_factor
 from registry.accounts import Accounts, end_sessions, find_account
 from registry.clock import system_clock
 from registry.db import Database
 from registry.errors import Problem
 from registry.repos import care, evict
+from registry.scopes import checked_networks, checked_packages
 from storage.errors import StorageError
 
 T = TypeVar("T")
@@ -198,7 +199,15 @@ def user_recover(name: str, data: Path, reset_second_factor: bool) -> None:
 
 
 def new_token(
-    data: Path, name: str, *, actions: tuple[str, ...], repositories: tuple[str, ...], life: timedelta, label: str
+    data: Path,
+    name: str,
+    *,
+    actions: tuple[str, ...],
+    repositories: tuple[str, ...],
+    packages: tuple[str, ...],
+    networks: tuple[str, ...],
+    life: timedelta,
+    label: str,
 ) -> tuple[str, str]:
     """A token for a user, made on the data directory itself: (secret, expiry as ISO 8601)."""
     settings = settings_of(data)
@@ -214,8 +223,11 @@ def new_token(
             label or f"made on the server {secrets.token_hex(2)}",
             actions=actions or account.actions,
             repositories=list(repositories) or None,
+            packages=checked_packages(packages or None, formats.all_formats()),
+            networks=checked_networks(networks or None),
             life=life,
             now=now,
+            created_by=ACTOR,
         )
         audit.record(session, now, ACTOR, "token.create", f"{name}/{issued.id}", actions=list(actions))
         return issued.secret, issued.expires_at.isoformat()

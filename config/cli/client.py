@@ -18,12 +18,29 @@ def _tools() -> Mapping[str, Mapping[str, Tool]]:
 
 
 def _new_token(
-    data: Path, name: str, *, actions: tuple[str, ...], repositories: tuple[str, ...], life: timedelta, label: str
+    data: Path,
+    name: str,
+    *,
+    actions: tuple[str, ...],
+    repositories: tuple[str, ...],
+    packages: tuple[str, ...],
+    networks: tuple[str, ...],
+    life: timedelta,
+    label: str,
 ) -> tuple[str, str]:
     # Imported when used: it brings the database along, which no client command needs.
     from config.cli.care import new_token
 
-    return new_token(data, name, actions=actions, repositories=repositories, life=life, label=label)
+    return new_token(
+        data,
+        name,
+        actions=actions,
+        repositories=repositories,
+        packages=packages,
+        networks=networks,
+        life=life,
+        label=label,
+    )
 
 
 (login, token, repo, package, package_group, domain, policy, role, group, explain) = registry.commands.commands(

@@ -77,6 +77,7 @@ class BuildAccess:
                 life=life,
                 now=self._clock(),
                 kind="build",
+                created_by=ACCOUNT,
             )
             return issued.id, issued.secret
 

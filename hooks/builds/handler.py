@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import IO, BinaryIO
 
@@ -23,6 +23,7 @@ from hooks.models.build import Build, BuildProject
 from hooks.models.job import JobState
 from registry.clock import Clock
 from registry.db import Database
+from registry.token_finder import Mask
 
 LOG = logging.getLogger(__name__)
 
@@ -51,6 +52,10 @@ def _no_files(_source: PackageSource, _token: IssuedToken) -> Mapping[str, str]:
     return {}
 
 
+def _let_pass(_tokens: Collection[str], _build_id: str) -> None:
+    """Where nobody knows of tokens."""
+
+
 @dataclass(frozen=True, slots=True)
 class BuildServices:
     """What builds need of the rest of the server, handed in by the composition root.
@@ -60,6 +65,7 @@ class BuildServices:
     least a build of that row needs. ``client_variables`` are the environment of the format's clients, with addresses
     below ``hooks.builds.executor.REGISTRY_BASE_URL``, ``client_files`` what those of them need below the home that read
     no ``~/.netrc``. ``keep_artifact`` (build id, name, zip) is None where no artifacts are kept.
+    ``on_tokens`` (tokens, build id) is told of tokens of this server in a log, which does not show them.
     """
 
     open_asset: Callable[[PackageSource, str], BinaryIO]
@@ -71,6 +77,7 @@ class BuildServices:
     clock: Clock
     client_files: Callable[[PackageSource, IssuedToken], Mapping[str, str]] = _no_files
     keep_artifact: Callable[[str, str, IO[bytes]], None] | None = None
+    on_tokens: Callable[[Collection[str], str], object] = _let_pass
 
 
 class BuildHandler:
@@ -106,7 +113,7 @@ class BuildHandler:
             return
         except ExecutorError as error:
             reporter.say(f"The build could not be run: {error}")
-            reporter.flush()
+            reporter.close()
             raise
         finally:
             _revoke(token)
@@ -170,6 +177,7 @@ class BuildHandler:
         )
 
     def _finish(self, job: JobContext, build: Build, outcome: BuildOutcome, reporter: _Reporter) -> None:
+        reporter.report_tokens()
         now = self._services.clock()
         failed = [fault.message for record in outcome.phases for fault in record.faults]
         message = failed[0] if failed else ""
@@ -200,13 +208,14 @@ class _Reporter:
         self._services = services
         self._end = build.log_bytes
         self._waiting = bytearray()
+        self._mask = Mask()
         self._flushed_at = time.monotonic()
 
     def log(self, data: bytes) -> None:
         """Keep for the next write: at once when there is much, else within half a second."""
         if self._end >= MAX_LOG_BYTES:
             return  # nothing more is kept: a flood must not cost a transaction for each piece
-        self._waiting += data
+        self._waiting += self._mask.feed(data)
         while len(self._waiting) >= _FLUSH_BYTES:
             self.flush()
             if len(self._waiting) < _MAX_WAITING_BYTES:
@@ -230,6 +239,7 @@ class _Reporter:
     def flush(self) -> None:
         """Write what waits. While the database is away it goes on waiting. Raises LeaseLost."""
         self._flushed_at = time.monotonic()
+        self.report_tokens()
         if not self._waiting:
             return
         try:
@@ -239,10 +249,27 @@ class _Reporter:
         else:
             self._waiting.clear()
 
+    def report_tokens(self) -> None:
+        """Tell of tokens that were printed. While the database is away they wait for the next time."""
+        if not self._mask.found:
+            return
+        try:
+            self._services.on_tokens(frozenset(self._mask.found), self._build_id)
+        except OUTAGES as error:
+            LOG.warning("tokens in the log of build %s cannot be judged now: %s", self._build_id, error)
+        else:
+            self._mask.found.clear()
+
     def write(self, session: Session) -> None:
         """Write what waits in a transaction that ends the job (and may be tried again: nothing is forgotten here)."""
+        self._waiting += self._mask.flush()
         if self._waiting:
             self._append(session)
+
+    def close(self) -> None:
+        """Write all that waits, at an end that is no build's own."""
+        self._waiting += self._mask.flush()
+        self.flush()
 
     def phases(self, records: Sequence[PhaseRecord]) -> None:
         """Write the phases so far; when the database is away the next phase brings them along."""

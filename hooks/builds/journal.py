@@ -9,6 +9,7 @@ from typing import IO, Protocol
 
 from hooks.builds.masking import Masker
 from hooks.builds.phases import BuildStatus, Fault, Phase, PhaseRecord
+from registry import token_finder
 from registry.clock import Clock
 
 MAX_MESSAGE_CHARACTERS = 1000
@@ -67,8 +68,8 @@ class Journal:
             self._reporter.log(rest)
 
     def mask(self, text: str) -> str:
-        """``text`` without the secrets."""
-        return self._masker.mask(text)
+        """``text`` without the secrets, and without any token of this server."""
+        return token_finder.mask(self._masker.mask(text))
 
     def begin(self, submitted_at: datetime) -> None:
         """Record the two phases that are over when a worker starts."""

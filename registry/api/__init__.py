@@ -7,6 +7,7 @@ from flask import Blueprint
 from registry.api import (
     accounts,
     audit_log,
+    authorization,
     connections,
     document,
     domains,
@@ -29,6 +30,7 @@ ROUTES = (
     *accounts.ROUTES,
     *sign_in.ROUTES,
     *tokens.ROUTES,
+    *authorization.ROUTES,
     *repositories.ROUTES,
     *connections.ROUTES,
     *packages.ROUTES,

@@ -24,10 +24,12 @@ from registry.services import Services
 
 @dataclass(frozen=True, slots=True)
 class ScopeView:
-    """Actions on repositories (``domain/repository`` patterns; null for all)."""
+    """Actions on repositories and packages, from networks (patterns and CIDR blocks; null for all)."""
 
     actions: tuple[str, ...]
     repositories: tuple[str, ...] | None
+    packages: tuple[str, ...] | None
+    networks: tuple[str, ...] | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +105,10 @@ def whoami() -> WhoAmI:
     return WhoAmI(
         caller.name,
         caller.via,
-        tuple(ScopeView(tuple(sorted(scope.actions)), scope.repositories) for scope in caller.scopes),
+        tuple(
+            ScopeView(tuple(sorted(scope.actions)), scope.repositories, scope.packages, scope.networks)
+            for scope in caller.scopes
+        ),
     )
 
 

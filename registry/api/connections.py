@@ -150,6 +150,7 @@ ROUTES = (
         body=NewConnection,
         answer=health.ConnectionDetail,
         status=201,
+        holds_secrets=True,
     ),
     Route(
         "PATCH",
@@ -158,6 +159,7 @@ ROUTES = (
         change_connection,
         body=ConnectionChange,
         answer=health.ConnectionDetail,
+        holds_secrets=True,
     ),
     Route(
         "DELETE",

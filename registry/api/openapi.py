@@ -81,7 +81,10 @@ def _operation(entry: Mounted, permission: str, components: dict[str, JsonSchema
         operation["parameters"] = parameters
     if route.body is not Nothing:
         schema = describe(route.body, components, closed=True)
-        operation["requestBody"] = {"required": True, "content": {"application/json": {"schema": schema}}}
+        operation["requestBody"] = {
+            "required": not route.body_is_optional,
+            "content": {"application/json": {"schema": schema}},
+        }
     return operation
 
 

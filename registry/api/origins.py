@@ -102,7 +102,7 @@ def explain_package(format_name: str, name: str, query: ExplainQuery) -> explain
 
     def may_read(repository: str) -> bool:
         return repository == admission.repository or (
-            who is not None and who.may(Action.READ, f"{admission.domain}/{repository}")
+            who is not None and who.may(Action.READ, f"{admission.domain}/{repository}", key)
         )
 
     with services.db.read() as session:

@@ -98,8 +98,9 @@ def list_packages(query: PackageQuery) -> PackageList:
             limit=query.limit + 1,
             sort_keys=sort_keys(services.formats),
         )
-    shown = found[: query.limit]
-    return PackageList(tuple(shown), shown[-1].cursor if len(found) > len(shown) else None)
+    admission, page = context.admission(), found[: query.limit]
+    shown = [each for each in page if admission.sees_all or admission.sees(each.key)]
+    return PackageList(tuple(shown), page[-1].cursor if len(found) > len(page) else None)
 
 
 def show_package(format_name: str, name: str, query: NamespaceQuery) -> browse.PackageDetail:
@@ -138,7 +139,7 @@ def _shown(session: Session, at: Coordinate) -> browse.VersionDetail:
         holder
         for holder in detail.held_by
         if holder == admission.repository
-        or (caller is not None and caller.may(Action.READ, f"{admission.domain}/{holder}"))
+        or (caller is not None and caller.may(Action.READ, f"{admission.domain}/{holder}", at.key))
     )
     return replace(detail, held_by=readable)
 
@@ -151,9 +152,9 @@ def promote_version(
     Needs `read` on this repository and `promote` on the target.
     """
     services, caller = context.services(), context.caller()
-    check(caller, Action.READ, f"{domain}/{repository}")
     key = package_key(known_format(services.formats, format_name), query.namespace, name)
-    check(caller, Action.PROMOTE, f"{domain}/{body.target}", package=key)
+    check(caller, Action.READ, f"{domain}/{repository}", key)
+    check(caller, Action.PROMOTE, f"{domain}/{body.target}", key)
 
     def unit(session: Session) -> Promoted:
         _, source = find_repository(session, domain, repository)
@@ -252,11 +253,12 @@ _PACKAGES = "/domains/<domain>/repositories/<repository>/packages"
 _PACKAGE = f"{_PACKAGES}/<format_name>/<name>"
 _VERSION = f"{_PACKAGE}/versions/<version>"
 _read = requires(Action.READ, repository=True)
+_list = requires(Action.READ, repository=True, any_package=True)
 _publish = requires(Action.PUBLISH, repository=True)
 _set_status = requires(Action.PUBLISH, repository=True, permission="codeartifact:UpdatePackageVersionsStatus")
 _delete = requires(Action.PUBLISH, repository=True, permission="codeartifact:DeletePackageVersions")
 ROUTES = (
-    Route("GET", _PACKAGES, _read, list_packages, query=PackageQuery, answer=PackageList),
+    Route("GET", _PACKAGES, _list, list_packages, query=PackageQuery, answer=PackageList),
     Route("GET", _PACKAGE, _read, show_package, query=NamespaceQuery, answer=browse.PackageDetail),
     Route("GET", _VERSION, _read, show_version, query=NamespaceQuery, answer=browse.VersionDetail),
     Route(

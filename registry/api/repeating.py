@@ -21,7 +21,9 @@ def repeatable(method: str) -> Begun | Response | None:
         return None
     services = context.services()
     sent = read_body(services.limits.json_bytes) if request.content_length else b""
-    digest = digest_of([request.method.encode(), request.full_path.encode("utf-8", "surrogateescape"), sent])
+    # With another of an account's tokens it is another request: one for less is not answered as one for more was.
+    asked = [request.method.encode(), request.full_path.encode("utf-8", "surrogateescape"), sent]
+    digest = digest_of([*asked, str(who.token_id).encode()])
     begun = services.idempotency.begin(who.account_id, key, digest, services.clock())
     if isinstance(begun, Begun):
         return begun

@@ -8,7 +8,7 @@ from typing import Annotated
 from sqlalchemy import select
 
 from registry import audit
-from registry.access import Action, Identity, check
+from registry.access import ANY_PACKAGE, Action, Identity, check
 from registry.api.routes import Route
 from registry.api.shapes import Between, Length
 from registry.errors import Invalid, NotFound
@@ -69,7 +69,7 @@ def list_repositories(query: RepositoryQuery) -> RepositoryList:
     readable = [
         repository
         for repository in found
-        if caller.may(Action.READ, repository.path) and (repository.domain, repository.name) > place
+        if caller.may(Action.READ, repository.path, ANY_PACKAGE) and (repository.domain, repository.name) > place
     ]
     shown = readable[: query.limit]
     return RepositoryList(tuple(shown), shown[-1].path if len(readable) > len(shown) else None)
@@ -166,7 +166,7 @@ ROUTES = (
     Route(
         "GET",
         _REPOSITORY,
-        requires(Action.READ, repository=True),
+        requires(Action.READ, repository=True, any_package=True),
         show_repository,
         answer=browse.RepositorySummary,
     ),

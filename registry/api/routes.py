@@ -38,7 +38,9 @@ class Route:
 
     ``door`` is a decorator of ``registry.http.auth``. ``view`` takes the path's arguments it names, and ``body``
     and ``query`` as instances of those shapes where they are declared; it returns an ``answer``, or a finished
-    ``Response`` where ``media_type`` is not JSON. Its docstring is the operation's documentation.
+    ``Response`` where ``media_type`` is not JSON. ``holds_secrets`` says that a credential may be what is sent: in other
+    bodies a token of this server is a leak. With ``body_is_optional`` no body stands for an empty object. Its
+    docstring is the operation's documentation.
     """
 
     method: str
@@ -50,6 +52,8 @@ class Route:
     answer: type[Any] | None = None
     status: int = 200
     media_type: str = "application/json"
+    holds_secrets: bool = False
+    body_is_optional: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +99,9 @@ def _operation(route: Route) -> Callable[..., ResponseReturnValue]:
         if route.query is not shapes.Nothing:
             arguments["query"] = query
         if route.body is not shapes.Nothing:
-            arguments["body"] = shapes.read(route.body, _sent())
+            is_there = bool(request.content_length) or not route.body_is_optional
+            sent = _sent(holds_secrets=route.holds_secrets) if is_there else {}
+            arguments["body"] = shapes.read(route.body, sent)
         elif route.method in _WITH_BODY and request.content_length:
             shapes.read(shapes.Nothing, _sent())
         result = route.view(**{name: value for name, value in arguments.items() if name in wanted})
@@ -120,8 +126,8 @@ def _operation(route: Route) -> Callable[..., ResponseReturnValue]:
     return operation
 
 
-def _sent() -> Any:
-    return read_json(context.services().limits.json_bytes)
+def _sent(*, holds_secrets: bool = False) -> Any:
+    return read_json(context.services().limits.json_bytes, holds_secrets=holds_secrets)
 
 
 def json_response(value: Any, status: int = 200) -> Response:

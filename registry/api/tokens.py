@@ -7,25 +7,25 @@ from datetime import datetime, timedelta
 from typing import Annotated
 
 from sqlalchemy import select
-from sqlalchemy.orm import Session
 
-from registry import audit
+from registry import minting, self_service
 from registry.access import Action, Identity, check, parse_actions
 from registry.accounts import TOKEN_LONGEST, find_account
 from registry.api.routes import Route
 from registry.api.shapes import Between, Length
-from registry.errors import NotFound
 from registry.http import context
-from registry.http.auth import charge, credential_sent, signed_in_api
+from registry.http.auth import charge, signed_in_api
 from registry.models import Account, Token
 from registry.rates import CostClass
-from registry.scopes import within
-from registry.services import Services
+from registry.scopes import Limits, checked_networks, checked_packages, checked_patterns
 
 
 @dataclass(frozen=True, slots=True)
 class TokenView:
-    """A token without its secret; ``repositories`` null means all its owner has."""
+    """A token without its secret; limits that are null mean all its owner has.
+
+    ``parent_id`` is the token it was made with, and ends with. ``last_used_at`` is to ten minutes.
+    """
 
     id: int
     user: str
@@ -34,9 +34,14 @@ class TokenView:
     last_four: str
     actions: tuple[str, ...]
     repositories: tuple[str, ...] | None
+    packages: tuple[str, ...] | None
+    networks: tuple[str, ...] | None
     created_at: datetime
+    created_by: str
+    parent_id: int | None
     expires_at: datetime
     last_used_at: datetime | None
+    last_used_address: str | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,21 +54,28 @@ class TokenList:
 
 @dataclass(frozen=True, slots=True)
 class TokenQuery:
-    """Whose tokens (one's own if not said), and where to go on."""
+    """Whose tokens (one's own if not said), of which kind, and where to go on."""
 
     user: Annotated[str, Length(1, 64)] | None = None
+    kind: Annotated[str, Length(1, 16)] | None = None
     after: Annotated[int, Between(1, 2**62)] | None = None
     limit: Annotated[int, Between(1, 200)] = 50
 
 
 @dataclass(frozen=True, slots=True)
 class NewToken:
-    """A token to make. ``ttl_seconds`` is its life: a minute to 366 days."""
+    """A token to make. ``ttl_seconds`` is its life: a minute to 366 days, 90 days if not said.
+
+    ``repositories`` are ``domain/repository`` patterns, ``packages`` ``format/namespace/name`` patterns (``*`` for any
+    part of a name, alone at the end for everything below), ``networks`` CIDR blocks; null for all.
+    """
 
     name: Annotated[str, Length(1, 100)]
     actions: Annotated[tuple[str, ...], Length(1, 10)]
-    ttl_seconds: Annotated[int, Between(60, int(TOKEN_LONGEST.total_seconds()))]
+    ttl_seconds: Annotated[int, Between(60, int(TOKEN_LONGEST.total_seconds()))] | None = None
     repositories: Annotated[tuple[str, ...], Length(0, 100)] | None = None
+    packages: Annotated[tuple[str, ...], Length(0, 100)] | None = None
+    networks: Annotated[tuple[str, ...], Length(0, 100)] | None = None
     user: Annotated[str, Length(1, 64)] | None = None
 
 
@@ -77,7 +89,24 @@ class MadeToken:
     secret: str
     actions: tuple[str, ...]
     repositories: tuple[str, ...] | None
+    packages: tuple[str, ...] | None
+    networks: tuple[str, ...] | None
     expires_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class RevokeQuery:
+    """Whose tokens (one's own if not said), and of which kind (of all if not said)."""
+
+    user: Annotated[str, Length(1, 64)] | None = None
+    kind: Annotated[str, Length(1, 16)] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Revoked:
+    """How many tokens ended, those that were made with them included."""
+
+    count: int
 
 
 def list_tokens(query: TokenQuery) -> TokenList:
@@ -90,6 +119,8 @@ def list_tokens(query: TokenQuery) -> TokenList:
         .order_by(Token.id.desc())
         .limit(query.limit + 1)
     )
+    if query.kind is not None:
+        statement = statement.where(Token.kind == query.kind)
     if query.after is not None:
         statement = statement.where(Token.id < query.after)
     with services.db.read() as session:
@@ -108,41 +139,33 @@ def create_token(body: NewToken) -> MadeToken:
     """
     charge(CostClass.MINT)
     services, caller = context.services(), context.caller()
-    now = services.clock()
     owner = _owner(caller, body.user)
     actions = sorted(parse_actions(body.actions))
-    repositories = within(caller, actions, body.repositories)
+    limits = Limits(
+        checked_patterns(body.repositories),
+        checked_packages(body.packages, services.formats),
+        checked_networks(body.networks),
+    )
+    life = None if body.ttl_seconds is None else timedelta(seconds=body.ttl_seconds)
+    wanted = minting.Wanted(body.name, actions, limits, life)
     with services.db.write() as session:
         account_id = caller.account_id if owner == caller.name else find_account(session, owner).id
-        issued = services.accounts.issue_token(
-            session,
-            account_id,
-            body.name,
-            actions=actions,
-            repositories=repositories,
-            life=_life(session, services, body, now),
-            now=now,
-        )
-        audit.record(
-            session,
-            now,
-            caller.name,
-            "token.issue",
-            f"user/{owner}/token/{issued.id}",
-            name=body.name,
-            actions=actions,
-            repositories=repositories,
-            expires_at=issued.expires_at.isoformat(),
-        )
+        made = minting.mint(session, services.accounts, caller, wanted, now=services.clock(), owner=(account_id, owner))
     return MadeToken(
-        issued.id,
+        made.issued.id,
         owner,
         body.name,
-        issued.secret,
+        made.issued.secret,
         tuple(actions),
-        None if repositories is None else tuple(repositories),
-        issued.expires_at,
+        _tuple(made.limits.repositories),
+        _tuple(made.limits.packages),
+        _tuple(made.limits.networks),
+        made.issued.expires_at,
     )
+
+
+def _tuple(limit: list[str] | None) -> tuple[str, ...] | None:
+    return None if limit is None else tuple(limit)
 
 
 def revoke_token(token_id: int) -> None:
@@ -150,16 +173,15 @@ def revoke_token(token_id: int) -> None:
     services, caller = context.services(), context.caller()
     now = services.clock()
     with services.db.write() as session:
-        row = session.execute(
-            select(Token.account_id, Token.name, Account.name)
-            .join(Account, Account.id == Token.account_id)
-            .where(Token.id == token_id)
-        ).first()
-        # Somebody else's token answers as an unknown one does: ids are small numbers, and tell of nobody.
-        if row is None or (row[0] != caller.account_id and not caller.may(Action.ADMIN)):
-            raise NotFound("token", str(token_id))
-        services.accounts.revoke_token(session, token_id, now)
-        audit.record(session, now, caller.name, "token.revoke", f"user/{row[2]}/token/{token_id}", name=row[1])
+        self_service.revoke_token(session, services.accounts, caller, token_id, now)
+
+
+def revoke_tokens(query: RevokeQuery) -> Revoked:
+    """End all tokens of an account, or all of one kind: one's own, or as administrator another's."""
+    services, caller = context.services(), context.caller()
+    owner = _owner(caller, query.user)
+    with services.db.write() as session:
+        return Revoked(self_service.revoke_tokens(session, caller, owner, query.kind, services.clock()))
 
 
 def _owner(caller: Identity, user: str | None) -> str:
@@ -167,18 +189,6 @@ def _owner(caller: Identity, user: str | None) -> str:
         return caller.name
     check(caller, Action.ADMIN)
     return user
-
-
-def _life(session: Session, services: Services, body: NewToken, now: datetime) -> timedelta:
-    life = timedelta(seconds=body.ttl_seconds)
-    sent = credential_sent()
-    if sent is None:
-        return life
-    parent_expires_at = session.scalar(
-        select(Token.expires_at).where(Token.digest == services.accounts.digest(sent.secret))
-    )
-    # A stolen short token must not buy itself a long one, nor a chain of short ones.
-    return life if parent_expires_at is None else min(life, parent_expires_at - now)
 
 
 def _view(token: Token, user: str) -> TokenView:
@@ -190,9 +200,14 @@ def _view(token: Token, user: str) -> TokenView:
         token.last_four,
         tuple(token.actions),
         None if token.repositories is None else tuple(token.repositories),
+        None if token.packages is None else tuple(token.packages),
+        None if token.networks is None else tuple(token.networks),
         token.created_at,
+        token.created_by,
+        token.parent_id,
         token.expires_at,
         token.last_used_at,
+        token.last_used_address,
     )
 
 
@@ -200,4 +215,5 @@ ROUTES = (
     Route("GET", "/tokens", signed_in_api, list_tokens, query=TokenQuery, answer=TokenList),
     Route("POST", "/tokens", signed_in_api, create_token, body=NewToken, answer=MadeToken, status=201),
     Route("DELETE", "/tokens/<id:token_id>", signed_in_api, revoke_token, status=204),
+    Route("DELETE", "/tokens", signed_in_api, revoke_tokens, query=RevokeQuery, answer=Revoked),
 )

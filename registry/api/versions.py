@@ -168,12 +168,12 @@ def copy_package_versions(
     success; one that is otherwise is ALREADY_EXISTS unless `allowOverwrite`, and even then no file's content changes.
     """
     services, caller = context.services(), context.caller()
-    check(caller, Action.READ, f"{domain}/{repository}")
-    check(caller, Action.PROMOTE, f"{domain}/{body.destination_repository}")
-    if (body.versions is None) == (body.version_revisions is None):
-        raise Invalid("name the versions either in 'versions' or in 'versionRevisions'")
     known = known_format(services.formats, format_name)
     key = package_key(known, query.namespace, name)
+    check(caller, Action.READ, f"{domain}/{repository}", key)
+    check(caller, Action.PROMOTE, f"{domain}/{body.destination_repository}", key)
+    if (body.versions is None) == (body.version_revisions is None):
+        raise Invalid("name the versions either in 'versions' or in 'versionRevisions'")
     copying = Copying(
         domain,
         repository,

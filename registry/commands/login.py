@@ -16,7 +16,7 @@ import click
 from registry.commands.client import Client, Failed, connection_options, needs_server
 from registry.commands.options import DURATION, REPOSITORY, Place, example
 from registry.commands.output import json_option, print_json, say
-from registry.commands.token import own_actions
+from registry.commands.token import LONGEST, SHORTEST, own_actions, short_lived
 from registry.errors import Invalid
 from registry.format import LoginTarget, Tool
 
@@ -53,7 +53,7 @@ def login_command(tools: Mapping[str, Mapping[str, Tool]]) -> click.Command:
     ) -> None:
         """Write a client's configuration, with a new token that may read and publish.
 
-        The token is made with yours (ENTREPOT_TOKEN, --token-file) or with your password (--user).
+        The token is made with yours (ENTREPOT_TOKEN, --token-file), and ends with it, or with your password (--user).
         """
         place = Place(domain or repository.domain, repository.repository)
         client = _client(needs_server(url), token, user)
@@ -93,14 +93,19 @@ def _client(url: str, token: str | None, user: str | None) -> Client:
 def _new_token(client: Client, tool_name: str, ttl: timedelta) -> dict[str, Any]:
     own = own_actions(client)
     actions = sorted(_ACTIONS) if "admin" in own else sorted(_ACTIONS.intersection(own))
+    name = f"login {tool_name} on {socket.gethostname()}"[:100]
+    # Not only this repository: tools keep one credential per host, and a second login must not break the first.
+    if SHORTEST <= ttl <= LONGEST:
+        made = short_lived(client, name, actions, {}, ttl)
+        say(f"signed in as {made['user']} until {made['expiresAt']}")
+        return made
     body = {
-        "name": f"login {tool_name} on {socket.gethostname()}"[:100],
+        "name": name,
         "actions": actions,
-        # Not only this repository: tools keep one credential per host, and a second login must not break the first.
         "repositories": None,
         "ttlSeconds": int(ttl.total_seconds()),
     }
-    made: dict[str, Any] = client.send("POST", "tokens", body=body)
+    made = dict(client.send("POST", "tokens", body=body))
     say(f"signed in as {made['user']} until {made['expiresAt']}")
     return made
 

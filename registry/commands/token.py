@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import timedelta
 from pathlib import Path
 from typing import Any, Protocol
@@ -12,6 +13,9 @@ from registry.commands.client import Client, connection_options, needs_server, w
 from registry.commands.options import DURATION, example
 from registry.commands.output import json_option, print_json, print_rows, say
 
+SHORTEST, LONGEST = timedelta(minutes=15), timedelta(hours=12)
+"""What the server gives as an authorization token; others are made as any token is."""
+
 _COLUMNS = (
     ("ID", "id"),
     ("NAME", "name"),
@@ -19,8 +23,12 @@ _COLUMNS = (
     ("ENDS IN", "lastFour"),
     ("RIGHTS", "actions"),
     ("REPOSITORIES", "repositories"),
+    ("PACKAGES", "packages"),
+    ("NETWORKS", "networks"),
+    ("KIND", "kind"),
     ("EXPIRES", "expiresAt"),
     ("LAST USED", "lastUsedAt"),
+    ("FROM", "lastUsedAddress"),
 )
 
 
@@ -34,6 +42,8 @@ class NewTokenOnData(Protocol):
         *,
         actions: tuple[str, ...],
         repositories: tuple[str, ...],
+        packages: tuple[str, ...],
+        networks: tuple[str, ...],
         life: timedelta,
         label: str,
     ) -> tuple[str, str]:
@@ -56,6 +66,7 @@ def token_group(new_token_on_data: NewTokenOnData) -> click.Group:
 def _new_command(new_token_on_data: NewTokenOnData) -> click.Command:
     @example(
         "entrepot token new --name ci --scope read --scope publish --repository dev --ttl 30d\n"
+        "entrepot token new --scope publish --package 'generic/acme-*' --network 192.0.2.0/24 --ttl 90d\n"
         "entrepot token new --data /var/lib/entrepot --user admin      (on the server itself, without a token)"
     )
     @click.command()
@@ -67,7 +78,15 @@ def _new_command(new_token_on_data: NewTokenOnData) -> click.Command:
     @click.option(
         "--repository", "repositories", multiple=True, metavar="PATTERN", help="DOMAIN/NAME, with * in parts."
     )
-    @click.option("--ttl", default="12h", show_default=True, type=DURATION, help="How long it lives.")
+    @click.option(
+        "--package",
+        "packages",
+        multiple=True,
+        metavar="PATTERN",
+        help="FORMAT/NAME or FORMAT/NAMESPACE/NAME, with * in parts.",
+    )
+    @click.option("--network", "networks", multiple=True, metavar="CIDR", help="Where it may be used from.")
+    @click.option("--ttl", default="12h", show_default=True, type=DURATION, help="How long it lives; at most 366 days.")
     @click.option("--data", type=click.Path(exists=True, file_okay=False, path_type=Path), help="Data directory.")
     @json_option
     @connection_options
@@ -76,18 +95,27 @@ def _new_command(new_token_on_data: NewTokenOnData) -> click.Command:
     ) -> None:
         """Make a token; prints it alone on stdout, once.
 
-        Without --scope it has all the rights of whoever makes it; with --repository, there only.
+        Without --scope it has all the rights of whoever makes it; with --repository, --package or --network, there
+        only. One made with a token ends with that token.
         """
         patterns = tuple(name if "/" in name else f"default/{name}" for name in rest["repositories"])
         if data is not None:
             if user is None:
                 raise click.UsageError("--data needs --user")
             secret, expires_at = new_token_on_data(
-                data, user, actions=scopes, repositories=patterns, life=ttl, label=label
+                data,
+                user,
+                actions=scopes,
+                repositories=patterns,
+                packages=rest["packages"],
+                networks=rest["networks"],
+                life=ttl,
+                label=label,
             )
             made = {"secret": secret, "user": user, "expiresAt": expires_at}
         else:
-            made = _new_by_server(rest["url"], rest["token"], label, user, scopes, patterns, ttl)
+            limits = {"repositories": patterns, "packages": rest["packages"], "networks": rest["networks"]}
+            made = _new_by_server(rest["url"], rest["token"], label, user, scopes, limits, ttl)
         _print_made(made, as_json=rest["as_json"])
 
     command: click.Command = new
@@ -100,7 +128,7 @@ def _new_by_server(
     label: str,
     user: str | None,
     scopes: tuple[str, ...],
-    patterns: tuple[str, ...],
+    limits: Mapping[str, tuple[str, ...]],
     ttl: timedelta,
 ) -> dict[str, Any]:
     if not token:
@@ -108,15 +136,37 @@ def _new_by_server(
     if user is not None and not scopes:
         raise click.UsageError("--user needs --scope")
     client = Client(needs_server(url), token)
+    if user is None and SHORTEST <= ttl <= LONGEST:
+        return short_lived(client, label or "command line", list(scopes) or None, limits, ttl)
     body = {
         "name": label or "command line",
         "actions": list(scopes) or own_actions(client),
-        "repositories": list(patterns) or None,
+        **{name: list(patterns) or None for name, patterns in limits.items()},
         "ttlSeconds": int(ttl.total_seconds()),
         **({"user": user} if user is not None else {}),
     }
     made: dict[str, Any] = client.send("POST", "tokens", body=body)
     return made
+
+
+def short_lived(
+    client: Client,
+    name: str,
+    actions: list[str] | None,
+    limits: Mapping[str, tuple[str, ...]],
+    ttl: timedelta,
+) -> dict[str, Any]:
+    """A token for hours, asked for in CodeArtifact's manner; told as any new token is. No actions stand for all."""
+    body = {"name": name, "actions": actions, **{limit: list(patterns) or None for limit, patterns in limits.items()}}
+    made = client.send("POST", "authorization-token", body=body, durationSeconds=int(ttl.total_seconds()))
+    told = {key: made[key] for key in ("user", "actions", "repositories", "packages", "networks")}
+    return {
+        **told,
+        "id": made["tokenId"],
+        "name": name,
+        "secret": made["authorizationToken"],
+        "expiresAt": made["expiration"],
+    }
 
 
 def own_actions(client: Client) -> list[str]:
@@ -144,13 +194,26 @@ def list_tokens(client: Client, user: str | None, *, as_json: bool) -> None:
     print_rows(client.items("tokens", user=user, limit=200), _COLUMNS, as_json=as_json)
 
 
-@example("entrepot token revoke 17")
+@example("entrepot token revoke 17\nentrepot token revoke --all --kind login")
 @click.command()
-@click.argument("token_ids", metavar="ID...", nargs=-1, required=True, type=click.IntRange(1))
+@click.argument("token_ids", metavar="[ID]...", nargs=-1, type=click.IntRange(1))
+@click.option("--all", "is_all", is_flag=True, help="All of yours, or of --user; with --kind those of one kind.")
+@click.option("--user", help="Whose tokens, with --all; your own if not given.")
+@click.option("--kind", help="personal, login, authorization, build or setup, with --all.")
 @json_option
 @with_client
-def revoke(client: Client, token_ids: tuple[int, ...], *, as_json: bool) -> None:
-    """End tokens; it counts from the next request on."""
+def revoke(
+    client: Client, token_ids: tuple[int, ...], *, is_all: bool, user: str | None, kind: str | None, as_json: bool
+) -> None:
+    """End tokens with all that were made with them; it counts from the next request on."""
+    if is_all == bool(token_ids) or ((user or kind) and not is_all):
+        raise click.UsageError("give the ids of tokens, or --all (with --user, --kind)")
+    if is_all:
+        ended = client.send("DELETE", "tokens", user=user, kind=kind)
+        say(f"{ended['count']} tokens are revoked")
+        if as_json:
+            print_json(ended)
+        return
     for token_id in token_ids:
         client.send("DELETE", "tokens", token_id)
         say(f"token {token_id} is revoked")

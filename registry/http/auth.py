@@ -21,7 +21,7 @@ from flask import Flask, abort, redirect, request, url_for
 from flask.typing import ResponseReturnValue
 from werkzeug.datastructures import MultiDict
 
-from registry.access import Action, check
+from registry.access import ANY_PACKAGE, About, Action, check
 from registry.errors import Denied, Invalid, Misdirected, Unauthenticated
 from registry.http import context
 from registry.names import PackageKey, PackageName
@@ -88,13 +88,19 @@ def public(reason: str) -> Callable[[View], View]:
 
 
 def requires(
-    action: Action, *, repository: bool = False, domain: bool = False, permission: str = ""
+    action: Action,
+    *,
+    repository: bool = False,
+    domain: bool = False,
+    permission: str = "",
+    any_package: bool = False,
 ) -> Callable[[View], View]:
     """API door: the caller may do ``action``; with ``repository``, in the route's ``domain`` and ``repository``.
 
     With ``domain`` it is decided on the route's ``domain`` as such. ``permission`` is CodeArtifact's name for what the
     route does, which policies and roles speak of; without one it is the usual one of the word. Where the route names a
-    package (``format_name`` and ``name``), it is decided on that package.
+    package (``format_name`` and ``name``), it is decided on that package. Callers with a token for certain packages come
+    through no other, except with ``any_package``: the view then shows them their packages only.
     """
     _check_permission(action, permission)
     where = " on the repository" if repository else " on the domain" if domain else ""
@@ -105,7 +111,8 @@ def requires(
             services = context.services()
             sent, now = credential_sent(), services.clock()
             if repository:
-                key = _named_package(kwargs)
+                about = _named_package(kwargs)
+                key = about if isinstance(about, PackageKey) else PackageKey("", "", PackageName(""))
                 admitted = services.admissions.admit(
                     sent,
                     action,
@@ -115,6 +122,7 @@ def requires(
                     namespace=key.namespace,
                     package=key.name,
                     permission=permission,
+                    lists=any_package or about is ANY_PACKAGE,
                     address=_address(),
                     now=now,
                 )
@@ -136,17 +144,18 @@ def _check_permission(action: Action, permission: str) -> None:
         raise RuntimeError(f"permission {permission} is not one of those below {action.value!r}")
 
 
-def _named_package(variables: Mapping[str, Any]) -> PackageKey:
-    """The package that an API route names; none where it cannot be one, which the route itself then says."""
-    format_name, name = variables.get("format_name", ""), variables.get("name", "")
-    namespace = request.args.get("namespace", "")
-    known = context.services().formats.get(format_name)
+def _named_package(variables: Mapping[str, Any]) -> About:
+    """The package in an API route, in canonical spelling; for one that cannot be read the view says that it is none."""
+    if "/packages/" not in str(request.url_rule):
+        return None
+    known = context.services().formats.get(variables.get("format_name", ""))
+    name, namespace = variables.get("name", ""), request.args.get("namespace", "")
+    if known is None or not name:
+        return None
     try:
-        if known is not None and name:
-            return known.key(f"{namespace}/{name}" if namespace else name)
+        return known.key(f"{namespace}/{name}" if namespace else name)
     except Invalid:
-        pass
-    return PackageKey(format_name, "", PackageName(""))
+        return ANY_PACKAGE  # nothing has that name, so that there is nothing to guard
 
 
 def signed_in_api(view: View) -> View:
@@ -196,6 +205,7 @@ def client(
                 package=key.name,
                 permission=permission,
                 names_later=names_later,
+                lists=True,
                 address=_address(),
                 now=services.clock(),
             )

@@ -30,6 +30,11 @@ def _begin() -> None:
     audit.comes_from(audit.Origin(None, request.remote_addr, secrets.token_hex(8)))
 
 
+def is_attached() -> bool:
+    """Whether the application that handles this request is a whole server's, and not just some of its parts."""
+    return _EXTENSION in current_app.extensions
+
+
 def application() -> Flask:
     """The application that handles this request: its routes and extensions."""
     return cast("Flask", current_app._get_current_object())  # type: ignore[attr-defined]  # noqa: SLF001  (Flask's own documented way)

@@ -9,17 +9,25 @@ from werkzeug.exceptions import ClientDisconnected
 
 from registry.errors import Invalid, TooLarge
 from registry.http import context
+from registry.http.upload import leak_watch
 from registry.json_text import parse
 
 
-def read_json(limit_bytes: int) -> Any:
-    """The request's JSON value. Raises Invalid for a body that is cut, coded or ambiguous, TooLarge over the limit."""
+def read_json(limit_bytes: int, *, holds_secrets: bool = False) -> Any:
+    """The request's JSON value. Raises Invalid for a body that is cut, coded or ambiguous, TooLarge over the limit.
+
+    Raises TokenInside for one with a live token of ours in it, but where a secret is what is sent.
+    """
     if request.mimetype != "application/json":
         raise Invalid("send the body as Content-Type: application/json")
     if request.headers.get("Content-Encoding", "identity").lower() != "identity":
         # A compressed body is bounded by what it unpacks to, and nobody needs it at these sizes.
         raise Invalid("send the body without Content-Encoding")
-    return parse(read_body(limit_bytes))
+    body = read_body(limit_bytes)
+    watch = None if holds_secrets else leak_watch()
+    if watch is not None:
+        watch.feed(body)
+    return parse(body)
 
 
 def read_body(limit_bytes: int) -> bytes:

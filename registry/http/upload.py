@@ -16,6 +16,8 @@ from werkzeug.exceptions import RequestEntityTooLarge
 from werkzeug.formparser import MultiPartParser
 
 from registry.errors import Invalid, TooLarge
+from registry.http import context
+from registry.leaks import Watch
 from storage.errors import BodyTooShort
 from storage.intake import Intake
 
@@ -28,7 +30,10 @@ BUFFER_BYTES = 256 * 1024
 class CountedBody:
     """The request's body as a stream that knows how much of it arrived and refuses more than ``limit_bytes``."""
 
-    def __init__(self, stream: IO[bytes], declared_bytes: int | None, limit_bytes: int) -> None:
+    def __init__(
+        self, stream: IO[bytes], declared_bytes: int | None, limit_bytes: int, watch: Watch | None = None
+    ) -> None:
+        self._watch = watch
         self._stream = stream
         self._declared_bytes = declared_bytes
         self._limit_bytes = limit_bytes
@@ -44,6 +49,8 @@ class CountedBody:
         self.received_bytes += len(piece)
         if self.received_bytes > self._limit_bytes:
             raise TooLarge("the request body", self._limit_bytes)
+        if self._watch is not None:
+            self._watch.feed(piece)
         if not piece and size != 0:
             self.check_complete()
         return piece
@@ -54,12 +61,24 @@ class CountedBody:
             raise BodyTooShort(self._declared_bytes, self.received_bytes)
 
 
-def counted_body(limit_bytes: int) -> CountedBody:
-    """The current request's body. Raises TooLarge at once when it announces more than the limit."""
+def counted_body(limit_bytes: int, *, holds_secrets: bool = False) -> CountedBody:
+    """The current request's body. Raises TooLarge at once when it announces more than the limit.
+
+    Reading it raises TokenInside when a live token of ours comes by, but where a secret is what is sent.
+    """
     declared = request.content_length
     if declared is not None and declared > limit_bytes:
         raise TooLarge("the request body", limit_bytes)
-    return CountedBody(request.stream, declared, limit_bytes)
+    return CountedBody(request.stream, declared, limit_bytes, None if holds_secrets else leak_watch())
+
+
+def leak_watch() -> Watch | None:
+    """What looks for our tokens in this request's body; nothing where no server is that could have given any out."""
+    if not context.is_attached():
+        return None
+    who = context.identity()
+    sender = who.name if who is not None else "somebody unknown"
+    return context.services().leaks.watch("what you sent", f"what {sender} sent to {request.path}")
 
 
 @dataclass(slots=True)

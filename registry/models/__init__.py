@@ -1,6 +1,15 @@
 """The registry's tables. Relations are foreign keys; nothing is loaded by attribute access."""
 
-from registry.models.account import Account, AccountGroup, ClientLogin, GroupMember, SetupLogin, Token, WebSession
+from registry.models.account import (
+    Account,
+    AccountGroup,
+    ClientLogin,
+    GroupMember,
+    SetupLogin,
+    Token,
+    TokenLeak,
+    WebSession,
+)
 from registry.models.audit import AuditCheckpoint, AuditEntry
 from registry.models.event import Event
 from registry.models.idempotency import IdempotencyKey
@@ -66,6 +75,7 @@ __all__ = [
     "SetupLogin",
     "SigningKey",
     "Token",
+    "TokenLeak",
     "Totp",
     "UpstreamPage",
     "WebSession",

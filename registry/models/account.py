@@ -56,8 +56,12 @@ class GroupMember(Base):
 class Token(Base):
     """A bearer credential. ``digest`` is HMAC-SHA256 of the token, hex; the token itself is shown once and not kept.
 
-    ``actions`` is a list of action names; ``repositories`` a list of ``domain/repository`` patterns (``*`` within a
-    part), null for all. ``kind`` is personal, build or setup.
+    ``actions`` is a list of action names; ``repositories``, ``packages`` and ``networks`` are limits in the shape of
+    ``registry.access.Scope``, null for none. ``kind`` is personal, login, authorization, build or setup.
+
+    A token made with a token has that one as ``parent_id`` and the first of its line as ``root_id`` (null: it is the
+    first). ``created_by`` is the account that made it. ``end_reason`` says why it was revoked where that is not its
+    owner's wish (``leaked``).
     """
 
     __tablename__ = "token"
@@ -74,6 +78,30 @@ class Token(Base):
     expires_at: Mapped[datetime] = mapped_column(UtcDateTime)
     revoked_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
     last_used_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
+    packages: Mapped[list[str] | None] = mapped_column(JSON)
+    networks: Mapped[list[str] | None] = mapped_column(JSON)
+    parent_id: Mapped[int | None] = mapped_column(ForeignKey("token.id", ondelete="CASCADE"), index=True)
+    root_id: Mapped[int | None] = mapped_column(index=True)
+    created_by: Mapped[str] = mapped_column(String(64), default="", server_default="")
+    last_used_address: Mapped[str | None] = mapped_column(String(100))
+    end_reason: Mapped[str] = mapped_column(String(16), default="", server_default="")
+
+
+class TokenLeak(Base):
+    """A live token that was found where it must not be, and was revoked for it.
+
+    ``place`` says where in words (an upload, a build's log, a scanner's report). Its owner is told on every page until
+    ``seen_at``.
+    """
+
+    __tablename__ = "token_leak"
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    token_id: Mapped[int] = mapped_column(ForeignKey("token.id", ondelete="CASCADE"), unique=True)
+    account_id: Mapped[int] = mapped_column(ForeignKey("account.id", ondelete="CASCADE"), index=True)
+    place: Mapped[str] = mapped_column(String(500))
+    found_at: Mapped[datetime] = mapped_column(UtcDateTime)
+    seen_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
 
 
 class WebSession(Base):

@@ -21,6 +21,7 @@ from registry.pages import (
     proof,
     providers,
     second_factor,
+    token_parts,
     version_changes,
 )
 from registry.pages.appearance import render_page
@@ -40,6 +41,7 @@ def blueprint() -> Blueprint:
         proof,
         client_login,
         account,
+        token_parts,
         catalogue,
         packages,
         manage,

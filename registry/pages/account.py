@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from datetime import timedelta
 
 from flask import Blueprint, render_template, request, url_for
 from flask.typing import ResponseReturnValue
 
-from registry import attempts, second_factor, self_service
+from registry import attempts, minting, second_factor, self_service
 from registry.access import Action
 from registry.accounts import PASSWORD_MINIMUM_CHARACTERS, IssuedToken
 from registry.errors import Denied, Invalid, Problem, RateLimited, Unauthenticated
@@ -20,7 +19,9 @@ from registry.pages.appearance import keep_session, redirect_with
 from registry.pages.entrance import without_session
 from registry.pages.proof import proved
 from registry.pages.second_factor import browser, way
+from registry.pages.token_parts import PRESETS, TokenForm, after_ending, owner_shown, owners, preset_form, tokens_of
 from registry.rates import CostClass
+from registry.scopes import checked_networks, checked_packages
 
 MEANINGS = {
     Action.READ: "download and look around",
@@ -29,18 +30,9 @@ MEANINGS = {
     Action.APPROVE: "answer approvals",
     Action.ADMIN: "everything",
 }
+KINDS = minting.KINDS
 LIVES = ((1, "1 day"), (7, "7 days"), (30, "30 days"), (90, "90 days"), (365, "1 year"))
-_USUAL_LIFE_DAYS = 30
-
-
-@dataclass(frozen=True, slots=True)
-class TokenForm:
-    """What stands in the form for a new token."""
-
-    name: str = ""
-    actions: tuple[str, ...] = (Action.READ.value,)
-    repositories: str = ""
-    life_days: int = _USUAL_LIFE_DAYS
+_USUAL_LIFE_DAYS = TokenForm().life_days
 
 
 def routes(pages: Blueprint) -> None:
@@ -160,16 +152,19 @@ def _check_present_password() -> None:
 
 @page
 def _tokens() -> str:
-    return _tokens_page(TokenForm())
+    return _tokens_page(preset_form())
 
 
 def _tokens_page(form: TokenForm, *, message: str = "", issued: IssuedToken | None = None) -> str:
-    services, who = context.services(), context.caller()
-    with services.db.read() as session:
-        tokens = self_service.tokens(session, who.account_id, services.clock())
+    who = context.caller()
+    owner = owner_shown(who)
     return render_template(
         "tokens.html",
-        tokens=tokens,
+        tokens=tokens_of(owner),
+        owner=owner,
+        owners=owners(who),
+        kinds=KINDS,
+        presets=PRESETS,
         form=form,
         message=message,
         issued=issued,
@@ -187,10 +182,14 @@ def _create_token() -> ResponseReturnValue:
         name=request.form.get("name", "")[:100],
         actions=tuple(request.form.getlist("actions")),
         repositories=request.form.get("repositories", ""),
+        packages=request.form.get("packages", ""),
+        networks=request.form.get("networks", ""),
         life_days=_life_days(request.form.get("life_days", "")),
     )
     try:
         patterns = self_service.repository_patterns(form.repositories)
+        packages = checked_packages(self_service.words(form.packages), services.formats)
+        networks = checked_networks(self_service.words(form.networks))
         with services.db.write() as session:
             issued = self_service.create_token(
                 session,
@@ -199,6 +198,8 @@ def _create_token() -> ResponseReturnValue:
                 form.name,
                 actions=form.actions,
                 repositories=patterns,
+                packages=packages,
+                networks=networks,
                 life=timedelta(days=form.life_days),
                 now=services.clock(),
             )
@@ -221,4 +222,4 @@ def _revoke_token(token_id: int) -> ResponseReturnValue:
     services = context.services()
     with services.db.write() as session:
         self_service.revoke_token(session, services.accounts, context.caller(), token_id, services.clock())
-    return redirect_with("token-revoked", url_for("pages.tokens"))
+    return after_ending(context.caller(), "token-revoked")

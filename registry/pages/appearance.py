@@ -52,7 +52,9 @@ NOTICES: Mapping[str, Notice] = MappingProxyType(
         "session-ended": Notice("good", "That browser is signed out."),
         "second-factor-removed": Notice("good", "The second factor is removed. All other browsers are signed out."),
         "connected": Notice("good", "The account is connected. You can sign in with it from now on."),
-        "token-revoked": Notice("good", "The token is revoked. It counts no more from now on."),
+        "token-revoked": Notice("good", "The token is revoked, with all made with it. It counts no more from now on."),
+        "tokens-revoked": Notice("good", "The tokens are revoked, with all made with them."),
+        "leaks-seen": Notice("good", "Noted. Leaked tokens stay in the list of your tokens."),
     }
 )
 

@@ -17,13 +17,15 @@ KINDS = ("server", "domain", "repository", "package", "package-group")
 class Place(NamedTuple):
     """Where something is done. ``domain`` empty: the server; ``repository`` empty: the domain.
 
-    ``is_open`` says that a package is concerned whose name is not known yet (an upload names it in its body).
+    ``is_open`` says that a package is concerned whose name is not known yet (an upload names it in its body),
+    ``is_list`` that names of packages are listed here, each of which is asked for alone before it is told.
     """
 
     domain: str = ""
     repository: str = ""
     package: PackageKey | None = None
     is_open: bool = False
+    is_list: bool = False
 
     @property
     def resources(self) -> tuple[str, ...]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -16,10 +16,10 @@ from sqlalchemy import Select, and_, bindparam, false, func, literal, null, sele
 from sqlalchemy.orm import Session
 
 from registry import attempts, rulebook
-from registry.access import Action, Identity, check_at
-from registry.accounts import LAST_USED_GRAIN, Accounts, looks_like_token, token_identity
+from registry.access import Action, Identity, check, check_at
+from registry.accounts import LAST_USED_GRAIN, Accounts, account_scope, looks_like_token, token_identity
 from registry.db import Database, table_of
-from registry.errors import Invalid, NotFound, Unauthenticated, Unavailable
+from registry.errors import Denied, Invalid, NotFound, Unauthenticated, Unavailable
 from registry.models import Account, Domain, PackageState, Repository, Token
 from registry.names import PackageKey, PackageName, account_name
 from registry.policy.actions import USUAL
@@ -63,6 +63,15 @@ class Admission:
         """The caller's name for audit entries."""
         return self.identity.name if self.identity else "anonymous"
 
+    @property
+    def sees_all(self) -> bool:
+        """Whether lists of names are the same for this caller as for others: no token for certain packages is used."""
+        return self.identity is None or not self.identity.is_limited_to_packages
+
+    def sees(self, key: PackageKey) -> bool:
+        """Whether the caller may know of a package here."""
+        return self.identity is None or self.identity.may(Action.READ, self.path, key)
+
 
 _DOMAIN, _REPOSITORY, _STATE, _TOKEN, _ACCOUNT = (
     table_of(each) for each in (Domain, Repository, PackageState, Token, Account)
@@ -80,6 +89,8 @@ _CALLER: tuple[Any, ...] = (
     _ACCOUNT.c.actions,
     _ACCOUNT.c.repositories,
     _ACCOUNT.c.is_disabled,
+    _TOKEN.c.packages,
+    _TOKEN.c.networks,
 )
 
 
@@ -134,14 +145,16 @@ class Admissions:
         package: str = "",
         permission: str = "",
         names_later: bool = False,
+        lists: bool = False,
         address: str = "unknown",
         now: datetime,
     ) -> Admission:
         """Let the caller do ``action`` in a repository, or raise Unauthenticated, RateLimited, Denied or NotFound.
 
         ``permission`` is CodeArtifact's name for it. With ``names_later`` a package is concerned that the request names
-        in its body: who may do it to some package comes in, and is asked again when the name is known. ``address`` is
-        where a request without a credential comes from.
+        in its body: who may do it to some package comes in, and is asked again when the name is known. With ``lists``
+        (where ``package`` is empty) names of packages are told, of each of which ``Admission.sees`` is asked. ``address``
+        is where a request without a credential comes from.
 
         A credential that is sent and wrong is refused even where anonymous reading is allowed: a client whose token
         ran out must hear of it. Who may not read a repository cannot tell it from a missing one: the refusal is the same.
@@ -155,7 +168,8 @@ class Admissions:
             domain,
             repository,
             PackageKey(format_name, namespace, PackageName(package)) if package else None,
-            names_later,
+            is_open=names_later,
+            is_list=lists and not package,
         )
         with self._db.read() as session:
             row = session.execute(
@@ -170,17 +184,17 @@ class Admissions:
                 },
             ).first()
             if digest and credential is not None:
-                identity = self._token_identity(session, row, digest, credential.address, now)
+                identity = self._token_identity(session, row, digest, credential.address, now)[0]
             elif identity is None and row is not None and row[2] and action is Action.READ:
                 self._check_stranger(session, place, permission, address, row[-1], now)
         if row is None:
-            if identity is None or not identity.may(Action.READ, f"{domain}/{repository}"):
+            if identity is None or not identity.decide(Action.READ, place).allowed:
                 check_at(identity, action, place, permission)
             raise NotFound("repository", f"{domain}/{repository}")
         if not (action is Action.READ and identity is None and row[2]):
             check_at(identity, action, place, permission)
-        if digest and _is_older(row[10], now):
-            self._note_use(row[5], now)
+        if credential is not None and digest and _is_older(row[10], now):
+            self._note_use(row[5], credential.address, now)
         return Admission(identity, row[0], domain, row[1], repository, row[3], row[4])
 
     def identify(self, credential: Credential | None, now: datetime) -> Identity | None:
@@ -191,7 +205,41 @@ class Admissions:
             return rulebook.from_address(self._password_identity(credential, now), credential.address)
         digest = self._accounts.digest(credential.secret)
         with self._db.read() as session:
-            return self._token_identity(session, None, digest, credential.address, now)
+            identity, last_used_at = self._token_identity(session, None, digest, credential.address, now)
+        if identity.token_id is not None and _is_older(last_used_at, now):
+            self._note_use(identity.token_id, credential.address, now)
+        return identity
+
+    def confirm(self, session: Session, admission: Admission, action: Action, key: PackageKey, now: datetime) -> None:
+        """Ask again in the transaction that is about to write: what was revoked meanwhile writes nothing.
+
+        The token's row is held until the commit, so that a revocation comes either before this or after it; the rules
+        of policies and roles are those of this transaction. Raises Unauthenticated or Denied.
+        """
+        identity = admission.identity
+        if identity is None:
+            raise Unauthenticated("sign in, or send a token, to do this")
+        token = None
+        if identity.token_id is not None:
+            token = session.execute(
+                select(_TOKEN.c.revoked_at, _TOKEN.c.expires_at)
+                .where(_TOKEN.c.id == identity.token_id)
+                .with_for_update(read=True)
+            ).first()
+            if token is None or token[0] is not None or token[1] <= now:
+                raise Unauthenticated("the token is unknown, expired or revoked")
+        account = session.get(Account, identity.account_id)
+        if account is None or account.is_disabled:
+            raise Unauthenticated("the account is disabled")
+        check(self._anew(session, identity, account, now), action, admission.path, key)
+
+    def _anew(self, session: Session, identity: Identity, account: Account, now: datetime) -> Identity:
+        """The identity with what the account may at this moment; the token's limits never change."""
+        known = identity.standing.facts.get("aws:sourceip") if identity.standing is not None else None
+        standing = self._accounts.rules.standing(
+            session, account.id, name=account.name, via=identity.via, now=now, address=known
+        )
+        return replace(identity, scopes=(account_scope(account), *identity.scopes[1:]), standing=standing)
 
     def _check_stranger(
         self, session: Session, place: Place, permission: str, address: str, revision: int, now: datetime
@@ -223,7 +271,8 @@ class Admissions:
 
     def _token_identity(
         self, session: Session, row: Sequence[Any] | None, digest: str, address: str, now: datetime
-    ) -> Identity:
+    ) -> tuple[Identity, datetime | None]:
+        """Who a token stands for, and when it was last noted as used."""
         if row is None:
             row = session.execute(_TOKEN_STATEMENT, {"digest": digest}).first()
         if row is None or row[5] is None or row[9] is not None or now >= row[8] or row[15]:
@@ -231,12 +280,19 @@ class Admissions:
         standing = self._accounts.rules.standing(
             session, row[11], name=row[12], via="token", now=now, at=row[-1], address=address
         )
-        return token_identity(row[12], row[11], (row[13], row[14]), (row[6], row[7]), standing)
+        limits = (row[6], row[7], row[16], row[17])
+        identity = token_identity(
+            row[12], row[11], (row[13], row[14]), limits, standing, token_id=row[5], expires_at=row[8]
+        )
+        if not identity.scopes[1].is_from(address):
+            raise Denied(f"this token does not count for {address}, which is in none of its networks")
+        return identity, row[10]
 
-    def _note_use(self, token_id: int, now: datetime) -> None:
+    def _note_use(self, token_id: int, address: str, now: datetime) -> None:
+        used = {"last_used_at": now, "last_used_address": address[:100]}
         try:
             with self._db.write() as session:
-                session.execute(update(Token).where(Token.id == token_id).values(last_used_at=now))
+                session.execute(update(Token).where(Token.id == token_id).values(**used))
         except Unavailable as error:
             # Reading goes on while the database cannot be written; when a token was last used can wait.
             log.warning("the last use of token %d is not noted: %s", token_id, error)

@@ -76,6 +76,11 @@ class PackageSummary:
     published_by: str
 
     @property
+    def key(self) -> PackageKey:
+        """Which package it is."""
+        return PackageKey(self.format, self.namespace, PackageName(self.name))
+
+    @property
     def cursor(self) -> str:
         """The place behind this package in the list: what ``packages(after=…)`` takes."""
         return f"{self.format}:{self.namespace}:{self.name}"

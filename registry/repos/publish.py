@@ -21,6 +21,7 @@ from registry.clock import Clock
 from registry.db import Database
 from registry.errors import Conflict, Denied, FileExists, NameUsed, Unavailable
 from registry.format import Format, Release
+from registry.leaks import LeakGuard
 from registry.models import Asset, Blob, Package, PackageTag, PackageVersion
 from registry.names import PackageKey, PackageName
 from registry.repos import descriptions, freezing, promises, quotas, shelf, states
@@ -31,6 +32,7 @@ from registry.stores import DomainStores
 from storage.blobs import BlobHandle, BlobStore
 from storage.errors import StorageError
 from storage.intake import receive
+from storage.reader import open_file
 
 log = logging.getLogger("entrepot.publish")
 
@@ -73,10 +75,12 @@ class Publisher:
         formats: Mapping[str, Format],
         clock: Clock,
         topologies: TopologyCache,
+        leaks: LeakGuard,
         *,
         frozen_after: timedelta = states.FROZEN_AFTER,
     ) -> None:
         """After ``frozen_after`` a version takes no further files (0: always)."""
+        self._leaks = leaks
         self._db = db
         self._topologies = topologies
         self._frozen_after = frozen_after
@@ -102,7 +106,8 @@ class Publisher:
         ``tags`` point at the version from now on, unless it was here already: a publish that is repeated moves nothing
         back. With ``is_finished`` False a new version stays Unfinished, unlisted and unannounced, until ``finish``.
         Raises FileExists or NameUsed for another body of that name, Denied for a name that came from an upstream, or a
-        version that takes no further files, and what admission raises when the right was withdrawn while the upload ran.
+        version that takes no further files, what admission raises when the right was withdrawn while the upload ran, and
+        TokenInside for a live token in it.
         """
         store = self._stores.of(admission.domain_id)
         key = PackageKey(format_name, release.namespace, release.name)
@@ -111,12 +116,14 @@ class Publisher:
             metadata = _receive(store, release.metadata_document, bodies)
             provenance = _receive(store, release.provenance_document, bodies)
             self._ask_again(credential, admission, key)
+            self._check_inside(store, handle, admission, key, release.filename)
 
             # Before the transaction: it may have to read the domain's keys.
             keyring = self._stores.keyring(admission.domain_id)
             description = descriptions.sealed(keyring, key, release.version, release.description)
 
             def unit(session: Session) -> tuple[Published, list[BlobHandle]]:
+                self._admissions.confirm(session, admission, Action.PUBLISH, key, self._clock())
                 inserted = self._insert(
                     session,
                     admission,
@@ -142,7 +149,7 @@ class Publisher:
         return done
 
     def _ask_again(self, credential: Credential | None, admission: Admission, key: PackageKey) -> None:
-        """Raise where the right is gone by now, or was for some package but not for this one."""
+        """Raise where the right is gone by now, or was for some package but not for the one that the bytes name."""
         self._admissions.admit(
             credential,
             Action.PUBLISH,
@@ -153,6 +160,14 @@ class Publisher:
             package=key.name,
             now=self._clock(),
         )
+
+    def _check_inside(
+        self, store: BlobStore, handle: BlobHandle, admission: Admission, key: PackageKey, filename: str
+    ) -> None:
+        """Refuse an archive with a live token of ours in a member; the packed bytes were looked at as they came."""
+        place = f"{filename}, which {admission.actor} sent as {key.format}/{key.path} to {admission.path}"
+        with open_file(store, handle) as body:
+            self._leaks.check_archive(body, filename, place)
 
     def _insert(
         self,

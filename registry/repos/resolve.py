@@ -324,7 +324,10 @@ class Resolver:
         return Marked(found, lambda name: serving(facts(name), Ask.METADATA).is_closed)
 
     def names(self, admission: Admission, format_name: str) -> list[tuple[PackageKey, str]]:
-        """Packages (and their names as displayed) that the chain holds itself; what upstreams list is not asked for."""
+        """Packages (and their names as displayed) that the chain holds itself and the caller may know of.
+
+        What upstreams list is not asked for.
+        """
         ids = [node.id for node in self.chain(admission)]
         with self._db.read() as session:
             found = session.execute(
@@ -337,7 +340,7 @@ class Resolver:
                 .order_by(Package.namespace, Package.name)
             ).all()
         keys = {PackageKey(format_name, namespace, PackageName(name)): display for namespace, name, display in found}
-        return list(keys.items())
+        return [(key, display) for key, display in keys.items() if admission.sees_all or admission.sees(key)]
 
     def _held_back(self, chain: Sequence[Node], key: PackageKey, rows: Sequence[Row], counts: Serving) -> Withheld:
         """What of the name is withheld, asked for only where something of it may be."""

@@ -156,7 +156,7 @@ def set_tag(
 
 def _check_may_promote(admission: Admission, key: PackageKey, version: str, tag: str) -> None:
     who = admission.identity
-    if who is None or not who.may(Action.PROMOTE, admission.path):
+    if who is None or not who.may(Action.PROMOTE, admission.path, key):
         raise Denied(
             f"{key.path} {version} is an old release of {admission.path}: to point {tag} at it, {admission.actor} needs "
             "the right to promote there"

@@ -31,6 +31,7 @@ from registry.accounts import Accounts, account_scope, find_account
 from registry.db import Database
 from registry.http import auth, context, headers, problems
 from registry.idempotency import Idempotency
+from registry.leaks import LeakGuard
 from registry.models import Asset, Blob, Domain, Package, PackageVersion, Repository
 from registry.names import PackageKey, PackageName, RepositoryName
 from registry.rates import RateLimits
@@ -292,7 +293,8 @@ def _services(folder: Path, world: World) -> Services:
     )
     admissions = Admissions(db, accounts)
     topologies = TopologyCache()
-    publisher = Publisher(db, stores, admissions, known, clock, topologies)
+    leaks = LeakGuard(db, accounts, clock)
+    publisher = Publisher(db, stores, admissions, known, clock, topologies, leaks)
     return Services(
         db=db,
         stores=stores,
@@ -310,6 +312,7 @@ def _services(folder: Path, world: World) -> Services:
         signer=Signer(db, stores, clock),
         ahead=ReadAhead(is_on=False),
         rates=RateLimits(db, {}),
+        leaks=leaks,
         idempotency=Idempotency(db, stores),
     )
 

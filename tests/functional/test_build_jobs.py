@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import os
 import signal
 import subprocess
@@ -26,6 +27,7 @@ from hooks.jobs.queue import job_state
 from hooks.jobs.worker import Worker
 from hooks.models import JobState
 from hooks.models.build import Build
+from registry.accounts import new_token
 from registry.db import Base, Database
 from tests.build_bench import MISSING_SANDBOX, NOW, KeySealer, eventually, host_processes, work_directory
 from tests.build_jobs import TOKEN, Parts, make_worker, on_finished
@@ -138,6 +140,44 @@ def test_what_a_build_is_given(database: Database, run_worker):
     }
     (request,) = executor.requests
     assert (request.network, request.credentials.token) == ("registry", TOKEN)
+
+
+def test_tokens_of_this_server_in_a_log_are_masked_and_told_of(database: Database, run_worker):
+    """A token that the build was not given: out of a file, or another one's. Also in the message of a fault."""
+    tokens, told_of = [new_token() for _ in range(3)], []
+    odd = tokens[0][:-1] + ("0" if tokens[0][-1] != "0" else "1")  # no token, and shown as it is
+    output = f"{tokens[0]} {odd} {base64.b64encode(tokens[1].encode()).decode()}\nthe end ent_".encode()
+    executor = DummyExecutor({"leak": Step(output), "last": Step(tokens[2].encode(), exit_code=1)}, name="process")
+    spec = "version: 0.2\nphases:\n  build:\n    commands: [leak, last]\n"
+    build_id = start(database, buildspec=spec)
+    run_worker(executor, {"on_tokens": lambda found, told: told_of.append((set(found), told))})
+    assert ended(database, build_id).status == "FAILED"
+    shown = log(database, build_id)
+    assert f"*** {odd} " in shown
+    assert "the end ent_" in shown
+    assert not [token for token in tokens if token in shown]
+    assert set().union(*(found for found, _ in told_of)) == set(tokens)
+    assert {told for _, told in told_of} == {build_id}
+
+
+def test_without_the_mask_a_token_would_be_shown(database: Database, run_worker, monkeypatch):
+    """The negative control."""
+
+    class Blind:
+        found: frozenset[str] = frozenset()
+
+        def feed(self, data: bytes) -> bytes:
+            return data
+
+        def flush(self) -> bytes:
+            return b""
+
+    monkeypatch.setattr(handler, "Mask", Blind)
+    token = new_token()
+    build_id = start(database, "leak")
+    run_worker(DummyExecutor({"leak": Step(token.encode())}, name="process"))
+    ended(database, build_id)
+    assert token in log(database, build_id)
 
 
 def test_without_network_there_is_no_token(database: Database, parts: Parts, run_worker):

@@ -235,6 +235,35 @@ def test_tokens(site: Site, tmp_path: Path) -> None:
     assert "revoked" in site.run("repo", "list", status=1, ENTREPOT_TOKEN=secret).stderr
 
 
+def test_tokens_have_limits_and_many_end_at_once(site: Site) -> None:
+    limits = (
+        "--package",
+        "pypi/Acme_Client",
+        "--package",
+        "npm/acme/*",
+        "--network",
+        "127.0.0.0/8",
+        "--network",
+        "::1",
+    )
+    made = site.json("token", "new", "--name", "narrow", "--scope", "read", *limits, "--ttl", "90d")
+    assert (made["packages"], made["networks"]) == (["pypi/acme-client", "npm/acme/*"], ["127.0.0.0/8", "::1/128"])
+    narrow = {"ENTREPOT_TOKEN": made["secret"]}
+    short = site.json("token", "new", **narrow)
+    assert (short["packages"], short["networks"], short["actions"]) == (made["packages"], made["networks"], ["read"])
+    assert {item["name"] for item in site.json("package", "list", "dev", **narrow)} == {"acme-client"}
+    elsewhere = site.json("token", "new", "--network", "192.0.2.0/24")
+    assert "192.0.2.0/24" not in site.run("repo", "list", status=1, ENTREPOT_TOKEN=elsewhere["secret"]).stderr
+    data = ("token", "new", "--data", str(site.server.data), "--user", "admin", "--package", "pypi/acme*")
+    by_machine = site.run(*data, ENTREPOT_URL="", ENTREPOT_TOKEN="").stdout.strip()
+    assert site.json("token", "list", ENTREPOT_TOKEN=by_machine)[0]["packages"] == ["pypi/acme*"]
+    assert "--all" in site.run("token", "revoke", status=2).stderr
+    assert "ids of tokens" in site.run("token", "revoke", "1", "--kind", "login", status=2).stderr
+    assert site.json("token", "revoke", "--all", "--kind", "authorization")["count"] >= 2
+    assert "revoked" in site.run("repo", "list", status=1, ENTREPOT_TOKEN=short["secret"]).stderr
+    assert site.json("repo", "list", **narrow)
+
+
 def test_a_token_without_scope_has_ones_own_rights(site: Site) -> None:
     secret = site.run("token", "new").stdout.strip()
     assert site.json("token", "list", ENTREPOT_TOKEN=secret)[0]["actions"] == ["admin"]

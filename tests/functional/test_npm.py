@@ -748,10 +748,12 @@ def test_signing_in_with_a_password_and_out(server: Server, alice: str):
 def test_tokens(server: Server, alice: str):
     parent = Registry(server, "dev", couch(server, "admin", alice).json()["token"])
     assert parent.ask("POST", "-/npm/v1/tokens", json={"password": "wrong password!"}).status_code == 400
-    assert (
-        parent.ask("POST", "-/npm/v1/tokens", json={"password": alice, "cidr_whitelist": ["10.0.0.0/8"]}).status_code
-        == 400
-    )
+    limits = {"cidr_whitelist": ["10.0.0.0/8"], "packages": ["left-pad"], "scopes": ["@acme"]}
+    made = parent.ask("POST", "-/npm/v1/tokens", json={"password": alice, **limits}).json()
+    assert (made["cidr_whitelist"], made["packages"]) == (["10.0.0.0/8"], ["npm/left-pad", "npm/acme/*"])
+    assert Registry(server, "dev", made["token"]).get("-/whoami").status_code == 403  # this machine is in none of them
+    for wrong in ({"cidr_whitelist": ["everywhere"]}, {"packages": "left-pad"}, {"orgs": ["acme"]}):
+        assert parent.ask("POST", "-/npm/v1/tokens", json={"password": alice, **wrong}).status_code == 400
     odd = {"password": alice, "packages_and_scopes_permission": "no-access"}
     assert parent.ask("POST", "-/npm/v1/tokens", json=odd).status_code == 400
     made = parent.ask("POST", "-/npm/v1/tokens", json={"password": alice, "readonly": True}).json()

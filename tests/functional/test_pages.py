@@ -41,7 +41,7 @@ PATHS = {
         "/versions/default/dev/pypi/acme-billing?version=2.4.0&version=2.4.1&to=copy:staging",
     ),
     "pages.account": ("/account",),
-    "pages.tokens": ("/account/tokens",),
+    "pages.tokens": ("/account/tokens", "/account/tokens?preset=publish-one", "/account/tokens?user=mel"),
     "pages.password": ("/account/password",),
     "pages.audit": ("/audit", "/audit?before=3", "/audit?actor=ada&since=2026-01-01", "/audit?object=default/dev"),
     "pages.access": ("/access",),

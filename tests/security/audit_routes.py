@@ -32,6 +32,7 @@ NO_CHANGE = {
     f"POST {NPM}/-/v1/login": "asks to be let in; that somebody lets it in is an entry",
     **{f"{method} {NPM}/<path:rest>": "always refused" for method in ("POST", "PUT", "PATCH", "DELETE")},
     **{f"{method} {MAVEN}/": "always refused: a repository is no file" for method in ("PUT", "DELETE")},
+    "POST /account/leaks/seen": "who asks has read a notice; the leak itself is an entry",
     "POST /theme": "a cookie of the browser that asks",
 }
 
@@ -191,6 +192,15 @@ def _token_id(stage: Stage, user: str = "admin") -> int:
 
 
 drive(f"DELETE {API}/tokens/<id:token_id>", lambda s: s.api(f"/tokens/{_token_id(s)}"))
+drive(f"DELETE {API}/tokens", lambda s: s.api("/tokens?user=approver&kind=login"))
+drive(f"POST {API}/authorization-token", lambda s: s.api("/authorization-token?durationSeconds=900", {"name": "hour"}))
+
+
+@drives(f"POST {API}/leaked-tokens")
+def _leaked(stage: Stage) -> Ask:
+    token = stage.token("reader", "read")
+    stage.secrets.add(token)
+    return Ask(f"{API}/leaked-tokens", options={"json": [{"token": token, "url": "https://paste.example/1"}]})
 
 
 # --- pipelines and builds
@@ -281,6 +291,10 @@ drive(
 drive(
     "POST /account/tokens/<int:token_id>/revoke",
     lambda s: s.form(f"/account/tokens/{_token_id(s, 'reader')}/revoke", "reader"),
+)
+drive(
+    "POST /account/tokens/revoke-all",
+    lambda s: s.form("/account/tokens/revoke-all", "reader", kind="login"),
 )
 drive(
     "POST /account/password",

@@ -133,7 +133,9 @@ def routes(world: World) -> list[tuple[str, Rule, str]]:
 def ask(world: World, method: str, rule: str, token: str | None, values: dict[str, str]):
     path = re.sub(r"<(?:[a-z_]+:)?([a-z_]+)>", lambda found: values.get(found[1], "99999"), rule)
     headers = {"Authorization": f"Bearer {token}"} if token else {}
-    query = {"policyRevision": "stale"} if method == "DELETE" and path.endswith("/policy") else {}
+    # Nothing is deleted: the revision is not the policy's, and no token is of that kind.
+    stale = {"policy": {"policyRevision": "stale"}, "tokens": {"kind": "none"}}
+    query = stale.get(path.rpartition("/")[2], {}) if method == "DELETE" else {}
     body = None if method in {"GET", "DELETE"} else {"unknown": 1}
     return world.http.open(path, method=method, headers=headers, json=body, query_string=query)
 
@@ -224,6 +226,8 @@ def walk(world: World, who: str, *, reading: bool = False) -> dict[tuple[str, st
             path = re.sub(r"<(?:[a-z_]+:)?([a-z_]+)>", lambda match: THERE.get(match[1], "2"), rule.rule)
             if "/users" in path or "sign-out" in path or "/account" in path or "/sign-in" in path:
                 continue  # one's own, or the whole server's
+            if (method, path) == ("DELETE", "/api/v1/tokens"):
+                continue  # ends all of one's own, and the walk with them
             if path.startswith(("/api/", "/pypi/", "/npm/", "/maven/", "/generic/")):
                 answer = world.http.open(
                     path, method=method, headers={"Authorization": f"Bearer {world.tokens[who]}"},

@@ -38,6 +38,7 @@ CONNECT = "api: codeartifact:AssociateExternalConnection on the repository"
 DOMAIN = f"{API}/domains/<domain>"
 # What changes nothing but the caller's own credentials needs no more than these, or the right to be there.
 OWN_CREDENTIALS = {
+    f"POST {API}/leaked-tokens": PUBLIC,  # who has a token could do worse with it than end it
     f"POST {NPM}/-/v1/login": PUBLIC,  # who lets the client in is signed in
     f"PUT {NPM}/-/user/org.couchdb.user:<user>": PUBLIC,  # the password in the body
     f"PUT {NPM}/-/user/org.couchdb.user:<user>/-rev/<rev>": PUBLIC,
@@ -115,6 +116,9 @@ REVIEWED = {
     f"GET {API}/tokens": SIGNED_IN,  # one's own
     f"POST {API}/tokens": SIGNED_IN,  # never more than the maker has
     f"DELETE {API}/tokens/<id:token_id>": SIGNED_IN,  # one's own
+    f"DELETE {API}/tokens": SIGNED_IN,  # one's own
+    f"GET {API}/authorization-token": SIGNED_IN,  # never more than the maker has
+    f"POST {API}/authorization-token": SIGNED_IN,
     f"GET {API}/repositories": SIGNED_IN,  # those one may read
     f"GET {API}/domains/<domain>/quota": "api: entrepot:ManageQuotas on the domain",
     f"PUT {API}/domains/<domain>/quota": "api: entrepot:ManageQuotas on the domain",
@@ -277,6 +281,8 @@ REVIEWED = {
     "GET /versions/<domain>/<repository>/<format_name>/<path:name>": PAGE,  # the right to publish, or to promote, is checked inside
     "POST /versions/<domain>/<repository>/<format_name>/<path:name>": PAGE,
     "POST /account/tokens/<int:token_id>/revoke": PAGE,
+    "POST /account/tokens/revoke-all": PAGE,
+    "POST /account/leaks/seen": PAGE,
     "GET /": OPEN_PAGE,
     "GET /search": OPEN_PAGE,
     "GET /repositories/<domain>/<repository>": OPEN_PAGE,

@@ -93,14 +93,14 @@ def _filename(version: str, path: str) -> str:
     return f"{names.package_version(version)}/{names.asset_path(path)}"
 
 
-def _may_publish() -> bool:
+def _may_publish(key: PackageKey) -> bool:
     who = context.identity()
-    return who is not None and who.may(Action.PUBLISH, context.admission().path)
+    return who is not None and who.may(Action.PUBLISH, context.admission().path, key)
 
 
 def _file(services: Services, key: PackageKey, filename: str) -> Response:
     offered = services.resolver.find_file(context.admission(), key, filename)
-    if offered.status == shelf.UNFINISHED and not _may_publish():
+    if offered.status == shelf.UNFINISHED and not _may_publish(key):
         raise NotFound("file", filename)  # others see a version when it is whole
     return send_offered(services, key, offered, digest_headers=_digest_headers)
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from flask import Response, request
 from sqlalchemy.orm import Session
 
-from registry.access import Action
+from registry.access import Action, check
 from registry.errors import Conflict, FileExists, Invalid, NotFound
 from registry.formats.maven import FORMAT, metadata, paths
 from registry.formats.maven.checksums import promised_in, read_checksum
@@ -69,6 +69,8 @@ def delete(services: Services, path: str) -> Response:
     """
     place = paths.parse_version(path)
     admission, now = context.admission(), services.clock()
+    # A folder's path is read here only: the door could not tell whose it is.
+    check(context.identity(), Action.PUBLISH, admission.path, place.key)
 
     def unit(session: Session) -> int:
         rows = [

@@ -42,13 +42,14 @@ def folder_page(services: Services, path: str) -> Document:
         place = paths.parse_artifact(folders)
     except Invalid:
         place = None
-    if place is not None:
+    admission = context.admission()
+    if place is not None and admission.sees(place.key):
         entries |= _versions(_kept(services, place))
     try:
         version = paths.parse_version(path)
     except Invalid:
         version = None
-    if version is not None:
+    if version is not None and admission.sees(version.key):
         entries |= _files(_kept(services, version), version.version)
     if not entries and folders:
         raise NotFound("folder", path)
@@ -75,11 +76,17 @@ def _groups_and_artifacts(services: Services, folders: list[str]) -> Iterable[st
     """The next folders of groups below this one, and the artifacts of the group that it is itself."""
     if any("." in folder for folder in folders):
         return
-    ids = [node.id for node in services.resolver.chain(context.admission())]
-    with services.db.read() as session:
-        held = holdings.namespaces(session, ids, FORMAT.name)
-        group = ".".join(folders)
-        artifacts = holdings.names(session, ids, FORMAT.name, group) if group else []
+    admission = context.admission()
+    ids = [node.id for node in services.resolver.chain(admission)]
+    group = ".".join(folders)
+    if admission.sees_all:
+        with services.db.read() as session:
+            held = holdings.namespaces(session, ids, FORMAT.name)
+            artifacts = holdings.names(session, ids, FORMAT.name, group) if group else []
+    else:
+        keys = [key for key, _ in services.resolver.names(admission, FORMAT.name)]
+        held = sorted({key.namespace for key in keys})
+        artifacts = [key.name for key in keys if key.namespace == group]
     yield from (f"{name}/" for name in artifacts)
     for namespace in held:
         parts = namespace.split(".")

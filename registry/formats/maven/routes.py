@@ -74,6 +74,8 @@ def _get(services: Services, path: str) -> Response:
         # Clients ask for what other servers have beside the layout: none of it is here.
         raise NotFound("path", path) from error
     if not isinstance(place, paths.FilePath):
+        if getattr(place, "key", None) is None and not context.admission().sees_all:
+            raise NotFound("document", path)  # it names packages that the caller's token is not for
         found = documents.document(services, place)
         return _send_text(_digest(found, place.checksum)) if place.checksum else _send_document(found)
     offered = _find(services, place)
@@ -92,7 +94,7 @@ def _find(services: Services, place: paths.FilePath) -> OfferedFile:
     """The file; one of a version that is not finished is there for those only who may publish where it lies."""
     admission = context.admission()
     offered = services.resolver.find_file(admission, place.key, place.filename)
-    if offered.status != shelf.UNFINISHED or _may_publish(services, offered):
+    if offered.status != shelf.UNFINISHED or _may_publish(services, place.key, offered):
         return offered
     documents.finish_idle(services, place.key)  # nobody else may have looked since its last file came
     offered = services.resolver.find_file(admission, place.key, place.filename)
@@ -101,12 +103,12 @@ def _find(services: Services, place: paths.FilePath) -> OfferedFile:
     return offered
 
 
-def _may_publish(services: Services, offered: OfferedFile) -> bool:
+def _may_publish(services: Services, key: PackageKey, offered: OfferedFile) -> bool:
     """Whether the caller may publish in the repository that holds the file."""
     admission, who = context.admission(), context.identity()
     holder = offered.kept.repository_id if offered.kept is not None else None
     names = [node.name for node in services.resolver.chain(admission) if node.id == holder]
-    return who is not None and any(who.may(Action.PUBLISH, f"{admission.domain}/{name}") for name in names)
+    return who is not None and any(who.may(Action.PUBLISH, f"{admission.domain}/{name}", key) for name in names)
 
 
 def _send_document(found: Document) -> Response:

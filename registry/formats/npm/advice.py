@@ -15,6 +15,7 @@ from urllib.parse import unquote
 from flask import Response, request
 from sqlalchemy import or_, select
 
+from registry.access import Action, check
 from registry.errors import Invalid, NotFound, UpstreamUnavailable
 from registry.format import BadIndex
 from registry.formats.npm import names
@@ -180,7 +181,9 @@ def _check_json(body: bytes) -> None:
 
 def attestations(services: Services, name: str, version: str) -> Response:
     """The Sigstore bundles of a version: those it was published with, or the upstream's."""
-    key = names.package_key(name)
+    key, admission = names.package_key(name), context.admission()
+    if not admission.sees(key):
+        check(admission.identity, Action.READ, admission.path, key)
     file = find_version(services, key, version)
     said = from_text(file.extra.get("dist", "{}")).get("attestations")
     if not isinstance(said, dict):
@@ -240,7 +243,8 @@ def _matching(
             limit=browse.LARGEST_PAGE,
             sort_keys={NAME: services.formats[NAME].sort_key},
         )
-        found += [package for package in packages if _has(package, words)]
+        sees = context.admission().sees
+        found += [package for package in packages if _has(package, words) and sees(package.key)]
         if len(packages) < browse.LARGEST_PAGE:
             break
         after = packages[-1].cursor

@@ -19,9 +19,9 @@ _PIECE_BYTES = 64 * 1024
 _UNFOLDS = 8
 
 
-def read_json(limit_bytes: int) -> Any:
+def read_json(limit_bytes: int, *, holds_secrets: bool = False) -> Any:
     """The request's JSON value; clients send it under several types, audits gzipped. Raises Invalid or TooLarge."""
-    source = counted_body(limit_bytes)
+    source = counted_body(limit_bytes, holds_secrets=holds_secrets)
     pieces = []
     while piece := source.read(_PIECE_BYTES):
         pieces.append(piece)
@@ -39,9 +39,9 @@ def read_json(limit_bytes: int) -> Any:
     return parse(body)
 
 
-def read_object(limit_bytes: int) -> dict[str, Any]:
-    """The request's JSON object. Raises Invalid or TooLarge."""
-    value = read_json(limit_bytes)
+def read_object(limit_bytes: int, *, holds_secrets: bool = False) -> dict[str, Any]:
+    """The request's JSON object. Raises Invalid or TooLarge; ``holds_secrets`` as in ``counted_body``."""
+    value = read_json(limit_bytes, holds_secrets=holds_secrets)
     if not isinstance(value, dict):
         raise Invalid("the body is not a JSON object")
     return value

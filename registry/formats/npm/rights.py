@@ -5,7 +5,7 @@ from __future__ import annotations
 from flask import Response
 from sqlalchemy import exists, select
 
-from registry.access import Action, Scope
+from registry.access import ANY_PACKAGE, About, Action, Scope
 from registry.accounts import account_scope
 from registry.errors import Denied, Invalid
 from registry.formats.npm import names
@@ -14,7 +14,7 @@ from registry.formats.npm.elsewhere import RIGHTS
 from registry.formats.npm.offers import packument_of
 from registry.http import context
 from registry.models import Account, Asset, Package, Repository
-from registry.names import PackageKey, account_name
+from registry.names import PackageKey, PackageName, account_name
 from registry.repos import shelf
 from registry.services import Services
 
@@ -37,12 +37,13 @@ def collaborators(services: Services, name: str) -> Response:
     For those who may publish here themselves. Raises Denied for others, and NotFound.
     """
     admission = context.admission()
-    if not context.caller().may(Action.PUBLISH, admission.path):
+    key = names.package_key(name)
+    if not context.caller().may(Action.PUBLISH, admission.path, key):
         raise Denied(f"who may publish in {admission.path} is told to those who may do so themselves")
-    _check_there(services, names.package_key(name))
+    _check_there(services, key)
     with services.db.read() as session:
         accounts = session.scalars(select(Account).where(Account.is_disabled.is_(False)).order_by(Account.name)).all()
-    rights = {account.name: _right(account_scope(account), admission.path) for account in accounts}
+    rights = {account.name: _right(account_scope(account), admission.path, key) for account in accounts}
     return answer({account: right for account, right in rights.items() if right is not None})
 
 
@@ -62,11 +63,11 @@ def packages(services: Services, user: str) -> Response:
             raise Invalid(f"there is no account {account_name(user)}, and {RIGHTS}")
         # With a token that may less than its account, this is what the token may.
         scopes = caller.scopes if is_self else (account_scope(account),)
-        rights = {_right(scope, admission.path) for scope in scopes}
+        rights = {_right(scope, admission.path, ANY_PACKAGE) for scope in scopes}
         if None in rights or account.is_disabled:
             return answer({})
         held = session.execute(
-            select(Package.display_name, Package.origin)
+            select(Package.namespace, Package.name, Package.display_name, Package.origin)
             .where(
                 Package.repository_id == admission.repository_id,
                 Package.format == names.FORMAT_NAME,
@@ -74,14 +75,19 @@ def packages(services: Services, user: str) -> Response:
             )
             .order_by(Package.namespace, Package.name)
         ).all()
-    may_write = rights == {WRITE}
-    return answer({name: WRITE if may_write and origin == shelf.PUBLISHED else READ for name, origin in held})
+    told: dict[str, str] = {}
+    for namespace, name, display, origin in held:
+        key = PackageKey(names.FORMAT_NAME, namespace, PackageName(name))
+        rights = {_right(scope, admission.path, key) for scope in scopes}
+        if None not in rights:
+            told[display] = WRITE if rights == {WRITE} and origin == shelf.PUBLISHED else READ
+    return answer(told)
 
 
-def _right(scope: Scope, path: str) -> str | None:
-    if scope.allows(Action.PUBLISH, path):
+def _right(scope: Scope, path: str, package: About) -> str | None:
+    if scope.allows(Action.PUBLISH, path, package):
         return WRITE
-    return READ if scope.allows(Action.READ, path) else None
+    return READ if scope.allows(Action.READ, path, package) else None
 
 
 def _check_there(services: Services, key: PackageKey) -> None:

@@ -9,17 +9,18 @@ from flask import Response, request
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from registry import audit, client_login
+from registry import audit, client_login, minting
 from registry.access import Action, Identity
 from registry.accounts import IssuedToken, capped, looks_like_token
 from registry.errors import Denied, Invalid, NotFound, Unauthenticated
 from registry.formats.npm.bodies import answer, read_object
 from registry.formats.npm.elsewhere import OWNERS
+from registry.formats.npm.names import FORMAT_NAME
 from registry.http import auth, context
 from registry.models import Account, Token
 from registry.rates import CostClass
 from registry.repos.admission import Credential
-from registry.scopes import within
+from registry.scopes import EVERYWHERE, Limits, checked_networks, checked_packages
 from registry.services import Services
 
 # As long as the sign-in that ``entrepot login`` writes holds by default.
@@ -28,8 +29,9 @@ CREATED_LIFE = timedelta(days=30)
 _RETRY_SECONDS = 2
 _SMALL_BYTES = 64 * 1024
 _ACTIONS = (Action.READ, Action.PUBLISH)
-# Limits that npm's tokens can have and ours cannot: better no token than one that is thought to be narrower.
-_UNKNOWN_LIMITS = ("cidr_whitelist", "packages", "scopes", "orgs")
+# A limit that npm's tokens can have and ours cannot: better no token than one that is thought to be narrower.
+_UNKNOWN_LIMITS = ("orgs",)
+_MOST_LIMITS = 50
 _PERMISSIONS = (None, "", "read-only", "read-write")
 
 
@@ -62,13 +64,13 @@ def collect(services: Services) -> Response:
 
 def by_password(services: Services, domain: str, repository: str, user: str) -> Response:
     """CouchDB's way (``PUT /-/user/org.couchdb.user:NAME``): a password for a token. Attempts are limited and counted."""
-    body = read_object(_SMALL_BYTES)
+    body = read_object(_SMALL_BYTES, holds_secrets=True)
     name, password = body.get("name"), body.get("password")
     if name != user or not isinstance(password, str) or not password:
         raise Invalid("send name and password of the user in the address")
     credential = Credential(user, password, request.remote_addr or "unknown")
     now = services.clock()
-    admitted = services.admissions.admit(credential, Action.READ, domain, repository, now=now)
+    admitted = services.admissions.admit(credential, Action.READ, domain, repository, lists=True, now=now)
     assert admitted.identity is not None
     secret = password
     if not looks_like_token(password):
@@ -129,13 +131,14 @@ def _shown(row: Token) -> dict[str, Any]:
         "updated": (row.last_used_at or row.created_at).isoformat(),
         "expires": row.expires_at.isoformat(),
         "readonly": row.actions == [Action.READ.value],
-        "cidr_whitelist": None,
+        "cidr_whitelist": row.networks,
+        "packages": row.packages,
     }
 
 
 def create_token(services: Services) -> Response:
     """``npm token create``: with the password again where the account has one, and never more than the caller has."""
-    caller, body = context.caller(), read_object(_SMALL_BYTES)
+    caller, body = context.caller(), read_object(_SMALL_BYTES, holds_secrets=True)
     _check_password(services, caller, body.get("password"))
     if limited := [name for name in _UNKNOWN_LIMITS if body.get(name)]:
         raise Invalid(f"tokens cannot be limited by {', '.join(limited)} here; make one on the page of your account")
@@ -155,9 +158,26 @@ def create_token(services: Services) -> Response:
             name[:100] if isinstance(name, str) and name.strip() else "npm token",
             _ACTIONS[:1] if readonly else _ACTIONS,
             timedelta(days=days),
+            limits=_limits(services, body),
+            kind=minting.PERSONAL,
         )
         shown = _shown(session.get_one(Token, issued.id))
     return answer({**shown, "token": issued.secret}, 201)
+
+
+def _limits(services: Services, body: dict[str, Any]) -> Limits:
+    """What npm calls a token's packages, scopes and CIDR whitelist."""
+    packages = [f"{FORMAT_NAME}/{name}" for name in _texts(body, "packages")]
+    packages += [f"{FORMAT_NAME}/{scope.removeprefix('@')}/*" for scope in _texts(body, "scopes")]
+    networks = _texts(body, "cidr_whitelist")
+    return Limits(None, checked_packages(packages or None, services.formats), checked_networks(networks or None))
+
+
+def _texts(body: dict[str, Any], name: str) -> list[str]:
+    said = body.get(name) or []
+    if not isinstance(said, list) or len(said) > _MOST_LIMITS or any(not isinstance(each, str) for each in said):
+        raise Invalid(f"{name} is a list of at most {_MOST_LIMITS} texts")
+    return said
 
 
 def _check_password(services: Services, caller: Identity, password: object) -> None:
@@ -198,32 +218,16 @@ def _issue(
     name: str,
     actions: tuple[Action, ...],
     life: timedelta,
+    *,
+    limits: Limits = EVERYWHERE,
+    kind: str = minting.LOGIN,
 ) -> IssuedToken:
-    """A token that may what the maker may, as far as package clients need it, and ends no later than the maker's own."""
+    """A token that may what the maker may, as far as package clients need it, and ends with the maker's own."""
     auth.charge(CostClass.MINT)
     now = services.clock()
     audit.proved_by(identity.via)
     words = capped(actions, identity)
     if not words:
         raise Denied(f"{identity.name} may neither read nor publish packages")
-    repositories = within(identity, [Action(word) for word in words], None)
-    sent = auth.credential_sent() if identity.via == "token" else None
-    if sent is not None:
-        digest = services.accounts.digest(sent.secret)
-        ends_at = session.scalar(select(Token.expires_at).where(Token.digest == digest))
-        life = min(life, ends_at - now) if ends_at is not None else life
-    issued = services.accounts.issue_token(
-        session, identity.account_id, name, actions=words, repositories=repositories, life=life, now=now
-    )
-    audit.record(
-        session,
-        now,
-        identity.name,
-        "token.issue",
-        f"user/{identity.name}/token/{issued.id}",
-        name=name,
-        actions=words,
-        repositories=repositories,
-        expires_at=issued.expires_at.isoformat(),
-    )
-    return issued
+    wanted = minting.Wanted(name, [Action(word) for word in words], limits, life, kind)
+    return minting.mint(session, services.accounts, identity, wanted, now=now).issued

@@ -205,12 +205,14 @@ def _project_list(services: Services) -> Response:
     admission = context.admission()
     key = (admission.repository_id, NAME, "", media)
     # The admission carries the revision of the name "": it grows whenever any name is added.
-    document = services.documents.get(key, stamp(), services.clock())
+    # A list that is one caller's alone is rendered for them alone.
+    document = services.documents.get(key, stamp(), services.clock()) if admission.sees_all else None
     if document is None:
         names = [display for _, display in services.resolver.names(admission, NAME)]
         body = render_list_json(names) if media == JSON_TYPE else render_list_html(names)
         document = make_document(body, _content_type(media), stamp(), None)
-        services.documents.put(key, document)
+        if admission.sees_all:
+            services.documents.put(key, document)
     return send_document(document, private=is_private())
 
 
