@@ -55,7 +55,9 @@ def test_A9_spellings_of_a_python_name_are_one_package(written: str) -> None:
     assert KNOWN["pypi"].key(written).name == "foo-bar"
 
 
-@pytest.mark.parametrize(("name", "written"), [("npm", "@Org/thing"), ("npm", "."), ("npm", ".."), ("npm", "-"), ("pypi", "..")])
+@pytest.mark.parametrize(
+    ("name", "written"), [("npm", "@Org/thing"), ("npm", "."), ("npm", ".."), ("npm", "-"), ("pypi", "..")]
+)
 def test_A9_names_that_are_none(name: str, written: str) -> None:
     """``@Org`` would stand beside ``@org``; dots and dashes are addresses of something else."""
     if written == "@Org/thing":
