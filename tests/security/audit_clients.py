@@ -6,7 +6,20 @@ from urllib.parse import quote
 
 from tests.functional.api_world import PASSWORD
 from tests.harness import maven, npm_packages, packages, publishing
-from tests.security.audit_stage import GENERIC, MAVEN, NPM, NPM_PACKAGE, PYPI, TAGS, Ask, Stage, drive, drives, token_id
+from tests.security.audit_stage import (
+    GENERIC,
+    MAVEN,
+    NPM,
+    NPM_PACKAGE,
+    PYPI,
+    TAGS,
+    Ask,
+    Stage,
+    drive,
+    drives,
+    token_id,
+    unfinished,
+)
 
 
 def _upload(stage: Stage, rest: str) -> Ask:
@@ -26,7 +39,7 @@ drive(
 )
 drive(
     f"POST {GENERIC}/<name>/<version>/",
-    lambda s: s.client(f"/generic/default/prod/{_unfinished(s)}/1.0/?status=published"),
+    lambda s: s.client(f"/generic/default/prod/{unfinished(s)}/1.0/?status=published"),
 )
 drive(f"DELETE {GENERIC}/<name>/<version>/", lambda s: s.client(f"/generic/default/prod/{s.generic()}/1.0/"))
 

@@ -22,7 +22,7 @@ drive(f"POST {DOMAIN}/keys/rotate", lambda s: s.api(f"/domains/{s.domain()}/keys
 
 
 def _pattern(stage: Stage) -> str:
-    return f"/pypi/{stage.name('lib')}*"
+    return f"/pypi//{stage.name('lib')}$"
 
 
 def _grouped(stage: Stage) -> str:

@@ -18,6 +18,7 @@ from tests.security.audit_stage import (
     drive,
     drives,
     token_id,
+    unfinished,
     version,
 )
 
@@ -31,10 +32,6 @@ def _connected(stage: Stage) -> str:
     made = stage.call("POST", f"{DEV}/connections", json={"format": "pypi", "name": name})
     assert made.status_code == 201, made.text
     return f"{DEV}/connections/pypi/{name}"
-
-
-def _unfinished(stage: Stage) -> str:
-    return stage.generic("?status=unfinished")
 
 
 drive(f"POST {API}/domains/<domain>/repositories", lambda s: s.api("/domains/default/repositories", {"name": s.name()}))
@@ -56,7 +53,7 @@ drive(
 drive(f"DELETE {VERSION}", lambda s: s.api(version(s)))
 drive(
     f"POST {VERSION}/finish",
-    lambda s: s.api(f"/domains/default/repositories/prod/packages/generic/{_unfinished(s)}/versions/1.0/finish"),
+    lambda s: s.api(f"/domains/default/repositories/prod/packages/generic/{unfinished(s)}/versions/1.0/finish"),
 )
 drive(f"POST {VERSION}/promote", lambda s: s.api(f"{version(s)}/promote", {"target": "staging"}))
 drive(f"POST {VERSION}/yank", lambda s: s.api(f"{version(s)}/yank", {"reason": "bad"}))

@@ -104,7 +104,7 @@ class Stage(Hooks):
         assert client.post("/sign-in", data={"user": user, "password": PASSWORD}).status_code == 303
         return client
 
-    def form(self, path: str, user: str = "admin", **data: str) -> Ask:
+    def form(self, path: str, user: str = "admin", /, **data: str) -> Ask:
         browser = self.browser(user)
         return Ask(path, browser=browser, options={"data": {"csrf_token": self.csrf(browser), **data}})
 
@@ -173,3 +173,7 @@ def token_id(stage: Stage, user: str = "admin") -> int:
     stage.secrets.add(stage.token(user, "read"))
     listed = stage.call("GET", "/tokens", as_=user).json["items"]
     return int(listed[0]["id"])
+
+
+def unfinished(stage: Stage) -> str:
+    return stage.generic("?status=unfinished")
