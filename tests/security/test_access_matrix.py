@@ -210,7 +210,9 @@ def vault(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
 def walk(world: World, who: str, *, reading: bool = False) -> dict[tuple[str, str], tuple[int, str]]:
     """Every route of every door, asked for what lies in the other domain: status and text."""
     with world.db.write() as session:
-        opened = world.services.accounts.open_session(session, find_account(session, who).id, world.now)
+        opened = world.services.accounts.open_session(
+            session, find_account(session, who).id, world.now, proved_at=world.now
+        )  # what asks for a fresh proof is to be refused for what it is
     browser = world.app.test_client()
     browser.set_cookie("entrepot_session", opened)
     with world.db.read() as session:

@@ -1,5 +1,6 @@
 """L3, L4: every route that changes something leaves an entry in the audit log, and no entry holds a secret."""
 
+import json
 import re
 from collections.abc import Iterator
 
@@ -8,7 +9,7 @@ from flask import Flask
 from sqlalchemy import func, select
 
 from registry import audit, audit_chain
-from registry.models import AuditEntry
+from registry.models import AuditEntry, Event
 from registry.repos import audit_log
 from tests.security.audit_routes import DRIVERS, NO_CHANGE, Stage
 
@@ -104,6 +105,25 @@ def test_L4_entries_hold_no_secret(stage: Stage) -> None:
         assert not SECRET.search(line), line
         assert not [secret for secret in stage.secrets if secret in line], line
     assert audit_log.check(stage.db).fault is None
+
+
+def test_L4_events_hold_no_secret_and_say_where_they_were(stage: Stage) -> None:
+    """Those that the entries above became: none is of a shape that the table of events does not know."""
+    with stage.db.read() as session:
+        rows = session.scalars(select(Event)).all()
+    kinds = {row.kind for row in rows}
+    assert {
+        "role.granted",
+        "policy.changed",
+        "package-group.origin-changed",
+        "domain.deleted",
+        "user.disabled",
+    } <= kinds
+    for row in rows:
+        assert "object" not in row.payload, (row.kind, row.payload)
+        payload = json.dumps(row.payload)
+        assert not SECRET.search(payload), payload
+        assert not [secret for secret in stage.secrets if secret in payload], payload
 
 
 def test_L4_negative_control_a_secret_is_found(stage: Stage) -> None:
