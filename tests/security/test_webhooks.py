@@ -385,7 +385,8 @@ def _dora_by_role(house: Office, receiver: Receiver) -> Callable[[], list[str]]:
     )
     with house.db.read() as session:
         who = house.audience.member(session, session.get_one(Account, who.account_id), house.now)
-    endpoint, _ = house.endpoint(receiver.url("/dora"), who=who, domain="default")
+    # The change of the policy is an event as well, which she may know of as long as she reads the repository.
+    endpoint, _ = house.endpoint(receiver.url("/dora"), who=who, domain="default", kinds=("asset.*",))
 
     def happens() -> list[str]:
         known = {row.id for row in house.deliveries(endpoint)}
