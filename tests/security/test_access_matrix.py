@@ -34,15 +34,20 @@ MAY: dict[str, set[str]] = {
     "read": ALL | {"reader", "publisher", "release manager", "group member", "build token", "service account"},
     "publish": ALL | {"publisher", "group member"},
     "codeartifact:DeletePackageVersions": ALL | {"publisher", "group member"},
+    "codeartifact:DeletePackage": ALL | {"publisher", "group member"},
+    "codeartifact:DisposePackageVersions": ALL | {"publisher", "group member", "release manager"},
     "codeartifact:UpdatePackageVersionsStatus": ALL | {"publisher", "group member", "release manager"},
     **{
         f"codeartifact:{name}": ALL
         for name in (
-            "AssociateExternalConnection", "CreateRepository", "DeleteDomain", "DeleteRepository",
-            "DisassociateExternalConnection", "UpdateRepository",
+            "AssociateExternalConnection", "CreatePackageGroup", "CreateRepository", "DeleteDomain", "DeletePackageGroup",
+            "DeleteRepository", "DisassociateExternalConnection", "PutPackageOriginConfiguration", "UpdatePackageGroup",
+            "UpdatePackageGroupOriginConfiguration", "UpdateRepository",
             *(f"{verb}{of}PermissionsPolicy" for verb in ("Get", "Put", "Delete") for of in ("Domain", "Repository")),
         )
     },
+    **{f"entrepot:{name}": ALL for name in ("ManageKeys", "ManageQuotas", "ReopenRelease")},
+    "entrepot:ReadAuditLog": {"server admin"},
     **{name: {"server admin"} for name in ("admin", "entrepot:ManageUsers", "entrepot:ManageGroups", "codeartifact:CreateDomain")},
 }  # fmt: skip
 # Whose credential does not count at all.
