@@ -14,6 +14,7 @@ from config.settings import BadSettings, Settings
 from hooks.jobs.context import Handler
 from hooks.models import WebhookEndpoint
 from hooks.notifications import deliveries, fanout, mail_outbox, mail_subscriptions
+from hooks.notifications.audience import Audience
 from hooks.notifications.deliver import Deliverer, Told
 from hooks.notifications.endpoints import Sealer
 from hooks.notifications.fanout import Fanout
@@ -29,10 +30,10 @@ MAIL_SECONDS = 2.0
 PURGE_SECONDS = 3600.0
 
 
-def notifications(settings: Settings, sealer: Sealer) -> Notifications:
+def notifications(settings: Settings, services: Services, sealer: Sealer) -> Notifications:
     """What routes need."""
     return Notifications(
-        fanout=Fanout(settings.base_url),
+        fanout=Fanout(settings.base_url, _audience(services)),
         rules=_rules(settings),
         sealer=sealer,
         base_url=settings.base_url,
@@ -40,11 +41,11 @@ def notifications(settings: Settings, sealer: Sealer) -> Notifications:
     )
 
 
-def consumers(settings: Settings) -> Sequence[Consumer]:
+def consumers(settings: Settings, services: Services) -> Sequence[Consumer]:
     """Who is told of events as they are dispatched."""
-    found: list[Consumer] = [Fanout(settings.base_url).consume]
+    found: list[Consumer] = [Fanout(settings.base_url, _audience(services)).consume]
     if settings.mail.host:
-        found.append(mail_subscriptions.consume)
+        found.append(functools.partial(mail_subscriptions.consume, _audience(services)))
     return found
 
 
@@ -57,6 +58,7 @@ def handlers(settings: Settings, services: Services) -> Mapping[str, Handler]:
             Sender(_rules(settings), ca_bundle=settings.webhooks.ca_bundle or None),
             services.stores.server_keyring,
             services.clock,
+            audience=_audience(services),
             concurrency=settings.webhooks.concurrency,
             tell_owner=_tell_owner(settings),
         )
@@ -73,7 +75,7 @@ def rounds(settings: Settings, services: Services) -> Sequence[tuple[float, Call
         fanout.wake_due(services.db, services.clock())
 
     def mail() -> None:
-        mail_subscriptions.make_mails(services.db, settings.base_url, services.clock())
+        mail_subscriptions.make_mails(services.db, _audience(services), settings.base_url, services.clock())
         mail_outbox.wake_due(services.db, services.clock())
 
     def purge() -> None:
@@ -81,6 +83,10 @@ def rounds(settings: Settings, services: Services) -> Sequence[tuple[float, Call
 
     found = [(DUE_SECONDS, due), (PURGE_SECONDS, purge)]
     return [*found, (MAIL_SECONDS, mail)] if settings.mail.host else found
+
+
+def _audience(services: Services) -> Audience:
+    return Audience(services.accounts.rules)
 
 
 def _rules(settings: Settings) -> Rules:

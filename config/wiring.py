@@ -262,7 +262,7 @@ def hook_services(services: Services, settings: Settings) -> HookServices:
             release_frozen_after=services.release_frozen_after,
         ),
         logs=LogStore(services.stores.server_keyring()),
-        notifications=notifying.notifications(settings, services.stores.server_keyring()),
+        notifications=notifying.notifications(settings, services, services.stores.server_keyring()),
         stores=services.stores,
         sealed_fields=sealed_fields(),
     )

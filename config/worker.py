@@ -60,7 +60,7 @@ def run(settings: Settings, *, is_alone: bool = True) -> int:
             periodic=periodic,
         )
 
-    consumers = notifying.consumers(settings)
+    consumers = notifying.consumers(settings, services)
     rounds = (
         (DISPATCH_SECONDS, lambda: _dispatch(services, consumers)),
         (IDLE_SECONDS, lambda: _finish_idle(services)),

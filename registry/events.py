@@ -146,7 +146,7 @@ def parse(kind: str, payload: Mapping[str, Any]) -> AnyEvent:
 @dataclass(frozen=True, slots=True)
 class _Told:
     kind: str
-    shape: str  # what the parts of the entry's object are; ``package`` takes all parts between its neighbours
+    shape: str  # what the parts of the entry's object are; ``package`` takes all between its neighbours, so do patterns
     details: tuple[str, ...]
 
 
@@ -157,7 +157,8 @@ def audited(action: str, kind: str, shape: str, *details: str, tells: str) -> No
     """Make an event of ``kind`` of every audit entry with ``action``: one line for each kind of change.
 
     ``shape`` names the parts of the entry's object: ``domain/repository/format/package/version``, with ``-`` for parts
-    that say nothing. ``details`` are those of the entry's details that the event carries.
+    that say nothing; ``a|b`` for objects of two lengths. ``pattern`` takes all that is left. ``details`` are those of the
+    entry's details that the event carries.
     """
     _AUDITED[action] = _Told(declare(kind, tells), shape, details)
 
@@ -171,8 +172,13 @@ def follow(session: Session, now: datetime, actor: str, action: str, obj: str, d
 
 
 def _place(shape: str, obj: str) -> dict[str, str]:
-    names, parts = shape.split("/"), obj.split("/")
-    if "package" in names:
+    parts = obj.split("/")
+    shapes = [each.split("/") for each in shape.split("|")]
+    names = next((each for each in shapes if len(each) == len(parts)), shapes[0])
+    if names[-1] == "pattern":
+        start = len(names) - 1
+        parts[start:] = ["/" + "/".join(parts[start:])]
+    elif "package" in names:
         # A name with its namespace (``@scope/name``) has as many parts as are left over.
         at = names.index("package")
         length = max(1, len(parts) - len(names) + 1)
@@ -187,19 +193,53 @@ def _place(shape: str, obj: str) -> dict[str, str]:
 _VERSION = "domain/repository/format/package/version"
 _PACKAGE = "domain/repository/format/package"
 _CONNECTION = "domain/repository/format/connection"
+_GROUP = "domain/-/pattern"
+_POLICY = "-/domain|-/domain/repository"
 audited("version.promote", "version.copied", _VERSION, "source", tells="A version was copied from another repository.")
 audited("version.finish", "version.finished", _VERSION, tells="A version is whole: all of its files have come.")
 audited("version.deprecate", "version.deprecated", _VERSION, "warning", tells="A version's warning was set or removed.")
 audited("package.status", "package.status-changed", _PACKAGE, "status", "reason", tells="A package's status changed.")
 audited("package.tag", "package.tag-changed", _PACKAGE, "tag", "version", tells="A tag of a package was moved.")
+audited("version.reopen", "version.reopened", _VERSION, "until", "reason", tells="A version takes files again.")
+audited("version.overwrite", "version.overwritten", _VERSION, "status", tells="A copy took the place of a version.")
+audited("package.delete", "package.deleted", _PACKAGE, "versions", tells="A package was taken out with all versions.")
+audited("package.origin", "package.origin-changed", _PACKAGE, "publish", "upstream", tells="Origin controls changed.")
+audited("package-group.create", "package-group.created", _GROUP, tells="A package group was made.")
+audited("package-group.update", "package-group.changed", _GROUP, tells="A package group's description changed.")
+audited("package-group.delete", "package-group.deleted", _GROUP, tells="A package group was removed.")
+audited(
+    "package-group.origin-configuration",
+    "package-group.origin-changed",
+    _GROUP,
+    "restrictions",
+    "repositories",
+    tells="What a package group lets in changed.",
+)
+audited("policy.put", "policy.changed", _POLICY, "revision", tells="A policy was set.")
+audited("policy.delete", "policy.deleted", _POLICY, tells="A policy was removed.")
+audited("role.grant", "role.granted", "principal_kind/principal", "role", "where", tells="A role was granted.")
+audited("role.revoke", "role.revoked", "principal_kind/principal", "role", "where", tells="A role was taken away.")
 audited("domain.create", "domain.created", "domain", tells="A domain was made.")
+audited("domain.delete", "domain.deleted", "domain", "packages", tells="A domain was removed.")
+audited("domain.quota", "domain.quota-changed", "domain", "bytes", tells="A domain's quota changed.")
 audited("keys.rotate", "domain.key-rotated", "domain", tells="A domain got a new key.")
+audited("keys.destroy", "domain.key-destroyed", "domain", "key", tells="A retired key of a domain was destroyed.")
+audited(
+    "keys.shred", "domain.shredded", "domain", "blobs", tells="A domain's keys were destroyed with what they sealed."
+)
 audited("repository.create", "repository.created", "domain/repository", tells="A repository was made.")
 audited("repository.change", "repository.changed", "domain/repository", tells="A repository's settings changed.")
+audited("repository.delete", "repository.deleted", "domain/repository", "packages", tells="A repository was removed.")
+audited("repository.quota", "repository.quota-changed", "domain/repository", "bytes", tells="A quota changed.")
 audited("connection.create", "connection.created", _CONNECTION, tells="An external connection was added.")
 audited("connection.change", "connection.changed", _CONNECTION, tells="An external connection was changed.")
 audited("connection.remove", "connection.removed", _CONNECTION, tells="An external connection was removed.")
 audited("user.create", "user.created", "-/user", tells="An account was made.")
+audited("user.change", "user.changed", "-/user", tells="An account's rights were changed.")
+audited("user.delete", "user.deleted", "-/user", tells="An account was deleted.")
+audited("user.disable", "user.disabled", "-/user", tells="An account is let in no more.")
+audited("user.enable", "user.enabled", "-/user", tells="A disabled account is let in again.")
+audited("second-factor.reset", "user.second-factor-reset", "-/user", tells="An account's second factor was taken away.")
 audited("user.set-password", "user.password-changed", "-/user", tells="An account's password was set.")
 audited("token.issue", "token.issued", "-/user/-/token", tells="A token was made.")
 audited("token.create", "token.issued", "-/user/-/token", tells="A token was made.")

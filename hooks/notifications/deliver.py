@@ -8,6 +8,7 @@ its record are two things: a worker killed between them leaves the delivery due,
 from __future__ import annotations
 
 import functools
+import json
 import random
 import time
 from collections.abc import Callable, Sequence
@@ -22,10 +23,11 @@ from hooks.jobs.context import JobContext
 from hooks.models.job import JobState
 from hooks.models.notification import WebhookAttempt, WebhookDelivery, WebhookEndpoint
 from hooks.notifications import endpoints, schedule, signing
+from hooks.notifications.audience import Audience
 from hooks.notifications.envelope import CONTENT_TYPE
-from hooks.notifications.filters import is_entitled
+from hooks.notifications.fanout import PING
+from hooks.notifications.filters import is_entitled, place_of
 from hooks.notifications.sending import Answer, Post, Sender
-from registry.accounts import account_scope
 from registry.clock import Clock
 from registry.db import Database
 from registry.models import Account
@@ -65,6 +67,7 @@ class Deliverer:
         sealer: Callable[[], endpoints.Sealer],
         clock: Clock,
         *,
+        audience: Audience,
         concurrency: int,
         tell_owner: Told,
     ) -> None:
@@ -72,6 +75,7 @@ class Deliverer:
         self._sender = sender
         self._sealer = sealer
         self._clock = clock
+        self._audience = audience
         self._concurrency = concurrency
         # So many are handed to the threads at a time: they go on while what has ended is being recorded.
         self._ahead = 4 * concurrency
@@ -135,11 +139,15 @@ class Deliverer:
                 .order_by(WebhookDelivery.due_at, WebhookDelivery.created_at)
                 .limit(self._ahead - len(busy))
             ).all()
-        if not rows:
-            return []
+            if not rows:
+                return []
+            who = self._audience.member(session, owner, now)
         secrets = endpoints.secrets_of(self._sealer(), endpoint, now)
-        scope = account_scope(owner)
-        allowed = [row for row in rows if not owner.is_disabled and is_entitled(scope, row.domain, row.repository)]
+        allowed = [
+            row
+            for row in rows
+            if not owner.is_disabled and (row.kind == PING or is_entitled(who, place_of(json.loads(row.body)["data"])))
+        ]
         if len(allowed) < len(rows):
             kept = {row.id for row in allowed}
             context.step(lambda session: _discard(session, [row.id for row in rows if row.id not in kept], now))

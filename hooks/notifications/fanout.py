@@ -13,10 +13,10 @@ from hooks.jobs.queue import PATIENT_ATTEMPTS, enqueue
 from hooks.models.job import Job, JobState
 from hooks.models.notification import WebhookDelivery, WebhookEndpoint
 from hooks.notifications import endpoints
+from hooks.notifications.audience import Audience
 from hooks.notifications.envelope import compose
 from hooks.notifications.filters import is_entitled, place_of
-from registry import events
-from registry.accounts import account_scope
+from registry import audit, events
 from registry.db import Database
 from registry.errors import Conflict
 from registry.models import Event
@@ -29,19 +29,21 @@ PING = events.declare("webhook.ping", "Somebody tries a webhook endpoint out.")
 class Fanout:
     """Makes deliveries. ``source`` is the server's address: the CloudEvents source."""
 
-    def __init__(self, source: str) -> None:
+    def __init__(self, source: str, audience: Audience) -> None:
         self._source = source
+        self._audience = audience
 
     def consume(self, session: Session, rows: Sequence[Event], now: datetime) -> None:
         """What endpoints are to be told of ``rows``; called in the transaction that marks them as handled."""
         known = [row for row in rows if row.kind in events.CATALOGUE]
         recipients = endpoints.recipients(session) if known else ()
+        revision = self._audience.revision(session) if recipients else None
         for endpoint, owner in recipients:
-            wanted, scope = endpoints.filter_of(endpoint), account_scope(owner)
+            wanted, who = endpoints.filter_of(endpoint), self._audience.member(session, owner, now, at=revision)
             chosen = []
             for row in known:
                 place = place_of(row.payload)
-                if wanted.matches(row.kind, place) and is_entitled(scope, place.domain, place.repository):
+                if wanted.matches(row.kind, place) and is_entitled(who, place):
                     chosen.append(row)
             session.add_all([self._delivery(endpoint, row, str(row.id), now) for row in chosen])
             if chosen:
@@ -57,6 +59,7 @@ class Fanout:
         delivery = self._delivery(endpoint, row, f"ping-{uuid.uuid4().hex}", now)
         session.add(delivery)
         session.flush()
+        audit.record(session, now, by, "webhook.ping", endpoints.path(endpoint))
         wake(session, endpoint.id)
         return delivery.id
 

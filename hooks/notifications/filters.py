@@ -9,8 +9,9 @@ from typing import Any
 
 from hooks.triggers.match import glob_matches
 from registry import events
-from registry.access import Action, Identity, Scope
+from registry.access import Action, Identity
 from registry.errors import Denied, Invalid
+from registry.names import PackageKey, PackageName
 
 MOST_KINDS = 50
 _KIND = re.compile(r"[a-z0-9.*?-]{1,64}\Z")
@@ -99,8 +100,20 @@ def may_own(who: Identity, domain: str | None, repository: str | None) -> bool:
     return who.may(Action.ADMIN, f"{domain}/{repository or '*'}" if domain else None)
 
 
-def is_entitled(scope: Scope, domain: str | None, repository: str | None) -> bool:
-    """Whether an account with this scope may know of an event: as its reader, else as administrator of where it was."""
-    if domain and repository:
-        return scope.allows(Action.READ, f"{domain}/{repository}")
-    return scope.allows(Action.ADMIN, f"{domain}/*" if domain else None)
+def is_entitled(who: Identity, place: Place) -> bool:
+    """Whether ``who`` may know of what happened there: as its reader, else as administrator of the domain or the server.
+
+    ``who`` stands before the rules of this moment (``Audience``): roles and policies decide as they do for requests.
+    """
+    if not place.domain:
+        return who.may(Action.ADMIN)
+    if not place.repository:
+        return who.may(Action.ADMIN, domain=place.domain)
+    return who.may(Action.READ, f"{place.domain}/{place.repository}", package=_key(place))
+
+
+def _key(place: Place) -> PackageKey | None:
+    if not place.format or not place.package:
+        return None
+    namespace, _, name = place.package.rpartition("/")
+    return PackageKey(place.format, namespace, PackageName(name))

@@ -14,10 +14,10 @@ from sqlalchemy.orm import Session
 
 from hooks.models.notification import MailAddress, MailItem, MailSubscription, WebhookEndpoint
 from hooks.notifications import mail_addresses, mail_outbox
-from hooks.notifications.filters import Filter, checked, is_entitled, place_of
+from hooks.notifications.audience import Audience
+from hooks.notifications.filters import Filter, Place, checked, is_entitled, place_of
 from registry import audit, events
 from registry.access import Identity
-from registry.accounts import account_scope
 from registry.db import Database
 from registry.errors import Conflict, NotFound
 from registry.models import Account, Event
@@ -84,9 +84,8 @@ def listed(session: Session, who: Identity) -> list[SubscriptionView]:
     return [_view(row) for row in rows]
 
 
-def consume(session: Session, rows: Sequence[Event], now: datetime) -> None:
+def consume(audience: Audience, session: Session, rows: Sequence[Event], now: datetime) -> None:
     """Note what subscribers are to be told of ``rows``; in the transaction that marks them as handled."""
-    _ = now
     subscribers = session.execute(
         select(MailSubscription, Account)
         .join(Account, Account.id == MailSubscription.account_id)
@@ -94,11 +93,12 @@ def consume(session: Session, rows: Sequence[Event], now: datetime) -> None:
         .where(MailAddress.confirmed_at.is_not(None), ~Account.is_disabled)
     ).all()
     known = [row for row in rows if row.kind in events.CATALOGUE] if subscribers else []
-    for subscription, account in subscribers:
-        wanted, scope = _filter(subscription), account_scope(account)
+    revision = audience.revision(session) if known else None
+    for subscription, account in subscribers if known else ():
+        wanted, who = _filter(subscription), audience.member(session, account, now, at=revision)
         for row in known:
             place = place_of(row.payload)
-            if wanted.matches(row.kind, place) and is_entitled(scope, place.domain, place.repository):
+            if wanted.matches(row.kind, place) and is_entitled(who, place):
                 session.add(
                     MailItem(
                         subscription_id=subscription.id,
@@ -112,7 +112,7 @@ def consume(session: Session, rows: Sequence[Event], now: datetime) -> None:
                 )
 
 
-def make_mails(db: Database, base_url: str, now: datetime) -> None:
+def make_mails(db: Database, audience: Audience, base_url: str, now: datetime) -> None:
     """One mail for each subscription with something to tell that has been quiet long enough. Only reads if none has."""
     with db.read() as session:
         due = session.scalars(
@@ -124,7 +124,7 @@ def make_mails(db: Database, base_url: str, now: datetime) -> None:
             .order_by(MailSubscription.id)
         ).all()
     for subscription_id in due:
-        db.retry(functools.partial(_make_mail, subscription_id, base_url, now))
+        db.retry(functools.partial(_make_mail, subscription_id, audience, base_url, now))
 
 
 def tell_owner(base_url: str, session: Session, endpoint: WebhookEndpoint, reason: str, now: datetime) -> None:
@@ -139,7 +139,7 @@ def tell_owner(base_url: str, session: Session, endpoint: WebhookEndpoint, reaso
         mail_outbox.queue(session, endpoint.owner_id, address, f"Webhook {endpoint.id} was disabled", body, now)
 
 
-def _make_mail(subscription_id: int, base_url: str, now: datetime, session: Session) -> None:
+def _make_mail(subscription_id: int, audience: Audience, base_url: str, now: datetime, session: Session) -> None:
     row = session.get(MailSubscription, subscription_id, with_for_update=True)
     if row is None or row.quiet_until > now:
         return  # another process made it
@@ -147,8 +147,8 @@ def _make_mail(subscription_id: int, base_url: str, now: datetime, session: Sess
     session.execute(delete(MailItem).where(MailItem.subscription_id == row.id))
     account = session.get_one(Account, row.account_id)
     address = mail_addresses.confirmed(session, account.id)
-    scope = account_scope(account)
-    told = [item for item in items if is_entitled(scope, item.domain, item.repository)]
+    who = audience.member(session, account, now)
+    told = [item for item in items if is_entitled(who, Place(item.domain, item.repository))]
     if address is None or account.is_disabled or not told:
         return
     row.quiet_until = now + QUIET

@@ -21,6 +21,7 @@ from registry.http import context
 from registry.http.auth import page
 from registry.http.problems import status_of
 from registry.pages.appearance import redirect_with
+from registry.pages.proof import proved
 
 DELIVERIES_SHOWN = 25
 _REDELIVER_DAYS = 30
@@ -40,15 +41,15 @@ class WebhookPages:
         """Add the routes."""
         one, delivery = "/webhooks/<int:webhook_id>", "/webhooks/<int:webhook_id>/deliveries/<delivery_id>"
         pages.add_url_rule("/webhooks", "webhooks", page(self.list_webhooks))
-        pages.add_url_rule("/webhooks", "create_webhook", page(self.create), methods=["POST"])
+        pages.add_url_rule("/webhooks", "create_webhook", page(proved()(self.create)), methods=["POST"])
         pages.add_url_rule(one, "webhook", page(self.show))
-        pages.add_url_rule(one, "change_webhook", page(self.change), methods=["POST"])
+        pages.add_url_rule(one, "change_webhook", page(proved()(self.change)), methods=["POST"])
         for word, view in (
             ("delete", self.delete),
             ("enable", self.enable),
             ("disable", self.disable),
             ("ping", self.ping),
-            ("rotate", self.rotate),
+            ("rotate", proved()(self.rotate)),
             ("redeliver", self.redeliver_failed),
         ):
             pages.add_url_rule(f"{one}/{word}", f"{word}_webhook", page(view), methods=["POST"])

@@ -20,6 +20,7 @@ from registry.http.problems import status_of
 from registry.models import Account, AccountGroup, Domain, Repository
 from registry.names import domain_name
 from registry.pages.appearance import redirect_with
+from registry.pages.proof import proved
 from registry.policy.actions import CATALOGUE
 from registry.policy.places import Place
 from registry.policy.roles import ROLES
@@ -148,6 +149,7 @@ def _create_domain() -> ResponseReturnValue:
 
 
 @page
+@proved()
 def _delete_domain(domain: str) -> ResponseReturnValue:
     services, who = context.services(), context.caller()
     check(who, Action.ADMIN, domain=domain, permission="codeartifact:DeleteDomain")
@@ -161,6 +163,7 @@ def _delete_domain(domain: str) -> ResponseReturnValue:
 
 
 @page
+@proved()
 def _grant_role() -> ResponseReturnValue:
     services, who = context.services(), context.caller()
 
@@ -173,6 +176,7 @@ def _grant_role() -> ResponseReturnValue:
 
 
 @page
+@proved()
 def _revoke_role(grant_id: int) -> ResponseReturnValue:
     services, who = context.services(), context.caller()
 
@@ -199,12 +203,14 @@ def _create_group() -> ResponseReturnValue:
 
 
 @page
+@proved()
 def _delete_group(group: str) -> ResponseReturnValue:
     now = context.services().clock()
     return _group_changed("group-changed", lambda session, actor: groups.delete_group(session, group, actor, now))
 
 
 @page
+@proved()
 def _add_member(group: str) -> ResponseReturnValue:
     now = context.services().clock()
     return _group_changed(
@@ -214,6 +220,7 @@ def _add_member(group: str) -> ResponseReturnValue:
 
 
 @page
+@proved()
 def _remove_member(group: str, user: str) -> ResponseReturnValue:
     now = context.services().clock()
     return _group_changed(
@@ -274,6 +281,7 @@ def _policy_page(domain: str, repository: str | None, *, text: str | None = None
 
 
 @page
+@proved()
 def _put_policy(domain: str, repository: str | None = None) -> ResponseReturnValue:
     services, who = context.services(), context.caller()
     is_delete = request.form.get("act") == "delete"

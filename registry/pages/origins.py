@@ -16,6 +16,7 @@ from registry.http.auth import page
 from registry.names import PackageKey
 from registry.pages.appearance import redirect_with
 from registry.pages.catalogue import package_url
+from registry.pages.proof import proved
 from registry.repos import explain, origin_controls, shelf
 from registry.repos.admission import Admission
 from registry.repos.topology import find_repository
@@ -51,6 +52,7 @@ def why(
 
 
 @page
+@proved()
 def _set_origin(domain: str, repository: str, format_name: str, name: str) -> ResponseReturnValue:
     services, who = context.services(), context.caller()
     check(who, Action.ADMIN, f"{domain}/{repository}")

@@ -15,6 +15,7 @@ from registry.http import context
 from registry.http.auth import page
 from registry.pages.appearance import redirect_with
 from registry.pages.catalogue import readable
+from registry.pages.proof import proved
 from registry.repos import package_groups, shelf, topology
 from registry.repos.browse import RepositorySummary
 from registry.repos.group_patterns import ROOT, GroupTree, Mode, Restriction
@@ -119,6 +120,7 @@ def _create(domain: str) -> ResponseReturnValue:
 
 
 @page
+@proved()
 def _set(domain: str) -> ResponseReturnValue:
     pattern, services, who = request.form.get("pattern", ""), context.services(), context.caller()
     check(who, Action.ADMIN)
@@ -136,6 +138,7 @@ def _set(domain: str) -> ResponseReturnValue:
 
 
 @page
+@proved()
 def _delete(domain: str) -> ResponseReturnValue:
     pattern, services, who = request.form.get("pattern", ""), context.services(), context.caller()
     check(who, Action.ADMIN)

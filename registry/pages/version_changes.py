@@ -17,6 +17,7 @@ from registry.http.auth import page
 from registry.names import PackageKey
 from registry.pages.appearance import redirect_with
 from registry.pages.catalogue import package_url, readable
+from registry.pages.proof import proved
 from registry.repos import browse, copy_versions, lifecycle, states
 from registry.repos.admission import Admission
 from registry.repos.batches import MOST_VERSIONS, BatchResult, SuccessfulVersion, Unit, each_version
@@ -110,6 +111,7 @@ def _confirm(domain: str, repository: str, format_name: str, name: str) -> Respo
 
 
 @page
+@proved()
 def _change(domain: str, repository: str, format_name: str, name: str) -> ResponseReturnValue:
     form = request.form
     asked = _asked(domain, repository, format_name, name, form.getlist("version"), form.get("to", ""))

@@ -18,6 +18,7 @@ from hooks.builds.phases import BuildStatus, Fault, Phase, PhaseRecord
 from hooks.models import MailAddress, WebhookAttempt, WebhookDelivery
 from hooks.models.build import Build
 from hooks.notifications import endpoints, mail_subscriptions
+from hooks.notifications.audience import Audience
 from hooks.notifications.fanout import Fanout
 from hooks.notifications.filters import Filter
 from hooks.notifications.sending import Rules
@@ -255,7 +256,9 @@ def build(folder: Path) -> Site:
     folder.mkdir(parents=True, exist_ok=True)
     world = World(f"sqlite:///{folder / 'entrepot.db'}")
     services = _services(folder, world)
-    told = Notifications(Fanout(ADDRESS), Rules(), AesSealer(), ADDRESS, sends_mail=True)
+    told = Notifications(
+        Fanout(ADDRESS, Audience(services.accounts.rules)), Rules(), AesSealer(), ADDRESS, sends_mail=True
+    )
     logs = LogStore(AesSealer())
     hook_services = HookServices(world.db, services.clock, world.parts, logs, told, services.stores, ())
     app = Flask("entrepot", static_folder=None, template_folder=None)

@@ -88,6 +88,28 @@ def test_changes_of_packages_repositories_connections_people_and_tokens(world: W
     assert last(world) == {"user": "admin", "token": str(token), "by": "admin"}
 
 
+@pytest.mark.parametrize(
+    ("action_", "obj", "place"),
+    [
+        ("policy.put", "domain/default", {"domain": "default"}),
+        ("policy.put", "repository/default/dev", {"domain": "default", "repository": "dev"}),
+        (
+            "package-group.create",
+            "default/package-groups/npm/@acme/ui~",
+            {"domain": "default", "pattern": "/npm/@acme/ui~"},
+        ),
+        ("package-group.update", "default/package-groups/*", {"domain": "default", "pattern": "/*"}),
+        ("role.grant", "group/ops", {"principal_kind": "group", "principal": "ops"}),
+        ("domain.delete", "default", {"domain": "default"}),
+        ("policy.put", "of/another/length/altogether", {"object": "of/another/length/altogether"}),
+    ],
+)
+def test_where_changes_of_rights_and_groups_were(world: World, action_: str, obj: str, place: dict) -> None:
+    with world.db.write() as session:
+        audit.record(session, world.now, "admin", action_, obj)
+    assert last(world) == {**place, "by": "admin"}
+
+
 def test_what_is_rolled_back_was_no_event(world: World) -> None:
     def fail() -> None:
         with world.db.write() as session:

@@ -1,5 +1,6 @@
 """Pipelines, executions, approvals and builds over the management interface."""
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
@@ -60,8 +61,8 @@ START = {"domain": "default", "repository": "dev", "format": "pypi", "name": "My
 class Hooks(World):
     """A world with one version published, and two pipelines that take it."""
 
-    def __init__(self, folder: Path) -> None:
-        super().__init__(folder)
+    def __init__(self, folder: Path, environment: Mapping[str, str] | None = None) -> None:
+        super().__init__(folder, environment)
         self.publish("dev", "My-Pkg", "1.0", canonical="1")
         for document in (GATED, BUILT):
             applied = self.call("PUT", "/pipelines", json={"document": document})

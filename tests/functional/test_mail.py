@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
-from datetime import timedelta
+from collections.abc import Iterator, Sequence
+from datetime import datetime, timedelta
 from email.message import EmailMessage
 from pathlib import Path
 
 import pytest
 from sqlalchemy import select
+from sqlalchemy.orm import Session
 
 from hooks.models import MailItem, MailMessage
 from hooks.notifications import endpoints, mail_addresses, mail_outbox, mail_subscriptions
@@ -17,6 +18,7 @@ from hooks.notifications.filters import Filter
 from hooks.notifications.mail_server import MailServer
 from registry.access import Identity
 from registry.errors import Invalid, NotFound, RateLimited
+from registry.models import Event
 from tests.fakes.mailbox import USER, Mailbox
 from tests.fakes.notifying import SOURCE, Office, office_database
 from tests.fakes.receiver import Receiver
@@ -30,10 +32,13 @@ class MailOffice(Office):
 
     server: MailServer
 
+    def consume(self, session: Session, rows: Sequence[Event], now: datetime) -> None:
+        mail_subscriptions.consume(self.audience, session, rows, now)
+
     def mail(self) -> None:
         """What the worker's rounds and jobs do now."""
-        self.dispatch(mail_subscriptions.consume)
-        mail_subscriptions.make_mails(self.db, SOURCE, self.now)
+        self.dispatch(self.consume)
+        mail_subscriptions.make_mails(self.db, self.audience, SOURCE, self.now)
         mail_outbox.wake_due(self.db, self.now)
         self.deliver(**{mail_outbox.JOB_KIND: mail_outbox.Mailer(self.db, self.server, lambda: self.now)})
 
@@ -122,7 +127,7 @@ def test_only_what_the_subscriber_may_read_is_told_even_at_the_last_moment(house
     assert "hidden" not in text_of(mail)
     assert "mel" not in text_of(mail)
     house.publish("late")
-    house.dispatch(mail_subscriptions.consume)
+    house.dispatch(house.consume)
     house.change_account("rob", repositories=["default/other"])
     house.later(301)
     house.mail()

@@ -34,15 +34,20 @@ MAY: dict[str, set[str]] = {
     "read": ALL | {"reader", "publisher", "release manager", "group member", "build token", "service account"},
     "publish": ALL | {"publisher", "group member"},
     "codeartifact:DeletePackageVersions": ALL | {"publisher", "group member"},
+    "codeartifact:DeletePackage": ALL | {"publisher", "group member"},
+    "codeartifact:DisposePackageVersions": ALL | {"publisher", "group member", "release manager"},
     "codeartifact:UpdatePackageVersionsStatus": ALL | {"publisher", "group member", "release manager"},
     **{
         f"codeartifact:{name}": ALL
         for name in (
-            "AssociateExternalConnection", "CreateRepository", "DeleteDomain", "DeleteRepository",
-            "DisassociateExternalConnection", "UpdateRepository",
+            "AssociateExternalConnection", "CreatePackageGroup", "CreateRepository", "DeleteDomain", "DeletePackageGroup",
+            "DeleteRepository", "DisassociateExternalConnection", "PutPackageOriginConfiguration", "UpdatePackageGroup",
+            "UpdatePackageGroupOriginConfiguration", "UpdateRepository",
             *(f"{verb}{of}PermissionsPolicy" for verb in ("Get", "Put", "Delete") for of in ("Domain", "Repository")),
         )
     },
+    **{f"entrepot:{name}": ALL for name in ("ManageKeys", "ManageQuotas", "ReopenRelease")},
+    "entrepot:ReadAuditLog": {"server admin"},
     **{name: {"server admin"} for name in ("admin", "entrepot:ManageUsers", "entrepot:ManageGroups", "codeartifact:CreateDomain")},
 }  # fmt: skip
 # Whose credential does not count at all.
@@ -212,7 +217,9 @@ def vault(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
 def walk(world: World, who: str, *, reading: bool = False) -> dict[tuple[str, str], tuple[int, str]]:
     """Every route of every door, asked for what lies in the other domain: status and text."""
     with world.db.write() as session:
-        opened = world.services.accounts.open_session(session, find_account(session, who).id, world.now)
+        opened = world.services.accounts.open_session(
+            session, find_account(session, who).id, world.now, proved_at=world.now
+        )  # what asks for a fresh proof is to be refused for what it is
     browser = world.app.test_client()
     browser.set_cookie("entrepot_session", opened)
     with world.db.read() as session:

@@ -3,21 +3,26 @@
 from __future__ import annotations
 
 import base64
+import json
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
-from sqlalchemy import text
+from sqlalchemy import select, text
+from sqlalchemy.orm import Session
 from standardwebhooks import Webhook, WebhookVerificationError
 
 from hooks.models import WebhookDelivery
 from hooks.notifications import deliver, endpoints, sending, signing
 from hooks.notifications.filters import Filter
-from registry import events
+from registry import events, granting, policies
 from registry.db import Database
 from registry.errors import Denied, Invalid, NotFound
+from registry.models import Account, Domain
+from registry.names import RepositoryName
+from registry.repos import topology
 from registry.upstream import dial, guard
 from registry.upstream.guard import BlockedAddress
 from storage.errors import Damaged
@@ -361,6 +366,83 @@ def test_J4_without_the_check_it_would_be_told(
     monkeypatch.setattr(deliver, "is_entitled", lambda *_: True)
     assert _lost(house, receiver, before_dispatch=False, repositories=["other/*"]) == ["Succeeded"]
     assert len(receiver.got()) == 1
+
+
+def _states(house: Office) -> list[str]:
+    return sorted(row.state for row in house.deliveries())
+
+
+def _change_rules(house: Office, change: Callable[[Session], object]) -> None:
+    with house.db.write() as session:
+        change(session)
+
+
+def _dora_by_role(house: Office, receiver: Receiver) -> Callable[[], list[str]]:
+    """A webhook of somebody whose only right is a role; gives what became of the deliveries of one more event."""
+    who = house.account("dora")
+    _change_rules(
+        house, lambda session: granting.grant(session, "admin", "user/dora", "default", actor="a", now=house.now)
+    )
+    with house.db.read() as session:
+        who = house.audience.member(session, session.get_one(Account, who.account_id), house.now)
+    # The change of the policy is an event as well, which she may know of as long as she reads the repository.
+    endpoint, _ = house.endpoint(receiver.url("/dora"), who=who, domain="default", kinds=("asset.*",))
+
+    def happens() -> list[str]:
+        known = {row.id for row in house.deliveries(endpoint)}
+        house.publish()
+        house.send()
+        return [row.state for row in house.deliveries(endpoint) if row.id not in known]
+
+    return happens
+
+
+def test_J4_a_role_tells_and_a_revoked_role_does_not(house: Office, receiver: Receiver) -> None:
+    happens = _dora_by_role(house, receiver)
+    assert happens() == ["Succeeded"]
+    house.publish()
+    house.dispatch()
+    with house.db.write() as session:
+        (given,) = granting.listed(session)
+        granting.revoke(session, given.id, actor="admin", now=house.now)
+    house.deliver()
+    assert _states(house) == ["Discarded", "Succeeded"], "it counts at the delivery"
+    assert happens() == [], "and at the dispatch"
+    assert len(receiver.got()) == 1
+
+
+@pytest.mark.parametrize(
+    "resource", ["repository/default/dev", "package/default/dev/pypi//acme", "*"], ids=["repository", "package", "all"]
+)
+def test_J4_a_policy_that_denies_reading_silences_it(house: Office, receiver: Receiver, resource: str) -> None:
+    with house.db.write() as session:
+        domain = session.scalars(select(Domain)).one()
+        topology.create_repository(
+            session, domain.id, RepositoryName("dev"), upstreams=(), external_formats=None, now=house.now
+        )
+    happens = _dora_by_role(house, receiver)
+    assert happens() == ["Succeeded"]
+    house.publish()
+    house.dispatch()
+    denial = {"Effect": "Deny", "Principal": "user/dora", "Action": "*", "Resource": resource}
+    text_ = json.dumps({"Version": "2012-10-17", "Statement": [denial]})
+    _change_rules(
+        house,
+        lambda session: policies.put(session, "default", "dev", text_, expected=None, actor="admin", now=house.now),
+    )
+    house.deliver()
+    assert _states(house) == ["Discarded", "Succeeded"]
+    assert happens() == []
+    assert len(receiver.got()) == 1
+
+
+def test_J4_a_ping_reaches_who_administers_a_domain_only(house: Office, receiver: Receiver) -> None:
+    who = house.account("dora", "admin", repositories=["default/*"])
+    endpoint, _ = house.endpoint(receiver.url("/dora"), who=who, domain="default")
+    with house.db.write() as session:
+        house.fanout.ping(session, endpoints.find(session, who, endpoint), "dora", house.now)
+    house.deliver()
+    assert [row.state for row in house.deliveries()] == ["Succeeded"]
 
 
 def test_J4_events_of_the_server_go_to_its_administrators_only(house: Office, receiver: Receiver) -> None:

@@ -1,0 +1,171 @@
+"""Drivers of the routes of pipelines, builds and notifications."""
+
+import re
+
+from sqlalchemy import select, update
+
+from hooks.models import MailMessage, WebhookDelivery
+from hooks.notifications.mail_addresses import ASK_EVERY
+from tests.functional.test_hooks_api import GATED, HOOK, START, action
+from tests.security.audit_stage import API, Ask, Stage, drive, drives
+
+# --- pipelines and builds
+
+
+def _waiting(stage: Stage) -> int:
+    return int(stage.start()["id"])
+
+
+def _stopped(stage: Stage) -> int:
+    number = _waiting(stage)
+    rejected = stage.answer({"id": number}, verdict="Rejected")
+    assert rejected.status_code == 200, rejected.text
+    return number
+
+
+def _build(stage: Stage) -> str:
+    return str(action(stage.start("built"), "Test", "Unit")["buildId"])
+
+
+drive(
+    f"PUT {API}/pipelines",
+    lambda s: s.api("/pipelines", {"document": GATED.replace("name: release", f"name: {s.name('pipe')}")}),
+)
+drive(f"POST {API}/pipelines/<pipeline>/executions", lambda s: s.api("/pipelines/release/executions", START))
+drive(
+    f"POST {API}/executions/<id:execution_id>/approval",
+    lambda s: s.api(f"/executions/{_waiting(s)}/approval", {"stage": "Gate", "action": "Ask", "verdict": "Approved"}),
+)
+drive(
+    f"POST {API}/executions/<id:execution_id>/retry",
+    lambda s: s.api(f"/executions/{_stopped(s)}/retry", {"stage": "Gate"}),
+)
+drive(f"POST {API}/executions/<id:execution_id>/stop", lambda s: s.api(f"/executions/{_waiting(s)}/stop", {}))
+drive(f"POST {API}/builds/<build_id>/stop", lambda s: s.api(f"/builds/{_build(s)}/stop"))
+drive("POST /builds/<build_id>/stop", lambda s: s.form(f"/builds/{_build(s)}/stop"))
+drive("POST /executions/<int:execution_id>/stop", lambda s: s.form(f"/executions/{_waiting(s)}/stop", reason="wrong"))
+drive(
+    "POST /executions/<int:execution_id>/retry",
+    lambda s: s.form(f"/executions/{_stopped(s)}/retry", stage="Gate", mode="FAILED_ACTIONS"),
+)
+
+
+@drives("POST /executions/<int:execution_id>/approval")
+def _approve_form(stage: Stage) -> Ask:
+    execution = stage.start()
+    token = action(stage.call("GET", f"/executions/{execution['id']}").json, "Gate", "Ask").get("token", "")
+    return stage.form(
+        f"/executions/{execution['id']}/approval", stage="Gate", action="Ask", verdict="Approved", token=token or ""
+    )
+
+
+drive(
+    "POST /pipelines/<name>/start",
+    lambda s: s.form("/pipelines/release/start", repository="dev", package="my-pkg", version="1.0"),
+)
+
+
+# --- webhooks
+
+
+def _webhook(stage: Stage) -> str:
+    made = stage.done("POST", "/webhooks", HOOK)
+    stage.secrets.add(made["secret"])
+    return f"/webhooks/{made['webhook']['id']}"
+
+
+def _failed(stage: Stage) -> tuple[str, str]:
+    """A webhook, and a delivery of it that failed."""
+    webhook = _webhook(stage)
+    delivery = stage.done("POST", f"{webhook}/ping")["delivery"]
+    with stage.db.write() as session:
+        session.execute(update(WebhookDelivery).where(WebhookDelivery.id == delivery).values(state="Failed"))
+    return webhook, f"{webhook}/deliveries/{delivery}"
+
+
+def _off(stage: Stage) -> str:
+    webhook = _webhook(stage)
+    stage.done("POST", f"{webhook}/disable")
+    return webhook
+
+
+ONE, PAGE_OF_ONE = f"{API}/webhooks/<id:webhook>", "/webhooks/<int:webhook_id>"
+SINCE = {"since": "2026-01-01T00:00:00Z"}
+FIELDS = {"url": "https://hooks.example/", "domain": "default", "kinds": "*"}
+drive(f"POST {API}/webhooks", lambda s: s.api("/webhooks", HOOK))
+drive(f"PATCH {ONE}", lambda s: s.api(_webhook(s), {"kinds": ["asset.*"]}))
+drive(f"DELETE {ONE}", lambda s: s.api(_webhook(s)))
+drive(f"POST {ONE}/secret", lambda s: s.api(f"{_webhook(s)}/secret", {}))
+drive(f"POST {ONE}/ping", lambda s: s.api(f"{_webhook(s)}/ping"))
+drive(f"POST {ONE}/disable", lambda s: s.api(f"{_webhook(s)}/disable"))
+drive(f"POST {ONE}/enable", lambda s: s.api(f"{_off(s)}/enable"))
+drive(f"POST {ONE}/deliveries", lambda s: s.api(f"{_failed(s)[0]}/deliveries", SINCE))
+drive(f"POST {ONE}/deliveries/<delivery>", lambda s: s.api(_failed(s)[1]))
+drive("POST /webhooks", lambda s: s.form("/webhooks", **FIELDS))
+drive(f"POST {PAGE_OF_ONE}", lambda s: s.form(_webhook(s), **{**FIELDS, "kinds": "asset.*"}))
+for _word in ("delete", "disable", "ping", "rotate"):
+    drive(f"POST {PAGE_OF_ONE}/{_word}", lambda s, word=_word: s.form(f"{_webhook(s)}/{word}"))
+drive(f"POST {PAGE_OF_ONE}/enable", lambda s: s.form(f"{_off(s)}/enable"))
+drive(f"POST {PAGE_OF_ONE}/redeliver", lambda s: s.form(f"{_failed(s)[0]}/redeliver"))
+drive(
+    f"POST {PAGE_OF_ONE}/deliveries/<delivery_id>/redeliver",
+    lambda s: s.form(f"{_failed(s)[1]}/redeliver"),
+)
+
+
+# --- mails
+
+
+def _subscription(stage: Stage) -> int:
+    return int(stage.done("POST", "/subscriptions", {"kinds": ["asset.*"]})["id"])
+
+
+ADDRESS = "ada@people.example"
+NOTIFICATIONS = "/account/notifications"
+drive(f"POST {API}/subscriptions", lambda s: s.api("/subscriptions", {"kinds": ["asset.*"]}))
+drive(f"DELETE {API}/subscriptions/<id:subscription>", lambda s: s.api(f"/subscriptions/{_subscription(s)}"))
+drive(f"POST {NOTIFICATIONS}", lambda s: s.form(NOTIFICATIONS, kinds="asset.*"))
+drive(
+    f"POST {NOTIFICATIONS}/<int:subscription_id>/remove",
+    lambda s: s.form(f"{NOTIFICATIONS}/{_subscription(s)}/remove"),
+)
+
+
+def _with_address(stage: Stage) -> str:
+    """Somebody who asked for mails lately, and whose link was not opened yet."""
+    user = stage.person()
+    ask = stage.form(f"{NOTIFICATIONS}/address", user, address=ADDRESS)
+    assert stage.do("POST", ask).status_code == 303
+    return user
+
+
+drive(f"POST {NOTIFICATIONS}/address", lambda s: s.form(f"{NOTIFICATIONS}/address", s.person(), address=ADDRESS))
+drive(
+    f"PUT {API}/mail-address",
+    lambda s: Ask(f"{API}/mail-address", s.token(s.person(), "read"), options={"json": {"address": ADDRESS}}),
+)
+
+
+@drives(f"POST {NOTIFICATIONS}/confirm")
+def _confirm(stage: Stage) -> Ask:
+    user = _with_address(stage)
+    with stage.db.read() as session:
+        body = session.scalars(select(MailMessage.body).order_by(MailMessage.id.desc())).first()
+    code = re.search(r"code=(\S+)", body or "")
+    assert code is not None
+    stage.secrets.add(code[1])
+    return stage.form(f"{NOTIFICATIONS}/confirm", user, code=code[1])
+
+
+@drives(f"POST {NOTIFICATIONS}/address/remove")
+def _forget(stage: Stage) -> Ask:
+    user = _with_address(stage)
+    stage.now += ASK_EVERY
+    return stage.form(f"{NOTIFICATIONS}/address/remove", user)
+
+
+@drives(f"DELETE {API}/mail-address")
+def _forget_by_api(stage: Stage) -> Ask:
+    user = _with_address(stage)
+    stage.now += ASK_EVERY
+    return Ask(f"{API}/mail-address", stage.token(user, "read"))
