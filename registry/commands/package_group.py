@@ -145,13 +145,16 @@ def configure(
 @_pattern
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @_domain
+@json_option
 @with_client
-def delete(client: Client, pattern: str, *, yes: bool, domain: str) -> None:
+def delete(client: Client, pattern: str, *, yes: bool, domain: str, as_json: bool) -> None:
     """Take a package group out; its packages belong to its parent from then on."""
     if not yes:
         click.confirm(f"Delete {pattern}? What it blocks is open to what its parent says.", abort=True, err=True)
     client.send("DELETE", "domains", domain, "package-group", packageGroup=pattern)
     say(f"package group {pattern} is deleted")
+    if as_json:
+        print_json({"domainName": domain, "pattern": pattern})
 
 
 @example("entrepot package-group packages '/generic//acme~' --preview")

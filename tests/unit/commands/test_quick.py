@@ -54,7 +54,7 @@ def test_there_are_all_the_commands() -> None:
     assert {" ".join(path) for path, _ in ALL} == {
         "login",
         *(f"token {word}" for word in ("new", "list", "revoke")),
-        *(f"repo {word}" for word in ("list", "show", "create", "delete")),
+        *(f"repo {word}" for word in ("list", "show", "create", "delete", "quota")),
         *(f"domain {word}" for word in ("list", "describe", "create", "delete")),
         *(f"policy {word}" for word in ("get", "put", "delete")),
         *(f"role {word}" for word in ("list", "show", "grant", "revoke")),
@@ -62,6 +62,8 @@ def test_there_are_all_the_commands() -> None:
         "explain access",
         *(f"repo connection {word}" for word in ("list", "add", "change", "remove")),
         *(f"package {word}" for word in ("list", "show", "promote", "yank", "unyank", "delete", "status")),
+        *(f"package {word}" for word in ("explain", "origin show", "origin put")),
+        *(f"package-group {word}" for word in ("list", "show", "create", "update", "configure", "delete", "packages")),
         *(f"package {word}" for word in ("copy", "dispose", "versions", "reopen")),
         *(f"pipeline {word}" for word in ("apply", "list", "start", "status", "approve", "reject", "stop", "retry")),
         *(f"build {word}" for word in ("list", "show", "logs", "stop")),
