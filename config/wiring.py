@@ -178,16 +178,9 @@ def services(settings: Settings, clock: Clock = system_clock) -> Services:
     policy = AddressPolicy(tuple(ipaddress.ip_network(text) for text in settings.upstream.allowed_networks))
     client = UpstreamClient(limits=_patience(settings.upstream), clock=clock, watcher=HealthBook(db, clock))
     flight = SingleFlight(settings.locks_path)
-    upstreams = Upstreams(
-        db,
-        client,
-        flight,
-        known_formats,
-        _describe(settings.upstream, policy, stores),
-        own_addresses(settings),
-        clock,
-        lag=timedelta(seconds=settings.upstream.stale_while_revalidate_seconds),
-    )
+    describe = _describe(settings.upstream, policy, stores)
+    lag = timedelta(seconds=settings.upstream.stale_while_revalidate_seconds)
+    upstreams = Upstreams(db, client, flight, known_formats, describe, own_addresses(settings), clock, lag=lag)
     admissions = Admissions(db, people)
     topologies = TopologyCache()
     frozen_after = timedelta(days=settings.storage.release_frozen_after_days)
@@ -209,7 +202,7 @@ def services(settings: Settings, clock: Clock = system_clock) -> Services:
             known_formats,
             clock,
             topologies,
-            marks=UseMarks(db, clock) if settings.storage.cache_limit_bytes else None,
+            marks=_marks(settings, db, clock),
         ),
         connections=Connections(policy, known_formats),
         publisher=publisher,
@@ -230,6 +223,10 @@ def services(settings: Settings, clock: Clock = system_clock) -> Services:
         cookie_secure=settings.server.public_url.startswith("https://"),
         readiness=(db.ping, bodies.check),
     )
+
+
+def _marks(settings: Settings, db: Database, clock: Clock) -> UseMarks | None:
+    return UseMarks(db, clock) if settings.storage.cache_limit_bytes else None
 
 
 def checkpointer(settings: Settings, db: Database, signer: Signer, clock: Clock = system_clock) -> Checkpointer:

@@ -164,25 +164,12 @@ class Admissions:
             digest = self._accounts.digest(credential.secret)
         elif credential is not None:
             identity = rulebook.from_address(self._password_identity(credential, now), credential.address)
-        place = Place(
-            domain,
-            repository,
-            PackageKey(format_name, namespace, PackageName(package)) if package else None,
-            is_open=names_later,
-            is_list=lists and not package,
-        )
+        key = PackageKey(format_name, namespace, PackageName(package)) if package else None
+        place = Place(domain, repository, key, is_open=names_later, is_list=lists and not package)
+        asked = {"domain": domain, "repository": repository, "digest": digest}
+        asked |= {"format": format_name, "namespace": namespace, "package": package}
         with self._db.read() as session:
-            row = session.execute(
-                _STATEMENT,
-                {
-                    "domain": domain,
-                    "repository": repository,
-                    "digest": digest,
-                    "format": format_name,
-                    "namespace": namespace,
-                    "package": package,
-                },
-            ).first()
+            row = session.execute(_STATEMENT, asked).first()
             if digest and credential is not None:
                 identity = self._token_identity(session, row, digest, credential.address, now)[0]
             elif identity is None and row is not None and row[2] and action is Action.READ:

@@ -184,7 +184,7 @@ def test_everything_that_matters_works_without_script(visit, open_page):
     expect(page.get_by_text(re.compile("ent_[0-9A-Za-z]{49}"))).to_be_visible()
     page.get_by_text("Revoke ci").click()
     page.get_by_role("button", name="Revoke for good").click()
-    expect(page.get_by_text("The token is revoked.")).to_be_visible()
+    expect(page.get_by_text("The token is revoked, with all made with it.")).to_be_visible()
     page.locator("details.menu > summary").click()
     page.get_by_role("button", name="Sign out").click()
     expect(page.get_by_text("You are signed out.")).to_be_visible()

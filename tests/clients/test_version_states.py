@@ -39,8 +39,9 @@ def token(server: Server) -> str:
 class Stated:
     """A package of which the newer version is set to one state after the other."""
 
-    def __init__(self, server: Server, token: str, package: str, version: str) -> None:
+    def __init__(self, server: Server, token: str, package: str, version: str, format_name: str) -> None:
         self.server, self.token, self.package, self.version = server, token, package, version
+        self.format_name = format_name
 
     def set_to(self, status: str) -> None:
         """By the command line, as people do."""
@@ -48,7 +49,7 @@ class Stated:
         words = ["dispose", "dev", self.package, self.version, "--yes"]
         if status != "Disposed":
             words = ["status", "dev", self.package, status, "--version", self.version]
-        done = self.server.command("package", *words, environment=environment)
+        done = self.server.command("package", *words, "--format", self.format_name, environment=environment)
         assert done.returncode == 0, done.stdout + done.stderr
 
     def get(self, url: str, **headers: str) -> requests.Response:
@@ -71,7 +72,7 @@ def test_pip(server: Server, token: str, home: Clients, tmp_path: Path) -> None:
     wheels = {version: packages.wheel("stated", version) for version in ("1.0", "1.1")}
     for version, (filename, body) in wheels.items():
         python_clients.post(server, token, filename, body, "stated", version).raise_for_status()
-    stated = Stated(server, token, "stated", "1.1")
+    stated = Stated(server, token, "stated", "1.1", "pypi")
     python, index = home.venv(), server.index(token=token)
     lock = tmp_path / "requirements.txt"
     lock.write_text(f"stated==1.1 --hash=sha256:{packages.sha256(wheels['1.1'][1])}\n")
@@ -110,7 +111,7 @@ def test_npm(server: Server, token: str, tmp_path: Path) -> None:
     npm = NpmClients(tmp_path / "home", registry, token)
     for version in ("1.0.0", "1.1.0"):
         npm.npm("publish", cwd=npm.project("stated", version)).ok()
-    stated = Stated(server, token, "stated", "1.1.0")
+    stated = Stated(server, token, "stated", "1.1.0", "npm")
     app = npm.project("locked", private=True)
     npm.npm("install", "stated@^1.0.0", cwd=app).ok()  # makes the lock
     url = f"{registry}stated/-/stated-1.1.0.tgz"
@@ -157,7 +158,7 @@ def test_mvn(server: Server, token: str, tmp_path: Path) -> None:
     dev, mvn = Repository(server, token), Mvn(tmp_path / "home")
     for version in ("1.0", "1.1"):
         dev.deploy("stated", version)
-    stated = Stated(server, token, "com.acme:stated", "1.1")
+    stated = Stated(server, token, "com.acme:stated", "1.1", "maven")
     mvn.login(server, token)
     jar = f"{dev.url}com/acme/stated/1.1/stated-1.1.jar"
 
@@ -194,7 +195,7 @@ def test_files_of_any_kind(server: Server, token: str) -> None:
     for version in ("1.0", "1.1"):
         sent = requests.put(f"{url}{version}/a.bin", data=version.encode(), auth=("x", token), timeout=30)
         assert sent.json()["versionRevision"]
-    stated = Stated(server, token, "stated", "1.1")
+    stated = Stated(server, token, "stated", "1.1", "generic")
 
     def seen() -> tuple[bool, int]:
         versions = [entry["version"] for entry in stated.get(url).json()["versions"]]

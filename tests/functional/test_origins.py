@@ -186,7 +186,7 @@ def test_what_one_process_changes_the_next_request_of_another_sees(
 ) -> None:
     offer(upstream, "far", "1.0")
     other = wiring.services(world.settings, lambda: world.now)
-    client = create_app(world.settings, other, wiring.hook_services(other)).test_client()
+    client = create_app(world.settings, other, wiring.hook_services(other, world.settings)).test_client()
 
     def seen() -> int:
         headers = {"Authorization": f"Bearer {world.tokens['admin']}", "Accept": JSON_INDEX}
