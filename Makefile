@@ -65,7 +65,7 @@ tests-side-by-side: setup-dev
 
 ## make campaign   the long fault campaigns
 campaign: setup-dev
-	ENTREPOT_CAMPAIGN=long $(BIN)/python -m pytest -q -m campaign $(PYTEST_ARGS)
+	ENTREPOT_CAMPAIGN=long $(BIN)/python -m pytest -q -m "campaign or long" $(PYTEST_ARGS)
 
 ## make bench      measure beside pypiserver, devpi-server, proxpi, Verdaccio and nginx
 bench: setup-dev

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -48,13 +49,23 @@ LONGEST_FIRST = (
     "security/test_hostile_uploads.py",
     "functional/test_responses.py",
     "functional/test_health.py",
+    "security/test_confusion.py",
+    "clients/test_version_states.py",
+    "security/test_key_rotation.py",
+    "security/test_sign_in.py",
+    "security/test_oidc.py",
+    "contract/test_webhook_delivery.py",
     "browser/test_live.py",
 )
 TESTS = Path(__file__).parent
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Put the longest files first; within a file, and among the others, the order stays."""
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Put the longest files first; within a file, and among the others, the order stays. Leave out what is ``long``."""
+    if os.environ.get("ENTREPOT_CAMPAIGN") != "long":
+        left_out = [item for item in items if item.get_closest_marker("long")]
+        config.hook.pytest_deselected(items=left_out)
+        items[:] = [item for item in items if item not in left_out]
     places = {TESTS / name: place for place, name in enumerate(LONGEST_FIRST)}
     items.sort(key=lambda item: places.get(item.path, len(places)))
 

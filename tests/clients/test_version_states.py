@@ -150,6 +150,7 @@ def test_npm(server: Server, token: str, tmp_path: Path) -> None:
     refused(npm.npm("publish", cwd=npm.project("stated", "1.1.0", description="again")), "E403")
 
 
+@pytest.mark.long
 @pytest.mark.network
 @pytest.mark.slow
 def test_mvn(server: Server, token: str, tmp_path: Path) -> None:

@@ -22,6 +22,7 @@ def masters(server: Server) -> set[str]:
     return {" ".join(line.split()[7:]) for line in lines[1:] if " destroyed " not in line}
 
 
+@pytest.mark.long
 def test_the_master_key_moves_to_vault_and_on_to_kms(tmp_path: Path) -> None:
     bao, kms = OpenBao(tmp_path / "bao"), Kms(tmp_path / "kms")
     server = Server(tmp_path / "data")
