@@ -63,7 +63,7 @@ test: setup-dev
 tests-side-by-side: setup-dev
 	$(BIN)/python -m pytest -q $(SIDE_BY_SIDE) --durations=15 --ignore $(ALONE) $(PYTEST_ARGS)
 
-## make campaign   the long fault campaigns
+## make campaign   the long fault campaigns, and what takes longest of the other tests
 campaign: setup-dev
 	ENTREPOT_CAMPAIGN=long $(BIN)/python -m pytest -q -m "campaign or long" $(PYTEST_ARGS)
 

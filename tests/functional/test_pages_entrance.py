@@ -382,7 +382,10 @@ def test_no_form_is_taken_from_elsewhere_or_without_its_token(tmp_path):
             answer = client.post(route, data=data, headers={"Accept": "text/html", **forged})
             assert answer.status_code == 403, (route, forged, data)
             assert "Not allowed" in answer.text
-        assert client.get(route, headers={"Accept": "text/html"}).status_code in {200, 303, 400, 404, 405}
+        asked = client.get(route, headers={"Accept": "text/html"})
+        # The page that asks before versions are changed, asked about none of them.
+        names_none = asked.status_code == 400 and route.startswith("/versions/")
+        assert names_none or asked.status_code in {200, 303, 404, 405}, route
     assert client.get("/account").status_code == 200, "nothing of all that did anything"
     # the control: with the token the same requests get through to what they are about
     for route in sorted(routes, key=lambda route: any(end in route for end in ("sign-out", "sign-in", "remove"))):
