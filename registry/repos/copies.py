@@ -73,9 +73,10 @@ def held_assets(session: Session, version: PackageVersion) -> dict[str, Asset]:
 
 def _target_version(session: Session, route: Route, package: Package, version: PackageVersion) -> PackageVersion:
     source, target = route.source, route.target
-    _check_origin(session, package, version, target)
-    goal = shelf.ensure_package(
+    known = _check_origin(session, package, version, target)
+    goal = shelf.open_package(
         session,
+        known,
         target.id,
         package.format,
         package.namespace,
@@ -106,8 +107,8 @@ def _target_version(session: Session, route: Route, package: Package, version: P
     )
 
 
-def _check_origin(session: Session, package: Package, version: PackageVersion, target: Repository) -> None:
-    """Raise Conflict where origin controls keep a version of this origin out of the target."""
+def _check_origin(session: Session, package: Package, version: PackageVersion, target: Repository) -> Package | None:
+    """The package's row in the target, if any. Raises Conflict where origin controls keep a version of this origin out."""
     key = PackageKey(package.format, package.namespace, PackageName(package.name))
     there = shelf.find_package(session, target.id, *key)
     groups = load_groups(session, target.domain_id)
@@ -117,6 +118,7 @@ def _check_origin(session: Session, package: Package, version: PackageVersion, t
     decision = decide(facts, Ask.COPY, came)
     if not decision.allowed:
         raise Conflict(decision.text)
+    return there
 
 
 def _copy(session: Session, route: Route, goal: PackageVersion, asset: Asset) -> bool:

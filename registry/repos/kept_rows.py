@@ -71,7 +71,11 @@ _FIND_PACKAGE = select(_PACKAGE.c.id, _PACKAGE.c.publish, _PACKAGE.c.upstream, _
     _PACKAGE.c.namespace == bindparam("namespace"),
     _PACKAGE.c.name == bindparam("name"),
 )
-_FIRST_CAME = update(_PACKAGE).where(_PACKAGE.c.id == bindparam("package")).values(origin=shelf.UPSTREAM)
+_FIRST_CAME = (
+    update(_PACKAGE)
+    .where(_PACKAGE.c.id == bindparam("package"), _PACKAGE.c.origin == shelf.PREPARED)
+    .values(origin=shelf.UPSTREAM)
+)
 _FIND_ASSET = select(_ASSET.c.id).where(
     _ASSET.c.package_id == bindparam("package"), _ASSET.c.filename == bindparam("filename")
 )

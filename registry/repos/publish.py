@@ -241,10 +241,17 @@ class Publisher:
         self, session: Session, admission: Admission, key: PackageKey, release: Release, now: datetime
     ) -> Package:
         """The package's row, if it is one that takes files published here. Raises Denied."""
-        if self.check_may_publish(session, admission, key) is not None:
+        known = self.check_may_publish(session, admission, key)
+        if known is not None:
             _check_whose(session, admission, key, release, self._formats[key.format].sort_key)
-        return shelf.ensure_package(
-            session, admission.repository_id, *key, display_name=release.display_name, origin=shelf.PUBLISHED, now=now
+        return shelf.open_package(
+            session,
+            known,
+            admission.repository_id,
+            *key,
+            display_name=release.display_name,
+            origin=shelf.PUBLISHED,
+            now=now,
         )
 
     @staticmethod

@@ -87,8 +87,9 @@ def find_package(session: Session, repository_id: int, format_name: str, namespa
     )
 
 
-def ensure_package(
+def open_package(
     session: Session,
+    known: Package | None,
     repository_id: int,
     format_name: str,
     namespace: str,
@@ -98,8 +99,13 @@ def ensure_package(
     origin: str,
     now: datetime,
 ) -> Package:
-    """The package's row, made if it is the first of its name here, and its own from its first published version on."""
-    package = find_package(session, repository_id, format_name, namespace, name)
+    """``known`` (the package's row, if there is one), or a new row for the first of its name here.
+
+    It is the row that the caller decided about, and is not looked for again: on PostgreSQL each statement sees what was
+    committed meanwhile, so that a second look could find a row that nobody asked the origin controls about. Where one
+    came in between, the insert fails (run in ``settle``), and the caller decides again.
+    """
+    package = known
     if package is not None and (package.origin == PREPARED or origin == PUBLISHED):
         # The origin controls stay as they are: somebody put them, or nothing of this origin could have come.
         package.origin = origin

@@ -46,7 +46,7 @@ class Fault(Enum):
     STRAY_ANSWER = auto()  # the right answer; after ``send_stray`` is set a second one, unasked
     NONSENSE = auto()  # not HTTP
     FLAPPING = auto()  # every second answer is 503, the first one too
-    HELD = auto()  # half of the body, the rest once ``release`` was called
+    HELD = auto()  # half of the body (or as much as the page says), the rest once ``release`` was called
     HELD_HEAD = auto()  # nothing until then
 
 
@@ -98,6 +98,7 @@ class Page:
     takes_head: bool = True
     part_fault: PartFault | None = None
     is_released_by_part: bool = False
+    held_after_bytes: int | None = None  # half of the body unless this says otherwise
     released: threading.Event = field(default_factory=threading.Event)
 
 
@@ -274,7 +275,8 @@ class Handler(http.server.BaseHTTPRequestHandler):
                     self.server.owner.sent_stray.set()
             case Fault.HELD | Fault.HELD_HEAD:
                 sent = self._head(200, len(body)) + body
-                at_once = len(sent) - len(body) + half if fault is Fault.HELD else 0
+                first = half if self.page.held_after_bytes is None else self.page.held_after_bytes
+                at_once = len(sent) - len(body) + first if fault is Fault.HELD else 0
                 self._write(sent[:at_once])
                 while not self.page.released.wait(0.05):
                     if self.server.owner.stopping.is_set():

@@ -160,8 +160,9 @@ class World:
         with self.db.write() as session:
             owner, place = find_repository(session, domain, repository)
             sha256 = hashlib.sha256(body).hexdigest()
-            package = shelf.ensure_package(
-                session, place.id, "fmt", "", name, display_name=name, origin=shelf.PUBLISHED, now=self.now
+            known = shelf.find_package(session, place.id, "fmt", "", name)
+            package = shelf.open_package(
+                session, known, place.id, "fmt", "", name, display_name=name, origin=shelf.PUBLISHED, now=self.now
             )
             row = shelf.ensure_version(
                 session, package, version, display_version=version, summary="", metadata_={}, origin="published",

@@ -122,9 +122,20 @@ class FaultyUpstream:
         """Answer ranges of ``path`` with a fault from now on, and the whole as it is."""
         self._pages[path].part_fault = fault
 
-    def hold(self, path: str, *, with_head: bool = False, until_a_part_is_asked: bool = False) -> None:
-        """Send half of the whole from now on, or not even the head; the rest after ``release``, or an answer to a range."""
+    def hold(
+        self,
+        path: str,
+        *,
+        with_head: bool = False,
+        until_a_part_is_asked: bool = False,
+        after_bytes: int | None = None,
+    ) -> None:
+        """Send half of the whole from now on (or so much of it, or not even the head); the rest after ``release``.
+
+        With ``until_a_part_is_asked`` also after an answer to a range.
+        """
         page = self._pages[path]
+        page.held_after_bytes = after_bytes
         page.fault = Fault.HELD_HEAD if with_head else Fault.HELD
         page.is_released_by_part = until_a_part_is_asked
 
