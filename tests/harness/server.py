@@ -18,6 +18,7 @@ from config.settings import load
 from registry import audit
 from registry.accounts import find_account
 from registry.clock import system_clock
+from tests.harness.first_data import put_migrated_database
 from tests.harness.zygote import Forked, zygote
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -74,6 +75,8 @@ class Server:
                     command, cwd=ROOT, env=self.child_environment(), stdout=log, stderr=log, start_new_session=True
                 )
         else:
+            if "ENTREPOT_DATABASE_URL" not in self.environment:
+                put_migrated_database(self.data)
             self.process = zygote().start(arguments, self.child_environment(), self.log)
         deadline = time.monotonic() + 60
         while time.monotonic() < deadline:
