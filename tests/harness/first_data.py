@@ -26,3 +26,4 @@ def put_migrated_database(data: Path) -> None:
         return
     data.mkdir(mode=0o700, parents=True)
     (data / "entrepot.db").write_bytes(_migrated())
+    (data / "entrepot.db").chmod(0o600)
