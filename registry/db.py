@@ -106,9 +106,12 @@ class Database:
             event.listen(self.engine, "connect", configure)
             event.listen(self.engine, "begin", _begin_sqlite)
         self._write = sessionmaker(self.engine, expire_on_commit=False)
-        self._read = sessionmaker(
-            self.engine.execution_options(entrepot_read=True), expire_on_commit=False, autoflush=False
-        )
+        reading: dict[str, Any] = {"entrepot_read": True}
+        if not self.is_sqlite:
+            # By default each statement there sees what was committed meanwhile: rows of one state of things would be
+            # put together with the revision of another, and kept under it.
+            reading["isolation_level"] = "REPEATABLE READ"
+        self._read = sessionmaker(self.engine.execution_options(**reading), expire_on_commit=False, autoflush=False)
 
     @contextmanager
     def write(self) -> Iterator[Session]:
