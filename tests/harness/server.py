@@ -121,18 +121,18 @@ class Server:
         self.process = None
 
     def command(
-        self, *arguments: str, environment: dict[str, str] | None = None, **options: object
+        self,
+        *arguments: str,
+        environment: dict[str, str] | None = None,
+        input: str | None = None,  # noqa: A002  (as subprocess.run has it)
     ) -> subprocess.CompletedProcess[str]:
-        """Run an ``entrepot`` command, with more in its environment."""
+        """Run an ``entrepot`` command, with more in its environment; by a fork, as the server (see ``by_command``)."""
+        wanted, seconds = {**self.child_environment(), **(environment or {})}, 120
+        if not self.by_command:
+            return zygote().run(list(arguments), wanted, seconds, input or "")
+        command = [sys.executable, "-m", "config.cli.main", *arguments]
         return subprocess.run(
-            [sys.executable, "-m", "config.cli.main", *arguments],
-            cwd=ROOT,
-            env={**self.child_environment(), **(environment or {})},
-            capture_output=True,
-            text=True,
-            timeout=120,
-            check=False,
-            **options,  # type: ignore[call-overload]
+            command, cwd=ROOT, env=wanted, input=input, capture_output=True, text=True, timeout=seconds, check=False
         )
 
     def token(self, user: str = "admin", *actions: str, repositories: tuple[str, ...] = ()) -> str:

@@ -13,6 +13,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 import traceback
 from collections.abc import Mapping
@@ -66,10 +67,44 @@ class Zygote:
         answer: dict[str, Any] = json.loads(self._file.readline())
         return answer
 
-    def start(self, arguments: list[str], environment: Mapping[str, str], log: Path) -> Forked:
-        """Run ``entrepot`` with ``arguments`` in a session of its own; all that it prints goes to the end of ``log``."""
-        answer = self.ask(do="start", arguments=arguments, environment=dict(environment), log=str(log))
+    def start(
+        self,
+        arguments: list[str],
+        environment: Mapping[str, str],
+        log: Path,
+        *,
+        errors: Path | None = None,
+        typed: Path = Path(os.devnull),
+    ) -> Forked:
+        """Run ``entrepot`` with ``arguments`` in a session of its own; all that it prints goes to the end of ``log``.
+
+        With ``errors`` that is where its standard error goes; ``typed`` is what it reads.
+        """
+        answer = self.ask(
+            do="start",
+            arguments=arguments,
+            environment=dict(environment),
+            log=str(log),
+            errors=str(errors or log),
+            typed=str(typed),
+        )
         return Forked(self, answer["pid"])
+
+    def run(
+        self, arguments: list[str], environment: Mapping[str, str], timeout_seconds: float, typed: str = ""
+    ) -> subprocess.CompletedProcess[str]:
+        """Run ``entrepot`` with ``arguments`` to its end. Raises subprocess.TimeoutExpired, and kills it then."""
+        with tempfile.TemporaryDirectory(prefix="entrepot-command-") as folder:
+            output, errors, typing = (Path(folder) / name for name in ("output", "errors", "typed"))
+            typing.write_text(typed)
+            command = self.start(arguments, environment, output, errors=errors, typed=typing)
+            try:
+                status = command.wait(timeout_seconds)
+            except subprocess.TimeoutExpired:
+                os.killpg(command.pid, signal.SIGKILL)
+                command.wait(20)
+                raise
+            return subprocess.CompletedProcess(arguments, status, output.read_text(), errors.read_text())
 
 
 @functools.cache
@@ -101,10 +136,13 @@ def _be_a_command(request: dict[str, Any]) -> None:
     from config.cli.main import main
 
     os.setsid()
-    log = os.open(request["log"], os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
-    os.dup2(log, 1)
-    os.dup2(log, 2)
-    os.close(log)
+    typed = os.open(request["typed"], os.O_RDONLY)
+    os.dup2(typed, 0)
+    os.close(typed)
+    for descriptor, name in ((1, "log"), (2, "errors")):
+        log = os.open(request[name], os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
+        os.dup2(log, descriptor)
+        os.close(log)
     os.environ.clear()
     os.environ.update(request["environment"])
     setproctitle(" ".join([sys.executable, "-m", "config.cli.main", *request["arguments"]]))
