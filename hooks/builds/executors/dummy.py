@@ -43,7 +43,7 @@ class Step:
 
 @dataclass(slots=True)
 class DummyExecutor:
-    """Implements ``hooks.builds.executor.Executor``. ``steps`` by item script; an unknown script ends with 127.
+    """Implements ``hooks.builds.executor.Executor``. ``steps`` by item script; any other script does ``otherwise``.
 
     ``files`` are the source directory's. ``refusals`` prepares fail before one works. ``items`` is what was run.
     """
@@ -55,6 +55,7 @@ class DummyExecutor:
     requests: list[SandboxRequest] = field(default_factory=list)
     standing: set[str] = field(default_factory=set)
     name: str = "dummy"
+    otherwise: Step = Step(b"not found\n", 127)
 
     def available(self) -> Availability:
         """It is always there."""
@@ -74,6 +75,7 @@ class DummyExecutor:
 
 class _DummySandbox:
     source_dir = "/codebuild/src"
+    has_users = True
 
     def __init__(self, executor: DummyExecutor, request: SandboxRequest) -> None:
         self._executor = executor
@@ -101,7 +103,7 @@ class _DummySandbox:
         self._insist("fetched")
         self._executor.items.append(item)
         started = time.monotonic()
-        step = self._executor.steps.get(item.script, Step(b"not found\n", 127))
+        step = self._executor.steps.get(item.script, self._executor.otherwise)
         if step.output:
             sink(step.output)
         self._environment |= step.sets
