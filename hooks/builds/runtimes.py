@@ -99,7 +99,8 @@ def provide(
         chosen = choose(word, there)
         if chosen is not None:
             say(f"{name} {word}: {chosen.path} ({chosen.version})")
-            if chosen != there[0] or name == "java":
+            directories = variables.get("PATH", "").split(":")
+            if name == "java" or chosen != there[0] or _directory(chosen.path) not in directories:
                 lines += _set_up(name, chosen)
         elif there:
             versions = ", ".join(dict.fromkeys(one.version for one in there))
@@ -110,7 +111,7 @@ def provide(
 
 
 def _set_up(name: str, chosen: Installed) -> list[str]:
-    directory = chosen.path.rpartition("/")[0]
+    directory = _directory(chosen.path)
     if name == "java":
         home = shlex.quote(directory.removesuffix("/bin"))
         return [f"export JAVA_HOME={home}", 'export PATH="$JAVA_HOME/bin:$PATH"']
@@ -119,6 +120,10 @@ def _set_up(name: str, chosen: Installed) -> list[str]:
     own = f'"$HOME/.runtimes/{name}"'
     links = [f"ln -sf {shlex.quote(chosen.path)} {own}/{called}" for called in _NAMES[name]]
     return [f"mkdir -p {own}", *links, f'export PATH={own}:"$PATH"']
+
+
+def _directory(path: str) -> str:
+    return path.rpartition("/")[0]
 
 
 def _expanded(wish: str, variables: Mapping[str, str]) -> str:
