@@ -33,6 +33,7 @@ def lint(file: IO[bytes], *, as_json: bool) -> None:
     from registry.errors import InvalidDocument
 
     name = getattr(file, "name", "-")
+    name = "-" if name == "<stdin>" else name
     spec: BuildSpec | None = None
     faults: list[str] = []
     warnings: list[str] = []
