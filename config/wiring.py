@@ -316,8 +316,8 @@ def build_jobs(settings: Settings, services: Services, parts: Parts) -> JobTable
             on_finished=lambda session, build_id: on_build_finished(session, parts, build_id),
             sealer=services.stores.server_keyring(),
             clock=services.clock,
-            on_tokens=lambda found, build_id: services.leaks.end(found, f"the log of build {build_id}", "build"),
             public_url=settings.server.public_url or None,
+            on_tokens=lambda found, build_id: services.leaks.end(found, f"the log of build {build_id}", "build"),
         ),
     )
     return JobTable({build_records.JOB_KIND: handler}, {build_records.JOB_KIND: handler.settle})

@@ -60,12 +60,12 @@ def _let_pass(_tokens: Collection[str], _build_id: str) -> None:
 class BuildServices:
     """What builds need of the rest of the server, handed in by the composition root.
 
+    ``public_url`` is where people find the server's pages, None where nobody has said.
     ``open_asset`` raises Refused when the file is gone for good (or is not the promised one) and ExecutorError when it
     cannot be had now. ``find_spec`` may give a buildspec for a source that has none in it. ``issue_token`` gives the
     least a build of that row needs. ``client_variables`` are the environment of the format's clients, with addresses
     below ``hooks.builds.executor.REGISTRY_BASE_URL``, ``client_files`` what those of them need below the home that read
     no ``~/.netrc``. ``keep_artifact`` (build id, name, zip) is None where no artifacts are kept.
-    ``public_url`` is where people find the server's pages, None where nobody has said.
     ``on_tokens`` (tokens, build id) is told of tokens of this server in a log, which does not show them.
     """
 
@@ -76,10 +76,10 @@ class BuildServices:
     on_finished: OnFinished
     sealer: Sealer
     clock: Clock
+    public_url: str | None = None
     client_files: Callable[[PackageSource, IssuedToken], Mapping[str, str]] = _no_files
     keep_artifact: Callable[[str, str, IO[bytes]], None] | None = None
     on_tokens: Callable[[Collection[str], str], object] = _let_pass
-    public_url: str | None = None
 
 
 class BuildHandler:
