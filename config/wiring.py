@@ -308,6 +308,7 @@ def build_jobs(settings: Settings, services: Services, parts: Parts) -> JobTable
         services.db,
         executor(settings),
         BuildServices(
+            public_url=settings.server.public_url or None,
             open_asset=access.open_asset,
             find_spec=lambda _source: None,  # each source of this release is unpacked with its buildspec.yml in it
             issue_token=access.issue_token,
@@ -316,7 +317,6 @@ def build_jobs(settings: Settings, services: Services, parts: Parts) -> JobTable
             on_finished=lambda session, build_id: on_build_finished(session, parts, build_id),
             sealer=services.stores.server_keyring(),
             clock=services.clock,
-            public_url=settings.server.public_url or None,
             on_tokens=lambda found, build_id: services.leaks.end(found, f"the log of build {build_id}", "build"),
         ),
     )
