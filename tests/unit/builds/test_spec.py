@@ -466,7 +466,7 @@ TREES = st.recursive(
 )
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=30, deadline=None)
 @given(st.dictionaries(st.sampled_from(WORDS), TREES, max_size=8), st.sampled_from(["0.1", "0.2"]))
 def test_whatever_is_written_the_answer_is_a_document_or_its_faults(tree: dict[str, object], version: str):
     try:
