@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import click
 
 
-def commands() -> list[click.Command]:
-    """``pipeline``, ``build`` and ``webhook``."""
+def commands(builders: Sequence[click.Command] = ()) -> list[click.Command]:
+    """``pipeline``, ``build`` and ``webhook``. ``builders`` go into ``build``: what only the composition root can make."""
     from hooks.commands.build import build
+    from hooks.commands.build_lint import lint
     from hooks.commands.pipeline import pipeline
     from hooks.commands.webhook import webhook
 
+    for command in (lint, *builders):
+        build.add_command(command)
     return [pipeline, build, webhook]

@@ -47,7 +47,7 @@ _FIELDS = (
 
 @click.group()
 def build() -> None:
-    """Builds: list, show, logs, stop."""
+    """Builds: list, show, logs, stop; without a server: lint, run."""
 
 
 @example("entrepot build list --limit 5")
