@@ -156,13 +156,12 @@ def _people(session: Session, accounts: Sequence[Account]) -> list[Person]:
     confirmed = set(
         session.scalars(select(Totp.account_id).where(Totp.account_id.in_(ids), Totp.confirmed_at.is_not(None)))
     )
-    used = dict(
-        session.execute(
-            select(Token.account_id, func.max(Token.last_used_at))
-            .where(Token.account_id.in_(ids))
-            .group_by(Token.account_id)
-        ).tuples()
-    )
+    rows = session.execute(
+        select(Token.account_id, func.max(Token.last_used_at))
+        .where(Token.account_id.in_(ids))
+        .group_by(Token.account_id)
+    ).all()
+    used = dict(rows)
     groups: dict[int, set[str]] = defaultdict(set)
     for account_id, group in session.execute(
         select(GroupMember.account_id, AccountGroup.name)

@@ -176,7 +176,7 @@ def _people(
     for group_id, name in session.execute(
         select(AccountGroup.id, AccountGroup.name).where(AccountGroup.name.in_(groups))
     ):
-        found.append(_nobody(f"group/{name}, whoever has nothing else", f"group#{group_id}"))
+        found.append(_nobody(f"group/{name} (a member with no other right)", f"group#{group_id}"))
     if is_for_all:
         found.append(_nobody(ANYBODY, "user#nobody"))
     return found, len(accounts) <= MOST_PEOPLE

@@ -68,7 +68,7 @@ def _list(form: GroupForm) -> str:
         .limit(PAGE_OF_GROUPS + 1)
     )
     with context.services().db.read() as session:
-        found = session.execute(query).tuples().all()
+        found = session.execute(query).all()
         grants = granting.listed(session)
     shown = found[:PAGE_OF_GROUPS]
     return render_template(

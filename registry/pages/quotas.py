@@ -80,7 +80,7 @@ def _quotas() -> str:
     if not who.could(Action.ADMIN):
         raise Denied(f"{who.name} may not manage quotas")
     with services.db.read() as session:
-        rows = session.execute(select(Domain.id, Domain.name).order_by(Domain.name)).tuples().all()
+        rows = session.execute(select(Domain.id, Domain.name).order_by(Domain.name)).all()
         seen = []
         for row_id, name in rows:
             repositories = [

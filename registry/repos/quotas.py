@@ -51,16 +51,15 @@ class Used:
 
 def of_repositories(session: Session, domain_id: int) -> list[Used]:
     """The quota of every repository of a domain, by name, and what is used of each; asked at once."""
-    counted = dict(
-        session.execute(
-            _put_there()
-            .join(Package, Package.id == Asset.package_id)
-            .join(Repository, Repository.id == Package.repository_id)
-            .where(Repository.domain_id == domain_id)
-            .group_by(Package.repository_id)
-            .with_only_columns(Package.repository_id, func.sum(Asset.size_bytes))
-        ).tuples()
-    )
+    sums = session.execute(
+        _put_there()
+        .join(Package, Package.id == Asset.package_id)
+        .join(Repository, Repository.id == Package.repository_id)
+        .where(Repository.domain_id == domain_id)
+        .group_by(Package.repository_id)
+        .with_only_columns(Package.repository_id, func.sum(Asset.size_bytes))
+    ).all()
+    counted = dict(sums)
     rows = session.execute(
         select(Repository.id, Repository.name, Repository.quota_bytes)
         .where(Repository.domain_id == domain_id)

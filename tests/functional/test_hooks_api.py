@@ -175,6 +175,10 @@ MATRIX = [
     ("DELETE", "/mail-address", None, (401, *[204] * 6)),
     ("GET", "/domains/default/keys", None, (401, 403, 403, 403, 403, 403, 200)),
     ("POST", "/domains/default/keys/rotate", None, (401, 403, 403, 403, 403, 403, 202)),
+    ("GET", "/domains/default/keys/verification", None, (401, 403, 403, 403, 403, 403, 200)),
+    ("GET", "/keys", None, (401, 403, 403, 403, 403, 403, 200)),
+    ("POST", "/keys/rotate", None, (401, 403, 403, 403, 403, 403, 202)),
+    ("GET", "/keys/verification", None, (401, 403, 403, 403, 403, 403, 200)),
 ]
 
 
