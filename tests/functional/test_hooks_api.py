@@ -63,6 +63,8 @@ class Hooks(World):
 
     def __init__(self, folder: Path, environment: Mapping[str, str] | None = None) -> None:
         super().__init__(folder, environment)
+        with self.db.write() as session:
+            self.services.stores.new_key(session, None, self.now)  # as the first start of a server makes one
         self.publish("dev", "My-Pkg", "1.0", canonical="1")
         for document in (GATED, BUILT):
             applied = self.call("PUT", "/pipelines", json={"document": document})

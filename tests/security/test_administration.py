@@ -169,7 +169,7 @@ def test_D15_fields_that_no_form_has_are_not_taken(site: Site, ada: tuple[FlaskC
     with site.services.db.read() as session:
         made = find_account(session, "plain")
         assert (made.actions, made.repositories) == (["publish"], ["default/dev"])
-        assert not (made.is_service or made.is_disabled)
+        assert (made.is_service, made.is_disabled) == (False, False)
         assert (made.password_hash, made.last_sign_in_at, made.created_at) == (None, None, site.clock())
         assert groups.members(session, "ops")["plain"] == ["local"]
     # the control: the one such field that is in the form counts, spelt as the form spells it
@@ -183,6 +183,7 @@ def test_E3_E4_hostile_text_stays_text_and_every_answer_has_its_headers(
 ) -> None:
     client, token = ada
     bad = corpus.PAYLOAD
+    assert reading.dangers(reading.fragment(f'<input value="{bad}">')), "the control: unescaped, it would be noticed"
     with site.services.db.write() as session:
         session.execute(sa.update(AccountGroup).values(description=bad))
         session.execute(sa.update(RoleGrant).values(created_by=bad[:100]))

@@ -261,7 +261,31 @@ REVIEWED = {
     "GET /setup": OPEN_PAGE,
     "POST /setup": OPEN_PAGE,
     "GET /account": PAGE,
-    "GET /audit": PAGE,  # for administrators: checked inside
+    "GET /audit": PAGE,  # for administrators: checked inside, as the two below
+    "GET /audit/export.jsonl": PAGE,
+    "POST /audit/verify": PAGE,
+    "GET /administration": PAGE,  # lists what one may steer
+    **{
+        f"{method} /access/users{rest}": PAGE  # the right to manage users is checked inside
+        for method, rest in (
+            ("GET", ""),
+            ("POST", ""),
+            ("GET", "/<user>"),
+            ("POST", "/<user>"),
+            ("POST", "/<user>/join"),
+            *(
+                ("POST", f"/<user>/{act}")
+                for act in ("disable", "enable", "delete", "login-link", "sign-out", "second-factor/reset")
+            ),
+        )
+    },
+    "GET /access/groups": PAGE,  # the right to manage groups inside
+    "GET /access/groups/<group>": PAGE,
+    "GET /quotas": PAGE,  # shows the domains whose quotas one manages
+    **{f"{method} /quotas/<domain>": PAGE for method in ("GET", "POST")},
+    "POST /quotas/<domain>/<repository>": PAGE,
+    "GET /keys": PAGE,  # shows the keys one manages
+    **{f"POST /keys/{whose}/{act}": PAGE for whose in ("server", "domains/<domain>") for act in ("rotate", "verify")},
     "POST /account/sign-out-everywhere": PAGE,
     "GET /access": PAGE,  # what is on it and below is decided by the rights to manage, inside
     "POST /access/domains": PAGE,
