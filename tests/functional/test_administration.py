@@ -4,14 +4,19 @@ import html
 import json
 import re
 from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
 
 import pytest
 import sqlalchemy as sa
+from alembic import command
 from flask.testing import FlaskClient
 
+from config import migrate
 from hooks.models.job import Job
+from registry import audit
 from registry.accounts import find_account
-from registry.models import Account, AuditEntry, Domain, Repository, Totp
+from registry.db import Database
+from registry.models import Account, AuditEntry, Domain, Repository, Totp, WebSession
 from registry.pages.quotas import amount
 from tests.browser import reading
 from tests.browser.site import PASSWORD, Site, build, fill
@@ -351,3 +356,40 @@ def test_the_log_is_verified_and_exported_as_it_is_filtered(site: Site, ada: Per
         session.execute(sa.text("DROP TRIGGER audit_entry_no_update"))
         session.execute(sa.text("UPDATE audit_entry SET actor = 'nobody' WHERE seq = 3"))
     assert "No: entry 3 says something else" in ada.post("/audit/verify", 200)
+
+
+# --- what was there before -------------------------------------------------------------------------------------------
+
+
+def test_the_migration_knows_last_sign_ins_from_the_audit_log(database: Database) -> None:
+    config = migrate.alembic_config(database.url)
+    command.downgrade(config, "0023")
+    command.downgrade(config, "-1")
+    made, early = datetime(2026, 1, 2, tzinfo=UTC), datetime(2026, 1, 1, tzinfo=UTC)
+    with database.engine.begin() as connection:
+        accounts = sa.Table("account", sa.MetaData(), autoload_with=connection)
+        assert "last_sign_in_at" not in accounts.c
+        row = {"actions": [], "is_disabled": False, "is_service": False, "created_at": _kept(made, database)}
+        connection.execute(sa.insert(accounts), [{**row, "name": name} for name in ("ada", "anew", "never")])
+    with database.write() as session:
+        # Who had the name of "anew" before has signed in; the one who has it now has not.
+        for name, at in (("ada", made), ("ada", made + timedelta(hours=5)), ("anew", early), ("gone", made)):
+            audit.record(session, at, name, "session.open", f"user/{name}")
+    command.upgrade(config, "head")
+    with database.read() as session:
+        found = dict(session.execute(sa.select(Account.name, Account.last_sign_in_at)).all())
+    assert found == {"ada": made + timedelta(hours=5), "anew": None, "never": None}
+    with database.write() as session:
+        ada = find_account(session, "ada")
+        session.add(
+            WebSession(digest="d", account_id=ada.id, csrf_token="c", created_at=made, seen_at=made, expires_at=made)
+        )
+    command.downgrade(config, "0023")
+    command.downgrade(config, "-1")
+    command.upgrade(config, "head")
+    with database.read() as session:
+        assert session.scalar(sa.select(sa.func.count()).select_from(WebSession)) == 1, "what hangs on accounts stays"
+
+
+def _kept(at: datetime, database: Database) -> datetime:
+    return at.replace(tzinfo=None) if database.is_sqlite else at
