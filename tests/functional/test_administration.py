@@ -1,10 +1,12 @@
 """The pages of the administration, as their forms are sent: users, groups, roles, policies, quotas, keys, the audit log."""
 
+import contextlib
 import html
 import json
 import re
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
@@ -18,9 +20,11 @@ from registry.accounts import find_account
 from registry.db import Database
 from registry.models import Account, AuditEntry, Domain, Repository, Totp, WebSession
 from registry.pages.quotas import amount
+from tests import postgres
 from tests.browser import reading
 from tests.browser.site import PASSWORD, Site, build, fill
 
+NEEDS_POSTGRES = pytest.mark.skipif(postgres.find_binaries() is None, reason="there is no PostgreSQL on this machine")
 LONG_PASSWORD = "a longer and a better one"
 
 
@@ -359,6 +363,19 @@ def test_the_log_is_verified_and_exported_as_it_is_filtered(site: Site, ada: Per
 
 
 # --- what was there before -------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=NEEDS_POSTGRES)])
+def database(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Database]:
+    """An empty database of each kind, made by the migrations."""
+    with contextlib.ExitStack() as ending:
+        url = f"sqlite:///{tmp_path / 'entrepot.db'}"
+        if request.param == "postgresql":
+            url = ending.enter_context(postgres.shared().fresh_database())
+        command.upgrade(migrate.alembic_config(url), "head")
+        made = Database(url)
+        ending.callback(made.close)
+        yield made
 
 
 def test_the_migration_knows_last_sign_ins_from_the_audit_log(database: Database) -> None:
