@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-from flask import Blueprint, render_template, request, url_for
+from flask import Blueprint, render_template, url_for
 from flask.typing import ResponseReturnValue
 from sqlalchemy import select
 
@@ -62,7 +62,7 @@ def amount(typed: str) -> int | None:
     whole, part, unit = found[1], found[2] or "", found[3].lower().removesuffix("bytes")
     base = 1024 if "i" in unit else 1000
     scale = base ** _POWERS[unit[:1].strip("b")]
-    size_bytes = (int(whole + part) * scale) // 10 ** len(part)
+    size_bytes: int = (int(whole + part) * scale) // 10 ** len(part)
     if size_bytes > _LARGEST_BYTES:
         raise Invalid(f"{typed[:40]!r} is more than can be counted")
     return size_bytes
@@ -172,5 +172,5 @@ def _put_repository(domain: str, repository: str) -> ResponseReturnValue:
         return _domain_page(domain, Refused(f"{domain}/{repository}", typed, sentence(error))), status_of(error)
     with services.db.write() as session:
         quotas.put_repository(session, domain, repository, bound, who.name, services.clock())
-    back = {name: request.form.get(name) or None for name in ("q", "after")}
-    return redirect_with("quota-set", url_for("pages.domain_quotas", domain=domain, **back))
+    q, after = text("q", 100) or None, text("after", 100) or None
+    return redirect_with("quota-set", url_for("pages.domain_quotas", domain=domain, q=q, after=after))

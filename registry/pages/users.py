@@ -81,7 +81,8 @@ def _users() -> str:
 def _list(form: UserForm, message: str = "") -> str:
     wanted = directory.Wanted(
         asked("q", 64),
-        *(_one_of(name, known) for name, known in (("state", directory.STATES), ("kind", directory.KINDS))),
+        _one_of("state", directory.STATES),
+        _one_of("kind", directory.KINDS),
         _one_of("factor", directory.FACTORS),
         asked("group", 64),
     )
