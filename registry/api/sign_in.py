@@ -10,7 +10,8 @@ from registry.access import Action
 from registry.accounts import find_account
 from registry.api.routes import Route
 from registry.http import context
-from registry.http.auth import requires
+from registry.http.auth import charge, requires
+from registry.rates import CostClass
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +77,7 @@ def make_login_link(user: str) -> LoginLink:
 
     It counts once and for a day; a second factor is still asked for.
     """
+    charge(CostClass.MINT)
     services, caller = context.services(), context.caller()
     with services.db.write() as session:
         made = account_care.sign_in_link(session, services.accounts, user, caller, services.clock())
