@@ -10,10 +10,31 @@ from sqlalchemy.orm import Session
 
 from registry import audit
 from registry.access import Action, Identity, parse_actions
-from registry.accounts import find_account
+from registry.accounts import Accounts, find_account
 from registry.errors import Conflict
 from registry.models import Account
 from registry.rulebook import bump
+
+
+def create(
+    session: Session,
+    accounts: Accounts,
+    name: str,
+    caller: Identity,
+    *,
+    actions: Iterable[str],
+    repositories: Sequence[str] | None,
+    password: str | None,
+    is_service: bool,
+    now: datetime,
+) -> Account:
+    """Add an account. Raises Invalid for a bad name, action or password, Conflict for a taken name."""
+    account = accounts.create(
+        session, name, actions=actions, repositories=repositories, password=password, is_service=is_service, now=now
+    )
+    named = {"actions": account.actions, "repositories": account.repositories}
+    audit.record(session, now, caller.name, "user.create", f"user/{account.name}", **named)
+    return account
 
 
 def change(

@@ -138,6 +138,18 @@ def _check_revision(row: ResourcePolicy | None, expected: str | None) -> None:
         raise Conflict("the policy has changed since that revision; look at it again")
 
 
+def bound(session: Session, named: frozenset[str]) -> dict[str, str]:
+    """Each account and group that is named as rules name it (``user/ada`` → ``user#7``).
+
+    Raises Invalid naming all that do not exist.
+    """
+    kinds = {"account_id": "user", "group_id": "group"}
+    return {
+        name: f"{kinds[column]}#{row}"
+        for name, (column, row) in zip(sorted(named), _principals(session, named), strict=True)
+    }
+
+
 def _principals(session: Session, named: frozenset[str]) -> list[tuple[str, int]]:
     """(column, row number) of each account and group. Raises Invalid naming all that do not exist."""
     kinds: Mapping[str, tuple[str, Any]] = {"user": ("account_id", Account), "group": ("group_id", AccountGroup)}

@@ -73,6 +73,11 @@ class RateLimits:
         self._windows: OrderedDict[tuple[str, CostClass], _Window] = OrderedDict()
         self._purged_minute = 0
 
+    @property
+    def rates(self) -> Rates:
+        """The limits that hold."""
+        return self._rates
+
     def spend(self, cost: CostClass, principal: str, now: datetime) -> None:
         """Let one request through. Raises RateLimited, until the minute is over, when there were too many."""
         limit = self._rates.get(cost, 0)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import threading
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
 from typing import Any
@@ -31,7 +31,7 @@ from registry.models import (
 )
 from registry.policy import document
 from registry.policy.book import Book, Standing
-from registry.policy.document import EVERYBODY, Statement, Terms
+from registry.policy.document import EVERYBODY, Document, Statement, Terms
 from registry.policy.evaluate import Rule
 from registry.policy.roles import rule_of
 
@@ -147,12 +147,29 @@ def _add_policies(session: Session, rules: Rules) -> None:
         .outerjoin(Repository, Repository.id == ResourcePolicy.repository_id)
         .order_by(ResourcePolicy.id)
     ):
-        source = f"policy of repository {domain}/{repository}" if repository else f"policy of domain {domain}"
+        source = _source(domain, repository or "")
         for statement in document.parse(text).statements:
             rules[domain, repository or ""].append(Rule(_bound(statement, bound[policy_id]), source))
 
 
-def _bound(statement: Statement, bound: dict[str, str]) -> Statement:
+def with_policy(book: Book, domain: str, repository: str, parsed: Document | None, bound: Mapping[str, str]) -> Book:
+    """The book as it would be with this policy of a domain (``repository`` empty) or a repository; None: without one.
+
+    ``bound`` gives each account and group that the policy names as rules name it (``user/ada`` → ``user#7``).
+    """
+    source = _source(domain, repository)
+    kept = [rule for rule in book.rules.get((domain, repository), ()) if rule.source != source]
+    statements = parsed.statements if parsed is not None else ()
+    made = [Rule(_bound(statement, bound), source) for statement in statements]
+    rules = {**book.rules, (domain, repository): (*kept, *made)}
+    return Book(book.revision, rules, book.groups, book.services)
+
+
+def _source(domain: str, repository: str) -> str:
+    return f"policy of repository {domain}/{repository}" if repository else f"policy of domain {domain}"
+
+
+def _bound(statement: Statement, bound: Mapping[str, str]) -> Statement:
     names = statement.principals
     kept = tuple(name if name == EVERYBODY else bound[name] for name in names.patterns if name in {EVERYBODY, *bound})
     return replace(statement, principals=Terms(kept, names.is_negated))

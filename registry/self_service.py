@@ -92,6 +92,7 @@ def sign_in(
     account = session.get_one(Account, account_id)
     if account.is_disabled:
         raise Unauthenticated("user name or password is wrong")
+    account.last_sign_in_at = now
     audit.proved_by(by)
     audit.record(session, now, account.name, "session.open", f"user/{account.name}", by=by, address=browser.address)
     return accounts.open_session(

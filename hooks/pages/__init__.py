@@ -8,6 +8,7 @@ from flask.blueprints import BlueprintSetupState
 from hooks.pages.approvals import ApprovalPages
 from hooks.pages.builds import BuildPages
 from hooks.pages.executions import ExecutionPages
+from hooks.pages.keys import KeyPages
 from hooks.pages.looks import look, look_of_execution, look_of_stage
 from hooks.pages.notifications import NotificationPages
 from hooks.pages.panels import Panels
@@ -29,6 +30,7 @@ def blueprint(services: HookServices) -> Blueprint:
         BuildPages(services),
         WebhookPages(services),
         NotificationPages(services),
+        KeyPages(services),
     ):
         part.routes(pages)
     for look_function in (look, look_of_stage, look_of_execution):

@@ -9,6 +9,7 @@ from flask import g, render_template
 from markupsafe import Markup
 from sqlalchemy.orm import Session
 
+from hooks.pages.keys import ENTRY
 from hooks.pages.pipelines import startable
 from hooks.pages.rights import path_of, waiting
 from hooks.pipelines import store
@@ -38,6 +39,8 @@ NOTICES = {
     "address-asked": Notice("good", "A link is on its way to that address. Open it within a day."),
     "address-confirmed": Notice("good", "The address is confirmed: mails go there from now on."),
     "address-removed": Notice("good", "The address is forgotten."),
+    "keys-rotating": Notice("good", "The worker makes a new key and wraps anew what the old ones wrap."),
+    "keys-rotating-already": Notice("idle", "A rotation is waiting or running already."),
     "build-stopping": Notice("good", "The build is told to stop."),
 }
 
@@ -61,6 +64,7 @@ class Panels:
                 NavigationEntry("Notifications", "info", "hook_pages.notifications", ("/account/notifications",)),
                 NavigationEntry("Webhooks", "globe", "hook_pages.webhooks", ("/webhooks",)),
             ),
+            administration=(ENTRY,),
             home=self.home,
             version=self.version,
             notices=NOTICES,

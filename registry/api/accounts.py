@@ -7,9 +7,9 @@ from datetime import datetime
 from typing import Annotated
 
 from flask import request
-from sqlalchemy import select, update
+from sqlalchemy import update
 
-from registry import attempts, audit, people
+from registry import attempts, audit, directory, people
 from registry.access import Action, Identity, check
 from registry.accounts import end_sessions, find_account, has_second_factor
 from registry.api.routes import Route
@@ -58,14 +58,22 @@ class User:
 class UserList:
     """Accounts by name; ``next`` goes into ``after`` for the following ones, null at the end."""
 
-    items: tuple[User, ...]
+    items: tuple[directory.Person, ...]
     next: str | None
 
 
 @dataclass(frozen=True, slots=True)
 class UserQuery:
-    """Where to go on in the list."""
+    """Which accounts, and where to go on. ``search`` is a part of the name, ``group`` one that they are in.
 
+    ``state`` is active or disabled, ``kind`` person or service, ``secondFactor`` on or off; empty for both.
+    """
+
+    search: Annotated[str, Length(0, 64)] = ""
+    state: Annotated[str, Length(0, 16)] = ""
+    kind: Annotated[str, Length(0, 16)] = ""
+    second_factor: Annotated[str, Length(0, 16)] = ""
+    group: Annotated[str, Length(0, 64)] = ""
     after: Annotated[str, Length(0, 64)] = ""
     limit: Annotated[int, Between(1, 200)] = 50
 
@@ -113,40 +121,39 @@ def whoami() -> WhoAmI:
 
 
 def list_users(query: UserQuery) -> UserList:
-    """All accounts."""
+    """All accounts, or those that are looked for."""
+    wanted = directory.Wanted(query.search, query.state, query.kind, query.second_factor, query.group)
     with context.services().db.read() as session:
-        rows = session.scalars(
-            select(Account).where(Account.name > query.after).order_by(Account.name).limit(query.limit + 1)
-        ).all()
-    shown = rows[: query.limit]
-    return UserList(tuple(_user(row) for row in shown), shown[-1].name if len(rows) > len(shown) else None)
+        found = directory.listed(session, wanted, after=query.after, limit=query.limit + 1)
+    shown = found[: query.limit]
+    return UserList(tuple(shown), shown[-1].name if len(found) > len(shown) else None)
+
+
+def show_user(user: str) -> directory.PersonDetail:
+    """One account, with its groups and every role it has, through whom."""
+    services = context.services()
+    with services.db.read() as session:
+        return directory.shown(session, user, services.clock())
 
 
 def create_user(body: NewUser) -> User:
     """Add an account."""
     services, caller = context.services(), context.caller()
-    now = services.clock()
     repositories = checked_patterns(body.repositories)
     with services.db.write() as session:
-        account = services.accounts.create(
-            session,
-            body.name,
-            actions=body.actions,
-            repositories=repositories,
-            password=body.password,
-            is_service=body.is_service,
-            now=now,
+        return _user(
+            people.create(
+                session,
+                services.accounts,
+                body.name,
+                caller,
+                actions=body.actions,
+                repositories=repositories,
+                password=body.password,
+                is_service=body.is_service,
+                now=services.clock(),
+            )
         )
-        audit.record(
-            session,
-            now,
-            caller.name,
-            "user.create",
-            f"user/{account.name}",
-            actions=account.actions,
-            repositories=repositories,
-        )
-        return _user(account)
 
 
 def set_password(user: str, body: NewPassword) -> None:
@@ -231,6 +238,7 @@ ROUTES = (
     Route("GET", "/whoami", signed_in_api, whoami, answer=WhoAmI),
     Route("GET", "/users", _manage, list_users, query=UserQuery, answer=UserList),
     Route("POST", "/users", _manage, create_user, body=NewUser, answer=User, status=201),
+    Route("GET", "/users/<user>", _manage, show_user, answer=directory.PersonDetail),
     Route("PATCH", "/users/<user>", _manage, change_user, body=UserChange, answer=User),
     Route("DELETE", "/users/<user>", _manage, delete_user, status=204),
     Route("POST", "/users/<user>/password", signed_in_api, set_password, body=NewPassword, status=204),

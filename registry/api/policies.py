@@ -12,6 +12,7 @@ from registry.api.routes import Route
 from registry.api.shapes import Length
 from registry.http import context
 from registry.http.auth import requires
+from registry.policy_preview import Preview, seen_by
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +78,28 @@ def delete_repository_policy(domain: str, repository: str, query: RevisionQuery)
     return _delete(domain, repository, query)
 
 
+def preview_domain_policy(domain: str, body: PolicyChange) -> Preview:
+    """What setting the policy of a domain would change; nothing is set. Faults come in the answer, with their lines.
+
+    Who gains or loses what is told to who may explain access there.
+    """
+    return _preview(domain, None, body)
+
+
+def preview_repository_policy(domain: str, repository: str, body: PolicyChange) -> Preview:
+    """What setting the policy of a repository would change; nothing is set. Faults come in the answer, with their lines.
+
+    Who gains or loses what is told to who may explain access there.
+    """
+    return _preview(domain, repository, body)
+
+
+def _preview(domain: str, repository: str | None, body: PolicyChange) -> Preview:
+    services, caller = context.services(), context.caller()
+    with services.db.read() as session:
+        return seen_by(caller, session, domain, repository, body.policy_document, services.clock())
+
+
 def _get(domain: str, repository: str | None) -> PolicyAnswer:
     with context.services().db.read() as session:
         return _answer(policies.get(session, domain, repository))
@@ -140,6 +163,14 @@ ROUTES = (
         answer=PolicyAnswer,
     ),
     Route(
+        "POST",
+        f"{_DOMAIN}/preview",
+        requires(Action.ADMIN, domain=True, permission="codeartifact:PutDomainPermissionsPolicy"),
+        preview_domain_policy,
+        body=PolicyChange,
+        answer=Preview,
+    ),
+    Route(
         "DELETE",
         _DOMAIN,
         requires(Action.ADMIN, domain=True, permission="codeartifact:DeleteDomainPermissionsPolicy"),
@@ -161,6 +192,14 @@ ROUTES = (
         put_repository_policy,
         body=PolicyChange,
         answer=PolicyAnswer,
+    ),
+    Route(
+        "POST",
+        f"{_REPOSITORY}/preview",
+        requires(Action.ADMIN, repository=True, permission="codeartifact:PutRepositoryPermissionsPolicy"),
+        preview_repository_policy,
+        body=PolicyChange,
+        answer=Preview,
     ),
     Route(
         "DELETE",

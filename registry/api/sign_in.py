@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
 
-from sqlalchemy.orm import Session
-
-from registry import audit, second_factor
+from registry import account_care, second_factor
 from registry.access import Action
-from registry.accounts import end_sessions, find_account
+from registry.accounts import find_account
 from registry.api.routes import Route
-from registry.errors import Denied, NotFound
 from registry.http import context
-from registry.http.auth import requires
-from registry.models import Account
+from registry.http.auth import charge, requires
+from registry.rates import CostClass
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +29,14 @@ class Ended:
     sessions: int
 
 
+@dataclass(frozen=True, slots=True)
+class LoginLink:
+    """A one-time sign-in, told now and never again: whoever opens ``url`` first comes in as the user."""
+
+    url: str
+    expires_at: datetime
+
+
 def show_second_factor(user: str) -> SecondFactorView:
     """Whether a user has a second factor, and how many recovery codes are left."""
     with context.services().db.read() as session:
@@ -42,47 +46,42 @@ def show_second_factor(user: str) -> SecondFactorView:
 
 def reset_second_factor(user: str) -> None:
     """Take a user's second factor away, because app and recovery codes are lost; all their browsers are signed out."""
-    caller, now = context.caller(), context.services().clock()
-    with context.services().db.write() as session:
-        account = find_account(session, user)
-        if not second_factor.remove(session, account, caller.name, now, action="second-factor.reset"):
-            raise NotFound("second factor of", user)
-        end_sessions(session, account.id)
+    services, caller = context.services(), context.caller()
+    with services.db.write() as session:
+        account_care.reset_second_factor(session, user, caller, services.clock())
 
 
 def end_all_sessions(user: str) -> Ended:
     """Sign all browsers of a user out. Tokens go on."""
-    return Ended(_change(user, "session.close-all", lambda session, account: end_sessions(session, account.id)))
+    services, caller = context.services(), context.caller()
+    with services.db.write() as session:
+        return Ended(account_care.end_browsers(session, user, caller, services.clock()))
 
 
 def disable_user(user: str) -> None:
     """Let a user in no more: password, tokens and browsers stop at once. Nobody can disable themselves."""
-    if user == context.caller().name:
-        raise Denied("nobody can disable their own account")
-
-    def disable(session: Session, account: Account) -> int:
-        account.is_disabled = True
-        return end_sessions(session, account.id)
-
-    _change(user, "user.disable", disable)
+    services, caller = context.services(), context.caller()
+    with services.db.write() as session:
+        account_care.disable(session, user, caller, services.clock())
 
 
 def enable_user(user: str) -> None:
     """Let a disabled user in again. Tokens that did not end meanwhile count again; browsers have to sign in."""
-
-    def enable(_session: Session, account: Account) -> int:
-        account.is_disabled = False
-        return 0
-
-    _change(user, "user.enable", enable)
-
-
-def _change(user: str, action: str, change: Callable[[Session, Account], int]) -> int:
     services, caller = context.services(), context.caller()
     with services.db.write() as session:
-        count = change(session, find_account(session, user))
-        audit.record(session, services.clock(), caller.name, action, f"user/{user}")
-    return count
+        account_care.enable(session, user, caller, services.clock())
+
+
+def make_login_link(user: str) -> LoginLink:
+    """Make a one-time sign-in for a user, who then sets a password of their own. Refused for one's own account.
+
+    It counts once and for a day; a second factor is still asked for.
+    """
+    charge(CostClass.MINT)
+    services, caller = context.services(), context.caller()
+    with services.db.write() as session:
+        made = account_care.sign_in_link(session, services.accounts, user, caller, services.clock())
+    return LoginLink(context.address_of_setup(made.secret), made.expires_at)
 
 
 ROUTES = (
@@ -91,4 +90,12 @@ ROUTES = (
     Route("DELETE", "/users/<user>/sessions", requires(Action.ADMIN), end_all_sessions, answer=Ended),
     Route("POST", "/users/<user>/disable", requires(Action.ADMIN), disable_user, status=204),
     Route("POST", "/users/<user>/enable", requires(Action.ADMIN), enable_user, status=204),
+    Route(
+        "POST",
+        "/users/<user>/login-link",
+        requires(Action.ADMIN, permission="entrepot:ManageUsers"),
+        make_login_link,
+        answer=LoginLink,
+        status=201,
+    ),
 )

@@ -45,6 +45,12 @@ def services() -> Services:
     return cast("Services", current_app.extensions[_EXTENSION])
 
 
+def address_of_setup(secret: str) -> str:
+    """Where a one-time sign-in is opened: at the configured address, or at the one this request was sent to."""
+    base = services().public_url or request.host_url
+    return f"{base.rstrip('/')}/setup?code={secret}"
+
+
 def identity() -> Identity | None:
     """Who is calling, or None for an anonymous caller."""
     return cast("Identity | None", g.get("identity"))

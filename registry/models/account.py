@@ -15,6 +15,7 @@ class Account(Base):
 
     ``actions`` and ``repositories`` say what it may do and where, in the shape of a token's; ``admin`` in ``actions``
     stands for everything. ``is_service`` marks an account of a program: it has no password and no browser.
+    ``last_sign_in_at`` is when a browser was last signed in.
     """
 
     __tablename__ = "account"
@@ -27,6 +28,7 @@ class Account(Base):
     is_disabled: Mapped[bool] = mapped_column(Boolean, default=False)
     is_service: Mapped[bool] = mapped_column(Boolean, default=False, server_default=false())
     created_at: Mapped[datetime] = mapped_column(UtcDateTime)
+    last_sign_in_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
 
 
 class AccountGroup(Base):

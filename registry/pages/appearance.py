@@ -49,6 +49,19 @@ NOTICES: Mapping[str, Notice] = MappingProxyType(
         "group-changed": Notice("good", "The group is changed. That counts from now on."),
         "policy-set": Notice("good", "The policy is set. It counts from now on."),
         "policy-deleted": Notice("good", "The policy is deleted. It counts no more from now on."),
+        "user-made": Notice("good", "The user is made. A one-time sign-in link lets them choose a password."),
+        "service-made": Notice(
+            "good", "The service account is made. Make a token for it by the API or the command line."
+        ),
+        "user-changed": Notice("good", "The user's own rights are changed. They count from the next request on."),
+        "user-disabled": Notice("good", "The user is disabled: password, tokens and browsers stop at once."),
+        "user-enabled": Notice("good", "The user may come in again."),
+        "user-deleted": Notice("good", "The user is deleted, with tokens, memberships and roles."),
+        "user-signed-out": Notice("good", "All browsers of the user are signed out. Tokens go on."),
+        "user-factor-reset": Notice(
+            "good", "The second factor is removed, and all browsers of the user are signed out."
+        ),
+        "quota-set": Notice("good", "The quota is set. It counts from the next publish on."),
         "session-ended": Notice("good", "That browser is signed out."),
         "second-factor-removed": Notice("good", "The second factor is removed. All other browsers are signed out."),
         "connected": Notice("good", "The account is connected. You can sign in with it from now on."),

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
-from flask import Blueprint, render_template, request
+from flask import Blueprint, Response, render_template, request
 
+from registry import audit_chain
 from registry.access import Action, check
-from registry.audit_chain import Link
+from registry.audit_chain import Link, Verdict
 from registry.http import context
 from registry.http.auth import page
-from registry.repos import audit_log
+from registry.pages.administration import READ_AUDIT
+from registry.repos import audit_log, checkpoints
 
 PAGE_OF_ENTRIES = 50
 _LARGEST_SEQ = 2**62
@@ -37,27 +40,68 @@ class Filter:
 def routes(pages: Blueprint) -> None:
     """Add the route."""
     pages.add_url_rule("/audit", "audit", _audit)
+    pages.add_url_rule("/audit/verify", "verify_audit", _verify, methods=["POST"])
+    pages.add_url_rule("/audit/export.jsonl", "export_audit", _export)
 
 
-@page
-def _audit() -> str:
-    check(context.caller(), Action.ADMIN)
-    chosen = Filter(
+def _check() -> None:
+    check(context.caller(), Action.ADMIN, permission=READ_AUDIT)
+
+
+def _chosen() -> Filter:
+    return Filter(
         actor=_text("actor", 100),
         action=_text("action", 64),
         object=_text("object", 500),
         since=_day("since"),
         until=_day("until"),
     )
+
+
+@page
+def _audit() -> str:
+    _check()
+    return _shown(None)
+
+
+@page
+def _verify() -> str:
+    """Follow the newest entries. Changes nothing; asked for with a form, because it takes a second."""
+    _check()
+    services = context.services()
+    with services.db.read() as session:
+        vouched = [each.vouched for each in checkpoints.kept(session)]
+    return _shown(audit_log.check_newest(services.db, vouched, most=audit_log.LOOKED_AT))
+
+
+@page
+def _export() -> Response:
+    """What the filter lets through as JSON lines, oldest first."""
+    _check()
+    db, wanted = context.services().db, _wanted(_chosen())
+
+    def lines() -> Iterator[str]:
+        for link in audit_log.export(db, wanted):
+            yield audit_chain.line(link) + "\n"
+
+    headers = {"Content-Disposition": 'attachment; filename="audit.jsonl"', "Cache-Control": "no-store"}
+    return Response(lines(), content_type="application/x-ndjson", headers=headers)
+
+
+def _shown(verdict: Verdict | None) -> str:
+    chosen = _chosen()
     before = _before(request.args.get("before", ""))
     with context.services().db.read() as session:
         found = audit_log.page(session, _wanted(chosen), before=before, limit=PAGE_OF_ENTRIES + 1)
+        checkpoint = checkpoints.newest(session)
     shown = found[:PAGE_OF_ENTRIES]
     return render_template(
         "audit.html",
         entries=[(link, _details(link)) for link in shown],
         chosen=chosen,
         before=before,
+        verdict=verdict,
+        checkpoint=checkpoint,
         next_before=shown[-1].seq if len(found) > len(shown) else None,
     )
 

@@ -41,6 +41,18 @@ class NavigationEntry:
 
 
 @dataclass(frozen=True, slots=True)
+class AdministrationEntry:
+    """A page of the administration: what it is for in a sentence, and who may use it."""
+
+    label: str
+    icon: str
+    endpoint: str
+    prefixes: tuple[str, ...]
+    purpose: str
+    may: Callable[[Identity], bool]
+
+
+@dataclass(frozen=True, slots=True)
 class Notice:
     """A sentence that follows an act; ``tone`` is good, bad, busy, wait or idle."""
 
@@ -52,11 +64,12 @@ class Notice:
 class Extension:
     """Additions of one blueprint; the panels return finished HTML, empty when there is nothing to say.
 
-    ``navigation`` stands in the bar, ``menu`` under the name of who looks.
+    ``navigation`` stands in the bar, ``menu`` under the name of who looks, ``administration`` among its pages.
     """
 
     navigation: tuple[NavigationEntry, ...] = ()
     menu: tuple[NavigationEntry, ...] = ()
+    administration: tuple[AdministrationEntry, ...] = ()
     home: Callable[[Identity], Markup] | None = None
     version: Callable[[Identity, Coordinate], Markup] | None = None
     notices: Mapping[str, Notice] = field(default_factory=dict)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 
 from sqlalchemy import Select, func, select
@@ -13,6 +13,8 @@ from registry.audit_chain import Link, Verdict, Vouched, verify
 from registry.db import Database
 from registry.models import AuditEntry
 
+LOOKED_AT = 20_000
+"""How many of the newest entries are followed where somebody waits for the answer: about a second's work."""
 _AT_ONCE = 500
 _BELOW_ALL = -(2**62)
 
@@ -45,9 +47,12 @@ def actions(session: Session) -> list[str]:
     return list(session.scalars(select(AuditEntry.action).distinct().order_by(AuditEntry.action)))
 
 
-def export(db: Database, wanted: Wanted = Wanted()) -> Iterator[Link]:
-    """All entries that are wanted, oldest first, in constant memory and short transactions. Raises Unreadable."""
-    last, at_once = _BELOW_ALL, _AT_ONCE
+def export(db: Database, wanted: Wanted = Wanted(), *, after: int = _BELOW_ALL) -> Iterator[Link]:
+    """All entries behind ``after`` that are wanted, oldest first, in constant memory and short transactions.
+
+    Raises Unreadable.
+    """
+    last, at_once = after, _AT_ONCE
     while True:
         query = _matching(wanted).where(AuditEntry.seq > last).order_by(AuditEntry.seq).limit(at_once)
         try:
@@ -67,20 +72,43 @@ def export(db: Database, wanted: Wanted = Wanted()) -> Iterator[Link]:
 
 def check(db: Database, vouched: Iterable[Vouched] = ()) -> Verdict:
     """Follow the whole log, and compare it with what checkpoints vouch for."""
-    progress = [0]
+    return _followed(db, vouched, behind=0)
+
+
+def check_newest(db: Database, vouched: Iterable[Vouched], *, most: int) -> Verdict:
+    """Follow the newest ``most`` entries, the whole log where it has no more; what they begin with is believed.
+
+    A log that ends before a checkpoint is found out as well: such a checkpoint is never left aside.
+    """
+    with db.read() as session:
+        head = session.scalar(select(func.max(AuditEntry.seq))) or 0
+    behind = max(0, head - most)
+    return _followed(db, (point for point in vouched if point.seq > behind), behind=behind)
+
+
+def _followed(db: Database, vouched: Iterable[Vouched], *, behind: int) -> Verdict:
+    progress = [behind]
 
     def links() -> Iterator[Link]:
-        for link in export(db):
+        for link in export(db, after=behind or _BELOW_ALL):
             yield link
             progress[0] = link.seq
 
+    points = list(vouched)
     try:
-        return verify(links(), vouched)
+        found = verify(links(), points, is_part=behind > 0)
     except Unreadable:
         seq = progress[0] + 1
-        return Verdict(
-            1 if progress[0] else 0, progress[0], "", bad_seq=seq, fault=f"entry {seq} holds what no entry can hold"
+        first = behind + 1 if progress[0] > behind else 0
+        return Verdict(first, progress[0], "", bad_seq=seq, fault=f"entry {seq} holds what no entry can hold")
+    beyond = max((point.seq for point in points), default=0)
+    if found.fault is None and found.last < beyond:
+        return replace(
+            found,
+            bad_seq=found.last + 1,
+            fault=f"the log ends with entry {found.last}, but a checkpoint vouches for entry {beyond}",
         )
+    return found
 
 
 def _matching(wanted: Wanted) -> Select[AuditEntry]:

@@ -69,6 +69,17 @@ class Checkpoint:
         return Vouched(self.seq, self.hash, self.at)
 
 
+@dataclass(frozen=True, slots=True)
+class Made:
+    """A checkpoint as people look at it; ``pushed_at`` is null until it was sent to where the settings say."""
+
+    seq: int
+    at: datetime
+    hash: str
+    key_id: str
+    pushed_at: datetime | None
+
+
 @dataclass(frozen=True)
 class Checkpointer:
     """Makes checkpoints and pushes them out. Any number of workers may: a head is signed once."""
@@ -148,6 +159,12 @@ class Checkpointer:
 def kept(session: Session) -> list[Checkpoint]:
     """The checkpoints that this server made itself, oldest first."""
     return [of_row(row) for row in session.scalars(select(AuditCheckpoint).order_by(AuditCheckpoint.seq))]
+
+
+def newest(session: Session) -> Made | None:
+    """The newest checkpoint that this server made, and when it left the server; None before the first."""
+    row = session.scalar(select(AuditCheckpoint).order_by(AuditCheckpoint.seq.desc()).limit(1))
+    return Made(row.seq, row.at, row.hash, row.key_id, row.pushed_at) if row is not None else None
 
 
 def of_row(row: AuditCheckpoint) -> Checkpoint:

@@ -8,13 +8,16 @@ repositories refer to it, and counts it once.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
 from sqlalchemy import Select, func, select
 from sqlalchemy.orm import Session
 
-from registry.errors import QuotaExceeded
+from registry import audit
+from registry.errors import NotFound, QuotaExceeded
 from registry.models import Asset, Blob, Domain, Package, Repository
+from registry.repos import topology
 from registry.repos.kept_rows import BY_UPSTREAM
 
 
@@ -36,6 +39,53 @@ def of_domain(session: Session, domain_id: int) -> Quota:
     """A domain's quota and what is used of it."""
     bound = session.scalar(select(Domain.quota_bytes).where(Domain.id == domain_id))
     return Quota(bound, _used_by_domain(session, domain_id))
+
+
+@dataclass(frozen=True, slots=True)
+class Used:
+    """A repository of a domain with its quota."""
+
+    repository: str
+    quota: Quota
+
+
+def of_repositories(session: Session, domain_id: int) -> list[Used]:
+    """The quota of every repository of a domain, by name, and what is used of each; asked at once."""
+    sums = session.execute(
+        _put_there()
+        .join(Package, Package.id == Asset.package_id)
+        .join(Repository, Repository.id == Package.repository_id)
+        .where(Repository.domain_id == domain_id)
+        .group_by(Package.repository_id)
+        .with_only_columns(Package.repository_id, func.sum(Asset.size_bytes))
+    ).all()
+    counted = dict(sums)
+    rows = session.execute(
+        select(Repository.id, Repository.name, Repository.quota_bytes)
+        .where(Repository.domain_id == domain_id)
+        .order_by(Repository.name)
+    )
+    return [Used(name, Quota(bound, int(counted.get(row_id) or 0))) for row_id, name, bound in rows]
+
+
+def put_repository(session: Session, domain: str, repository: str, bound: int | None, actor: str, now: datetime) -> int:
+    """Bound what may be published in a repository (None: no bound); returns its id. Raises NotFound."""
+    _, row = topology.find_repository(session, domain, repository)
+    row.quota_bytes = bound
+    audit.record(session, now, actor, "repository.quota", f"{domain}/{repository}", bytes=bound)
+    session.flush()
+    return row.id
+
+
+def put_domain(session: Session, domain: str, bound: int | None, actor: str, now: datetime) -> int:
+    """Bound what may be published in all repositories of a domain together; returns its id. Raises NotFound."""
+    row = session.scalar(select(Domain).where(Domain.name == domain))
+    if row is None:
+        raise NotFound("domain", domain)
+    row.quota_bytes = bound
+    audit.record(session, now, actor, "domain.quota", domain, bytes=bound)
+    session.flush()
+    return row.id
 
 
 def check(session: Session, repository_id: int) -> None:

@@ -26,7 +26,7 @@ from hooks.pipelines.approvals import Verdict, decide
 from hooks.services import HookServices, Notifications
 from hooks.triggers.collect import Coordinates
 from hooks.triggers.start import start_manual
-from registry import formats, pages
+from registry import formats, granting, groups, pages
 from registry.access import Identity
 from registry.accounts import Accounts, account_scope, find_account
 from registry.db import Database
@@ -36,7 +36,7 @@ from registry.leaks import LeakGuard
 from registry.models import Asset, Blob, Domain, Package, PackageVersion, Repository
 from registry.names import PackageKey, PackageName, RepositoryName
 from registry.rates import RateLimits
-from registry.repos import descriptions, topology
+from registry.repos import descriptions, quotas, topology
 from registry.repos.admission import Admissions
 from registry.repos.ahead import ReadAhead
 from registry.repos.connections import Connections
@@ -381,7 +381,20 @@ def fill(site: Site) -> dict[str, int]:
         site.world.later(minutes=7)
     _let_run(site, found)
     _tell(site)
+    _let_steer(site)
     return found
+
+
+def _let_steer(site: Site) -> None:
+    """A group with a member and a role, and quotas: what administrators see."""
+    now = site.clock()
+    with site.services.db.write() as session:
+        groups.create(session, "ops", "They look after the servers", "ada", now)
+        groups.add_member(session, "ops", find_account(session, "mel"), "ada", now)
+        granting.grant(session, "publisher", "group/ops", "default/st*", actor="ada", now=now)
+        granting.grant(session, "reader", "user/mel", "default/dev", actor="ada", now=now)
+        quotas.put_domain(session, "default", 10**9, "ada", now)
+        quotas.put_repository(session, "default", "dev", 10**5, "ada", now)
 
 
 def _tell(site: Site) -> None:

@@ -63,6 +63,8 @@ class Hooks(World):
 
     def __init__(self, folder: Path, environment: Mapping[str, str] | None = None) -> None:
         super().__init__(folder, environment)
+        with self.db.write() as session:
+            self.services.stores.new_key(session, None, self.now)  # as the first start of a server makes one
         self.publish("dev", "My-Pkg", "1.0", canonical="1")
         for document in (GATED, BUILT):
             applied = self.call("PUT", "/pipelines", json={"document": document})
@@ -175,6 +177,10 @@ MATRIX = [
     ("DELETE", "/mail-address", None, (401, *[204] * 6)),
     ("GET", "/domains/default/keys", None, (401, 403, 403, 403, 403, 403, 200)),
     ("POST", "/domains/default/keys/rotate", None, (401, 403, 403, 403, 403, 403, 202)),
+    ("GET", "/domains/default/keys/verification", None, (401, 403, 403, 403, 403, 403, 200)),
+    ("GET", "/keys", None, (401, 403, 403, 403, 403, 403, 200)),
+    ("POST", "/keys/rotate", None, (401, 403, 403, 403, 403, 403, 202)),
+    ("GET", "/keys/verification", None, (401, 403, 403, 403, 403, 403, 200)),
 ]
 
 

@@ -14,7 +14,7 @@ from hooks.models.build import Build
 from hooks.models.pipeline import ActionExecution, Execution
 from hooks.pages.terminal import PLAIN, Style, parse_style, render
 from registry import client_login
-from registry.models import Account, Package, PackageVersion, Repository, Token
+from registry.models import Account, AccountGroup, Package, PackageVersion, Repository, RoleGrant, Token, WebSession
 from registry.pages.links import outward
 from registry.pages.readme import CHILD_CPU_SECONDS, LARGEST_RENDERED_BYTES, render_readme
 from tests.browser import corpus, reading
@@ -44,7 +44,15 @@ PATHS = {
     "pages.tokens": ("/account/tokens", "/account/tokens?preset=publish-one", "/account/tokens?user=mel"),
     "pages.password": ("/account/password",),
     "pages.audit": ("/audit", "/audit?before=3", "/audit?actor=ada&since=2026-01-01", "/audit?object=default/dev"),
-    "pages.access": ("/access",),
+    "pages.export_audit": (),  # a file
+    "pages.administration": ("/administration",),
+    "pages.users": ("/access/users", "/access/users?q=zzz", "/access/users?state=active&kind=person&factor=off"),
+    "pages.user": ("/access/users/mel", "/access/users/ada"),
+    "pages.groups": ("/access/groups", "/access/groups?q=zzz"),
+    "pages.group": ("/access/groups/ops",),
+    "pages.quotas": ("/quotas",),
+    "pages.domain_quotas": ("/quotas/default", "/quotas/default?q=dev"),
+    "pages.access": ("/access", "/access?q=zzz"),
     "pages.domain_policy": ("/access/policy/default", "/access/policy/default?who=ada&what=read"),
     "pages.repository_policy": ("/access/policy/default/dev", "/access/policy/default/dev?who=nobody&what=fly"),
     "pages.second_factor": ("/account/second-factor",),
@@ -57,6 +65,7 @@ PATHS = {
     "pages.client_login": ("/sign-in/client?code={waiting}",),
     "pages.sign_in": (),  # sends somebody signed in away; seen in test_pages_entrance
     "pages.asset": (),  # no page
+    "hook_pages.keys": ("/keys",),
     "hook_pages.pipelines": ("/pipelines",),
     "hook_pages.pipeline": ("/pipelines/release", "/pipelines/release?before=1"),
     "hook_pages.execution": tuple(f"/executions/{number}" for number in (1, 2, 3, 4)),
@@ -159,6 +168,10 @@ def test_empty_pages_say_what_would_stand_there(tmp_path):
         "/approvals": "Nothing waits for you",
         "/account/tokens": "No tokens yet",
         "/webhooks": "No webhooks yet",
+        "/access": "No roles are granted",
+        "/access/groups": "No groups yet",
+        "/access/users?q=zzz": "Nobody matches",
+        "/access/users/ada": "No role yet",
         "/account/notifications": "No subscriptions yet",
     }.items():
         text = get(client, path)
@@ -206,6 +219,12 @@ def test_names_of_full_length(tmp_path):
 def poison(site: Site) -> None:
     """Put the payload into every text column that somebody else may have written, past all checks."""
     bad = corpus.PAYLOAD
+    # What administrators look at: names are checked when they are given, and everything else is not.
+    with site.services.db.write() as session:
+        session.execute(sa.update(AccountGroup).values(description=bad))
+        session.execute(sa.update(RoleGrant).values(created_by=bad[:100]))
+        session.execute(sa.update(Token).values(name=bad[:100], created_by=bad[:64]))
+        session.execute(sa.update(WebSession).values(user_agent=bad, address=bad[:100], by=bad[:64]))
     facts = {"description": bad, "author": bad, "license": bad, "requires_dist": [bad], "requires_python": bad,
              "home_page": "javascript:alert(1)//" + bad, "project_urls": {bad: "javascript:alert(1)", "x": "https://x.example/" + bad}}  # fmt: skip
     with site.services.db.write() as session:

@@ -83,3 +83,22 @@ def _disabled(stage: Stage) -> str:
 
 
 drive(f"POST {USER}/enable", lambda s: s.api(f"/users/{_disabled(s)}/enable"))
+drive(f"POST {USER}/login-link", lambda s: s.api(f"/users/{s.person()}/login-link"))
+drive("POST /access/users", lambda s: s.form("/access/users", name=s.name("person"), actions="read"))
+drive("POST /access/users/<user>", lambda s: s.form(f"/access/users/{s.person()}", actions="publish"))
+drive("POST /access/users/<user>/enable", lambda s: s.form(f"/access/users/{_disabled(s)}/enable"))
+drive("POST /access/users/<user>/join", lambda s: s.form(f"/access/users/{s.person()}/join", group=s.group()))
+for _act in ("disable", "delete", "login-link", "sign-out"):
+    drive(
+        f"POST /access/users/<user>/{_act}",
+        lambda s, act=_act: s.form(f"/access/users/{s.person()}/{act}"),
+    )
+
+
+# --- quotas and keys
+
+drive("POST /quotas/<domain>", lambda s: s.form(f"/quotas/{s.domain()}", limit="1 GB"))
+drive("POST /quotas/<domain>/<repository>", lambda s: s.form(f"/quotas/default/{s.repository()}", limit="1 GB"))
+drive(f"POST {API}/keys/rotate", lambda s: s.api("/keys/rotate"))
+drive("POST /keys/server/rotate", lambda s: s.form("/keys/server/rotate"))
+drive("POST /keys/domains/<domain>/rotate", lambda s: s.form(f"/keys/domains/{s.domain()}/rotate"))

@@ -36,6 +36,12 @@ def _reset(stage: Stage) -> Ask:
     return stage.api(f"/users/{user}/second-factor")
 
 
+@drives("POST /access/users/<user>/second-factor/reset")
+def _reset_by_form(stage: Stage) -> Ask:
+    user, _ = _enrolled(stage)
+    return stage.form(f"/access/users/{user}/second-factor/reset")
+
+
 @drives("POST /account/second-factor/confirm")
 def _confirm(stage: Stage) -> Ask:
     browser = _browser(stage, stage.person())

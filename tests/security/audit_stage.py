@@ -29,6 +29,13 @@ NO_CHANGE = {
     f"POST {NPM}/-/v1/login": "asks to be let in; that somebody lets it in is an entry",
     **{f"{method} {NPM}/<path:rest>": "always refused" for method in ("POST", "PUT", "PATCH", "DELETE")},
     **{f"{method} {MAVEN}/": "always refused: a repository is no file" for method in ("PUT", "DELETE")},
+    **{
+        f"POST {API}/domains/<domain>{rest}/permissions/policy/preview": "a question"
+        for rest in ("", "/repositories/<repository>")
+    },
+    "POST /audit/verify": "a question",
+    "POST /keys/server/verify": "a question",
+    "POST /keys/domains/<domain>/verify": "a question",
     "POST /account/leaks/seen": "who asks has read a notice; the leak itself is an entry",
     "POST /theme": "a cookie of the browser that asks",
     "POST /account/second-factor": "shows a seed, which counts once its first code confirms it: that is an entry",

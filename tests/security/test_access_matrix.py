@@ -48,6 +48,7 @@ MAY: dict[str, set[str]] = {
     },
     **{f"entrepot:{name}": ALL for name in ("ManageKeys", "ManageQuotas", "ReopenRelease")},
     "entrepot:ReadAuditLog": {"server admin"},
+    "entrepot:ManageKeys on the server": {"server admin"},
     **{name: {"server admin"} for name in ("admin", "entrepot:ManageUsers", "entrepot:ManageGroups", "codeartifact:CreateDomain")},
 }  # fmt: skip
 # Whose credential does not count at all.
@@ -131,7 +132,10 @@ def routes(world: World) -> list[tuple[str, Rule, str]]:
     for rule in world.app.url_map.iter_rules():
         label = re.fullmatch(r"(?:client|api): (.*?)(?: on the (?:repository|domain))?", declared[rule.endpoint])
         if label is not None and label[1] != "signed in" and not rule.rule.endswith(STRICTER):
-            found += [(method, rule, label[1]) for method in (rule.methods or set()) - {"HEAD", "OPTIONS"}]
+            # The one right that routes of the server and of a domain both ask for.
+            is_of_server = label[1] == "entrepot:ManageKeys" and "domain" not in rule.arguments
+            word = f"{label[1]} on the server" if is_of_server else label[1]
+            found += [(method, rule, word) for method in (rule.methods or set()) - {"HEAD", "OPTIONS"}]
     return found
 
 

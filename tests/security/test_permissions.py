@@ -52,6 +52,7 @@ QUESTIONS = {
     f"POST {NPM}/-/npm/v1/security/audits/quick": READ,
     f"POST {NPM}/-/npm/v1/security/audits": READ,
 }
+POLICY_METHODS = (("GET", "Get", ""), ("PUT", "Put", ""), ("DELETE", "Delete", ""), ("POST", "Put", "/preview"))
 REVIEWED = {
     f"GET {PYPI}/simple/": READ,
     f"GET {PYPI}/simple/<project>/": READ,
@@ -102,10 +103,13 @@ REVIEWED = {
     **{f"GET {MAVEN}/{rest}": READ for rest in ("", "<path:path>")},
     **{f"{method} {MAVEN}/{rest}": PUBLISH for method in ("PUT", "DELETE") for rest in ("", "<path:path>")},
     f"GET {API}/whoami": SIGNED_IN,
-    f"GET {API}/audit": "api: entrepot:ReadAuditLog",
+    **{f"GET {API}/audit{rest}": "api: entrepot:ReadAuditLog" for rest in ("", "/export", "/verification")},
+    f"GET {API}/rate-limits": ADMIN,
     f"GET {API}/users": MANAGE_USERS,
     f"POST {API}/users": MANAGE_USERS,
+    f"GET {API}/users/<user>": MANAGE_USERS,
     f"PATCH {API}/users/<user>": MANAGE_USERS,
+    f"POST {API}/users/<user>/login-link": MANAGE_USERS,  # never for oneself
     f"DELETE {API}/users/<user>": MANAGE_USERS,
     f"POST {API}/users/<user>/password": SIGNED_IN,  # one's own, with the present password; anybody's as administrator
     f"GET {API}/users/<user>/second-factor": ADMIN,
@@ -126,17 +130,22 @@ REVIEWED = {
     f"PUT {REPOSITORY}/quota": "api: entrepot:ManageQuotas on the repository",
     f"GET {API}/domains/<domain>/keys": "api: entrepot:ManageKeys on the domain",  # ids, states and counts; no key
     f"POST {API}/domains/<domain>/keys/rotate": "api: entrepot:ManageKeys on the domain",
+    f"GET {API}/domains/<domain>/keys/verification": "api: entrepot:ManageKeys on the domain",  # what does not open
+    **{
+        f"{method} {API}/keys{rest}": "api: entrepot:ManageKeys"
+        for method, rest in (("GET", ""), ("POST", "/rotate"), ("GET", "/verification"))
+    },
     f"GET {API}/domains": SIGNED_IN,  # those one may look into
     f"POST {API}/domains": "api: codeartifact:CreateDomain",
     f"GET {DOMAIN}": SIGNED_IN,  # the same
     f"DELETE {DOMAIN}": "api: codeartifact:DeleteDomain on the domain",
     **{
-        f"{method} {DOMAIN}/permissions/policy": f"api: codeartifact:{verb}DomainPermissionsPolicy on the domain"
-        for method, verb in (("GET", "Get"), ("PUT", "Put"), ("DELETE", "Delete"))
+        f"{method} {DOMAIN}/permissions/policy{rest}": f"api: codeartifact:{verb}DomainPermissionsPolicy on the domain"
+        for method, verb, rest in POLICY_METHODS
     },
     **{
-        f"{method} {REPOSITORY}/permissions/policy": f"api: codeartifact:{verb}RepositoryPermissionsPolicy on the repository"
-        for method, verb in (("GET", "Get"), ("PUT", "Put"), ("DELETE", "Delete"))
+        f"{method} {REPOSITORY}/permissions/policy{rest}": f"api: codeartifact:{verb}RepositoryPermissionsPolicy on the repository"
+        for method, verb, rest in POLICY_METHODS
     },
     f"GET {API}/roles": SIGNED_IN,
     f"GET {API}/role-grants": SIGNED_IN,  # of the places whose roles one manages
@@ -252,7 +261,31 @@ REVIEWED = {
     "GET /setup": OPEN_PAGE,
     "POST /setup": OPEN_PAGE,
     "GET /account": PAGE,
-    "GET /audit": PAGE,  # for administrators: checked inside
+    "GET /audit": PAGE,  # for administrators: checked inside, as the two below
+    "GET /audit/export.jsonl": PAGE,
+    "POST /audit/verify": PAGE,
+    "GET /administration": PAGE,  # lists what one may steer
+    **{
+        f"{method} /access/users{rest}": PAGE  # the right to manage users is checked inside
+        for method, rest in (
+            ("GET", ""),
+            ("POST", ""),
+            ("GET", "/<user>"),
+            ("POST", "/<user>"),
+            ("POST", "/<user>/join"),
+            *(
+                ("POST", f"/<user>/{act}")
+                for act in ("disable", "enable", "delete", "login-link", "sign-out", "second-factor/reset")
+            ),
+        )
+    },
+    "GET /access/groups": PAGE,  # the right to manage groups inside
+    "GET /access/groups/<group>": PAGE,
+    "GET /quotas": PAGE,  # shows the domains whose quotas one manages
+    **{f"{method} /quotas/<domain>": PAGE for method in ("GET", "POST")},
+    "POST /quotas/<domain>/<repository>": PAGE,
+    "GET /keys": PAGE,  # shows the keys one manages
+    **{f"POST /keys/{whose}/{act}": PAGE for whose in ("server", "domains/<domain>") for act in ("rotate", "verify")},
     "POST /account/sign-out-everywhere": PAGE,
     "GET /access": PAGE,  # what is on it and below is decided by the rights to manage, inside
     "POST /access/domains": PAGE,
