@@ -248,7 +248,7 @@ def _each(
 _PACKAGE = "/domains/<domain>/repositories/<repository>/packages/<format_name>/<name>"
 _VERSIONS = f"{_PACKAGE}/versions"
 _VERSION = f"{_VERSIONS}/<version>"
-_read = requires(Action.READ, repository=True)
+_list = requires(Action.READ, repository=True, permission="codeartifact:ListPackageVersions")
 _admin = requires(Action.ADMIN, repository=True, permission="entrepot:ReopenRelease")
 
 
@@ -257,7 +257,7 @@ def _may(name: str) -> Door:
 
 
 ROUTES = (
-    Route("GET", _VERSIONS, _read, list_versions, query=VersionsQuery, answer=listing.VersionPage),
+    Route("GET", _VERSIONS, _list, list_versions, query=VersionsQuery, answer=listing.VersionPage),
     Route(
         "POST",
         f"{_VERSIONS}/copy",
