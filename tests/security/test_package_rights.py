@@ -233,7 +233,9 @@ def test_D1_a_policy_that_allows_publishing_does_not_allow_unpublishing_and_the_
     assert requests.post(f"{api}/users", json=person, headers=headers, timeout=20).status_code == 201
 
     def give_there(*rights: str) -> str:
-        done = requests.put(f"{api}{POLICY.replace("dev", "staging")}", json=policy(*rights), headers=headers, timeout=20)
+        done = requests.put(
+            f"{api}{POLICY.replace('dev', 'staging')}", json=policy(*rights), headers=headers, timeout=20
+        )
         assert done.status_code == 200, done.text
         return server.token("eve", "read", "publish")
 
