@@ -9,7 +9,6 @@ from registry.api.routes import Route, json_response, mounted
 from registry.http import context
 from registry.http.auth import permissions, public
 
-
 VERSION = "1"
 """The interface's version, as in its addresses. Which release runs here strangers are not told."""
 
