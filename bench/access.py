@@ -1,5 +1,8 @@
 """What deciding costs: a warm index page for strangers, for a token, and for a token under policies and roles.
 
+The first column is the same server with access, policies and audit taken out (``bench.undecided_app``): the ratio of
+the others is what they cost. It should stay under 1.15 for strangers and tokens.
+
 Run it as ``python bench/access.py [--rounds N] [--seconds N]``. The columns take turns in each round, so that what else
 the machine does falls on all of them; figures are medians, in microseconds of the server's CPU per request (which does
 not depend on how busy the machine is) and in requests per second.
@@ -19,11 +22,12 @@ sys.path.insert(0, str(ROOT))
 
 from bench import load  # noqa: E402
 from bench.fixtures import batch  # noqa: E402
-from bench.processes import loopback_session  # noqa: E402
+from bench.peers import gunicorn  # noqa: E402
+from bench.processes import Running, loopback_session  # noqa: E402
 from bench.targets import Entrepot, entrepot  # noqa: E402
 
 STATEMENTS, CONNECTIONS = 50, 8
-Columns = dict[str, load.Ask]
+Columns = dict[str, tuple[Running, load.Ask]]
 
 
 def rules(place: Entrepot, administrator: str) -> str:
@@ -61,26 +65,31 @@ def rules(place: Entrepot, administrator: str) -> str:
         return str(answer.json()["secret"])
 
 
-def measure(place: Entrepot, columns: Columns, *, rounds: int, seconds: int) -> dict[str, list[load.Sample]]:
+def measure(columns: Columns, *, rounds: int, seconds: int) -> dict[str, list[load.Sample]]:
     """Load each column in turn."""
     found: dict[str, list[load.Sample]] = {name: [] for name in columns}
-    for ask in columns.values():
-        load.wrk(ask, place.server, seconds=1, connections=CONNECTIONS, as_mb_per_second=False)
+    for server, ask in columns.values():
+        load.wrk(ask, server, seconds=1, connections=CONNECTIONS, as_mb_per_second=False)
     for _ in range(rounds):
-        for name, ask in columns.items():
-            sample = load.wrk(ask, place.server, seconds=seconds, connections=CONNECTIONS, as_mb_per_second=False)
+        for name, (server, ask) in columns.items():
+            sample = load.wrk(ask, server, seconds=seconds, connections=CONNECTIONS, as_mb_per_second=False)
             found[name].append(sample)
     return found
 
 
 def show(found: dict[str, list[load.Sample]]) -> None:
-    """Print a line for each column; the ratio is of CPU per request, to strangers without a policy."""
+    """Print a line for each column; the ratio is of CPU per request, to the first one."""
     base = 0.0
     for name, samples in found.items():
         cpu = statistics.median(sample.cpu_us_per_request or 0.0 for sample in samples)
         base = base or cpu
         rate = statistics.median(sample.value for sample in samples)
         sys.stdout.write(f"{name:40} {cpu:8.0f} us CPU {rate:8.0f} /s {cpu / base:6.2f}\n")
+
+
+def _same(folder: str) -> dict[str, str]:
+    """The environment of a second server over the same data."""
+    return {"ENTREPOT_DATA": str(Path(folder) / "data")}
 
 
 def main() -> None:
@@ -92,17 +101,26 @@ def main() -> None:
         load.upload(place.targets()[0].door, place.server, batch("x", 20), writers=1)  # type: ignore[arg-type]
         page = f"{place.url}/pypi/default/open/simple/bench-x-0/"
         kind = {"Accept": "application/vnd.pypi.simple.v1+json"}
-        plain: Columns = {
-            "strangers, no policy": load.Ask(page, kind),
-            "a token, no policy": load.Ask(page, {**kind, "Authorization": f"Bearer {place.token}"}),
-        }
-        before = measure(place, plain, rounds=options.rounds, seconds=options.seconds)
+        (Path(folder) / "off").mkdir()
+        with gunicorn(Path(folder) / "off", sys.executable, "bench.undecided_app:app", _same(folder)) as (url, server):
+            plain: Columns = {
+                "no access, policy or audit": (server, load.Ask(page.replace(place.url, url), kind)),
+                "strangers, no policy": (place.server, load.Ask(page, kind)),
+                "a token, no policy": (
+                    place.server,
+                    load.Ask(page, {**kind, "Authorization": f"Bearer {place.token}"}),
+                ),
+            }
+            before = measure(plain, rounds=options.rounds, seconds=options.seconds)
         member = rules(place, place.administrator)
         ruled: Columns = {
-            "strangers, 50 statements": load.Ask(page, kind),
-            "a token, 50 statements and 20 roles": load.Ask(page, {**kind, "Authorization": f"Bearer {member}"}),
+            "strangers, 50 statements": (place.server, load.Ask(page, kind)),
+            "a token, 50 statements and 20 roles": (
+                place.server,
+                load.Ask(page, {**kind, "Authorization": f"Bearer {member}"}),
+            ),
         }
-        show({**before, **measure(place, ruled, rounds=options.rounds, seconds=options.seconds)})
+        show({**before, **measure(ruled, rounds=options.rounds, seconds=options.seconds)})
 
 
 if __name__ == "__main__":

@@ -28,6 +28,7 @@ def create_app(
     services = services or wiring.services(settings)
     hook_services = hook_services or wiring.hook_services(services, settings)
     app = Flask("entrepot", static_folder=None, template_folder=None)
+    app.debug = False  # whatever FLASK_DEBUG says: nothing here shows a trace, or runs a debugger
     app.url_rule_class = LazyRule
     # Path rules are ours: no redirect may hide a doubled slash, and uploads must never be redirected.
     app.url_map.merge_slashes = False

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import ipaddress
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import Enum, StrEnum
@@ -89,6 +89,7 @@ class Scope:
         return self.networks is None or is_within(address, self.networks)
 
 
+DESCRIBE: Final = "codeartifact:DescribePackage"
 EVERYTHING = Scope(frozenset({Action.ADMIN}))
 
 
@@ -124,6 +125,10 @@ class Identity:
         package of the repository is concerned, or that some are which are looked at later.
         """
         return self.decide(action, place_of(repository, domain, package), permission).allowed
+
+    def may_look_into(self, repository: str, package: PackageKey) -> bool:
+        """Whether more than a package's name may be told, where the caller may read the repository itself."""
+        return self.may(Action.READ, repository) and self.may(Action.READ, repository, package, permission=DESCRIBE)
 
     @property
     def is_limited_to_packages(self) -> bool:
@@ -208,7 +213,14 @@ def check_at(identity: Identity | None, action: Action, place: Place, permission
             raise Denied(
                 f"the token of {identity.name} is for certain packages, and may not {action.value}{on}: {what}"
             )
-        raise Denied(f"{identity.name} may not {action.value}{on}")
+        finer = f": {permission} is not allowed" if permission not in {"", USUAL[action]} else ""
+        raise Denied(f"{identity.name} may not {action.value}{on}{finer}")
+
+
+def check_any(identity: Identity | None, action: Action, place: Place, permissions: Sequence[str]) -> None:
+    """``check_at`` for what is decided on later: any one of ``permissions`` (not empty) lets the caller go on."""
+    if identity is None or not any(identity.decide(action, place, each).allowed for each in permissions):
+        check_at(identity, action, place, permissions[0])
 
 
 def _anywhere(place: Place) -> Place:

@@ -205,6 +205,9 @@ class Format(Protocol):
     def locate(self, key: PackageKey, filename: str) -> Location | None:
         """Where upstreams have a file, for formats whose files need no index; None where the index must list it."""
 
+    def usual_files(self, key: PackageKey, version: str) -> Sequence[str]:
+        """Names of the files that a version usually has, for formats whose index lists none; empty for all others."""
+
     def is_whole(self, filenames: Collection[str]) -> bool:
         """Whether a version with these files is one even if its client never says so: silence then publishes it."""
 

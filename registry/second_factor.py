@@ -98,7 +98,8 @@ def confirm(
 
     Raises NotFound when nothing was begun, Conflict when it is on already, Unauthenticated for a wrong code.
     """
-    row = session.get(Totp, account_id)
+    # Held: of two confirmations at once the second one must see the first, and not make its recovery codes void.
+    row = session.get(Totp, account_id, with_for_update=True)
     if row is None:
         raise NotFound("second factor", "to confirm")
     if row.confirmed_at is not None:

@@ -21,6 +21,7 @@ from registry.api.shapes import Between, Length
 from registry.errors import Invalid, NotFound
 from registry.http import context
 from registry.http.auth import signed_in_api
+from registry.names import PackageKey, PackageName
 
 LOG_PIECE_BYTES = 1024 * 1024
 MOST_LOOKED_AT = 2000
@@ -192,7 +193,10 @@ def _path(build: Build) -> str:
 
 
 def _may_read(caller: Identity, build: Build) -> bool:
-    return caller.may(Action.READ, _path(build))
+    source = build.source
+    return caller.may_look_into(
+        _path(build), PackageKey(source["format"], source["namespace"], PackageName(source["name"]))
+    )
 
 
 def _facts(build: Build, project: str) -> dict[str, Any]:

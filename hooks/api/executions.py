@@ -10,7 +10,7 @@ from sqlalchemy.orm import Session
 
 from hooks.pipelines import store
 from hooks.pipelines.approvals import Verdict, decide
-from hooks.pipelines.gates import may_see, repositories_behind
+from hooks.pipelines.gates import may_look_into, may_see, repositories_behind
 from hooks.pipelines.steering import RetryMode, retry_stage, stop_execution
 from hooks.services import HookServices
 from hooks.triggers.collect import Coordinates
@@ -128,7 +128,7 @@ class ExecutionViews:
             store.get_pipeline(session, pipeline)
             while len(found) <= query.limit and looked_at < MOST_LOOKED_AT and not is_end:
                 page = store.list_executions(session, pipeline=pipeline, before_id=place, limit=store.LARGEST_PAGE)
-                found += [entry for entry in page if caller.may(Action.READ, f"{entry.domain}/{entry.repository}")]
+                found += [entry for entry in page if may_look_into(caller, entry)]
                 looked_at += len(page)
                 is_end = len(page) < store.LARGEST_PAGE
                 place = page[-1].id if page else place

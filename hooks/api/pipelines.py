@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Annotated
 
 from hooks.pipelines import store
+from hooks.pipelines.gates import may_look_into
 from hooks.services import HookServices
 from registry.access import Action
 from registry.api.routes import Route
@@ -95,8 +96,7 @@ class PipelineViews:
         found = [entry for entry in found if entry.name > query.after]
         shown = tuple(
             entry
-            if entry.last_execution is None
-            or caller.may(Action.READ, f"{entry.last_execution.domain}/{entry.last_execution.repository}")
+            if entry.last_execution is None or may_look_into(caller, entry.last_execution)
             else store.PipelineSummary(entry.id, entry.name, entry.version, entry.updated_at, None)
             for entry in found[: query.limit]
         )

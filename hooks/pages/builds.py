@@ -28,6 +28,7 @@ from registry.http import context
 from registry.http.auth import page
 from registry.http.problems import status_of
 from registry.http.responses import INERT_HEADERS
+from registry.names import PackageKey, PackageName
 from registry.pages.appearance import redirect_with
 
 # More than this at once makes browsers slow; the rest is a click (or the raw log) away.
@@ -97,7 +98,8 @@ class BuildPages:
     def _visible(self, session: Session, build_id: str) -> Build:
         build = get_build(session, build_id)
         source = PackageSource.from_json(build.source)
-        if not context.caller().may(Action.READ, f"{source.domain}/{source.repository}"):
+        key = PackageKey(source.format, source.namespace, PackageName(source.name))
+        if not context.caller().may_look_into(f"{source.domain}/{source.repository}", key):
             raise NotFound("build", build_id)
         return build
 

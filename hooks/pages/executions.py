@@ -14,7 +14,7 @@ from sqlalchemy.orm import Session
 from hooks.pages.rights import may_steer, path_of, questions, visible
 from hooks.pipelines import store
 from hooks.pipelines.approvals import Verdict, decide
-from hooks.pipelines.gates import repositories_behind
+from hooks.pipelines.gates import may_look_into, repositories_behind
 from hooks.pipelines.state import ExecutionStatus
 from hooks.pipelines.steering import RetryMode, retry_stage, stop_execution
 from hooks.services import HookServices
@@ -76,7 +76,7 @@ class ExecutionPages:
             decisions=_decisions(execution),
             is_final=ExecutionStatus(execution.summary.status).is_final,
             may_steer=may_steer(execution, who),
-            may_read=who.may(Action.READ, path_of(execution.summary)),
+            may_read=may_look_into(who, execution.summary),
             message=message,
             now=self._services.clock(),
         )

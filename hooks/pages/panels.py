@@ -11,10 +11,11 @@ from sqlalchemy.orm import Session
 
 from hooks.pages.keys import ENTRY
 from hooks.pages.pipelines import startable
-from hooks.pages.rights import path_of, waiting
+from hooks.pages.rights import waiting
 from hooks.pipelines import store
+from hooks.pipelines.gates import may_look_into
 from hooks.services import HookServices
-from registry.access import Action, Identity
+from registry.access import Identity
 from registry.pages.panels import Coordinate, Extension, NavigationEntry, Notice
 
 LATEST_EXECUTIONS = 5
@@ -105,5 +106,5 @@ class Panels:
     def _first_visible(
         session: Session, found: Iterable[store.ExecutionSummary], who: Identity, most: int
     ) -> list[store.ExecutionView]:
-        visible = (entry for entry in found if who.may(Action.READ, path_of(entry)))
+        visible = (entry for entry in found if may_look_into(who, entry))
         return [store.get_execution(session, entry.id) for entry in islice(visible, most)]

@@ -8,9 +8,9 @@ from flask import Blueprint, render_template, request, url_for
 from flask.typing import ResponseReturnValue
 from sqlalchemy.orm import Session
 
-from hooks.pages.rights import path_of
 from hooks.pipelines import store
 from hooks.pipelines.definition import PipelineDefinition
+from hooks.pipelines.gates import may_look_into
 from hooks.services import HookServices
 from hooks.triggers.collect import Coordinates
 from hooks.triggers.match import Candidate, filter_of
@@ -51,7 +51,7 @@ class PipelinePages:
     @staticmethod
     def _latest(session: Session, entry: store.PipelineSummary, who: Identity) -> store.ExecutionView | None:
         last = entry.last_execution
-        if last is None or not who.may(Action.READ, path_of(last)):
+        if last is None or not may_look_into(who, last):
             return None
         return store.get_execution(session, last.id)
 
@@ -68,7 +68,7 @@ class PipelinePages:
             shown = [
                 store.get_execution(session, entry.id)
                 for entry in found[:EXECUTIONS_SHOWN]
-                if who.may(Action.READ, path_of(entry))
+                if may_look_into(who, entry)
             ]
         return render_template(
             "pipelines/pipeline.html",

@@ -9,9 +9,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from itertools import groupby
 
-from hooks.pipelines.store import ActionExecutionView, ExecutionView
+from hooks.pipelines.store import ActionExecutionView, ExecutionSummary, ExecutionView
 from registry.access import Action, Identity
 from registry.errors import NotFound
+from registry.names import PackageKey, PackageName
 
 
 def repositories_behind(execution: ExecutionView, stage: str, action: str) -> tuple[str, ...]:
@@ -44,9 +45,15 @@ def may_answer(identity: Identity, execution: ExecutionView, stage: str, action:
     return all(identity.may(Action.APPROVE, path) for path in repositories_behind(execution, stage, action))
 
 
+def may_look_into(identity: Identity, summary: ExecutionSummary) -> bool:
+    """Whether ``identity`` may be told of an execution: a reader of its repository, and of its package."""
+    key = PackageKey(summary.format, summary.namespace, PackageName(summary.name))
+    return identity.may_look_into(f"{summary.domain}/{summary.repository}", key)
+
+
 def may_see(identity: Identity, execution: ExecutionView) -> bool:
     """Whether ``identity`` may look at an execution: readers of its repository, and whoever an approval of it asks."""
-    if identity.may(Action.READ, f"{execution.summary.domain}/{execution.summary.repository}"):
+    if may_look_into(identity, execution.summary):
         return True
     return any(
         may_answer(identity, execution, stage.name, action.name)

@@ -7,7 +7,7 @@ from typing import Annotated
 
 from sqlalchemy.orm import Session
 
-from registry.access import Action, check
+from registry.access import DESCRIBE, Action, check
 from registry.api import coordinates
 from registry.api.coordinates import Coordinate, known_format, package_key, sort_keys
 from registry.api.routes import Route
@@ -83,7 +83,10 @@ class Status:
 
 
 def list_packages(query: PackageQuery) -> PackageList:
-    """The packages a repository holds itself; what it would find upstream is not listed."""
+    """The packages a repository holds itself; what it would find upstream is not listed.
+
+    Those that the caller may not look into (`DescribePackage`) are left out: an entry says more than the name.
+    """
     if query.search:
         charge(CostClass.SEARCH)
     services = context.services()
@@ -99,7 +102,7 @@ def list_packages(query: PackageQuery) -> PackageList:
             sort_keys=sort_keys(services.formats),
         )
     admission, page = context.admission(), found[: query.limit]
-    shown = [each for each in page if admission.sees_all or admission.sees(each.key)]
+    shown = [each for each in page if admission.describes(each.key)]
     return PackageList(tuple(shown), page[-1].cursor if len(found) > len(page) else None)
 
 
@@ -252,15 +255,16 @@ def set_status(format_name: str, name: str, body: Status, query: NamespaceQuery)
 _PACKAGES = "/domains/<domain>/repositories/<repository>/packages"
 _PACKAGE = f"{_PACKAGES}/<format_name>/<name>"
 _VERSION = f"{_PACKAGE}/versions/<version>"
-_read = requires(Action.READ, repository=True)
-_list = requires(Action.READ, repository=True, any_package=True)
+_describe = requires(Action.READ, repository=True, permission=DESCRIBE)
+_describe_version = requires(Action.READ, repository=True, permission="codeartifact:DescribePackageVersion")
+_list = requires(Action.READ, repository=True, any_package=True, permission="codeartifact:ListPackages")
 _publish = requires(Action.PUBLISH, repository=True)
 _set_status = requires(Action.PUBLISH, repository=True, permission="codeartifact:UpdatePackageVersionsStatus")
 _delete = requires(Action.PUBLISH, repository=True, permission="codeartifact:DeletePackageVersions")
 ROUTES = (
     Route("GET", _PACKAGES, _list, list_packages, query=PackageQuery, answer=PackageList),
-    Route("GET", _PACKAGE, _read, show_package, query=NamespaceQuery, answer=browse.PackageDetail),
-    Route("GET", _VERSION, _read, show_version, query=NamespaceQuery, answer=browse.VersionDetail),
+    Route("GET", _PACKAGE, _describe, show_package, query=NamespaceQuery, answer=browse.PackageDetail),
+    Route("GET", _VERSION, _describe_version, show_version, query=NamespaceQuery, answer=browse.VersionDetail),
     Route(
         "POST",
         f"{_VERSION}/promote",

@@ -9,7 +9,7 @@ from registry.access import Action
 from registry.api import coordinates
 from registry.api.coordinates import known_format, package_key
 from registry.api.packages import NamespaceQuery
-from registry.api.routes import Route
+from registry.api.routes import Door, Route
 from registry.errors import NotFound
 from registry.format import Dependency
 from registry.http import context
@@ -120,11 +120,35 @@ def _place(shown: browse.VersionDetail) -> tuple[str, str, str, str, str]:
 
 
 _VERSION = "/domains/<domain>/repositories/<repository>/packages/<format_name>/<name>/versions/<version>"
-_read = requires(Action.READ, repository=True)
+
+
+def _may(name: str) -> Door:
+    return requires(Action.READ, repository=True, permission=f"codeartifact:{name}")
+
+
 ROUTES = (
-    Route("GET", f"{_VERSION}/assets", _read, list_assets, query=NamespaceQuery, answer=VersionAssets),
-    Route("GET", f"{_VERSION}/readme", _read, show_readme, query=NamespaceQuery, answer=VersionReadme),
     Route(
-        "GET", f"{_VERSION}/dependencies", _read, list_dependencies, query=NamespaceQuery, answer=VersionDependencies
+        "GET",
+        f"{_VERSION}/assets",
+        _may("ListPackageVersionAssets"),
+        list_assets,
+        query=NamespaceQuery,
+        answer=VersionAssets,
+    ),
+    Route(
+        "GET",
+        f"{_VERSION}/readme",
+        _may("GetPackageVersionReadme"),
+        show_readme,
+        query=NamespaceQuery,
+        answer=VersionReadme,
+    ),
+    Route(
+        "GET",
+        f"{_VERSION}/dependencies",
+        _may("ListPackageVersionDependencies"),
+        list_dependencies,
+        query=NamespaceQuery,
+        answer=VersionDependencies,
     ),
 )

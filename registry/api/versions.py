@@ -9,7 +9,7 @@ from typing import Annotated
 
 from sqlalchemy.orm import Session
 
-from registry.access import Action, check
+from registry.access import Action, Identity, check
 from registry.api import coordinates
 from registry.api.coordinates import Coordinate, known_format, package_key
 from registry.api.packages import NamespaceQuery
@@ -19,8 +19,10 @@ from registry.errors import Invalid
 from registry.http import context
 from registry.http.auth import requires, signed_in_api
 from registry.repos import copy_versions, freezing, lifecycle, listing, shelf, states
+from registry.repos.admission import Admission
 from registry.repos.batches import MOST_VERSIONS, BatchResult, SuccessfulVersion, each_version
 from registry.repos.copy_versions import Copying
+from registry.repos.from_upstream import Fetching
 from registry.repos.lifecycle import Expected
 from registry.repos.topology import find_repository
 
@@ -164,8 +166,11 @@ def copy_package_versions(
 ) -> BatchResult:
     """Copy versions to another repository of the domain: rows only, the bytes are shared. They keep their states.
 
-    Needs `read` on this repository and `promote` on the destination. A version that is the same there already is
-    success; one that is otherwise is ALREADY_EXISTS unless `allowOverwrite`, and even then no file's content changes.
+    Needs `read` on this repository and `promote` on the destination. With `includeFromUpstream` versions are taken from
+    where this repository finds them, external connections included: their files are fetched, and kept here.
+
+    A version that is the same there already is success; one that is otherwise is ALREADY_EXISTS unless `allowOverwrite`,
+    and even then no file's content changes.
     """
     services, caller = context.services(), context.caller()
     known = known_format(services.formats, format_name)
@@ -184,12 +189,17 @@ def copy_package_versions(
         body.include_from_upstream,
         services.release_frozen_after,
     )
-    _check_places(copying)
+    source = _check_places(copying, caller)
+    wanted = _with_revisions(body.versions or tuple(body.version_revisions or ()), body.version_revisions)
+    refused = {}
+    if body.include_from_upstream:
+        refused = Fetching(services.resolver, services.files, services.formats).keep(source, key, wanted)
 
     def unit(session: Session, version: str, revision: str | None) -> SuccessfulVersion:
+        if version in refused:
+            raise refused[version]
         return copy_versions.copy_version(session, copying, key, version, revision, known.sort_key)
 
-    wanted = _with_revisions(body.versions or tuple(body.version_revisions or ()), body.version_revisions)
     return each_version(services.db, wanted, unit)
 
 
@@ -206,13 +216,14 @@ def reopen_version(format_name: str, name: str, version: str, body: Reopening, q
     return Reopened(shelf.settle(services.db, unit))
 
 
-def _check_places(copying: Copying) -> None:
-    """Raise NotFound or Invalid for repositories between which nothing can be copied, before any version is tried."""
+def _check_places(copying: Copying, caller: Identity) -> Admission:
+    """The source, as its caller is let into it. Raises NotFound or Invalid for places between which nothing is copied."""
     if copying.source == copying.target:
         raise Invalid("a version is copied to another repository, not to its own")
     with context.services().db.read() as session:
-        find_repository(session, copying.domain, copying.source)
+        domain, source = find_repository(session, copying.domain, copying.source)
         find_repository(session, copying.domain, copying.target)
+        return Admission(caller, domain.id, domain.name, source.id, source.name, domain.topology_revision, 0)
 
 
 def _expected(status: str | None) -> str | None:
@@ -248,7 +259,7 @@ def _each(
 _PACKAGE = "/domains/<domain>/repositories/<repository>/packages/<format_name>/<name>"
 _VERSIONS = f"{_PACKAGE}/versions"
 _VERSION = f"{_VERSIONS}/<version>"
-_read = requires(Action.READ, repository=True)
+_list = requires(Action.READ, repository=True, permission="codeartifact:ListPackageVersions")
 _admin = requires(Action.ADMIN, repository=True, permission="entrepot:ReopenRelease")
 
 
@@ -257,7 +268,7 @@ def _may(name: str) -> Door:
 
 
 ROUTES = (
-    Route("GET", _VERSIONS, _read, list_versions, query=VersionsQuery, answer=listing.VersionPage),
+    Route("GET", _VERSIONS, _list, list_versions, query=VersionsQuery, answer=listing.VersionPage),
     Route(
         "POST",
         f"{_VERSIONS}/copy",

@@ -40,7 +40,9 @@ def package_path(client: Client, repository: Place, name: str, format_name: str 
 @click.argument("versions", metavar="VERSION...", nargs=-1, required=True)
 @click.option("--to", "target", required=True, metavar="REPOSITORY", help="Repository of the same domain.")
 @click.option("--allow-overwrite", is_flag=True, help="Make versions that are there already as they are here.")
-@click.option("--include-from-upstream", is_flag=True, help="Also what the source finds in repositories behind it.")
+@click.option(
+    "--include-from-upstream", is_flag=True, help="Also what the source finds behind it, or fetches from outside."
+)
 @format_option
 @json_option
 @with_client

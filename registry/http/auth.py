@@ -180,15 +180,21 @@ def client(
     format_name: str,
     package: Callable[[Mapping[str, str]], PackageKey] | None = None,
     permission: str = "",
+    or_else: tuple[str, ...] = (),
     names_later: bool = False,
 ) -> Callable[[View], View]:
     """Client door of a format's routes under ``/{format}/{domain}/{repository}/``.
+
+    ``permission`` is CodeArtifact's name for what the route does. Where only the body tells, ``or_else`` has the others
+    that it may be: who has any of them comes in, and the view asks for the one that is wanted (``check_package``).
 
     Where the route names a package, ``package`` finds it in the route's variables and the admission carries its
     revision. ``names_later`` is for routes whose body names it: who may do ``action`` to some package comes in, and
     what then stores the file asks again.
     """
-    _check_permission(action, permission)
+    for each in (permission, *or_else):
+        _check_permission(action, each)
+    said = " or ".join((permission or action.value, *or_else))
 
     def decorate(view: View) -> View:
         @wraps(view)
@@ -204,6 +210,7 @@ def client(
                 namespace=key.namespace,
                 package=key.name,
                 permission=permission,
+                or_else=or_else,
                 names_later=names_later,
                 lists=True,
                 address=_address(),
@@ -213,9 +220,15 @@ def client(
             charge(CostClass.READ if action is Action.READ else CostClass.PUBLISH)
             return view(*args, **kwargs)
 
-        return cast("View", _declare(wrapped, f"client: {permission or action.value} on the repository"))
+        return cast("View", _declare(wrapped, f"client: {said} on the repository"))
 
     return decorate
+
+
+def check_package(key: PackageKey, permission: str) -> None:
+    """Raise Denied unless the caller may do what ``permission`` names to a package of the admitted repository."""
+    admission = context.admission()
+    check(admission.identity, Action(CATALOGUE[permission]), admission.path, key, permission=permission)
 
 
 def page(view: View) -> View:

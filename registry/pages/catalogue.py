@@ -20,6 +20,7 @@ from registry.http import context
 from registry.http.auth import charge, open_page
 from registry.names import PackageKey, PackageName
 from registry.pages.panels import extensions
+from registry.pages.sight import viewer
 from registry.rates import CostClass
 from registry.repos import browse, health
 from registry.repos.browse import RepositorySummary
@@ -115,29 +116,27 @@ def package_url(domain: str, repository: str, package: Named, version: str | Non
     )
 
 
-def admit(session: Session, domain: str, repository: str) -> RepositorySummary:
-    """The repository, if who looks may read it. Raises Unauthenticated, Denied or NotFound.
+def admit(session: Session, domain: str, repository: str, key: PackageKey | None = None) -> RepositorySummary:
+    """The repository, if who looks may read it, and a package of it. Raises Unauthenticated, Denied or NotFound.
 
     Rights come before existence: to those without, a private repository looks like a missing one.
     """
     found = next(
         (entry for entry in browse.repositories(session) if (entry.domain, entry.name) == (domain, repository)), None
     )
-    if found is None or not found.anonymous_read:
-        check(context.identity(), Action.READ, f"{domain}/{repository}")
     if found is None:
+        check(context.identity(), Action.READ, f"{domain}/{repository}")
         raise NotFound("repository", f"{domain}/{repository}")
+    looks = viewer(session)
+    if not looks.reads(found) or (key is not None and not looks.describes(found, key)):
+        looks.refuse(found)
     return found
 
 
 def readable(session: Session) -> list[RepositorySummary]:
     """All repositories who looks may read."""
-    who = context.identity()
-    return [
-        summary
-        for summary in browse.repositories(session)
-        if summary.anonymous_read or (who is not None and who.may(Action.READ, summary.path))
-    ]
+    looks = viewer(session)
+    return [summary for summary in browse.repositories(session) if looks.reads(summary)]
 
 
 def chain(summary: RepositorySummary, known: dict[tuple[str, str], RepositorySummary]) -> tuple[Step, ...]:
@@ -201,13 +200,15 @@ def _repository(domain: str, repository: str) -> str:
             sort_keys=_sort_keys(),
         )
         connections = health.details(session, summary.id, services.clock())
-    shown = found[:PAGE_OF_PACKAGES]
+        looks = viewer(session)
+    page = found[:PAGE_OF_PACKAGES]
+    shown = [package for package in page if looks.describes(summary, package.key)]
     return render_template(
         "repository.html",
         summary=summary,
         steps=chain(summary, every),
         packages=shown,
-        next_after=shown[-1].cursor if len(found) > PAGE_OF_PACKAGES else None,
+        next_after=page[-1].cursor if len(found) > PAGE_OF_PACKAGES else None,
         after=after,
         q=query,
         format=format_name,
@@ -257,10 +258,12 @@ def _search() -> str:
         visible = readable(session)
         if context.identity() is None and not visible:
             raise Unauthenticated("sign in to search")
+        looks = viewer(session)
         found = [
             (summary, package)
             for summary in (visible if query else [])
             for package in browse.packages(session, summary.id, search=query, limit=MOST_HITS, sort_keys=_sort_keys())
+            if looks.describes(summary, package.key)
         ]
     hits = _grouped(found, query.lower())
     return render_template("search.html", q=query, hits=hits[:MOST_HITS], is_cut=len(hits) > MOST_HITS)

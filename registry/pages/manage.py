@@ -1,4 +1,4 @@
-"""What those who may publish do on a package's page: yank a version or put it back, delete it, close the package."""
+"""What those with the right to do on a package's page: yank a version or put it back, delete it, close the package."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from flask import Blueprint, request, url_for
 from flask.typing import ResponseReturnValue
 from sqlalchemy.orm import Session
 
-from registry.access import Action, check
 from registry.errors import Invalid, NotFound
 from registry.http import context
 from registry.http.auth import page
 from registry.names import PackageKey
+from registry.pages import sight
 from registry.pages.appearance import redirect_with
 from registry.pages.catalogue import package_url
 from registry.pages.proof import proved
@@ -37,12 +37,6 @@ def routes(pages: Blueprint) -> None:
     pages.add_url_rule(f"{package}/status", "set_status", _set_status, methods=["POST"])
     for word, view in (("yank", _yank), ("unyank", _unyank), ("delete", _delete)):
         pages.add_url_rule(f"{package}/-/<version>/{word}", f"{word}_version", view, methods=["POST"])
-
-
-def may_manage(domain: str, repository: str) -> bool:
-    """Whether who looks may do what is here."""
-    who = context.identity()
-    return who is not None and who.may(Action.PUBLISH, f"{domain}/{repository}")
 
 
 @page
@@ -73,7 +67,7 @@ def _delete(domain: str, repository: str, format_name: str, name: str, version: 
     def change(session: Session, admission: Admission, key: PackageKey, found: str) -> None:
         withdraw.delete_version(session, admission, key, found, now)
 
-    return _changed("version-deleted", domain, repository, format_name, name, version, change)
+    return _changed("version-deleted", domain, repository, format_name, name, version, change, sight.DELETE)
 
 
 @page
@@ -94,11 +88,18 @@ def _reason() -> str:
 
 
 def _changed(
-    notice: str, domain: str, repository: str, format_name: str, name: str, version: str | None, change: Change
+    notice: str,
+    domain: str,
+    repository: str,
+    format_name: str,
+    name: str,
+    version: str | None,
+    change: Change,
+    permission: str = sight.SET_STATUS,
 ) -> ResponseReturnValue:
     """Make the change in one transaction, as the caller, and go back to what is left to look at."""
     services, who = context.services(), context.caller()
-    check(who, Action.PUBLISH, f"{domain}/{repository}")
+    sight.check_may(domain, repository, sight.named(format_name, name), permission)
     known = services.formats.get(format_name)
     if known is None:
         raise NotFound("format", format_name)

@@ -17,6 +17,7 @@ from registry.names import PackageKey
 from registry.pages.appearance import redirect_with
 from registry.pages.catalogue import package_url
 from registry.pages.proof import proved
+from registry.pages.sight import named
 from registry.repos import explain, origin_controls, shelf
 from registry.repos.admission import Admission
 from registry.repos.topology import find_repository
@@ -27,6 +28,7 @@ CONTROLS = {
     "BLOCK-ALLOW": "theirs: taken from upstreams, never published here",
     "BLOCK-BLOCK": "closed: no further versions at all",
 }
+_PERMISSION = "codeartifact:PutPackageOriginConfiguration"
 _BOTH = "ALLOW-ALLOW"
 
 
@@ -36,10 +38,10 @@ def routes(pages: Blueprint) -> None:
     pages.add_url_rule(f"{package}/origin", "set_origin", _set_origin, methods=["POST"])
 
 
-def may_set(domain: str, repository: str) -> bool:
+def may_set(domain: str, repository: str, key: PackageKey) -> bool:
     """Whether who looks may change origin controls there."""
     who = context.identity()
-    return who is not None and who.may(Action.ADMIN, f"{domain}/{repository}")
+    return who is not None and who.may(Action.ADMIN, f"{domain}/{repository}", key, permission=_PERMISSION)
 
 
 def why(
@@ -55,7 +57,7 @@ def why(
 @proved()
 def _set_origin(domain: str, repository: str, format_name: str, name: str) -> ResponseReturnValue:
     services, who = context.services(), context.caller()
-    check(who, Action.ADMIN, f"{domain}/{repository}")
+    check(who, Action.ADMIN, f"{domain}/{repository}", named(format_name, name), permission=_PERMISSION)
     known = services.formats.get(format_name)
     if known is None:
         raise NotFound("format", format_name)

@@ -10,10 +10,10 @@ from registry.format import Format
 from registry.http import context
 from registry.http.auth import open_page
 from registry.names import PackageKey
-from registry.pages import origins
+from registry.pages import origins, sight
 from registry.pages.catalogue import admit, readable, repository_url
 from registry.pages.facts import describe
-from registry.pages.manage import STATUSES, may_manage
+from registry.pages.manage import STATUSES
 from registry.pages.panels import Coordinate, extensions
 from registry.pages.readme import render_readme
 from registry.pages.version_changes import choices
@@ -42,7 +42,7 @@ def _version(domain: str, repository: str, format_name: str, name: str, version:
 def _page(domain: str, repository: str, format_name: str, raw_name: str, wanted: str | None) -> str:
     services = context.services()
     with services.db.read() as session:
-        summary = admit(session, domain, repository)
+        summary = admit(session, domain, repository, sight.named(format_name, raw_name))
         known = _format(format_name)
         key = _key(known, raw_name)
         package = browse.package(session, summary.id, *key, sort_key=known.sort_key)
@@ -52,9 +52,10 @@ def _page(domain: str, repository: str, format_name: str, raw_name: str, wanted:
         if wanted is not None:
             chosen = browse.canonical_version(session, summary.id, *key, wanted, sort_key=known.sort_key)
         detail = browse.version(session, summary.id, *key, chosen, keyring=services.stores.keyring)
-        visible = {other.name for other in readable(session) if other.domain == domain}
+        looks = sight.viewer(session)
+        visible = {other.name for other in readable(session) if other.domain == domain and looks.describes(other, key)}
         why = origins.why(session, domain, repository, key, known, visible)
-        acts = choices(session, domain, repository)
+        acts = choices(session, domain, repository, key)
     if not detail.metadata and services.files.readings.read(summary.id, key, chosen):
         with services.db.read() as session:
             detail = browse.version(session, summary.id, *key, chosen, keyring=services.stores.keyring)
@@ -66,9 +67,10 @@ def _page(domain: str, repository: str, format_name: str, raw_name: str, wanted:
         detail=detail,
         package=package,
         path=key.path,
-        may_manage=may_manage(domain, repository),
+        may_set_status=sight.may(domain, repository, key, sight.SET_STATUS),
+        may_delete=sight.may(domain, repository, key, sight.DELETE),
         why=why,
-        may_set_origin=origins.may_set(domain, repository),
+        may_set_origin=origins.may_set(domain, repository, key),
         controls=origins.CONTROLS,
         statuses=STATUSES,
         acts=acts,

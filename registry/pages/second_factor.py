@@ -18,6 +18,7 @@ from registry.http.auth import before_second_factor, open_page, page
 from registry.models import Account
 from registry.pages.appearance import keep_cookie, keep_session, redirect_with
 from registry.pages.proof import proved
+from registry.repos import shelf
 
 COOKIE = "entrepot_second_factor"
 ISSUER = "Entrepot"
@@ -134,8 +135,10 @@ def _begin() -> str:
 def _set_up_page(message: str = "") -> str:
     services, who = context.services(), context.caller()
     sealer = services.stores.server_keyring()
-    with services.db.write() as session:
-        seed = second_factor.begin(session, who.account_id, sealer, services.clock())
+    # Of two first clicks at once (two tabs, a double click) one makes the seed, and the other finds it.
+    seed = shelf.settle(
+        services.db, lambda session: second_factor.begin(session, who.account_id, sealer, services.clock())
+    )
     return render_template(
         "second_factor_set_up.html",
         message=message,

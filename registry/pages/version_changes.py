@@ -9,12 +9,13 @@ from flask import Blueprint, render_template, request, url_for
 from flask.typing import ResponseReturnValue
 from sqlalchemy.orm import Session
 
-from registry.access import Action, check
+from registry.access import DESCRIBE, Action, check
 from registry.errors import Invalid, NotFound
 from registry.format import Format
 from registry.http import context
 from registry.http.auth import page
 from registry.names import PackageKey
+from registry.pages import sight
 from registry.pages.appearance import redirect_with
 from registry.pages.catalogue import package_url, readable
 from registry.pages.proof import proved
@@ -89,19 +90,28 @@ def routes(pages: Blueprint) -> None:
     pages.add_url_rule(rule, "do_change_versions", _change, methods=["POST"])
 
 
-def choices(session: Session, domain: str, repository: str) -> tuple[Choice, ...]:
-    """What who looks may do with versions of this repository."""
+def choices(session: Session, domain: str, repository: str, key: PackageKey) -> tuple[Choice, ...]:
+    """What who looks may do with versions of this package in this repository."""
     who = context.identity()
     if who is None:
         return ()
-    found = []
-    if who.may(Action.PUBLISH, f"{domain}/{repository}"):
-        found += [Choice(status, _VERBS[status], status in DANGEROUS) for status in _VERBS]
+    found = [
+        Choice(status, _VERBS[status], status in DANGEROUS)
+        for status in _VERBS
+        if sight.may(domain, repository, key, _permission(status))
+    ]
     targets = [other.name for other in readable(session) if other.domain == domain and other.name != repository]
     found += [
-        Choice(f"{COPY_TO}{name}", f"Copy to {name}") for name in targets if who.may(Action.PROMOTE, f"{domain}/{name}")
+        Choice(f"{COPY_TO}{name}", f"Copy to {name}")
+        for name in targets
+        if who.may(Action.PROMOTE, f"{domain}/{name}", key)
     ]
     return tuple(found)
+
+
+def _permission(to: str) -> str:
+    """CodeArtifact's name for what makes a version this."""
+    return {states.DISPOSED: sight.DISPOSE, states.DELETED: sight.DELETE}.get(to, sight.SET_STATUS)
 
 
 @page
@@ -132,14 +142,14 @@ def _change(domain: str, repository: str, format_name: str, name: str) -> Respon
 
 def _asked(domain: str, repository: str, format_name: str, name: str, versions: Sequence[str], to: str) -> _Asked:
     """What the request asks for, if its caller may do that. Raises Denied, NotFound, Invalid."""
-    who = context.caller()
-    check(who, Action.READ, f"{domain}/{repository}")
+    who, key = context.caller(), sight.named(format_name, name)
+    check(who, Action.READ, f"{domain}/{repository}", key, permission=DESCRIBE)
     if to.startswith(COPY_TO):
-        check(who, Action.PROMOTE, f"{domain}/{to.removeprefix(COPY_TO)}")
+        check(who, Action.PROMOTE, f"{domain}/{to.removeprefix(COPY_TO)}", key)
         with context.services().db.read() as session:
             find_repository(session, domain, to.removeprefix(COPY_TO))
     else:
-        check(who, Action.PUBLISH, f"{domain}/{repository}")
+        sight.check_may(domain, repository, key, _permission(to))
         if to not in _VERBS:
             raise Invalid("choose what is to become of the versions")
     known = context.services().formats.get(format_name)

@@ -68,6 +68,12 @@ USUAL: Mapping[str, str] = MappingProxyType(
 )
 """Coarse word → the action that is meant where a place in the code says no more than the word."""
 
+READING = USUAL["read"].lower()
+KINDS_OF_READING = frozenset(
+    name.lower() for name, word in CATALOGUE.items() if word == "read" and name.startswith("codeartifact:")
+) - {READING}
+"""What there is to look at in a repository or package besides its files, in lower case: lists and descriptions."""
+
 POLICY_ACTIONS = frozenset(
     {"entrepot:ExplainAccess"}
     | {

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
+from registry.policy.actions import KINDS_OF_READING, READING
 from registry.policy.conditions import Facts
 from registry.policy.document import EVERYBODY, Statement, Terms
 from registry.policy.places import Place
@@ -57,7 +58,20 @@ _NOTHING = Decision(Outcome.IMPLICIT_DENY)
 def concerns(rule: Rule, question: Question) -> bool:
     """Whether a statement speaks of who, what and where; its conditions are another matter."""
     statement = rule.statement
-    return speaks_of(statement, question.principals, question.action) and _names_place(statement, question.place)
+    return any(
+        speaks_of(statement, question.principals, action) for action in _words(statement, question)
+    ) and _names_place(statement, question.place)
+
+
+def _words(statement: Statement, question: Question) -> tuple[str, ...]:
+    """The actions by which a statement may speak of what is asked: of a kind of reading also by reading itself.
+
+    Who may read a repository or package may list and describe it, and to whom reading is denied nothing of it is told.
+    What a statement leaves out (``NotAction``) is what it names, and no more.
+    """
+    if not question.place.repository or statement.actions.is_negated or question.action not in KINDS_OF_READING:
+        return (question.action,)
+    return (question.action, READING)
 
 
 def speaks_of(statement: Statement, principals: frozenset[str], action: str) -> bool:

@@ -25,6 +25,7 @@ _READER = tuple(name.lower() for name, word in CATALOGUE.items() if word == "rea
 _PUBLISHER = tuple(name.lower() for name, word in CATALOGUE.items() if word == "publish")
 _RELEASES = (
     "codeartifact:copypackageversions",
+    "codeartifact:putpackagemetadata",
     "codeartifact:updatepackageversionsstatus",
     "codeartifact:disposepackageversions",
     "entrepot:approveaction",
@@ -40,7 +41,7 @@ ROLES: Mapping[str, Role] = MappingProxyType(
             Role("publisher", "read, publish and withdraw packages", _READER + _PUBLISHER),
             Role(
                 "release-manager",
-                "read, copy versions to other repositories, change their status, answer approvals",
+                "read, copy versions to other repositories, move their tags, change their status, answer approvals",
                 _READER + _RELEASES,
             ),
             Role("admin", "everything there", ("*",)),

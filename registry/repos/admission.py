@@ -16,13 +16,14 @@ from sqlalchemy import Select, and_, bindparam, false, func, literal, null, sele
 from sqlalchemy.orm import Session
 
 from registry import attempts, rulebook
-from registry.access import Action, Identity, check, check_at
+from registry.access import DESCRIBE, Action, Identity, check, check_any, check_at
 from registry.accounts import LAST_USED_GRAIN, Accounts, account_scope, looks_like_token, token_identity
 from registry.db import Database, table_of
 from registry.errors import Denied, Invalid, NotFound, Unauthenticated, Unavailable
 from registry.models import Account, Domain, PackageState, Repository, Token
 from registry.names import PackageKey, PackageName, account_name
 from registry.policy.actions import USUAL
+from registry.policy.book import Standing
 from registry.policy.evaluate import Outcome
 from registry.policy.places import Place
 
@@ -52,6 +53,8 @@ class Admission:
     repository: str
     topology_revision: int
     package_revision: int
+    # How a caller without a credential stands before the rules: what they deny is closed to strangers as well.
+    stranger: Standing | None = field(default=None, compare=False, repr=False)
 
     @property
     def path(self) -> str:
@@ -71,6 +74,18 @@ class Admission:
     def sees(self, key: PackageKey) -> bool:
         """Whether the caller may know of a package here."""
         return self.identity is None or self.identity.may(Action.READ, self.path, key)
+
+    def describes(self, key: PackageKey, permission: str = DESCRIBE) -> bool:
+        """Whether more than a package's name may be told: its versions, what they say of themselves, figures.
+
+        ``permission`` is CodeArtifact's name for it, below reading.
+        """
+        if self.identity is not None:
+            return self.identity.may(Action.READ, self.path, key, permission=permission)
+        place = Place(self.domain, self.repository, key)
+        return self.stranger is None or (
+            self.stranger.decide(permission, place, own=True).outcome is not Outcome.EXPLICIT_DENY
+        )
 
 
 _DOMAIN, _REPOSITORY, _STATE, _TOKEN, _ACCOUNT = (
@@ -144,6 +159,7 @@ class Admissions:
         namespace: str = "",
         package: str = "",
         permission: str = "",
+        or_else: tuple[str, ...] = (),
         names_later: bool = False,
         lists: bool = False,
         address: str = "unknown",
@@ -151,15 +167,16 @@ class Admissions:
     ) -> Admission:
         """Let the caller do ``action`` in a repository, or raise Unauthenticated, RateLimited, Denied or NotFound.
 
-        ``permission`` is CodeArtifact's name for it. With ``names_later`` a package is concerned that the request names
-        in its body: who may do it to some package comes in, and is asked again when the name is known. With ``lists``
+        ``permission`` is CodeArtifact's name for it; with ``or_else`` any of these and it lets in, and whoever called
+        asks for the one that is wanted when that is known. With ``names_later`` a package is concerned that the request
+        names in its body: who may do it to some package comes in, and is asked again when the name is known. With ``lists``
         (where ``package`` is empty) names of packages are told, of each of which ``Admission.sees`` is asked. ``address``
         is where a request without a credential comes from.
 
         A credential that is sent and wrong is refused even where anonymous reading is allowed: a client whose token
         ran out must hear of it. Who may not read a repository cannot tell it from a missing one: the refusal is the same.
         """
-        digest, identity = "", None
+        digest, identity, stranger = "", None, None
         if credential is not None and looks_like_token(credential.secret):
             digest = self._accounts.digest(credential.secret)
         elif credential is not None:
@@ -173,16 +190,16 @@ class Admissions:
             if digest and credential is not None:
                 identity = self._token_identity(session, row, digest, credential.address, now)[0]
             elif identity is None and row is not None and row[2] and action is Action.READ:
-                self._check_stranger(session, place, permission, address, row[-1], now)
+                stranger = self._check_stranger(session, place, permission, address, row[-1], now)
         if row is None:
             if identity is None or not identity.decide(Action.READ, place).allowed:
                 check_at(identity, action, place, permission)
             raise NotFound("repository", f"{domain}/{repository}")
         if not (action is Action.READ and identity is None and row[2]):
-            check_at(identity, action, place, permission)
+            check_any(identity, action, place, (permission, *or_else))
         if credential is not None and digest and _is_older(row[10], now):
             self._note_use(row[5], credential.address, now)
-        return Admission(identity, row[0], domain, row[1], repository, row[3], row[4])
+        return Admission(identity, row[0], domain, row[1], repository, row[3], row[4], stranger)
 
     def identify(self, credential: Credential | None, now: datetime) -> Identity | None:
         """Who the caller is, where no repository is concerned. Raises Unauthenticated or RateLimited."""
@@ -230,13 +247,14 @@ class Admissions:
 
     def _check_stranger(
         self, session: Session, place: Place, permission: str, address: str, revision: int, now: datetime
-    ) -> None:
-        """Raise Unauthenticated where a policy denies what the repository's own setting lets everybody read."""
+    ) -> Standing:
+        """How a stranger stands. Raises Unauthenticated where a policy denies what the repository lets everybody read."""
         rules = self._accounts.rules
         standing = rules.standing(session, None, name="", via="", now=now, at=revision, address=address)
         decision = standing.decide(permission or USUAL[Action.READ], place, own=True)
         if decision.outcome is Outcome.EXPLICIT_DENY:
             raise Unauthenticated("sign in, or send a token, to do this")
+        return standing
 
     def _password_identity(self, credential: Credential, now: datetime) -> Identity:
         """Who signs in by password; guessing is limited as on the sign-in page, and counted together with it."""

@@ -24,8 +24,8 @@ class Copying:
     """What is asked for. Repositories are names in ``domain``.
 
     With ``allow_overwrite`` a version that is otherwise in the target becomes as it is in the source. With
-    ``include_from_upstream`` a version counts that the source finds in a repository behind it; what only lies outside
-    of the domain is not fetched for it.
+    ``include_from_upstream`` a version counts that the source finds in a repository behind it; what lies outside of the
+    domain is fetched before (``from_upstream``).
     """
 
     domain: str

@@ -24,6 +24,8 @@ from registry.repos.origins import Ask, Controls, Facts, Serving, places_of, ser
 from registry.repos.topology import Connection, Node, Topology
 from storage.blobs import BlobHandle, Digest, Locator
 
+MOST_REMEMBERED = 4096
+
 
 @dataclass(frozen=True, slots=True)
 class KeptFile:
@@ -269,9 +271,19 @@ def facts_of(topology: Topology, chain: Sequence[Node], key: PackageKey, rows: S
 
 
 def facts_from(topology: Topology, chain: Sequence[Node], key: PackageKey, controls: Mapping[int, Controls]) -> Facts:
-    """What a decision on the name depends on, by the controls of its rows."""
-    places = places_of([(node.id, node.name) for node in chain], topology.upstreams, controls)
-    return Facts(key, places, topology.groups.ruling(key))
+    """What a decision on the name depends on, by the controls of its rows.
+
+    Remembered with the topology that it is of, under all that it is made of: each file of an install asks for it.
+    """
+    under = (key, tuple(node.id for node in chain), tuple(controls.items()))
+    found = topology.remembered.get(under)
+    if found is None:
+        places = places_of([(node.id, node.name) for node in chain], topology.upstreams, controls)
+        found = Facts(key, places, topology.groups.ruling(key))
+        if len(topology.remembered) >= MOST_REMEMBERED:
+            topology.remembered.clear()  # names are strangers' to choose
+        topology.remembered[under] = found
+    return found
 
 
 def tags_of(tags: Sequence[HeldTag], chain: Sequence[Node], facts: Facts) -> dict[str, str]:

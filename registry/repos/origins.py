@@ -66,6 +66,11 @@ class Facts:
         return {place.id: place for place in self.places}
 
     @cached_property
+    def counting(self) -> dict[Ask, Serving]:
+        """What ``serving`` found for each question."""
+        return {}
+
+    @cached_property
     def claims(self) -> tuple[Place, ...]:
         """Where the name is ours, in the order in which they are asked."""
         return tuple(place for place in self.places if place.controls is not None and place.controls.claims)
@@ -244,12 +249,15 @@ class Serving:
 
 
 def serving(facts: Facts, ask: Ask = Ask.INDEX) -> Serving:
-    """All that counts for a question, decided one by one."""
+    """All that counts for a question, decided one by one, and once."""
+    if (known := facts.counting.get(ask)) is not None:
+        return known
     published, kept, external = (
         frozenset(place.id for place in facts.places if decide(facts, ask, source, place.id).allowed)
         for source in (Source.PUBLISHED, Source.KEPT, Source.EXTERNAL)
     )
-    return Serving(published, kept, external)
+    facts.counting[ask] = found = Serving(published, kept, external)
+    return found
 
 
 def places_of(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 
@@ -22,6 +22,7 @@ from registry.models import (
 )
 from registry.names import DomainName, RepositoryName
 from registry.repos.group_patterns import Group, GroupTree, Mode, Restriction, parse
+from registry.repos.origins import Facts
 
 LONGEST_CHAIN = 32
 
@@ -62,6 +63,8 @@ class Topology:
     nodes: Mapping[int, Node]
     upstreams: Mapping[int, tuple[int, ...]]
     groups: GroupTree = field(default_factory=GroupTree)
+    remembered: dict[Hashable, Facts] = field(default_factory=dict, compare=False, repr=False)
+    """Decisions' facts under this revision, as long as it counts; see ``held.facts_from``."""
 
     def chain(self, repository_id: int) -> tuple[Node, ...]:
         """The repository, then its upstreams depth first, each once: the order in which they are asked."""

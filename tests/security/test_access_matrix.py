@@ -30,9 +30,22 @@ NOTHING = {
 
 # Who gets through the door of a route, by what it declares. Read by people: each line is a decision.
 ALL = {"domain admin", "server admin"}
+READERS = ALL | {"reader", "publisher", "release manager", "group member", "build token", "service account"}
 MAY: dict[str, set[str]] = {
-    "read": ALL | {"reader", "publisher", "release manager", "group member", "build token", "service account"},
+    "read": READERS,
+    **{
+        f"codeartifact:{name}": READERS
+        for name in (
+            "ListPackages", "DescribePackage", "ListPackageVersions", "DescribePackageVersion",
+            "ListPackageVersionAssets", "GetPackageVersionReadme", "ListPackageVersionDependencies",
+        )
+    },
     "publish": ALL | {"publisher", "group member"},
+    "codeartifact:DeletePackage or codeartifact:DeletePackageVersions": ALL | {"publisher", "group member"},
+    **{
+        f"{or_else}codeartifact:PutPackageMetadata": ALL | {"publisher", "group member", "release manager"}
+        for or_else in ("", "codeartifact:PublishPackageVersion or ", "codeartifact:DeletePackageVersions or ")
+    },
     "codeartifact:DeletePackageVersions": ALL | {"publisher", "group member"},
     "codeartifact:DeletePackage": ALL | {"publisher", "group member"},
     "codeartifact:DisposePackageVersions": ALL | {"publisher", "group member", "release manager"},

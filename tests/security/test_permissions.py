@@ -30,6 +30,12 @@ PYPI, API, REPOSITORY = "/pypi/<domain>/<repository>", "/api/v1", "/api/v1/domai
 PACKAGE = f"{REPOSITORY}/packages/<format_name>/<name>"
 VERSION = f"{PACKAGE}/versions/<version>"
 READ, PUBLISH = "client: read on the repository", "client: publish on the repository"
+DELETE = "client: codeartifact:DeletePackageVersions on the repository"
+METADATA = "client: codeartifact:PutPackageMetadata on the repository"
+# Where the body says which it is, and the view asks for that one.
+PUBLISH_OR_METADATA = METADATA.replace(": ", ": codeartifact:PublishPackageVersion or ")
+DELETE_OR_METADATA = METADATA.replace(": ", ": codeartifact:DeletePackageVersions or ")
+DELETE_ALL_OR_ONE = DELETE.replace(": ", ": codeartifact:DeletePackage or ")
 API_READ, API_PUBLISH = "api: read on the repository", "api: publish on the repository"
 SIGNED_IN, ADMIN, PAGE, OPEN_PAGE, PUBLIC = "api: signed in", "api: admin", "page: signed in", "page: public", "public"
 MANAGE_USERS, MANAGE_GROUPS = "api: entrepot:ManageUsers", "api: entrepot:ManageGroups"
@@ -79,19 +85,19 @@ REVIEWED = {
     f"GET {GENERIC}/<name>/<version>/<path:path>": READ,
     f"PUT {GENERIC}/<name>/<version>/<path:path>": PUBLISH,
     f"POST {GENERIC}/<name>/<version>/": PUBLISH,
-    f"DELETE {GENERIC}/<name>/<version>/": PUBLISH,
+    f"DELETE {GENERIC}/<name>/<version>/": DELETE,
     f"GET {NPM}/": READ,
     f"GET {NPM_PACKAGE}": READ,
     f"GET {NPM_PACKAGE}/<wanted>": READ,
     f"GET {NPM_PACKAGE}/-/<filename>": READ,
     f"GET {NPM_PACKAGE}/-/<scope>/<filename>": READ,
-    f"PUT {NPM_PACKAGE}": PUBLISH,
-    f"PUT {NPM_PACKAGE}/-rev/<rev>": PUBLISH,
-    f"DELETE {NPM_PACKAGE}/-rev/<rev>": PUBLISH,
-    f"DELETE {NPM_PACKAGE}/-/<filename>/-rev/<rev>": PUBLISH,
+    f"PUT {NPM_PACKAGE}": PUBLISH_OR_METADATA,
+    f"PUT {NPM_PACKAGE}/-rev/<rev>": DELETE_OR_METADATA,
+    f"DELETE {NPM_PACKAGE}/-rev/<rev>": DELETE_ALL_OR_ONE,
+    f"DELETE {NPM_PACKAGE}/-/<filename>/-rev/<rev>": DELETE,
     f"GET {NPM_TAGS}": READ,
-    **{f"{method} {NPM_TAGS}": PUBLISH for method in ("PUT", "POST")},
-    **{f"{method} {NPM_TAGS}/<tag>": PUBLISH for method in ("PUT", "POST", "DELETE")},
+    **{f"{method} {NPM_TAGS}": METADATA for method in ("PUT", "POST")},
+    **{f"{method} {NPM_TAGS}/<tag>": METADATA for method in ("PUT", "POST", "DELETE")},
     **{f"GET {NPM}/-/{rest}": READ for rest in ("whoami", "npm/v1/user", "npm/v1/tokens", "ping", "npm/v1/keys")},
     **{f"GET {NPM}/-/{rest}": READ for rest in ("v1/search", "npm/v1/attestations/<path:attested>")},
     f"GET {NPM}/-/user/org.couchdb.user:<user>": READ,
@@ -101,7 +107,8 @@ REVIEWED = {
     f"GET {NPM}/-/v1/done": PUBLIC,  # the one-time secret in the address is the credential
     **{f"{method} {NPM}/<path:rest>": PUBLIC for method in ("GET", "PUT", "POST", "PATCH", "DELETE")},  # refused
     **{f"GET {MAVEN}/{rest}": READ for rest in ("", "<path:path>")},
-    **{f"{method} {MAVEN}/{rest}": PUBLISH for method in ("PUT", "DELETE") for rest in ("", "<path:path>")},
+    **{f"PUT {MAVEN}/{rest}": PUBLISH for rest in ("", "<path:path>")},
+    **{f"DELETE {MAVEN}/{rest}": DELETE for rest in ("", "<path:path>")},
     f"GET {API}/whoami": SIGNED_IN,
     **{f"GET {API}/audit{rest}": "api: entrepot:ReadAuditLog" for rest in ("", "/export", "/verification")},
     f"GET {API}/rate-limits": ADMIN,
@@ -166,8 +173,8 @@ REVIEWED = {
     f"POST {REPOSITORY}/connections": CONNECT,
     f"PATCH {REPOSITORY}/connections/<format_name>/<name>": CONNECT,
     f"DELETE {REPOSITORY}/connections/<format_name>/<name>": CONNECT.replace("Associate", "Disassociate"),
-    f"GET {REPOSITORY}/packages": API_READ,
-    f"GET {REPOSITORY}/packages/<format_name>/<name>": API_READ,
+    f"GET {REPOSITORY}/packages": API_READ.replace("read", "codeartifact:ListPackages"),
+    f"GET {REPOSITORY}/packages/<format_name>/<name>": API_READ.replace("read", "codeartifact:DescribePackage"),
     f"PUT {REPOSITORY}/packages/<format_name>/<name>/origin-configuration": "api: codeartifact:PutPackageOriginConfiguration on the repository",
     f"GET {REPOSITORY}/packages/<format_name>/<name>/origin-configuration": API_READ,
     f"GET {REPOSITORY}/packages/<format_name>/<name>/explain": API_READ,
@@ -191,20 +198,20 @@ REVIEWED = {
         )
     },
     f"PUT {REPOSITORY}/packages/<format_name>/<name>/status": API_STATUS,
-    f"GET {VERSION}": API_READ,
+    f"GET {VERSION}": API_READ.replace("read", "codeartifact:DescribePackageVersion"),
     f"POST {VERSION}/promote": SIGNED_IN,  # two repositories are concerned: checked inside
     f"POST {VERSION}/yank": API_STATUS,
     f"POST {VERSION}/unyank": API_STATUS,
     f"POST {VERSION}/finish": API_PUBLISH,
-    f"GET {PACKAGE}/versions": API_READ,
+    f"GET {PACKAGE}/versions": API_READ.replace("read", "codeartifact:ListPackageVersions"),
     f"POST {PACKAGE}/versions/copy": SIGNED_IN,  # as promotion
     f"POST {PACKAGE}/versions/update_status": API_STATUS,
     f"POST {PACKAGE}/versions/dispose": "api: codeartifact:DisposePackageVersions on the repository",
     f"POST {PACKAGE}/versions/delete": "api: codeartifact:DeletePackageVersions on the repository",
     f"DELETE {PACKAGE}": "api: codeartifact:DeletePackage on the repository",
-    f"GET {VERSION}/assets": API_READ,
-    f"GET {VERSION}/readme": API_READ,
-    f"GET {VERSION}/dependencies": API_READ,
+    f"GET {VERSION}/assets": API_READ.replace("read", "codeartifact:ListPackageVersionAssets"),
+    f"GET {VERSION}/readme": API_READ.replace("read", "codeartifact:GetPackageVersionReadme"),
+    f"GET {VERSION}/dependencies": API_READ.replace("read", "codeartifact:ListPackageVersionDependencies"),
     f"POST {VERSION}/reopen": "api: entrepot:ReopenRelease on the repository",
     f"DELETE {VERSION}": "api: codeartifact:DeletePackageVersions on the repository",
     **OWN_CREDENTIALS,

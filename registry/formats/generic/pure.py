@@ -66,6 +66,10 @@ class PureGeneric:
         version = filename.partition("/")[0]
         return Location(version, quote(f"{key.name}/{filename}"), None, "sha256")
 
+    def usual_files(self, _key: PackageKey, _version: str) -> Sequence[str]:
+        """The index lists all files."""
+        return ()
+
     def is_whole(self, _filenames: Collection[str]) -> bool:
         """Clients say when a version is finished."""
         return False

@@ -43,6 +43,9 @@ def blueprint(services: Services) -> Blueprint:
     read = auth.client(Action.READ, format_name=NAME)
     read_package = auth.client(Action.READ, format_name=NAME, package=_key_of)
     publish = auth.client(Action.PUBLISH, format_name=NAME, package=_key_of)
+    remove = auth.client(
+        Action.PUBLISH, format_name=NAME, package=_key_of, permission="codeartifact:DeletePackageVersions"
+    )
 
     def add(rule: str, view: Any, *methods: str) -> None:
         routes.add_url_rule(rule, endpoint=view.__name__, view_func=view, methods=list(methods))
@@ -71,7 +74,7 @@ def blueprint(services: Services) -> Blueprint:
     def finish_version(name: str, version: str) -> Response:
         return _finish(services, FORMAT.key(name), names.package_version(version))
 
-    @publish
+    @remove
     def delete_version(name: str, version: str) -> Response:
         return _delete(services, FORMAT.key(name), names.package_version(version))
 

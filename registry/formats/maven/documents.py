@@ -57,7 +57,7 @@ def document(services: Services, place: paths.MetadataPath | paths.SnapshotPath 
         return _cached(services, name, "metadata", revision, lambda: _above_versions(services, place))
     if place.name == paths.PREFIXES:
         return _cached(services, "", "prefixes", 0, lambda: _prefixes(services), TEXT_TYPE)
-    return _cached(services, "", "archetypes", 0, lambda: _archetypes(services))
+    return _archetypes(services)
 
 
 def _cached(
@@ -205,12 +205,18 @@ def _prefixes(services: Services) -> Rendered:
     return Rendered(prefixes.render_prefixes(lines), valid_until, any(each.is_stale for each in found))
 
 
-def _archetypes(services: Services) -> Rendered:
-    """What can be begun with: the archetypes published here. A catalogue without any is one, too."""
-    ids = [node.id for node in services.resolver.chain(context.admission())]
+def _archetypes(services: Services) -> Document:
+    """What can be begun with: the archetypes published here. A catalogue without any is one, too.
+
+    It tells of versions and descriptions, so that it has those only that the caller may look into.
+    """
+    admission = context.admission()
+    ids = [node.id for node in services.resolver.chain(admission)]
     with services.db.read() as session:
         found = holdings.versions_with(session, ids, NAME, "packaging", "maven-archetype")
-    return Rendered(archetypes.render(found), None, is_stale=False)
+    told = [each for each in found if admission.describes(PackageKey(NAME, each.namespace, PackageName(each.name)))]
+    stamp = Stamp(admission.topology_revision, admission.package_revision)
+    return make_document(archetypes.render(told), XML_TYPE, stamp, None)
 
 
 def _check_prefixes(body: bytes) -> None:

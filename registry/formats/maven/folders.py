@@ -23,6 +23,7 @@ from registry.repos.resolve import OfferedFile
 from registry.services import Services
 
 HTML_TYPE = "text/html; charset=utf-8"
+_LIST_VERSIONS, _LIST_FILES = "codeartifact:ListPackageVersions", "codeartifact:ListPackageVersionAssets"
 _SAFE = "+~!=@"
 
 
@@ -43,13 +44,13 @@ def folder_page(services: Services, path: str) -> Document:
     except Invalid:
         place = None
     admission = context.admission()
-    if place is not None and admission.sees(place.key):
+    if place is not None and admission.describes(place.key, _LIST_VERSIONS):
         entries |= _versions(_kept(services, place))
     try:
         version = paths.parse_version(path)
     except Invalid:
         version = None
-    if version is not None and admission.sees(version.key):
+    if version is not None and admission.describes(version.key, _LIST_FILES):
         entries |= _files(_kept(services, version), version.version)
     if not entries and folders:
         raise NotFound("folder", path)

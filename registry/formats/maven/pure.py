@@ -63,6 +63,15 @@ class PureMaven:
             return None
         return Location(place.version, path, f"{path}.sha1", "sha1")
 
+    def usual_files(self, key: PackageKey, version: str) -> Sequence[str]:
+        """The POM, and the archive that most have; what else there may be (sources, classifiers) nothing tells.
+
+        None of a snapshot: its builds are called by their time.
+        """
+        if version.endswith(coordinates.SNAPSHOT):
+            return ()
+        return [f"{version}/{key.name}-{version}.{ending}" for ending in ("pom", "jar")]
+
     def is_whole(self, filenames: Collection[str]) -> bool:
         """With its POM a version can be used; clients send it with the other files, and some never send metadata."""
         return any(filename.endswith(".pom") for filename in filenames)

@@ -23,6 +23,7 @@ from registry.repos.resolve import OfferedFile
 from registry.services import Services
 
 NAME = FORMAT.name
+DELETE_VERSIONS = "codeartifact:DeletePackageVersions"
 
 
 def blueprint(services: Services) -> Blueprint:
@@ -30,6 +31,7 @@ def blueprint(services: Services) -> Blueprint:
     routes = Blueprint("maven", __name__)
     read = auth.client(Action.READ, format_name=NAME, package=_key_of)
     publish = auth.client(Action.PUBLISH, format_name=NAME, package=_key_of)
+    withdraw = auth.client(Action.PUBLISH, format_name=NAME, package=_version_key, permission=DELETE_VERSIONS)
 
     def add(view: Any, *methods: str) -> None:
         routes.add_url_rule("/<path:path>", endpoint=view.__name__, view_func=view, methods=list(methods))
@@ -44,7 +46,7 @@ def blueprint(services: Services) -> Blueprint:
     def put(path: str) -> Response:
         return deploy(services, path)
 
-    @publish
+    @withdraw
     def remove(path: str) -> Response:
         return delete(services, path)
 
@@ -61,6 +63,14 @@ def _key_of(route: Mapping[str, str]) -> PackageKey:
     except Invalid:
         return documents.EVERYTHING
     return getattr(place, "key", None) or documents.EVERYTHING
+
+
+def _version_key(route: Mapping[str, str]) -> PackageKey:
+    """Whose version's folder it is that is to go."""
+    try:
+        return paths.parse_version(route["path"]).key
+    except Invalid:
+        return documents.EVERYTHING
 
 
 def _get(services: Services, path: str) -> Response:

@@ -26,6 +26,7 @@ from registry.http import auth, context
 from registry.models import Package, Repository
 from registry.models.package import BLOCK
 from registry.names import PackageKey
+from registry.policy.actions import USUAL
 from registry.rates import CostClass
 from registry.repos import browse, shelf
 from registry.repos.group_patterns import Mode, Restriction
@@ -182,7 +183,7 @@ def _check_json(body: bytes) -> None:
 def attestations(services: Services, name: str, version: str) -> Response:
     """The Sigstore bundles of a version: those it was published with, or the upstream's."""
     key, admission = names.package_key(name), context.admission()
-    if not admission.sees(key):
+    if not admission.describes(key, USUAL["read"]):
         check(admission.identity, Action.READ, admission.path, key)
     file = find_version(services, key, version)
     said = from_text(file.extra.get("dist", "{}")).get("attestations")
@@ -243,8 +244,9 @@ def _matching(
             limit=browse.LARGEST_PAGE,
             sort_keys={NAME: services.formats[NAME].sort_key},
         )
-        sees = context.admission().sees
-        found += [package for package in packages if _has(package, words) and sees(package.key)]
+        # A hit tells more than the name: what it is, its version, who published it.
+        describes = context.admission().describes
+        found += [package for package in packages if _has(package, words) and describes(package.key)]
         if len(packages) < browse.LARGEST_PAGE:
             break
         after = packages[-1].cursor

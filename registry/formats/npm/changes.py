@@ -1,4 +1,7 @@
-"""Publishing, and changing what is published: deprecation, withdrawal, tags. Every change needs the right to publish."""
+"""Publishing, and changing what is published: deprecation, withdrawal, tags.
+
+Each has the right of its own that CodeArtifact names; where an address takes several, the body tells which is asked for.
+"""
 
 from __future__ import annotations
 
@@ -31,6 +34,9 @@ from storage.reader import open_file
 NAME = names.FORMAT_NAME
 DOCUMENT_LIMIT_BYTES = 16 * 1024 * 1024
 _SMALL_BYTES = 64 * 1024
+# CodeArtifact's names for what can be done here.
+PUBLISH, PUT_METADATA = "codeartifact:PublishPackageVersion", "codeartifact:PutPackageMetadata"
+DELETE_VERSIONS, DELETE_PACKAGE = "codeartifact:DeletePackageVersions", "codeartifact:DeletePackage"
 
 
 def put_package(services: Services, name: str) -> Response:
@@ -50,6 +56,7 @@ def put_package(services: Services, name: str) -> Response:
         body = publish_body.read_body(source, make_intake, limit_bytes=DOCUMENT_LIMIT_BYTES)
         if body.attachment is None and not body.document.get(publish_body.ATTACHMENTS):
             return _change(services, key, body.document, None)
+        auth.check_package(key, PUBLISH)
         wanted = publication.read(body, key)
         received = intakes[0].finish(expected=wanted.digests, declared_bytes=wanted.size_bytes)
     finally:
@@ -132,6 +139,10 @@ def _change(
         raise Invalid("a document without versions removes nothing; unpublish the whole package")
     warnings = _warnings(present, versions)
     tags = {} if removes else _moved_tags(present, document.get("dist-tags"))
+    if removed:
+        auth.check_package(key, DELETE_VERSIONS)
+    if warnings or tags or not removed:
+        auth.check_package(key, PUT_METADATA)
 
     def unit(session: Session) -> None:
         now, admission = services.clock(), context.admission()
@@ -173,6 +184,7 @@ def _moved_tags(present: Packument, said: object) -> dict[str, str]:
 
 
 def _owners(services: Services, key: PackageKey, document: Mapping[str, Any]) -> Response:
+    auth.check_package(key, PUT_METADATA)
     said = document.get("maintainers")
     present = _present(services, key).document.get("maintainers", [])
     if not isinstance(said, list) or {_name(entry) for entry in said} != {_name(entry) for entry in present}:
@@ -195,6 +207,8 @@ def delete_package(services: Services, name: str, rev: str) -> Response:
         held = _published_versions(session, key)
         if not held:
             raise Denied(f"{names.display_name(key)} is not in {admission.path} but in a repository behind it")
+        # The client takes this address for the last version, too: then no more than that goes.
+        auth.check_package(key, DELETE_VERSIONS if len(held) == 1 else DELETE_PACKAGE)
         for version in held:
             withdraw.delete_version(session, admission, key, version, services.clock())
 

@@ -50,6 +50,10 @@ class PureNpm:
         """Tarballs are where the packument says; nowhere else."""
         return None
 
+    def usual_files(self, _key: PackageKey, _version: str) -> Sequence[str]:
+        """The index lists all files."""
+        return ()
+
     def is_whole(self, filenames: Collection[str]) -> bool:
         """A version is its tarball, and is never published without."""
         return bool(filenames)

@@ -1,11 +1,12 @@
-"""Who may do what, in the words of ``npm access``: rights are of accounts and repositories, so are these answers."""
+"""Who may do what, in the words of ``npm access``: as roles, policies and the accounts' own rights decide it at this moment."""
 
 from __future__ import annotations
 
 from flask import Response
 from sqlalchemy import exists, select
+from sqlalchemy.orm import Session
 
-from registry.access import ANY_PACKAGE, About, Action, Scope
+from registry.access import ANY_PACKAGE, About, Action, Identity
 from registry.accounts import account_scope
 from registry.errors import Denied, Invalid
 from registry.formats.npm import names
@@ -32,7 +33,7 @@ def visibility(services: Services, name: str) -> Response:
 
 
 def collaborators(services: Services, name: str) -> Response:
-    """``npm access list collaborators``: the accounts that may publish and read in this repository.
+    """``npm access list collaborators``: the accounts that may publish and read this package here, however they may.
 
     For those who may publish here themselves. Raises Denied for others, and NotFound.
     """
@@ -43,7 +44,8 @@ def collaborators(services: Services, name: str) -> Response:
     _check_there(services, key)
     with services.db.read() as session:
         accounts = session.scalars(select(Account).where(Account.is_disabled.is_(False)).order_by(Account.name)).all()
-    rights = {account.name: _right(account_scope(account), admission.path, key) for account in accounts}
+        everybody = [_identity(services, session, account) for account in accounts]
+    rights = {who.name: _right(who, admission.path, key) for who in everybody}
     return answer({account: right for account, right in rights.items() if right is not None})
 
 
@@ -62,9 +64,8 @@ def packages(services: Services, user: str) -> Response:
         if account is None:
             raise Invalid(f"there is no account {account_name(user)}, and {RIGHTS}")
         # With a token that may less than its account, this is what the token may.
-        scopes = caller.scopes if is_self else (account_scope(account),)
-        rights = {_right(scope, admission.path, ANY_PACKAGE) for scope in scopes}
-        if None in rights or account.is_disabled:
+        who = caller if is_self else _identity(services, session, account)
+        if account.is_disabled or _right(who, admission.path, ANY_PACKAGE) is None:
             return answer({})
         held = session.execute(
             select(Package.namespace, Package.name, Package.display_name, Package.origin)
@@ -78,16 +79,21 @@ def packages(services: Services, user: str) -> Response:
     told: dict[str, str] = {}
     for namespace, name, display, origin in held:
         key = PackageKey(names.FORMAT_NAME, namespace, PackageName(name))
-        rights = {_right(scope, admission.path, key) for scope in scopes}
-        if None not in rights:
-            told[display] = WRITE if rights == {WRITE} and origin == shelf.PUBLISHED else READ
+        if right := _right(who, admission.path, key):
+            told[display] = right if origin == shelf.PUBLISHED else READ
     return answer(told)
 
 
-def _right(scope: Scope, path: str, package: About) -> str | None:
-    if scope.allows(Action.PUBLISH, path, package):
+def _identity(services: Services, session: Session, account: Account) -> Identity:
+    """An account as it would call with a token of its own that says everything."""
+    bare = Identity(account.name, account.id, (account_scope(account),), "token")
+    return services.accounts.rules.with_rules(session, bare, services.clock())
+
+
+def _right(who: Identity, path: str, package: About) -> str | None:
+    if who.may(Action.PUBLISH, path, package):
         return WRITE
-    return READ if scope.allows(Action.READ, path, package) else None
+    return READ if who.may(Action.READ, path, package) else None
 
 
 def _check_there(services: Services, key: PackageKey) -> None:

@@ -16,6 +16,7 @@ from registry.access import Action
 from registry.errors import Invalid, NotFound
 from registry.formats.npm import advice, changes, elsewhere, offers, rights, sign_in
 from registry.formats.npm.bodies import answer, say
+from registry.formats.npm.changes import DELETE_PACKAGE, DELETE_VERSIONS, PUBLISH, PUT_METADATA
 from registry.formats.npm.names import FORMAT_NAME, package_key
 from registry.http import auth, context
 from registry.http.delivery import send_offered
@@ -49,9 +50,7 @@ class _Routes:
         self._routes = routes
         self._services = services
         self._read = auth.client(Action.READ, format_name=FORMAT_NAME)
-        self._publish = auth.client(Action.PUBLISH, format_name=FORMAT_NAME)
         self._read_package = auth.client(Action.READ, format_name=FORMAT_NAME, package=_named)
-        self._publish_package = auth.client(Action.PUBLISH, format_name=FORMAT_NAME, package=_named)
 
     def add_all(self) -> None:
         """Add every rule."""
@@ -93,23 +92,29 @@ class _Routes:
 
     def _changes(self) -> None:
         services = self._services
-        publish = self._publish_package
+        # One address takes a publish, and the document back with warnings and tags changed; the body says which.
+        publish, metadata = _may(PUBLISH, PUT_METADATA), _may(PUT_METADATA)
+        # A document without some versions takes these out; one with other owners or warnings changes these.
+        remove = _may(DELETE_VERSIONS, PUT_METADATA)
         package, tags = "/<npm_package:name>", "/-/package/<npm_package:name>/dist-tags"
         self._add("PUT", package, lambda name: changes.put_package(services, name), publish)
-        self._add("PUT", f"{package}/-rev/<rev>", lambda name, rev: changes.put_revision(services, name, rev), publish)
+        self._add("PUT", f"{package}/-rev/<rev>", lambda name, rev: changes.put_revision(services, name, rev), remove)
         self._add(
-            "DELETE", f"{package}/-rev/<rev>", lambda name, rev: changes.delete_package(services, name, rev), publish
+            "DELETE",
+            f"{package}/-rev/<rev>",
+            lambda name, rev: changes.delete_package(services, name, rev),
+            _may(DELETE_PACKAGE, DELETE_VERSIONS),
         )
         self._add(
             "DELETE",
             f"{package}/-/<filename>/-rev/<rev>",
             lambda name, filename, rev: changes.delete_tarball(services, name, filename, rev),
-            publish,
+            _may(DELETE_VERSIONS),
         )
-        self._add("PUT", tags, lambda name: changes.put_tags(services, name, replaces=True), publish)
-        self._add("POST", tags, lambda name: changes.put_tags(services, name, replaces=False), publish)
-        self._add("PUT POST", f"{tags}/<tag>", lambda name, tag: changes.put_tag(services, name, tag), publish)
-        self._add("DELETE", f"{tags}/<tag>", lambda name, tag: changes.delete_tag(services, name, tag), publish)
+        self._add("PUT", tags, lambda name: changes.put_tags(services, name, replaces=True), metadata)
+        self._add("POST", tags, lambda name: changes.put_tags(services, name, replaces=False), metadata)
+        self._add("PUT POST", f"{tags}/<tag>", lambda name, tag: changes.put_tag(services, name, tag), metadata)
+        self._add("DELETE", f"{tags}/<tag>", lambda name, tag: changes.delete_tag(services, name, tag), metadata)
 
     def _people(self) -> None:
         services, read = self._services, self._read
@@ -171,6 +176,10 @@ class _Routes:
         self._add("GET", "/", lambda: answer({"db_name": "registry"}), self._read)
         public = auth.public("nothing is there, which anybody may be told in npm's words")
         self._add(" ".join(_METHODS), "/<path:rest>", unknown, public)
+
+
+def _may(permission: str, *or_else: str) -> Any:
+    return auth.client(Action.PUBLISH, format_name=FORMAT_NAME, package=_named, permission=permission, or_else=or_else)
 
 
 def _named(route: Mapping[str, str]) -> PackageKey:

@@ -50,6 +50,10 @@ class PurePypi:
         """Files are where the project's page says; nowhere else."""
         return None
 
+    def usual_files(self, _key: PackageKey, _version: str) -> Sequence[str]:
+        """The index lists all files."""
+        return ()
+
     def is_whole(self, _filenames: Collection[str]) -> bool:
         """Each file is published at once."""
         return False
