@@ -288,12 +288,9 @@ def _process_settings(settings: Settings) -> ProcessSettings:
 
 def general_jobs(parts: Parts) -> JobTable:
     """Handlers of everything but builds, and what becomes of jobs that ended without theirs."""
+    waits = waiting.handlers(parts.clock, lambda session, build_id: on_build_finished(session, parts, build_id))
     return JobTable(
-        {
-            **pipeline_handlers(parts),
-            **start_handlers(parts),
-            **waiting.handlers(parts.clock, lambda session, build_id: on_build_finished(session, parts, build_id)),
-        },
+        {**pipeline_handlers(parts), **start_handlers(parts), **waits},
         {promote_action.JOB_KIND: lambda session, ended: settle_promotion(session, parts, ended)},
     )
 
