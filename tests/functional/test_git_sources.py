@@ -122,7 +122,7 @@ def test_a_file_source_needs_its_directory_to_be_allowed(place: Place) -> None:
 def test_addresses_are_looked_at_as_those_of_upstreams_are(place: Place, scheme: str) -> None:
     location = scheme.format(port=place.forge.url.rpartition(":")[2])
     before = len(place.forge.sent)
-    with pytest.raises(Refused, match="403|loopback|not allowed|ended"):
+    with pytest.raises(Refused, match=r"403|loopback|not allowed|ended"):
         place.fetch(location=location, policy=AddressPolicy())
     assert len(place.forge.sent) == before
 
