@@ -49,7 +49,7 @@ _FIELDS = (
 
 @click.group()
 def build() -> None:
-    """Builds: start, retry, list, show, logs, stop; and their projects."""
+    """Builds: start, retry, list, show, logs, stop, and their projects; without a server: lint, run."""
 
 
 @example("entrepot build list --limit 5")
