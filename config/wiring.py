@@ -31,6 +31,7 @@ from hooks.builds.executors.process import ProcessExecutor, ProcessSettings
 from hooks.builds.handler import BuildHandler, BuildServices
 from hooks.builds.launch import Limits as BuildLimits
 from hooks.builds.logs import LogStore, sealed_chunks
+from hooks.builds.pushes import sealed_hook_secrets
 from hooks.builds.workspace import UserRange
 from hooks.jobs.worker import Handler, Settle
 from hooks.notifications.endpoints import sealed_secrets
@@ -162,7 +163,7 @@ def key_providers(settings: Settings) -> Providers:
 
 def sealed_fields() -> Sequence[SealedField]:
     """Every column of sealed boxes there is: what a rotation of keys goes through."""
-    return (*registry_fields(), sealed_chunks(), *sealed_secrets(), sealed_credentials())
+    return (*registry_fields(), sealed_chunks(), *sealed_secrets(), sealed_credentials(), sealed_hook_secrets())
 
 
 def rotator(stores: DomainStores, db: Database, clock: Clock) -> Rotator:

@@ -41,11 +41,8 @@ from hooks.builds.phases import (
     PhaseRecord,
     next_phase,
 )
-<<<<<<< HEAD
-from hooks.builds.project import is_inline
-=======
 from hooks.builds.preparing import install_runtimes, tell_phases, tell_warnings
->>>>>>> spec
+from hooks.builds.project import is_inline
 from hooks.builds.spec import (
     DEFAULT_FILENAME,
     ArtifactSpec,
