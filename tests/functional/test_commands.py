@@ -424,7 +424,7 @@ def test_watching_ends_with_the_execution(applied: Site) -> None:
 
 
 PROJECT = "name: cli\nrepository: dev\nsource: {type: UPLOAD}\nserviceRole: x\n"
-COMMANDS = "version: 0.2\nphases: {build: {commands: [ls]}}\n"
+LISTS = "version: 0.2\nphases: {build: {commands: [ls]}}\n"
 
 
 def test_a_project_is_applied_and_a_directory_is_built(site: Site, tmp_path: Path) -> None:
@@ -432,7 +432,7 @@ def test_a_project_is_applied_and_a_directory_is_built(site: Site, tmp_path: Pat
     file.write_text(PROJECT)
     (folder / ".git").mkdir(parents=True)
     (folder / ".git/config").write_text("secret")
-    (folder / "buildspec.yml").write_text(COMMANDS)
+    (folder / "buildspec.yml").write_text(LISTS)
     (folder / "away").symlink_to("/etc/passwd")
     applied = site.run("build", "project", "apply", str(file))
     assert (applied.stdout, "serviceRole" in applied.stderr) == ("cli\tcreated\n", True)
