@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Annotated
 
-from flask import Blueprint, request
+from flask import Blueprint, Response, request
 from sqlalchemy import select
 from sqlalchemy.exc import IntegrityError
 
@@ -18,7 +18,7 @@ from hooks.builds.starting import place_of
 from hooks.models.build_source import PushHook
 from hooks.services import HookServices
 from registry import audit
-from registry.api.routes import Route, register
+from registry.api.routes import Route, json_response
 from registry.api.shapes import Length
 from registry.errors import Invalid, Unavailable
 from registry.http import context
@@ -106,20 +106,6 @@ class PushViews:
             Route("POST", these, door, self.create_push_hook, body=NewPushHook, answer=answer, status=201),
             Route("PATCH", one, door, self.change_push_hook, body=PushHookChange, answer=answer),
             Route("DELETE", one, door, self.delete_push_hook, status=204),
-        )
-
-    def receivers(self) -> tuple[Route, ...]:
-        """What is served below ``/hooks/v1``."""
-        door = public("each delivery proves by its signature that it has the hook's secret")
-        return (
-            Route(
-                "POST",
-                "/<hook_id>",
-                door,
-                self.receive_push,
-                answer=pushes.Received,
-                body_media_type="application/json",
-            ),
         )
 
     def list_push_hooks(self, project: str) -> PushHookList:
@@ -224,8 +210,13 @@ class PushViews:
 
 def receivers(services: HookServices) -> Blueprint:
     """What forges call, to be mounted at ``/hooks/v1``."""
-    routes = Blueprint("push_hooks", __name__)
-    register(routes, PushViews(services).receivers())
+    routes, views = Blueprint("push_hooks", __name__), PushViews(services)
+
+    @public("each delivery proves by its signature that it has the hook's secret")
+    def receive_push(hook_id: str) -> Response:
+        return json_response(views.receive_push(hook_id))
+
+    routes.add_url_rule("/<hook_id>", "receive_push", receive_push, methods=["POST"])
     return routes
 
 
