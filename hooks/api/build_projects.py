@@ -86,7 +86,7 @@ class BuildProjectViews:
                 query=UploadQuery,
                 answer=Upload,
                 status=201,
-                body_media_type="application/zip",
+                body_media_type="application/octet-stream",
             ),
             Route(
                 "POST",
