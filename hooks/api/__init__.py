@@ -4,14 +4,19 @@ from __future__ import annotations
 
 from flask import Blueprint
 
+from hooks.api.build_projects import BuildProjectViews
 from hooks.api.builds import BuildViews
 from hooks.api.executions import ExecutionViews
 from hooks.api.keys import KeyViews
 from hooks.api.pipelines import PipelineViews
+from hooks.api.pushes import PushViews
+from hooks.api.pushes import receivers as push_receivers
 from hooks.api.subscriptions import SubscriptionViews
 from hooks.api.webhooks import WebhookViews
 from hooks.services import HookServices
 from registry.api.routes import register
+
+__all__ = ["blueprint", "push_receivers"]
 
 
 def blueprint(services: HookServices) -> Blueprint:
@@ -20,6 +25,8 @@ def blueprint(services: HookServices) -> Blueprint:
     for views in (
         PipelineViews(services),
         ExecutionViews(services),
+        BuildProjectViews(services),
+        PushViews(services),
         BuildViews(services),
         WebhookViews(services),
         SubscriptionViews(services),

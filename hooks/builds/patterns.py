@@ -28,6 +28,11 @@ def is_found(pattern: str, text: str) -> bool:
     return _compiled(pattern).search(text) is not None
 
 
+def is_whole(pattern: str, text: str) -> bool:
+    """Whether ``pattern`` matches all of ``text``, a line end at its end included. Raises re2.error for a faulty one."""
+    return _compiled(pattern).fullmatch(text) is not None
+
+
 @functools.lru_cache(maxsize=256)
 def _compiled(pattern: str) -> Any:
     options = re2.Options()

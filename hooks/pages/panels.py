@@ -43,6 +43,7 @@ NOTICES = {
     "keys-rotating": Notice("good", "The worker makes a new key and wraps anew what the old ones wrap."),
     "keys-rotating-already": Notice("idle", "A rotation is waiting or running already."),
     "build-stopping": Notice("good", "The build is told to stop."),
+    "build-started": Notice("good", "The build was started."),
 }
 
 
@@ -57,7 +58,10 @@ class Panels:
         return Extension(
             navigation=(
                 NavigationEntry(
-                    "Pipelines", "pipeline", "hook_pages.pipelines", ("/pipelines", "/executions", "/builds")
+                    "Pipelines",
+                    "pipeline",
+                    "hook_pages.pipelines",
+                    ("/pipelines", "/executions", "/builds", "/build-projects"),
                 ),
                 NavigationEntry("Approvals", "approval", "hook_pages.approvals", ("/approvals",), self.count_for_me),
             ),
