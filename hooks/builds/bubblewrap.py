@@ -13,6 +13,7 @@ HOSTNAME = "build"
 ASSETS_DIR = str(inside.ASSETS)
 SOURCE_DIR = str(inside.SOURCE)
 HOME_DIR = str(inside.HOME)
+BIN_DIR = str(inside.BIN)
 RUNNER = "/entrepot/lib/inside.py"
 INTERPRETER = "/usr/bin/python3"
 

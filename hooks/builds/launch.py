@@ -30,6 +30,7 @@ class Limits:
     tmp_bytes: int = 256 * 1024**2
     source_bytes: int = 2 * 1024**3
     artifact_bytes: int = 1024**3
+    cache_bytes: int = 1024**3
 
 
 def lay_out(place: Path, limits: Limits, readonly_paths: Sequence[str], *, with_network: bool) -> bubblewrap.Layout:
