@@ -11,7 +11,7 @@ STORE, NO_ARTIFACTS, CODEPIPELINE = "STORE", "NO_ARTIFACTS", "CODEPIPELINE"
 _TYPES = {STORE: STORE, "S3": STORE, NO_ARTIFACTS: NO_ARTIFACTS, CODEPIPELINE: CODEPIPELINE}
 _PACKAGINGS = ("ZIP", "NONE")
 _CACHE_TYPES = ("NO_CACHE", "STORE", "S3", "LOCAL")
-_IDENTIFIER = re.compile(r"[A-Za-z][A-Za-z0-9_]{0,127}\Z")
+_IDENTIFIER = re.compile(r"[A-Za-z0-9_-]{1,128}\Z")
 _NAMESPACE = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}\Z")
 
 
@@ -67,7 +67,7 @@ def output_faults(document: Mapping[str, Any]) -> list[str]:
         where = f"secondaryArtifacts {identifier or '(without artifactIdentifier)'}"
         faults += _artifact_faults(entry, where)
         if not is_identifier(identifier):
-            faults.append(f"{where}: artifactIdentifier has letters, digits and '_', a letter first, and is not 'primary'")
+            faults.append(f"{where}: artifactIdentifier has letters, digits, '_' and '-', and is not 'primary'")
         elif identifier in seen:
             faults.append(f"{where} is there twice")
         seen.add(identifier)
