@@ -6,17 +6,20 @@ import logging
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import IO, BinaryIO
+from typing import BinaryIO
 
 from sqlalchemy import select, update
 from sqlalchemy.orm import Session
 
+from hooks.builds.cache_scope import PROTECTED_REFS, scope_of
 from hooks.builds.executor import Executor, ExecutorError, Login, Network, SourceBundle, SourceFile, StopReason
+from hooks.builds.keeping import Keeper, NoKeeper
 from hooks.builds.logs import MAX_LOG_BYTES, LogStore, Sealer
 from hooks.builds.phases import BuildStatus, PhaseRecord
 from hooks.builds.records import OnFinished, finish_build
 from hooks.builds.run import Abandoned, BuildOutcome, BuildPlan, run_build
 from hooks.builds.source import PackageSource, choose_archive
+from hooks.builds.stored_outputs import BuildPlace, StoredOutputs
 from hooks.jobs.claims import EndedJob
 from hooks.jobs.context import OUTAGES, JobContext
 from hooks.models.build import Build, BuildProject
@@ -64,7 +67,8 @@ class BuildServices:
     cannot be had now. ``find_spec`` may give a buildspec for a source that has none in it. ``issue_token`` gives the
     least a build of that row needs. ``client_variables`` are the environment of the format's clients, with addresses
     below ``hooks.builds.executor.REGISTRY_BASE_URL``, ``client_files`` what those of them need below the home that read
-    no ``~/.netrc``. ``keep_artifact`` (build id, name, zip) is None where no artifacts are kept.
+    no ``~/.netrc``. ``outputs`` keeps artifacts and caches; None where none are kept. ``protected_refs`` are the patterns
+    of branches and tags whose builds share the protected caches.
     ``on_tokens`` (tokens, build id) is told of tokens of this server in a log, which does not show them.
     """
 
@@ -76,7 +80,8 @@ class BuildServices:
     sealer: Sealer
     clock: Clock
     client_files: Callable[[PackageSource, IssuedToken], Mapping[str, str]] = _no_files
-    keep_artifact: Callable[[str, str, IO[bytes]], None] | None = None
+    outputs: StoredOutputs | None = None
+    protected_refs: tuple[str, ...] = PROTECTED_REFS
     on_tokens: Callable[[Collection[str], str], object] = _let_pass
 
 
@@ -105,9 +110,9 @@ class BuildHandler:
         try:
             if build.environment["network"] == Network.REGISTRY:
                 token = self._services.issue_token(build)
-            outcome = run_build(
-                self._plan(build, project, token), self._executor, reporter, reporter.interrupt, self._services.clock
-            )
+            plan = self._plan(build, project, token)
+            reporter.keeper = self._keeper(job, build, plan)
+            outcome = run_build(plan, self._executor, reporter, reporter.interrupt, self._services.clock)
         except Abandoned:
             LOG.info("build %s was broken off; it starts anew", build.id)
             return
@@ -173,8 +178,22 @@ class BuildHandler:
             credentials=Login(token.login, token.token) if token else None,
             home_files=services.client_files(source, token) if token else {},
             secrets=(token.token,) if token else (),
+            project=project,
             timeout_seconds=build.timeout_minutes * 60.0,
         )
+
+    def _keeper(self, job: JobContext, build: Build, plan: BuildPlan) -> Keeper:
+        if self._services.outputs is None:
+            return NoKeeper()
+        shared = plan.outputs.cache_namespace
+        place = BuildPlace(
+            build.id,
+            build.source["domain"],
+            f"shared/{shared}" if shared else f"project/{build.project_id}",
+            scope_of(build.source, protected=self._services.protected_refs),
+            lambda: plan.secrets,
+        )
+        return self._services.outputs.keeper(place, job.step)
 
     def _finish(self, job: JobContext, build: Build, outcome: BuildOutcome, reporter: _Reporter) -> None:
         reporter.report_tokens()
@@ -210,6 +229,7 @@ class _Reporter:
         self._waiting = bytearray()
         self._mask = Mask()
         self._flushed_at = time.monotonic()
+        self.keeper: Keeper = NoKeeper()
 
     def log(self, data: bytes) -> None:
         """Keep for the next write: at once when there is much, else within half a second."""
@@ -286,13 +306,6 @@ class _Reporter:
             self._job.step(unit)
         except OUTAGES as error:
             LOG.warning("a phase of build %s cannot be written now: %s", self._build_id, error)
-
-    def artifact(self, name: str, body: IO[bytes]) -> bool:
-        """Hand the artifact on, where somebody keeps it."""
-        if self._services.keep_artifact is None:
-            return False
-        self._services.keep_artifact(self._build_id, name, body)
-        return True
 
     def _append(self, session: Session) -> int:
         return self._logs.append(session, self._build_id, self._end, bytes(self._waiting))
