@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from flask import Blueprint
 
+from hooks.api.build_artifacts import ArtifactViews
 from hooks.api.builds import BuildViews
 from hooks.api.executions import ExecutionViews
 from hooks.api.keys import KeyViews
@@ -21,6 +22,7 @@ def blueprint(services: HookServices) -> Blueprint:
         PipelineViews(services),
         ExecutionViews(services),
         BuildViews(services),
+        ArtifactViews(services),
         WebhookViews(services),
         SubscriptionViews(services),
         KeyViews(services),

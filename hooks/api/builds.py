@@ -122,7 +122,7 @@ class BuildViews:
     def show_build(self, build_id: str) -> BuildDetail:
         """A build with its phases."""
         with self._services.db.read() as session:
-            return _detail(*_readable(session, build_id, context.caller()))
+            return _detail(*readable_build(session, build_id, context.caller()))
 
     def read_build_log(self, build_id: str, query: LogQuery) -> Response:
         """A piece of the log, as the build wrote it, from byte `from` on.
@@ -130,7 +130,7 @@ class BuildViews:
         `X-Next-Offset` is where to go on; `X-Build-Ended` is `true` when nothing will come after that.
         """
         with self._services.db.read() as session:
-            _readable(session, build_id, context.caller())
+            readable_build(session, build_id, context.caller())
             body, offset, has_ended = self._services.logs.read(session, build_id, query.from_, LOG_PIECE_BYTES)
         response = Response(body, content_type="text/plain; charset=utf-8")
         response.headers["X-Next-Offset"] = str(offset)
@@ -145,7 +145,7 @@ class BuildViews:
         """Stop a build. Needs `publish` on the repository of the version it builds."""
         caller, services = context.caller(), self._services
         with services.db.write() as session:
-            build, _ = _readable(session, build_id, caller)
+            build, _ = readable_build(session, build_id, caller)
             check(caller, Action.PUBLISH, _path(build))
             now = services.clock()
             request_stop_build(
@@ -156,7 +156,7 @@ class BuildViews:
             )
             audit.record(session, now, caller.name, "build.stop", f"build/{build_id}")
             session.flush()
-            return _detail(*_readable(session, build_id, caller))
+            return _detail(*readable_build(session, build_id, caller))
 
 
 def _page(session: Session, project: str | None, after: str | None) -> list[tuple[Build, str]]:
@@ -176,7 +176,8 @@ def _page(session: Session, project: str | None, after: str | None) -> list[tupl
     return [(build, name) for build, name in session.execute(statement)]
 
 
-def _readable(session: Session, build_id: str, caller: Identity) -> tuple[Build, str]:
+def readable_build(session: Session, build_id: str, caller: Identity) -> tuple[Build, str]:
+    """A build with its project's name, for a caller who may read what it builds. Raises NotFound."""
     row = session.execute(
         select(Build, BuildProject.name)
         .join(BuildProject, BuildProject.id == Build.project_id)

@@ -7,18 +7,16 @@ in the forms that masking knows, and any token of this server, in the files of t
 from __future__ import annotations
 
 import re
-import zlib
 from collections.abc import Collection
 from typing import BinaryIO
-from zipfile import BadZipFile, LargeZipFile, ZipFile
 
+from hooks.builds.artifact_reading import NOT_READABLE, Unreadable, open_zip
 from hooks.builds.executor import Refused
 from hooks.builds.masking import forms
 from registry.token_finder import Finder
 
 MAX_UNPACKED_BYTES = 16 * 1024**3
 _READ_BYTES = 256 * 1024
-_NOT_READABLE = (BadZipFile, LargeZipFile, NotImplementedError, RuntimeError, EOFError, ValueError, zlib.error)
 
 
 def scan(body: BinaryIO, secrets: Collection[str]) -> set[str]:
@@ -29,9 +27,10 @@ def scan(body: BinaryIO, secrets: Collection[str]) -> set[str]:
     patterns = sorted({form for secret in secrets for form in forms(secret)}, key=lambda form: (-len(form), form))
     expression = re.compile(b"|".join(map(re.escape, patterns))) if patterns else None
     hold = max(map(len, patterns), default=1) - 1
-    left, tokens = MAX_UNPACKED_BYTES, set()
+    left = MAX_UNPACKED_BYTES
+    tokens: set[str] = set()
     try:
-        with ZipFile(body) as archive:
+        with open_zip(body) as archive:
             for member in archive.infolist():
                 finder, tail = Finder(), b""
                 with archive.open(member) as stream:
@@ -45,6 +44,6 @@ def scan(body: BinaryIO, secrets: Collection[str]) -> set[str]:
                             if expression.search(text):
                                 raise Refused(f"{member.filename} in the artifact holds a secret of the build")
                             tail = text[len(text) - hold :] if hold else b""
-    except _NOT_READABLE as error:
+    except (Unreadable, *NOT_READABLE) as error:
         raise Refused(f"the sandbox sent something that is no readable zip: {error}") from error
     return tokens

@@ -6,6 +6,7 @@ from flask import Blueprint
 from flask.blueprints import BlueprintSetupState
 
 from hooks.pages.approvals import ApprovalPages
+from hooks.pages.build_artifacts import ArtifactPages
 from hooks.pages.builds import BuildPages
 from hooks.pages.executions import ExecutionPages
 from hooks.pages.looks import look, look_of_execution, look_of_stage
@@ -27,6 +28,7 @@ def blueprint(services: HookServices) -> Blueprint:
         ExecutionPages(services),
         ApprovalPages(services),
         BuildPages(services),
+        ArtifactPages(services),
         WebhookPages(services),
         NotificationPages(services),
     ):

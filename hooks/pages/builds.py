@@ -13,6 +13,7 @@ from flask.typing import ResponseReturnValue
 from markupsafe import Markup
 from sqlalchemy.orm import Session
 
+from hooks.builds import artifact_reading
 from hooks.builds.phases import BuildStatus
 from hooks.builds.records import get_build
 from hooks.builds.source import PackageSource
@@ -79,12 +80,12 @@ class BuildPages:
     def live(self, build_id: str) -> str:
         """The part that changes, for a page that is open; the log is asked for by itself."""
         with self._services.db.read() as session:
-            build = self._visible(session, build_id)
+            build = visible_build(session, build_id)
             return render_template("builds/build_live.html", **self._facts(session, build))
 
     def _page(self, build_id: str, message: str = "") -> str:
         with self._services.db.read() as session:
-            build = self._visible(session, build_id)
+            build = visible_build(session, build_id)
             facts = self._facts(session, build)
             number = facts["execution_id"]
             pipeline = store.get_execution(session, number).summary.pipeline if number is not None else None
@@ -93,13 +94,6 @@ class BuildPages:
         return render_template(
             "builds/build.html", **facts, log=self._log_page(build_id, *at), message=message, pipeline=pipeline
         )
-
-    def _visible(self, session: Session, build_id: str) -> Build:
-        build = get_build(session, build_id)
-        source = PackageSource.from_json(build.source)
-        if not context.caller().may(Action.READ, f"{source.domain}/{source.repository}"):
-            raise NotFound("build", build_id)
-        return build
 
     def _facts(self, session: Session, build: Build) -> dict[str, Any]:
         source = PackageSource.from_json(build.source)
@@ -116,6 +110,7 @@ class BuildPages:
             "is_running": is_running,
             "may_stop": is_running and _may_stop(who, source),
             "execution_id": int(execution[1]) if execution else None,
+            "artifacts": artifact_reading.of_build(session, build.id),
             "took": ((build.ended_at or self._services.clock()) - build.submitted_at).total_seconds(),
         }
 
@@ -157,7 +152,7 @@ class BuildPages:
     def log(self, build_id: str) -> ResponseReturnValue:
         """What was added to the log behind ``from``, as HTML; where to go on is in the headers."""
         with self._services.db.read() as session:
-            self._visible(session, build_id)
+            visible_build(session, build_id)
         start, line = request.args.get("from", 0, type=int), request.args.get("line", 1, type=int)
         part = self._log_page(build_id, start, line, _style())
         headers = {
@@ -169,7 +164,7 @@ class BuildPages:
     def raw_log(self, build_id: str) -> ResponseReturnValue:
         """The log as it was written, escape sequences and all, to be saved and not to be shown."""
         with self._services.db.read() as session:
-            build = self._visible(session, build_id)
+            build = visible_build(session, build_id)
             project = session.get_one(BuildProject, build.project_id).name
         headers = {
             **INERT_HEADERS,
@@ -191,7 +186,7 @@ class BuildPages:
         """Stop a build. Needs the right to publish where its source is."""
         try:
             with self._services.db.write() as session:
-                build = self._visible(session, build_id)
+                build = visible_build(session, build_id)
                 source = PackageSource.from_json(build.source)
                 who, now = context.caller(), self._services.clock()
                 check(who, Action.PUBLISH, f"{source.domain}/{source.repository}")
@@ -201,6 +196,15 @@ class BuildPages:
         except Conflict as error:
             return self._page(build_id, str(error)), status_of(error)
         return redirect_with("build-stopping", url_for("hook_pages.build", build_id=build_id))
+
+
+def visible_build(session: Session, build_id: str) -> Build:
+    """A build that the caller may see. Raises NotFound."""
+    build = get_build(session, build_id)
+    source = PackageSource.from_json(build.source)
+    if not context.caller().may(Action.READ, f"{source.domain}/{source.repository}"):
+        raise NotFound("build", build_id)
+    return build
 
 
 def _check_running(build: Build) -> None:
