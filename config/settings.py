@@ -134,6 +134,8 @@ class Builds:
     project_cache_limit_bytes: int = 4 * 1024**3
     cache_keep_days: int = 30
     protected_refs: tuple[str, ...] = ("main", "master")
+    git_schemes: tuple[str, ...] = ("https", "http", "ssh")
+    git_directories: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -442,6 +444,7 @@ def _contradictions(settings: Settings) -> Iterator[str]:
     if settings.audit.checkpoint_url and urlsplit(settings.audit.checkpoint_url).scheme not in {"http", "https"}:
         yield "audit.checkpoint_url must start with http:// or https://"
     yield from _bad_numbers(settings)
+    yield from _bad_git(settings.builds)
     yield from _bad_networks("upstream", settings.upstream.allowed_networks)
     yield from _bad_networks("webhooks", settings.webhooks.allowed_networks)
     yield from _bad_mail(settings.mail)
@@ -469,6 +472,13 @@ def _bad_networks(section: str, networks: Iterable[str]) -> Iterator[str]:
             ipaddress.ip_network(network)
         except ValueError as error:
             yield f"{section}.allowed_networks: {error}"
+
+
+def _bad_git(builds: Builds) -> Iterator[str]:
+    if set(builds.git_schemes) - {"https", "http", "ssh"}:
+        yield "builds.git_schemes: https, http and ssh are known"
+    if any(not directory.startswith("/") for directory in builds.git_directories):
+        yield "builds.git_directories: each is an absolute path"
 
 
 def _bad_mail(mail: MailSettings) -> Iterator[str]:

@@ -11,14 +11,16 @@ from typing import BinaryIO
 from sqlalchemy import select, update
 from sqlalchemy.orm import Session
 
+from hooks.builds.bundles import FetchInput, Inputs, fetches_nothing, source_variables
 from hooks.builds.cache_scope import PROTECTED_REFS, scope_of
-from hooks.builds.executor import Executor, ExecutorError, Login, Network, SourceBundle, SourceFile, StopReason
+from hooks.builds.executor import Executor, ExecutorError, Login, Network, StopReason
 from hooks.builds.keeping import Keeper, NoKeeper
 from hooks.builds.logs import MAX_LOG_BYTES, LogStore, Sealer
+from hooks.builds.output_settings import OutputSettings
 from hooks.builds.phases import BuildStatus, PhaseRecord
 from hooks.builds.records import OnFinished, finish_build
 from hooks.builds.run import Abandoned, BuildOutcome, BuildPlan, run_build
-from hooks.builds.source import PackageSource, choose_archive
+from hooks.builds.source import PackageSource
 from hooks.builds.stored_outputs import BuildPlace, StoredOutputs
 from hooks.jobs.claims import EndedJob
 from hooks.jobs.context import OUTAGES, JobContext
@@ -69,6 +71,7 @@ class BuildServices:
     below ``hooks.builds.executor.REGISTRY_BASE_URL``, ``client_files`` what those of them need below the home that read
     no ``~/.netrc``. ``outputs`` keeps artifacts and caches; None where none are kept. ``protected_refs`` are the patterns
     of branches and tags whose builds share the protected caches.
+    ``fetch_input`` brings what is no package's file: git sources and uploads.
     ``on_tokens`` (tokens, build id) is told of tokens of this server in a log, which does not show them.
     """
 
@@ -83,6 +86,15 @@ class BuildServices:
     outputs: StoredOutputs | None = None
     protected_refs: tuple[str, ...] = PROTECTED_REFS
     on_tokens: Callable[[Collection[str], str], object] = _let_pass
+    fetch_input: FetchInput = fetches_nothing
+
+
+@dataclass(frozen=True, slots=True)
+class _Project:
+    """What a build needs of its project's row when it begins."""
+
+    name: str
+    outputs: OutputSettings
 
 
 class BuildHandler:
@@ -110,7 +122,7 @@ class BuildHandler:
         try:
             if build.environment["network"] == Network.REGISTRY:
                 token = self._services.issue_token(build)
-            plan = self._plan(build, project, token)
+            plan = self._plan(build, project, token, reporter)
             reporter.keeper = self._keeper(job, build, plan)
             outcome = run_build(plan, self._executor, reporter, reporter.interrupt, self._services.clock)
         except Abandoned:
@@ -136,12 +148,12 @@ class BuildHandler:
             line = f"[Container] {now:%Y/%m/%d %H:%M:%S} Build complete: {status.value} {message}".rstrip()
             self._logs.append_now(session, build_id, line.encode() + b"\n")
 
-    def _begin(self, job: JobContext) -> tuple[Build, str] | None:
+    def _begin(self, job: JobContext) -> tuple[Build, _Project] | None:
         build_id = job.payload["build_id"]
         now = self._services.clock()
 
-        def unit(session: Session) -> tuple[Build, str] | None:
-            statement = select(Build, BuildProject.name).join(BuildProject, Build.project_id == BuildProject.id)
+        def unit(session: Session) -> tuple[Build, _Project] | None:
+            statement = select(Build, BuildProject).join(BuildProject, Build.project_id == BuildProject.id)
             row = session.execute(statement.where(Build.id == build_id)).one_or_none()
             if row is None or row[0].status != BuildStatus.IN_PROGRESS:
                 return None  # deleted, or settled meanwhile
@@ -153,32 +165,31 @@ class BuildHandler:
             build.attempt += 1
             build.started_at = build.started_at or now
             session.flush()
-            return build, row[1]
+            return build, _Project(row[1].name, OutputSettings.of(row[1].document))
 
         return job.step(unit)
 
-    def _plan(self, build: Build, project: str, token: IssuedToken | None) -> BuildPlan:
+    def _plan(self, build: Build, project: _Project, token: IssuedToken | None, reporter: _Reporter) -> BuildPlan:
         services = self._services
         if build.environment["type"] != self._executor.name:
             raise ExecutorError(f"this worker has no executor of type {build.environment['type']}")
         source = PackageSource.from_json(build.source)
-        files = tuple(
-            SourceFile(asset.filename, _opener(services.open_asset, source, asset.filename)) for asset in source.assets
-        )
+        inputs = Inputs(build.project_id, source, services.fetch_input, reporter.interrupt, reporter.resolved)
         spec_text = build.buildspec if build.buildspec is not None else services.find_spec(source)
         return BuildPlan(
             build_id=build.id,
-            source=SourceBundle(files, choose_archive(file.name for file in files)),
+            source=inputs.bundle(services.open_asset),
             submitted_at=build.submitted_at,
             spec_text=spec_text,
             environment=services.client_variables(source) if token else {},
             overrides={**build.environment["variables"], **build.variables},
-            reserved=reserved_variables(build, project, source),
+            reserved=reserved_variables(build, project.name, source),
             network=Network(build.environment["network"]),
             credentials=Login(token.login, token.token) if token else None,
             home_files=services.client_files(source, token) if token else {},
             secrets=(token.token,) if token else (),
-            project=project,
+            project=project.name,
+            outputs=project.outputs,
             timeout_seconds=build.timeout_minutes * 60.0,
         )
 
@@ -190,7 +201,7 @@ class BuildHandler:
             build.id,
             build.source["domain"],
             f"shared/{shared}" if shared else f"project/{build.project_id}",
-            scope_of(build.source, protected=self._services.protected_refs),
+            scope_of(build.source, build.webhook, self._services.protected_refs),
             lambda: plan.secrets,
         )
         return self._services.outputs.keeper(place, job.step)
@@ -307,6 +318,19 @@ class _Reporter:
         except OUTAGES as error:
             LOG.warning("a phase of build %s cannot be written now: %s", self._build_id, error)
 
+    def resolved(self, identifier: str, commit: str) -> None:
+        """Keep which commit a source is: a retry builds the same. Raises ExecutorError while the database is away."""
+        self.say(f"Source {identifier or 'version'} is commit {commit}")
+
+        def unit(session: Session) -> None:
+            build = session.get_one(Build, self._build_id)
+            build.resolved_versions = {**build.resolved_versions, identifier: commit}
+
+        try:
+            self._job.step(unit)
+        except OUTAGES as error:
+            raise ExecutorError(f"the source's commit cannot be written now: {error}") from error
+
     def _append(self, session: Session) -> int:
         return self._logs.append(session, self._build_id, self._end, bytes(self._waiting))
 
@@ -322,22 +346,10 @@ def reserved_variables(build: Build, project: str, source: PackageSource) -> dic
         "CODEBUILD_INITIATOR": build.initiator,
         "CODEBUILD_LOG_PATH": build.id,
         "CODEBUILD_PROJECT_NAME": project,
-        "CODEBUILD_SOURCE_VERSION": source.version,
-        "CODEBUILD_RESOLVED_SOURCE_VERSION": source.version,
         "CODEBUILD_START_TIME": str(int((build.started_at or build.submitted_at).timestamp() * 1000)),
-        "ENTREPOT_PACKAGE_DOMAIN": source.domain,
-        "ENTREPOT_PACKAGE_REPOSITORY": source.repository,
-        "ENTREPOT_PACKAGE_FORMAT": source.format,
-        "ENTREPOT_PACKAGE_NAMESPACE": source.namespace,
-        "ENTREPOT_PACKAGE_NAME": source.name,
-        "ENTREPOT_PACKAGE_VERSION": source.version,
+        **source_variables(source),
+        **build.webhook,
     }
-
-
-def _opener(
-    open_asset: Callable[[PackageSource, str], BinaryIO], source: PackageSource, filename: str
-) -> Callable[[], BinaryIO]:
-    return lambda: open_asset(source, filename)
 
 
 def _revoke(token: IssuedToken | None) -> None:

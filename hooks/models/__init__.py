@@ -2,6 +2,7 @@
 
 from hooks.models.build import Build, BuildLogChunk, BuildProject
 from hooks.models.build_output import BuildArtifact, BuildCache
+from hooks.models.build_source import BuildUpload, PushDelivery, PushHook, SourceCredential
 from hooks.models.job import Job, JobQueue, JobState, WorkerProcess
 from hooks.models.notification import (
     MailAddress,
@@ -21,6 +22,7 @@ __all__ = [
     "BuildCache",
     "BuildLogChunk",
     "BuildProject",
+    "BuildUpload",
     "Execution",
     "Job",
     "JobQueue",
@@ -31,6 +33,9 @@ __all__ = [
     "MailSubscription",
     "Pipeline",
     "PipelineDefinitionVersion",
+    "PushDelivery",
+    "PushHook",
+    "SourceCredential",
     "StageExecution",
     "WebhookAttempt",
     "WebhookDelivery",
