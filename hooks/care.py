@@ -33,9 +33,7 @@ def _outputs(session: Session) -> list[str]:
     faults = []
     for model, what in ((BuildArtifact, "artifact"), (BuildCache, "cache")):
         differing = (model.sha256 != Blob.sha256) | (model.size_bytes != Blob.size_bytes)
-        rows = session.execute(
-            select(model.id, model.build_id).join(Blob, Blob.id == model.blob_id).where(differing)
-        )
+        rows = session.execute(select(model.id, model.build_id).join(Blob, Blob.id == model.blob_id).where(differing))
         faults += [f"{what} {row.id} of build {row.build_id} and its blob disagree on digest or size" for row in rows]
     return faults
 

@@ -90,7 +90,9 @@ class MemoryKeeper:
     def find_cache(self, wanted: CacheKey) -> FoundCache | None:
         for start in (wanted.key, *wanted.fallbacks):
             for (key, version), body in reversed(self._caches.items()):
-                if version == wanted.version and (key == start or (start in wanted.fallbacks and key.startswith(start))):
+                if version == wanted.version and (
+                    key == start or (start in wanted.fallbacks and key.startswith(start))
+                ):
                     return FoundCache(key, "protected", len(body), key == wanted.key, lambda body=body: iter([body]))
         return None
 

@@ -87,9 +87,7 @@ def _upload(
             incoming.abort()
 
 
-def artifact_name(
-    bench: Bench, identifier: str, artifact: ArtifactSpec, chosen: ArtifactSettings, project: str
-) -> str:
+def artifact_name(bench: Bench, identifier: str, artifact: ArtifactSpec, chosen: ArtifactSettings, project: str) -> str:
     """What an artifact is called: as its section says where the project lets it, else as the project. Raises UploadFailed."""
     own = chosen.name or (project if identifier == PRIMARY else identifier)
     if chosen.type == CODEPIPELINE:

@@ -75,7 +75,9 @@ def save(bench: Bench, cache: Cache, keeper: Keeper) -> None:
         return
     incoming = keeper.begin_cache(cache.key)
     if incoming is None:
-        bench.say(f"Cache{f' {cache.key.key}' if cache.key.key else ''} is not saved: it is there already, or not to be")
+        bench.say(
+            f"Cache{f' {cache.key.key}' if cache.key.key else ''} is not saved: it is there already, or not to be"
+        )
         return
     taking = _Taking(incoming)
     try:

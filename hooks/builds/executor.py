@@ -195,9 +195,7 @@ class Sandbox(Protocol):
         """
         ...
 
-    def save(
-        self, paths: Sequence[str], write: Callable[[bytes], object], interrupt: Interrupt
-    ) -> tuple[Outcome, int]:
+    def save(self, paths: Sequence[str], write: Callable[[bytes], object], interrupt: Interrupt) -> tuple[Outcome, int]:
         """Write an archive of what matches ``paths`` to ``write``; the number of files, 0 when nothing matched.
 
         Globs are absolute or relative to the source directory; ``~`` and ``/root`` are the build's home. The build's own

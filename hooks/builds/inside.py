@@ -36,7 +36,7 @@ ASSETS = Path("/entrepot/assets")
 FORWARDER = "/entrepot/lib/forwarder.py"
 ARCHIVES = "/entrepot/lib/archives.py"
 BIN = ROOT / "user" / "bin"
-HASH_COMMAND = f"#!/bin/sh\nexec {sys.executable} -I -S {ARCHIVES} hash \"$@\"\n"
+HASH_COMMAND = f'#!/bin/sh\nexec {sys.executable} -I -S {ARCHIVES} hash "$@"\n'
 REGISTRY_SOCKET = "/entrepot/net/registry.sock"
 CHUNK_BYTES = 65536
 GRACE_SECONDS = 1.0
@@ -177,9 +177,7 @@ class Runner:
 
     def save(self, request: Mapping[str, Any]) -> None:
         """Send an archive of the paths to be cached, made by a process of its own."""
-        self._send_archive(
-            "save", {**request, "home": str(HOME), "source": str(SOURCE), "never": self._credentials}
-        )
+        self._send_archive("save", {**request, "home": str(HOME), "source": str(SOURCE), "never": self._credentials})
 
     def restore(self, _request: Mapping[str, Any]) -> None:
         """Take an archive in pieces (four bytes length and the piece; an empty one is the end) and put it back."""

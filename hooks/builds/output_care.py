@@ -56,9 +56,7 @@ def _old_artifacts(session: Session, retention: Retention, now: datetime) -> Seq
         newest = func.dense_rank().over(partition_by=Build.project_id, order_by=Build.number.desc())
         ranked = select(BuildArtifact.id, newest.label("place")).join(Build, Build.id == BuildArtifact.build_id)
         numbered = ranked.subquery()
-        reasons.append(
-            BuildArtifact.id.in_(select(numbered.c.id).where(numbered.c.place > retention.artifact_count))
-        )
+        reasons.append(BuildArtifact.id.in_(select(numbered.c.id).where(numbered.c.place > retention.artifact_count)))
     if not reasons:
         return []
     subject = literal("execution:") + cast(Execution.id, String)

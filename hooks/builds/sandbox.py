@@ -178,9 +178,7 @@ class ProcessSandbox:
         }
         return self._take_archive(request, "the artifact", self._limits.artifact_bytes, write, interrupt)
 
-    def save(
-        self, paths: Sequence[str], write: Callable[[bytes], object], interrupt: Interrupt
-    ) -> tuple[Outcome, int]:
+    def save(self, paths: Sequence[str], write: Callable[[bytes], object], interrupt: Interrupt) -> tuple[Outcome, int]:
         """Take an archive of the cached paths over the pipe."""
         request = {"op": "save", "paths": list(paths)}
         return self._take_archive(request, "the cache", self._limits.cache_bytes, write, interrupt)

@@ -185,7 +185,9 @@ class BuildKeeper:
         outputs = self._outputs
         try:
             store = outputs.stores.of(domain_id)
-            return _StoredIncoming(store, limit_bytes, lambda body, files: self._put(domain_id, body, files, row), check)
+            return _StoredIncoming(
+                store, limit_bytes, lambda body, files: self._put(domain_id, body, files, row), check
+            )
         except StorageError as error:
             raise ExecutorError(f"nothing can be stored now: {error}") from error
 

@@ -87,6 +87,10 @@ def test_a_download_is_a_file_and_not_a_page(world: OutputWorld, built: Build) -
     assert (part.status_code, part.data) == (206, whole.data[2:10])
     assert fetched(world, built, If_None_Match=whole.headers["ETag"]).status_code == 304
     assert fetched(world, built, "nobody").status_code == 404
+    for path in ("", "/primary", "/primary/members"):
+        place = f"/builds/{built.id}/artifacts{path}"
+        got = [world.call("GET", place, as_=who).status_code for who in (None, "stranger", "publisher", "approver")]
+        assert got == [401, 404, 200, 200], path
 
 
 def test_members_are_listed_page_by_page(world: OutputWorld, built: Build) -> None:
@@ -131,7 +135,9 @@ def test_they_lie_encrypted_and_are_checked_swept_and_rotated_like_packages(worl
     ],
 )
 def test_what_cannot_be_packed_fails_the_phase(world: OutputWorld, section: str, message: str) -> None:
-    spec = f"version: 0.2\nphases: {{build: {{commands: ['mkdir a b && touch a/same b/same']}}}}\nartifacts:\n  {section}"
+    spec = (
+        f"version: 0.2\nphases: {{build: {{commands: ['mkdir a b && touch a/same b/same']}}}}\nartifacts:\n  {section}"
+    )
     build = world.build(spec, project="fails")
     assert build.status == "FAILED"
     (phase,) = [phase for phase in build.phases if phase["phaseType"] == "UPLOAD_ARTIFACTS"]

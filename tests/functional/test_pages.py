@@ -64,6 +64,12 @@ PATHS = {
     "hook_pages.approvals": ("/approvals",),
     "hook_pages.build": ("/builds/{failed}", "/builds/{running}", "/builds/{failed}?from=100&line=3&style=red..bold"),
     "hook_pages.build_live": (),
+    "hook_pages.artifact": (
+        "/builds/{failed}/artifacts/primary",
+        "/builds/{failed}/artifacts/primary?from=500",
+        "/builds/{failed}/artifacts/coverage",
+    ),
+    "hook_pages.artifact_download": (),  # no page
     "hook_pages.build_log": (),
     "hook_pages.raw_log": (),
     "hook_pages.webhooks": ("/webhooks",),

@@ -215,6 +215,9 @@ REVIEWED = {
     f"GET {API}/builds": SIGNED_IN,
     f"GET {API}/builds/<build_id>": SIGNED_IN,
     f"GET {API}/builds/<build_id>/log": SIGNED_IN,
+    f"GET {API}/builds/<build_id>/artifacts": SIGNED_IN,
+    f"GET {API}/builds/<build_id>/artifacts/<artifact_identifier>": SIGNED_IN,
+    f"GET {API}/builds/<build_id>/artifacts/<artifact_identifier>/members": SIGNED_IN,
     f"POST {API}/builds/<build_id>/stop": SIGNED_IN,
     f"GET {API}/event-kinds": SIGNED_IN,
     f"GET {API}/webhooks": SIGNED_IN,  # one's own; all of them as administrator
@@ -301,6 +304,8 @@ REVIEWED = {
     "GET /builds/<build_id>": PAGE,
     "GET /builds/<build_id>/live": PAGE,
     "GET /builds/<build_id>/log": PAGE,
+    "GET /builds/<build_id>/artifacts/<artifact_identifier>": PAGE,
+    "GET /builds/<build_id>/artifacts/<artifact_identifier>/download": PAGE,
     "GET /builds/<build_id>/log.txt": PAGE,
     "POST /builds/<build_id>/stop": PAGE,
     "GET /webhooks": PAGE,

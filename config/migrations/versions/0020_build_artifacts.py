@@ -55,9 +55,7 @@ def upgrade() -> None:
     )
     with op.batch_alter_table("build_cache", schema=None) as batch_op:
         batch_op.create_index(batch_op.f("ix_build_cache_blob_id"), ["blob_id"], unique=False)
-        batch_op.create_index(
-            "ix_build_cache_found", ["domain_id", "namespace", "version", "created_at"], unique=False
-        )
+        batch_op.create_index("ix_build_cache_found", ["domain_id", "namespace", "version", "created_at"], unique=False)
 
 
 def downgrade() -> None:

@@ -136,9 +136,7 @@ class _DummySandbox:
             return Outcome(Ended.EXITED, 1, 0.0, detail="no matching artifact paths found"), 0
         return outcome, files
 
-    def save(
-        self, paths: Sequence[str], write: Callable[[bytes], object], interrupt: Interrupt
-    ) -> tuple[Outcome, int]:
+    def save(self, paths: Sequence[str], write: Callable[[bytes], object], interrupt: Interrupt) -> tuple[Outcome, int]:
         self._insist("fetched")
         names = [name for name in sorted(self._executor.files) if name in paths]
         if not names:
