@@ -1,7 +1,7 @@
 """Runs inside a sandbox: unpacks the source, packs artifacts and caches, restores caches. Standard library only.
 
 A process of its own, because archives are the user's: whatever one does to the parser, it does in the sandbox, and the
-runner lives on. ``unpack FILE``: into the current directory. ``pack`` and ``save``: a JSON order on standard input, a zip
+runner lives on; all in one file, because it stands alone there. ``unpack FILE``: into the current directory. ``pack`` and ``save``: a JSON order on standard input, a zip
 or a compressed tar on standard output, ``{"files": number, "detail": text}`` on standard error. ``restore HOME SOURCE``:
 such a tar on standard input. ``hash GLOB…``: what ``codebuild-hash-files`` prints.
 """
@@ -180,13 +180,17 @@ def _files(base: Path, *, with_links: bool) -> Iterator[Chosen]:
 
 
 class _Allowance:
-    """How many bytes may still be read; a file that is sparse, or grows under the reader, must not go on for ever."""
+    """How many files and bytes may still be read; a file that is sparse, or grows under the reader, must not go on for ever."""
 
     def __init__(self) -> None:
         self._left = MAX_BYTES
+        self._files_left = MAX_FILES
 
     def take(self, size: int) -> None:
         self._left -= size
+        self._files_left -= 1
+        if self._files_left < 0:
+            raise ValueError(f"more than {MAX_FILES} files match")
         if self._left < 0:
             raise ValueError(f"the files that match are larger than {MAX_BYTES} bytes together")
 
@@ -217,7 +221,7 @@ def _add_to_zip(archive: zipfile.ZipFile, name: str, chosen: Chosen, allowance: 
         entry = zipfile.ZipInfo(name)
         entry.create_system = 3
         entry.external_attr = (stat.S_IFLNK | 0o777) << 16
-        archive.writestr(entry, os.readlink(chosen.path))
+        archive.writestr(entry, str(chosen.path.readlink()))
         return
     with open_beneath(chosen) as body:
         facts = os.fstat(body.fileno())
@@ -249,25 +253,23 @@ def save(order: Mapping[str, Any]) -> tuple[int, int, str]:
     """
     home, source = Path(order["home"]), Path(order["source"])
     never = {home / name for name in order["never"]}
-    allowance, taken = _Allowance(), set()
+    files = 0
     try:
         with (
             gzip.GzipFile(fileobj=sys.stdout.buffer, mode="wb", compresslevel=1, mtime=0) as packed,
             tarfile.open(fileobj=packed, mode="w|", format=tarfile.PAX_FORMAT) as tar,
         ):
-            for pattern in order["paths"]:
-                for chosen in _cached(_rooted(_expand(pattern, order["variables"]), home, source)):
-                    if chosen.path in never or chosen.path in taken:
-                        continue
-                    taken.add(chosen.path)
-                    if len(taken) > MAX_FILES:
-                        raise ValueError(f"more than {MAX_FILES} files match")
-                    _add_to_tar(tar, _cache_name(chosen.path, home, source), chosen, allowance)
+            allowance = _Allowance()
+            patterns = [_rooted(_expand(pattern, order["variables"]), home, source) for pattern in order["paths"]]
+            for path, chosen in {each.path: each for pattern in patterns for each in _cached(pattern)}.items():
+                if path not in never:
+                    files += 1
+                    _add_to_tar(tar, _cache_name(path, home, source), chosen, allowance)
     except ValueError as error:
         return 1, 0, str(error)
     except OSError as error:
         return 1, 0, f"a matching file could not be read: {error}"
-    return 0, len(taken), ""
+    return 0, files, ""
 
 
 def _rooted(pattern: str, home: Path, source: Path) -> str:
@@ -316,7 +318,7 @@ def _add_to_tar(tar: tarfile.TarFile, name: str, chosen: Chosen, allowance: _All
     entry = tarfile.TarInfo(name)
     if chosen.is_link:
         entry.type = tarfile.SYMTYPE
-        entry.linkname = os.readlink(chosen.path)
+        entry.linkname = str(chosen.path.readlink())
         tar.addfile(entry)
         return
     with open_beneath(chosen) as body:

@@ -27,8 +27,6 @@ def upload(bench: Bench, spec: BuildSpec, settings: OutputSettings, keeper: Keep
     failure: UploadFailed | None = None
     for identifier, artifact, chosen in _wanted(bench, spec, settings):
         try:
-            if chosen is None:
-                raise UploadFailed(f"artifact {identifier} is not among the secondaryArtifacts of the project")
             _upload(bench, identifier, artifact, chosen, keeper, project)
         except UploadFailed as error:
             bench.say(f"Artifact {identifier} failed: {error}")
@@ -55,8 +53,10 @@ def _wanted(
 
 
 def _upload(
-    bench: Bench, identifier: str, artifact: ArtifactSpec, chosen: ArtifactSettings, keeper: Keeper, project: str
+    bench: Bench, identifier: str, artifact: ArtifactSpec, chosen: ArtifactSettings | None, keeper: Keeper, project: str
 ) -> None:
+    if chosen is None:
+        raise UploadFailed(f"artifact {identifier} is not among the secondaryArtifacts of the project")
     if identifier != PRIMARY and not is_identifier(identifier):
         raise UploadFailed(f"a secondary artifact cannot be called {identifier!r}")
     name = artifact_name(bench, identifier, artifact, chosen, project)

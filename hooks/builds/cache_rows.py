@@ -96,7 +96,7 @@ def remove(session: Session, ids: Collection[int], now: datetime, why: str) -> i
         touch_blobs(session, [row.blob_id for row in rows], now)
         session.execute(delete(BuildCache).where(BuildCache.id.in_([row.id for row in rows])))
         size_bytes = sum(row.size_bytes for row in rows)
-        where = sorted({row.namespace for row in rows})[0]
+        where = min(row.namespace for row in rows)
         audit.record(session, now, ACTOR, "build-cache.evict", where, caches=len(rows), size_bytes=size_bytes, why=why)
     return len(rows)
 

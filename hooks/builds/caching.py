@@ -32,7 +32,7 @@ class Cache:
 def prepare(bench: Bench, spec: CacheSpec) -> Cache | None:
     """Work out the key; None, and a line in the log, when it has none that can be used. Raises as ``bench.value_of``."""
     paths = spec.paths or COMMON_PATHS
-    key, fallbacks = "", ()
+    key, fallbacks = "", tuple[str, ...]()
     if spec.key:
         key = bench.value_of(spec.key)
         fallbacks = tuple(value for text in spec.fallback_keys if (value := bench.value_of(text)))

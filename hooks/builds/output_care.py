@@ -6,6 +6,7 @@ import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from functools import partial
 
 from sqlalchemy import ColumnElement, String, cast, delete, exists, func, literal, or_, select
 from sqlalchemy.orm import Session
@@ -41,7 +42,7 @@ def expire(db: Database, retention: Retention, now: datetime, *, dry_run: bool =
             return len(old), len(unused)
         if not old and not unused:
             break
-        db.retry(lambda session, old=old, unused=unused: _forget(session, old[:_BATCH], unused[:_BATCH], now))
+        db.retry(partial(_forget, artifacts=old[:_BATCH], caches=unused[:_BATCH], now=now))
         artifacts, caches = artifacts + len(old[:_BATCH]), caches + len(unused[:_BATCH])
     if artifacts or caches:
         LOG.info("builds: %d artifacts and %d caches are over their time and forgotten", artifacts, caches)

@@ -1,4 +1,4 @@
-"""What a build project says about artifacts and caches: CodeBuild's ``artifacts``, ``secondaryArtifacts`` and ``cache``. Pure."""
+"""What a project says of artifacts and caches: CodeBuild's ``artifacts``, ``secondaryArtifacts`` and ``cache``. Pure."""
 
 from __future__ import annotations
 

@@ -79,7 +79,7 @@ class BuildPlan:
     home_files: Mapping[str, str] = field(default_factory=dict)
     secrets: tuple[str, ...] = ()
     project: str = "build"
-    outputs: OutputSettings = OutputSettings()
+    outputs: OutputSettings = field(default_factory=OutputSettings)
     timeout_seconds: float = 3600.0
 
 

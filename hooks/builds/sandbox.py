@@ -69,7 +69,7 @@ class ProcessSandbox:
             "USER": "build",
             "LOGNAME": "build",
             "LANG": "C.UTF-8",
-            "PATH": f"{bubblewrap.HOME_DIR}/.local/bin:{bubblewrap.BIN_DIR}:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
+            "PATH": bubblewrap.PATH,
             "CODEBUILD_SRC_DIR": bubblewrap.SOURCE_DIR,
             "ENTREPOT_ASSETS_DIR": bubblewrap.ASSETS_DIR,
             **self._secondary,
@@ -102,7 +102,7 @@ class ProcessSandbox:
         self._ask(
             {
                 "environment": dict(self.variables),
-                "home_files": _home_files(request),
+                "home_files": launch.home_files(request),
                 "processes": self._limits.processes,
                 "registry_port": port,
             },
@@ -389,14 +389,6 @@ class ProcessSandbox:
             LOG.exception("the shim %d does not end; killing it", self._shim.pid)
             self._shim.kill()
             self._shim.wait()
-
-
-def _home_files(request: SandboxRequest) -> dict[str, str]:
-    if request.credentials is None:
-        return dict(request.home_files)
-    # The standard file of most clients: the token stands in no variable and on no command line.
-    netrc = f"machine 127.0.0.1\nlogin {request.credentials.login}\npassword {request.credentials.token}\n"
-    return {".netrc": netrc, **request.home_files}
 
 
 def _plain_name(name: str) -> str:

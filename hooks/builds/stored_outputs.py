@@ -12,6 +12,7 @@ import logging
 from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
+from functools import partial
 from typing import Any, TypeVar
 
 from sqlalchemy import select, update
@@ -151,7 +152,7 @@ class BuildKeeper:
                 if digest.hexdigest() == row.sha256:
                     self._mark_used(row.id)
                     return FoundCache(
-                        row.key, row.scope, row.size_bytes, row.key == wanted.key, lambda: _read(store, handle)
+                        row.key, row.scope, row.size_bytes, row.key == wanted.key, partial(_read, store, handle)
                     )
                 LOG.error("cache %d is not what was saved, and is forgotten", row.id)
             self._forget(row)

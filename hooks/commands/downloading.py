@@ -6,7 +6,7 @@ import os
 import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import IO, Any
 
 from registry.commands.client import Client, Failed
 from registry.commands.output import say
@@ -37,10 +37,7 @@ def download(client: Client, build_id: str, artifact: Mapping[str, Any], path: P
         path.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.NamedTemporaryFile(dir=path.parent, prefix=".entrepot-", delete=False) as file:
             try:
-                digest = client.download(file, "builds", build_id, "artifacts", artifact["artifactIdentifier"])
-                if digest != artifact["sha256sum"]:
-                    raise Failed(f"{artifact['name']} arrived with another SHA-256 than the build's")
-                file.flush()
+                _fetch(client, build_id, artifact, file)
                 os.fchmod(file.fileno(), 0o666 & ~_umask())
                 Path(file.name).replace(path)
             except BaseException:
@@ -49,6 +46,13 @@ def download(client: Client, build_id: str, artifact: Mapping[str, Any], path: P
     except OSError as error:
         raise Failed(f"{path} cannot be written: {error.strerror}") from error
     say(f"{path}: {artifact['size']} bytes")
+
+
+def _fetch(client: Client, build_id: str, artifact: Mapping[str, Any], file: IO[bytes]) -> None:
+    digest = client.download(file, "builds", build_id, "artifacts", artifact["artifactIdentifier"])
+    if digest != artifact["sha256sum"]:
+        raise Failed(f"{artifact['name']} arrived with another SHA-256 than the build's")
+    file.flush()
 
 
 def _umask() -> int:

@@ -10,7 +10,7 @@ import sys
 from collections.abc import Callable, Iterator, Mapping
 from functools import cached_property, wraps
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import IO, TYPE_CHECKING, Any
 from urllib.parse import quote, urlencode, urljoin, urlsplit
 
 import click
@@ -95,7 +95,7 @@ class Client:
         response = self._send("GET", path, query)
         return response.content, response.headers
 
-    def download(self, into: BinaryIO, *path: str | int) -> str:
+    def download(self, into: IO[bytes], *path: str | int) -> str:
         """Write the body of a GET to ``into`` as it comes; its SHA-256 in hex. Raises Failed."""
         import requests
 
