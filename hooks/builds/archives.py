@@ -3,7 +3,8 @@
 A process of its own, because archives are the user's: whatever one does to the parser, it does in the sandbox, and the
 runner lives on; all in one file, because it stands alone there. ``unpack FILE``: into the current directory. ``pack``
 and ``save``: a JSON order on standard input, a zip or a compressed tar on standard output, ``{"files": number,
-"detail": text}`` on standard error. ``restore HOME SOURCE``: such a tar on standard input. ``hash GLOB…``: what ``codebuild-hash-files`` prints.
+"detail": text}`` on standard error. ``restore HOME SOURCE``: such a tar on standard input. ``hash GLOB…``: what
+``codebuild-hash-files`` prints.
 """
 
 from __future__ import annotations

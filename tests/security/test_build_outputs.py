@@ -3,6 +3,7 @@ secrets that go along. All through real sandboxes and the real store."""
 
 from __future__ import annotations
 
+import gzip
 import io
 import time
 import zipfile
@@ -265,17 +266,27 @@ def test_H10_too_much_is_refused_before_it_is_read(make_room, monkeypatch, tmp_p
     assert outcome.detail == "more than 10 files match"
 
 
-def test_H10_a_cache_never_holds_the_credentials_of_its_build(make_room) -> None:
-    room, pieces = make_room(), []
-    ran(room, "echo mine >~/mine; ln ~/.netrc ~/hard 2>/dev/null || true; ln -s ~/.netrc ~/soft")
-    outcome, files = room.save(("~/**/*", "/root/.netrc"), pieces.append, never)
-    assert outcome.succeeded
+def test_H10_a_cache_never_holds_the_credentials_of_its_build(make_room, monkeypatch, tmp_path: Path) -> None:
+    def saved(room: Sandbox) -> bytes:
+        ran(room, "echo mine >~/mine; ln -s ~/.netrc ~/soft")
+        pieces: list[bytes] = []
+        assert room.save(("~/**/*", "/root/.netrc"), pieces.append, never)[0].succeeded
+        return b"".join(pieces)
+
+    archive = saved(make_room())
+    assert b"mine\n" in gzip.decompress(archive)
+    assert SECRET.encode() not in gzip.decompress(archive)
     other = make_room()
     ran(other, "echo another >~/.netrc")
-    assert other.restore(iter(pieces), lambda _: None, never).succeeded
+    assert other.restore(iter([archive]), lambda _: None, never).succeeded
     output: list[bytes] = []
     other.run(Item("cat ~/mine ~/.netrc; ls -a ~"), output.append, never)
     assert b"".join(output).startswith(b"mine\nanother\n")
+    careless = tmp_path / "archives.py"  # negative control
+    text = Path(archives.__file__).read_text(encoding="utf-8")
+    careless.write_text(text.replace('for name in order["never"]', "for name in ()"), encoding="utf-8")
+    monkeypatch.setattr(launch, "archives", SimpleNamespace(__file__=str(careless)))
+    assert SECRET.encode() in gzip.decompress(saved(make_room()))
 
 
 def test_H10_what_the_sandbox_sends_is_believed_to_be_bytes_and_no_more(
