@@ -43,7 +43,7 @@ def scan(body: BinaryIO, secrets: Collection[str]) -> set[str]:
                             text = tail + data
                             if expression.search(text):
                                 raise Refused(f"{member.filename} in the artifact holds a secret of the build")
-                            tail = text[len(text) - hold :] if hold else b""
+                            tail = text[-hold:] if hold else b""
     except (Unreadable, *NOT_READABLE) as error:
         raise Refused(f"the sandbox sent something that is no readable zip: {error}") from error
     return tokens
