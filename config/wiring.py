@@ -32,6 +32,7 @@ from hooks.builds.handler import BuildHandler, BuildServices
 from hooks.builds.launch import Limits as BuildLimits
 from hooks.builds.logs import LogStore, sealed_chunks
 from hooks.builds.output_care import Retention
+from hooks.builds.pushes import sealed_hook_secrets
 from hooks.builds.stored_outputs import OutputLimits, StoredOutputs
 from hooks.builds.workspace import UserRange
 from hooks.jobs.worker import Handler, Settle
@@ -164,7 +165,7 @@ def key_providers(settings: Settings) -> Providers:
 
 def sealed_fields() -> Sequence[SealedField]:
     """Every column of sealed boxes there is: what a rotation of keys goes through."""
-    return (*registry_fields(), sealed_chunks(), *sealed_secrets(), sealed_credentials())
+    return (*registry_fields(), sealed_chunks(), *sealed_secrets(), sealed_credentials(), sealed_hook_secrets())
 
 
 def rotator(stores: DomainStores, db: Database, clock: Clock) -> Rotator:
@@ -291,12 +292,9 @@ def _process_settings(settings: Settings) -> ProcessSettings:
 
 def general_jobs(parts: Parts) -> JobTable:
     """Handlers of everything but builds, and what becomes of jobs that ended without theirs."""
+    waits = waiting.handlers(parts.clock, lambda session, build_id: on_build_finished(session, parts, build_id))
     return JobTable(
-        {
-            **pipeline_handlers(parts),
-            **start_handlers(parts),
-            **waiting.handlers(parts.clock, lambda session, build_id: on_build_finished(session, parts, build_id)),
-        },
+        {**pipeline_handlers(parts), **start_handlers(parts), **waits},
         {promote_action.JOB_KIND: lambda session, ended: settle_promotion(session, parts, ended)},
     )
 

@@ -10,10 +10,14 @@ from hooks.api.builds import BuildViews
 from hooks.api.executions import ExecutionViews
 from hooks.api.keys import KeyViews
 from hooks.api.pipelines import PipelineViews
+from hooks.api.pushes import PushViews
+from hooks.api.pushes import receivers as push_receivers
 from hooks.api.subscriptions import SubscriptionViews
 from hooks.api.webhooks import WebhookViews
 from hooks.services import HookServices
 from registry.api.routes import register
+
+__all__ = ["blueprint", "push_receivers"]
 
 
 def blueprint(services: HookServices) -> Blueprint:
@@ -23,6 +27,7 @@ def blueprint(services: HookServices) -> Blueprint:
         PipelineViews(services),
         ExecutionViews(services),
         BuildProjectViews(services),
+        PushViews(services),
         BuildViews(services),
         ArtifactViews(services),
         WebhookViews(services),

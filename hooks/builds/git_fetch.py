@@ -34,7 +34,6 @@ from registry.errors import Invalid
 
 SCHEMES = ("https", "http", "ssh", "file")
 _MESSAGE_CHARACTERS = 500
-_SPOOL_BYTES = 4 * 1024 * 1024
 # Values come as variables only: no text of anybody's is ever part of the script.
 _FETCH = """set -eu
 cd "$CODEBUILD_SRC_DIR"
@@ -159,9 +158,9 @@ class GitFetcher:
             message = f"the submodules of {address.shown} could not be fetched"
             _run(sandbox, _SUBMODULES, message, secret, interrupt, allowed)
         commit = _run(sandbox, _RESOLVE, "the commit cannot be told", secret, interrupt).decode().strip()
-        body = tempfile.SpooledTemporaryFile(max_size=_SPOOL_BYTES, dir=self._spool_dir)  # noqa: SIM115 - the caller's
+        body = tempfile.TemporaryFile(dir=self._spool_dir)  # noqa: SIM115 - the caller's to close
         try:
-            outcome = sandbox.run(Item(_PACK), body.write, interrupt)
+            outcome = sandbox.run(Item(_PACK), lambda data: _write(body, data), interrupt)
             _require(outcome, "the source could not be packed", b"", secret)
             body.seek(0)
         except OSError as error:
@@ -170,7 +169,11 @@ class GitFetcher:
         except BaseException:
             body.close()
             raise
-        return Fetched(body, commit)  # type: ignore[arg-type]  # a binary file in all that is used of it
+        return Fetched(body, commit)
+
+
+def _write(body: BinaryIO, data: bytes) -> None:
+    body.write(data)
 
 
 def _ignore(_data: bytes) -> None:

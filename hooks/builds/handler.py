@@ -341,6 +341,8 @@ def reserved_variables(build: Build, project: str, source: PackageSource) -> dic
         "CI": "true",
         "CODEBUILD_CI": "true",
         "CODEBUILD_BUILD_ID": f"{project}:{build.id}",
+        "CODEBUILD_BUILD_ARN": f"arn:entrepot:codebuild:::build/{project}:{build.id}",
+        "CODEBUILD_PROJECT_ARN": f"arn:entrepot:codebuild:::project/{project}",
         "CODEBUILD_BUILD_NUMBER": str(build.number),
         "CODEBUILD_BUILD_IMAGE": build.environment["type"],
         "CODEBUILD_INITIATOR": build.initiator,

@@ -45,7 +45,8 @@ class BuildUpload(Base):
 class PushHook(Base):
     """Where a forge tells a project of pushes: ``/hooks/v1/{id}``.
 
-    ``filter_groups`` as in CodeBuild: the groups are OR, their filters AND. The secret is sealed under the server's keys
+    ``filter_groups`` as in CodeBuild: the groups are OR, their filters AND. ``fork_policy`` says which pull requests are
+    not built by themselves (CodeBuild's requiresCommentApproval). The secret is sealed under the server's keys
     and bound to the row; ``fingerprint`` is what is shown of it.
     """
 
@@ -55,6 +56,7 @@ class PushHook(Base):
     project_id: Mapped[int] = mapped_column(ForeignKey("build_project.id", ondelete="CASCADE"), index=True)
     provider: Mapped[str] = mapped_column(String(16))
     filter_groups: Mapped[list[list[dict[str, Any]]]] = mapped_column(JSON)
+    fork_policy: Mapped[str] = mapped_column(String(24))
     sealed_secret: Mapped[bytes] = mapped_column(LargeBinary)
     fingerprint: Mapped[str] = mapped_column(String(16))
     is_enabled: Mapped[bool] = mapped_column(Boolean, default=True)

@@ -39,6 +39,7 @@ NOTICES = {
     "address-confirmed": Notice("good", "The address is confirmed: mails go there from now on."),
     "address-removed": Notice("good", "The address is forgotten."),
     "build-stopping": Notice("good", "The build is told to stop."),
+    "build-started": Notice("good", "The build was started."),
 }
 
 
@@ -53,7 +54,10 @@ class Panels:
         return Extension(
             navigation=(
                 NavigationEntry(
-                    "Pipelines", "pipeline", "hook_pages.pipelines", ("/pipelines", "/executions", "/builds")
+                    "Pipelines",
+                    "pipeline",
+                    "hook_pages.pipelines",
+                    ("/pipelines", "/executions", "/builds", "/build-projects"),
                 ),
                 NavigationEntry("Approvals", "approval", "hook_pages.approvals", ("/approvals",), self.count_for_me),
             ),

@@ -90,6 +90,10 @@ class Client:
         """The JSON answer of a changing request with a JSON body; None where there is none. Raises Failed."""
         return self._json(self._send(method, path, query, body))
 
+    def send_file(self, method: str, *path: str | int, file: IO[bytes], media_type: str, **query: Any) -> Any:
+        """The JSON answer of a request whose body is a file, read as it goes out. Raises Failed."""
+        return self._json(self._send(method, path, query, file=(file, media_type)))
+
     def read(self, *path: str | int, **query: Any) -> tuple[bytes, Mapping[str, str]]:
         """The body and headers of a GET whose answer is not JSON. Raises Failed."""
         response = self._send("GET", path, query)
@@ -129,6 +133,7 @@ class Client:
         path: tuple[str | int, ...],
         query: Mapping[str, Any],
         body: Any = None,
+        file: tuple[IO[bytes], str] | None = None,
         *,
         streamed: bool = False,
     ) -> requests.Response:
@@ -137,21 +142,24 @@ class Client:
         if asked:
             address += "?" + urlencode(asked)
         for _ in range(MOST_REDIRECTS):
-            response = self._exchange(method, address, body, streamed=streamed)
+            response = self._exchange(method, address, body, file, streamed=streamed)
             location = response.headers.get("Location")
             if not response.is_redirect or location is None:
                 return response
             address = self._own_address(urljoin(address, location), method)
         raise Failed(f"{self.url} redirects in a circle")
 
-    def _exchange(self, method: str, address: str, body: Any, *, streamed: bool) -> requests.Response:
+    def _exchange(
+        self, method: str, address: str, body: Any, file: tuple[IO[bytes], str] | None, *, streamed: bool
+    ) -> requests.Response:
         import requests
 
+        sent = {"json": body} if file is None else {"data": file[0], "headers": {"Content-Type": file[1]}}
         try:
             response = self._session.request(
                 method,
                 address,
-                json=body,
+                **sent,
                 timeout=(CONNECT_SECONDS, READ_SECONDS),
                 allow_redirects=False,
                 stream=streamed,

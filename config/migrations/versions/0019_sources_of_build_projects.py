@@ -60,6 +60,7 @@ def upgrade() -> None:
         sa.Column("project_id", sa.Integer(), nullable=False),
         sa.Column("provider", sa.String(length=16), nullable=False),
         sa.Column("filter_groups", sa.JSON(), nullable=False),
+        sa.Column("fork_policy", sa.String(length=24), nullable=False),
         sa.Column("sealed_secret", sa.LargeBinary(), nullable=False),
         sa.Column("fingerprint", sa.String(length=16), nullable=False),
         sa.Column("is_enabled", sa.Boolean(), nullable=False),
