@@ -125,6 +125,7 @@ def test_they_lie_encrypted_and_are_checked_swept_and_rotated_like_packages(worl
         row.sha256 = sha256
 
 
+@pytest.mark.long  # tests/unit/builds/test_archives.py has the same without a build
 @pytest.mark.parametrize(
     ("section", "message"),
     [

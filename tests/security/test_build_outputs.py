@@ -59,7 +59,7 @@ def sources_are_packages(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("sources_are_packages")
-@pytest.mark.parametrize("lower", ["branch", "pull request"])
+@pytest.mark.parametrize("lower", [pytest.param("branch", marks=pytest.mark.long), "pull request"])
 def test_H7_a_release_never_restores_what_less_trusted_builds_saved(world: OutputWorld, lower: str) -> None:
     project = lower.replace(" ", "-")
     assert "Saved the cache" in run(world, project, lower, "evil")
@@ -124,6 +124,7 @@ def newest(session, *projects: str) -> list[Build]:
     ]
 
 
+@pytest.mark.long  # tests/functional/test_output_rows.py has the same without builds
 @pytest.mark.usefixtures("sources_are_packages")
 def test_H7_a_flood_of_pull_requests_pushes_no_trusted_cache_out(world: OutputWorld, monkeypatch) -> None:
     run(world, "flood", "protected", "good")
