@@ -127,6 +127,13 @@ class Builds:
     memory_limit_bytes: int = 2 * 1024**3
     process_limit: int = 512
     workspace_limit_bytes: int = 1024**3
+    artifact_limit_bytes: int = 1024**3
+    artifact_keep_days: int = 90
+    artifact_keep_count: int = 0
+    cache_limit_bytes: int = 1024**3
+    project_cache_limit_bytes: int = 4 * 1024**3
+    cache_keep_days: int = 30
+    protected_refs: tuple[str, ...] = ("main", "master")
     git_schemes: tuple[str, ...] = ("https", "http", "ssh")
     git_directories: tuple[str, ...] = ()
 
@@ -413,6 +420,9 @@ _MINIMUM = {
     "server.graceful_timeout_seconds": 0,
     "server.trusted_proxy_hops": 0,
     "storage.sweep_grace_hours": 0,
+    "builds.artifact_keep_days": 0,
+    "builds.artifact_keep_count": 0,
+    "builds.cache_keep_days": 0,
     "storage.cache_limit_bytes": 0,
     "storage.release_frozen_after_days": 0,
     "upstream.stale_while_revalidate_seconds": 0,

@@ -31,7 +31,9 @@ from hooks.builds.executors.process import ProcessExecutor, ProcessSettings
 from hooks.builds.handler import BuildHandler, BuildServices
 from hooks.builds.launch import Limits as BuildLimits
 from hooks.builds.logs import LogStore, sealed_chunks
+from hooks.builds.output_care import Retention
 from hooks.builds.pushes import sealed_hook_secrets
+from hooks.builds.stored_outputs import OutputLimits, StoredOutputs
 from hooks.builds.workspace import UserRange
 from hooks.jobs.worker import Handler, Settle
 from hooks.notifications.endpoints import sealed_secrets
@@ -283,6 +285,7 @@ def _process_settings(settings: Settings) -> ProcessSettings:
             memory_bytes=settings.builds.memory_limit_bytes,
             processes=settings.builds.process_limit,
             workspace_bytes=settings.builds.workspace_limit_bytes,
+            artifact_bytes=settings.builds.artifact_limit_bytes,
         ),
     )
 
@@ -325,9 +328,30 @@ def build_jobs(settings: Settings, services: Services, parts: Parts) -> JobTable
             clock=services.clock,
             fetch_input=sources.input_fetcher(settings, services, _process_settings(settings)),
             on_tokens=lambda found, build_id: services.leaks.end(found, f"the log of build {build_id}", "build"),
+            outputs=stored_outputs(settings, services),
+            protected_refs=settings.builds.protected_refs,
         ),
     )
     return JobTable({build_records.JOB_KIND: handler}, {build_records.JOB_KIND: handler.settle})
+
+
+def stored_outputs(settings: Settings, services: Services) -> StoredOutputs:
+    """Where builds' artifacts and caches are kept."""
+    builds = settings.builds
+    limits = OutputLimits(builds.artifact_limit_bytes, builds.cache_limit_bytes, builds.project_cache_limit_bytes)
+    return StoredOutputs(
+        services.db,
+        services.stores,
+        services.clock,
+        limits,
+        lambda found, where: services.leaks.end(found, where, "build"),
+    )
+
+
+def retention(settings: Settings) -> Retention:
+    """How long artifacts and caches stay."""
+    builds = settings.builds
+    return Retention(builds.artifact_keep_days, builds.artifact_keep_count, builds.cache_keep_days)
 
 
 def _rates(limits: LimitSettings) -> Rates:

@@ -11,6 +11,7 @@ from datetime import timedelta
 
 from config import migrate, notifying, sqlite, wiring
 from config.settings import Settings
+from hooks.builds import output_care
 from hooks.builds import records as build_records
 from hooks.jobs.worker import Worker
 from hooks.notifications import fanout
@@ -43,6 +44,7 @@ def run(settings: Settings, *, is_alone: bool = True) -> int:
         evict.forget_dead_pages(services.db, services.clock())
         if settings.storage.cache_limit_bytes:
             evict.evict(services.db, settings.storage.cache_limit_bytes, services.clock(), dry_run=False)
+        output_care.expire(services.db, wiring.retention(settings), services.clock())
         before = services.clock() - timedelta(hours=settings.storage.sweep_grace_hours)
         care.sweep(services.db, services.stores, older_than=before, dry_run=False)
 

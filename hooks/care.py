@@ -6,8 +6,9 @@ from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from hooks.jobs import queue
-from hooks.models import ActionExecution, Build, Execution
+from hooks.models import ActionExecution, Build, BuildArtifact, BuildCache, Execution
 from registry.db import Database
+from registry.models import Blob
 
 _RUNNING = ("InProgress", "Stopping")
 
@@ -17,6 +18,7 @@ def check(db: Database) -> list[tuple[str, str]]:
     with db.read() as session:
         found = [("I8", fault) for fault in queue.faults(session)]
         found += [("I8", fault) for fault in _builds(session)]
+        found += [("I1", fault) for fault in _outputs(session)]
         return found + [("I8", fault) for fault in _executions(session)]
 
 
@@ -24,6 +26,16 @@ def _builds(session: Session) -> list[str]:
     """A build that ended says when, and one that says when has ended."""
     rows = session.scalars(select(Build.id).where((Build.status == "IN_PROGRESS") != Build.ended_at.is_(None)))
     return [f"build {build_id} has a status and an end that disagree" for build_id in rows]
+
+
+def _outputs(session: Session) -> list[str]:
+    """An artifact or a cache is what its blob is."""
+    faults = []
+    for model, what in ((BuildArtifact, "artifact"), (BuildCache, "cache")):
+        differing = (model.sha256 != Blob.sha256) | (model.size_bytes != Blob.size_bytes)
+        rows = session.execute(select(model.id, model.build_id).join(Blob, Blob.id == model.blob_id).where(differing))
+        faults += [f"{what} {row.id} of build {row.build_id} and its blob disagree on digest or size" for row in rows]
+    return faults
 
 
 def _executions(session: Session) -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import os
 import shutil
@@ -12,12 +13,13 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from hooks.builds.executor import Executor, SourceBundle, SourceFile, StopReason
+from hooks.builds.keeping import ArtifactName, CacheKey, FoundCache, Incoming, Keeper, Kept
 from hooks.builds.phases import PhaseRecord
 from hooks.builds.run import BuildOutcome, BuildPlan, run_build
 
@@ -58,6 +60,47 @@ def bundle(files: Mapping[str, bytes], unpack: str | None = None) -> SourceBundl
     )
 
 
+class MemoryIncoming:
+    def __init__(self, keep: Callable[[bytes], object]) -> None:
+        self._keep = keep
+        self._body = bytearray()
+
+    def write(self, data: bytes) -> None:
+        self._body += data
+
+    def keep(self, files: int) -> Kept:
+        self._keep(bytes(self._body))
+        return Kept(len(self._body), hashlib.sha256(self._body).hexdigest())
+
+    def abort(self) -> None:
+        self._body.clear()
+
+
+class MemoryKeeper:
+    """Keeps artifacts by name, and caches by key and version of their paths."""
+
+    def __init__(self, artifacts: dict[str, bytes], caches: dict[tuple[str, str], bytes]) -> None:
+        self._artifacts = artifacts
+        self._caches = caches
+
+    def begin_artifact(self, name: ArtifactName) -> Incoming:
+        return MemoryIncoming(lambda body: self._artifacts.update({name.name: body}))
+
+    def find_cache(self, wanted: CacheKey) -> FoundCache | None:
+        for start in (wanted.key, *wanted.fallbacks):
+            for (key, version), body in reversed(self._caches.items()):
+                if version == wanted.version and (
+                    key == start or (start in wanted.fallbacks and key.startswith(start))
+                ):
+                    return FoundCache(key, "protected", len(body), key == wanted.key, lambda body=body: iter([body]))
+        return None
+
+    def begin_cache(self, wanted: CacheKey) -> Incoming | None:
+        if wanted.key and (wanted.key, wanted.version) in self._caches:
+            return None
+        return MemoryIncoming(lambda body: self._caches.update({(wanted.key, wanted.version): body}))
+
+
 class Log:
     """A reporter that keeps everything."""
 
@@ -66,6 +109,7 @@ class Log:
         self.commands: Sequence[str] = ()
         self.records: list[PhaseRecord] = []
         self.artifacts: dict[str, bytes] = {}
+        self.caches: dict[tuple[str, str], bytes] = {}
 
     def log(self, data: bytes) -> None:
         self.data += data
@@ -73,9 +117,9 @@ class Log:
     def phases(self, records: Sequence[PhaseRecord]) -> None:
         self.records = list(records)
 
-    def artifact(self, name: str, body: IO[bytes]) -> bool:
-        self.artifacts[name] = body.read()
-        return True
+    @property
+    def keeper(self) -> Keeper:
+        return MemoryKeeper(self.artifacts, self.caches)
 
     @property
     def text(self) -> str:
@@ -95,9 +139,14 @@ def never() -> StopReason | None:
 
 
 def build(
-    executor: Executor, spec: str | None, *, interrupt: Callable[[], StopReason | None] = never, **plan: Any
+    executor: Executor,
+    spec: str | None,
+    *,
+    interrupt: Callable[[], StopReason | None] = never,
+    log: Log | None = None,
+    **plan: Any,
 ) -> tuple[BuildOutcome, Log]:
-    log = Log()
+    log = log or Log()
     values = {"build_id": "b1", "source": SourceBundle(()), "submitted_at": NOW, "spec_text": spec} | plan
     return run_build(BuildPlan(**values), executor, log, interrupt, lambda: NOW), log
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 from pathlib import Path
-from typing import IO, Any, BinaryIO
+from typing import Any, BinaryIO
 
 from sqlalchemy import insert
 from sqlalchemy.orm import Session
@@ -30,7 +30,6 @@ class Parts:
 
     def __init__(self) -> None:
         self.revoked = 0
-        self.artifacts: dict[str, bytes] = {}
 
     def services(self, **changes: Any) -> BuildServices:
         parts: dict[str, Any] = {
@@ -41,15 +40,11 @@ class Parts:
             "on_finished": on_finished,
             "sealer": KeySealer(),
             "clock": system_clock,
-            "keep_artifact": self._keep,
         }
         return BuildServices(**parts | changes)
 
     def _revoke(self) -> None:
         self.revoked += 1
-
-    def _keep(self, build_id: str, name: str, body: IO[bytes]) -> None:
-        self.artifacts[f"{build_id}/{name}"] = body.read()
 
 
 def open_asset(_source: PackageSource, filename: str) -> BinaryIO:

@@ -88,9 +88,13 @@ def sweep_command(data: Path, grace_hours: float | None, dry_run: bool) -> None:
 
     Example: entrepot sweep --data /var/lib/entrepot --dry-run
     """
+    from hooks.builds import output_care
+
     settings, db = opened(data)
     hours = settings.storage.sweep_grace_hours if grace_hours is None else grace_hours
     stores = wiring.domain_stores(settings, db)
+    retention = wiring.retention(settings)
+    artifacts, caches = attempt(lambda: output_care.expire(db, retention, system_clock(), dry_run=dry_run))
     before = system_clock() - timedelta(hours=hours)
     report = attempt(lambda: care.sweep(db, stores, older_than=before, dry_run=dry_run))
     if settings.storage.cache_limit_bytes:
@@ -98,6 +102,9 @@ def sweep_command(data: Path, grace_hours: float | None, dry_run: bool) -> None:
         cache = attempt(lambda: evict.evict(db, limit_bytes, system_clock(), dry_run=dry_run))
         verb = "would be forgotten" if dry_run else "forgotten"
         click.echo(f"{cache.files} of the upstreams' files ({cache.freed_bytes} of {cache.cached_bytes} bytes) {verb}")
+    if artifacts or caches:
+        verb = "would be forgotten" if dry_run else "forgotten"
+        click.echo(f"{artifacts} artifacts and {caches} caches of builds are over their time and {verb}")
     verb = "would be removed" if dry_run else "removed"
     click.echo(f"{report.deleted} bodies ({report.deleted_bytes} bytes) {verb}, {report.examined} looked at")
 

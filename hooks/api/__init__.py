@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from flask import Blueprint
 
+from hooks.api.build_artifacts import ArtifactViews
 from hooks.api.build_projects import BuildProjectViews
 from hooks.api.builds import BuildViews
 from hooks.api.executions import ExecutionViews
@@ -28,6 +29,7 @@ def blueprint(services: HookServices) -> Blueprint:
         BuildProjectViews(services),
         PushViews(services),
         BuildViews(services),
+        ArtifactViews(services),
         WebhookViews(services),
         SubscriptionViews(services),
         KeyViews(services),

@@ -10,6 +10,7 @@ from flask import Response
 from sqlalchemy import select, tuple_
 from sqlalchemy.orm import Session
 
+from hooks.builds.project_rights import may_see_build
 from hooks.builds.records import request_stop_build, retry_build
 from hooks.builds.source import PackageSource
 from hooks.models.build import Build, BuildProject
@@ -22,7 +23,6 @@ from registry.api.shapes import Between, Length
 from registry.errors import Invalid, NotFound
 from registry.http import context
 from registry.http.auth import signed_in_api
-from registry.names import PackageKey, PackageName
 
 LOG_PIECE_BYTES = 1024 * 1024
 MOST_LOOKED_AT = 2000
@@ -158,7 +158,7 @@ class BuildViews:
     def show_build(self, build_id: str) -> BuildDetail:
         """A build with its phases."""
         with self._services.db.read() as session:
-            return detail(*_readable(session, build_id, context.caller()))
+            return detail(*readable_build(session, build_id, context.caller()))
 
     def read_build_log(self, build_id: str, query: LogQuery) -> Response:
         """A piece of the log, as the build wrote it, from byte `from` on.
@@ -166,7 +166,7 @@ class BuildViews:
         `X-Next-Offset` is where to go on; `X-Build-Ended` is `true` when nothing will come after that.
         """
         with self._services.db.read() as session:
-            _readable(session, build_id, context.caller())
+            readable_build(session, build_id, context.caller())
             body, offset, has_ended = self._services.logs.read(session, build_id, query.from_, LOG_PIECE_BYTES)
         response = Response(body, content_type="text/plain; charset=utf-8")
         response.headers["X-Next-Offset"] = str(offset)
@@ -181,7 +181,7 @@ class BuildViews:
         """Stop a build. Needs `publish` on the repository of the version it builds."""
         caller, services = context.caller(), self._services
         with services.db.write() as session:
-            build, _ = _readable(session, build_id, caller)
+            build, _ = readable_build(session, build_id, caller)
             check(caller, Action.PUBLISH, _path(build))
             now = services.clock()
             request_stop_build(
@@ -192,7 +192,7 @@ class BuildViews:
             )
             audit.record(session, now, caller.name, "build.stop", f"build/{build_id}")
             session.flush()
-            return detail(*_readable(session, build_id, caller))
+            return detail(*readable_build(session, build_id, caller))
 
     def retry_build(self, build_id: str) -> BuildDetail:
         """Build once more what an ended build was made from: the same commits, files, variables and buildspec.
@@ -201,7 +201,7 @@ class BuildViews:
         """
         caller, services = context.caller(), self._services
         with services.db.write() as session:
-            old, project = _readable(session, build_id, caller)
+            old, project = readable_build(session, build_id, caller)
             check(caller, Action.PUBLISH, _path(old), permission="entrepot:StartBuild")
             now = services.clock()
             build = retry_build(session, build_id, initiator=caller.name, now=now)
@@ -227,7 +227,8 @@ def _page(session: Session, project: str | None, after: str | None) -> list[tupl
     return [(build, name) for build, name in session.execute(statement)]
 
 
-def _readable(session: Session, build_id: str, caller: Identity) -> tuple[Build, str]:
+def readable_build(session: Session, build_id: str, caller: Identity) -> tuple[Build, str]:
+    """A build with its project's name, for a caller who may read what it builds. Raises NotFound."""
     row = session.execute(
         select(Build, BuildProject.name)
         .join(BuildProject, BuildProject.id == Build.project_id)
@@ -243,10 +244,7 @@ def _path(build: Build) -> str:
 
 
 def _may_read(caller: Identity, build: Build) -> bool:
-    source = build.source
-    return caller.may_look_into(
-        _path(build), PackageKey(source["format"], source["namespace"], PackageName(source["name"]))
-    )
+    return may_see_build(caller, PackageSource.from_json(build.source))
 
 
 def _facts(build: Build, project: str) -> dict[str, Any]:

@@ -13,6 +13,7 @@ HOSTNAME = "build"
 ASSETS_DIR = str(inside.ASSETS)
 SOURCE_DIR = str(inside.SOURCE)
 HOME_DIR = str(inside.HOME)
+PATH = f"{HOME_DIR}/.local/bin:{inside.BIN}:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 RUNNER = "/entrepot/lib/inside.py"
 INTERPRETER = "/usr/bin/python3"
 

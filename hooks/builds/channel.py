@@ -6,11 +6,12 @@ import json
 import os
 import select
 import struct
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 MAX_FRAME_BYTES = 8 * 1024 * 1024
 _READ_BYTES = 256 * 1024
+_FEED_SECONDS = 0.1
 _HEADER = struct.Struct(">cI")
 
 
@@ -36,6 +37,26 @@ class Channel:
                 data = data[os.write(self._requests, data) :]
         except OSError as error:
             raise Vanished(f"the sandbox takes no requests: {error}") from error
+
+    def feed(self, piece: bytes, give_up: Callable[[], object]) -> bool:
+        """Send a piece of a body, empty for its end; False when ``give_up``, asked while it waits, says something.
+
+        A sandbox that takes nothing must not hold the worker. Raises Vanished.
+        """
+        data = memoryview(struct.pack(">I", len(piece)) + piece)
+        os.set_blocking(self._requests, False)
+        try:
+            while data:
+                _, ready, _ = select.select([], [self._requests], [], _FEED_SECONDS)
+                if give_up():
+                    return False
+                if ready:
+                    data = data[os.write(self._requests, data) :]
+        except OSError as error:
+            raise Vanished(f"the sandbox takes no requests: {error}") from error
+        finally:
+            os.set_blocking(self._requests, True)
+        return True
 
     def next_frame(self, timeout_seconds: float) -> tuple[bytes, bytes] | None:
         """The next frame (kind, payload); None when none came in time. Raises Vanished."""

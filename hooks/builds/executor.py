@@ -2,8 +2,9 @@
 
 Life cycle, in this order: 1 ``available`` (once, when the worker starts) → 2 ``prepare`` (one sandbox per attempt at a
 build) → 3 ``fetch`` (the source, once) → 4 ``define`` (the variables, once) → 5 ``run`` (any number of items, one after
-the other) → 6 ``destroy`` (always; may be repeated; after any failure, too). ``read_file``, ``environment`` and
-``collect`` may come any time after 3.
+the other) → 6 ``destroy`` (always; may be repeated; after any failure, too). ``read_file``, ``environment``,
+``collect``, ``restore`` and ``save`` may come any time after 3. Items find the command ``codebuild-hash-files`` on their
+PATH.
 
 "It ran and failed" is a value (``Outcome``); "it could not be run" is an exception (``ExecutorError``), and the job is
 tried again, perhaps elsewhere.
@@ -11,7 +12,7 @@ tried again, perhaps elsewhere.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import BinaryIO, Protocol
@@ -134,12 +135,16 @@ class Item:
 
 @dataclass(frozen=True, slots=True)
 class Selection:
-    """Which files ``collect`` takes: globs relative to ``base_directory``, that relative to the source directory."""
+    """Which files ``collect`` takes: globs relative to ``base_directory``, that relative to the source directory.
+
+    With ``enable_symlinks`` links are taken as links, else not at all; they are never followed.
+    """
 
     files: tuple[str, ...]
     base_directory: str = ""
     discard_paths: bool = False
     exclude_paths: tuple[str, ...] = ()
+    enable_symlinks: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -194,6 +199,21 @@ class Sandbox(Protocol):
         """Write a zip of the selected files to ``write``; the number of files. Nothing matched is a failed Outcome.
 
         Raises Refused when the zip is over its limit.
+        """
+        ...
+
+    def save(self, paths: Sequence[str], write: Callable[[bytes], object], interrupt: Interrupt) -> tuple[Outcome, int]:
+        """Write an archive of what matches ``paths`` to ``write``; the number of files, 0 when nothing matched.
+
+        Globs are absolute or relative to the source directory; ``~`` and ``/root`` are the build's home. The build's own
+        credentials are never in it. The archive is for ``restore`` alone. Raises Refused when it is over its limit.
+        """
+        ...
+
+    def restore(self, archive: Iterable[bytes], sink: Callable[[bytes], None], interrupt: Interrupt) -> Outcome:
+        """Put back what ``save`` of some sandbox wrote; files that are there already stay. Raises what ``archive`` does.
+
+        After anything was raised only ``destroy`` may follow.
         """
         ...
 

@@ -6,18 +6,22 @@ import logging
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import IO, BinaryIO
+from typing import BinaryIO
 
 from sqlalchemy import select, update
 from sqlalchemy.orm import Session
 
 from hooks.builds.bundles import FetchInput, Inputs, fetches_nothing, source_variables
+from hooks.builds.cache_scope import PROTECTED_REFS, scope_of
 from hooks.builds.executor import Executor, ExecutorError, Login, Network, StopReason
+from hooks.builds.keeping import Keeper, NoKeeper
 from hooks.builds.logs import MAX_LOG_BYTES, LogStore, Sealer
+from hooks.builds.output_settings import OutputSettings
 from hooks.builds.phases import BuildStatus, PhaseRecord
 from hooks.builds.records import OnFinished, finish_build
 from hooks.builds.run import Abandoned, BuildOutcome, BuildPlan, run_build
 from hooks.builds.source import PackageSource
+from hooks.builds.stored_outputs import BuildPlace, StoredOutputs
 from hooks.jobs.claims import EndedJob
 from hooks.jobs.context import OUTAGES, JobContext
 from hooks.models.build import Build, BuildProject
@@ -66,7 +70,8 @@ class BuildServices:
     cannot be had now. ``find_spec`` may give a buildspec for a source that has none in it. ``issue_token`` gives the
     least a build of that row needs. ``client_variables`` are the environment of the format's clients, with addresses
     below ``hooks.builds.executor.REGISTRY_BASE_URL``, ``client_files`` what those of them need below the home that read
-    no ``~/.netrc``. ``keep_artifact`` (build id, name, zip) is None where no artifacts are kept.
+    no ``~/.netrc``. ``outputs`` keeps artifacts and caches; None where none are kept. ``protected_refs`` are the patterns
+    of branches and tags whose builds share the protected caches.
     ``fetch_input`` brings what is no package's file: git sources and uploads.
     ``on_tokens`` (tokens, build id) is told of tokens of this server in a log, which does not show them.
     """
@@ -80,9 +85,18 @@ class BuildServices:
     clock: Clock
     public_url: str | None = None
     client_files: Callable[[PackageSource, IssuedToken], Mapping[str, str]] = _no_files
-    keep_artifact: Callable[[str, str, IO[bytes]], None] | None = None
+    outputs: StoredOutputs | None = None
+    protected_refs: tuple[str, ...] = PROTECTED_REFS
     on_tokens: Callable[[Collection[str], str], object] = _let_pass
     fetch_input: FetchInput = fetches_nothing
+
+
+@dataclass(frozen=True, slots=True)
+class _Project:
+    """What a build needs of its project's row when it begins."""
+
+    name: str
+    outputs: OutputSettings
 
 
 class BuildHandler:
@@ -110,13 +124,9 @@ class BuildHandler:
         try:
             if build.environment["network"] == Network.REGISTRY:
                 token = self._services.issue_token(build)
-            outcome = run_build(
-                self._plan(build, project, token, reporter),
-                self._executor,
-                reporter,
-                reporter.interrupt,
-                self._services.clock,
-            )
+            plan = self._plan(build, project, token, reporter)
+            reporter.keeper = self._keeper(job, build, plan)
+            outcome = run_build(plan, self._executor, reporter, reporter.interrupt, self._services.clock)
         except Abandoned:
             LOG.info("build %s was broken off; it starts anew", build.id)
             return
@@ -140,12 +150,12 @@ class BuildHandler:
             line = f"[Container] {now:%Y/%m/%d %H:%M:%S} Build complete: {status.value} {message}".rstrip()
             self._logs.append_now(session, build_id, line.encode() + b"\n")
 
-    def _begin(self, job: JobContext) -> tuple[Build, str] | None:
+    def _begin(self, job: JobContext) -> tuple[Build, _Project] | None:
         build_id = job.payload["build_id"]
         now = self._services.clock()
 
-        def unit(session: Session) -> tuple[Build, str] | None:
-            statement = select(Build, BuildProject.name).join(BuildProject, Build.project_id == BuildProject.id)
+        def unit(session: Session) -> tuple[Build, _Project] | None:
+            statement = select(Build, BuildProject).join(BuildProject, Build.project_id == BuildProject.id)
             row = session.execute(statement.where(Build.id == build_id)).one_or_none()
             if row is None or row[0].status != BuildStatus.IN_PROGRESS:
                 return None  # deleted, or settled meanwhile
@@ -157,11 +167,11 @@ class BuildHandler:
             build.attempt += 1
             build.started_at = build.started_at or now
             session.flush()
-            return build, row[1]
+            return build, _Project(row[1].name, OutputSettings.of(row[1].document))
 
         return job.step(unit)
 
-    def _plan(self, build: Build, project: str, token: IssuedToken | None, reporter: _Reporter) -> BuildPlan:
+    def _plan(self, build: Build, project: _Project, token: IssuedToken | None, reporter: _Reporter) -> BuildPlan:
         services = self._services
         if build.environment["type"] != self._executor.name:
             raise ExecutorError(f"this worker has no executor of type {build.environment['type']}")
@@ -175,17 +185,32 @@ class BuildHandler:
             spec_text=spec_text,
             environment=services.client_variables(source) if token else {},
             overrides={**build.environment["variables"], **build.variables},
-            reserved={**reserved_variables(build, project, source), **self._addresses(build)},
+            reserved={**reserved_variables(build, project.name, source), **self._addresses(build)},
             network=Network(build.environment["network"]),
             credentials=Login(token.login, token.token) if token else None,
             home_files=services.client_files(source, token) if token else {},
             secrets=(token.token,) if token else (),
+            project=project.name,
+            outputs=project.outputs,
             timeout_seconds=build.timeout_minutes * 60.0,
         )
 
     def _addresses(self, build: Build) -> dict[str, str]:
         url = self._services.public_url
         return {"CODEBUILD_BUILD_URL": f"{url.rstrip('/')}/builds/{build.id}"} if url else {}
+
+    def _keeper(self, job: JobContext, build: Build, plan: BuildPlan) -> Keeper:
+        if self._services.outputs is None:
+            return NoKeeper()
+        shared = plan.outputs.cache_namespace
+        place = BuildPlace(
+            build.id,
+            build.source["domain"],
+            f"shared/{shared}" if shared else f"project/{build.project_id}",
+            scope_of(build.source, build.webhook, self._services.protected_refs),
+            lambda: plan.secrets,
+        )
+        return self._services.outputs.keeper(place, job.step)
 
     def _finish(self, job: JobContext, build: Build, outcome: BuildOutcome, reporter: _Reporter) -> None:
         reporter.report_tokens()
@@ -221,6 +246,7 @@ class _Reporter:
         self._waiting = bytearray()
         self._mask = Mask()
         self._flushed_at = time.monotonic()
+        self.keeper: Keeper = NoKeeper()
 
     def log(self, data: bytes) -> None:
         """Keep for the next write: at once when there is much, else within half a second."""
@@ -310,13 +336,6 @@ class _Reporter:
             self._job.step(unit)
         except OUTAGES as error:
             raise ExecutorError(f"the source's commit cannot be written now: {error}") from error
-
-    def artifact(self, name: str, body: IO[bytes]) -> bool:
-        """Hand the artifact on, where somebody keeps it."""
-        if self._services.keep_artifact is None:
-            return False
-        self._services.keep_artifact(self._build_id, name, body)
-        return True
 
     def _append(self, session: Session) -> int:
         return self._logs.append(session, self._build_id, self._end, bytes(self._waiting))

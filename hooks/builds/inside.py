@@ -12,6 +12,7 @@ break on ``exit``, ``exec`` and ``set -e``.
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import json
 import os
@@ -34,6 +35,8 @@ STATE = ROOT / "output" / "tmp"
 ASSETS = Path("/entrepot/assets")
 FORWARDER = "/entrepot/lib/forwarder.py"
 ARCHIVES = "/entrepot/lib/archives.py"
+BIN = ROOT / "user" / "bin"
+HASH_COMMAND = f'#!/bin/sh\nexec {sys.executable} -I -S {ARCHIVES} hash "$@"\n'
 REGISTRY_SOCKET = "/entrepot/net/registry.sock"
 CHUNK_BYTES = 65536
 GRACE_SECONDS = 1.0
@@ -72,6 +75,11 @@ class Link:
         request: dict[str, Any] = json.loads(self._exactly(size))
         return request
 
+    def receive_piece(self) -> bytes:
+        """The next piece of a body that the worker sends; empty at its end."""
+        (size,) = struct.unpack(">I", self._exactly(4))
+        return self._exactly(size)
+
     def _exactly(self, size: int) -> bytes:
         data = b""
         while len(data) < size:
@@ -103,8 +111,11 @@ class Runner:
         self._initial: dict[str, str] = dict(start["environment"])
         self._carried = self._initial
         self._directory = str(SOURCE)
-        for path in (SOURCE, HOME, STATE):
+        self._credentials = list(start["home_files"])
+        for path in (SOURCE, HOME, STATE, BIN):
             path.mkdir(parents=True, exist_ok=True)
+        (BIN / "codebuild-hash-files").write_text(HASH_COMMAND, encoding="utf-8")
+        (BIN / "codebuild-hash-files").chmod(0o755)
         (STATE / "wrapper.sh").write_text(WRAPPER, encoding="utf-8")
         for name, text in start["home_files"].items():
             path = HOME / name
@@ -162,10 +173,39 @@ class Runner:
 
     def collect(self, request: Mapping[str, Any]) -> None:
         """Send a zip of the selected files, made by a process of its own."""
+        self._send_archive("pack", request)
+
+    def save(self, request: Mapping[str, Any]) -> None:
+        """Send an archive of the paths to be cached, made by a process of its own."""
+        self._send_archive("save", {**request, "home": str(HOME), "source": str(SOURCE), "never": self._credentials})
+
+    def restore(self, _request: Mapping[str, Any]) -> None:
+        """Take an archive in pieces (four bytes length and the piece; an empty one is the end) and put it back."""
+        command = [sys.executable, "-I", "-S", ARCHIVES, "restore", str(HOME), str(SOURCE)]
+        with (STATE / "answer").open("w+b") as answer:
+            process = subprocess.Popen(
+                command, stdin=subprocess.PIPE, stdout=answer, stderr=answer, env={}, cwd=SOURCE, start_new_session=True
+            )
+            assert process.stdin is not None
+            is_taken = True
+            while piece := self._link.receive_piece():
+                try:
+                    if is_taken:
+                        process.stdin.write(piece)
+                except BrokenPipeError:
+                    is_taken = False  # it has failed and says why; the rest must be read all the same
+            with contextlib.suppress(BrokenPipeError):
+                process.stdin.close()
+            code = process.wait()
+            answer.seek(0)
+            self._link.send(b"O", answer.read(CHUNK_BYTES))
+        self._link.end(code=code)
+
+    def _send_archive(self, verb: str, request: Mapping[str, Any]) -> None:
         order = json.dumps({**request, "variables": self._carried})
         with (STATE / "answer").open("w+b") as answer:
             process = subprocess.Popen(
-                [sys.executable, "-I", "-S", ARCHIVES, "pack"],
+                [sys.executable, "-I", "-S", ARCHIVES, verb],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=answer,
@@ -302,6 +342,8 @@ def main() -> None:
         "read": runner.read,
         "environment": runner.environment,
         "collect": runner.collect,
+        "save": runner.save,
+        "restore": runner.restore,
     }
     while (request := link.receive())["op"] != "quit":
         if request["op"] in handlers:  # "end" may arrive when the item has just ended by itself

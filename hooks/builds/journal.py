@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from datetime import datetime
-from typing import IO, Protocol
+from typing import Protocol
 
+from hooks.builds.keeping import Keeper
 from hooks.builds.masking import Masker
 from hooks.builds.phases import BuildStatus, Fault, Phase, PhaseRecord
 from registry import token_finder
@@ -26,8 +27,9 @@ class BuildReporter(Protocol):
         """All phases entered so far, in order; replaces what was told before."""
         ...
 
-    def artifact(self, name: str, body: IO[bytes]) -> bool:
-        """Take the artifact, a zip, while the call lasts; False when artifacts are not kept here. Raises Refused."""
+    @property
+    def keeper(self) -> Keeper:
+        """What keeps the build's artifacts and caches."""
         ...
 
 

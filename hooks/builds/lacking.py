@@ -24,19 +24,6 @@ _FAULTS: tuple[_Row, ...] = (
 )
 _WARNINGS: tuple[_Row, ...] = (
     (lambda spec: spec.reports, "reports is not carried out by this server; the section has no effect"),
-    (lambda spec: spec.cache, "cache is not carried out by this server; the section has no effect"),
-    (
-        lambda spec: spec.secondary_artifacts,
-        "artifacts.secondary-artifacts is not carried out by this server; the section has no effect",
-    ),
-    (
-        lambda spec: spec.artifacts and spec.artifacts.enable_symlinks,
-        "artifacts.enable-symlinks is not carried out by this server; links are left out",
-    ),
-    (
-        lambda spec: spec.artifacts and spec.artifacts.s3_prefix,
-        "artifacts.s3-prefix is not carried out by this server; it has no effect",
-    ),
 )
 
 

@@ -16,6 +16,7 @@ from typing import Any
 from hooks.builds import archives, bubblewrap, forwarder, inside, shim
 from hooks.builds.cgroups import Group
 from hooks.builds.channel import Channel
+from hooks.builds.executor import SandboxRequest
 from hooks.builds.workspace import Workspace
 
 
@@ -30,6 +31,7 @@ class Limits:
     tmp_bytes: int = 256 * 1024**2
     source_bytes: int = 2 * 1024**3
     artifact_bytes: int = 1024**3
+    cache_bytes: int = 1024**3
 
 
 def lay_out(place: Path, limits: Limits, readonly_paths: Sequence[str], *, with_network: bool) -> bubblewrap.Layout:
@@ -55,6 +57,15 @@ def lay_out(place: Path, limits: Limits, readonly_paths: Sequence[str], *, with_
     for file in (*layout.library_dir.iterdir(), *layout.etc_dir.iterdir()):
         file.chmod(0o644)
     return layout
+
+
+def home_files(request: SandboxRequest) -> dict[str, str]:
+    """Texts by path below the home, with the credential for the registry among them."""
+    if request.credentials is None:
+        return dict(request.home_files)
+    # The standard file of most clients: the token stands in no variable and on no command line.
+    netrc = f"machine 127.0.0.1\nlogin {request.credentials.login}\npassword {request.credentials.token}\n"
+    return {".netrc": netrc, **request.home_files}
 
 
 def launch(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 import tarfile
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -11,18 +10,18 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
-from typing import IO, Any, BinaryIO, cast
+from typing import Any, BinaryIO, cast
 from uuid import uuid4
 
 from hooks.builds.executor import Executor, Interrupt, SourceBundle, SourceFile
+from hooks.builds.keeping import Keeper
+from hooks.builds.local_keeper import LocalKeeper
 from hooks.builds.phases import PhaseRecord
 from hooks.builds.run import BuildOutcome, BuildPlan, run_build
 from registry.clock import Clock
 
 _ARCHIVE = "source.tar"
 _TOP = "source"
-_COPY_BYTES = 1024 * 1024
-_NOT_IN_NAMES = re.compile(r"[^A-Za-z0-9._-]+")
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,18 +51,10 @@ class LocalReporter:
     def phases(self, records: Sequence[PhaseRecord]) -> None:
         """The log tells of them, too."""
 
-    def artifact(self, name: str, body: IO[bytes]) -> bool:
-        """Write the zip to a file called after the artifact. Raises OSError."""
-        if self._artifacts_dir is None:
-            return False
-        self._artifacts_dir.mkdir(parents=True, exist_ok=True)
-        plain = _NOT_IN_NAMES.sub("_", name).strip("._") or "artifacts"
-        path = self._artifacts_dir / (plain if plain.endswith(".zip") else f"{plain}.zip")
-        with path.open("wb") as file:
-            while data := body.read(_COPY_BYTES):
-                file.write(data)
-        self.artifacts.append(path)
-        return True
+    @property
+    def keeper(self) -> Keeper:
+        """Artifacts become files; raises OSError when one cannot be written."""
+        return LocalKeeper(self._artifacts_dir, self.artifacts.append)
 
 
 def build_locally(

@@ -10,10 +10,12 @@ from __future__ import annotations
 from sqlalchemy.orm import Session
 
 from hooks.builds.projects import get_project
+from hooks.builds.source import PackageSource
 from hooks.builds.starting import place_of
 from hooks.models.build import BuildProject
 from registry.access import Action, Identity, check
 from registry.errors import NotFound
+from registry.names import PackageKey, PackageName
 
 MANAGE, READ, START = "entrepot:ManageBuildProjects", "entrepot:ReadBuild", "entrepot:StartBuild"
 
@@ -60,3 +62,11 @@ def may_start(caller: Identity, project: BuildProject) -> bool:
     path = "/".join(place)
     reads = caller.may(Action.READ, path, permission=READ)
     return reads and caller.may(Action.PUBLISH, path, permission=START)
+
+
+def may_see_build(who: Identity, source: PackageSource) -> bool:
+    """Whether somebody may see a build: who may look into the version it builds, or read the repository it belongs to."""
+    place = f"{source.domain}/{source.repository}"
+    if not source.is_package:
+        return who.may(Action.READ, place)
+    return who.may_look_into(place, PackageKey(source.format, source.namespace, PackageName(source.name)))

@@ -12,6 +12,7 @@ from sqlalchemy import delete, select
 from sqlalchemy.orm import Session
 
 from hooks.builds.executor import Network
+from hooks.builds.output_settings import output_faults
 from hooks.builds.project import (
     MAX_AUTO_RETRIES,
     ON_LIMIT,
@@ -119,7 +120,7 @@ def buildspec_faults(buildspec: str | None) -> list[str]:
 
 
 def _settings_faults(session: Session, settings: Settings, buildspec: str | None) -> list[str]:
-    faults: list[str] = []
+    faults = output_faults(settings.document)
     primary = settings.sources[0]
     if settings.repository is not None:
         try:

@@ -5,12 +5,14 @@ The log keeps CodeBuild's words ("Running command", "Phase complete: BUILD State
 
 from __future__ import annotations
 
-import tempfile
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 
+from hooks.builds import caching
+from hooks.builds.artifacts_upload import UploadFailed, upload
+from hooks.builds.evaluate import Bench
 from hooks.builds.executor import (
     Ended,
     Executor,
@@ -23,12 +25,12 @@ from hooks.builds.executor import (
     Refused,
     Sandbox,
     SandboxRequest,
-    Selection,
     SourceBundle,
     StopReason,
 )
 from hooks.builds.journal import BuildReporter, Journal
 from hooks.builds.lacking import lacking_faults
+from hooks.builds.output_settings import OutputSettings
 from hooks.builds.patterns import is_found
 from hooks.builds.phases import (
     CLIENT_ERROR,
@@ -45,7 +47,6 @@ from hooks.builds.preparing import install_runtimes, tell_phases, tell_warnings
 from hooks.builds.project import is_inline
 from hooks.builds.spec import (
     DEFAULT_FILENAME,
-    ArtifactSpec,
     BuildSpec,
     FailureRule,
     OnFailure,
@@ -56,7 +57,6 @@ from registry.errors import InvalidDocument
 
 MAX_SPEC_BYTES = 256 * 1024
 _EXPORTED_CHARACTERS = 10_000
-_SPOOL_BYTES = 4 * 1024 * 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +65,8 @@ class BuildPlan:
 
     Variables, weakest first: the sandbox's own, ``environment`` (the registry's addresses for clients), the buildspec's
     ``env``, ``overrides`` (the project's, then those of the start), ``reserved`` (CODEBUILD_*, CI). ``home_files`` are
-    texts by path below the home. ``secrets`` are masked in everything that is reported.
+    texts by path below the home. ``secrets`` are masked in everything that is reported. ``outputs`` is what the project
+    called ``project`` says about artifacts and caches.
     """
 
     build_id: str
@@ -79,6 +80,8 @@ class BuildPlan:
     credentials: Login | None = None
     home_files: Mapping[str, str] = field(default_factory=dict)
     secrets: tuple[str, ...] = ()
+    project: str = "build"
+    outputs: OutputSettings = field(default_factory=OutputSettings)
     timeout_seconds: float = 3600.0
 
 
@@ -151,6 +154,7 @@ class _Attempt:
         self._spec = BuildSpec("0.2")
         self._last_exit = 0
         self._exported: dict[str, str] = {}
+        self._cache: caching.Cache | None = None
         self._status = BuildStatus.SUCCEEDED
         self.retry_rule: FailureRule | None = None
 
@@ -256,6 +260,7 @@ class _Attempt:
             }
         )
         tell_phases(self._spec, sandbox, self.journal)
+        self._restore_cache()
 
     def _read_spec(self, sandbox: Sandbox) -> BuildSpec:
         text = self._plan.spec_text
@@ -294,16 +299,7 @@ class _Attempt:
 
     def _run_command(self, command: str, user: str) -> None:
         self.journal.say(f"Running command {command}")
-        item = Item(
-            command,
-            self._spec.shell,
-            {
-                "CODEBUILD_BUILD_SUCCEEDING": "1" if self._status is BuildStatus.SUCCEEDED else "0",
-                "CODEBUILD_LAST_EXIT": str(self._last_exit),
-            },
-            self._spec.carries_state,
-            user,
-        )
+        item = Item(command, self._spec.shell, self._told(), self._spec.carries_state, user)
         outcome = self._room().run(item, self.journal.log, self._interrupt)
         self._check(outcome)
         self._last_exit = outcome.exit_code or 0
@@ -315,29 +311,46 @@ class _Attempt:
                 f"Error while executing command: {command}. Reason: exit status {outcome.exit_code}{more}",
             )
 
+    def _told(self) -> dict[str, str]:
+        return {
+            "CODEBUILD_BUILD_SUCCEEDING": "1" if self._status is BuildStatus.SUCCEEDED else "0",
+            "CODEBUILD_LAST_EXIT": str(self._last_exit),
+        }
+
     def _upload_artifacts(self) -> None:
-        artifacts = self._spec.artifacts
-        if artifacts is None:
+        bench, keeper = self._bench(), self._reporter.keeper
+        try:
+            upload(bench, self._spec, self._plan.outputs, keeper, project=self._plan.project)
+            if self._cache is not None and self._status is BuildStatus.SUCCEEDED:
+                caching.save(bench, self._cache, keeper)
+        except UploadFailed as error:
+            raise _PhaseFailed(CLIENT_ERROR, str(error)) from error
+        except Refused as error:
+            self._sandbox_is_gone = True  # in the middle of a stream that nobody reads any more
+            raise _PhaseFailed(CLIENT_ERROR, str(error)) from error
+
+    def _restore_cache(self) -> None:
+        if self._spec.cache is None:
             return
-        self.journal.say(f"Expanding base directory path: {artifacts.base_directory or '.'}")
-        self.journal.say("Assembling file list")
-        for pattern in artifacts.files:
-            self.journal.say(f"Expanding {pattern}")
-        with tempfile.SpooledTemporaryFile(max_size=_SPOOL_BYTES) as body:
-            try:
-                outcome, files = self._room().collect(_selection(artifacts), body.write, self._interrupt)
-                self._check(outcome)
-                if not outcome.succeeded:
-                    raise _PhaseFailed(CLIENT_ERROR, outcome.detail)
-                if outcome.detail:
-                    self.journal.say(f"Skipping: {outcome.detail}")
-                self.journal.say(f"Found {files} file(s)")
-                body.seek(0)
-                if not self._reporter.artifact(artifacts.name, body):
-                    self.journal.say("Warning: this server keeps no artifacts of builds")
-            except Refused as error:
-                self._sandbox_is_gone = True  # in the middle of a stream that nobody reads any more
-                raise _PhaseFailed(CLIENT_ERROR, str(error)) from error
+        if not self._plan.outputs.caches:
+            self.journal.say("The project has NO_CACHE: the cache of the buildspec is not used")
+            return
+        bench = self._bench()
+        self._cache = caching.prepare(bench, self._spec.cache)
+        if self._cache is not None:
+            caching.restore(bench, self._cache, self._reporter.keeper)
+
+    def _bench(self) -> Bench:
+        return Bench(
+            self._room(),
+            self.journal.say,
+            self.journal.log,
+            self._interrupt,
+            self._check,
+            self._spec.shell,
+            self._told(),
+            self._spec.carries_state,
+        )
 
     def _finalize(self) -> None:
         if self._spec.exported_variables and not self._sandbox_is_gone:
@@ -379,7 +392,3 @@ class _Attempt:
 def sandbox_reserved(sandbox: Sandbox) -> dict[str, str]:
     """The sandbox's own variables that nobody may override: where the source and the assets are."""
     return {name: value for name, value in sandbox.variables.items() if name.startswith(("CODEBUILD_", "ENTREPOT_"))}
-
-
-def _selection(artifacts: ArtifactSpec) -> Selection:
-    return Selection(artifacts.files, artifacts.base_directory, artifacts.discard_paths, artifacts.exclude_paths)

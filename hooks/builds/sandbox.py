@@ -8,7 +8,7 @@ import socket
 import stat
 import subprocess
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from hooks.builds import bubblewrap, launch, shim
@@ -59,6 +59,7 @@ class ProcessSandbox:
         self._shim: subprocess.Popen[bytes] | None = None
         self._errors = os.memfd_create("errors", os.MFD_CLOEXEC)
         self._destroyed = False
+        self._is_fed = False  # in the middle of a body: what is sent now would be taken for a piece of it, or block
         self._secondary: dict[str, str] = {}
 
     @property
@@ -69,7 +70,7 @@ class ProcessSandbox:
             "USER": "build",
             "LOGNAME": "build",
             "LANG": "C.UTF-8",
-            "PATH": f"{bubblewrap.HOME_DIR}/.local/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
+            "PATH": bubblewrap.PATH,
             "CODEBUILD_SRC_DIR": bubblewrap.SOURCE_DIR,
             "ENTREPOT_ASSETS_DIR": bubblewrap.ASSETS_DIR,
             **self._secondary,
@@ -102,7 +103,7 @@ class ProcessSandbox:
         self._ask(
             {
                 "environment": dict(self.variables),
-                "home_files": _home_files(request),
+                "home_files": launch.home_files(request),
                 "processes": self._limits.processes,
                 "registry_port": port,
             },
@@ -168,22 +169,63 @@ class ProcessSandbox:
         self, selection: Selection, write: Callable[[bytes], object], interrupt: Interrupt
     ) -> tuple[Outcome, int]:
         """Take a zip of the selected files over the pipe; it stays closed on this side."""
-        taken_bytes = 0
-
-        def take(data: bytes) -> None:
-            nonlocal taken_bytes
-            taken_bytes += len(data)
-            if taken_bytes > self._limits.artifact_bytes:
-                raise Refused(f"the artifact is larger than {self._limits.artifact_bytes} bytes")
-            write(data)
-
         request = {
             "op": "collect",
             "files": list(selection.files),
             "base_directory": selection.base_directory,
             "discard_paths": selection.discard_paths,
             "exclude_paths": list(selection.exclude_paths),
+            "enable_symlinks": selection.enable_symlinks,
         }
+        return self._take_archive(request, "the artifact", self._limits.artifact_bytes, write, interrupt)
+
+    def save(self, paths: Sequence[str], write: Callable[[bytes], object], interrupt: Interrupt) -> tuple[Outcome, int]:
+        """Take an archive of the cached paths over the pipe."""
+        request = {"op": "save", "paths": list(paths)}
+        return self._take_archive(request, "the cache", self._limits.cache_bytes, write, interrupt)
+
+    def restore(self, archive: Iterable[bytes], sink: Callable[[bytes], None], interrupt: Interrupt) -> Outcome:
+        """Send an archive over the pipe; it is opened inside."""
+        started = time.monotonic()
+        reason: StopReason | None = None
+
+        def give_up() -> bool:
+            nonlocal reason
+            reason = interrupt()
+            return reason is not None
+
+        try:
+            channel = self._open_channel()
+            channel.send({"op": "restore"})
+            self._is_fed = True
+            for piece in filter(None, archive):
+                if not channel.feed(piece, give_up):
+                    return Outcome(Ended.INTERRUPTED, None, time.monotonic() - started, reason)
+            if not channel.feed(b"", give_up):
+                return Outcome(Ended.INTERRUPTED, None, time.monotonic() - started, reason)
+            self._is_fed = False
+        except Vanished as error:
+            detail = f"{error}; {self._last_words()}"
+            return Outcome(Ended.VANISHED, None, time.monotonic() - started, detail=detail)
+        return self._await(started, sink, _refuse_data, interrupt)[0]
+
+    def _take_archive(
+        self,
+        request: Mapping[str, Any],
+        what: str,
+        limit_bytes: int,
+        write: Callable[[bytes], object],
+        interrupt: Interrupt,
+    ) -> tuple[Outcome, int]:
+        taken_bytes = 0
+
+        def take(data: bytes) -> None:
+            nonlocal taken_bytes
+            taken_bytes += len(data)
+            if taken_bytes > limit_bytes:
+                raise Refused(f"{what} is larger than {limit_bytes} bytes")
+            write(data)
+
         outcome, answer = self._perform(request, _refuse_data, take, interrupt)
         files = answer.get("files")
         return outcome, files if isinstance(files, int) else 0
@@ -195,7 +237,8 @@ class ProcessSandbox:
         self._destroyed = True
         if self._channel is not None:
             try:
-                self._channel.send({"op": "quit"})
+                if not self._is_fed:
+                    self._channel.send({"op": "quit"})
             except Vanished:
                 LOG.debug("the sandbox had ended before")
             self._channel.close()
@@ -240,9 +283,22 @@ class ProcessSandbox:
     ) -> tuple[Outcome, dict[str, Any]]:
         """Send a request that may take long; how it went, as a value."""
         started = time.monotonic()
-        kills = self._group.oom_kills() if self._group else 0
         try:
             self._open_channel().send(request)
+        except Vanished as error:
+            return Outcome(Ended.VANISHED, None, 0.0, detail=f"{error}; {self._last_words()}"), {}
+        return self._await(started, on_output, on_data, interrupt)
+
+    def _await(
+        self,
+        started: float,
+        on_output: Callable[[bytes], None],
+        on_data: Callable[[bytes], None],
+        interrupt: Interrupt,
+    ) -> tuple[Outcome, dict[str, Any]]:
+        """Wait for the answer to a request that was sent."""
+        kills = self._group.oom_kills() if self._group else 0
+        try:
             answer, reason = self._converse(on_output, on_data, interrupt)
         except Vanished as error:
             detail = f"{error}; {self._last_words()}" + self._memory_words(kills)
@@ -334,14 +390,6 @@ class ProcessSandbox:
             LOG.exception("the shim %d does not end; killing it", self._shim.pid)
             self._shim.kill()
             self._shim.wait()
-
-
-def _home_files(request: SandboxRequest) -> dict[str, str]:
-    if request.credentials is None:
-        return dict(request.home_files)
-    # The standard file of most clients: the token stands in no variable and on no command line.
-    netrc = f"machine 127.0.0.1\nlogin {request.credentials.login}\npassword {request.credentials.token}\n"
-    return {".netrc": netrc, **request.home_files}
 
 
 def _plain_name(name: str) -> str:

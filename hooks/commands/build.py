@@ -5,9 +5,11 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Iterator
+from pathlib import Path
 
 import click
 
+from hooks.commands.downloading import download, download_paths
 from registry.commands.client import Client, Unreachable, with_client
 from registry.commands.options import example
 from registry.commands.output import json_option, print_json, print_json_line, print_record, print_rows, say
@@ -24,6 +26,14 @@ _COLUMNS = (
     ("BY", "initiator"),
     ("STARTED", "startedAt"),
     ("ENDED", "endedAt"),
+)
+_ARTIFACT_COLUMNS = (
+    ("ARTIFACT", "artifactIdentifier"),
+    ("NAME", "name"),
+    ("FILES", "files"),
+    ("SIZE", "size"),
+    ("SHA-256", "sha256sum"),
+    ("CREATED", "createdAt"),
 )
 _FIELDS = (
     ("id", "id"),
@@ -49,7 +59,7 @@ _FIELDS = (
 
 @click.group()
 def build() -> None:
-    """Builds: start, retry, list, show, logs, stop, and their projects; without a server: lint, run."""
+    """Builds: start, retry, list, show, logs, artifacts, stop, and their projects; without a server: lint, run."""
 
 
 @example("entrepot build list --limit 5")
@@ -131,6 +141,23 @@ def log_pieces(client: Client, build_id: str, offset: int, *, follow: bool) -> I
             return
         if not chunk:
             time.sleep(FOLLOW_SECONDS)
+
+
+@example("entrepot build artifacts 6f1c0f8e-0d3b-4c0e-9b57-3d1f0a2b4c5d --download dist")
+@build.command()
+@click.argument("build_id", metavar="BUILD")
+@click.option(
+    "--download", "folder", type=click.Path(file_okay=False, path_type=Path), help="Put their zip files there as well."
+)
+@json_option
+@with_client
+def artifacts(client: Client, build_id: str, folder: Path | None, *, as_json: bool) -> None:
+    """List the artifacts of a build, or download them: whole and of the promised digest, or not at all."""
+    found = list(client.items("builds", build_id, "artifacts"))
+    if folder is not None:
+        for path, artifact in download_paths(found).items():
+            download(client, build_id, artifact, folder / path)
+    print_rows(found, _ARTIFACT_COLUMNS, as_json=as_json)
 
 
 @example("entrepot build stop 6f1c0f8e-0d3b-4c0e-9b57-3d1f0a2b4c5d")

@@ -13,8 +13,9 @@ from flask.typing import ResponseReturnValue
 from markupsafe import Markup
 from sqlalchemy.orm import Session
 
+from hooks.builds import artifact_reading
 from hooks.builds.phases import BuildStatus
-from hooks.builds.project_rights import START
+from hooks.builds.project_rights import START, may_see_build
 from hooks.builds.records import get_build, retry_build
 from hooks.builds.source import PackageSource
 from hooks.models.build import Build, BuildProject
@@ -29,7 +30,6 @@ from registry.http import context
 from registry.http.auth import page
 from registry.http.problems import status_of
 from registry.http.responses import INERT_HEADERS
-from registry.names import PackageKey, PackageName
 from registry.pages.appearance import redirect_with
 
 # More than this at once makes browsers slow; the rest is a click (or the raw log) away.
@@ -82,12 +82,12 @@ class BuildPages:
     def live(self, build_id: str) -> str:
         """The part that changes, for a page that is open; the log is asked for by itself."""
         with self._services.db.read() as session:
-            build = self._visible(session, build_id)
+            build = visible_build(session, build_id)
             return render_template("builds/build_live.html", **self._facts(session, build))
 
     def _page(self, build_id: str, message: str = "") -> str:
         with self._services.db.read() as session:
-            build = self._visible(session, build_id)
+            build = visible_build(session, build_id)
             facts = self._facts(session, build)
             number = facts["execution_id"]
             pipeline = store.get_execution(session, number).summary.pipeline if number is not None else None
@@ -96,14 +96,6 @@ class BuildPages:
         return render_template(
             "builds/build.html", **facts, log=self._log_page(build_id, *at), message=message, pipeline=pipeline
         )
-
-    def _visible(self, session: Session, build_id: str) -> Build:
-        build = get_build(session, build_id)
-        source = PackageSource.from_json(build.source)
-        key = PackageKey(source.format, source.namespace, PackageName(source.name))
-        if not context.caller().may_look_into(f"{source.domain}/{source.repository}", key):
-            raise NotFound("build", build_id)
-        return build
 
     def _facts(self, session: Session, build: Build) -> dict[str, Any]:
         source = PackageSource.from_json(build.source)
@@ -122,6 +114,7 @@ class BuildPages:
             "may_retry": not is_running and _may_stop(who, source),
             "resolved": build.resolved_versions,
             "execution_id": int(execution[1]) if execution else None,
+            "artifacts": artifact_reading.of_build(session, build.id),
             "took": ((build.ended_at or self._services.clock()) - build.submitted_at).total_seconds(),
         }
 
@@ -163,7 +156,7 @@ class BuildPages:
     def log(self, build_id: str) -> ResponseReturnValue:
         """What was added to the log behind ``from``, as HTML; where to go on is in the headers."""
         with self._services.db.read() as session:
-            self._visible(session, build_id)
+            visible_build(session, build_id)
         start, line = request.args.get("from", 0, type=int), request.args.get("line", 1, type=int)
         part = self._log_page(build_id, start, line, _style())
         headers = {
@@ -175,7 +168,7 @@ class BuildPages:
     def raw_log(self, build_id: str) -> ResponseReturnValue:
         """The log as it was written, escape sequences and all, to be saved and not to be shown."""
         with self._services.db.read() as session:
-            build = self._visible(session, build_id)
+            build = visible_build(session, build_id)
             project = session.get_one(BuildProject, build.project_id).name
         headers = {
             **INERT_HEADERS,
@@ -197,7 +190,7 @@ class BuildPages:
         """Stop a build. Needs the right to publish where its source is."""
         try:
             with self._services.db.write() as session:
-                build = self._visible(session, build_id)
+                build = visible_build(session, build_id)
                 source = PackageSource.from_json(build.source)
                 who, now = context.caller(), self._services.clock()
                 check(who, Action.PUBLISH, f"{source.domain}/{source.repository}")
@@ -212,7 +205,7 @@ class BuildPages:
         """Build once more what an ended build was made from. Needs the right to publish where its source is."""
         try:
             with self._services.db.write() as session:
-                build = self._visible(session, build_id)
+                build = visible_build(session, build_id)
                 who, now = context.caller(), self._services.clock()
                 check(who, Action.PUBLISH, f"{build.source['domain']}/{build.source['repository']}", permission=START)
                 again = retry_build(session, build_id, initiator=who.name, now=now)
@@ -221,6 +214,14 @@ class BuildPages:
         except Conflict as error:
             return self._page(build_id, str(error)), status_of(error)
         return redirect_with("build-started", url_for("hook_pages.build", build_id=new_id))
+
+
+def visible_build(session: Session, build_id: str) -> Build:
+    """A build that the caller may see. Raises NotFound."""
+    build = get_build(session, build_id)
+    if not may_see_build(context.caller(), PackageSource.from_json(build.source)):
+        raise NotFound("build", build_id)
+    return build
 
 
 def _check_running(build: Build) -> None:

@@ -5,6 +5,7 @@ Imports neither the server's packages nor, before the first request, an HTTP lib
 
 from __future__ import annotations
 
+import hashlib
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from functools import cached_property, wraps
@@ -21,6 +22,7 @@ API = "/api/v1"
 CONNECT_SECONDS = 10
 READ_SECONDS = 120
 MOST_REDIRECTS = 5
+DOWNLOAD_BYTES = 256 * 1024
 _STDIN = "-"
 
 
@@ -97,6 +99,20 @@ class Client:
         response = self._send("GET", path, query)
         return response.content, response.headers
 
+    def download(self, into: IO[bytes], *path: str | int) -> str:
+        """Write the body of a GET to ``into`` as it comes; its SHA-256 in hex. Raises Failed."""
+        import requests
+
+        digest = hashlib.sha256()
+        with self._send("GET", path, {}, streamed=True) as response:
+            try:
+                for piece in response.iter_content(DOWNLOAD_BYTES):
+                    digest.update(piece)
+                    into.write(piece)
+            except requests.RequestException as error:
+                raise Unreachable(f"{self.url} broke off: {_reason(error)}") from error
+        return digest.hexdigest()
+
     def items(self, *path: str | int, most: int | None = None, **query: Any) -> Iterator[Any]:
         """The entries of a list, page after page, at most ``most``. Raises Failed."""
         seen = 0
@@ -118,26 +134,35 @@ class Client:
         query: Mapping[str, Any],
         body: Any = None,
         file: tuple[IO[bytes], str] | None = None,
+        *,
+        streamed: bool = False,
     ) -> requests.Response:
         address = self.url + API + "".join("/" + quote(str(part), safe="") for part in path)
         asked = {name: value for name, value in query.items() if value is not None}
         if asked:
             address += "?" + urlencode(asked)
         for _ in range(MOST_REDIRECTS):
-            response = self._exchange(method, address, body, file)
+            response = self._exchange(method, address, body, file, streamed=streamed)
             location = response.headers.get("Location")
             if not response.is_redirect or location is None:
                 return response
             address = self._own_address(urljoin(address, location), method)
         raise Failed(f"{self.url} redirects in a circle")
 
-    def _exchange(self, method: str, address: str, body: Any, file: tuple[IO[bytes], str] | None) -> requests.Response:
+    def _exchange(
+        self, method: str, address: str, body: Any, file: tuple[IO[bytes], str] | None, *, streamed: bool
+    ) -> requests.Response:
         import requests
 
         sent = {"json": body} if file is None else {"data": file[0], "headers": {"Content-Type": file[1]}}
         try:
             response = self._session.request(
-                method, address, **sent, timeout=(CONNECT_SECONDS, READ_SECONDS), allow_redirects=False
+                method,
+                address,
+                **sent,
+                timeout=(CONNECT_SECONDS, READ_SECONDS),
+                allow_redirects=False,
+                stream=streamed,
             )
         except requests.exceptions.SSLError as error:
             raise Unreachable(f"the certificate of {self.url} is not trusted: {_reason(error)}") from error

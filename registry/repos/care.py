@@ -7,11 +7,12 @@ import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
 
-from sqlalchemy import delete, exists, func, select
+from sqlalchemy import Column, delete, exists, func, or_, select
 from sqlalchemy.orm import Session
 
-from registry.db import Database, table_of
+from registry.db import Base, Database, table_of
 from registry.models import Asset, AuditEntry, Blob, Domain, DomainKey, Package, PackageVersion
 from registry.repos import audit_log, checkpoints, promises, states
 from registry.repos.sealed_fields import key_id_in
@@ -29,7 +30,7 @@ SHREDDED = "shredded"
 
 
 def sweep(db: Database, stores: DomainStores, *, older_than: datetime, dry_run: bool) -> SweepReport:
-    """Remove blobs that no asset refers to and bodies that no blob refers to, both only when older than ``older_than``.
+    """Remove blobs that no row refers to and bodies that no blob refers to, both only when older than ``older_than``.
 
     The row goes first, in a transaction that looks again; the body follows in the same sweep or a later one. So
     nothing that a row refers to is ever deleted, whatever happens between the two.
@@ -51,14 +52,18 @@ def sweep(db: Database, stores: DomainStores, *, older_than: datetime, dry_run: 
 
 
 def _forget_unused(db: Database, before: datetime) -> int:
-    used = exists().where(
-        (Asset.blob_id == Blob.id) | (Asset.metadata_blob_id == Blob.id) | (Asset.provenance_blob_id == Blob.id)
-    )
+    used = or_(*(exists().where(column == Blob.id) for column in _references()))
     with db.write() as session:
         ids = session.scalars(select(Blob.id).where(~used, Blob.touched_at < before).limit(BATCH)).all()
         if ids:
             session.execute(delete(Blob).where(Blob.id.in_(ids), ~used))
     return len(ids)
+
+
+def _references() -> list[Column[Any]]:
+    """All columns that refer to bodies, of this package's tables and of those above it."""
+    tables = Base.metadata.tables.values()
+    return [key.parent for table in tables for key in table.foreign_keys if key.column.table is table_of(Blob)]
 
 
 @dataclass(frozen=True, slots=True)

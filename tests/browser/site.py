@@ -2,7 +2,9 @@
 
 import functools
 import hashlib
+import io
 import secrets
+import zipfile
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -13,8 +15,10 @@ from sqlalchemy import update
 from sqlalchemy.orm import Session
 
 from hooks import pages as hook_pages
+from hooks.builds.keeping import ArtifactName
 from hooks.builds.logs import LogStore
 from hooks.builds.phases import BuildStatus, Fault, Phase, PhaseRecord
+from hooks.builds.stored_outputs import BuildPlace, OutputLimits, StoredOutputs
 from hooks.models import MailAddress, WebhookAttempt, WebhookDelivery
 from hooks.models.build import Build
 from hooks.notifications import endpoints, mail_subscriptions
@@ -430,6 +434,24 @@ _BODY = '{"specversion":"1.0","subject":"default/dev/pypi/acme-billing/2.5.0","d
 ADDRESS = "https://packages.example"
 
 
+def _keep_artifacts(site: Site, build_id: str) -> None:
+    outputs = StoredOutputs(
+        site.services.db, site.services.stores, site.clock, OutputLimits(), lambda _found, _where: ()
+    )
+    keeper = outputs.keeper(BuildPlace(build_id, "default", "project/1"), site.services.db.retry)
+    for name, files in (
+        (ArtifactName("primary", "acme-billing-2.5.0"), [f"dist/part-{number:03}.whl" for number in range(600)]),
+        (ArtifactName("coverage", f"reports/{corpus.PAYLOAD[:200]}"), [corpus.PAYLOAD[:200], "f" * 200]),
+    ):
+        body = io.BytesIO()
+        with zipfile.ZipFile(body, "w") as archive:
+            for file in files:
+                archive.writestr(file, file)
+        incoming = keeper.begin_artifact(name)
+        incoming.write(body.getvalue())
+        incoming.keep(len(files))
+
+
 def _let_run(site: Site, found: dict[str, int]) -> None:
     for key in ("done", "waiting", "failed"):
         build = site.build_of(found[key])
@@ -447,6 +469,7 @@ def _let_run(site: Site, found: dict[str, int]) -> None:
             phases.append(PhaseRecord(phase, moment, status, site.world.now, faults if is_bad else ()))
             moment = site.world.now
         site.record_phases(build, *phases)
+        _keep_artifacts(site, build)
         site.end_build(build, BuildStatus.FAILED if key == "failed" else BuildStatus.SUCCEEDED)
     running = site.build_of(found["running"])
     site.write_log(running, LOG[:400])

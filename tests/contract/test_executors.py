@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import io
 import os
 import time
@@ -43,6 +44,7 @@ class Subject:
     sets: str
     hangs: str
     vanishes: str
+    hashes: str
     source: SourceBundle
 
 
@@ -53,6 +55,7 @@ def dummy() -> Iterator[Subject]:
         "sets": Step(sets={"LEFT": "behind"}),
         "hangs": Step(hangs=True),
         "vanishes": Step(vanishes=True),
+        "hashes": Step(hashlib.sha256(hashlib.sha256(b"0123456789").digest()).hexdigest().encode() + b"\n"),
     }
     files = {"notes.txt": b"0123456789"}
     names = {name: name for name in steps}
@@ -70,6 +73,7 @@ def process() -> Iterator[Subject]:
             sets="export LEFT=behind",
             hangs=f"sleep {SECONDS}",
             vanishes="kill -9 -1",
+            hashes="cd / && codebuild-hash-files '**/notes.*'",
             source=bundle({"a.tar.gz": tar_of({"notes.txt": b"0123456789"})}, "a.tar.gz"),
         )
         assert not list(place.glob("build-*")), "a sandbox left its workspace"
@@ -153,6 +157,49 @@ def test_a_selection_becomes_a_zip(sandbox: Sandbox):
         assert {name: archive.read(name) for name in archive.namelist()} == {"notes.txt": b"0123456789"}
     outcome, files = sandbox.collect(Selection(("none",)), body.write, never)
     assert (outcome.succeeded, files, outcome.detail) == (False, 0, "no matching artifact paths found")
+
+
+def test_items_find_the_command_that_hashes_files(subject: Subject, sandbox: Sandbox):
+    output: list[bytes] = []
+    assert sandbox.run(Item(subject.hashes), output.append, never).succeeded
+    digest = hashlib.sha256(hashlib.sha256(b"0123456789").digest()).hexdigest()
+    assert b"".join(output) == digest.encode() + b"\n"
+
+
+def test_a_cache_comes_back_in_another_sandbox(subject: Subject, sandbox: Sandbox):
+    pieces: list[bytes] = []
+    outcome, files = sandbox.save(("notes.txt",), pieces.append, never)
+    assert (outcome.succeeded, files) == (True, 1)
+    outcome, files = sandbox.save(("none",), ignore, never)
+    assert (outcome.succeeded, files) == (True, 0)
+    other = subject.executor.prepare(SandboxRequest("b2"))
+    try:
+        assert other.fetch(SourceBundle(()), ignore, never).succeeded
+        output: list[bytes] = []
+        assert other.restore(iter([b"", *pieces]), output.append, never).succeeded
+        assert b"restored" in b"".join(output)
+        assert other.read_file("notes.txt", 100) == b"0123456789"
+        other.define(other.variables)
+        assert other.run(Item(subject.hello), ignore, never).succeeded
+    finally:
+        other.destroy()
+
+
+@pytest.mark.parametrize("reason", [StopReason.STOPPED, StopReason.LOST])
+def test_a_restore_is_interrupted(subject: Subject, sandbox: Sandbox, reason: StopReason):
+    outcome = sandbox.restore(iter([bytes(100)]), ignore, lambda: reason)
+    assert (outcome.ended, outcome.reason) == (Ended.INTERRUPTED, reason)
+
+
+def breaks_off() -> Iterator[bytes]:
+    yield bytes(100)
+    raise OSError("the store is away")
+
+
+def test_an_archive_that_breaks_off_is_raised_and_the_sandbox_goes(subject: Subject, sandbox: Sandbox):
+    with pytest.raises(OSError, match="the store is away"):
+        sandbox.restore(breaks_off(), ignore, never)
+    sandbox.destroy()
 
 
 def test_two_builds_at_a_time_and_one_after_the_other(subject: Subject):

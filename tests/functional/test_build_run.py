@@ -188,7 +188,7 @@ def test_links_in_the_source_lead_nowhere(executor):
     )
     outcome, log = build(executor, text, source=source)
     assert outcome.status is BuildStatus.SUCCEEDED
-    with zipfile.ZipFile(io.BytesIO(log.artifacts[""])) as archive:
+    with zipfile.ZipFile(io.BytesIO(log.artifacts["build"])) as archive:
         assert archive.namelist() == ["x"]
 
 

@@ -5,22 +5,25 @@ import io
 import json
 import socket
 import threading
+import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import requests
 from click.testing import CliRunner, Result
-from sqlalchemy import select
+from sqlalchemy import select, update
 
 from config import wiring
 from config.cli.client import build, domain, explain, group, login, package, pipeline, policy, repo, role, token
 from config.settings import load
+from hooks.builds.keeping import ArtifactName
 from hooks.builds.phases import BuildStatus
 from hooks.builds.records import finish_build
+from hooks.builds.stored_outputs import BuildPlace, OutputLimits, StoredOutputs
 from hooks.commands import build as build_commands
 from hooks.commands import pipeline as pipeline_commands
-from hooks.models import Build
+from hooks.models import Build, BuildArtifact
 from hooks.pipelines.engine import on_build_finished
 from registry.clock import system_clock
 from tests.build_bench import eventually
@@ -421,6 +424,38 @@ def test_watching_ends_with_the_execution(applied: Site) -> None:
     done = applied.run("pipeline", "status", execution, "--watch", "--exit-status")
     later.join()
     assert f"execution {execution} is Succeeded" in done.stderr
+
+
+def test_artifacts_are_listed_and_downloaded_whole_or_not_at_all(applied: Site, tmp_path: Path) -> None:
+    _, build_id = built(applied)
+    bodies = {"primary": zip_of({"one": b"1"}), "docs": zip_of({"a.txt": b"a" * 300_000})}
+    outputs = StoredOutputs(applied.db, applied.hooks.stores, system_clock, OutputLimits(), lambda *_: ())
+    keeper = outputs.keeper(BuildPlace(build_id, "default", "project/1"), applied.db.retry)
+    for identifier, body in bodies.items():
+        incoming = keeper.begin_artifact(ArtifactName(identifier, f"out/{identifier}"))
+        incoming.write(body)
+        incoming.keep(1)
+    listed = applied.json("build", "artifacts", build_id)
+    assert [item["name"] for item in listed] == ["out/primary", "out/docs"]
+    folder = tmp_path / "got"
+    applied.run("build", "artifacts", build_id, "--download", str(folder))
+    got = {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    assert got == {f"out/{identifier}.zip": body for identifier, body in bodies.items()}
+    with applied.db.write() as session:
+        session.execute(update(BuildArtifact).where(BuildArtifact.identifier == "docs").values(sha256="0" * 64))
+    (folder / "out/docs.zip").write_bytes(b"before")
+    done = applied.run("build", "artifacts", build_id, "--download", str(folder), status=1)
+    assert "another SHA-256" in done.stderr
+    assert (folder / "out/docs.zip").read_bytes() == b"before"
+    assert len(list(folder.rglob("*"))) == 3
+
+
+def zip_of(files: dict[str, bytes]) -> bytes:
+    body = io.BytesIO()
+    with zipfile.ZipFile(body, "w") as archive:
+        for name, content in files.items():
+            archive.writestr(name, content)
+    return body.getvalue()
 
 
 PROJECT = "name: cli\nrepository: dev\nsource: {type: UPLOAD}\nserviceRole: x\n"

@@ -417,7 +417,6 @@ class TestMigrations:
         assert tables() == whole
         command.check(config)
 
-
     def test_what_hangs_on_a_table_that_is_made_anew_stays(self, fresh: Server):
         from alembic import command
 

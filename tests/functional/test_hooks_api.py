@@ -157,6 +157,9 @@ MATRIX = [
     ("GET", "/builds", None, (401, 200, 200, 200, 200, 200, 200)),
     ("GET", "/builds/{b}", None, (401, 200, 200, 200, 200, 404, 200)),
     ("GET", "/builds/{b}/log", None, (401, 200, 200, 200, 200, 404, 200)),
+    ("GET", "/builds/{b}/artifacts", None, (401, 200, 200, 200, 200, 404, 200)),
+    ("GET", "/builds/{b}/artifacts/primary", None, (401, *[404] * 6)),  # it has none; test_build_outputs has some
+    ("GET", "/builds/{b}/artifacts/primary/members", None, (401, *[404] * 6)),
     ("POST", "/builds/{b}/retry", None, (401, 403, 409, 403, 403, 404, 409)),
     ("POST", "/builds/{b}/stop", None, (401, 403, 200, 403, 403, 404, 409)),
     ("GET", "/build-projects", None, (401, *[200] * 6)),

@@ -75,6 +75,12 @@ PATHS = {
     "hook_pages.build_projects": ("/build-projects",),
     "hook_pages.build_project": ("/build-projects/tests",),
     "hook_pages.build_live": (),
+    "hook_pages.artifact": (
+        "/builds/{failed}/artifacts/primary",
+        "/builds/{failed}/artifacts/primary?from=500",
+        "/builds/{failed}/artifacts/coverage",
+    ),
+    "hook_pages.artifact_download": (),  # no page
     "hook_pages.build_log": (),
     "hook_pages.raw_log": (),
     "hook_pages.webhooks": ("/webhooks",),

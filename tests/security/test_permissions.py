@@ -232,6 +232,9 @@ REVIEWED = {
     f"GET {API}/builds": SIGNED_IN,
     f"GET {API}/builds/<build_id>": SIGNED_IN,
     f"GET {API}/builds/<build_id>/log": SIGNED_IN,
+    f"GET {API}/builds/<build_id>/artifacts": SIGNED_IN,
+    f"GET {API}/builds/<build_id>/artifacts/<artifact_identifier>": SIGNED_IN,
+    f"GET {API}/builds/<build_id>/artifacts/<artifact_identifier>/members": SIGNED_IN,
     f"POST {API}/builds/<build_id>/stop": SIGNED_IN,
     f"POST {API}/builds/<build_id>/retry": SIGNED_IN,
     # A project's own repository decides: read to see it, publish to start it, admin on the domain to change it.
@@ -351,6 +354,8 @@ REVIEWED = {
     "GET /builds/<build_id>": PAGE,
     "GET /builds/<build_id>/live": PAGE,
     "GET /builds/<build_id>/log": PAGE,
+    "GET /builds/<build_id>/artifacts/<artifact_identifier>": PAGE,
+    "GET /builds/<build_id>/artifacts/<artifact_identifier>/download": PAGE,
     "GET /builds/<build_id>/log.txt": PAGE,
     "POST /builds/<build_id>/stop": PAGE,
     "POST /builds/<build_id>/retry": PAGE,

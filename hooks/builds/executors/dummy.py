@@ -9,7 +9,7 @@ from __future__ import annotations
 import io
 import time
 import zipfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from hooks.builds.executor import (
@@ -45,7 +45,8 @@ class Step:
 class DummyExecutor:
     """Implements ``hooks.builds.executor.Executor``. ``steps`` by item script; an unknown script ends with 127.
 
-    ``files`` are the source directory's. ``refusals`` prepares fail before one works. ``items`` is what was run.
+    ``files`` are the source directory's. ``refusals`` prepares fail before one works. ``items`` is what was run, and
+    ``restored`` what was put back into sandboxes: a cache of it is a zip.
     When it ``pretends``, unknown scripts end well, and what nothing matches is an empty zip.
     """
 
@@ -53,6 +54,7 @@ class DummyExecutor:
     files: Mapping[str, bytes] = field(default_factory=dict)
     refusals: int = 0
     items: list[Item] = field(default_factory=list)
+    restored: list[bytes] = field(default_factory=list)
     requests: list[SandboxRequest] = field(default_factory=list)
     standing: set[str] = field(default_factory=set)
     name: str = "dummy"
@@ -83,6 +85,7 @@ class _DummySandbox:
         self._request = request
         self._state = "prepared"
         self._environment: dict[str, str] = {}
+        self._brought: dict[str, bytes] = {}
 
     @property
     def variables(self) -> Mapping[str, str]:
@@ -122,7 +125,7 @@ class _DummySandbox:
 
     def read_file(self, path: str, limit_bytes: int) -> bytes | None:
         self._insist("fetched")
-        content = self._executor.files.get(path)
+        content = {**self._brought, **self._executor.files}.get(path)
         return None if content is None else content[: limit_bytes + 1]
 
     def environment(self) -> Mapping[str, str]:
@@ -132,16 +135,33 @@ class _DummySandbox:
     def collect(
         self, selection: Selection, write: Callable[[bytes], object], interrupt: Interrupt
     ) -> tuple[Outcome, int]:
-        self._insist("fetched")
-        names = [name for name in sorted(self._executor.files) if name in selection.files]
-        if not names and not self._executor.pretends:
+        outcome, files = self.save(selection.files, write, interrupt)
+        if not files and not self._executor.pretends:
             return Outcome(Ended.EXITED, 1, 0.0, detail="no matching artifact paths found"), 0
+        return outcome, files
+
+    def save(self, paths: Sequence[str], write: Callable[[bytes], object], interrupt: Interrupt) -> tuple[Outcome, int]:
+        self._insist("fetched")
+        names = [name for name in sorted(self._executor.files) if name in paths]
+        if not names and not self._executor.pretends:
+            return self._outcome(time.monotonic(), interrupt()), 0
         body = io.BytesIO()
         with zipfile.ZipFile(body, "w") as archive:
             for name in names:
                 archive.writestr(name, self._executor.files[name])
         write(body.getvalue())
         return self._outcome(time.monotonic(), interrupt()), len(names)
+
+    def restore(self, archive: Iterable[bytes], sink: Callable[[bytes], None], interrupt: Interrupt) -> Outcome:
+        self._insist("fetched")
+        body = b"".join(archive)
+        reason = interrupt()
+        if reason is None:
+            self._executor.restored.append(body)
+            with zipfile.ZipFile(io.BytesIO(body)) as packed:
+                self._brought |= {name: packed.read(name) for name in packed.namelist()}
+            sink(b"restored\n")
+        return self._outcome(time.monotonic(), reason)
 
     def destroy(self) -> None:
         self._state = "destroyed"

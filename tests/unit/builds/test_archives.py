@@ -63,8 +63,12 @@ def test_absolute_patterns_below_the_base(tree: Path):
 
 def test_base_directory_is_left_out_of_names(tree: Path):
     assert taken(tree, "**/*", base="dist") == ["sub/deep/z.txt", "sub/y.whl", "x.whl"]
-    assert taken(tree, "out", base="my-*") == ["out"]
-    for missing in ("nowhere", "no-*"):
+    (tree / "my-2/more").write_text("2")
+    assert taken(tree, "more", base="my-*") == ["more"]
+    assert taken(tree, "*", base="my-2") == ["more", "out"]
+    with pytest.raises(ValueError, match="two files at out"):  # which one is meant nobody can say
+        taken(tree, "out", base="my-*")
+    for missing in ("nowhere", "no-*", "linked", "linked/sub"):
         with pytest.raises(ValueError, match="base directory"):
             taken(tree, "**/*", base=missing)
 

@@ -298,7 +298,7 @@ def test_a_build_that_pretends():
     executor = DummyExecutor({}, pretends=True)
     outcome, log = build(executor, spec(build="commands: [whatever]") + "\nartifacts:\n  files: '**/*'")
     assert (outcome.status, ran(executor)) == (BuildStatus.SUCCEEDED, ["whatever"])
-    assert list(log.artifacts) == [""]
+    assert list(log.artifacts) == ["build"]
 
 
 def test_version_0_1_carries_no_state():

@@ -1,0 +1,105 @@
+"""What a project says of artifacts and caches: CodeBuild's ``artifacts``, ``secondaryArtifacts`` and ``cache``. Pure."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+STORE, NO_ARTIFACTS, CODEPIPELINE = "STORE", "NO_ARTIFACTS", "CODEPIPELINE"
+_TYPES = {STORE: STORE, "S3": STORE, NO_ARTIFACTS: NO_ARTIFACTS, CODEPIPELINE: CODEPIPELINE}
+_PACKAGINGS = ("ZIP", "NONE")
+_CACHE_TYPES = ("NO_CACHE", "STORE", "S3", "LOCAL")
+_IDENTIFIER = re.compile(r"[A-Za-z0-9_-]{1,128}\Z")
+_NAMESPACE = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}\Z")
+
+
+@dataclass(frozen=True, slots=True)
+class ArtifactSettings:
+    """One artifact of a project. ``name`` "" is the project's name.
+
+    The buildspec's name counts only with ``overrides_name``. ``packaging`` NONE shows the members instead of the zip,
+    which is what is kept in both cases.
+    """
+
+    type: str = STORE
+    name: str = ""
+    packaging: str = "ZIP"
+    overrides_name: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class OutputSettings:
+    """What becomes of the outputs of a project's builds.
+
+    ``secondary`` is None where the project names none: then the buildspec's own are all taken. ``cache_namespace`` is
+    what projects have in common that share their caches; "" for caches of the project's own.
+    """
+
+    primary: ArtifactSettings = ArtifactSettings()
+    secondary: Mapping[str, ArtifactSettings] | None = None
+    caches: bool = True
+    cache_namespace: str = ""
+
+    @classmethod
+    def of(cls, document: Mapping[str, Any]) -> OutputSettings:
+        """From a project's document, which ``output_faults`` finds nothing wrong with; what is left out has defaults."""
+        listed = document.get("secondaryArtifacts")
+        secondary = None
+        if listed:
+            secondary = {entry["artifactIdentifier"]: _artifact(entry) for entry in listed}
+        cache = document.get("cache") or {}
+        return cls(
+            _artifact(document["artifacts"]) if document.get("artifacts") else ArtifactSettings(),
+            secondary,
+            cache.get("type", STORE) != "NO_CACHE",
+            cache.get("cacheNamespace", ""),
+        )
+
+
+def output_faults(document: Mapping[str, Any]) -> list[str]:
+    """What is wrong with a project's ``artifacts``, ``secondaryArtifacts`` and ``cache``, one line each."""
+    faults = _artifact_faults(document.get("artifacts") or {}, "artifacts")
+    seen: set[str] = set()
+    for entry in document.get("secondaryArtifacts") or ():
+        identifier = entry.get("artifactIdentifier", "")
+        where = f"secondaryArtifacts {identifier or '(without artifactIdentifier)'}"
+        faults += _artifact_faults(entry, where)
+        if not is_identifier(identifier):
+            faults.append(f"{where}: artifactIdentifier has letters, digits, '_' and '-', and is not 'primary'")
+        elif identifier in seen:
+            faults.append(f"{where} is there twice")
+        seen.add(identifier)
+    cache = document.get("cache") or {}
+    if cache.get("type", STORE) not in _CACHE_TYPES:
+        faults.append(f"cache: type must be one of {', '.join(_CACHE_TYPES)}")
+    namespace = cache.get("cacheNamespace", "")
+    if namespace and not _NAMESPACE.match(str(namespace)):
+        faults.append("cache: cacheNamespace has letters, digits, '.', '-' and '_', at most 100")
+    return faults
+
+
+def is_identifier(text: str) -> bool:
+    """Whether a secondary artifact may be called so."""
+    return bool(_IDENTIFIER.match(text)) and text != "primary"
+
+
+def _artifact(entry: Mapping[str, Any]) -> ArtifactSettings:
+    return ArtifactSettings(
+        _TYPES[entry.get("type", STORE)],
+        entry.get("name", "").strip("/"),
+        entry.get("packaging", "ZIP"),
+        bool(entry.get("overrideArtifactName", False)),
+    )
+
+
+def _artifact_faults(entry: Mapping[str, Any], where: str) -> list[str]:
+    faults = []
+    if entry.get("type", STORE) not in _TYPES:
+        faults.append(f"{where}: type must be one of {', '.join(_TYPES)}")
+    if entry.get("packaging", "ZIP") not in _PACKAGINGS:
+        faults.append(f"{where}: packaging must be NONE or ZIP")
+    if entry.get("encryptionDisabled"):
+        faults.append(f"{where}: encryptionDisabled: what this server keeps is always encrypted")
+    return faults
