@@ -19,6 +19,7 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from hooks.builds.executor import Executor, SourceBundle, SourceFile, StopReason
 from hooks.builds.phases import PhaseRecord
+from hooks.builds.reports.result import KeptEntry, ReportResult
 from hooks.builds.run import BuildOutcome, BuildPlan, run_build
 
 PATIENCE_SECONDS = 30.0
@@ -66,6 +67,7 @@ class Log:
         self.commands: Sequence[str] = ()
         self.records: list[PhaseRecord] = []
         self.artifacts: dict[str, bytes] = {}
+        self.reports: dict[str, tuple[ReportResult, list[KeptEntry]]] = {}
 
     def log(self, data: bytes) -> None:
         self.data += data
@@ -76,6 +78,10 @@ class Log:
     def artifact(self, name: str, body: IO[bytes]) -> bool:
         self.artifacts[name] = body.read()
         return True
+
+    def report(self, report: ReportResult) -> str:
+        self.reports[report.group] = report, [kept for batch in report.batches() for kept in batch]
+        return ""
 
     @property
     def text(self) -> str:

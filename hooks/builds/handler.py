@@ -15,6 +15,9 @@ from hooks.builds.executor import Executor, ExecutorError, Login, Network, Sourc
 from hooks.builds.logs import MAX_LOG_BYTES, LogStore, Sealer
 from hooks.builds.phases import BuildStatus, PhaseRecord
 from hooks.builds.records import OnFinished, finish_build
+from hooks.builds.report_store import close_reports, drop_reports
+from hooks.builds.report_writer import ReportWriter
+from hooks.builds.reports.result import ReportResult
 from hooks.builds.run import Abandoned, BuildOutcome, BuildPlan, run_build
 from hooks.builds.source import PackageSource, choose_archive
 from hooks.jobs.claims import EndedJob
@@ -127,6 +130,7 @@ class BuildHandler:
         build_id = ended.payload["build_id"]
         now = self._services.clock()
         message = ended.error or ""
+        close_reports(session, build_id)
         if finish_build(session, build_id, status, now=now, on_finished=self._services.on_finished, message=message):
             line = f"[Container] {now:%Y/%m/%d %H:%M:%S} Build complete: {status.value} {message}".rstrip()
             self._logs.append_now(session, build_id, line.encode() + b"\n")
@@ -144,6 +148,7 @@ class BuildHandler:
             if build.attempt:
                 line = f"[Container] {now:%Y/%m/%d %H:%M:%S} Attempt {build.attempt} broke off; the build starts anew\n"
                 self._logs.append_now(session, build_id, line.encode())
+                drop_reports(session, build_id)
                 session.refresh(build)
             build.attempt += 1
             build.started_at = build.started_at or now
@@ -184,6 +189,7 @@ class BuildHandler:
 
         def unit(session: Session) -> None:
             reporter.write(session)
+            close_reports(session, build.id)
             finish_build(
                 session,
                 build.id,
@@ -206,6 +212,7 @@ class _Reporter:
         self._build_id = build.id
         self._logs = logs
         self._services = services
+        self._reports = ReportWriter(job, build.id, services.sealer, services.clock)
         self._end = build.log_bytes
         self._waiting = bytearray()
         self._mask = Mask()
@@ -293,6 +300,11 @@ class _Reporter:
             return False
         self._services.keep_artifact(self._build_id, name, body)
         return True
+
+    def report(self, report: ReportResult) -> str:
+        """Keep a report."""
+        self.flush()
+        return self._reports.write(report)
 
     def _append(self, session: Session) -> int:
         return self._logs.append(session, self._build_id, self._end, bytes(self._waiting))

@@ -9,6 +9,7 @@ from typing import IO, Protocol
 
 from hooks.builds.masking import Masker
 from hooks.builds.phases import BuildStatus, Fault, Phase, PhaseRecord
+from hooks.builds.reports.result import ReportResult
 from registry import token_finder
 from registry.clock import Clock
 
@@ -28,6 +29,10 @@ class BuildReporter(Protocol):
 
     def artifact(self, name: str, body: IO[bytes]) -> bool:
         """Take the artifact, a zip, while the call lasts; False when artifacts are not kept here. Raises Refused."""
+        ...
+
+    def report(self, report: ReportResult) -> str:
+        """Take a report while the call lasts; why it cannot be taken (its group is of another type), else empty."""
         ...
 
 

@@ -12,6 +12,7 @@ from hooks.models.notification import (
     WebhookEndpoint,
 )
 from hooks.models.pipeline import ActionExecution, Execution, Pipeline, PipelineDefinitionVersion, StageExecution
+from hooks.models.report import FileCoverageRow, Report, ReportGroup, TestCase
 
 __all__ = [
     "ActionExecution",
@@ -19,6 +20,7 @@ __all__ = [
     "BuildLogChunk",
     "BuildProject",
     "Execution",
+    "FileCoverageRow",
     "Job",
     "JobQueue",
     "JobState",
@@ -28,7 +30,10 @@ __all__ = [
     "MailSubscription",
     "Pipeline",
     "PipelineDefinitionVersion",
+    "Report",
+    "ReportGroup",
     "StageExecution",
+    "TestCase",
     "WebhookAttempt",
     "WebhookDelivery",
     "WebhookEndpoint",
