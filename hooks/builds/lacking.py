@@ -23,7 +23,6 @@ _FAULTS: tuple[_Row, ...] = (
     ),
 )
 _WARNINGS: tuple[_Row, ...] = (
-    (lambda spec: spec.reports, "reports is not carried out by this server; the section has no effect"),
     (lambda spec: spec.cache, "cache is not carried out by this server; the section has no effect"),
     (
         lambda spec: spec.secondary_artifacts,

@@ -82,9 +82,7 @@ def _check_directory(body: IO[bytes]) -> None:
     body.seek(0)
 
 
-def _copy(
-    archive: ZipFile, entry: ZipInfo, file: IO[bytes], limit_bytes: int, pause: Callable[[], None]
-) -> None:
+def _copy(archive: ZipFile, entry: ZipInfo, file: IO[bytes], limit_bytes: int, pause: Callable[[], None]) -> None:
     if entry.compress_type not in {ZIP_STORED, ZIP_DEFLATED} or entry.flag_bits & 1:
         raise Malformed("is packed in a way that is not read")
     try:

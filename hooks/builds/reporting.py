@@ -23,7 +23,6 @@ from hooks.builds.reports.model import FAILURES, Case, CaseStatus, Entry, FileCo
 from hooks.builds.reports.result import KeptEntry, ReportResult, Totals
 from hooks.builds.spec import ReportSpec
 
-MOST_GROUPS = 20
 MOST_KEPT = 20_000
 MOST_KEPT_FAILURES = 1_000
 """So many failed cases are kept behind the first ``MOST_KEPT`` cases."""
@@ -33,7 +32,7 @@ LONGEST_MESSAGE = 5000
 BATCH = 500
 _MOST_FAULTS = 20
 _PAUSE_ENTRIES = 256
-_GROUP = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{1,127}\Z")
+_GROUP = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,127}\Z")
 _ARN = re.compile(r"arn:[^:]*:[^:]*:[^:]*:[^:]*:report-group/(.+)\Z")
 
 
@@ -59,13 +58,11 @@ def collect_reports(
         variables = room.environment()
     except ExecutorError as error:
         return [f"the reports cannot be read: {error}"]
-    for spec in specs[:MOST_GROUPS]:
+    for spec in specs:
         fault = _Collection(spec, room, journal, variables, pause).run(tell, interrupt, check)
         if fault:
             journal.say(f"Report {spec.name}: {fault}")
             faults.append(f"report {spec.name}: {fault}")
-    if len(specs) > MOST_GROUPS:
-        journal.say(f"Warning: only the first {MOST_GROUPS} report groups are read")
     return faults
 
 
@@ -87,15 +84,13 @@ class _Collection:
         self._pause = pause
         self._faults: list[str] = []
 
-    def run(
-        self, tell: Callable[[ReportResult], str], interrupt: Interrupt, check: Callable[[Outcome], None]
-    ) -> str:
+    def run(self, tell: Callable[[ReportResult], str], interrupt: Interrupt, check: Callable[[Outcome], None]) -> str:
         """Collect, read and tell; what is wrong with it, or nothing."""
         group, is_whole_name = self._group()
         if not _GROUP.match(group):
             return (
                 f"{group[:150]!r} is not a report group's name: letters, digits, - and _, "
-                "2 to 128 of them, the first a letter or a digit"
+                "at most 128 of them, the first a letter or a digit"
             )
         name = (self._spec.file_format or "JUNITXML").upper()
         format_ = FORMATS.get(name)

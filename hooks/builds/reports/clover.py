@@ -38,7 +38,8 @@ def _add(file: _File, line: Node) -> None:
     number, hits = count(line.get("num")), count(line.get("count"))
     if line.get("type") == "cond":
         ways = [count(line.get(way)) > 0 for way in ("truecount", "falsecount")]
-        hits = max(hits, sum(ways))
+        if not line.get("count"):  # OpenClover's; Istanbul says both, and means something else by the ways
+            hits = sum(ways)
         file.branches[0] += sum(ways)
         file.branches[1] += 2 - sum(ways)
     file.lines[number] = file.lines.get(number, False) or hits > 0

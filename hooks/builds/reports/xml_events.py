@@ -132,7 +132,7 @@ class _Target:
         if self._kept_depth:
             self._kept += 1
             if self._kept > MOST_KEPT_ELEMENTS:
-                raise Malformed(f"has more than {MOST_KEPT_ELEMENTS} elements in one <{sorted(self._keep)[0]}>")
+                raise Malformed(f"has more than {MOST_KEPT_ELEMENTS} elements in one <{min(self._keep)}>")
             if self._at is not None:
                 self._at.children.append(node)
         if self._kept_depth or name in self._keep:
@@ -142,7 +142,7 @@ class _Target:
 
     def end(self, _tag: str) -> None:
         node = self._at
-        assert node is not None  # noqa: S101  (the parser pairs beginnings and ends)
+        assert node is not None
         self._depth -= 1
         if self._kept_depth:
             self._kept_depth -= 1
