@@ -127,6 +127,7 @@ class Builds:
     memory_limit_bytes: int = 2 * 1024**3
     process_limit: int = 512
     workspace_limit_bytes: int = 1024**3
+    report_days: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -413,6 +414,7 @@ _MINIMUM = {
     "storage.sweep_grace_hours": 0,
     "storage.cache_limit_bytes": 0,
     "storage.release_frozen_after_days": 0,
+    "builds.report_days": 0,
     "upstream.stale_while_revalidate_seconds": 0,
     "limits.reads_per_minute": 0,
     "limits.management_per_minute": 0,

@@ -1,4 +1,4 @@
-"""``entrepot build``: look at builds, read and follow their logs, stop them."""
+"""``entrepot build``: look at builds and their reports, read and follow their logs, stop them."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import click
 
 from registry.commands.client import Client, Unreachable, with_client
 from registry.commands.options import example
-from registry.commands.output import json_option, print_json, print_json_line, print_record, print_rows, say
+from registry.commands.output import cell, json_option, print_json, print_json_line, print_record, print_rows, say
 
 FOLLOW_SECONDS = 1.0
 UNREACHABLE_SECONDS = 300.0
@@ -47,7 +47,7 @@ _FIELDS = (
 
 @click.group()
 def build() -> None:
-    """Builds: list, show, logs, stop."""
+    """Builds: list, show, logs, reports, stop."""
 
 
 @example("entrepot build list --limit 5")
@@ -142,3 +142,47 @@ def stop(client: Client, build_id: str, *, as_json: bool) -> None:
     say(f"build {build_id} is told to stop")
     if as_json:
         print_json(detail)
+
+
+_REPORT_COLUMNS = (
+    ("GROUP", "reportGroup"),
+    ("STATUS", "status"),
+    ("TOTAL", "testSummary.total"),
+    ("PASSED", "testSummary.statusCounts.SUCCEEDED"),
+    ("FAILED", "testSummary.statusCounts.FAILED"),
+    ("ERROR", "testSummary.statusCounts.ERROR"),
+    ("SKIPPED", "testSummary.statusCounts.SKIPPED"),
+    ("LINES %", "codeCoverageSummary.lineCoveragePercentage"),
+    ("BRANCHES %", "codeCoverageSummary.branchCoveragePercentage"),
+    ("MESSAGE", "message"),
+)
+_SHOWN_FAILURES = 100
+
+
+@example("entrepot build reports 6f1c0f8e-0d3b-4c0e-9b57-3d1f0a2b4c5d")
+@build.command()
+@click.argument("build_id", metavar="BUILD")
+@json_option
+@with_client
+def reports(client: Client, build_id: str, *, as_json: bool) -> None:
+    """Show a build's test and coverage reports, and which test cases failed.
+
+    Ends with status 1 when a report is FAILED or INCOMPLETE, so that a script can go by it. With --json each report has
+    its failed cases in "failedTestCases".
+    """
+    found = client.get("builds", build_id, "reports")["items"]
+    for report in found:
+        query = {"status": "FAILED,ERROR", "limit": _SHOWN_FAILURES, "most": _SHOWN_FAILURES}
+        is_test = report["testSummary"] is not None
+        report["failedTestCases"] = (
+            list(client.items("reports", report["id"], "test-cases", **query)) if is_test else []
+        )
+    print_rows(found, _REPORT_COLUMNS, as_json=as_json)
+    if not as_json:
+        for report in found:
+            for case in report["failedTestCases"]:
+                say(cell(f"{case['status']} {case['testSuiteName']} {case['name']}"))
+                for line in case["message"].splitlines()[:10]:
+                    say(f"    {cell(line)}")
+    if any(report["status"] in {"FAILED", "INCOMPLETE"} for report in found):
+        sys.exit(1)

@@ -12,6 +12,7 @@ from hooks.pages.looks import look, look_of_execution, look_of_stage
 from hooks.pages.notifications import NotificationPages
 from hooks.pages.panels import Panels
 from hooks.pages.pipelines import PipelinePages
+from hooks.pages.reports import ReportPages
 from hooks.pages.webhooks import WebhookPages
 from hooks.services import HookServices
 from registry.pages.panels import extend
@@ -27,6 +28,7 @@ def blueprint(services: HookServices) -> Blueprint:
         ExecutionPages(services),
         ApprovalPages(services),
         BuildPages(services),
+        ReportPages(services),
         WebhookPages(services),
         NotificationPages(services),
     ):

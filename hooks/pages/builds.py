@@ -18,6 +18,7 @@ from hooks.builds.records import get_build
 from hooks.builds.source import PackageSource
 from hooks.models.build import Build, BuildProject
 from hooks.pages.looks import look
+from hooks.pages.reports import panels
 from hooks.pages.terminal import PLAIN, Style, parse_style, render
 from hooks.pipelines import store
 from hooks.services import HookServices
@@ -116,6 +117,7 @@ class BuildPages:
             "is_running": is_running,
             "may_stop": is_running and _may_stop(who, source),
             "execution_id": int(execution[1]) if execution else None,
+            "reports": panels(session, self._services, build.id),
             "took": ((build.ended_at or self._services.clock()) - build.submitted_at).total_seconds(),
         }
 

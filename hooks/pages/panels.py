@@ -53,7 +53,10 @@ class Panels:
         return Extension(
             navigation=(
                 NavigationEntry(
-                    "Pipelines", "pipeline", "hook_pages.pipelines", ("/pipelines", "/executions", "/builds")
+                    "Pipelines",
+                    "pipeline",
+                    "hook_pages.pipelines",
+                    ("/pipelines", "/executions", "/builds", "/reports", "/report-groups"),
                 ),
                 NavigationEntry("Approvals", "approval", "hook_pages.approvals", ("/approvals",), self.count_for_me),
             ),

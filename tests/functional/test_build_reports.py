@@ -15,8 +15,8 @@ from hooks.builds import report_store
 from hooks.builds.executor import Executor
 from hooks.builds.executors.dummy import DummyExecutor, Step
 from hooks.builds.executors.process import ProcessExecutor, ProcessSettings
-from hooks.builds.projects import create_or_update_project
 from hooks.builds.handler import BuildHandler
+from hooks.builds.projects import create_or_update_project
 from hooks.builds.records import JOB_KIND, QUEUE, get_build, start_build
 from hooks.builds.report_writer import ReportWriter
 from hooks.builds.reports.model import CaseStatus
@@ -49,7 +49,7 @@ def everything(_build: Build) -> bool:
     return True
 
 
-@pytest.fixture(params=BACKENDS)
+@pytest.fixture(params=BACKENDS[:1])
 def database(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Database]:
     with fresh_url(request.param, tmp_path) as url:
         database = Database(url)
@@ -107,6 +107,7 @@ def group_id(database: Database, name: str) -> int:
 # --- how they are kept
 
 
+@pytest.mark.parametrize("database", BACKENDS, indirect=True)
 def test_reports_of_a_build_are_kept(database: Database, run) -> None:
     build_id = run({"junit.xml": JUNIT, "cover.xml": COVERAGE})
     found = reports(database, build_id)
@@ -204,6 +205,7 @@ def test_old_reports_are_forgotten(database: Database, run) -> None:
 # --- over time
 
 
+@pytest.mark.parametrize("database", BACKENDS, indirect=True)
 def test_trend_history_and_flaky_cases(database: Database, run) -> None:
     spec = SPEC.partition("  cover")[0]
     results = [
@@ -277,7 +279,6 @@ def test_what_may_not_be_read_is_not_there(database: Database, run) -> None:
 
 
 @pytest.mark.skipif(bool(MISSING_SANDBOX), reason=MISSING_SANDBOX)
-@pytest.mark.parametrize("database", ["sqlite"], indirect=True)
 def test_from_a_real_sandbox_to_the_rows(database: Database, run) -> None:
     spec = """version: 0.2
 env: {variables: {WHERE: results}}

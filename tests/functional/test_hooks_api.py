@@ -8,10 +8,12 @@ import pytest
 from config import wiring
 from hooks.builds.phases import BuildStatus
 from hooks.builds.records import finish_build
+from hooks.builds.reports.result import ReportResult
 from hooks.jobs import claims
 from hooks.jobs.attempt import Attempt
 from hooks.pipelines.engine import on_build_finished
 from tests.functional.api_world import World
+from tests.report_bench import case, hand_in, result
 
 GATED = """name: release
 stages:
@@ -107,6 +109,9 @@ class Hooks(World):
         with self.db.write() as session:
             self.hooks.logs.append_now(session, build_id, data)
 
+    def report(self, build_id: str, report: ReportResult) -> str:
+        return hand_in(self.db, self.services.stores.server_keyring(), build_id, report, self.now)
+
     def answer(self, execution: dict, stage: str = "Gate", *, as_: str | None = "approver", **more: object):
         body = {"stage": stage, "action": "Ask", "verdict": "Approved", **more}
         return self.call("POST", f"/executions/{execution['id']}/approval", as_=as_, json=body)
@@ -153,6 +158,16 @@ MATRIX = [
     ("GET", "/builds", None, (401, 200, 200, 200, 200, 200, 200)),
     ("GET", "/builds/{b}", None, (401, 200, 200, 200, 200, 404, 200)),
     ("GET", "/builds/{b}/log", None, (401, 200, 200, 200, 200, 404, 200)),
+    ("GET", "/builds/{b}/reports", None, (401, 200, 200, 200, 200, 404, 200)),
+    ("GET", "/report-groups", None, (401, *[200] * 6)),
+    ("GET", "/report-groups/unit-tests", None, (401, 200, 200, 200, 200, 404, 200)),
+    ("GET", "/report-groups/unit-tests/reports", None, (401, 200, 200, 200, 200, 404, 200)),
+    ("GET", "/report-groups/unit-tests/trend?field=TOTAL", None, (401, 200, 200, 200, 200, 404, 200)),
+    ("GET", "/report-groups/unit-tests/flaky", None, (401, 200, 200, 200, 200, 404, 200)),
+    ("GET", "/report-groups/unit-tests/test-cases/{c}", None, (401, 200, 200, 200, 200, 404, 200)),
+    ("GET", "/reports/{r}", None, (401, 200, 200, 200, 200, 404, 200)),
+    ("GET", "/reports/{r}/test-cases", None, (401, 200, 200, 200, 200, 404, 200)),
+    ("GET", "/reports/{r}/coverage", None, (401, 200, 200, 200, 200, 404, 200)),
     ("POST", "/builds/{b}/stop", None, (401, 403, 200, 403, 403, 404, 409)),
     ("GET", "/event-kinds", None, (401, *[200] * 6)),
     ("GET", "/webhooks", None, (401, *[200] * 6)),
@@ -184,8 +199,10 @@ def test_permission_matrix(world: Hooks) -> None:
     webhook = world.call("POST", "/webhooks", json=HOOK).json["webhook"]["id"]
     sent = world.call("POST", f"/webhooks/{webhook}/ping").json["delivery"]
     own = world.call("POST", "/subscriptions", json={"kinds": ["*"]}).json["id"]
+    report = world.report(build, result("tests", [case("one")]))
+    key = world.call("GET", f"/reports/{report}/test-cases").json["items"][0]["id"]
     for method, path, body, expected in MATRIX:
-        place = path.format(e=execution, b=build, w=webhook, d=sent, s=own)
+        place = path.format(e=execution, b=build, w=webhook, d=sent, s=own, r=report, c=key)
         got = tuple(world.call(method, place, as_=who, json=body).status_code for who in CALLERS)
         assert got == expected, (method, path)
 
@@ -193,7 +210,12 @@ def test_permission_matrix(world: Hooks) -> None:
 def test_the_matrix_covers_every_route(world: Hooks) -> None:
     adapter = world.app.url_map.bind("localhost")
     covered = {
-        (adapter.match("/api/v1" + path.format(e=1, b="b", w=1, d="d", s=1), method=method)[0], method)
+        (
+            adapter.match(
+                "/api/v1" + path.partition("?")[0].format(e=1, b="b", w=1, d="d", s=1, r="r", c="c"), method=method
+            )[0],
+            method,
+        )
         for method, path, *_ in MATRIX
     }
     served = {

@@ -216,6 +216,16 @@ REVIEWED = {
     f"GET {API}/builds/<build_id>": SIGNED_IN,
     f"GET {API}/builds/<build_id>/log": SIGNED_IN,
     f"POST {API}/builds/<build_id>/stop": SIGNED_IN,
+    f"GET {API}/builds/<build_id>/reports": SIGNED_IN,
+    f"GET {API}/report-groups": SIGNED_IN,  # those with a report of a build that may be read; so are those below
+    f"GET {API}/report-groups/<name>": SIGNED_IN,
+    f"GET {API}/report-groups/<name>/reports": SIGNED_IN,
+    f"GET {API}/report-groups/<name>/trend": SIGNED_IN,
+    f"GET {API}/report-groups/<name>/flaky": SIGNED_IN,
+    f"GET {API}/report-groups/<name>/test-cases/<case_key>": SIGNED_IN,
+    f"GET {API}/reports/<report_id>": SIGNED_IN,
+    f"GET {API}/reports/<report_id>/test-cases": SIGNED_IN,
+    f"GET {API}/reports/<report_id>/coverage": SIGNED_IN,
     f"GET {API}/event-kinds": SIGNED_IN,
     f"GET {API}/webhooks": SIGNED_IN,  # one's own; all of them as administrator
     f"POST {API}/webhooks": SIGNED_IN,  # who administers what it hears of
@@ -303,6 +313,10 @@ REVIEWED = {
     "GET /builds/<build_id>/log": PAGE,
     "GET /builds/<build_id>/log.txt": PAGE,
     "POST /builds/<build_id>/stop": PAGE,
+    "GET /reports/<report_id>": PAGE,
+    "GET /report-groups": PAGE,
+    "GET /report-groups/<name>": PAGE,
+    "GET /report-groups/<name>/test-cases/<case_key>": PAGE,
     "GET /webhooks": PAGE,
     "POST /webhooks": PAGE,  # who administers what it hears of; those below: its owner, and administrators
     **{f"{method} /webhooks/<int:webhook_id>": PAGE for method in ("GET", "POST")},

@@ -66,7 +66,7 @@ def test_there_are_all_the_commands() -> None:
         *(f"package-group {word}" for word in ("list", "show", "create", "update", "configure", "delete", "packages")),
         *(f"package {word}" for word in ("copy", "dispose", "versions", "reopen")),
         *(f"pipeline {word}" for word in ("apply", "list", "start", "status", "approve", "reject", "stop", "retry")),
-        *(f"build {word}" for word in ("list", "show", "logs", "stop")),
+        *(f"build {word}" for word in ("list", "show", "logs", "stop", "reports")),
         *(f"webhook {word}" for word in ("kinds", "list", "show", "create", "change", "delete", "enable", "disable")),
         *(f"webhook {word}" for word in ("ping", "rotate", "deliveries", "delivery", "redeliver")),
     }
