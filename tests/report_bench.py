@@ -40,7 +40,8 @@ def hand_in(database: Database, sealer: Sealer, build_id: str, report: ReportRes
     """Keep a report; its id."""
     with database.write() as session:
         report_id, fault = report_store.begin_report(session, build_id, report, now)
-        assert report_id is not None and not fault
+        assert report_id is not None
+        assert not fault
         writer = report_store.EntryWriter(sealer, report_id)
         for batch in report.batches():
             writer.write(session, writer.rows(batch))

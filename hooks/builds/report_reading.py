@@ -62,7 +62,7 @@ def may_read(caller: Identity) -> Readable:
 # --- groups and reports
 
 
-def _found() -> Select[tuple[Report, ReportGroup, Build, str]]:
+def _found() -> Select[Report, ReportGroup, Build, str]:
     return (
         select(Report, ReportGroup, Build, BuildProject.name)
         .join(ReportGroup, ReportGroup.id == Report.group_id)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Iterator
+from typing import Any
 
 import click
 
@@ -172,11 +173,7 @@ def reports(client: Client, build_id: str, *, as_json: bool) -> None:
     """
     found = client.get("builds", build_id, "reports")["items"]
     for report in found:
-        query = {"status": "FAILED,ERROR", "limit": _SHOWN_FAILURES, "most": _SHOWN_FAILURES}
-        is_test = report["testSummary"] is not None
-        report["failedTestCases"] = (
-            list(client.items("reports", report["id"], "test-cases", **query)) if is_test else []
-        )
+        report["failedTestCases"] = _failed_cases(client, report) if report["testSummary"] is not None else []
     print_rows(found, _REPORT_COLUMNS, as_json=as_json)
     if not as_json:
         for report in found:
@@ -186,3 +183,8 @@ def reports(client: Client, build_id: str, *, as_json: bool) -> None:
                     say(f"    {cell(line)}")
     if any(report["status"] in {"FAILED", "INCOMPLETE"} for report in found):
         sys.exit(1)
+
+
+def _failed_cases(client: Client, report: dict[str, Any]) -> list[Any]:
+    place = ("reports", report["id"], "test-cases")
+    return list(client.items(*place, most=_SHOWN_FAILURES, status="FAILED,ERROR", limit=_SHOWN_FAILURES))

@@ -12,7 +12,7 @@ from sqlalchemy.orm import Session
 
 from hooks.builds import report_reading as reading
 from hooks.builds.report_reading import Found, ReadCase
-from hooks.builds.reports.model import FAILURES, CaseStatus, ReportType, percentage
+from hooks.builds.reports.model import FAILURES, CaseStatus, ReportStatus, ReportType, percentage
 from hooks.pages.chart import draw
 from hooks.services import HookServices
 from registry.http import context
@@ -22,7 +22,7 @@ from registry.pages.appearance import duration
 GROUPS_SHOWN = 100
 REPORTS_SHOWN = 50
 CASES_SHOWN = 100
-FAILURES_ON_BUILD = 10
+FAILURES_ON_BUILD = 5
 _FIELDS: Mapping[str, tuple[tuple[str, str], ...]] = MappingProxyType(
     {
         ReportType.TEST.value: (("PASS_RATE", "Passed"), ("DURATION", "Duration"), ("TOTAL", "Test cases")),
@@ -33,6 +33,7 @@ _FIELDS: Mapping[str, tuple[tuple[str, str], ...]] = MappingProxyType(
         ),
     }
 )
+_BAD = frozenset({ReportStatus.FAILED.value, ReportStatus.INCOMPLETE.value})
 _PERCENT = frozenset({"PASS_RATE", "LINE_COVERAGE", "BRANCH_COVERAGE"})
 _TABS: Mapping[str, tuple[str, tuple[CaseStatus, ...]]] = MappingProxyType(
     {
@@ -166,7 +167,8 @@ def panels(session: Session, services: HookServices, build_id: str) -> tuple[Rep
             )
             failures = tuple(cases)
         shown.append(ReportPanel(found, failures, found.report.failed + found.report.error - len(failures)))
-    return tuple(shown)
+    # What failed comes first; among themselves they keep the order of their names.
+    return tuple(sorted(shown, key=lambda panel: panel.found.report.status not in _BAD))
 
 
 def _trend(newest: Found, reports: Any) -> dict[str, Any]:
