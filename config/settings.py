@@ -128,6 +128,8 @@ class Builds:
     process_limit: int = 512
     workspace_limit_bytes: int = 1024**3
     report_days: int = 0
+    git_schemes: tuple[str, ...] = ("https", "http", "ssh")
+    git_directories: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -434,6 +436,7 @@ def _contradictions(settings: Settings) -> Iterator[str]:
     if settings.audit.checkpoint_url and urlsplit(settings.audit.checkpoint_url).scheme not in {"http", "https"}:
         yield "audit.checkpoint_url must start with http:// or https://"
     yield from _bad_numbers(settings)
+    yield from _bad_git(settings.builds)
     yield from _bad_networks("upstream", settings.upstream.allowed_networks)
     yield from _bad_networks("webhooks", settings.webhooks.allowed_networks)
     yield from _bad_mail(settings.mail)
@@ -461,6 +464,13 @@ def _bad_networks(section: str, networks: Iterable[str]) -> Iterator[str]:
             ipaddress.ip_network(network)
         except ValueError as error:
             yield f"{section}.allowed_networks: {error}"
+
+
+def _bad_git(builds: Builds) -> Iterator[str]:
+    if set(builds.git_schemes) - {"https", "http", "ssh"}:
+        yield "builds.git_schemes: https, http and ssh are known"
+    if any(not directory.startswith("/") for directory in builds.git_directories):
+        yield "builds.git_directories: each is an absolute path"
 
 
 def _bad_mail(mail: MailSettings) -> Iterator[str]:

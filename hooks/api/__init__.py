@@ -4,15 +4,20 @@ from __future__ import annotations
 
 from flask import Blueprint
 
+from hooks.api.build_projects import BuildProjectViews
 from hooks.api.builds import BuildViews
 from hooks.api.executions import ExecutionViews
 from hooks.api.keys import KeyViews
 from hooks.api.pipelines import PipelineViews
 from hooks.api.reports import ReportViews
+from hooks.api.pushes import PushViews
+from hooks.api.pushes import receivers as push_receivers
 from hooks.api.subscriptions import SubscriptionViews
 from hooks.api.webhooks import WebhookViews
 from hooks.services import HookServices
 from registry.api.routes import register
+
+__all__ = ["blueprint", "push_receivers"]
 
 
 def blueprint(services: HookServices) -> Blueprint:
@@ -21,6 +26,8 @@ def blueprint(services: HookServices) -> Blueprint:
     for views in (
         PipelineViews(services),
         ExecutionViews(services),
+        BuildProjectViews(services),
+        PushViews(services),
         BuildViews(services),
         ReportViews(services),
         WebhookViews(services),

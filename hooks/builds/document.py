@@ -32,14 +32,31 @@ def compose(text: str, document: str) -> yaml.Node:
         _measure(text, document)
         node = yaml.compose(text, Loader=_LOADER)
     except yaml.MarkedYAMLError as error:
-        mark = error.problem_mark or error.context_mark
-        where = f"line {mark.line + 1}: " if mark else ""
-        raise InvalidDocument(document, [f"{where}{error.problem or error.context or 'not valid YAML'}"]) from error
+        raise InvalidDocument(document, [_in_words(error, text)]) from error
     except (yaml.YAMLError, UnicodeError) as error:
         raise InvalidDocument(document, [f"not valid YAML: {error}"]) from error
     if node is None:
         raise InvalidDocument(document, ["line 1: the document is empty"])
     return node
+
+
+def _in_words(error: yaml.MarkedYAMLError, text: str) -> str:
+    """A syntax error with its line, and how to mend the ones that people make most."""
+    mark = error.problem_mark or error.context_mark
+    words = error.problem or error.context or "not valid YAML"
+    if words.startswith("but ") and error.context:
+        words = f"{error.context}, {words}"
+    elif error.context and error.context != words:
+        words = f"{words} ({error.context})"
+    if mark is None:
+        return words
+    lines = text.splitlines()
+    line = lines[mark.line] if mark.line < len(lines) else ""
+    if "mapping values are not allowed" in words:
+        words += "; put quotes around a value that holds ': ' or ends with ':'"
+    elif "\t" in line[: len(line) - len(line.lstrip())]:
+        words += "; indent with spaces, YAML takes no tabs"
+    return f"line {mark.line + 1}: {words}"
 
 
 def _measure(text: str, document: str) -> None:
@@ -66,6 +83,7 @@ class DocumentReader:
         self._faults: list[tuple[int, str]] = []
         self._warnings: list[tuple[int, str]] = []
         self._merges = 0
+        self._name_lines: dict[int, int] = {}
         self.is_strict = False
         """Whether what is unknown is a fault rather than a warning; for the document to say."""
 
@@ -105,6 +123,7 @@ class DocumentReader:
                 self.fault(key, f"{where}: {key.value!r} stands here twice")
             else:
                 own[key.value] = value
+                self._name_lines[id(value)] = key.start_mark.line + 1
         return merged | own
 
     def _merge(self, node: yaml.Node, where: str) -> dict[str, yaml.Node]:
@@ -129,11 +148,12 @@ class DocumentReader:
                 self.unknown(node, f"{where + '.' if where else ''}{name} is unknown", "and is ignored")
 
     def unknown(self, node: yaml.Node, text: str, consequence: str) -> None:
-        """Warn of what has no meaning here, with its ``consequence``; a fault when strict."""
+        """Warn of a name, by its value, that has no meaning here, with the ``consequence``; a fault when strict."""
+        line = self._name_lines.get(id(node), node.start_mark.line + 1)
         if self.is_strict:
-            self.fault(node, text)
+            self._faults.append((line, text))
         else:
-            self.warn(node, f"{text} {consequence}")
+            self._warnings.append((line, f"{text} {consequence}"))
 
     def text(self, node: yaml.Node | None, where: str, default: str = "") -> str:
         """A scalar's source text."""

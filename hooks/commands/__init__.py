@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import click
 
 
-def commands() -> list[click.Command]:
-    """``pipeline``, ``build`` and ``webhook``."""
+def commands(builders: Sequence[click.Command] = ()) -> list[click.Command]:
+    """``pipeline``, ``build`` and ``webhook``. ``builders`` go into ``build``: what only the composition root can make."""
     from hooks.commands.build import build
+    from hooks.commands.build_lint import lint
+    from hooks.commands.build_project import project
+    from hooks.commands.build_reports import reports
+    from hooks.commands.build_start import retry, start
     from hooks.commands.pipeline import pipeline
     from hooks.commands.webhook import webhook
 
+    for command in (start, retry, project, lint, reports, *builders):
+        build.add_command(command)
     return [pipeline, build, webhook]

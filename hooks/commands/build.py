@@ -1,17 +1,16 @@
-"""``entrepot build``: look at builds and their reports, read and follow their logs, stop them."""
+"""``entrepot build``: look at builds, read and follow their logs, stop them; what starts them is in ``build_start``."""
 
 from __future__ import annotations
 
 import sys
 import time
 from collections.abc import Iterator
-from typing import Any
 
 import click
 
 from registry.commands.client import Client, Unreachable, with_client
 from registry.commands.options import example
-from registry.commands.output import cell, json_option, print_json, print_json_line, print_record, print_rows, say
+from registry.commands.output import json_option, print_json, print_json_line, print_record, print_rows, say
 
 FOLLOW_SECONDS = 1.0
 UNREACHABLE_SECONDS = 300.0
@@ -39,6 +38,8 @@ _FIELDS = (
     ("files", "assets"),
     ("for", "subject"),
     ("by", "initiator"),
+    ("commit", "resolvedSourceVersion"),
+    ("retry of", "retryOf"),
     ("exported variables", "exportedVariables"),
     ("submitted", "submittedAt"),
     ("started", "startedAt"),
@@ -48,7 +49,7 @@ _FIELDS = (
 
 @click.group()
 def build() -> None:
-    """Builds: list, show, logs, reports, stop."""
+    """Builds: start, retry, list, show, logs, reports, stop, and their projects; without a server: lint, run."""
 
 
 @example("entrepot build list --limit 5")
@@ -84,7 +85,7 @@ def logs(client: Client, build_id: str, *, follow: bool, offset: int, as_json: b
     With --json each line is {"offset": BYTE, "line": TEXT}, and the last object {"next": BYTE, "ended": BOOLEAN, "status":
     STATUS}; while the build has not ended, half a line is left for the next call, which goes on at "next".
     """
-    pieces = _pieces(client, build_id, offset, follow=follow)
+    pieces = log_pieces(client, build_id, offset, follow=follow)
     if not as_json:
         for piece, _ in pieces:
             sys.stdout.buffer.write(piece)
@@ -106,7 +107,7 @@ def _print_line(offset: int, line: bytes) -> None:
     print_json_line({"offset": offset, "line": line.decode(errors="replace")})
 
 
-def _pieces(client: Client, build_id: str, offset: int, *, follow: bool) -> Iterator[tuple[bytes, bool]]:
+def log_pieces(client: Client, build_id: str, offset: int, *, follow: bool) -> Iterator[tuple[bytes, bool]]:
     """The log from a byte on, as far as it goes or with ``follow`` until the build has ended: (bytes, is the end).
 
     Raises Failed.
@@ -144,47 +145,3 @@ def stop(client: Client, build_id: str, *, as_json: bool) -> None:
     if as_json:
         print_json(detail)
 
-
-_REPORT_COLUMNS = (
-    ("GROUP", "reportGroup"),
-    ("STATUS", "status"),
-    ("TOTAL", "testSummary.total"),
-    ("PASSED", "testSummary.statusCounts.SUCCEEDED"),
-    ("FAILED", "testSummary.statusCounts.FAILED"),
-    ("ERROR", "testSummary.statusCounts.ERROR"),
-    ("SKIPPED", "testSummary.statusCounts.SKIPPED"),
-    ("LINES %", "codeCoverageSummary.lineCoveragePercentage"),
-    ("BRANCHES %", "codeCoverageSummary.branchCoveragePercentage"),
-    ("MESSAGE", "message"),
-)
-_SHOWN_FAILURES = 100
-
-
-@example("entrepot build reports 6f1c0f8e-0d3b-4c0e-9b57-3d1f0a2b4c5d")
-@build.command()
-@click.argument("build_id", metavar="BUILD")
-@json_option
-@with_client
-def reports(client: Client, build_id: str, *, as_json: bool) -> None:
-    """Show a build's test and coverage reports, and which test cases failed.
-
-    Ends with status 1 when a report is FAILED or INCOMPLETE, so that a script can go by it. With --json each report has
-    its failed cases in "failedTestCases".
-    """
-    found = client.get("builds", build_id, "reports")["items"]
-    for report in found:
-        report["failedTestCases"] = _failed_cases(client, report) if report["testSummary"] is not None else []
-    print_rows(found, _REPORT_COLUMNS, as_json=as_json)
-    if not as_json:
-        for report in found:
-            for case in report["failedTestCases"]:
-                say(cell(f"{case['status']} {case['testSuiteName']} {case['name']}"))
-                for line in case["message"].splitlines()[:10]:
-                    say(f"    {cell(line)}")
-    if any(report["status"] in {"FAILED", "INCOMPLETE"} for report in found):
-        sys.exit(1)
-
-
-def _failed_cases(client: Client, report: dict[str, Any]) -> list[Any]:
-    place = ("reports", report["id"], "test-cases")
-    return list(client.items(*place, most=_SHOWN_FAILURES, status="FAILED,ERROR", limit=_SHOWN_FAILURES))

@@ -1,6 +1,7 @@
 """The tables of everything that happens because of a publish."""
 
 from hooks.models.build import Build, BuildLogChunk, BuildProject
+from hooks.models.build_source import BuildUpload, PushDelivery, PushHook, SourceCredential
 from hooks.models.job import Job, JobQueue, JobState, WorkerProcess
 from hooks.models.notification import (
     MailAddress,
@@ -19,6 +20,7 @@ __all__ = [
     "Build",
     "BuildLogChunk",
     "BuildProject",
+    "BuildUpload",
     "Execution",
     "FileCoverageRow",
     "Job",
@@ -32,6 +34,9 @@ __all__ = [
     "PipelineDefinitionVersion",
     "Report",
     "ReportGroup",
+    "PushDelivery",
+    "PushHook",
+    "SourceCredential",
     "StageExecution",
     "TestCase",
     "WebhookAttempt",

@@ -1,0 +1,259 @@
+"""Where forges tell of pushes: made at a project, and received at ``/hooks/v1``."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Annotated
+
+from flask import Blueprint, request
+from sqlalchemy import select
+from sqlalchemy.exc import IntegrityError
+
+from hooks.builds import pushes
+from hooks.builds.project_rights import check_manage, visible_project
+from hooks.builds.push_payloads import read_payload
+from hooks.builds.push_signatures import verify
+from hooks.builds.starting import place_of
+from hooks.models.build_source import PushHook
+from hooks.services import HookServices
+from registry import audit
+from registry.api.routes import Route, register
+from registry.api.shapes import Length
+from registry.errors import Invalid, Unavailable
+from registry.http import context
+from registry.http.auth import charge, public, signed_in_api
+from registry.http.json_body import read_body
+from registry.json_text import parse
+from registry.rates import CostClass
+from storage.errors import StorageError
+
+MOST_BYTES = 5 * 1024 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class WebhookFilter:
+    """CodeBuild's WebhookFilter. The pattern has to match the whole value; ACTOR_ACCOUNT_ID is a list of exact ids."""
+
+    type: Annotated[str, Length(1, 32)]
+    pattern: Annotated[str, Length(1, 1000)]
+    exclude_matched_pattern: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class BuildPolicy:
+    """Which pull requests are not built by themselves: FORK_PULL_REQUESTS, ALL_PULL_REQUESTS or DISABLED (none)."""
+
+    requires_comment_approval: Annotated[str, Length(1, 24)] = pushes.FORK_POLICIES[0]
+
+
+@dataclass(frozen=True, slots=True)
+class NewPushHook:
+    """A hook to make; ``provider`` is github, gitlab, gitea or generic. Without groups every push is built."""
+
+    provider: Annotated[str, Length(1, 16)]
+    filter_groups: Annotated[tuple[Annotated[tuple[WebhookFilter, ...], Length(1, 20)], ...], Length(1, 20)] | None = (
+        None
+    )
+    pull_request_build_policy: BuildPolicy | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class PushHookChange:
+    """What to change; a field that is not there (or null) stays as it is."""
+
+    filter_groups: Annotated[tuple[Annotated[tuple[WebhookFilter, ...], Length(1, 20)], ...], Length(1, 20)] | None = (
+        None
+    )
+    pull_request_build_policy: BuildPolicy | None = None
+    rotate_secret: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class PushHookDetail:
+    """A hook. ``secret`` is told when it is made or renewed, and never again: then only its ``secretFingerprint``."""
+
+    id: str
+    provider: str
+    payload_url: str
+    filter_groups: tuple[tuple[WebhookFilter, ...], ...]
+    pull_request_build_policy: BuildPolicy
+    secret_fingerprint: str
+    created_at: datetime
+    secret: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class PushHookList:
+    """The hooks of a project, oldest first."""
+
+    items: tuple[PushHookDetail, ...]
+    next: None
+
+
+class PushViews:
+    """The operations on hooks of pushes."""
+
+    def __init__(self, services: HookServices) -> None:
+        self._services = services
+
+    def routes(self) -> tuple[Route, ...]:
+        """The part of the management interface's table. What changing a project needs is needed for its hooks."""
+        these, door = "/build-projects/<project>/webhooks", signed_in_api
+        one, answer = f"{these}/<hook_id>", PushHookDetail
+        return (
+            Route("GET", these, door, self.list_push_hooks, answer=PushHookList),
+            Route("POST", these, door, self.create_push_hook, body=NewPushHook, answer=answer, status=201),
+            Route("PATCH", one, door, self.change_push_hook, body=PushHookChange, answer=answer),
+            Route("DELETE", one, door, self.delete_push_hook, status=204),
+        )
+
+    def receivers(self) -> tuple[Route, ...]:
+        """What is served below ``/hooks/v1``."""
+        door = public("each delivery proves by its signature that it has the hook's secret")
+        return (
+            Route(
+                "POST",
+                "/<hook_id>",
+                door,
+                self.receive_push,
+                answer=pushes.Received,
+                body_media_type="application/json",
+            ),
+        )
+
+    def list_push_hooks(self, project: str) -> PushHookList:
+        """The hooks of a project. Their secrets are not told."""
+        caller = context.caller()
+        with self._services.db.read() as session:
+            found = visible_project(session, project, caller)
+            check_manage(caller, place_of(found))
+            rows = session.scalars(
+                select(PushHook).where(PushHook.project_id == found.id).order_by(PushHook.created_at, PushHook.id)
+            )
+            return PushHookList(tuple(_detail(row) for row in rows), None)
+
+    def create_push_hook(self, project: str, body: NewPushHook) -> PushHookDetail:
+        """Make a hook for a project with a git source; answers with its address and, this once, its secret."""
+        caller, services = context.caller(), self._services
+        sealer, policy = services.stores.server_keyring(), body.pull_request_build_policy or BuildPolicy()
+        with services.db.write() as session:
+            found = visible_project(session, project, caller)
+            check_manage(caller, place_of(found))
+            now = services.clock()
+            row, secret = pushes.create_hook(
+                session,
+                sealer,
+                found,
+                provider=body.provider,
+                groups=_groups(body.filter_groups) or pushes.ANY_PUSH,
+                fork_policy=policy.requires_comment_approval,
+                now=now,
+            )
+            about = {"provider": row.provider, "hook": row.id}
+            audit.record(session, now, caller.name, "build_project.create_webhook", f"build-project/{project}", **about)
+            return _detail(row, secret)
+
+    def change_push_hook(self, project: str, hook_id: str, body: PushHookChange) -> PushHookDetail:
+        """Change a hook's filters or policy, or give it a new secret; the old one ends at once."""
+        caller, services = context.caller(), self._services
+        sealer, policy = services.stores.server_keyring(), body.pull_request_build_policy
+        with services.db.write() as session:
+            found = visible_project(session, project, caller)
+            check_manage(caller, place_of(found))
+            row = pushes.find_hook(session, hook_id, found)
+            pushes.change_hook(row, _groups(body.filter_groups), policy.requires_comment_approval if policy else None)
+            secret = pushes.renew_secret(sealer, row) if body.rotate_secret else None
+            now, about = services.clock(), {"hook": row.id, "rotated": body.rotate_secret}
+            audit.record(session, now, caller.name, "build_project.change_webhook", f"build-project/{project}", **about)
+            return _detail(row, secret)
+
+    def delete_push_hook(self, project: str, hook_id: str) -> None:
+        """Delete a hook; its address answers 404 from now on."""
+        caller, services = context.caller(), self._services
+        with services.db.write() as session:
+            found = visible_project(session, project, caller)
+            check_manage(caller, place_of(found))
+            session.delete(pushes.find_hook(session, hook_id, found))
+            now, about = services.clock(), {"hook": hook_id[:64]}
+            audit.record(session, now, caller.name, "build_project.delete_webhook", f"build-project/{project}", **about)
+
+    def receive_push(self, hook_id: str) -> pushes.Received:
+        """A forge tells of a push, a pull request or a release.
+
+        What is not built is answered with 200 and the reason, so that forges do not take it for a failure. A delivery
+        that came before is not done again.
+        """
+        charge(CostClass.MANAGE)
+        services = self._services
+        body = read_body(MOST_BYTES)
+        with services.db.read() as session:
+            row = pushes.find_hook(session, hook_id)
+            provider = row.provider
+            try:
+                secret = pushes.secret_of(services.stores.server_keyring(), row)
+            except StorageError as error:
+                raise Unavailable("the secret of this webhook cannot be opened now") from error
+        delivery = verify(provider, dict(request.headers.items()), body, secret, services.clock())
+        if request.mimetype != "application/json":
+            raise Invalid("let the webhook send application/json")
+        told = read_payload(provider, delivery.event, parse(body))
+        try:
+            return self._take(hook_id, delivery, told)
+        except IntegrityError:
+            # The same delivery arrived twice at a time: the other one has it.
+            return self._take(hook_id, delivery, told)
+
+    def _take(self, hook_id: str, delivery: pushes.Delivery, told: pushes.Told | str) -> pushes.Received:
+        services = self._services
+        with services.db.write() as session:
+            row = pushes.find_hook(session, hook_id)
+            earlier = pushes.repetition(session, hook_id, delivery)
+            if earlier is not None:
+                return earlier
+            now = services.clock()
+            received = pushes.take(session, row, delivery, told, now)
+            if received.build_id is not None:
+                about = {"hook": hook_id, "delivery": delivery.keys[0]}
+                audit.record(
+                    session, now, f"{row.provider}-webhook", "build.start", f"build/{received.build_id}", **about
+                )
+            return received
+
+
+def receivers(services: HookServices) -> Blueprint:
+    """What forges call, to be mounted at ``/hooks/v1``."""
+    routes = Blueprint("push_hooks", __name__)
+    register(routes, PushViews(services).receivers())
+    return routes
+
+
+def _groups(given: tuple[tuple[WebhookFilter, ...], ...] | None) -> list[list[dict[str, object]]] | None:
+    if given is None:
+        return None
+    return [
+        [
+            {"type": each.type, "pattern": each.pattern, "excludeMatchedPattern": each.exclude_matched_pattern}
+            for each in group
+        ]
+        for group in given
+    ]
+
+
+def _detail(row: PushHook, secret: str | None = None) -> PushHookDetail:
+    base = context.services().public_url or request.host_url.rstrip("/")
+    return PushHookDetail(
+        row.id,
+        row.provider,
+        f"{base}/hooks/v1/{row.id}",
+        tuple(
+            tuple(
+                WebhookFilter(each["type"], each["pattern"], each.get("excludeMatchedPattern", False)) for each in group
+            )
+            for group in row.filter_groups
+        ),
+        BuildPolicy(row.fork_policy),
+        row.fingerprint,
+        row.created_at,
+        secret,
+    )
