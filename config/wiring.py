@@ -325,6 +325,7 @@ def build_jobs(settings: Settings, services: Services, parts: Parts) -> JobTable
             clock=services.clock,
             fetch_input=sources.input_fetcher(settings, services, _process_settings(settings)),
             on_tokens=lambda found, build_id: services.leaks.end(found, f"the log of build {build_id}", "build"),
+            public_url=settings.server.public_url or None,
         ),
     )
     return JobTable({build_records.JOB_KIND: handler}, {build_records.JOB_KIND: handler.settle})

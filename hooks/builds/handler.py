@@ -70,6 +70,7 @@ class BuildServices:
     below ``hooks.builds.executor.REGISTRY_BASE_URL``, ``client_files`` what those of them need below the home that read
     no ``~/.netrc``. ``keep_artifact`` (build id, name, zip) is None where no artifacts are kept.
     ``fetch_input`` brings what is no package's file: git sources and uploads.
+    ``public_url`` is where people find the server's pages, None where nobody has said.
     ``on_tokens`` (tokens, build id) is told of tokens of this server in a log, which does not show them.
     """
 
@@ -84,6 +85,7 @@ class BuildServices:
     keep_artifact: Callable[[str, str, IO[bytes]], None] | None = None
     on_tokens: Callable[[Collection[str], str], object] = _let_pass
     fetch_input: FetchInput = fetches_nothing
+    public_url: str | None = None
 
 
 class BuildHandler:
@@ -178,13 +180,17 @@ class BuildHandler:
             spec_text=spec_text,
             environment=services.client_variables(source) if token else {},
             overrides={**build.environment["variables"], **build.variables},
-            reserved=reserved_variables(build, project, source),
+            reserved={**reserved_variables(build, project, source), **self._addresses(build)},
             network=Network(build.environment["network"]),
             credentials=Login(token.login, token.token) if token else None,
             home_files=services.client_files(source, token) if token else {},
             secrets=(token.token,) if token else (),
             timeout_seconds=build.timeout_minutes * 60.0,
         )
+
+    def _addresses(self, build: Build) -> dict[str, str]:
+        url = self._services.public_url
+        return {"CODEBUILD_BUILD_URL": f"{url.rstrip('/')}/builds/{build.id}"} if url else {}
 
     def _finish(self, job: JobContext, build: Build, outcome: BuildOutcome, reporter: _Reporter) -> None:
         reporter.report_tokens()

@@ -62,8 +62,9 @@ def begin_report(session: Session, build_id: str, result: ReportResult, now: dat
 
 
 def source_key(build: Build) -> str:
-    """The same for builds of the same files."""
-    return hashlib.sha256(json.dumps(build.source, sort_keys=True).encode()).hexdigest()
+    """The same for builds of the same files: of the same pinned assets, or of the same commits."""
+    told = [build.source, build.resolved_versions]
+    return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()
 
 
 class EntryWriter:

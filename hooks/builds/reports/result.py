@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from hooks.builds.reports.model import CaseStatus, Entry, ReportStatus, ReportType
+from hooks.builds.reports.model import CaseStatus, Entry, ReportStatus, ReportType, percentage
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,3 +50,12 @@ class ReportResult:
     truncated: bool
     totals: Totals
     batches: Callable[[], Iterator[Sequence[KeptEntry]]]
+
+
+def said(totals: Totals) -> str:
+    """The numbers in one line, for people."""
+    lines = percentage(totals.lines_covered, totals.lines_missed)
+    if lines is not None:
+        return f"{lines} % of {totals.lines_covered + totals.lines_missed} lines covered"
+    counts = (f"{count} {status.value.lower()}" for status, count in totals.cases.items() if count)
+    return ", ".join([f"{totals.total} test cases", *counts])
