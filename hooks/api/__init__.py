@@ -9,9 +9,9 @@ from hooks.api.builds import BuildViews
 from hooks.api.executions import ExecutionViews
 from hooks.api.keys import KeyViews
 from hooks.api.pipelines import PipelineViews
-from hooks.api.reports import ReportViews
 from hooks.api.pushes import PushViews
 from hooks.api.pushes import receivers as push_receivers
+from hooks.api.reports import ReportViews
 from hooks.api.subscriptions import SubscriptionViews
 from hooks.api.webhooks import WebhookViews
 from hooks.services import HookServices

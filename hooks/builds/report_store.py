@@ -20,7 +20,7 @@ from hooks.models.report import FileCoverageRow, Report, ReportGroup, TestCase
 from registry.db import table_of
 from registry.repos.sealed_fields import SealedField
 
-_REMOVED_AT_ONCE = 100
+_REMOVED_AT_ONCE = 10
 
 
 def begin_report(session: Session, build_id: str, result: ReportResult, now: datetime) -> tuple[str | None, str]:

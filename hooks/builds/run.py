@@ -41,9 +41,9 @@ from hooks.builds.phases import (
     PhaseRecord,
     next_phase,
 )
-from hooks.builds.reporting import collect_reports
 from hooks.builds.preparing import install_runtimes, tell_phases, tell_warnings
 from hooks.builds.project import is_inline
+from hooks.builds.reporting import collect_reports
 from hooks.builds.spec import (
     DEFAULT_FILENAME,
     ArtifactSpec,

@@ -144,4 +144,3 @@ def stop(client: Client, build_id: str, *, as_json: bool) -> None:
     say(f"build {build_id} is told to stop")
     if as_json:
         print_json(detail)
-

@@ -4,16 +4,19 @@ import io
 import struct
 import zipfile
 from collections.abc import Mapping
+from dataclasses import replace
 
 import pytest
 
 from hooks.builds import report_files, reporting
 from hooks.builds.executor import StopReason
 from hooks.builds.executors.dummy import DummyExecutor, Step
+from hooks.builds.local import LocalReporter
 from hooks.builds.phases import BuildStatus
 from hooks.builds.report_files import CappedSink
 from hooks.builds.reporting import cleaned
 from hooks.builds.reports.model import CaseStatus, FileCoverage, Malformed, ReportStatus, ReportType
+from hooks.builds.reports.result import Totals, said
 from tests.build_bench import build, phase_states
 
 GOOD = b'<testsuite name="s"><testcase classname="c" name="a" time="0.5"/></testsuite>'
@@ -210,3 +213,13 @@ def test_a_zip_over_its_limit_is_let_go_of():
 def test_texts_that_no_database_takes():
     assert cleaned("a\0b\ud800", 10) == "a\ufffdb?"
     assert cleaned("abcdef", 4) == "abc…"
+
+
+def test_a_build_without_a_server_says_what_its_reports_say():
+    _, log = ran({"a.xml": GOOD, "b.xml": BAD}, "unit: {files: [a.xml, b.xml]}")
+    shown: list[bytes] = []
+    reporter = LocalReporter(shown.append, None)
+    report, kept = log.reports["unit"]
+    assert reporter.report(replace(report, batches=lambda: iter([kept]))) == ""
+    assert b"".join(shown) == b"Report unit: FAILED, 2 test cases, 1 succeeded, 1 failed\n  FAILED c b\n"
+    assert said(Totals(lines_covered=3, lines_missed=1)) == "75.0 % of 4 lines covered"
