@@ -9,7 +9,7 @@ from pathlib import Path
 
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from flask import Flask
-from sqlalchemy import update
+from sqlalchemy import select, update
 from sqlalchemy.orm import Session
 
 from hooks import pages as hook_pages
@@ -20,6 +20,7 @@ from hooks.builds.reports.model import FileCoverage
 from hooks.builds.reports.result import ReportResult
 from hooks.models import MailAddress, WebhookAttempt, WebhookDelivery
 from hooks.models.build import Build
+from hooks.models.report import TestCase
 from hooks.notifications import endpoints, mail_subscriptions
 from hooks.notifications.audience import Audience
 from hooks.notifications.fanout import Fanout
@@ -159,6 +160,11 @@ class Site:
         with self.services.db.read() as session:
             found = reading.reports_of_build(session, self.build_of(execution_id))
             return next(each.report.id for each in found if each.group.name == group)
+
+    def failed_case(self) -> str:
+        """A case that failed in one report and not in another."""
+        with self.services.db.read() as session:
+            return session.scalars(select(TestCase.case_key).where(TestCase.status == "FAILED").limit(1)).one()
 
     def record_phases(self, build_id: str, *records: PhaseRecord) -> None:
         with self.services.db.write() as session:

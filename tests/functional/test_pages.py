@@ -119,8 +119,7 @@ def all_paths(site: Site, found: dict[str, int]) -> list[str]:
         client, now = "npm/11.0.0 node/v20", site.services.clock()
         asked = client_login.begin(session, site.services.accounts, client=client, address="127.0.0.1", now=now)
         named |= {group: site.report_of(found["failed"], f"tests-{group}") for group in ("unit", "cover")}
-        statement = sa.select(TestCase.case_key).where(TestCase.report_id == named["unit"], TestCase.ordinal == 1)
-        named["case"] = session.scalars(statement).one()
+    named["case"] = site.failed_case()
     return [path.format(**named, waiting=asked.code) for paths in PATHS.values() for path in paths]
 
 
