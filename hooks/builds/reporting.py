@@ -54,12 +54,13 @@ def collect_reports(
     if not specs:
         return []
     faults = []
+    groups: set[tuple[str, bool]] = set()
     try:
         variables = room.environment()
     except ExecutorError as error:
         return [f"the reports cannot be read: {error}"]
     for spec in specs:
-        fault = _Collection(spec, room, journal, variables, pause).run(tell, interrupt, check)
+        fault = _Collection(spec, room, journal, variables, pause, groups).run(tell, interrupt, check)
         if fault:
             journal.say(f"Report {spec.name}: {fault}")
             faults.append(f"report {spec.name}: {fault}")
@@ -76,7 +77,10 @@ class _Collection:
         journal: Journal,
         variables: Mapping[str, str],
         pause: Callable[[], None],
+        groups: set[tuple[str, bool]],
     ) -> None:
+        """``groups`` are those of the reports before this one, which may be meant by variables."""
+        self._groups = groups
         self._spec = spec
         self._room = room
         self._journal = journal
@@ -92,6 +96,9 @@ class _Collection:
                 f"{group[:150]!r} is not a report group's name: letters, digits, - and _, "
                 "at most 128 of them, the first a letter or a digit"
             )
+        if (group, is_whole_name) in self._groups:
+            return f"a report before this one is for the group {group} as well; it is not read"
+        self._groups.add((group, is_whole_name))
         name = (self._spec.file_format or "JUNITXML").upper()
         format_ = FORMATS.get(name)
         if format_ is None:

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from sqlalchemy import func, select, text
 
+from hooks import care
 from hooks.builds import report_reading as reading
 from hooks.builds import report_store
 from hooks.builds.executor import Executor
@@ -184,11 +185,14 @@ def test_a_report_that_was_begun_only_ends_incomplete(database: Database, run) -
     build_id = run({"junit.xml": JUNIT, "cover.xml": COVERAGE})
     with database.write() as session:
         session.execute(text("UPDATE report SET status = 'GENERATING' WHERE total > 0"))
+    assert [what for _, what in care.check(database) if "is being made" in what]
+    with database.write() as session:
         report_store.close_reports(session, build_id)
     assert {name: found.report.status for name, found in reports(database, build_id).items()} == {
         "p-unit": "INCOMPLETE",
         "p-cover": "SUCCEEDED",
     }
+    assert [what for _, what in care.check(database) if "is being made" in what] == []
 
 
 def test_old_reports_are_forgotten(database: Database, run) -> None:

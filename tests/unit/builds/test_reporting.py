@@ -90,6 +90,12 @@ def test_names_with_variables_and_arns_and_formats_in_any_case():
     assert log.reports["shared"][0].is_whole_name
 
 
+def test_two_reports_for_one_group_are_not_mixed():
+    _, log = ran({"a.xml": GOOD, "b.xml": BAD}, "me: {files: a.xml}\n  $WHO: {files: b.xml}")
+    assert log.reports["me"][0].status is ReportStatus.SUCCEEDED
+    assert "a report before this one is for the group me as well" in log.text
+
+
 def test_discarded_paths_are_names_only_and_two_of_one_name_are_two():
     _, log = ran({"x/a.xml": GOOD, "y/a.xml": BAD}, "unit: {files: [x/a.xml, y/a.xml], discard-paths: yes}")
     assert [each.raw_path for each in log.reports["unit"][1]] == ["a.xml", "a.xml"]
