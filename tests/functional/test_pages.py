@@ -133,9 +133,8 @@ def test_every_page_is_whole_and_can_do_nothing_but_what_we_wrote(filled, ada):
         tree = reading.parse(get(ada, path))
         assert reading.dangers(tree) == [], path
         tags = [tag for tag, _ in reading.elements(tree)]
-        assert (tags.count("h1"), tags.count("main"), tags.count("title")) == (1 if path != "/design" else 2, 1, 1), (
-            path
-        )
+        titles = tree.findall("head/title")  # a chart has titles of its own
+        assert (tags.count("h1"), tags.count("main"), len(titles)) == (1 if path != "/design" else 2, 1, 1), path
         ids = [attributes["id"] for _, attributes in reading.elements(tree) if "id" in attributes]
         assert len(ids) == len(set(ids)), path
 
