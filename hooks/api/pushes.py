@@ -12,8 +12,8 @@ from sqlalchemy.exc import IntegrityError
 
 from hooks.builds import pushes
 from hooks.builds.project_rights import check_manage, visible_project
-from hooks.builds.push_payloads import read_payload
-from hooks.builds.push_signatures import verify
+from hooks.builds.push_payloads import Told, read_payload
+from hooks.builds.push_signatures import Delivery, verify
 from hooks.builds.starting import place_of
 from hooks.models.build_source import PushHook
 from hooks.services import HookServices
@@ -195,6 +195,7 @@ class PushViews:
             except StorageError as error:
                 raise Unavailable("the secret of this webhook cannot be opened now") from error
         delivery = verify(provider, dict(request.headers.items()), body, secret, services.clock())
+        audit.proved_by("webhook secret")
         if request.mimetype != "application/json":
             raise Invalid("let the webhook send application/json")
         told = read_payload(provider, delivery.event, parse(body))
@@ -204,7 +205,7 @@ class PushViews:
             # The same delivery arrived twice at a time: the other one has it.
             return self._take(hook_id, delivery, told)
 
-    def _take(self, hook_id: str, delivery: pushes.Delivery, told: pushes.Told | str) -> pushes.Received:
+    def _take(self, hook_id: str, delivery: Delivery, told: Told | str) -> pushes.Received:
         services = self._services
         with services.db.write() as session:
             row = pushes.find_hook(session, hook_id)

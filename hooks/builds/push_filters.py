@@ -100,7 +100,8 @@ def passes(groups: Sequence[Sequence[Mapping[str, Any]]], happening: Happening) 
 
 
 def _passes(given: Mapping[str, Any], happening: Happening) -> bool:
-    kind, pattern, excludes = given["type"], given["pattern"], given.get("excludeMatchedPattern", False)
+    kind, pattern = str(given["type"]), str(given["pattern"])
+    excludes = bool(given.get("excludeMatchedPattern", False))
     if kind == "FILE_PATH":
         matching = [is_whole(pattern, path) for path in happening.files or ()]
         return not (matching and all(matching)) if excludes else any(matching)

@@ -10,6 +10,7 @@ import click
 def commands(builders: Sequence[click.Command] = ()) -> list[click.Command]:
     """``pipeline``, ``build`` and ``webhook``. ``builders`` go into ``build``: what only the composition root can make."""
     from hooks.commands.build import build
+    from hooks.commands.build_hook import hook
     from hooks.commands.build_lint import lint
     from hooks.commands.build_project import project
     from hooks.commands.build_reports import reports
@@ -17,6 +18,7 @@ def commands(builders: Sequence[click.Command] = ()) -> list[click.Command]:
     from hooks.commands.pipeline import pipeline
     from hooks.commands.webhook import webhook
 
+    project.add_command(hook)
     for command in (start, retry, project, lint, reports, *builders):
         build.add_command(command)
     return [pipeline, build, webhook]

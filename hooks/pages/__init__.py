@@ -6,6 +6,7 @@ from flask import Blueprint
 from flask.blueprints import BlueprintSetupState
 
 from hooks.pages.approvals import ApprovalPages
+from hooks.pages.build_projects import BuildProjectPages
 from hooks.pages.builds import BuildPages
 from hooks.pages.executions import ExecutionPages
 from hooks.pages.looks import look, look_of_execution, look_of_stage
@@ -29,6 +30,7 @@ def blueprint(services: HookServices) -> Blueprint:
         ApprovalPages(services),
         BuildPages(services),
         ReportPages(services),
+        BuildProjectPages(services),
         WebhookPages(services),
         NotificationPages(services),
     ):

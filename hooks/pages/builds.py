@@ -14,7 +14,8 @@ from markupsafe import Markup
 from sqlalchemy.orm import Session
 
 from hooks.builds.phases import BuildStatus
-from hooks.builds.records import get_build
+from hooks.builds.project_rights import START
+from hooks.builds.records import get_build, retry_build
 from hooks.builds.source import PackageSource
 from hooks.models.build import Build, BuildProject
 from hooks.pages.looks import look
@@ -72,6 +73,7 @@ class BuildPages:
         pages.add_url_rule(f"{one}/log", "build_log", page(self.log))
         pages.add_url_rule(f"{one}/log.txt", "raw_log", page(self.raw_log))
         pages.add_url_rule(f"{one}/stop", "stop_build", page(self.stop), methods=["POST"])
+        pages.add_url_rule(f"{one}/retry", "retry_build", page(self.retry), methods=["POST"])
 
     def show(self, build_id: str) -> str:
         """The whole page, with the end of the log, or with the part that was asked for."""
@@ -116,6 +118,8 @@ class BuildPages:
             "faults": _faults(build, phases),
             "is_running": is_running,
             "may_stop": is_running and _may_stop(who, source),
+            "may_retry": not is_running and _may_stop(who, source),
+            "resolved": build.resolved_versions,
             "execution_id": int(execution[1]) if execution else None,
             "reports": panels(session, self._services, build.id),
             "took": ((build.ended_at or self._services.clock()) - build.submitted_at).total_seconds(),
@@ -203,6 +207,20 @@ class BuildPages:
         except Conflict as error:
             return self._page(build_id, str(error)), status_of(error)
         return redirect_with("build-stopping", url_for("hook_pages.build", build_id=build_id))
+
+    def retry(self, build_id: str) -> ResponseReturnValue:
+        """Build once more what an ended build was made from. Needs the right to publish where its source is."""
+        try:
+            with self._services.db.write() as session:
+                build = self._visible(session, build_id)
+                who, now = context.caller(), self._services.clock()
+                check(who, Action.PUBLISH, f"{build.source['domain']}/{build.source['repository']}", permission=START)
+                again = retry_build(session, build_id, initiator=who.name, now=now)
+                audit.record(session, now, who.name, "build.retry", f"build/{again.id}", of=build_id)
+                new_id = again.id
+        except Conflict as error:
+            return self._page(build_id, str(error)), status_of(error)
+        return redirect_with("build-started", url_for("hook_pages.build", build_id=new_id))
 
 
 def _check_running(build: Build) -> None:

@@ -39,6 +39,7 @@ NOTICES = {
     "address-confirmed": Notice("good", "The address is confirmed: mails go there from now on."),
     "address-removed": Notice("good", "The address is forgotten."),
     "build-stopping": Notice("good", "The build is told to stop."),
+    "build-started": Notice("good", "The build was started."),
 }
 
 
@@ -56,7 +57,7 @@ class Panels:
                     "Pipelines",
                     "pipeline",
                     "hook_pages.pipelines",
-                    ("/pipelines", "/executions", "/builds", "/reports", "/report-groups"),
+                    ("/pipelines", "/executions", "/builds", "/build-projects", "/reports", "/report-groups"),
                 ),
                 NavigationEntry("Approvals", "approval", "hook_pages.approvals", ("/approvals",), self.count_for_me),
             ),

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 import requests
 from click.testing import CliRunner, Result
+from sqlalchemy import select
 
 from config import wiring
 from config.cli.client import build, domain, explain, group, login, package, pipeline, policy, repo, role, token
@@ -20,8 +21,10 @@ from hooks.builds.records import finish_build
 from hooks.builds.reports.model import FileCoverage
 from hooks.commands import build as build_commands
 from hooks.commands import pipeline as pipeline_commands
+from hooks.models import Build
 from hooks.pipelines.engine import on_build_finished
 from registry.clock import system_clock
+from tests.build_bench import eventually
 from tests.functional.test_hooks_api import BUILT, GATED
 from tests.harness.packages import wheel
 from tests.harness.server import Server
@@ -90,12 +93,26 @@ class Site:
     def json(self, *words: str, **environment: str) -> object:
         return json.loads(self.run(*words, "--json", **environment).stdout)
 
-    def end_build(self, build_id: str) -> None:
+    def end_next(self, status: BuildStatus) -> threading.Thread:
+        """End the next build that is started, whichever it is."""
+
+        def running() -> str | None:
+            with self.db.read() as session:
+                return session.scalar(select(Build.id).where(Build.status == BuildStatus.IN_PROGRESS).limit(1))
+
+        def end() -> None:
+            self.end_build(eventually(running, "nothing was started"), status)
+
+        thread = threading.Thread(target=end)
+        thread.start()
+        return thread
+
+    def end_build(self, build_id: str, status: BuildStatus = BuildStatus.SUCCEEDED) -> None:
         def ended(session, build_id: str) -> None:
             on_build_finished(session, self.hooks.actions, build_id)
 
         with self.db.write() as session:
-            finish_build(session, build_id, BuildStatus.SUCCEEDED, now=system_clock(), on_finished=ended)
+            finish_build(session, build_id, status, now=system_clock(), on_finished=ended)
 
     def log(self, build_id: str, data: bytes) -> None:
         with self.db.write() as session:
@@ -406,6 +423,62 @@ def test_watching_ends_with_the_execution(applied: Site) -> None:
     done = applied.run("pipeline", "status", execution, "--watch", "--exit-status")
     later.join()
     assert f"execution {execution} is Succeeded" in done.stderr
+
+
+PROJECT = "name: cli\nrepository: dev\nsource: {type: UPLOAD}\nserviceRole: x\n"
+LISTS = "version: 0.2\nphases: {build: {commands: [ls]}}\n"
+
+
+def test_a_project_is_applied_and_a_directory_is_built(site: Site, tmp_path: Path) -> None:
+    file, folder = tmp_path / "project.yml", tmp_path / "code"
+    file.write_text(PROJECT)
+    (folder / ".git").mkdir(parents=True)
+    (folder / ".git/config").write_text("secret")
+    (folder / "buildspec.yml").write_text(LISTS)
+    (folder / "away").symlink_to("/etc/passwd")
+    applied = site.run("build", "project", "apply", str(file))
+    assert (applied.stdout, "serviceRole" in applied.stderr) == ("cli\tcreated\n", True)
+    assert "cli" in [each["name"] for each in site.json("build", "project", "list")]
+    assert json.loads(site.run("build", "project", "show", "cli").stdout)["source"] == {"type": "UPLOAD"}
+    assert "NAME=VALUE" in site.run("build", "start", "cli", "-e", "A", status=2).stderr
+    assert "sourceUpload" in site.run("build", "start", "cli", status=1).stderr
+    started = site.run("build", "start", "cli", "--source", str(folder), "-e", "A=b=c")
+    assert "sending 1 file(s)" in started.stderr
+    assert "left out" in started.stderr
+    first = started.stdout.strip()
+    site.end_build(first, BuildStatus.FAILED)
+    for status, code in ((BuildStatus.SUCCEEDED, 0), (BuildStatus.FAILED, 1)):
+        ending = site.end_next(status)
+        done = site.run("build", "retry", first, "--wait", status=code)
+        ending.join()
+        assert f"of cli: {status.value}" in done.stderr
+        assert done.stdout.strip() not in {"", first}
+
+
+def test_a_hook_is_made_changed_and_deleted(site: Site, tmp_path: Path) -> None:
+    file = tmp_path / "project.yml"
+    file.write_text(
+        "name: hooked\nrepository: dev\nsource: {type: GITHUB, location: 'https://forge.example/one.git'}\n"
+    )
+    site.run("build", "project", "apply", str(file))
+    filters = tmp_path / "filters.json"
+    filters.write_text('[[{"type": "EVENT", "pattern": "PUSH"}]]')
+    address, secret = site.run(
+        "build", "project", "hook", "create", "hooked", "--provider", "gitea", "--filters", str(filters)
+    ).stdout.split()
+    assert "/hooks/v1/" in address
+    hook = address.rpartition("/")[2]
+    renewed = site.json("build", "project", "hook", "change", "hooked", hook, "--rotate-secret")
+    assert renewed["secret"] not in {None, secret}
+    assert site.json("build", "project", "hook", "list", "hooked")[0]["id"] == hook
+    site.run("build", "project", "hook", "delete", "hooked", hook)
+    token = tmp_path / "token"
+    token.write_text("forge-token\n")
+    given = site.json("build", "project", "credential", "hooked", "--token-from", str(token))
+    assert given["credentials"] == {"": "PERSONAL_ACCESS_TOKEN"}
+    site.run("build", "project", "credential", "hooked", "--remove")
+    site.run("build", "project", "delete", "hooked")
+    assert "was not found" in site.run("build", "project", "show", "hooked", status=1).stderr
 
 
 def test_builds_are_listed_shown_stopped(applied: Site) -> None:

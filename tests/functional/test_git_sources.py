@@ -81,10 +81,10 @@ def files(fetched: Fetched) -> dict[str, str]:
     ("version", "which", "text"),
     [
         ("", 1, "second\n"),
-        ("feature/x", 2, "feature\n"),
+        pytest.param("feature/x", 2, "feature\n", marks=pytest.mark.long),
         ("v1", 0, "first\n"),
-        ("refs/heads/main", 1, "second\n"),
-        ("@0", 0, "first\n"),
+        pytest.param("refs/heads/main", 1, "second\n", marks=pytest.mark.long),
+        pytest.param("@0", 0, "first\n", marks=pytest.mark.long),
         ("feature/x^{@1}", 1, "second\n"),
     ],
 )
@@ -101,6 +101,7 @@ def test_what_is_not_there_is_told_with_gits_words(place: Place) -> None:
         place.fetch(version="nowhere")
 
 
+@pytest.mark.long
 def test_history_comes_as_deep_as_it_is_asked_for(place: Place) -> None:
     def shallow(fetched: Fetched) -> bool:
         return ".git/shallow" in files(fetched)
@@ -173,9 +174,9 @@ def test_submodules_come_without_the_credential_of_the_repository(place: Place) 
     ("url", "more", "why"),
     [
         ("file://{bare}", "", "transport 'file' not allowed"),
-        ("{bare}", "", "transport 'file' not allowed"),
+        pytest.param("{bare}", "", "transport 'file' not allowed", marks=pytest.mark.long),
         ("ext::sh -c touch% /tmp/ran", "", "transport 'ext' not allowed"),
-        ("ssh://git@127.0.0.1/other.git", "", "transport 'ssh' not allowed"),
+        pytest.param("ssh://git@127.0.0.1/other.git", "", "transport 'ssh' not allowed", marks=pytest.mark.long),
         ("{url}/other.git", "\tupdate = !touch /tmp/ran\n", "invalid value"),
     ],
 )

@@ -142,6 +142,8 @@ def action(execution: dict, stage: str, name: str) -> dict:
 CALLERS = (None, "reader", "publisher", "promoter", "approver", "stranger", "admin")
 # Route → status for the callers above. {e} is a waiting execution, {b} a running build, both of default/dev.
 HOOK = {"url": "https://hooks.example/", "domain": "default", "kinds": ["*"]}
+PROJECT = "{name: mine, repository: dev, source: {type: GIT, location: 'https://forge.example/one.git'}}"
+CREDENTIAL = {"authType": "PERSONAL_ACCESS_TOKEN", "token": "secret-of-a-forge"}
 MATRIX = [
     ("PUT", "/pipelines", {"document": GATED}, (401, 403, 403, 403, 403, 403, 200)),
     ("GET", "/pipelines", None, (401, 200, 200, 200, 200, 200, 200)),
@@ -170,7 +172,20 @@ MATRIX = [
     ("GET", "/reports/{r}", None, (401, 200, 200, 200, 200, 404, 200)),
     ("GET", "/reports/{r}/test-cases", None, (401, 200, 200, 200, 200, 404, 200)),
     ("GET", "/reports/{r}/coverage", None, (401, 200, 200, 200, 200, 404, 200)),
+    ("POST", "/builds/{b}/retry", None, (401, 403, 409, 403, 403, 404, 409)),
     ("POST", "/builds/{b}/stop", None, (401, 403, 200, 403, 403, 404, 409)),
+    ("GET", "/build-projects", None, (401, *[200] * 6)),
+    ("GET", "/build-projects/{p}", None, (401, 403, 200, 403, 403, 404, 200)),
+    ("PUT", "/build-projects/{p}", {"document": PROJECT}, (401, *[403] * 5, 200)),
+    ("PUT", "/build-projects/{p}/source-credential", CREDENTIAL, (401, *[403] * 4, 404, 200)),
+    ("DELETE", "/build-projects/{p}/source-credential", None, (401, *[403] * 4, 404, 204)),
+    ("POST", "/build-sources?project={p}", None, (401, 403, 400, 403, 403, 404, 400)),
+    ("POST", "/build-projects/{p}/builds", {}, (401, 403, 201, 403, 403, 404, 201)),
+    ("GET", "/build-projects/{p}/webhooks", None, (401, *[403] * 4, 404, 200)),
+    ("POST", "/build-projects/{p}/webhooks", {"provider": "github"}, (401, *[403] * 4, 404, 201)),
+    ("PATCH", "/build-projects/{p}/webhooks/{h}", {"rotateSecret": True}, (401, *[403] * 4, 404, 200)),
+    ("DELETE", "/build-projects/{p}/webhooks/{h}", None, (401, *[403] * 4, 404, 204)),
+    ("DELETE", "/build-projects/{p}", None, (401, *[403] * 4, 404, 204)),
     ("GET", "/event-kinds", None, (401, *[200] * 6)),
     ("GET", "/webhooks", None, (401, *[200] * 6)),
     ("POST", "/webhooks", HOOK, (401, *[403] * 5, 201)),
@@ -203,21 +218,22 @@ def test_permission_matrix(world: Hooks) -> None:
     own = world.call("POST", "/subscriptions", json={"kinds": ["*"]}).json["id"]
     report = world.report(build, result("tests", [case("one")]))
     key = world.call("GET", f"/reports/{report}/test-cases").json["items"][0]["id"]
+    assert world.call("PUT", "/build-projects/mine", json={"document": PROJECT}).status_code == 200
+    hook = world.call("POST", "/build-projects/mine/webhooks", json={"provider": "gitea"}).json["id"]
     for method, path, body, expected in MATRIX:
-        place = path.format(e=execution, b=build, w=webhook, d=sent, s=own, r=report, c=key)
+        place = path.format(e=execution, b=build, w=webhook, d=sent, s=own, p="mine", h=hook, r=report, c=key)
         got = tuple(world.call(method, place, as_=who, json=body).status_code for who in CALLERS)
         assert got == expected, (method, path)
+
+
+def named(path: str) -> str:
+    return path.format(e=1, b="b", w=1, d="d", s=1, p="p", h="h", r="r", c="c")
 
 
 def test_the_matrix_covers_every_route(world: Hooks) -> None:
     adapter = world.app.url_map.bind("localhost")
     covered = {
-        (
-            adapter.match(
-                "/api/v1" + path.partition("?")[0].format(e=1, b="b", w=1, d="d", s=1, r="r", c="c"), method=method
-            )[0],
-            method,
-        )
+        (adapter.match("/api/v1" + named(path).partition("?")[0], method=method)[0], method)
         for method, path, *_ in MATRIX
     }
     served = {

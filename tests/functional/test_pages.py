@@ -64,6 +64,8 @@ PATHS = {
     "hook_pages.execution_live": (),  # a part of a page
     "hook_pages.approvals": ("/approvals",),
     "hook_pages.build": ("/builds/{failed}", "/builds/{running}", "/builds/{failed}?from=100&line=3&style=red..bold"),
+    "hook_pages.build_projects": ("/build-projects",),
+    "hook_pages.build_project": ("/build-projects/tests",),
     "hook_pages.build_live": (),
     "hook_pages.build_log": (),
     "hook_pages.raw_log": (),

@@ -6,8 +6,9 @@ from sqlalchemy import select, update
 
 from hooks.models import MailMessage, WebhookDelivery
 from hooks.notifications.mail_addresses import ASK_EVERY
-from tests.functional.test_hooks_api import GATED, HOOK, START, action
+from tests.functional.test_hooks_api import CREDENTIAL, GATED, HOOK, PROJECT, START, action
 from tests.security.audit_stage import API, Ask, Stage, drive, drives
+from tests.unit.builds.test_push_filters import LAB_PUSH
 
 # --- pipelines and builds
 
@@ -27,6 +28,24 @@ def _build(stage: Stage) -> str:
     return str(action(stage.start("built"), "Test", "Unit")["buildId"])
 
 
+def _ended(stage: Stage) -> str:
+    build = _build(stage)
+    stage.done("POST", f"/builds/{build}/stop")
+    return build
+
+
+def _project(stage: Stage) -> str:
+    name = stage.name("project")
+    stage.done("PUT", f"/build-projects/{name}", {"document": PROJECT.replace("mine", name)})
+    return name
+
+
+def _push_hook(stage: Stage, project: str) -> dict[str, str]:
+    hook: dict[str, str] = stage.done("POST", f"/build-projects/{project}/webhooks", {"provider": "gitlab"})
+    stage.secrets.add(hook["secret"])
+    return hook
+
+
 drive(
     f"PUT {API}/pipelines",
     lambda s: s.api("/pipelines", {"document": GATED.replace("name: release", f"name: {s.name('pipe')}")}),
@@ -42,12 +61,71 @@ drive(
 )
 drive(f"POST {API}/executions/<id:execution_id>/stop", lambda s: s.api(f"/executions/{_waiting(s)}/stop", {}))
 drive(f"POST {API}/builds/<build_id>/stop", lambda s: s.api(f"/builds/{_build(s)}/stop"))
+drive(f"POST {API}/builds/<build_id>/retry", lambda s: s.api(f"/builds/{_ended(s)}/retry"))
+drive("POST /builds/<build_id>/retry", lambda s: s.form(f"/builds/{_ended(s)}/retry"))
 drive("POST /builds/<build_id>/stop", lambda s: s.form(f"/builds/{_build(s)}/stop"))
 drive("POST /executions/<int:execution_id>/stop", lambda s: s.form(f"/executions/{_waiting(s)}/stop", reason="wrong"))
 drive(
     "POST /executions/<int:execution_id>/retry",
     lambda s: s.form(f"/executions/{_stopped(s)}/retry", stage="Gate", mode="FAILED_ACTIONS"),
 )
+
+
+@drives(f"PUT {API}/build-projects/<project>")
+def _put_project(stage: Stage) -> Ask:
+    name = stage.name("project")
+    return stage.api(f"/build-projects/{name}", {"document": PROJECT.replace("mine", name)})
+
+
+drive(f"DELETE {API}/build-projects/<project>", lambda s: s.api(f"/build-projects/{_project(s)}"))
+
+
+@drives(f"PUT {API}/build-projects/<project>/source-credential")
+def _credential(stage: Stage) -> Ask:
+    stage.secrets.add(CREDENTIAL["token"])
+    return stage.api(f"/build-projects/{_project(stage)}/source-credential", CREDENTIAL)
+
+
+@drives(f"DELETE {API}/build-projects/<project>/source-credential")
+def _forget_credential(stage: Stage) -> Ask:
+    path = f"/build-projects/{_project(stage)}/source-credential"
+    stage.done("PUT", path, CREDENTIAL)
+    return stage.api(path)
+
+
+@drives(f"POST {API}/build-sources")
+def _upload(stage: Stage) -> Ask:
+    headers = {"Content-Type": "application/zip"}
+    path = f"{API}/build-sources?project={_project(stage)}"
+    return stage.client(path, data=b"PK\x05\x06" + bytes(18), headers=headers)
+
+
+drive(f"POST {API}/build-projects/<project>/builds", lambda s: s.api(f"/build-projects/{_project(s)}/builds", {}))
+drive("POST /build-projects/<name>/start", lambda s: s.form(f"/build-projects/{_project(s)}/start"))
+drive(
+    f"POST {API}/build-projects/<project>/webhooks",
+    lambda s: s.api(f"/build-projects/{_project(s)}/webhooks", {"provider": "github"}),
+)
+
+
+@drives(f"PATCH {API}/build-projects/<project>/webhooks/<hook_id>")
+def _change_push_hook(stage: Stage) -> Ask:
+    project = _project(stage)
+    hook = _push_hook(stage, project)
+    return stage.api(f"/build-projects/{project}/webhooks/{hook['id']}", {"rotateSecret": True})
+
+
+@drives(f"DELETE {API}/build-projects/<project>/webhooks/<hook_id>")
+def _delete_push_hook(stage: Stage) -> Ask:
+    project = _project(stage)
+    return stage.api(f"/build-projects/{project}/webhooks/{_push_hook(stage, project)['id']}")
+
+
+@drives("POST /hooks/v1/<hook_id>")
+def _push(stage: Stage) -> Ask:
+    hook = _push_hook(stage, _project(stage))
+    headers = {"X-Gitlab-Token": hook["secret"], "X-Gitlab-Event": "Push Hook", "X-Gitlab-Event-UUID": stage.name("u")}
+    return Ask(f"/hooks/v1/{hook['id']}", options={"json": LAB_PUSH, "headers": headers})
 
 
 @drives("POST /executions/<int:execution_id>/approval")

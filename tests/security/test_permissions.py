@@ -38,6 +38,7 @@ CONNECT = "api: codeartifact:AssociateExternalConnection on the repository"
 DOMAIN = f"{API}/domains/<domain>"
 # What changes nothing but the caller's own credentials needs no more than these, or the right to be there.
 OWN_CREDENTIALS = {
+    "POST /hooks/v1/<hook_id>": PUBLIC,  # each delivery is signed with the hook's secret
     f"POST {API}/leaked-tokens": PUBLIC,  # who has a token could do worse with it than end it
     f"POST {NPM}/-/v1/login": PUBLIC,  # who lets the client in is signed in
     f"PUT {NPM}/-/user/org.couchdb.user:<user>": PUBLIC,  # the password in the body
@@ -226,6 +227,15 @@ REVIEWED = {
     f"GET {API}/reports/<report_id>": SIGNED_IN,
     f"GET {API}/reports/<report_id>/test-cases": SIGNED_IN,
     f"GET {API}/reports/<report_id>/coverage": SIGNED_IN,
+    f"POST {API}/builds/<build_id>/retry": SIGNED_IN,
+    # A project's own repository decides: read to see it, publish to start it, admin on the domain to change it.
+    f"GET {API}/build-projects": SIGNED_IN,
+    **{f"{method} {API}/build-projects/<project>": SIGNED_IN for method in ("GET", "PUT", "DELETE")},
+    **{f"{method} {API}/build-projects/<project>/source-credential": SIGNED_IN for method in ("PUT", "DELETE")},
+    f"POST {API}/build-projects/<project>/builds": SIGNED_IN,
+    f"POST {API}/build-sources": SIGNED_IN,
+    **{f"{method} {API}/build-projects/<project>/webhooks": SIGNED_IN for method in ("GET", "POST")},
+    **{f"{method} {API}/build-projects/<project>/webhooks/<hook_id>": SIGNED_IN for method in ("PATCH", "DELETE")},
     f"GET {API}/event-kinds": SIGNED_IN,
     f"GET {API}/webhooks": SIGNED_IN,  # one's own; all of them as administrator
     f"POST {API}/webhooks": SIGNED_IN,  # who administers what it hears of
@@ -317,6 +327,10 @@ REVIEWED = {
     "GET /report-groups": PAGE,
     "GET /report-groups/<name>": PAGE,
     "GET /report-groups/<name>/test-cases/<case_key>": PAGE,
+    "POST /builds/<build_id>/retry": PAGE,
+    "GET /build-projects": PAGE,
+    "GET /build-projects/<name>": PAGE,
+    "POST /build-projects/<name>/start": PAGE,
     "GET /webhooks": PAGE,
     "POST /webhooks": PAGE,  # who administers what it hears of; those below: its owner, and administrators
     **{f"{method} /webhooks/<int:webhook_id>": PAGE for method in ("GET", "POST")},

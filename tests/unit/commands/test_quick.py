@@ -67,7 +67,9 @@ def test_there_are_all_the_commands() -> None:
         *(f"package-group {word}" for word in ("list", "show", "create", "update", "configure", "delete", "packages")),
         *(f"package {word}" for word in ("copy", "dispose", "versions", "reopen")),
         *(f"pipeline {word}" for word in ("apply", "list", "start", "status", "approve", "reject", "stop", "retry")),
-        *(f"build {word}" for word in ("list", "show", "logs", "stop", "lint", "run", "reports")),
+        *(f"build {word}" for word in ("list", "show", "logs", "stop", "lint", "run", "start", "retry", "reports")),
+        *(f"build project {word}" for word in ("apply", "list", "show", "delete", "credential")),
+        *(f"build project hook {word}" for word in ("list", "create", "change", "delete")),
         *(f"webhook {word}" for word in ("kinds", "list", "show", "create", "change", "delete", "enable", "disable")),
         *(f"webhook {word}" for word in ("ping", "rotate", "deliveries", "delivery", "redeliver")),
     }

@@ -1,0 +1,100 @@
+"""Build projects: which there are, what one says, its builds, and starting one by hand."""
+
+from __future__ import annotations
+
+import secrets
+from typing import Any
+
+from flask import Blueprint, render_template, request, url_for
+from flask.typing import ResponseReturnValue
+
+from hooks.builds.project import SourceType
+from hooks.builds.project_rights import check_start, may_see, may_start, visible_project
+from hooks.builds.projects import list_projects, sources_of
+from hooks.builds.records import Options, list_builds
+from hooks.builds.starting import Asked, place_of, start_project
+from hooks.pages.forms import sentence
+from hooks.services import HookServices
+from registry import audit
+from registry.access import Action
+from registry.errors import Conflict, Invalid
+from registry.http import context
+from registry.http.auth import page
+from registry.http.problems import status_of
+from registry.pages.appearance import redirect_with
+
+BUILDS_SHOWN = 20
+
+
+class BuildProjectPages:
+    """The pages of build projects."""
+
+    def __init__(self, services: HookServices) -> None:
+        self._services = services
+
+    def routes(self, pages: Blueprint) -> None:
+        """Add the routes."""
+        pages.add_url_rule("/build-projects", "build_projects", page(self.list))
+        pages.add_url_rule("/build-projects/<name>", "build_project", page(self.show))
+        pages.add_url_rule("/build-projects/<name>/start", "start_build", page(self.start), methods=["POST"])
+
+    def list(self) -> str:
+        """All projects that somebody may see."""
+        who = context.caller()
+        with self._services.db.read() as session:
+            found = sorted(list_projects(session), key=lambda project: project.name)
+            entries = [
+                (project, sources_of(project)[0], place_of(project)) for project in found if may_see(who, project)
+            ]
+            return render_template("builds/projects.html", entries=entries)
+
+    def show(self, name: str) -> str:
+        """One project."""
+        return self._page(name)
+
+    def _page(self, name: str, message: str = "") -> str:
+        who = context.caller()
+        with self._services.db.read() as session:
+            project = visible_project(session, name, who)
+            place, sources = place_of(project), sources_of(project)
+            builds = [
+                build
+                for build, _ in list_builds(session, project=name, limit=BUILDS_SHOWN)
+                if who.may(Action.READ, f"{build.source['domain']}/{build.source['repository']}")
+            ]
+            can_start = place is not None and sources[0].type in {SourceType.GIT, SourceType.NO_SOURCE}
+            return render_template(
+                "builds/project.html",
+                project=project,
+                place="/".join(place) if place else "",
+                sources=sources,
+                builds=builds,
+                may_start=can_start and may_start(who, project),
+                message=message,
+                form=request.form,
+                # Sent twice (a double click, a reload), the form starts one build.
+                request_token=secrets.token_urlsafe(16),
+            )
+
+    def start(self, name: str) -> ResponseReturnValue:
+        """Start a build of the project's own source."""
+        who = context.caller()
+        try:
+            with self._services.db.write() as session:
+                project = visible_project(session, name, who)
+                check_start(who, project)
+                now = self._services.clock()
+                build = start_project(session, name, self._asked(), initiator=who.name, now=now)
+                audit.record(session, now, who.name, "build.start", f"build/{build.id}", project=name)
+                build_id = build.id
+        except (Conflict, Invalid) as error:
+            return self._page(name, sentence(error)), status_of(error)
+        return redirect_with("build-started", url_for("hook_pages.build", build_id=build_id))
+
+    @staticmethod
+    def _asked() -> Asked:
+        form: Any = request.form
+        token = form.get("request_token", "")[:64]
+        return Asked(
+            source_version=form.get("source_version", "").strip() or None, options=Options(request_token=token or None)
+        )
