@@ -88,7 +88,7 @@ class PushHookList:
     """The hooks of a project, oldest first."""
 
     items: tuple[PushHookDetail, ...]
-    next: None
+    next: str | None
 
 
 class PushViews:
