@@ -33,6 +33,7 @@ from hooks.builds.launch import Limits as BuildLimits
 from hooks.builds.logs import LogStore, sealed_chunks
 from hooks.builds.output_care import Retention
 from hooks.builds.pushes import sealed_hook_secrets
+from hooks.builds.report_store import sealed_messages
 from hooks.builds.stored_outputs import OutputLimits, StoredOutputs
 from hooks.builds.workspace import UserRange
 from hooks.jobs.worker import Handler, Settle
@@ -165,7 +166,14 @@ def key_providers(settings: Settings) -> Providers:
 
 def sealed_fields() -> Sequence[SealedField]:
     """Every column of sealed boxes there is: what a rotation of keys goes through."""
-    return (*registry_fields(), sealed_chunks(), *sealed_secrets(), sealed_credentials(), sealed_hook_secrets())
+    return (
+        *registry_fields(),
+        sealed_chunks(),
+        sealed_messages(),
+        *sealed_secrets(),
+        sealed_credentials(),
+        sealed_hook_secrets(),
+    )
 
 
 def rotator(stores: DomainStores, db: Database, clock: Clock) -> Rotator:

@@ -21,6 +21,7 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from hooks.builds.executor import Executor, SourceBundle, SourceFile, StopReason
 from hooks.builds.keeping import ArtifactName, CacheKey, FoundCache, Incoming, Keeper, Kept
 from hooks.builds.phases import PhaseRecord
+from hooks.builds.reports.result import KeptEntry, ReportResult
 from hooks.builds.run import BuildOutcome, BuildPlan, run_build
 
 PATIENCE_SECONDS = 30.0
@@ -110,6 +111,7 @@ class Log:
         self.records: list[PhaseRecord] = []
         self.artifacts: dict[str, bytes] = {}
         self.caches: dict[tuple[str, str], bytes] = {}
+        self.reports: dict[str, tuple[ReportResult, list[KeptEntry]]] = {}
 
     def log(self, data: bytes) -> None:
         self.data += data
@@ -120,6 +122,10 @@ class Log:
     @property
     def keeper(self) -> Keeper:
         return MemoryKeeper(self.artifacts, self.caches)
+
+    def report(self, report: ReportResult) -> str:
+        self.reports[report.group] = report, [kept for batch in report.batches() for kept in batch]
+        return ""
 
     @property
     def text(self) -> str:

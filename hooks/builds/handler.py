@@ -19,6 +19,9 @@ from hooks.builds.logs import MAX_LOG_BYTES, LogStore, Sealer
 from hooks.builds.output_settings import OutputSettings
 from hooks.builds.phases import BuildStatus, PhaseRecord
 from hooks.builds.records import OnFinished, finish_build
+from hooks.builds.report_store import close_reports, drop_reports
+from hooks.builds.report_writer import ReportWriter
+from hooks.builds.reports.result import ReportResult
 from hooks.builds.run import Abandoned, BuildOutcome, BuildPlan, run_build
 from hooks.builds.source import PackageSource
 from hooks.builds.stored_outputs import BuildPlace, StoredOutputs
@@ -73,6 +76,7 @@ class BuildServices:
     no ``~/.netrc``. ``outputs`` keeps artifacts and caches; None where none are kept. ``protected_refs`` are the patterns
     of branches and tags whose builds share the protected caches.
     ``fetch_input`` brings what is no package's file: git sources and uploads.
+    ``public_url`` is where people find the server's pages, None where nobody has said.
     ``on_tokens`` (tokens, build id) is told of tokens of this server in a log, which does not show them.
     """
 
@@ -146,6 +150,7 @@ class BuildHandler:
         build_id = ended.payload["build_id"]
         now = self._services.clock()
         message = ended.error or ""
+        close_reports(session, build_id)
         if finish_build(session, build_id, status, now=now, on_finished=self._services.on_finished, message=message):
             line = f"[Container] {now:%Y/%m/%d %H:%M:%S} Build complete: {status.value} {message}".rstrip()
             self._logs.append_now(session, build_id, line.encode() + b"\n")
@@ -163,6 +168,7 @@ class BuildHandler:
             if build.attempt:
                 line = f"[Container] {now:%Y/%m/%d %H:%M:%S} Attempt {build.attempt} broke off; the build starts anew\n"
                 self._logs.append_now(session, build_id, line.encode())
+                drop_reports(session, build_id)
                 session.refresh(build)
             build.attempt += 1
             build.started_at = build.started_at or now
@@ -220,6 +226,7 @@ class BuildHandler:
 
         def unit(session: Session) -> None:
             reporter.write(session)
+            close_reports(session, build.id)
             finish_build(
                 session,
                 build.id,
@@ -242,6 +249,7 @@ class _Reporter:
         self._build_id = build.id
         self._logs = logs
         self._services = services
+        self._reports = ReportWriter(job, build.id, services.sealer, services.clock)
         self._end = build.log_bytes
         self._waiting = bytearray()
         self._mask = Mask()
@@ -336,6 +344,11 @@ class _Reporter:
             self._job.step(unit)
         except OUTAGES as error:
             raise ExecutorError(f"the source's commit cannot be written now: {error}") from error
+
+    def report(self, report: ReportResult) -> str:
+        """Keep a report."""
+        self.flush()
+        return self._reports.write(report)
 
     def _append(self, session: Session) -> int:
         return self._logs.append(session, self._build_id, self._end, bytes(self._waiting))

@@ -22,9 +22,7 @@ _FAULTS: tuple[_Row, ...] = (
         "env.secrets-manager is not available on this server, and the build would lack its values",
     ),
 )
-_WARNINGS: tuple[_Row, ...] = (
-    (lambda spec: spec.reports, "reports is not carried out by this server; the section has no effect"),
-)
+_WARNINGS: tuple[_Row, ...] = ()
 
 
 def lacking_faults(spec: BuildSpec) -> tuple[str, ...]:

@@ -14,6 +14,7 @@ from hooks.models.notification import (
     WebhookEndpoint,
 )
 from hooks.models.pipeline import ActionExecution, Execution, Pipeline, PipelineDefinitionVersion, StageExecution
+from hooks.models.report import FileCoverageRow, Report, ReportGroup, TestCase
 
 __all__ = [
     "ActionExecution",
@@ -24,6 +25,7 @@ __all__ = [
     "BuildProject",
     "BuildUpload",
     "Execution",
+    "FileCoverageRow",
     "Job",
     "JobQueue",
     "JobState",
@@ -35,8 +37,11 @@ __all__ = [
     "PipelineDefinitionVersion",
     "PushDelivery",
     "PushHook",
+    "Report",
+    "ReportGroup",
     "SourceCredential",
     "StageExecution",
+    "TestCase",
     "WebhookAttempt",
     "WebhookDelivery",
     "WebhookEndpoint",
