@@ -1,6 +1,6 @@
 """What a buildspec may ask for and this server does not carry out: never dropped silently. Pure.
 
-Where a build without it would be wrong the build fails in DOWNLOAD_SOURCE, otherwise its log has a warning.
+A build that would be wrong without it fails in DOWNLOAD_SOURCE.
 """
 
 from __future__ import annotations
@@ -22,17 +22,11 @@ _FAULTS: tuple[_Row, ...] = (
         "env.secrets-manager is not available on this server, and the build would lack its values",
     ),
 )
-_WARNINGS: tuple[_Row, ...] = ()
 
 
 def lacking_faults(spec: BuildSpec) -> tuple[str, ...]:
     """Why a build of ``spec`` would be wrong here."""
     return tuple(text for applies, text in _FAULTS if applies(spec))
-
-
-def lacking_warnings(spec: BuildSpec) -> tuple[str, ...]:
-    """What has no effect here."""
-    return tuple(text for applies, text in _WARNINGS if applies(spec))
 
 
 def user_warnings(spec: BuildSpec, user: str) -> tuple[str, ...]:

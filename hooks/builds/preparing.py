@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from hooks.builds.executor import Interrupt, Item, Outcome, Sandbox
 from hooks.builds.journal import Journal
-from hooks.builds.lacking import lacking_warnings, user_warnings
+from hooks.builds.lacking import user_warnings
 from hooks.builds.runtimes import MAX_OUTPUT_BYTES, parse_found, probe_script, provide
 from hooks.builds.spec import DEFAULT_FILENAME, BuildSpec
 
@@ -14,7 +14,7 @@ from hooks.builds.spec import DEFAULT_FILENAME, BuildSpec
 def tell_warnings(spec: BuildSpec, sandbox: Sandbox, journal: Journal) -> None:
     """Log what the document says without effect, here or anywhere."""
     users = () if sandbox.has_users else user_warnings(spec, sandbox.variables.get("USER", ""))
-    for warning in (*spec.warnings, *lacking_warnings(spec), *users):
+    for warning in (*spec.warnings, *users):
         journal.say(f"Warning: {DEFAULT_FILENAME}: {warning}")
 
 

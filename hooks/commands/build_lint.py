@@ -28,7 +28,7 @@ def lint(file: IO[bytes], *, as_json: bool) -> None:
     document, names it does not know are faults.
     """
     from hooks.builds.document import MAX_DOCUMENT_BYTES
-    from hooks.builds.lacking import lacking_faults, lacking_warnings
+    from hooks.builds.lacking import lacking_faults
     from hooks.builds.spec import parse_buildspec
     from registry.errors import InvalidDocument
 
@@ -49,7 +49,7 @@ def lint(file: IO[bytes], *, as_json: bool) -> None:
     except InvalidDocument as error:
         faults = list(error.faults)
     else:
-        warnings = [*spec.warnings, *lacking_faults(spec), *lacking_warnings(spec)]
+        warnings = [*spec.warnings, *lacking_faults(spec)]
     if as_json:
         print_json(_record(name, spec, faults, warnings))
     else:
