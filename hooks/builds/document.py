@@ -66,6 +66,8 @@ class DocumentReader:
         self._faults: list[tuple[int, str]] = []
         self._warnings: list[tuple[int, str]] = []
         self._merges = 0
+        self.is_strict = False
+        """Whether what is unknown is a fault rather than a warning; for the document to say."""
 
     @property
     def warnings(self) -> tuple[str, ...]:
@@ -120,11 +122,18 @@ class DocumentReader:
         return self.mapping(node, where)
 
     def known(self, entries: Mapping[str, yaml.Node], names: Iterable[str], where: str) -> None:
-        """Warn of every entry that is none of ``names``: it is ignored, as CodeBuild does."""
+        """Warn of every entry that is none of ``names``: it is ignored, as CodeBuild does. A fault when strict."""
         allowed = frozenset(names)
         for name, node in entries.items():
             if name not in allowed:
-                self.warn(node, f"{where + '.' if where else ''}{name} is unknown and is ignored")
+                self.unknown(node, f"{where + '.' if where else ''}{name} is unknown", "and is ignored")
+
+    def unknown(self, node: yaml.Node, text: str, consequence: str) -> None:
+        """Warn of what has no meaning here, with its ``consequence``; a fault when strict."""
+        if self.is_strict:
+            self.fault(node, text)
+        else:
+            self.warn(node, f"{text} {consequence}")
 
     def text(self, node: yaml.Node | None, where: str, default: str = "") -> str:
         """A scalar's source text."""

@@ -28,6 +28,7 @@ from hooks.builds.executor import (
     StopReason,
 )
 from hooks.builds.journal import BuildReporter, Journal
+from hooks.builds.lacking import lacking_faults, lacking_warnings
 from hooks.builds.phases import (
     CLIENT_ERROR,
     COMMAND_EXECUTION_ERROR,
@@ -221,8 +222,10 @@ class _Attempt:
         self.journal.say("Phase is DOWNLOAD_SOURCE")
         self.journal.say(f"CODEBUILD_SRC_DIR={sandbox.source_dir}")
         self._spec = self._read_spec(sandbox)
-        for warning in self._spec.warnings:
+        for warning in (*self._spec.warnings, *lacking_warnings(self._spec)):
             self.journal.say(f"Warning: {DEFAULT_FILENAME}: {warning}")
+        for fault in lacking_faults(self._spec):
+            raise _PhaseFailed(YAML_FILE_ERROR, fault)
         self.journal.say("Processing environment variables")
         sandbox.define(
             {

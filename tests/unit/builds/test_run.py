@@ -114,7 +114,7 @@ def test_succeeding_and_last_exit_are_told_to_commands():
     [
         (None, "YAML file does not exist"),
         ("version: 0.2\nphases:\n  build:\n    commands:\n    - a: b", "line 5"),
-        ("version: 0.2\nbatch: {x: y}", "batch"),
+        ("version: 0.2\nbatch: {build-list: [{identifier: a}]}", "batch builds are not carried out"),
     ],
 )
 def test_a_document_that_cannot_be_used_fails_download_source(text: str | None, words: str):
@@ -145,7 +145,7 @@ def test_a_source_that_is_gone_fails_the_build():
 
 def test_warnings_are_in_the_log():
     _, log = build(dummy(), "version: 0.2\nreports: {a: {files: x}}\nphases: {}")
-    assert "Warning: buildspec.yml: line 2: reports is not carried out" in log.text
+    assert "Warning: buildspec.yml: reports is not carried out" in log.text
 
 
 def test_exported_variables_are_read_after_the_last_command():

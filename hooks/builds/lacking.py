@@ -1,0 +1,50 @@
+"""What a buildspec may ask for and this server does not carry out: never dropped silently. Pure.
+
+Where a build without it would be wrong the build fails in DOWNLOAD_SOURCE, otherwise its log has a warning.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from hooks.builds.spec import BuildSpec
+
+_Row = tuple[Callable[[BuildSpec], object], str]
+
+_FAULTS: tuple[_Row, ...] = (
+    (lambda spec: spec.batch, "batch builds are not carried out by this server; remove the batch section"),
+    (
+        lambda spec: spec.parameter_store,
+        "env.parameter-store is not available on this server, and the build would lack its values",
+    ),
+    (
+        lambda spec: spec.secrets_manager,
+        "env.secrets-manager is not available on this server, and the build would lack its values",
+    ),
+)
+_WARNINGS: tuple[_Row, ...] = (
+    (lambda spec: spec.reports, "reports is not carried out by this server; the section has no effect"),
+    (lambda spec: spec.cache, "cache is not carried out by this server; the section has no effect"),
+    (
+        lambda spec: spec.secondary_artifacts,
+        "artifacts.secondary-artifacts is not carried out by this server; the section has no effect",
+    ),
+    (
+        lambda spec: spec.artifacts and spec.artifacts.enable_symlinks,
+        "artifacts.enable-symlinks is not carried out by this server; links are left out",
+    ),
+    (
+        lambda spec: spec.artifacts and spec.artifacts.s3_prefix,
+        "artifacts.s3-prefix is not carried out by this server; it has no effect",
+    ),
+)
+
+
+def lacking_faults(spec: BuildSpec) -> tuple[str, ...]:
+    """Why a build of ``spec`` would be wrong here."""
+    return tuple(text for applies, text in _FAULTS if applies(spec))
+
+
+def lacking_warnings(spec: BuildSpec) -> tuple[str, ...]:
+    """What has no effect here."""
+    return tuple(text for applies, text in _WARNINGS if applies(spec))
