@@ -38,6 +38,8 @@ from hooks.pipelines.handlers import handlers as pipeline_handlers
 from hooks.pipelines.handlers import settle as settle_promotion
 from hooks.pipelines.parts import Parts
 from hooks.pipelines.wiring import real_parts
+from hooks.secret_store.delivery import Deliveries
+from hooks.secret_store.store import sealed_values
 from hooks.services import HookServices
 from hooks.triggers.start import handlers as start_handlers
 from registry import formats
@@ -160,7 +162,7 @@ def key_providers(settings: Settings) -> Providers:
 
 def sealed_fields() -> Sequence[SealedField]:
     """Every column of sealed boxes there is: what a rotation of keys goes through."""
-    return (*registry_fields(), sealed_chunks(), *sealed_secrets())
+    return (*registry_fields(), sealed_chunks(), *sealed_secrets(), sealed_values())
 
 
 def rotator(stores: DomainStores, db: Database, clock: Clock) -> Rotator:
@@ -304,6 +306,7 @@ def key_jobs(services: Services) -> JobTable:
 def build_jobs(settings: Settings, services: Services, parts: Parts) -> JobTable:
     """The handler of builds."""
     access = BuildAccess(services.db, services.stores, services.accounts, services.formats, services.clock)
+    deliveries = Deliveries(services.db, services.stores.server_keyring(), services.clock)
     handler = BuildHandler(
         services.db,
         executor(settings),
@@ -316,6 +319,7 @@ def build_jobs(settings: Settings, services: Services, parts: Parts) -> JobTable
             on_finished=lambda session, build_id: on_build_finished(session, parts, build_id),
             sealer=services.stores.server_keyring(),
             clock=services.clock,
+            resolver=deliveries.resolver,
             on_tokens=lambda found, build_id: services.leaks.end(found, f"the log of build {build_id}", "build"),
         ),
     )

@@ -8,6 +8,7 @@ from hooks.api.builds import BuildViews
 from hooks.api.executions import ExecutionViews
 from hooks.api.keys import KeyViews
 from hooks.api.pipelines import PipelineViews
+from hooks.api.secrets import SecretViews
 from hooks.api.subscriptions import SubscriptionViews
 from hooks.api.webhooks import WebhookViews
 from hooks.services import HookServices
@@ -21,6 +22,7 @@ def blueprint(services: HookServices) -> Blueprint:
         PipelineViews(services),
         ExecutionViews(services),
         BuildViews(services),
+        SecretViews(services),
         WebhookViews(services),
         SubscriptionViews(services),
         KeyViews(services),

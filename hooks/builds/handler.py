@@ -15,6 +15,7 @@ from hooks.builds.executor import Executor, ExecutorError, Login, Network, Sourc
 from hooks.builds.logs import MAX_LOG_BYTES, LogStore, Sealer
 from hooks.builds.phases import BuildStatus, PhaseRecord
 from hooks.builds.records import OnFinished, finish_build
+from hooks.builds.references import Resolver, no_store, split_variables
 from hooks.builds.run import Abandoned, BuildOutcome, BuildPlan, run_build
 from hooks.builds.source import PackageSource, choose_archive
 from hooks.jobs.claims import EndedJob
@@ -52,6 +53,10 @@ def _no_files(_source: PackageSource, _token: IssuedToken) -> Mapping[str, str]:
     return {}
 
 
+def _no_values(_build: Build) -> Resolver:
+    return no_store
+
+
 def _let_pass(_tokens: Collection[str], _build_id: str) -> None:
     """Where nobody knows of tokens."""
 
@@ -66,6 +71,7 @@ class BuildServices:
     below ``hooks.builds.executor.REGISTRY_BASE_URL``, ``client_files`` what those of them need below the home that read
     no ``~/.netrc``. ``keep_artifact`` (build id, name, zip) is None where no artifacts are kept.
     ``on_tokens`` (tokens, build id) is told of tokens of this server in a log, which does not show them.
+    ``resolver`` makes what gets the values of parameters and secrets that a build names.
     """
 
     open_asset: Callable[[PackageSource, str], BinaryIO]
@@ -78,6 +84,7 @@ class BuildServices:
     client_files: Callable[[PackageSource, IssuedToken], Mapping[str, str]] = _no_files
     keep_artifact: Callable[[str, str, IO[bytes]], None] | None = None
     on_tokens: Callable[[Collection[str], str], object] = _let_pass
+    resolver: Callable[[Build], Resolver] = _no_values
 
 
 class BuildHandler:
@@ -160,6 +167,7 @@ class BuildHandler:
         files = tuple(
             SourceFile(asset.filename, _opener(services.open_asset, source, asset.filename)) for asset in source.assets
         )
+        overrides, references = split_variables({**build.environment["variables"], **build.variables})
         spec_text = build.buildspec if build.buildspec is not None else services.find_spec(source)
         return BuildPlan(
             build_id=build.id,
@@ -167,7 +175,9 @@ class BuildHandler:
             submitted_at=build.submitted_at,
             spec_text=spec_text,
             environment=services.client_variables(source) if token else {},
-            overrides={**build.environment["variables"], **build.variables},
+            overrides=overrides,
+            references=references,
+            resolver=services.resolver(build),
             reserved=reserved_variables(build, project, source),
             network=Network(build.environment["network"]),
             credentials=Login(token.login, token.token) if token else None,

@@ -130,9 +130,7 @@ class Masker:
         return shown
 
 
-def _cover(
-    text: bytes, found: Sequence[tuple[int, int]], position: int, masked_to: int, end: int
-) -> tuple[bytes, int]:
+def _cover(text: bytes, found: Sequence[tuple[int, int]], position: int, masked_to: int, end: int) -> tuple[bytes, int]:
     """``text[position:end]`` with the found places masked that begin before ``end``, and where the last mask ends.
 
     A mask that ends at ``masked_to`` was shown before (-1: none).

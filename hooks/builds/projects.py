@@ -11,6 +11,7 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from hooks.builds.executor import Network
+from hooks.builds.references import variable_fault
 from hooks.builds.spec import parse_buildspec
 from hooks.models.build import BuildProject
 from registry.errors import InvalidDocument, NotFound
@@ -115,6 +116,8 @@ def _variable_faults(variables: Mapping[Any, Any]) -> list[str]:
             faults.append(f"variables: {name!r} is not a variable name")
         elif name.startswith(RESERVED_PREFIXES):
             faults.append(f"variables: {name} is reserved")
+        elif isinstance(value, Mapping):
+            faults += [f"variables: {name}: {fault}" for fault in [variable_fault(value)] if fault]
         elif not isinstance(value, str) or "\0" in value or len(value) > _MAX_VALUE_CHARACTERS:
             faults.append(f"variables: {name} has to be a text of at most {_MAX_VALUE_CHARACTERS} characters")
     return faults

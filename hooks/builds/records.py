@@ -43,7 +43,7 @@ def start_build(
     source: PackageSource,
     initiator: str,
     now: datetime,
-    variables: Mapping[str, str] | None = None,
+    variables: Mapping[str, Any] | None = None,
     subject: str | None = None,
 ) -> Build:
     """Start a build of the project called ``project``: its row and its job, in the caller's transaction.

@@ -40,6 +40,7 @@ from hooks.builds.phases import (
     PhaseRecord,
     next_phase,
 )
+from hooks.builds.references import Reference, Resolver, Unresolved, Values, no_store, resolve
 from hooks.builds.spec import (
     DEFAULT_FILENAME,
     ArtifactSpec,
@@ -62,7 +63,8 @@ class BuildPlan:
 
     Variables, weakest first: the sandbox's own, ``environment`` (the registry's addresses for clients), the buildspec's
     ``env``, ``overrides`` (the project's, then those of the start), ``reserved`` (CODEBUILD_*, CI). ``home_files`` are
-    texts by path below the home. ``secrets`` are masked in everything that is reported.
+    texts by path below the home. ``secrets`` are masked in everything that is reported, and so is all that ``resolver``
+    gives: the values of ``references``, which count as ``overrides``, and of those in the buildspec's ``env``.
     """
 
     build_id: str
@@ -76,6 +78,8 @@ class BuildPlan:
     credentials: Login | None = None
     home_files: Mapping[str, str] = field(default_factory=dict)
     secrets: tuple[str, ...] = ()
+    references: tuple[Reference, ...] = ()
+    resolver: Resolver = no_store
     timeout_seconds: float = 3600.0
 
 
@@ -148,6 +152,7 @@ class _Attempt:
         self._spec = BuildSpec("0.2")
         self._last_exit = 0
         self._exported: dict[str, str] = {}
+        self._secret_names: frozenset[str] = frozenset()
         self._status = BuildStatus.SUCCEEDED
         self.retry_rule: FailureRule | None = None
 
@@ -227,12 +232,15 @@ class _Attempt:
         for fault in lacking_faults(self._spec):
             raise _PhaseFailed(YAML_FILE_ERROR, fault)
         self.journal.say("Processing environment variables")
+        values = self._resolve()
         sandbox.define(
             {
                 **sandbox.variables,
                 **self._plan.environment,
                 **self._spec.variables,
+                **values.weak,
                 **self._plan.overrides,
+                **values.strong,
                 **sandbox_reserved(sandbox),
                 **self._plan.reserved,
             }
@@ -241,6 +249,17 @@ class _Attempt:
         self.journal.say(f"Phases found in YAML: {len(self._spec.phases)}")
         for name, phase in self._spec.phases.items():
             self.journal.say(f" {name.upper()}: {len(phase.commands)} commands")
+
+    def _resolve(self) -> Values:
+        plan, journal = self._plan, self.journal
+        try:
+            values = resolve(
+                self._spec, plan.overrides, plan.references, plan.resolver, say=journal.say, hide=journal.hide
+            )
+        except Unresolved as error:
+            raise _PhaseFailed(error.status_code, str(error)) from error
+        self._secret_names = values.names
+        return values
 
     def _read_spec(self, sandbox: Sandbox) -> BuildSpec:
         text = self._plan.spec_text
@@ -317,7 +336,7 @@ class _Attempt:
                     self.journal.say(f"Skipping: {outcome.detail}")
                 self.journal.say(f"Found {files} file(s)")
                 body.seek(0)
-                if not self._reporter.artifact(artifacts.name, body):
+                if not self._reporter.artifact(self.journal.mask(artifacts.name), body):
                     self.journal.say("Warning: this server keeps no artifacts of builds")
             except Refused as error:
                 self._sandbox_is_gone = True  # in the middle of a stream that nobody reads any more
@@ -331,7 +350,9 @@ class _Attempt:
                 # What it was built for is done; to run it all again would be worse than to lack a variable.
                 raise _PhaseFailed(CLIENT_ERROR, f"the exported variables cannot be read: {error}") from error
             for name in self._spec.exported_variables:
-                if name in values:
+                if name in self._secret_names:
+                    self.journal.say(f"Warning: {name} comes from a secret or parameter and is not exported")
+                elif name in values:
                     self._exported[name] = self.journal.mask(values[name])[:_EXPORTED_CHARACTERS]
         self._destroy()
 

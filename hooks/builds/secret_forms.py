@@ -99,7 +99,7 @@ def _lower_percent(encoded: str) -> str:
 
 
 def _quoted(text: str) -> Iterator[str]:
-    """What shells write and read: ``'…'`` in three spellings, ``"…"``, ``\\``-escaped, and ``$'…'``."""
+    r"""What shells write and read: ``'…'`` in three spellings, ``"…"``, ``\``-escaped, and ``$'…'``."""
     yield shlex.quote(text)
     yield text.replace("'", "'\\''")
     yield text.replace("'", "'\"'\"'")

@@ -12,6 +12,7 @@ from hooks.models.notification import (
     WebhookEndpoint,
 )
 from hooks.models.pipeline import ActionExecution, Execution, Pipeline, PipelineDefinitionVersion, StageExecution
+from hooks.models.secret_store import StoredValue, StoredValueProject, StoredValueVersion
 
 __all__ = [
     "ActionExecution",
@@ -29,6 +30,9 @@ __all__ = [
     "Pipeline",
     "PipelineDefinitionVersion",
     "StageExecution",
+    "StoredValue",
+    "StoredValueProject",
+    "StoredValueVersion",
     "WebhookAttempt",
     "WebhookDelivery",
     "WebhookEndpoint",

@@ -56,7 +56,7 @@ class Build(Base):
     buildspec: Mapped[str | None] = mapped_column(Text)
     environment: Mapped[dict[str, Any]] = mapped_column(JSON)
     timeout_minutes: Mapped[int]
-    variables: Mapped[dict[str, str]] = mapped_column(JSON)
+    variables: Mapped[dict[str, Any]] = mapped_column(JSON)
     exported_variables: Mapped[dict[str, str]] = mapped_column(JSON)
     initiator: Mapped[str] = mapped_column(String(255))
     subject: Mapped[str | None] = mapped_column(String(255), index=True)

@@ -9,9 +9,11 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import yaml
 
+from hooks.builds.references import VariableType, stored_variable
 from hooks.pipelines.definition import (
     ARTIFACT,
     MAX_RUN_ORDER,
@@ -277,18 +279,21 @@ def _build_project(node: yaml.Node, faults: Faults) -> BuildProjectDeclaration:
     )
 
 
-def _environment(node: yaml.Node | None, faults: Faults) -> dict[str, str]:
-    """A mapping of names to texts, or CodeBuild's list of {name, value}."""
-    found: dict[str, str] = {}
+def _environment(node: yaml.Node | None, faults: Faults) -> dict[str, Any]:
+    """A mapping of names to texts, or CodeBuild's list of {name, value, type}."""
+    found: dict[str, Any] = {}
     if isinstance(node, yaml.SequenceNode):
         for item in node.value:
             entries = fields(item, "environment variable", {"name", "value", "type"}, faults)
             name = _name(item, entries, "environment variable", _ENVIRONMENT_NAME, faults)
-            if "type" in entries and text_of(entries["type"], "type", faults) != "PLAINTEXT":
-                faults.add(line_of(item), f"environment variable {name!r}: only type PLAINTEXT is carried out")
+            kind = text_of(entries["type"], "type", faults) if "type" in entries else "PLAINTEXT"
+            if kind not in list(VariableType):
+                faults.add(line_of(item), f"environment variable {name!r}: type {kind!r} is none of CodeBuild's")
+                continue
             if name in found:
                 faults.add(line_of(item), f"environment variable {name!r} is there twice")
-            found[name] = text_of(entries["value"], "value", faults, strict=True) if "value" in entries else ""
+            value = text_of(entries["value"], "value", faults, strict=True) if "value" in entries else ""
+            found[name] = stored_variable(kind, value)
     elif node is not None:
         for name, value, line in pairs(node, "environment variables", faults):
             if not _ENVIRONMENT_NAME.match(name):
