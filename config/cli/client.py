@@ -9,6 +9,7 @@ from pathlib import Path
 
 import hooks.commands
 import registry.commands
+from config.cli.local_build import run as run_build
 from registry.format import Tool
 from registry.formats import FORMATS
 
@@ -47,3 +48,4 @@ def _new_token(
     _tools(), _new_token
 )
 pipeline, build, webhook = hooks.commands.commands()
+build.add_command(run_build)

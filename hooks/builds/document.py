@@ -66,6 +66,7 @@ class DocumentReader:
         self._faults: list[tuple[int, str]] = []
         self._warnings: list[tuple[int, str]] = []
         self._merges = 0
+        self._name_lines: dict[int, int] = {}
         self.is_strict = False
         """Whether what is unknown is a fault rather than a warning; for the document to say."""
 
@@ -105,6 +106,7 @@ class DocumentReader:
                 self.fault(key, f"{where}: {key.value!r} stands here twice")
             else:
                 own[key.value] = value
+                self._name_lines[id(value)] = key.start_mark.line + 1
         return merged | own
 
     def _merge(self, node: yaml.Node, where: str) -> dict[str, yaml.Node]:
@@ -129,11 +131,12 @@ class DocumentReader:
                 self.unknown(node, f"{where + '.' if where else ''}{name} is unknown", "and is ignored")
 
     def unknown(self, node: yaml.Node, text: str, consequence: str) -> None:
-        """Warn of what has no meaning here, with its ``consequence``; a fault when strict."""
+        """Warn of a name, by its value, that has no meaning here, with the ``consequence``; a fault when strict."""
+        line = self._name_lines.get(id(node), node.start_mark.line + 1)
         if self.is_strict:
-            self.fault(node, text)
+            self._faults.append((line, text))
         else:
-            self.warn(node, f"{text} {consequence}")
+            self._warnings.append((line, f"{text} {consequence}"))
 
     def text(self, node: yaml.Node | None, where: str, default: str = "") -> str:
         """A scalar's source text."""

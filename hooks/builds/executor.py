@@ -115,12 +115,14 @@ class Item:
 
     ``environment`` wins over what earlier items left. With ``carries_state`` exported variables and the current
     directory are taken from the item before and kept for the next (buildspec 0.2), else every item starts afresh.
+    ``user`` is who runs it, where the sandbox has users; "" is the sandbox's usual one.
     """
 
     script: str
     shell: str = "/bin/sh"
     environment: Mapping[str, str] = field(default_factory=dict)
     carries_state: bool = True
+    user: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,6 +154,11 @@ class Sandbox(Protocol):
     @property
     def variables(self) -> Mapping[str, str]:
         """Variables the sandbox itself gives to items: HOME, PATH, CODEBUILD_SRC_DIR, ENTREPOT_ASSETS_DIR."""
+        ...
+
+    @property
+    def has_users(self) -> bool:
+        """Whether ``Item.user`` is carried out. False: everything runs as one user, the one ``variables`` name."""
         ...
 
     def fetch(self, source: SourceBundle, sink: Callable[[bytes], None], interrupt: Interrupt) -> Outcome:

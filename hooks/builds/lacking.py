@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from hooks.builds.spec import BuildSpec
+from hooks.builds.spec import PHASES, BuildSpec
 
 _Row = tuple[Callable[[BuildSpec], object], str]
 
@@ -40,3 +40,13 @@ def lacking_faults(spec: BuildSpec) -> tuple[str, ...]:
 def lacking_warnings(spec: BuildSpec) -> tuple[str, ...]:
     """What has no effect here."""
     return tuple(text for applies, text in _WARNINGS if applies(spec))
+
+
+def user_warnings(spec: BuildSpec, user: str) -> tuple[str, ...]:
+    """What ``run-as`` asks for in a sandbox that has one user only, called ``user``."""
+    wanted = dict.fromkeys(spec.user_of(name) for name in PHASES)
+    return tuple(
+        f"run-as: {name} has no effect: this sandbox has one user, {user}, without privileges, and all commands are theirs"
+        for name in wanted
+        if name not in {"", user}
+    )

@@ -28,7 +28,8 @@ from hooks.builds.executor import (
     StopReason,
 )
 from hooks.builds.journal import BuildReporter, Journal
-from hooks.builds.lacking import lacking_faults, lacking_warnings
+from hooks.builds.lacking import lacking_faults
+from hooks.builds.patterns import is_found
 from hooks.builds.phases import (
     CLIENT_ERROR,
     COMMAND_EXECUTION_ERROR,
@@ -40,6 +41,7 @@ from hooks.builds.phases import (
     PhaseRecord,
     next_phase,
 )
+from hooks.builds.preparing import install_runtimes, tell_phases, tell_warnings
 from hooks.builds.references import Reference, Resolver, Unresolved, Values, no_store, resolve
 from hooks.builds.spec import (
     DEFAULT_FILENAME,
@@ -182,7 +184,7 @@ class _Attempt:
         except _PhaseFailed as failure:
             self._status = BuildStatus.FAILED
             self.journal.leave(BuildStatus.FAILED, failure.fault)
-            if rule is not None and rule.action is OnFailure.RETRY:
+            if rule is not None and self._is_retried(rule):
                 self.retry_rule = rule
             if self._sandbox_is_gone and phase is not Phase.FINALIZING:
                 return Phase.FINALIZING
@@ -190,9 +192,20 @@ class _Attempt:
         self.journal.leave(BuildStatus.SUCCEEDED)
         return next_phase(phase, failed=False)
 
+    def _is_retried(self, rule: FailureRule) -> bool:
+        """Whether the phase left last, which failed, is a reason to start anew; its message is what people see, too."""
+        if rule.action is not OnFailure.RETRY:
+            return False
+        messages = [fault.message for fault in self.journal.records[-1].faults]
+        if not rule.pattern or any(is_found(rule.pattern, message) for message in messages):
+            return True
+        self.journal.say(f"Not retrying: the message holds no match of {rule.pattern}")
+        return False
+
     def _perform(self, phase: Phase) -> None:
         if phase is Phase.PROVISIONING:
             plan = self._plan
+            self.journal.say("Waiting for agent ping")
             request = SandboxRequest(plan.build_id, plan.network, plan.credentials, plan.home_files)
             self._sandbox = self._executor.prepare(request)
         elif phase is Phase.DOWNLOAD_SOURCE:
@@ -202,6 +215,10 @@ class _Attempt:
         elif phase is Phase.FINALIZING:
             self._finalize()
         else:
+            self.journal.say(f"Entering phase {phase.value}")
+            if phase is Phase.INSTALL:
+                for outcome in install_runtimes(self._spec, self._room(), self.journal, self._interrupt):
+                    self._check(outcome)
             self._run_commands(phase)
 
     def _note_interruption(self, reason: StopReason) -> None:
@@ -227,8 +244,7 @@ class _Attempt:
         self.journal.say("Phase is DOWNLOAD_SOURCE")
         self.journal.say(f"CODEBUILD_SRC_DIR={sandbox.source_dir}")
         self._spec = self._read_spec(sandbox)
-        for warning in (*self._spec.warnings, *lacking_warnings(self._spec)):
-            self.journal.say(f"Warning: {DEFAULT_FILENAME}: {warning}")
+        tell_warnings(self._spec, sandbox, self.journal)
         for fault in lacking_faults(self._spec):
             raise _PhaseFailed(YAML_FILE_ERROR, fault)
         self.journal.say("Processing environment variables")
@@ -245,10 +261,7 @@ class _Attempt:
                 **self._plan.reserved,
             }
         )
-        self.journal.say(f"Moving to directory {sandbox.source_dir}")
-        self.journal.say(f"Phases found in YAML: {len(self._spec.phases)}")
-        for name, phase in self._spec.phases.items():
-            self.journal.say(f" {name.upper()}: {len(phase.commands)} commands")
+        tell_phases(self._spec, sandbox, self.journal)
 
     def _resolve(self) -> Values:
         plan, journal = self._plan, self.journal
@@ -280,13 +293,12 @@ class _Attempt:
             raise _PhaseFailed(YAML_FILE_ERROR, str(error)) from error
 
     def _run_commands(self, phase: Phase) -> None:
-        self.journal.say(f"Entering phase {phase.value}")
         spec = self._spec.phase(COMMAND_PHASES[phase])
         failure: _PhaseFailed | None = None
         for commands in (spec.commands, spec.finally_commands):
             try:
                 for command in commands:
-                    self._run_command(command)
+                    self._run_command(command, self._spec.user_of(COMMAND_PHASES[phase]))
             except _PhaseFailed as error:
                 # From here on CODEBUILD_BUILD_SUCCEEDING is 0, also for `finally`.
                 self._status = BuildStatus.FAILED
@@ -296,7 +308,7 @@ class _Attempt:
         if failure is not None:
             raise failure
 
-    def _run_command(self, command: str) -> None:
+    def _run_command(self, command: str, user: str) -> None:
         self.journal.say(f"Running command {command}")
         item = Item(
             command,
@@ -306,6 +318,7 @@ class _Attempt:
                 "CODEBUILD_LAST_EXIT": str(self._last_exit),
             },
             self._spec.carries_state,
+            user,
         )
         outcome = self._room().run(item, self.journal.log, self._interrupt)
         self._check(outcome)

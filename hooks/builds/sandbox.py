@@ -46,6 +46,7 @@ class ProcessSandbox:
     """Implements ``hooks.builds.executor.Sandbox``; ``start`` comes first, once."""
 
     source_dir = bubblewrap.SOURCE_DIR
+    has_users = False  # bubblewrap maps one user into its namespace, and nothing in it may become another
 
     def __init__(self, workspace: Workspace, limits: Limits) -> None:
         """Own ``workspace`` from now on; ``destroy`` removes it."""

@@ -13,6 +13,7 @@ from collections.abc import Mapping
 import yaml
 
 from hooks.builds.document import DocumentReader, compose, is_empty
+from hooks.builds.patterns import pattern_fault
 from hooks.builds.spec_batch import read_batch
 from hooks.builds.spec_environment import (
     Environment,
@@ -229,4 +230,6 @@ def _failure_rule(reader: DocumentReader, node: yaml.Node | None, where: str) ->
     pattern = match[2] or ""
     if len(pattern) > MAX_PATTERN_CHARACTERS:
         reader.fault(node, f"{where}: a pattern has at most {MAX_PATTERN_CHARACTERS} characters")
+    elif (reason := pattern_fault(pattern)) is not None:
+        reader.fault(node, f"{where}: {pattern!r} is not a regular expression that RE2 takes: {reason}")
     return FailureRule(OnFailure.RETRY, retries, "" if pattern == ".*" else pattern)

@@ -8,7 +8,9 @@ import click
 def commands() -> list[click.Command]:
     """``pipeline``, ``build`` and ``webhook``."""
     from hooks.commands.build import build
+    from hooks.commands.build_lint import lint
     from hooks.commands.pipeline import pipeline
     from hooks.commands.webhook import webhook
 
+    build.add_command(lint)
     return [pipeline, build, webhook]

@@ -47,7 +47,7 @@ _FIELDS = (
 
 @click.group()
 def build() -> None:
-    """Builds: list, show, logs, stop."""
+    """Builds: list, show, logs, stop; lint and run without a server."""
 
 
 @example("entrepot build list --limit 5")

@@ -116,6 +116,7 @@ def test_merge_keys_and_aliases():
         ("RETRY-0", FailureRule(OnFailure.RETRY, 0)),
         ("RETRY-2-.*", FailureRule(OnFailure.RETRY, 2)),
         ("RETRY-.*", FailureRule(OnFailure.RETRY, 3)),
+        ("RETRY-0-a", FailureRule(OnFailure.RETRY, 0, "a")),
         ("retry-5xx", FailureRule(OnFailure.RETRY, 3, "5xx")),
         ("RETRY-1-exit status (7|22)-x", FailureRule(OnFailure.RETRY, 1, "exit status (7|22)-x")),
     ],
@@ -189,10 +190,18 @@ def test_on_failure(word: str, rule: FailureRule):
             "version: 0.2\nphases:\n  build:\n    on-failure: RETRY-101\n    commands: [x]",
             "line 4: phases.build.on-failure: at most",
         ),
+        (
+            "version: 0.2\nphases:\n  build:\n    on-failure: RETRY-1000000\n    commands: [x]",
+            "line 4: phases.build.on-failure: at most",
+        ),
+        (
+            "version: 0.2\nphases:\n  build:\n    on-failure: RETRY-2-(?<=a)b\n    commands: [x]",
+            "line 4: phases.build.on-failure: '(?<=a)b' is not a regular expression",
+        ),
         ("version: 0.2\nstrict: maybe\nphases: {}", "line 2: strict has to be yes or no"),
-        ("version: 0.2\nstrict: yes\nenvironment:\n  a: b\nphases: {}", "line 4: environment is unknown"),
-        ("version: 0.2\nstrict: yes\nphases:\n  deploy:\n    commands: [x]", "line 5: phases.deploy is unknown"),
-        ("version: 0.2\nstrict: yes\nbuild:\n  commands: [x]", "line 4: build stands outside of phases"),
+        ("version: 0.2\nstrict: yes\nenvironment:\n  a: b\nphases: {}", "line 3: environment is unknown"),
+        ("version: 0.2\nstrict: yes\nphases:\n  deploy:\n    commands: [x]", "line 4: phases.deploy is unknown"),
+        ("version: 0.2\nstrict: yes\nbuild:\n  commands: [x]", "line 3: build stands outside of phases"),
         ("version: 0.2\n\tphases: {}", "line 2: "),
         ("version: 0.2\nphases: *nobody", "line 2: "),
         ("version: 0.2\n---\nversion: 0.2", "line 2: "),
@@ -242,7 +251,7 @@ def test_runtime_versions_users_and_unknown_phases():
         "version: 0.2\nrun-as: root\nphases:\n  install:\n    runtime-versions:\n      python: 3.10\n      java: $JAVA\n"
         "  build:\n    run-as: joe\n    commands: [x, '']\n  deploy:\n    commands: [y]"
     )
-    assert [warning.split(":")[0] for warning in spec.warnings] == ["line 10", "line 12"]
+    assert [warning.split(":")[0] for warning in spec.warnings] == ["line 10", "line 11"]
     assert spec.runtime_versions == {"python": "3.10", "java": "$JAVA"}
     assert spec.phase("install").commands == ()
     assert spec.phase("build").commands == ("x",)

@@ -1,0 +1,126 @@
+"""A build of a directory on this machine, without server and database: the same phases, the same executors."""
+
+from __future__ import annotations
+
+import os
+import re
+import tarfile
+import tempfile
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import timedelta
+from pathlib import Path
+from typing import IO, BinaryIO
+from uuid import uuid4
+
+from hooks.builds.executor import Executor, Interrupt, SourceBundle, SourceFile
+from hooks.builds.phases import PhaseRecord
+from hooks.builds.run import BuildOutcome, BuildPlan, run_build
+from registry.clock import Clock
+
+_ARCHIVE = "source.tar"
+_TOP = "source"
+_COPY_BYTES = 1024 * 1024
+_NOT_IN_NAMES = re.compile(r"[^A-Za-z0-9._-]+")
+
+
+@dataclass(frozen=True, slots=True)
+class LocalBuild:
+    """What to build. ``spec_text`` None: the ``buildspec.yml`` in ``directory``. Artifacts go below ``artifacts_dir``."""
+
+    directory: Path
+    spec_text: str | None = None
+    variables: Mapping[str, str] = field(default_factory=dict)
+    artifacts_dir: Path | None = None
+    timeout: timedelta = timedelta(hours=1)
+
+
+class LocalReporter:
+    """Implements ``hooks.builds.journal.BuildReporter``: the log goes to ``write`` as it comes, artifacts to files."""
+
+    def __init__(self, write: Callable[[bytes], object], artifacts_dir: Path | None) -> None:
+        """``artifacts_dir`` None: artifacts are not kept."""
+        self._write = write
+        self._artifacts_dir = artifacts_dir
+        self.artifacts: list[Path] = []
+
+    def log(self, data: bytes) -> None:
+        """Show it."""
+        self._write(data)
+
+    def phases(self, records: Sequence[PhaseRecord]) -> None:
+        """The log tells of them, too."""
+
+    def artifact(self, name: str, body: IO[bytes]) -> bool:
+        """Write the zip to a file called after the artifact. Raises OSError."""
+        if self._artifacts_dir is None:
+            return False
+        self._artifacts_dir.mkdir(parents=True, exist_ok=True)
+        plain = _NOT_IN_NAMES.sub("_", name).strip("._") or "artifacts"
+        path = self._artifacts_dir / (plain if plain.endswith(".zip") else f"{plain}.zip")
+        with path.open("wb") as file:
+            while data := body.read(_COPY_BYTES):
+                file.write(data)
+        self.artifacts.append(path)
+        return True
+
+
+def build_locally(
+    wanted: LocalBuild, executor: Executor, reporter: LocalReporter, interrupt: Interrupt, clock: Clock
+) -> BuildOutcome:
+    """Carry it out on a copy of the directory; nothing in the directory itself is changed.
+
+    Raises ExecutorError when it could not be run, OSError when the directory cannot be read or an artifact not written.
+    """
+    build_id = str(uuid4())
+    with packed(wanted.directory, lambda text: reporter.log(f"{text}\n".encode(errors="replace"))) as source:
+        now = clock()
+        plan = BuildPlan(
+            build_id=build_id,
+            source=source,
+            submitted_at=now,
+            spec_text=wanted.spec_text,
+            overrides=wanted.variables,
+            reserved={
+                "CI": "true",
+                "CODEBUILD_CI": "true",
+                "CODEBUILD_LOCAL_BUILD": "true",
+                "CODEBUILD_BUILD_ID": f"local:{build_id}",
+                "CODEBUILD_BUILD_IMAGE": executor.name,
+                "CODEBUILD_START_TIME": str(int(now.timestamp() * 1000)),
+            },
+            timeout_seconds=wanted.timeout.total_seconds(),
+        )
+        return run_build(plan, executor, reporter, interrupt, clock)
+
+
+@contextmanager
+def packed(directory: Path, note: Callable[[str], object]) -> Iterator[SourceBundle]:
+    """A directory as a source: a tar file of it, on the disk while the context lasts. Raises OSError.
+
+    What cannot be had inside a sandbox (a link that leads out, a socket, a device) is left out; ``note`` is told.
+    """
+    with tempfile.NamedTemporaryFile(suffix=".tar") as file:
+        with tarfile.open(fileobj=file, mode="w") as tar:
+            tar.add(directory, _TOP, filter=lambda member: _taken(member, note))
+        file.flush()
+        path = Path(file.name)
+
+        def open_again() -> BinaryIO:
+            return path.open("rb")
+
+        yield SourceBundle((SourceFile(_ARCHIVE, open_again),), unpack=_ARCHIVE)
+
+
+def _taken(member: tarfile.TarInfo, note: Callable[[str], object]) -> tarfile.TarInfo | None:
+    name = member.name.removeprefix(f"{_TOP}/")
+    if member.issym():
+        target = os.path.normpath(os.path.join(os.path.dirname(member.name), member.linkname))  # noqa: PTH118, PTH120
+        if os.path.isabs(member.linkname) or target.split("/")[0] != _TOP:  # noqa: PTH117
+            note(f"{name} is left out: it is a link to {member.linkname}, outside of the directory")
+            return None
+    elif not (member.isreg() or member.isdir() or member.islnk()):
+        note(f"{name} is left out: it is neither a file nor a directory")
+        return None
+    return member
