@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 
-from config import notifying
+from config import ending, notifying
 from config.addresses import own_addresses
 from config.settings import LimitSettings, Settings, UpstreamSettings
 from hooks import key_rotation
@@ -29,6 +29,7 @@ from hooks.builds.executors.process import ProcessExecutor, ProcessSettings
 from hooks.builds.handler import BuildHandler, BuildServices
 from hooks.builds.launch import Limits as BuildLimits
 from hooks.builds.logs import LogStore, sealed_chunks
+from hooks.builds.tailing import Tails
 from hooks.builds.workspace import UserRange
 from hooks.jobs.worker import Handler, Settle
 from hooks.notifications.endpoints import sealed_secrets
@@ -264,6 +265,8 @@ def hook_services(services: Services, settings: Settings) -> HookServices:
         notifications=notifying.notifications(settings, services, services.stores.server_keyring()),
         stores=services.stores,
         sealed_fields=sealed_fields(),
+        # Three quarters of the threads are for everybody else, however many logs are being followed.
+        tails=Tails(most=max(1, settings.server.threads // 4), is_ending=ending.has_begun),
     )
 
 

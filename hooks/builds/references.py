@@ -9,7 +9,7 @@ import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Any
+from typing import Any, Protocol
 
 from hooks.builds.masking import MIN_SECRET_LENGTH
 from hooks.builds.secret_forms import leaves
@@ -128,13 +128,24 @@ class Values:
         return frozenset(self.weak) | frozenset(self.strong)
 
 
+class Teller(Protocol):
+    """Where a build tells of itself."""
+
+    def say(self, text: str) -> None:
+        """Log a line."""
+        ...
+
+    def hide(self, secrets: Iterable[str]) -> None:
+        """Mask these from here on."""
+        ...
+
+
 def resolve(
     spec: BuildSpec,
     overrides: Mapping[str, str],
     references: Sequence[Reference],
     resolver: Resolver,
-    say: Callable[[str], None],
-    hide: Callable[[Iterable[str]], None],
+    teller: Teller,
 ) -> Values:
     """Get the values of a build before its first phase, and hide them from all that it tells.
 
@@ -147,14 +158,12 @@ def resolve(
         return Values({}, {})
     for kind, line in _LINES:
         if any(each.type is kind for each in wanted):
-            say(line)
+            teller.say(line)
     found = resolver(wanted)
-    hide(secret for each in found for secret in secrets_in(each.value))
+    teller.hide(secret for each in found for secret in secrets_in(each.value))
     for each in found:
         if len(each.value.strip()) < MIN_SECRET_LENGTH:
-            say(
-                f"Warning: the value of {each.variable} has fewer than {MIN_SECRET_LENGTH} characters and is not masked"
-            )
+            teller.say(f"Warning: the value of {each.variable} is too short to be masked")
     values = {each.variable: each.value for each in found}
     return Values(
         {each.variable: values[each.variable] for each in weak},

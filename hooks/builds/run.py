@@ -65,8 +65,8 @@ class BuildPlan:
 
     Variables, weakest first: the sandbox's own, ``environment`` (the registry's addresses for clients), the buildspec's
     ``env``, ``overrides`` (the project's, then those of the start), ``reserved`` (CODEBUILD_*, CI). ``home_files`` are
-    texts by path below the home. ``secrets`` are masked in everything that is reported, and so is all that ``resolver``
-    gives: the values of ``references``, which count as ``overrides``, and of those in the buildspec's ``env``.
+    texts by path below the home. ``secrets`` are masked in all that is reported, and so is what ``resolver`` gives
+    for ``references`` (overrides, too) and for those of the buildspec.
     """
 
     build_id: str
@@ -264,11 +264,9 @@ class _Attempt:
         tell_phases(self._spec, sandbox, self.journal)
 
     def _resolve(self) -> Values:
-        plan, journal = self._plan, self.journal
+        plan = self._plan
         try:
-            values = resolve(
-                self._spec, plan.overrides, plan.references, plan.resolver, say=journal.say, hide=journal.hide
-            )
+            values = resolve(self._spec, plan.overrides, plan.references, plan.resolver, self.journal)
         except Unresolved as error:
             raise _PhaseFailed(error.status_code, str(error)) from error
         self._secret_names = values.names
