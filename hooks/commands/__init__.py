@@ -6,11 +6,12 @@ import click
 
 
 def commands() -> list[click.Command]:
-    """``pipeline``, ``build`` and ``webhook``."""
+    """``pipeline``, ``build``, ``webhook``, ``secret`` and ``parameter``."""
     from hooks.commands.build import build
     from hooks.commands.build_lint import lint
     from hooks.commands.pipeline import pipeline
+    from hooks.commands.secret import parameter, secret
     from hooks.commands.webhook import webhook
 
     build.add_command(lint)
-    return [pipeline, build, webhook]
+    return [pipeline, build, webhook, secret, parameter]

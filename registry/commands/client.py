@@ -93,6 +93,27 @@ class Client:
         response = self._send("GET", path, query)
         return response.content, response.headers
 
+    def events(self, *path: str | int, **query: Any) -> Iterator[tuple[str, str]]:
+        """The named events of a stream (HTML Living Standard §9.2): (name, data), until the server ends. Raises Failed."""
+        import requests
+
+        response = self._send("GET", path, query, stream=True)
+        name, data = "", ""
+        try:
+            with response:
+                for line in response.iter_lines(chunk_size=None):
+                    field, _, value = line.decode().partition(": ")
+                    if not line:
+                        if name:
+                            yield name, data
+                        name, data = "", ""
+                    elif field == "event":
+                        name = value
+                    elif field == "data":
+                        data = value
+        except requests.RequestException as error:
+            raise Unreachable(f"{self.url} broke off: {_reason(error)}") from error
+
     def items(self, *path: str | int, most: int | None = None, **query: Any) -> Iterator[Any]:
         """The entries of a list, page after page, at most ``most``. Raises Failed."""
         seen = 0
@@ -108,26 +129,37 @@ class Client:
             query["after"] = page["next"]
 
     def _send(
-        self, method: str, path: tuple[str | int, ...], query: Mapping[str, Any], body: Any = None
+        self,
+        method: str,
+        path: tuple[str | int, ...],
+        query: Mapping[str, Any],
+        body: Any = None,
+        *,
+        stream: bool = False,
     ) -> requests.Response:
         address = self.url + API + "".join("/" + quote(str(part), safe="") for part in path)
         asked = {name: value for name, value in query.items() if value is not None}
         if asked:
             address += "?" + urlencode(asked)
         for _ in range(MOST_REDIRECTS):
-            response = self._exchange(method, address, body)
+            response = self._exchange(method, address, body, stream=stream)
             location = response.headers.get("Location")
             if not response.is_redirect or location is None:
                 return response
             address = self._own_address(urljoin(address, location), method)
         raise Failed(f"{self.url} redirects in a circle")
 
-    def _exchange(self, method: str, address: str, body: Any) -> requests.Response:
+    def _exchange(self, method: str, address: str, body: Any, *, stream: bool) -> requests.Response:
         import requests
 
         try:
             response = self._session.request(
-                method, address, json=body, timeout=(CONNECT_SECONDS, READ_SECONDS), allow_redirects=False
+                method,
+                address,
+                json=body,
+                timeout=(CONNECT_SECONDS, READ_SECONDS),
+                allow_redirects=False,
+                stream=stream,
             )
         except requests.exceptions.SSLError as error:
             raise Unreachable(f"the certificate of {self.url} is not trusted: {_reason(error)}") from error
