@@ -12,6 +12,7 @@ from hooks.pages.looks import look, look_of_execution, look_of_stage
 from hooks.pages.notifications import NotificationPages
 from hooks.pages.panels import Panels
 from hooks.pages.pipelines import PipelinePages
+from hooks.pages.secrets import SecretPages
 from hooks.pages.webhooks import WebhookPages
 from hooks.services import HookServices
 from registry.pages.panels import extend
@@ -28,6 +29,7 @@ def blueprint(services: HookServices) -> Blueprint:
         ApprovalPages(services),
         BuildPages(services),
         WebhookPages(services),
+        SecretPages(services),
         NotificationPages(services),
     ):
         part.routes(pages)

@@ -11,6 +11,7 @@ from sqlalchemy.orm import Session
 
 from hooks.pages.pipelines import startable
 from hooks.pages.rights import path_of, waiting
+from hooks.pages.secrets import may_list_secrets
 from hooks.pipelines import store
 from hooks.services import HookServices
 from registry.access import Action, Identity
@@ -38,6 +39,10 @@ NOTICES = {
     "address-asked": Notice("good", "A link is on its way to that address. Open it within a day."),
     "address-confirmed": Notice("good", "The address is confirmed: mails go there from now on."),
     "address-removed": Notice("good", "The address is forgotten."),
+    "secret-stored": Notice("good", "It is stored. Its value is not shown again."),
+    "secret-replaced": Notice("good", "The value is replaced. Builds get the new one from now on."),
+    "secret-changed": Notice("good", "It is changed; the value is as it was."),
+    "secret-deleted": Notice("good", "It is deleted, with all its versions."),
     "build-stopping": Notice("good", "The build is told to stop."),
 }
 
@@ -59,6 +64,7 @@ class Panels:
             ),
             menu=(
                 NavigationEntry("Notifications", "info", "hook_pages.notifications", ("/account/notifications",)),
+                NavigationEntry("Secrets", "lock", "hook_pages.secrets", ("/secrets",), may_see=may_list_secrets),
                 NavigationEntry("Webhooks", "globe", "hook_pages.webhooks", ("/webhooks",)),
             ),
             home=self.home,

@@ -14,8 +14,21 @@ import requests
 from click.testing import CliRunner, Result
 
 from config import wiring
-from config.cli.client import build, domain, explain, group, login, package, parameter, pipeline, policy, repo, role
-from config.cli.client import secret, token
+from config.cli.client import (
+    build,
+    domain,
+    explain,
+    group,
+    login,
+    package,
+    parameter,
+    pipeline,
+    policy,
+    repo,
+    role,
+    secret,
+    token,
+)
 from config.settings import load
 from hooks.builds.phases import BuildStatus
 from hooks.builds.records import finish_build

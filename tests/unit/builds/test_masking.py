@@ -86,7 +86,9 @@ def test_any_split_of_any_stream_shows_the_same(secrets: list[str], around: list
 
 
 @given(st.text(min_size=4, max_size=40).filter(lambda text: len(text.strip()) >= 4), st.binary(max_size=5), st.data())
-def test_what_is_encoded_shows_nothing_of_the_secret_but_its_neighbours_bits(secret: str, before: bytes, data: st.DataObject):
+def test_what_is_encoded_shows_nothing_of_the_secret_but_its_neighbours_bits(
+    secret: str, before: bytes, data: st.DataObject
+):
     """In base64 the secret shares at most one character on each side with what stands beside it."""
     raw = secret.encode()
     for encode in (base64.b64encode, base64.urlsafe_b64encode):
@@ -139,7 +141,7 @@ def test_overlapping_secrets_leave_nothing_of_either():
         ("'it'\"'\"'s a $ecret'", "it's a $ecret"),
         ("it\\'s\\ a\\ \\$ecret", "it's a $ecret"),
         ("$'two\\nlines of it'", "two\nlines of it"),
-        ("a\\\"b\\$c\\`d", 'a"b$c`d'),
+        ('a\\"b\\$c\\`d', 'a"b$c`d'),
         ("&lt;p&amp;&quot;q&#39;&gt;", "<p&\"q'>"),
         ('{\\"k\\": \\"a\\\\\\"bcdefg\\"}', 'a"bcdefg'),
         ("https:\\/\\/host\\/path", "https://host/path"),
