@@ -206,14 +206,21 @@ def test_permission_matrix(world: Hooks) -> None:
     own = world.call("POST", "/subscriptions", json={"kinds": ["*"]}).json["id"]
     for method, path, body, expected in MATRIX:
         place = path.format(e=execution, b=build, w=webhook, d=sent, s=own)
-        got = tuple(world.call(method, place, as_=who, json=body).status_code for who in CALLERS)
+        got = []
+        for who in CALLERS:
+            with world.call(method, place, as_=who, json=body) as answer:  # closed: a stream holds a place until then
+                got.append(answer.status_code)
+        got = tuple(got)
         assert got == expected, (method, path)
 
 
 def test_the_matrix_covers_every_route(world: Hooks) -> None:
     adapter = world.app.url_map.bind("localhost")
     covered = {
-        (adapter.match("/api/v1" + path.format(e=1, b="b", w=1, d="d", s=1), method=method)[0], method)
+        (
+            adapter.match("/api/v1" + path.partition("?")[0].format(e=1, b="b", w=1, d="d", s=1), method=method)[0],
+            method,
+        )
         for method, path, *_ in MATRIX
     }
     served = {
