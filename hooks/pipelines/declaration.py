@@ -292,8 +292,8 @@ def _environment(node: yaml.Node | None, faults: Faults) -> dict[str, Any]:
                 continue
             if name in found:
                 faults.add(line_of(item), f"environment variable {name!r} is there twice")
-            value = text_of(entries["value"], "value", faults, strict=True) if "value" in entries else ""
-            found[name] = stored_variable(kind, value)
+            text = text_of(entries["value"], "value", faults, strict=True) if "value" in entries else ""
+            found[name] = stored_variable(kind, text)
     elif node is not None:
         for name, value, line in pairs(node, "environment variables", faults):
             if not _ENVIRONMENT_NAME.match(name):
