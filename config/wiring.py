@@ -314,6 +314,7 @@ def build_jobs(settings: Settings, services: Services, parts: Parts) -> JobTable
         services.db,
         executor(settings),
         BuildServices(
+            public_url=settings.server.public_url or None,
             open_asset=access.open_asset,
             find_spec=lambda _source: None,  # each source of this release is unpacked with its buildspec.yml in it
             issue_token=access.issue_token,

@@ -22,6 +22,7 @@ from registry.commands.output import json_option, print_json, say
 
 if TYPE_CHECKING:
     from hooks.builds.executor import Executor, Interrupt
+    from hooks.builds.run import BuildOutcome
 
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,254}\Z")
 _NOT_HERE = (
@@ -106,19 +107,22 @@ def run(
             outcome = build_locally(wanted, executor, reporter, interrupt, system_clock)
     except (ExecutorError, OSError) as error:
         raise Failed(f"the build could not be run: {error}") from error
+    paths = [str(path) for path in reporter.artifacts]
     if as_json:
-        print_json(
-            {
-                "status": outcome.status.value,
-                "phases": [record.as_json() for record in outcome.phases],
-                "exportedVariables": dict(outcome.exported),
-                "artifacts": [str(path) for path in reporter.artifacts],
-            }
-        )
+        print_json(_record(outcome, paths))
     else:
-        for path in reporter.artifacts:
+        for path in paths:
             say(f"artifact: {path}")
     sys.exit(0 if outcome.status is BuildStatus.SUCCEEDED else 1)
+
+
+def _record(outcome: BuildOutcome, artifacts: Sequence[str]) -> dict[str, Any]:
+    return {
+        "status": outcome.status.value,
+        "phases": [record.as_json() for record in outcome.phases],
+        "exportedVariables": dict(outcome.exported),
+        "artifacts": artifacts,
+    }
 
 
 def _document(directory: Path, buildspec: Path | None) -> str | None:

@@ -32,14 +32,31 @@ def compose(text: str, document: str) -> yaml.Node:
         _measure(text, document)
         node = yaml.compose(text, Loader=_LOADER)
     except yaml.MarkedYAMLError as error:
-        mark = error.problem_mark or error.context_mark
-        where = f"line {mark.line + 1}: " if mark else ""
-        raise InvalidDocument(document, [f"{where}{error.problem or error.context or 'not valid YAML'}"]) from error
+        raise InvalidDocument(document, [_in_words(error, text)]) from error
     except (yaml.YAMLError, UnicodeError) as error:
         raise InvalidDocument(document, [f"not valid YAML: {error}"]) from error
     if node is None:
         raise InvalidDocument(document, ["line 1: the document is empty"])
     return node
+
+
+def _in_words(error: yaml.MarkedYAMLError, text: str) -> str:
+    """A syntax error with its line, and how to mend the ones that people make most."""
+    mark = error.problem_mark or error.context_mark
+    words = error.problem or error.context or "not valid YAML"
+    if words.startswith("but ") and error.context:
+        words = f"{error.context}, {words}"
+    elif error.context and error.context != words:
+        words = f"{words} ({error.context})"
+    if mark is None:
+        return words
+    lines = text.splitlines()
+    line = lines[mark.line] if mark.line < len(lines) else ""
+    if "mapping values are not allowed" in words:
+        words += "; put quotes around a value that holds ': ' or ends with ':'"
+    elif "\t" in line[: len(line) - len(line.lstrip())]:
+        words += "; indent with spaces, YAML takes no tabs"
+    return f"line {mark.line + 1}: {words}"
 
 
 def _measure(text: str, document: str) -> None:

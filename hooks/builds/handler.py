@@ -65,6 +65,7 @@ def _let_pass(_tokens: Collection[str], _build_id: str) -> None:
 class BuildServices:
     """What builds need of the rest of the server, handed in by the composition root.
 
+    ``public_url`` is where people find the server's pages, None where nobody has said.
     ``open_asset`` raises Refused when the file is gone for good (or is not the promised one) and ExecutorError when it
     cannot be had now. ``find_spec`` may give a buildspec for a source that has none in it. ``issue_token`` gives the
     least a build of that row needs. ``client_variables`` are the environment of the format's clients, with addresses
@@ -81,6 +82,7 @@ class BuildServices:
     on_finished: OnFinished
     sealer: Sealer
     clock: Clock
+    public_url: str | None = None
     client_files: Callable[[PackageSource, IssuedToken], Mapping[str, str]] = _no_files
     keep_artifact: Callable[[str, str, IO[bytes]], None] | None = None
     on_tokens: Callable[[Collection[str], str], object] = _let_pass
@@ -178,13 +180,17 @@ class BuildHandler:
             overrides=overrides,
             references=references,
             resolver=services.resolver(build),
-            reserved=reserved_variables(build, project, source),
+            reserved={**reserved_variables(build, project, source), **self._addresses(build)},
             network=Network(build.environment["network"]),
             credentials=Login(token.login, token.token) if token else None,
             home_files=services.client_files(source, token) if token else {},
             secrets=(token.token,) if token else (),
             timeout_seconds=build.timeout_minutes * 60.0,
         )
+
+    def _addresses(self, build: Build) -> dict[str, str]:
+        url = self._services.public_url
+        return {"CODEBUILD_BUILD_URL": f"{url.rstrip('/')}/builds/{build.id}"} if url else {}
 
     def _finish(self, job: JobContext, build: Build, outcome: BuildOutcome, reporter: _Reporter) -> None:
         reporter.report_tokens()
@@ -314,6 +320,8 @@ def reserved_variables(build: Build, project: str, source: PackageSource) -> dic
         "CI": "true",
         "CODEBUILD_CI": "true",
         "CODEBUILD_BUILD_ID": f"{project}:{build.id}",
+        "CODEBUILD_BUILD_ARN": f"arn:entrepot:codebuild:::build/{project}:{build.id}",
+        "CODEBUILD_PROJECT_ARN": f"arn:entrepot:codebuild:::project/{project}",
         "CODEBUILD_BUILD_NUMBER": str(build.number),
         "CODEBUILD_BUILD_IMAGE": build.environment["type"],
         "CODEBUILD_INITIATOR": build.initiator,

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
-from typing import IO, BinaryIO
+from typing import IO, Any, BinaryIO, cast
 from uuid import uuid4
 
 from hooks.builds.executor import Executor, Interrupt, SourceBundle, SourceFile
@@ -102,8 +102,9 @@ def packed(directory: Path, note: Callable[[str], object]) -> Iterator[SourceBun
     What cannot be had inside a sandbox (a link that leads out, a socket, a device) is left out; ``note`` is told.
     """
     with tempfile.NamedTemporaryFile(suffix=".tar") as file:
-        with tarfile.open(fileobj=file, mode="w") as tar:
-            tar.add(directory, _TOP, filter=lambda member: _taken(member, note))
+        with _Archive.open(fileobj=file, mode="w") as tar:
+            tar.note = note
+            tar.add(directory.resolve(), _TOP, filter=lambda member: _taken(member, note))
         file.flush()
         path = Path(file.name)
 
@@ -111,6 +112,17 @@ def packed(directory: Path, note: Callable[[str], object]) -> Iterator[SourceBun
             return path.open("rb")
 
         yield SourceBundle((SourceFile(_ARCHIVE, open_again),), unpack=_ARCHIVE)
+
+
+class _Archive(tarfile.TarFile):
+    note: Callable[[str], object]
+
+    def gettarinfo(self, name: Any = None, arcname: str | None = None, fileobj: Any = None) -> tarfile.TarInfo:
+        """As the archive's; a socket, which has no form in one, gives nothing, and is told of."""
+        found: tarfile.TarInfo | None = super().gettarinfo(name, arcname, fileobj)
+        if found is None:
+            self.note(f"{(arcname or '').removeprefix(f'{_TOP}/')} is left out: it is neither a file nor a directory")
+        return cast("tarfile.TarInfo", found)
 
 
 def _taken(member: tarfile.TarInfo, note: Callable[[str], object]) -> tarfile.TarInfo | None:

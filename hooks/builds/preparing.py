@@ -46,4 +46,7 @@ def install_runtimes(spec: BuildSpec, sandbox: Sandbox, journal: Journal, interr
     found = parse_found(output.decode(errors="replace"))
     script = provide(spec.runtime_versions, sandbox.environment(), found, journal.say)
     if script:
-        yield sandbox.run(Item(script), journal.log, interrupt)
+        outcome = sandbox.run(Item(script), journal.log, interrupt)
+        if outcome.exit_code:
+            journal.say("Warning: runtime-versions: what is here could not be put first in PATH")
+        yield outcome

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import click
 
 
-def commands() -> list[click.Command]:
-    """``pipeline``, ``build``, ``webhook``, ``secret`` and ``parameter``."""
+def commands(builders: Sequence[click.Command] = ()) -> list[click.Command]:
+    """``pipeline``, ``build``, ``webhook``, ``secret`` and ``parameter``.
+
+    ``builders`` go into ``build``: what only the composition root can make.
+    """
     from hooks.commands.build import build
     from hooks.commands.build_lint import lint
     from hooks.commands.pipeline import pipeline
     from hooks.commands.secret import parameter, secret
     from hooks.commands.webhook import webhook
 
-    build.add_command(lint)
+    for command in (lint, *builders):
+        build.add_command(command)
     return [pipeline, build, webhook, secret, parameter]

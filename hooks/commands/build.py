@@ -43,7 +43,7 @@ _FIELDS = (
 
 @click.group()
 def build() -> None:
-    """Builds: list, show, logs, stop; lint and run without a server."""
+    """Builds: list, show, logs, stop; without a server: lint, run."""
 
 
 @example("entrepot build list --limit 5")

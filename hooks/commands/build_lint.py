@@ -33,6 +33,7 @@ def lint(file: IO[bytes], *, as_json: bool) -> None:
     from registry.errors import InvalidDocument
 
     name = getattr(file, "name", "-")
+    name = "-" if name == "<stdin>" else name
     spec: BuildSpec | None = None
     faults: list[str] = []
     warnings: list[str] = []
@@ -43,8 +44,8 @@ def lint(file: IO[bytes], *, as_json: bool) -> None:
             content.decode(errors="replace" if len(content) > MAX_DOCUMENT_BYTES else "strict"), name
         )
     except UnicodeDecodeError as error:
-        line = content[: error.start].count(b"\n") + 1
-        faults = [f"line {line}: not UTF-8 text"]
+        number = content[: error.start].count(b"\n") + 1
+        faults = [f"line {number}: not UTF-8 text"]
     except InvalidDocument as error:
         faults = list(error.faults)
     else:

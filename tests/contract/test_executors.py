@@ -132,6 +132,13 @@ def test_a_sandbox_that_ends_under_its_command_is_a_value(subject: Subject, sand
     assert outcome.detail
 
 
+def test_a_user_is_taken_or_it_is_said_that_there_are_none(subject: Subject, sandbox: Sandbox):
+    """Either way the item runs: a sandbox of one user is no reason for a build to fail."""
+    assert sandbox.run(Item(subject.hello, user="somebody-else"), lambda _: None, never).succeeded or sandbox.has_users
+    if not sandbox.has_users:
+        assert sandbox.variables["USER"]
+
+
 def test_files_are_read_up_to_a_limit(sandbox: Sandbox):
     assert sandbox.read_file("notes.txt", 100) == b"0123456789"
     assert sandbox.read_file("notes.txt", 4) == b"01234"

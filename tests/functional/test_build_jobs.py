@@ -127,9 +127,10 @@ def test_what_a_build_is_given(database: Database, run_worker):
         database,
         environment={"variables": {"A": "project"}},
         buildspec="version: 0.2\nenv:\n  variables: {A: spec, INDEX2: x}\n"
-        "  exported-variables: [A, INDEX, CODEBUILD_BUILD_ID, CODEBUILD_BUILD_NUMBER, CI, ENTREPOT_PACKAGE_NAME]\nphases: {}",
+        "  exported-variables: [A, INDEX, CODEBUILD_BUILD_ID, CODEBUILD_BUILD_NUMBER, CI, ENTREPOT_PACKAGE_NAME,\n"
+        "    CODEBUILD_BUILD_ARN, CODEBUILD_PROJECT_ARN, CODEBUILD_BUILD_URL]\nphases: {}",
     )
-    run_worker(executor)
+    run_worker(executor, {"public_url": "https://packages.example/"})
     assert ended(database, build_id).exported_variables == {
         "A": "project",
         "INDEX": "http://127.0.0.1:7979/index/",
@@ -137,6 +138,9 @@ def test_what_a_build_is_given(database: Database, run_worker):
         "CODEBUILD_BUILD_NUMBER": "1",
         "CI": "true",
         "ENTREPOT_PACKAGE_NAME": "thing",
+        "CODEBUILD_BUILD_ARN": f"arn:entrepot:codebuild:::build/p:{build_id}",
+        "CODEBUILD_BUILD_URL": f"https://packages.example/builds/{build_id}",
+        "CODEBUILD_PROJECT_ARN": "arn:entrepot:codebuild:::project/p",
     }
     (request,) = executor.requests
     assert (request.network, request.credentials.token) == ("registry", TOKEN)

@@ -240,6 +240,67 @@ def test_retry_starts_the_whole_build_anew(word: str, starts: int):
     assert len([record for record in outcome.phases if record.phase.value == "BUILD"]) == 1
 
 
+@pytest.mark.parametrize(
+    ("pattern", "starts"),
+    [("exit status 3$", 3), ("Error while executing command: bad", 3), (".*", 3), ("exit status 4", 1), ("^bad", 1)],
+)
+def test_retry_with_a_pattern_looks_at_the_message_of_the_failure(pattern: str, starts: int):
+    executor = dummy()
+    text = spec(build=f"commands: [bad]; on-failure: 'RETRY-2-{pattern}'", post_build="commands: [post]")
+    outcome, log = build(executor, text)
+    assert ran(executor) == ["bad"] * starts  # as with ABORT, nothing follows
+    assert outcome.status is BuildStatus.FAILED
+    assert ("Not retrying: the message holds no match of" in log.text) is (starts == 1)
+
+
+def test_users_of_all_phases_and_of_one():
+    executor = dummy()
+    text = "run-as: builder\n" + spec(
+        install="run-as: root; commands: [ok]", build="commands: [ok]; finally: [fin]", post_build="commands: [post]"
+    )
+    _, log = build(executor, text)
+    assert [(item.script, item.user) for item in executor.items] == [
+        ("ok", "root"),
+        ("ok", "builder"),
+        ("fin", "builder"),
+        ("post", "builder"),
+    ]
+    assert "run-as" not in log.text  # this executor has users
+
+
+def test_build_succeeding_stays_zero_after_a_failure_that_was_passed_over():
+    executor = dummy()
+    outcome, _ = build(
+        executor, spec(install="commands: [bad]; on-failure: CONTINUE", build="commands: [ok]; finally: [fin]")
+    )
+    assert [item.environment["CODEBUILD_BUILD_SUCCEEDING"] for item in executor.items] == ["1", "0", "0"]
+    assert phase_states(outcome)["BUILD"] == "SUCCEEDED"
+    assert outcome.status is BuildStatus.FAILED
+
+
+@pytest.mark.parametrize(
+    ("section", "words"),
+    [
+        ("batch: {build-list: [{identifier: a}]}", "batch builds are not carried out"),
+        ("env: {parameter-store: {A: b}}", "env.parameter-store is not available"),
+        ("env: {secrets-manager: {A: b}}", "env.secrets-manager is not available"),
+    ],
+)
+def test_what_a_build_would_be_wrong_without_fails_it(section: str, words: str):
+    executor = dummy()
+    outcome, _ = build(executor, f"version: 0.2\n{section}\nphases:\n  build:\n    commands: [ok]")
+    (fault,) = outcome.phases[3].faults
+    assert (fault.status_code, ran(executor)) == ("YAML_FILE_ERROR", [])
+    assert words in fault.message
+
+
+def test_a_build_that_pretends():
+    executor = DummyExecutor({}, pretends=True)
+    outcome, log = build(executor, spec(build="commands: [whatever]") + "\nartifacts:\n  files: '**/*'")
+    assert (outcome.status, ran(executor)) == (BuildStatus.SUCCEEDED, ["whatever"])
+    assert list(log.artifacts) == [""]
+
+
 def test_version_0_1_carries_no_state():
     executor = dummy()
     build(executor, "version: 0.1\nphases:\n  build:\n    commands: [ok]")

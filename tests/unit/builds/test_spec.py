@@ -1,8 +1,11 @@
 """buildspec.yml: the grammar, every fault with its line, and nothing dropped silently."""
 
+import json
 import time
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from hooks.builds.spec import (
     ArtifactSpec,
@@ -406,6 +409,71 @@ def test_faults_of_sections(section: str, expected: str):
 
 def test_a_document_without_phases_does_nothing_and_says_so():
     assert "does nothing" in parse_buildspec("version: 0.2").warnings[0]
+
+
+WORDS = [
+    "version",
+    "strict",
+    "run-as",
+    "env",
+    "variables",
+    "parameter-store",
+    "secrets-manager",
+    "exported-variables",
+    "shell",
+    "phases",
+    "install",
+    "build",
+    "commands",
+    "finally",
+    "on-failure",
+    "runtime-versions",
+    "python",
+    "reports",
+    "artifacts",
+    "files",
+    "secondary-artifacts",
+    "discard-paths",
+    "cache",
+    "paths",
+    "key",
+    "fallback-keys",
+    "action",
+    "batch",
+    "build-list",
+    "build-graph",
+    "build-matrix",
+    "build-fanout",
+    "identifier",
+    "depend-on",
+    "static",
+    "dynamic",
+    "image",
+    "parallelism",
+    "proxy",
+    "logs",
+    "environment_variables",
+    "plaintext",
+    "<<",
+]
+SCALARS = st.sampled_from(
+    [None, 1, True, 0.2, "yes", "RETRY-3-(", "arn:aws:x", "a:b:c:d:e", "$X", "3.x", "", "\0", "é"]
+)
+TREES = st.recursive(
+    SCALARS,
+    lambda children: st.lists(children, max_size=3) | st.dictionaries(st.sampled_from(WORDS), children, max_size=5),
+    max_leaves=30,
+)
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.dictionaries(st.sampled_from(WORDS), TREES, max_size=8), st.sampled_from(["0.1", "0.2"]))
+def test_whatever_is_written_the_answer_is_a_document_or_its_faults(tree: dict[str, object], version: str):
+    try:
+        assert parse_buildspec(json.dumps({**tree, "version": version})).version == version
+    except InvalidDocument as error:
+        assert error.faults  # noqa: PT017
+        assert all(fault.startswith("line 1: ") for fault in error.faults)  # noqa: PT017  (JSON is one line)
 
 
 def alias_bomb(levels: int) -> str:

@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 import pytest
 
+from config.cli.local_build import run as run_build
 from hooks.commands import commands as hook_commands
 from registry.commands import commands as registry_commands
 
@@ -25,7 +26,7 @@ def leaves(command: click.Command, path: tuple[str, ...] = ()) -> list[tuple[tup
     return [(here, command)]
 
 
-ALL = [leaf for command in [*registry_commands({}, no_token), *hook_commands()] for leaf in leaves(command)]
+ALL = [leaf for command in [*registry_commands({}, no_token), *hook_commands([run_build])] for leaf in leaves(command)]
 
 
 def loaded_after(code: str) -> set[str]:
@@ -66,7 +67,7 @@ def test_there_are_all_the_commands() -> None:
         *(f"package-group {word}" for word in ("list", "show", "create", "update", "configure", "delete", "packages")),
         *(f"package {word}" for word in ("copy", "dispose", "versions", "reopen")),
         *(f"pipeline {word}" for word in ("apply", "list", "start", "status", "approve", "reject", "stop", "retry")),
-        *(f"build {word}" for word in ("list", "show", "logs", "stop")),
+        *(f"build {word}" for word in ("list", "show", "logs", "stop", "lint", "run")),
         *(f"secret {word}" for word in ("put", "list", "show", "change", "delete")),
         *(f"parameter {word}" for word in ("put", "list", "show", "change", "delete")),
         *(f"webhook {word}" for word in ("kinds", "list", "show", "create", "change", "delete", "enable", "disable")),
