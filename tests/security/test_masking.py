@@ -1,4 +1,4 @@
-"""H6, H2: what a build prints of its secrets by accident, in a real sandbox; and who learns what by a build."""
+"""H6: what a build prints of its secrets by accident, in a real sandbox."""
 
 from __future__ import annotations
 
@@ -135,7 +135,7 @@ def test_values_come_before_the_first_phase_and_overrides_are_not_asked_for(exec
     assert log.text.index("Decrypting parameter store environment variables") < log.text.index("Entering phase")
 
 
-def test_H2_a_value_that_cannot_be_had_fails_the_source_phase_before_any_command(executor: ProcessExecutor) -> None:
+def test_a_value_that_cannot_be_had_fails_the_source_phase_before_any_command(executor: ProcessExecutor) -> None:
     for section, status in (
         ("parameter-store", "Decrypted Variables Error"),
         ("secrets-manager", "Secrets Manager Error"),
