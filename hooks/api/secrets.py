@@ -8,6 +8,7 @@ from typing import Annotated
 
 from sqlalchemy.orm import Session
 
+from hooks.models.secret_store import StoredValue
 from hooks.secret_store import reading, store
 from hooks.secret_store.names import LONGEST_NAME, Kind
 from hooks.secret_store.store import ValueView, VersionView
@@ -284,7 +285,7 @@ class SecretViews:
             store.remove(session, store.find(session, kind, name), actor=who, now=now)
 
     def _read(
-        self, session: Session, row: store.StoredValue, *, version_id: str = "", stage: str = ""
+        self, session: Session, row: StoredValue, *, version_id: str = "", stage: str = ""
     ) -> tuple[str, VersionView]:
         found = store.version_of(session, row, version_id=version_id, stage=stage)
         value = store.opened(self._sealer, found)

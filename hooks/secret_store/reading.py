@@ -91,5 +91,5 @@ def _principal(project_id: int) -> str:
     return f"project#{project_id}"
 
 
-def _rows_of(row: StoredValue) -> Select[tuple[StoredValueProject]]:
+def _rows_of(row: StoredValue) -> Select[StoredValueProject]:
     return select(StoredValueProject).where(StoredValueProject.value_id == row.id)

@@ -292,11 +292,11 @@ def sealed_values() -> SealedField:
     return SealedField(what, table, "sealed", rows, lambda row: context_of(row.value_id, row.number))
 
 
-def _named(kind: Kind, name: str) -> Select[tuple[StoredValue]]:
+def _named(kind: Kind, name: str) -> Select[StoredValue]:
     return select(StoredValue).where(StoredValue.kind == kind.value, StoredValue.name == name)
 
 
-def _projects_of(row: StoredValue) -> Select[tuple[StoredValueProject]]:
+def _projects_of(row: StoredValue) -> Select[StoredValueProject]:
     return select(StoredValueProject).where(StoredValueProject.value_id == row.id)
 
 

@@ -8,14 +8,21 @@ from collections.abc import Iterator
 import pytest
 from sqlalchemy import select, text
 
+from config import wiring
+from hooks.builds.executors.process import ProcessExecutor, ProcessSettings
 from hooks.builds.projects import create_or_update_project
+from hooks.builds.records import start_build
 from hooks.builds.references import Reference, Unresolved, VariableType
+from hooks.builds.source import PackageSource
+from hooks.jobs import claims
+from hooks.jobs.attempt import Attempt
 from hooks.models.build import Build, BuildProject
 from hooks.models.secret_store import StoredValue, StoredValueVersion
 from hooks.secret_store import store
 from hooks.secret_store.delivery import Deliveries
 from hooks.secret_store.names import Kind, canonical, parameter_and_version, secret_names
-from registry.errors import Invalid
+from registry.errors import Invalid, InvalidDocument
+from tests.build_bench import MISSING_SANDBOX, work_directory
 from tests.functional.api_world import World
 
 VALUE = "tr0ub4dor & 3"
@@ -251,8 +258,6 @@ def test_a_project_made_anew_under_an_old_name_gets_nothing(world: World):
 
 
 def test_a_rotation_of_the_keys_covers_the_values(world: World):
-    from config import wiring
-
     field = next(each for each in wiring.sealed_fields() if each.what == "values of parameters and secrets")
     with world.db.read() as session:
         rows = session.execute(field.rows).all()
@@ -262,3 +267,74 @@ def test_a_rotation_of_the_keys_covers_the_values(world: World):
     assert named
     for row in rows:
         assert keyring.unseal(row.sealed, field.context(row))
+
+
+# --- all of it together
+
+
+BUILT = {
+    "version": "0.2",
+    "env": {"secrets-manager": {"DATABASE": "real/db:password"}, "parameter-store": {"ADDRESS": "/real/address"}},
+    "phases": {"build": {"commands": ['echo "$DATABASE $ADDRESS $TYPED"', 'test "$TYPED" = "typed secret"']}},
+}
+
+
+@pytest.mark.skipif(bool(MISSING_SANDBOX), reason=MISSING_SANDBOX)
+def test_a_build_gets_what_its_project_may_have_and_its_log_tells_nothing_of_it(
+    world: World, monkeypatch: pytest.MonkeyPatch
+):
+    world.publish("dev", "Real-Thing", "1.0", canonical="1")
+    for project in ("real", "poor"):
+        with world.db.write() as session:
+            create_or_update_project(
+                session,
+                name=project,
+                now=world.now,
+                buildspec=json.dumps(BUILT),
+                environment={
+                    "network": "none",
+                    "variables": {"TYPED": {"type": "SECRETS_MANAGER", "value": "real/typed"}},
+                },
+            )
+    done(world, "PUT", "/secrets/real/db", secretString=DOCUMENT, projects=["real"])
+    done(world, "PUT", "/secrets/real/typed", secretString="typed secret", projects=["real", "poor"])
+    done(world, "PUT", "/parameters/real/address", value="https://shop.example/", projects=["real", "poor"])
+    source = PackageSource("default", "dev", "pypi", "real-thing", "1.0", ())
+    with work_directory() as place, monkeypatch.context() as patched:
+        patched.setattr(wiring, "executor", lambda _settings: ProcessExecutor(ProcessSettings(place)))
+        table = wiring.build_jobs(world.settings, world.services, world.hooks.actions)
+        ended = {}
+        for project in ("real", "poor"):
+            with world.db.write() as session:
+                build = start_build(session, project=project, source=source, initiator="joe", now=world.now).id
+            with world.db.write() as session:
+                (job,) = claims.claim(session, owner="w", queues=["builds"], kinds=["build"], free=1, lease_seconds=600)
+            Attempt(
+                world.db, job, handler=table.handlers["build"], settle=table.settle["build"],
+                lease_seconds=600, first_retry_seconds=600,
+            ).run()  # fmt: skip
+            with world.db.read() as session:
+                row = session.get_one(Build, build)
+                log = world.hooks.logs.read(session, build, 0, 10**6)[0].decode()
+                ended[project] = (row.status, row.message, log)
+    status, _, log = ended["real"]
+    assert status == "SUCCEEDED", log
+    assert "*** *** ***" in log.splitlines()
+    assert not [value for value in (VALUE, "shop.example", "typed secret") if value in log]
+    assert {("secret.deliver", "secret/real/db"), ("parameter.deliver", "parameter/real/address")} <= {
+        (action, thing) for who, action, thing in world.audit() if who == "project/real"
+    }
+    status, message, log = ended["poor"]
+    assert (status, "AccessDeniedException" in message, "Running command" in log) == ("FAILED", True, False)
+
+
+@pytest.mark.parametrize(
+    "variable",
+    [
+        {"type": "PLAINTEXT", "value": "x"}, {"type": "SECRETS_MANAGER"}, {"type": "SECRETS_MANAGER", "value": "a:b:c:d"},
+        {"type": "PARAMETER_STORE", "value": ""}, {"type": "PARAMETER_STORE", "value": "x", "more": "y"}, 7,
+    ],
+)  # fmt: skip
+def test_a_variable_that_names_nothing_is_refused_when_the_project_is_saved(world: World, variable: object):
+    with pytest.raises(InvalidDocument), world.db.write() as session:
+        create_or_update_project(session, name="bad", now=world.now, environment={"variables": {"A": variable}})
