@@ -55,7 +55,7 @@ def search(read: Read, query: str, *, ignores_case: bool, at: Place, limit: int)
     """
     needle = _compiled(query, ignores_case=ignores_case)
     looking = _Looking(needle, len(query.encode(errors="replace")) + AROUND_BYTES, at, limit)
-    position = at.offset
+    position = looking.begins_at
     while True:
         piece = read(position, _PIECE_BYTES)
         position += len(piece)
@@ -79,7 +79,8 @@ class _Looking:
         self._keeps = keeps
         self._limit = limit
         self._text = b""
-        self._start = at.offset  # of ``_text`` in the log
+        # Of ``_text`` in the log; a little before the place, for an excerpt of its line.
+        self._start = self.begins_at = max(0, at.line_offset, at.offset - AROUND_BYTES)
         self._done = at.offset  # what is before it was looked at
         self._counted = at.offset  # up to where lines were counted
         self._line = at.line

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 import sys
+from bisect import bisect_left, bisect_right
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Iterator, Sequence
 
@@ -20,21 +21,26 @@ MASK = b"***"
 _BLOCK = 4
 # However a form of this length lies, one of the blocks of four that the text is cut into is wholly within it.
 _LONG = 2 * _BLOCK - 1
+_LOOK = 64
 
 
 class _Forms:
     """The forms of all secrets, to be found in a text at the cost of looking at each fourth byte of it.
 
-    By the number that a block of four bytes is: the forms that have it at their byte 0, 1, 2 or 3. Wherever a form lies,
-    the first of the text's blocks that is wholly within it is one of these. The few shorter ones are a pattern.
+    By the number that a block of four bytes is: whether it is byte 0, 1, 2 or 3 on of some form. Wherever a form lies,
+    the first of the text's blocks that is wholly within it is one of these. What begins there is looked up among the
+    forms in order, however many begin alike. The few shorter ones are a pattern.
     """
 
     def __init__(self, patterns: Collection[bytes]) -> None:
-        self._by_block: dict[int, list[tuple[int, bytes]]] = defaultdict(list)
-        for pattern in patterns:
-            for at in range(_BLOCK) if len(pattern) >= _LONG else ():
-                number = int.from_bytes(pattern[at : at + _BLOCK], sys.byteorder)
-                self._by_block[number].append((at, pattern))
+        self._sorted = sorted(each for each in patterns if len(each) >= _LONG)
+        by_block: dict[int, set[int]] = defaultdict(set)
+        for pattern in self._sorted:
+            for at in range(_BLOCK):
+                by_block[int.from_bytes(pattern[at : at + _BLOCK], sys.byteorder)].add(at)
+        self._by_block = {number: tuple(found) for number, found in by_block.items()}
+        self._parents = _parents(self._sorted)
+        self._longest = max(map(len, self._sorted), default=0)
         short = sorted((each for each in patterns if len(each) < _LONG), key=lambda each: (-len(each), each))
         self._short = re.compile(b"|".join(map(re.escape, short))) if short else None
         self._starts = frozenset(
@@ -48,17 +54,36 @@ class _Forms:
         by_block = self._by_block
         blocks = memoryview(text)[: len(text) // _BLOCK * _BLOCK].cast("I")
         for index in [index for index, block in enumerate(blocks) if block in by_block]:
-            for at, pattern in by_block[blocks[index]]:
+            for at in by_block[blocks[index]]:
                 start = index * _BLOCK - at
                 if start < 0:
                     continue
-                if text.startswith(pattern, start):
-                    found.append((start, start + len(pattern)))
-                elif start < opens_at and len(text) - start < len(pattern) and pattern.startswith(text[start:]):
-                    opens_at = start
+                length, is_open = self._beginning(text, start)
+                if length:
+                    found.append((start, start + length))
+                if is_open:
+                    opens_at = min(opens_at, start)
         found += self._short_ones(text)
         found.sort()
         return found, opens_at
+
+    def _beginning(self, text: bytes, start: int) -> tuple[int, bool]:
+        """The length of the longest form at a place (0: none), and whether the text ends within a longer one."""
+        ahead = text[start : start + _LOOK]
+        at = bisect_left(self._sorted, ahead)
+        if at < len(self._sorted) and self._sorted[at].startswith(ahead):
+            # Of this beginning there is a form; only now is it worth to look at all of it.
+            ahead = text[start : start + self._longest]
+            at = bisect_left(self._sorted, ahead)
+        after = bisect_right(self._sorted, ahead, lo=at)
+        is_open = (
+            start + len(ahead) == len(text) and after < len(self._sorted) and self._sorted[after].startswith(ahead)
+        )
+        # All forms that ``ahead`` begins with are beginnings of the one before it in order, or that one itself.
+        nearest = after - 1
+        while nearest >= 0 and not ahead.startswith(self._sorted[nearest]):
+            nearest = self._parents[nearest]
+        return (len(self._sorted[nearest]) if nearest >= 0 else 0), is_open
 
     def _short_ending(self, text: bytes) -> int:
         for length in range(min(_LONG - 1, len(text)), 0, -1):
@@ -71,6 +96,18 @@ class _Forms:
         while match is not None:
             yield match.span()
             match = self._short.search(text, match.start() + 1) if self._short else None
+
+
+def _parents(ordered: Sequence[bytes]) -> list[int]:
+    """For each the place of the longest other one that it begins with; -1 for none."""
+    parents: list[int] = []
+    open_ones: list[int] = []
+    for place, pattern in enumerate(ordered):
+        while open_ones and not pattern.startswith(ordered[open_ones[-1]]):
+            open_ones.pop()
+        parents.append(open_ones[-1] if open_ones else -1)
+        open_ones.append(place)
+    return parents
 
 
 class Masker:

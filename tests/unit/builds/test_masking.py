@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from hooks.builds import masking
 from hooks.builds.masking import MASK, Masker, forms
 
 SECRET = 'ent_Q+z/9 t"ö~7Kd'
@@ -81,6 +82,9 @@ def test_any_split_of_any_stream_shows_the_same(secrets: list[str], around: list
     cuts = sorted(data.draw(st.lists(st.integers(0, len(text)), max_size=10)))
     chunks = [text[start:end] for start, end in itertools.pairwise([0, *cuts, len(text)])]
     assert shown(Masker(secrets), *chunks) == covered(secrets, text)
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(masking, "_LOOK", 5)  # so that the forms are longer than what is looked at first
+        assert shown(Masker(secrets), *chunks) == covered(secrets, text)
     assert Masker(secrets).mask_bytes(text) == covered(secrets, text)
     assert shown(Masker(secrets), *(text[place : place + 1] for place in range(len(text)))) == covered(secrets, text)
 
