@@ -7,6 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 from sqlalchemy import select, text
+from werkzeug.test import TestResponse
 
 from config import wiring
 from hooks.builds.executors.process import ProcessExecutor, ProcessSettings
@@ -23,7 +24,7 @@ from hooks.secret_store.delivery import Deliveries
 from hooks.secret_store.names import Kind, canonical, parameter_and_version, secret_names
 from registry.errors import Invalid, InvalidDocument
 from tests.build_bench import MISSING_SANDBOX, work_directory
-from tests.functional.api_world import World
+from tests.functional.api_world import PASSWORD, World
 
 VALUE = "tr0ub4dor & 3"
 DOCUMENT = json.dumps({"user": "joe", "password": VALUE, "port": 5432})
@@ -338,3 +339,42 @@ def test_a_build_gets_what_its_project_may_have_and_its_log_tells_nothing_of_it(
 def test_a_variable_that_names_nothing_is_refused_when_the_project_is_saved(world: World, variable: object):
     with pytest.raises(InvalidDocument), world.db.write() as session:
         create_or_update_project(session, name="bad", now=world.now, environment={"variables": {"A": variable}})
+
+
+# --- the pages
+
+
+def test_pages_take_values_and_show_none(world: World):
+    browser = world.app.test_client()
+    assert browser.post("/sign-in", data={"user": "admin", "password": PASSWORD}).status_code == 303
+    cookie = browser.get_cookie("entrepot_session")
+    assert cookie is not None
+    with world.db.read() as session:
+        found = world.services.accounts.browser_session(session, cookie.value, world.now)
+    assert found is not None
+
+    def post(path: str, **form: str) -> TestResponse:
+        return browser.post(path, data={"csrf_token": found.csrf_token, **form})
+
+    made = post("/secrets", kind="secret", name="typed/in", value="one\r\ntwo typed in", projects="shop, other")
+    assert made.status_code == 303, made.text
+    page = browser.get(made.headers["Location"]).text
+    assert "typed/in" in page
+    assert "two typed in" not in page
+    assert done(world, "POST", "/secret-values", secretId="typed/in")["secretString"] == "one\ntwo typed in"
+    again = post("/secrets", kind="secret", name="typed/in", value="never kept", description="kept in the form")
+    assert (again.status_code, "exists already" in again.text, "kept in the form" in again.text) == (409, True, True)
+    assert "never kept" not in again.text
+    assert post(f"{made.headers['Location']}/value", value="three typed in").status_code == 303
+    refused = post(f"{made.headers['Location']}/about", projects="nobody-knows", description="x")
+    assert (refused.status_code, "nobody-knows" in refused.text) == (404, True)
+    assert post(f"{made.headers['Location']}/about", projects="shop", policy="{").status_code == 400
+    assert done(world, "GET", "/secrets/typed/in")["projects"] == ["other", "shop"]
+    assert got(world, VariableType.SECRETS_MANAGER, "typed/in", "other") == "three typed in"
+    assert "typed in" not in browser.get("/secrets").text.replace("typed/in", "")
+    stranger = world.app.test_client()
+    assert stranger.post("/sign-in", data={"user": "publisher", "password": PASSWORD}).status_code == 303
+    assert [stranger.get(path).status_code for path in ("/secrets", "/secrets/1", "/secrets/99999")] == [403] * 3
+    assert "/secrets" not in stranger.get("/").text
+    assert post(f"{made.headers['Location']}/delete").status_code == 303
+    assert world.call("GET", "/secrets/typed/in").status_code == 404
