@@ -19,7 +19,8 @@ from registry.errors import RateLimited
 
 STREAM_SECONDS = 25.0
 """How long one answer lasts at the most; less than what proxies and workers wait before they give up."""
-HEARTBEAT_SECONDS = 10.0
+HEARTBEAT_SECONDS = 2.0
+"""A follower who has gone is noticed when something is sent: until then their place is taken."""
 POLL_SECONDS = 0.5
 PIECE_BYTES = 256 * 1024
 RETRY_SECONDS = 15
