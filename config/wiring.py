@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 
-from config import notifying, sources
+from config import ending, notifying, sources
 from config.addresses import own_addresses
 from config.settings import LimitSettings, Settings, UpstreamSettings
 from hooks import key_rotation
@@ -34,6 +34,7 @@ from hooks.builds.logs import LogStore, sealed_chunks
 from hooks.builds.output_care import Retention
 from hooks.builds.pushes import sealed_hook_secrets
 from hooks.builds.stored_outputs import OutputLimits, StoredOutputs
+from hooks.builds.tailing import Tails
 from hooks.builds.workspace import UserRange
 from hooks.jobs.worker import Handler, Settle
 from hooks.notifications.endpoints import sealed_secrets
@@ -43,6 +44,8 @@ from hooks.pipelines.handlers import handlers as pipeline_handlers
 from hooks.pipelines.handlers import settle as settle_promotion
 from hooks.pipelines.parts import Parts
 from hooks.pipelines.wiring import real_parts
+from hooks.secret_store.delivery import Deliveries
+from hooks.secret_store.store import sealed_values
 from hooks.services import HookServices
 from hooks.triggers.start import handlers as start_handlers
 from registry import formats
@@ -165,7 +168,14 @@ def key_providers(settings: Settings) -> Providers:
 
 def sealed_fields() -> Sequence[SealedField]:
     """Every column of sealed boxes there is: what a rotation of keys goes through."""
-    return (*registry_fields(), sealed_chunks(), *sealed_secrets(), sealed_credentials(), sealed_hook_secrets())
+    return (
+        *registry_fields(),
+        sealed_chunks(),
+        *sealed_secrets(),
+        sealed_credentials(),
+        sealed_hook_secrets(),
+        sealed_values(),
+    )
 
 
 def rotator(stores: DomainStores, db: Database, clock: Clock) -> Rotator:
@@ -267,6 +277,8 @@ def hook_services(services: Services, settings: Settings) -> HookServices:
         notifications=notifying.notifications(settings, services, services.stores.server_keyring()),
         stores=services.stores,
         sealed_fields=sealed_fields(),
+        # Three quarters of the threads are for everybody else, however many logs are being followed.
+        tails=Tails(most=max(1, settings.server.threads // 4), is_ending=ending.has_begun),
     )
 
 
@@ -313,6 +325,7 @@ def key_jobs(services: Services) -> JobTable:
 def build_jobs(settings: Settings, services: Services, parts: Parts) -> JobTable:
     """The handler of builds."""
     access = BuildAccess(services.db, services.stores, services.accounts, services.formats, services.clock)
+    deliveries = Deliveries(services.db, services.stores.server_keyring(), services.clock)
     handler = BuildHandler(
         services.db,
         executor(settings),
@@ -327,6 +340,7 @@ def build_jobs(settings: Settings, services: Services, parts: Parts) -> JobTable
             sealer=services.stores.server_keyring(),
             clock=services.clock,
             fetch_input=sources.input_fetcher(settings, services, _process_settings(settings)),
+            resolver=deliveries.resolver,
             on_tokens=lambda found, build_id: services.leaks.end(found, f"the log of build {build_id}", "build"),
             outputs=stored_outputs(settings, services),
             protected_refs=settings.builds.protected_refs,

@@ -47,4 +47,4 @@ def _new_token(
 (login, token, repo, package, package_group, domain, policy, role, group, explain) = registry.commands.commands(
     _tools(), _new_token
 )
-pipeline, build, webhook = hooks.commands.commands([run_build])
+pipeline, build, webhook, secret, parameter = hooks.commands.commands([run_build])

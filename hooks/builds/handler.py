@@ -5,21 +5,24 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import BinaryIO
 
 from sqlalchemy import select, update
 from sqlalchemy.orm import Session
 
-from hooks.builds.bundles import FetchInput, Inputs, fetches_nothing, source_variables
+from hooks.builds.bundles import FetchInput, Inputs, fetches_nothing
 from hooks.builds.cache_scope import PROTECTED_REFS, scope_of
 from hooks.builds.executor import Executor, ExecutorError, Login, Network, StopReason
 from hooks.builds.keeping import Keeper, NoKeeper
 from hooks.builds.logs import MAX_LOG_BYTES, LogStore, Sealer
 from hooks.builds.output_settings import OutputSettings
 from hooks.builds.phases import BuildStatus, PhaseRecord
+from hooks.builds.plan import BuildOutcome, BuildPlan
 from hooks.builds.records import OnFinished, finish_build
-from hooks.builds.run import Abandoned, BuildOutcome, BuildPlan, run_build
+from hooks.builds.references import Remembering, Resolver, no_store, split_variables
+from hooks.builds.reserved import reserved_variables
+from hooks.builds.run import Abandoned, run_build
 from hooks.builds.source import PackageSource
 from hooks.builds.stored_outputs import BuildPlace, StoredOutputs
 from hooks.jobs.claims import EndedJob
@@ -57,6 +60,10 @@ def _no_files(_source: PackageSource, _token: IssuedToken) -> Mapping[str, str]:
     return {}
 
 
+def _no_values(_build: Build) -> Resolver:
+    return no_store
+
+
 def _let_pass(_tokens: Collection[str], _build_id: str) -> None:
     """Where nobody knows of tokens."""
 
@@ -74,6 +81,7 @@ class BuildServices:
     of branches and tags whose builds share the protected caches.
     ``fetch_input`` brings what is no package's file: git sources and uploads.
     ``on_tokens`` (tokens, build id) is told of tokens of this server in a log, which does not show them.
+    ``resolver`` makes what gets the values of parameters and secrets that a build names.
     """
 
     open_asset: Callable[[PackageSource, str], BinaryIO]
@@ -89,6 +97,7 @@ class BuildServices:
     protected_refs: tuple[str, ...] = PROTECTED_REFS
     on_tokens: Callable[[Collection[str], str], object] = _let_pass
     fetch_input: FetchInput = fetches_nothing
+    resolver: Callable[[Build], Resolver] = _no_values
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,8 +133,9 @@ class BuildHandler:
         try:
             if build.environment["network"] == Network.REGISTRY:
                 token = self._services.issue_token(build)
-            plan = self._plan(build, project, token, reporter)
-            reporter.keeper = self._keeper(job, build, plan)
+            resolver = Remembering(self._services.resolver(build))
+            plan = replace(self._plan(build, project, token, reporter), resolver=resolver)
+            reporter.keeper = self._keeper(job, build, plan, resolver)
             outcome = run_build(plan, self._executor, reporter, reporter.interrupt, self._services.clock)
         except Abandoned:
             LOG.info("build %s was broken off; it starts anew", build.id)
@@ -177,6 +187,7 @@ class BuildHandler:
             raise ExecutorError(f"this worker has no executor of type {build.environment['type']}")
         source = PackageSource.from_json(build.source)
         inputs = Inputs(build.project_id, source, services.fetch_input, reporter.interrupt, reporter.resolved)
+        overrides, references = split_variables({**build.environment["variables"], **build.variables})
         spec_text = build.buildspec if build.buildspec is not None else services.find_spec(source)
         return BuildPlan(
             build_id=build.id,
@@ -184,7 +195,8 @@ class BuildHandler:
             submitted_at=build.submitted_at,
             spec_text=spec_text,
             environment=services.client_variables(source) if token else {},
-            overrides={**build.environment["variables"], **build.variables},
+            overrides=overrides,
+            references=references,
             reserved={**reserved_variables(build, project.name, source), **self._addresses(build)},
             network=Network(build.environment["network"]),
             credentials=Login(token.login, token.token) if token else None,
@@ -199,7 +211,7 @@ class BuildHandler:
         url = self._services.public_url
         return {"CODEBUILD_BUILD_URL": f"{url.rstrip('/')}/builds/{build.id}"} if url else {}
 
-    def _keeper(self, job: JobContext, build: Build, plan: BuildPlan) -> Keeper:
+    def _keeper(self, job: JobContext, build: Build, plan: BuildPlan, resolver: Remembering) -> Keeper:
         if self._services.outputs is None:
             return NoKeeper()
         shared = plan.outputs.cache_namespace
@@ -208,7 +220,7 @@ class BuildHandler:
             build.source["domain"],
             f"shared/{shared}" if shared else f"project/{build.project_id}",
             scope_of(build.source, build.webhook, self._services.protected_refs),
-            lambda: plan.secrets,
+            lambda: (*plan.secrets, *resolver.secrets),  # asked when an artifact is there: by then they are known
         )
         return self._services.outputs.keeper(place, job.step)
 
@@ -339,25 +351,6 @@ class _Reporter:
 
     def _append(self, session: Session) -> int:
         return self._logs.append(session, self._build_id, self._end, bytes(self._waiting))
-
-
-def reserved_variables(build: Build, project: str, source: PackageSource) -> dict[str, str]:
-    """CODEBUILD_* (the CodeBuild user guide's "Environment variables in build environments"), CI, and the source's."""
-    return {
-        "CI": "true",
-        "CODEBUILD_CI": "true",
-        "CODEBUILD_BUILD_ID": f"{project}:{build.id}",
-        "CODEBUILD_BUILD_ARN": f"arn:entrepot:codebuild:::build/{project}:{build.id}",
-        "CODEBUILD_PROJECT_ARN": f"arn:entrepot:codebuild:::project/{project}",
-        "CODEBUILD_BUILD_NUMBER": str(build.number),
-        "CODEBUILD_BUILD_IMAGE": build.environment["type"],
-        "CODEBUILD_INITIATOR": build.initiator,
-        "CODEBUILD_LOG_PATH": build.id,
-        "CODEBUILD_PROJECT_NAME": project,
-        "CODEBUILD_START_TIME": str(int((build.started_at or build.submitted_at).timestamp() * 1000)),
-        **source_variables(source),
-        **build.webhook,
-    }
 
 
 def _revoke(token: IssuedToken | None) -> None:

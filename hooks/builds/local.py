@@ -17,7 +17,8 @@ from hooks.builds.executor import Executor, Interrupt, SourceBundle, SourceFile
 from hooks.builds.keeping import Keeper
 from hooks.builds.local_keeper import LocalKeeper
 from hooks.builds.phases import PhaseRecord
-from hooks.builds.run import BuildOutcome, BuildPlan, run_build
+from hooks.builds.plan import BuildOutcome, BuildPlan
+from hooks.builds.run import run_build
 from registry.clock import Clock
 
 _ARCHIVE = "source.tar"

@@ -23,6 +23,7 @@ from hooks.builds.project import (
     path_fault,
     source_faults,
 )
+from hooks.builds.references import variable_fault
 from hooks.builds.spec import parse_buildspec
 from hooks.models.build import BuildProject
 from hooks.models.build_source import BuildUpload, PushHook, SourceCredential
@@ -224,6 +225,8 @@ def _variable_faults(variables: Mapping[Any, Any]) -> list[str]:
             faults.append(f"variables: {name!r} is not a variable name")
         elif name.startswith(RESERVED_PREFIXES):
             faults.append(f"variables: {name} is reserved")
+        elif isinstance(value, Mapping):
+            faults += [f"variables: {name}: {fault}" for fault in [variable_fault(value)] if fault]
         elif not isinstance(value, str) or "\0" in value or len(value) > _MAX_VALUE_CHARACTERS:
             faults.append(f"variables: {name} has to be a text of at most {_MAX_VALUE_CHARACTERS} characters")
     return faults

@@ -14,6 +14,7 @@ from hooks.models.notification import (
     WebhookEndpoint,
 )
 from hooks.models.pipeline import ActionExecution, Execution, Pipeline, PipelineDefinitionVersion, StageExecution
+from hooks.models.secret_store import StoredValue, StoredValueProject, StoredValueVersion
 
 __all__ = [
     "ActionExecution",
@@ -37,6 +38,9 @@ __all__ = [
     "PushHook",
     "SourceCredential",
     "StageExecution",
+    "StoredValue",
+    "StoredValueProject",
+    "StoredValueVersion",
     "WebhookAttempt",
     "WebhookDelivery",
     "WebhookEndpoint",

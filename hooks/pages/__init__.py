@@ -15,6 +15,7 @@ from hooks.pages.looks import look, look_of_execution, look_of_stage
 from hooks.pages.notifications import NotificationPages
 from hooks.pages.panels import Panels
 from hooks.pages.pipelines import PipelinePages
+from hooks.pages.secrets import SecretPages
 from hooks.pages.webhooks import WebhookPages
 from hooks.services import HookServices
 from registry.pages.panels import extend
@@ -33,6 +34,7 @@ def blueprint(services: HookServices) -> Blueprint:
         ArtifactPages(services),
         BuildProjectPages(services),
         WebhookPages(services),
+        SecretPages(services),
         NotificationPages(services),
         KeyPages(services),
     ):

@@ -100,9 +100,12 @@ class Visit:
             "/webhooks",
             "/webhooks/1",
             "/webhooks/1/deliveries/msg_1",
+            "/secrets",
+            "/secrets/1",
             "/account/notifications",
             *(f"/executions/{number}" for number in self.found.values()),
             *(f"/builds/{number}" for number in builds),
+            f"/builds/{builds[0]}?q=test",
         ]
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from hooks.builds.keeping import ArtifactName
 from hooks.builds.local import LocalReporter, packed
 
 
@@ -72,10 +73,13 @@ def test_a_directory_may_be_named_by_a_link(tmp_path: Path):
     ],
 )
 def test_artifacts_stay_below_their_directory(tmp_path: Path, name: str, file: str):
-    source = tmp_path / "body"
-    source.write_bytes(b"PK")
     reporter = LocalReporter(lambda _: None, tmp_path / "kept")
-    with source.open("rb") as body:
-        assert reporter.artifact(name, body)
+    incoming = reporter.keeper.begin_artifact(ArtifactName("primary", name))
+    assert incoming is not None
+    incoming.write(b"PK")
+    assert not (tmp_path / "kept" / file).exists()
+    incoming.keep(1)
+    incoming.abort()
+    assert [path.name for path in (tmp_path / "kept").iterdir()] == [file]
     assert reporter.artifacts == [tmp_path / "kept" / file]
     assert (tmp_path / "kept" / file).read_bytes() == b"PK"
