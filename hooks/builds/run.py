@@ -21,6 +21,7 @@ from hooks.builds.executor import (
     Network,
     Outcome,
     Refused,
+    RoomRequest,
     Sandbox,
     SandboxRequest,
     Selection,
@@ -72,6 +73,7 @@ class BuildPlan:
     overrides: Mapping[str, str] = field(default_factory=dict)
     reserved: Mapping[str, str] = field(default_factory=dict)
     network: Network = Network.NONE
+    room: RoomRequest = field(default_factory=RoomRequest)
     credentials: Login | None = None
     home_files: Mapping[str, str] = field(default_factory=dict)
     secrets: tuple[str, ...] = ()
@@ -187,8 +189,13 @@ class _Attempt:
     def _perform(self, phase: Phase) -> None:
         if phase is Phase.PROVISIONING:
             plan = self._plan
-            request = SandboxRequest(plan.build_id, plan.network, plan.credentials, plan.home_files)
-            self._sandbox = self._executor.prepare(request)
+            request = SandboxRequest(
+                plan.build_id, plan.network, plan.credentials, plan.home_files, plan.room, self.journal.say
+            )
+            try:
+                self._sandbox = self._executor.prepare(request)
+            except Refused as error:
+                raise _PhaseFailed(CLIENT_ERROR, str(error)) from error
         elif phase is Phase.DOWNLOAD_SOURCE:
             self._download_source()
         elif phase is Phase.UPLOAD_ARTIFACTS:

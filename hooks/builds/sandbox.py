@@ -34,7 +34,7 @@ from hooks.builds.workspace import Workspace
 
 LOG = logging.getLogger(__name__)
 
-_START_SECONDS = 30.0
+START_SECONDS = 30.0
 _POLL_SECONDS = 0.1
 # TERM, one second, KILL inside the sandbox; after that the sandbox itself is ended.
 _END_SECONDS = 3.0
@@ -98,11 +98,11 @@ class ProcessSandbox:
         self._ask(
             {
                 "environment": dict(self.variables),
-                "home_files": _home_files(request),
+                "home_files": home_files(request),
                 "processes": self._limits.processes,
                 "registry_port": port,
             },
-            deadline=time.monotonic() + _START_SECONDS,
+            deadline=time.monotonic() + START_SECONDS,
         )
 
     def fetch(self, source: SourceBundle, sink: Callable[[bytes], None], interrupt: Interrupt) -> Outcome:
@@ -188,7 +188,7 @@ class ProcessSandbox:
             except Vanished:
                 LOG.debug("the sandbox had ended before")
             self._channel.close()
-        self._end_shim()
+        self._end_processes()
         if self._relay is not None:
             self._relay.close()
         if self._group is not None:
@@ -206,7 +206,7 @@ class ProcessSandbox:
         deadline: float | None = None,
     ) -> dict[str, Any]:
         """Send a short request and wait for its answer. Raises ExecutorError."""
-        until = deadline or time.monotonic() + _START_SECONDS
+        until = deadline or time.monotonic() + START_SECONDS
 
         def out_of_time() -> StopReason | None:
             return StopReason.TIMED_OUT if time.monotonic() > until else None
@@ -309,7 +309,7 @@ class ProcessSandbox:
             os.fchmod(copy.fileno(), stat.S_IRUSR | stat.S_IRGRP | stat.S_IROTH)
         return left_bytes
 
-    def _end_shim(self) -> None:
+    def _end_processes(self) -> None:
         if self._shim is None:
             return
         if self._shim.stdin is not None:
@@ -325,7 +325,8 @@ class ProcessSandbox:
             self._shim.wait()
 
 
-def _home_files(request: SandboxRequest) -> dict[str, str]:
+def home_files(request: SandboxRequest) -> dict[str, str]:
+    """The files of a build's home: what was asked for, and the credential where most clients look for one."""
     if request.credentials is None:
         return dict(request.home_files)
     # The standard file of most clients: the token stands in no variable and on no command line.
