@@ -8,6 +8,7 @@ import logging
 import os
 import tarfile
 import threading
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, BinaryIO
@@ -23,6 +24,7 @@ LOG = logging.getLogger(__name__)
 API_VERSION = "1.41"
 TIMEOUT_SECONDS = 60
 PULL_SECONDS = 1800
+_REMOVE_PAUSES = (0.05, 0.1, 0.2, 0.4, 0.8)
 _MAX_FILE_BYTES = 256 * 1024
 
 
@@ -100,8 +102,16 @@ class Engine:
 
     def remove(self, container: str) -> None:
         """Kill and remove a container with its anonymous volumes; one that is gone is fine."""
-        with self._errors("removes no container"), contextlib.suppress(docker.errors.NotFound):
-            self._client().remove_container(container, force=True, v=True)
+        for pause in (*_REMOVE_PAUSES, None):
+            try:
+                with self._errors("removes no container"), contextlib.suppress(docker.errors.NotFound):
+                    self._client().remove_container(container, force=True, v=True)
+            except ExecutorError:
+                if pause is None:
+                    raise
+                time.sleep(pause)  # one that is ending by itself just now is neither running nor stopped to Podman
+            else:
+                return
 
     def containers(self, label: str) -> Sequence[tuple[str, Mapping[str, str]]]:
         """Identifier and labels of every container with ``label`` (``name=value``), running or not."""

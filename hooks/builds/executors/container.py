@@ -108,7 +108,7 @@ class ContainerExecutor:
         image = self._image(SandboxRequest("probe"))
         expected = {
             "init": [_INTERPRETER, "-I", "-S", _FIRST],
-            "writable": [str(inside.ROOT), "/dev/shm", *_SCRATCH],
+            "writable": [str(inside.ROOT), "/dev/shm", *_SCRATCH],  # noqa: S108 - a path in the container
             "variables": [*_ENGINE_VARIABLES, *image.variables],
             "hidden": [str(self._settings.work_dir), self._settings.socket],
         }
@@ -224,7 +224,7 @@ class ContainerExecutor:
             "mounts": _mounts(layout),
             "tmpfs": {
                 str(inside.ROOT): f"{_TMPFS},size={limits.workspace_bytes},mode=1777",
-                **{place: f"{_TMPFS},size={limits.tmp_bytes},mode=1777" for place in _SCRATCH},
+                **dict.fromkeys(_SCRATCH, f"{_TMPFS},size={limits.tmp_bytes},mode=1777"),
                 "/run": f"{_TMPFS},size={_RUN_BYTES},mode=755",
             },
             "shm_size": limits.tmp_bytes,
@@ -260,13 +260,11 @@ class ContainerExecutor:
         if request.room.is_privileged:
             request.say("Warning: this build is privileged: it can take this machine over")
             return {"privileged": True}
-        options = ["no-new-privileges"]
-        if self._settings.uses_filter:
-            options.append(f"seccomp={self._profile(workspace)}")
+        profile = self._profile(workspace) if self._settings.uses_filter else "unconfined"
         return {
             "cap_drop": ["ALL"],
             "cap_add": list(self._settings.capabilities) if self._settings.runs_as_root else [],
-            "security_opt": options,
+            "security_opt": ["no-new-privileges", f"seccomp={profile}"],
         }
 
     def _profile(self, workspace: Workspace) -> str:
@@ -342,6 +340,6 @@ def _ulimits(limits: Limits, *, has_own_user: bool) -> Sequence[Ulimit]:
     found = []
     for name, value in wanted.items():
         hard = resource.getrlimit(getattr(resource, f"RLIMIT_{name.upper()}"))[1]
-        value = value if hard == resource.RLIM_INFINITY else min(value, hard)
-        found.append(Ulimit(name=name, soft=value, hard=value))
+        limit = value if hard == resource.RLIM_INFINITY else min(value, hard)
+        found.append(Ulimit(name=name, soft=limit, hard=limit))
     return found

@@ -1,0 +1,269 @@
+"""Root file systems for build images, made on a Debian machine without any container registry.
+
+Either by ``debootstrap`` from the mirror that the machine itself uses, or out of the packages that are installed on it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+import shutil
+import subprocess
+import tarfile
+import tempfile
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO
+
+from hooks.builds.executor import ExecutorError
+
+BASE = (
+    *("bash", "ca-certificates", "coreutils", "dash", "diffutils", "findutils", "git", "grep", "gzip", "hostname"),
+    *("mawk", "python3", "sed", "tar", "unzip", "xz-utils"),
+)
+# Links that Debian keeps outside of packages, and what the packages' scripts have made.
+_EXTRA_TREES = ("/etc/alternatives", "/etc/ssl/certs", "/usr/lib/ssl/certs", "/usr/share/maven-repo")
+_EXTRA_FILES = ("/etc/ld.so.cache", "/etc/ld.so.conf", "/etc/localtime")
+_LEFT_OUT = re.compile(r"/(?:usr/share/(?:doc|man|info|locale|lintian|bash-completion)|var|boot|run|proc|sys|dev)(?:/|\Z)")
+_TOP = {
+    **dict.fromkeys(("usr", "etc", "run", "var"), 0o755),
+    **dict.fromkeys(("tmp", "var/tmp"), 0o1777),
+    "root": 0o700,
+}
+_SOURCES = ("/etc/apt/sources.list", "/etc/apt/sources.list.d")
+
+
+@dataclass(frozen=True, slots=True)
+class Recipe:
+    """An image for builds of one language."""
+
+    packages: tuple[str, ...]
+    about: str
+
+
+_PYTHON = ("python3", "python3-venv", "python3-pip")
+_NODE = ("nodejs", "npm")
+# Where these come from elsewhere than Debian, the programs themselves are taken, with the libraries beside them.
+_PROGRAMS = {"nodejs": "node", "npm": "npm"}
+_JAVA = ("default-jdk-headless", "maven")
+_JDK = re.compile(r"(?:openjdk|temurin|msopenjdk)-(\d+)-jdk(?:-headless)?")
+RECIPES: Mapping[str, Recipe] = {
+    "python": Recipe(_PYTHON, "Python with venv and pip"),
+    "node": Recipe(_NODE, "Node.js with npm"),
+    "java": Recipe(_JAVA, "a JDK and Maven"),
+    "standard": Recipe((*_PYTHON, *_NODE, *_JAVA), "all of them: what CodeBuild's names mean here"),
+}
+
+
+def image_name(recipe: str) -> str:
+    """The image that a recipe makes, without its tag."""
+    return f"localhost/entrepot/build-{recipe}"
+
+
+def packages_of(recipe: Recipe) -> tuple[str, ...]:
+    """Everything a recipe's image holds, by Debian's names."""
+    return tuple(dict.fromkeys((*BASE, *recipe.packages)))
+
+
+# --- with debootstrap
+
+
+def mirror(read: Callable[[Path], str] = lambda path: path.read_text(errors="replace")) -> tuple[str, str]:
+    """Suite and address of the archive that this machine installs from. Raises ExecutorError."""
+    release = dict(re.findall(r'(?m)^([A-Z_]+)="?([^"\n]*)', read(Path("/etc/os-release"))))
+    suite = release.get("VERSION_CODENAME", "")
+    for place in map(Path, _SOURCES):
+        files = sorted(place.iterdir()) if place.is_dir() else [place] if place.exists() else []
+        for file in files:
+            if file.suffix in {".list", ".sources"}:
+                found = _address(read(file), suite)
+                if found:
+                    return suite, found
+    raise ExecutorError("this machine's package sources name no archive of its own release")
+
+
+def _address(text: str, suite: str) -> str:
+    line = re.search(rf"(?m)^deb\s+(?:\[[^\]\n]*\]\s+)?(\S+)\s+{re.escape(suite)}\s", text)
+    if line:
+        return line[1]
+    for paragraph in re.split(r"\n\s*\n", text):
+        fields = {name.lower(): value for name, value in re.findall(r"(?m)^([A-Za-z-]+):[ \t]*(.*)$", paragraph)}
+        if suite in fields.get("suites", "").split() and fields.get("enabled", "yes") != "no":
+            return (fields.get("uris", "").split() or [""])[0]
+    return ""
+
+
+def bootstrap(packages: Sequence[str], file: BinaryIO, say: Callable[[str], object]) -> None:
+    """Write a tar of a fresh system with ``packages`` to ``file``. Raises ExecutorError."""
+    suite, address = mirror()
+    with tempfile.TemporaryDirectory(prefix="entrepot-image-", dir="/var/tmp") as place:  # noqa: S108 - private, and large
+        root = Path(place, "root")
+        included = f"--include={','.join(packages)}"
+        say(f"debootstrap {suite} from {address}")
+        command = ["debootstrap", "--variant=minbase", included, suite, str(root), address]
+        done = subprocess.run(command, capture_output=True, text=True, errors="replace", check=False)
+        if done.returncode:
+            last = [line for line in (done.stdout + done.stderr).splitlines() if line.strip()][-3:]
+            raise ExecutorError(f"debootstrap failed: {' / '.join(last)}")
+        shutil.rmtree(root / "var/cache/apt", ignore_errors=True)
+        with tarfile.open(fileobj=file, mode="w|", format=tarfile.PAX_FORMAT) as archive:
+            archive.add(root, arcname=".", filter=lambda entry: None if entry.isdev() else entry)
+
+
+# --- out of this machine's own packages
+
+
+def pack_installed(packages: Sequence[str], file: BinaryIO, say: Callable[[str], object]) -> None:
+    """Write a tar of the installed ``packages`` and what they depend on to ``file``.
+
+    A configuration file that somebody has changed stays out: there may be a password in it. Raises ExecutorError.
+    """
+    if shutil.which("dpkg-query") is None:
+        raise ExecutorError("images are made of Debian packages, and dpkg-query is not installed here")
+    known = _installed()
+    packages = [_stand_in(name, known) for name in packages]
+    missing = [name for name in packages if name not in known.depends and name not in known.provides]
+    unpacked = [program for name in missing if (program := shutil.which(_PROGRAMS.get(name, "")))]
+    if len(unpacked) < len(missing):
+        raise ExecutorError(f"not installed on this machine: {', '.join(missing)}; install them, or debootstrap")
+    closure = _closure(packages, known)
+    say(f"{len(closure)} packages of this machine")
+    paths = _files_of(closure, known.changed, say)
+    for tree in (*_EXTRA_TREES, *(part for program in unpacked for part in _parts_of(program))):
+        paths.update(_below(tree))
+    with tarfile.open(fileobj=file, mode="w|", format=tarfile.PAX_FORMAT) as archive:
+        _skeleton(archive)
+        for path in sorted(paths):
+            name = path.lstrip("/")
+            if name not in _TOP:
+                archive.add(path, arcname=name, recursive=False, filter=_plain)
+
+
+@dataclass(frozen=True, slots=True)
+class _Installed:
+    depends: Mapping[str, Sequence[Sequence[str]]]
+    provides: Mapping[str, str]
+    changed: frozenset[str]
+
+
+def _installed() -> _Installed:
+    form = "\\t".join(("${Package}", "${db:Status-Status}", "${Pre-Depends}, ${Depends}", "${Provides}"))
+    depends: dict[str, Sequence[Sequence[str]]] = {}
+    provides: dict[str, str] = {}
+    for line in _ask("dpkg-query", "-W", "-f", form + "\\n").splitlines():
+        name, status, needs, gives = (*line.split("\t"), "", "", "")[:4]
+        if status != "installed":
+            continue
+        depends[name] = [list(_names(group.split("|"))) for group in needs.split(",")]
+        provides.update(dict.fromkeys(_names(gives.split(",")), name))
+    changed = {
+        path
+        for path, digest in re.findall(r"(?m)^ (/\S+) ([0-9a-f]{32})\b", _ask("dpkg-query", "-W", "-f", "${Conffiles}\\n"))
+        if _digest(path) != digest
+    }
+    return _Installed(depends, provides, frozenset(changed))
+
+
+def _stand_in(name: str, known: _Installed) -> str:
+    """The package itself, or for "the default JDK" any JDK that is installed, the newest first."""
+    if name in known.depends or name != _JAVA[0]:
+        return name
+    numbered = [(int(found[1]), each) for each in known.depends if (found := _JDK.fullmatch(each))]
+    return max(numbered)[1] if numbered else name
+
+
+def _digest(path: str) -> str:
+    try:
+        return hashlib.md5(Path(path).read_bytes(), usedforsecurity=False).hexdigest()
+    except OSError:
+        return ""
+
+
+def _names(texts: Iterable[str]) -> Iterator[str]:
+    for text in texts:
+        name = text.strip().split(" ")[0].split(":")[0]
+        if name:
+            yield name
+
+
+def _closure(wanted: Sequence[str], known: _Installed) -> list[str]:
+    found: dict[str, None] = {}
+    waiting = list(wanted)
+    while waiting:
+        name = waiting.pop()
+        name = name if name in known.depends else known.provides.get(name, "")
+        if not name or name in found:
+            continue
+        found[name] = None
+        for choices in known.depends[name]:
+            waiting += [each for each in choices if each in known.depends or each in known.provides][:1]
+    return list(found)
+
+
+def _files_of(packages: Sequence[str], changed: frozenset[str], say: Callable[[str], object]) -> set[str]:
+    paths: set[str] = set()
+    for listed in _ask("dpkg-query", "-L", *packages).splitlines():
+        if not listed.startswith("/") or listed == "/.":
+            continue
+        # Packages still name /bin/sh where /bin is a link; the archive's links are made once, at the top.
+        path = os.path.join(os.path.realpath(os.path.dirname(listed)), os.path.basename(listed))  # noqa: PTH118, PTH119, PTH120
+        if _LEFT_OUT.match(path) or not os.path.lexists(path) or (Path(path).parent == Path("/") and Path(path).is_symlink()):
+            continue
+        if listed in changed:
+            say(f"left out, for it was changed: {listed}")
+            continue
+        paths.add(path)
+        if path.endswith(".py"):
+            paths.update(map(str, Path(path).parent.glob(f"__pycache__/{Path(path).stem}.*.pyc")))
+    alternatives = (str(path) for path in Path("/usr/bin").iterdir() if path.is_symlink())
+    paths.update(path for path in alternatives if str(Path(path).readlink()).startswith("/etc/alternatives/"))
+    return paths | {path for path in _EXTRA_FILES if Path(path).exists()}
+
+
+def _parts_of(program: str) -> Iterator[str]:
+    """A program that was unpacked from elsewhere, and what its link leads to: the whole of an npm package."""
+    yield program
+    real = os.path.realpath(program)
+    if real != program:
+        package = re.match(r"(.*/node_modules/[^/]+)/", real)
+        yield package[1] if package else real
+
+
+def _below(tree: str) -> Iterator[str]:
+    """A file, or a directory with everything in it."""
+    if os.path.lexists(tree):
+        yield tree
+    if not os.path.islink(tree):  # noqa: PTH114
+        for directory, directories, files in os.walk(tree):
+            yield from (os.path.join(directory, name) for name in (*directories, *files))  # noqa: PTH118
+
+
+def _skeleton(archive: tarfile.TarFile) -> None:
+    for name, mode in _TOP.items():
+        entry = tarfile.TarInfo(name)
+        entry.type, entry.mode = tarfile.DIRTYPE, mode
+        archive.addfile(entry)
+    for path in Path("/").iterdir():
+        if path.is_symlink() and path.name in {"bin", "sbin", "lib", "lib32", "lib64", "libx32"}:
+            entry = tarfile.TarInfo(path.name)
+            entry.type, entry.linkname = tarfile.SYMTYPE, str(path.readlink())
+            archive.addfile(entry)
+
+
+def _plain(entry: tarfile.TarInfo) -> tarfile.TarInfo | None:
+    """Root's, without set-user-id, and nothing that others may not read: that is somebody's secret."""
+    if entry.isdev() or not (entry.issym() or entry.islnk() or entry.mode & 0o004):
+        return None
+    entry.uid = entry.gid = 0
+    entry.uname = entry.gname = "root"
+    entry.mode &= 0o1777
+    return entry
+
+
+def _ask(*command: str) -> str:
+    done = subprocess.run(command, capture_output=True, text=True, errors="replace", check=False)
+    if done.returncode and not done.stdout:
+        raise ExecutorError(f"{command[0]}: {done.stderr.strip()[:500]}")
+    return done.stdout
