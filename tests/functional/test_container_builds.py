@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import os
 import signal
 import subprocess
@@ -40,8 +41,8 @@ def executor(settings: ContainerSettings) -> ContainerExecutor:
 
 
 def run(executor: ContainerExecutor, *commands: str, **plan) -> tuple[BuildOutcome, Log]:
-    listed = "".join(f"\n      - {command!r}" for command in commands).replace("\\\\", "\\")
-    outcome, log = build(executor, f"version: 0.2\nphases:\n  build:\n    commands:{listed}\n", **plan)
+    spec = json.dumps({"version": "0.2", "phases": {"build": {"commands": commands}}})  # which is YAML, too
+    outcome, log = build(executor, spec, **plan)
     log.commands = commands
     return outcome, log
 
@@ -221,7 +222,7 @@ def test_images_that_are_not_allowed_or_not_here(settings, executor):
             assert (outcome.status, message in log.text) == (BuildStatus.FAILED, True), log.text
         else:
             assert "aws/codebuild/standard:2.0 is one that CodeBuild has retired" in log.text
-            assert log.output == [f"yes /codebuild/home/.local/bin:/opt/tool/bin:/usr/bin:/bin"]
+            assert log.output == ["yes /codebuild/home/.local/bin:/opt/tool/bin:/usr/bin:/bin"]
 
 
 def test_a_name_that_means_another_image_stops_the_build_until_it_is_accepted(settings, executor, podman: Podman):

@@ -92,9 +92,8 @@ def podman_service() -> Iterator[Podman]:
         yield podman
     finally:
         subprocess.run(["podman", "rm", "-fa"], env=environment, capture_output=True, check=False)
-        service.terminate()
+        service.kill()
         service.wait()
-        subprocess.run(["podman", "unmount", "-a"], env=environment, capture_output=True, check=False)
         mounted = [line.split()[1] for line in Path("/proc/self/mounts").read_text().splitlines() if str(place) in line]
         for path in sorted(mounted, reverse=True):
             subprocess.run(["umount", "-l", path], capture_output=True, check=False)
