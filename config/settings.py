@@ -127,6 +127,8 @@ class Builds:
     memory_limit_bytes: int = 2 * 1024**3
     process_limit: int = 512
     workspace_limit_bytes: int = 1024**3
+    git_schemes: tuple[str, ...] = ("https", "http", "ssh")
+    git_directories: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -470,6 +472,7 @@ def _contradictions(settings: Settings) -> Iterator[str]:
     if settings.builds_container.moved_images not in {"stop", "warn"}:
         yield "builds.container.moved_images is stop or warn"
     yield from _bad_numbers(settings)
+    yield from _bad_git(settings.builds)
     yield from _bad_networks("upstream", settings.upstream.allowed_networks)
     yield from _bad_networks("webhooks", settings.webhooks.allowed_networks)
     yield from _bad_mail(settings.mail)
@@ -497,6 +500,13 @@ def _bad_networks(section: str, networks: Iterable[str]) -> Iterator[str]:
             ipaddress.ip_network(network)
         except ValueError as error:
             yield f"{section}.allowed_networks: {error}"
+
+
+def _bad_git(builds: Builds) -> Iterator[str]:
+    if set(builds.git_schemes) - {"https", "http", "ssh"}:
+        yield "builds.git_schemes: https, http and ssh are known"
+    if any(not directory.startswith("/") for directory in builds.git_directories):
+        yield "builds.git_directories: each is an absolute path"
 
 
 def _bad_mail(mail: MailSettings) -> Iterator[str]:

@@ -19,12 +19,14 @@ from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 
-from config import notifying
+from config import notifying, sources
 from config.addresses import own_addresses
 from config.settings import LimitSettings, Settings, UpstreamSettings
 from hooks import key_rotation
 from hooks.builds import records as build_records
+from hooks.builds import waiting
 from hooks.builds.access import BuildAccess
+from hooks.builds.credentials import sealed_credentials
 from hooks.builds.executors.process import ProcessExecutor, ProcessSettings
 from hooks.builds.handler import BuildHandler, BuildServices
 from hooks.builds.launch import Limits as BuildLimits
@@ -160,7 +162,7 @@ def key_providers(settings: Settings) -> Providers:
 
 def sealed_fields() -> Sequence[SealedField]:
     """Every column of sealed boxes there is: what a rotation of keys goes through."""
-    return (*registry_fields(), sealed_chunks(), *sealed_secrets())
+    return (*registry_fields(), sealed_chunks(), *sealed_secrets(), sealed_credentials())
 
 
 def rotator(stores: DomainStores, db: Database, clock: Clock) -> Rotator:
@@ -267,25 +269,28 @@ def hook_services(services: Services, settings: Settings) -> HookServices:
 
 def executor(settings: Settings) -> ProcessExecutor:
     """What runs builds on this machine."""
-    return ProcessExecutor(
-        ProcessSettings(
-            work_dir=settings.workspace_path,
-            registry_address=settings.registry_address,
-            readonly_paths=tuple(path for known in formats.all_formats().values() for path in known.build_paths()),
-            users=UserRange(settings.builds.first_user_id, settings.builds.user_ids),
-            limits=BuildLimits(
-                memory_bytes=settings.builds.memory_limit_bytes,
-                processes=settings.builds.process_limit,
-                workspace_bytes=settings.builds.workspace_limit_bytes,
-            ),
-        )
+    return ProcessExecutor(_process_settings(settings))
+
+
+def _process_settings(settings: Settings) -> ProcessSettings:
+    return ProcessSettings(
+        work_dir=settings.workspace_path,
+        registry_address=settings.registry_address,
+        readonly_paths=tuple(path for known in formats.all_formats().values() for path in known.build_paths()),
+        users=UserRange(settings.builds.first_user_id, settings.builds.user_ids),
+        limits=BuildLimits(
+            memory_bytes=settings.builds.memory_limit_bytes,
+            processes=settings.builds.process_limit,
+            workspace_bytes=settings.builds.workspace_limit_bytes,
+        ),
     )
 
 
 def general_jobs(parts: Parts) -> JobTable:
     """Handlers of everything but builds, and what becomes of jobs that ended without theirs."""
+    waits = waiting.handlers(parts.clock, lambda session, build_id: on_build_finished(session, parts, build_id))
     return JobTable(
-        {**pipeline_handlers(parts), **start_handlers(parts)},
+        {**pipeline_handlers(parts), **start_handlers(parts), **waits},
         {promote_action.JOB_KIND: lambda session, ended: settle_promotion(session, parts, ended)},
     )
 
@@ -316,6 +321,7 @@ def build_jobs(settings: Settings, services: Services, parts: Parts) -> JobTable
             on_finished=lambda session, build_id: on_build_finished(session, parts, build_id),
             sealer=services.stores.server_keyring(),
             clock=services.clock,
+            fetch_input=sources.input_fetcher(settings, services, _process_settings(settings)),
             on_tokens=lambda found, build_id: services.leaks.end(found, f"the log of build {build_id}", "build"),
         ),
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from flask import Blueprint
 
+from hooks.api.build_projects import BuildProjectViews
 from hooks.api.builds import BuildViews
 from hooks.api.executions import ExecutionViews
 from hooks.api.keys import KeyViews
@@ -20,6 +21,7 @@ def blueprint(services: HookServices) -> Blueprint:
     for views in (
         PipelineViews(services),
         ExecutionViews(services),
+        BuildProjectViews(services),
         BuildViews(services),
         WebhookViews(services),
         SubscriptionViews(services),

@@ -10,7 +10,8 @@ from flask import Response
 from sqlalchemy import select, tuple_
 from sqlalchemy.orm import Session
 
-from hooks.builds.records import request_stop_build
+from hooks.builds.records import request_stop_build, retry_build
+from hooks.builds.source import PackageSource
 from hooks.models.build import Build, BuildProject
 from hooks.pipelines.engine import on_build_finished
 from hooks.services import HookServices
@@ -29,7 +30,11 @@ _PAGE = 200
 
 @dataclass(frozen=True, slots=True)
 class BuildSummary:
-    """A build in a list. The package version it builds is named by domain, repository, format, namespace and name."""
+    """A build in a list. ``domain`` and ``repository`` are where it belongs.
+
+    The package version it builds is named by format, namespace, name and version; without a package those are empty, and
+    ``version`` is the source version that was asked for.
+    """
 
     id: str
     project: str
@@ -52,11 +57,40 @@ class BuildSummary:
 
 
 @dataclass(frozen=True, slots=True)
+class BuiltSource:
+    """A source of a build; ``source_identifier`` is empty for the primary one, ``location`` an upload's id or a URL."""
+
+    source_identifier: str
+    type: str
+    location: str
+    source_version: str
+    resolved_source_version: str
+
+
+@dataclass(frozen=True, slots=True)
+class AutoRetry:
+    """How often the project's builds are repeated by themselves, and the how manieth repetition this is."""
+
+    auto_retry_limit: int
+    auto_retry_number: int
+
+
+@dataclass(frozen=True, slots=True)
 class BuildDetail(BuildSummary):
-    """A build with its phases (CodeBuild's shape); ``assets`` are the files it was made from, name → SHA-256."""
+    """A build with its phases (CodeBuild's shape); ``assets`` are the package's files, name → SHA-256.
+
+    ``sources`` are what was fetched beside or instead of them, with the commit of each as soon as it is known.
+    ``retry_of`` is the build this one repeats.
+    """
 
     phases: tuple[dict[str, Any], ...]
     assets: dict[str, str]
+    sources: tuple[BuiltSource, ...]
+    resolved_source_version: str
+    retry_of: str | None
+    auto_retry_config: AutoRetry
+    queued_timeout_minutes: int
+    priority: int
     exported_variables: dict[str, str]
     attempt: int
     timeout_minutes: int
@@ -100,6 +134,7 @@ class BuildViews:
             Route("GET", one, door, self.show_build, answer=BuildDetail),
             Route("GET", f"{one}/log", door, self.read_build_log, query=LogQuery, media_type="text/plain"),
             Route("POST", f"{one}/stop", door, self.stop_build, answer=BuildDetail),
+            Route("POST", f"{one}/retry", door, self.retry_build, answer=BuildDetail, status=201),
         )
 
     def list_builds(self, query: BuildQuery) -> BuildList:
@@ -122,7 +157,7 @@ class BuildViews:
     def show_build(self, build_id: str) -> BuildDetail:
         """A build with its phases."""
         with self._services.db.read() as session:
-            return _detail(*_readable(session, build_id, context.caller()))
+            return detail(*_readable(session, build_id, context.caller()))
 
     def read_build_log(self, build_id: str, query: LogQuery) -> Response:
         """A piece of the log, as the build wrote it, from byte `from` on.
@@ -156,7 +191,22 @@ class BuildViews:
             )
             audit.record(session, now, caller.name, "build.stop", f"build/{build_id}")
             session.flush()
-            return _detail(*_readable(session, build_id, caller))
+            return detail(*_readable(session, build_id, caller))
+
+    def retry_build(self, build_id: str) -> BuildDetail:
+        """Build once more what an ended build was made from: the same commits, files, variables and buildspec.
+
+        Needs `read` and `publish` where it belongs. A pipeline's build is repeated without the pipeline.
+        """
+        caller, services = context.caller(), self._services
+        with services.db.write() as session:
+            old, project = _readable(session, build_id, caller)
+            check(caller, Action.PUBLISH, _path(old), permission="entrepot:StartBuild")
+            now = services.clock()
+            build = retry_build(session, build_id, initiator=caller.name, now=now)
+            audit.record(session, now, caller.name, "build.retry", f"build/{build.id}", of=build_id)
+            session.flush()
+            return detail(build, project)
 
 
 def _page(session: Session, project: str | None, after: str | None) -> list[tuple[Build, str]]:
@@ -202,8 +252,10 @@ def _facts(build: Build, project: str) -> dict[str, Any]:
     return {"project": project, **place, **{name: getattr(build, name) for name in (*own, *moments)}}
 
 
-def _detail(build: Build, project: str) -> BuildDetail:
+def detail(build: Build, project: str) -> BuildDetail:
+    """A build to be answered with."""
     # Neither environment nor buildspec: their variables may hold what only the build is to know.
+    source, resolved = PackageSource.from_json(build.source), build.resolved_versions
     return BuildDetail(
         **_facts(build, project),
         phases=tuple(build.phases),
@@ -211,4 +263,15 @@ def _detail(build: Build, project: str) -> BuildDetail:
         exported_variables=build.exported_variables,
         attempt=build.attempt,
         timeout_minutes=build.timeout_minutes,
+        sources=tuple(
+            BuiltSource(
+                each.identifier, each.type.value, each.location, each.version, resolved.get(each.identifier, "")
+            )
+            for each in source.inputs
+        ),
+        resolved_source_version=resolved.get("", "" if source.primary is not None else source.version),
+        retry_of=build.retry_of,
+        auto_retry_config=AutoRetry(build.auto_retry_limit, build.auto_retry_number),
+        queued_timeout_minutes=build.queued_timeout_minutes,
+        priority=build.priority,
     )

@@ -94,10 +94,17 @@ class SourceFile:
 
 @dataclass(frozen=True, slots=True)
 class SourceBundle:
-    """The files of a source, and the name of the one archive among them that is unpacked (inside the sandbox)."""
+    """The files of a source, and the name of the one archive among them that is unpacked (inside the sandbox).
+
+    ``secondary`` is source identifier → archive of a secondary source, each unpacked into a directory of its own, which
+    the sandbox's ``variables`` name from then on (CODEBUILD_SRC_DIR_identifier). ``facts`` are variables that are known
+    when the files have been fetched.
+    """
 
     files: Sequence[SourceFile]
     unpack: str | None = None
+    secondary: Mapping[str, str] = field(default_factory=dict)
+    facts: Callable[[], Mapping[str, str]] = dict
 
 
 def _nobody(_text: str) -> None:

@@ -11,12 +11,13 @@ from typing import IO, BinaryIO
 from sqlalchemy import select, update
 from sqlalchemy.orm import Session
 
-from hooks.builds.executor import Executor, ExecutorError, Login, Network, SourceBundle, SourceFile, StopReason
+from hooks.builds.bundles import FetchInput, Inputs, fetches_nothing, source_variables
+from hooks.builds.executor import Executor, ExecutorError, Login, Network, StopReason
 from hooks.builds.logs import MAX_LOG_BYTES, LogStore, Sealer
 from hooks.builds.phases import BuildStatus, PhaseRecord
 from hooks.builds.records import OnFinished, finish_build
 from hooks.builds.run import Abandoned, BuildOutcome, BuildPlan, run_build
-from hooks.builds.source import PackageSource, choose_archive
+from hooks.builds.source import PackageSource
 from hooks.jobs.claims import EndedJob
 from hooks.jobs.context import OUTAGES, JobContext
 from hooks.models.build import Build, BuildProject
@@ -65,6 +66,7 @@ class BuildServices:
     least a build of that row needs. ``client_variables`` are the environment of the format's clients, with addresses
     below ``hooks.builds.executor.REGISTRY_BASE_URL``, ``client_files`` what those of them need below the home that read
     no ``~/.netrc``. ``keep_artifact`` (build id, name, zip) is None where no artifacts are kept.
+    ``fetch_input`` brings what is no package's file: git sources and uploads.
     ``on_tokens`` (tokens, build id) is told of tokens of this server in a log, which does not show them.
     """
 
@@ -78,6 +80,7 @@ class BuildServices:
     client_files: Callable[[PackageSource, IssuedToken], Mapping[str, str]] = _no_files
     keep_artifact: Callable[[str, str, IO[bytes]], None] | None = None
     on_tokens: Callable[[Collection[str], str], object] = _let_pass
+    fetch_input: FetchInput = fetches_nothing
 
 
 class BuildHandler:
@@ -106,7 +109,11 @@ class BuildHandler:
             if build.environment["network"] == Network.REGISTRY:
                 token = self._services.issue_token(build)
             outcome = run_build(
-                self._plan(build, project, token), self._executor, reporter, reporter.interrupt, self._services.clock
+                self._plan(build, project, token, reporter),
+                self._executor,
+                reporter,
+                reporter.interrupt,
+                self._services.clock,
             )
         except Abandoned:
             LOG.info("build %s was broken off; it starts anew", build.id)
@@ -152,18 +159,16 @@ class BuildHandler:
 
         return job.step(unit)
 
-    def _plan(self, build: Build, project: str, token: IssuedToken | None) -> BuildPlan:
+    def _plan(self, build: Build, project: str, token: IssuedToken | None, reporter: _Reporter) -> BuildPlan:
         services = self._services
         if build.environment["type"] != self._executor.name:
             raise ExecutorError(f"this worker has no executor of type {build.environment['type']}")
         source = PackageSource.from_json(build.source)
-        files = tuple(
-            SourceFile(asset.filename, _opener(services.open_asset, source, asset.filename)) for asset in source.assets
-        )
+        inputs = Inputs(build.project_id, source, services.fetch_input, reporter.interrupt, reporter.resolved)
         spec_text = build.buildspec if build.buildspec is not None else services.find_spec(source)
         return BuildPlan(
             build_id=build.id,
-            source=SourceBundle(files, choose_archive(file.name for file in files)),
+            source=inputs.bundle(services.open_asset),
             submitted_at=build.submitted_at,
             spec_text=spec_text,
             environment=services.client_variables(source) if token else {},
@@ -287,6 +292,19 @@ class _Reporter:
         except OUTAGES as error:
             LOG.warning("a phase of build %s cannot be written now: %s", self._build_id, error)
 
+    def resolved(self, identifier: str, commit: str) -> None:
+        """Keep which commit a source is: a retry builds the same. Raises ExecutorError while the database is away."""
+        self.say(f"Source {identifier or 'version'} is commit {commit}")
+
+        def unit(session: Session) -> None:
+            build = session.get_one(Build, self._build_id)
+            build.resolved_versions = {**build.resolved_versions, identifier: commit}
+
+        try:
+            self._job.step(unit)
+        except OUTAGES as error:
+            raise ExecutorError(f"the source's commit cannot be written now: {error}") from error
+
     def artifact(self, name: str, body: IO[bytes]) -> bool:
         """Hand the artifact on, where somebody keeps it."""
         if self._services.keep_artifact is None:
@@ -309,22 +327,10 @@ def reserved_variables(build: Build, project: str, source: PackageSource) -> dic
         "CODEBUILD_INITIATOR": build.initiator,
         "CODEBUILD_LOG_PATH": build.id,
         "CODEBUILD_PROJECT_NAME": project,
-        "CODEBUILD_SOURCE_VERSION": source.version,
-        "CODEBUILD_RESOLVED_SOURCE_VERSION": source.version,
         "CODEBUILD_START_TIME": str(int((build.started_at or build.submitted_at).timestamp() * 1000)),
-        "ENTREPOT_PACKAGE_DOMAIN": source.domain,
-        "ENTREPOT_PACKAGE_REPOSITORY": source.repository,
-        "ENTREPOT_PACKAGE_FORMAT": source.format,
-        "ENTREPOT_PACKAGE_NAMESPACE": source.namespace,
-        "ENTREPOT_PACKAGE_NAME": source.name,
-        "ENTREPOT_PACKAGE_VERSION": source.version,
+        **source_variables(source),
+        **build.webhook,
     }
-
-
-def _opener(
-    open_asset: Callable[[PackageSource, str], BinaryIO], source: PackageSource, filename: str
-) -> Callable[[], BinaryIO]:
-    return lambda: open_asset(source, filename)
 
 
 def _revoke(token: IssuedToken | None) -> None:

@@ -142,9 +142,11 @@ class Runner:
         self._link.end(code=code)
 
     def unpack(self, request: Mapping[str, Any]) -> None:
-        """Unpack an asset into the source directory, in a process of its own: archives are the user's."""
+        """Unpack an asset into a source directory, in a process of its own: archives are the user's."""
         command = [sys.executable, "-I", "-S", ARCHIVES, "unpack", str(ASSETS / request["file"])]
-        self._link.end(code=self._execute(command, {"PATH": "/usr/bin:/bin"}, str(SOURCE)))
+        into = SOURCE.with_name(f"{SOURCE.name}-{request['into']}") if request["into"] else SOURCE
+        into.mkdir(exist_ok=True)
+        self._link.end(code=self._execute(command, {"PATH": "/usr/bin:/bin"}, str(into)))
 
     def read(self, request: Mapping[str, Any]) -> None:
         """Send a regular file's first bytes."""

@@ -2,25 +2,32 @@
 
 from __future__ import annotations
 
+import logging
 import uuid
 from collections.abc import Callable, Mapping, Sequence
-from datetime import datetime
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import select, update
+from sqlalchemy import func, select, update
 from sqlalchemy.orm import Session
 
 from hooks.builds.phases import BuildStatus, Phase
-from hooks.builds.projects import check_variables, get_project
+from hooks.builds.projects import check_variables, get_project, sources_of
 from hooks.builds.source import PackageSource
-from hooks.jobs.queue import enqueue, job_state, request_stop
+from hooks.jobs.queue import PATIENT_ATTEMPTS, enqueue, job_state, request_stop
 from hooks.models.build import Build, BuildProject
 from hooks.models.job import JobState
 from registry import events
 from registry.errors import Conflict, NotFound
 
+LOG = logging.getLogger(__name__)
+
 JOB_KIND = "build"
+WAITING_KIND = "build_waiting"
+"""The job that looks at a build when its queued time-out has passed."""
 QUEUE = "builds"
+TOKEN_LIFE = timedelta(minutes=5)
 MAX_ATTEMPTS = 3
 # The queue's time-out is a second line behind the build's own, for a handler that hangs.
 _EXTRA_SECONDS = 120
@@ -36,6 +43,26 @@ OnFinished = Callable[[Session, str], None]
 """Told the id of a build in the transaction that writes its final status."""
 
 
+@dataclass(frozen=True, slots=True)
+class Options:
+    """What a start says beyond source and variables; None leaves it to the project (CodeBuild's StartBuild overrides).
+
+    ``priority``: higher goes first. ``webhook`` are the CODEBUILD_WEBHOOK_* variables. The same ``request_token`` within
+    five minutes is the same start.
+    """
+
+    buildspec: str | None = None
+    timeout_minutes: int | None = None
+    queued_timeout_minutes: int | None = None
+    auto_retry_limit: int | None = None
+    priority: int = 0
+    webhook: Mapping[str, str] = field(default_factory=dict)
+    request_token: str | None = None
+
+
+AS_THE_PROJECT_SAYS = Options()
+
+
 def start_build(
     session: Session,
     *,
@@ -45,38 +72,119 @@ def start_build(
     now: datetime,
     variables: Mapping[str, str] | None = None,
     subject: str | None = None,
+    options: Options = AS_THE_PROJECT_SAYS,
 ) -> Build:
     """Start a build of the project called ``project``: its row and its job, in the caller's transaction.
 
-    ``variables`` win over the project's. Above ``max_concurrent`` it waits in the queue. Raises NotFound and
-    InvalidDocument.
+    ``variables`` win over the project's. Above ``max_concurrent`` it waits in the queue, or is a Conflict where the
+    project says so. Raises NotFound and InvalidDocument.
     """
     check_variables(variables or {})
     found = get_project(session, project)
-    number = _next_number(session, found)
-    build_id = str(uuid.uuid4())
+    _lock(session, found)
+    if options.request_token is not None:
+        earlier = _same_start(session, found, options.request_token, now)
+        if earlier is not None:
+            return earlier
+    known = {each.identifier for each in source.inputs}
+    others = tuple(each for each in sources_of(found)[1:] if each.identifier not in known)
     build = Build(
-        id=build_id,
-        project_id=found.id,
-        number=number,
-        status=BuildStatus.IN_PROGRESS.value,
-        phase=Phase.QUEUED.value,
-        phases=[],
-        source=source.as_json(),
-        buildspec=found.buildspec,
+        source=replace(source, inputs=(*source.inputs, *others)).as_json(),
+        buildspec=found.buildspec if options.buildspec is None else options.buildspec,
         environment=found.environment,
-        timeout_minutes=found.timeout_minutes,
+        timeout_minutes=options.timeout_minutes or found.timeout_minutes,
+        queued_timeout_minutes=options.queued_timeout_minutes or found.queued_timeout_minutes,
+        auto_retry_limit=found.auto_retry_limit if options.auto_retry_limit is None else options.auto_retry_limit,
+        priority=options.priority,
+        request_token=options.request_token,
+        webhook=dict(options.webhook),
         variables=dict(variables or {}),
-        exported_variables={},
         initiator=initiator,
         subject=subject,
-        job_id=_enqueue(session, found, build_id, number),
-        submitted_at=now,
     )
+    return _submit(session, found, build, now)
+
+
+def retry_build(session: Session, build_id: str, *, initiator: str, now: datetime, by_itself: bool = False) -> Build:
+    """Build once more what an ended build was made from, with all it was given: the same commits, files and texts.
+
+    It answers no pipeline: that one retries its stage. Raises NotFound, and Conflict while the build goes on.
+    """
+    old = get_build(session, build_id)
+    if old.status == BuildStatus.IN_PROGRESS:
+        raise Conflict(f"build {build_id} has not ended; it can be retried when it has")
+    project = session.get_one(BuildProject, old.project_id)
+    if project.deleted_at is not None:
+        raise Conflict(f"build project {project.name} was deleted; its builds cannot be retried")
+    _lock(session, project)
+    copied = (*_COPIED, "priority", "webhook")
+    build = Build(
+        source=_pinned(old).as_json(),
+        **{name: getattr(old, name) for name in copied},
+        retry_of=old.id,
+        auto_retry_number=old.auto_retry_number + 1 if by_itself else 0,
+        initiator=initiator,
+    )
+    return _submit(session, project, build, now)
+
+
+_COPIED = (
+    "buildspec",
+    "environment",
+    "timeout_minutes",
+    "queued_timeout_minutes",
+    "auto_retry_limit",
+    "variables",
+)
+
+
+def _pinned(build: Build) -> PackageSource:
+    """The source of a build with every version it found by then."""
+    source = PackageSource.from_json(build.source)
+    inputs = tuple(
+        replace(each, version=build.resolved_versions.get(each.identifier, each.version)) for each in source.inputs
+    )
+    return replace(source, inputs=inputs)
+
+
+def _submit(session: Session, project: BuildProject, build: Build, now: datetime) -> Build:
+    if project.on_limit == "reject" and project.max_concurrent is not None:
+        running = (Build.project_id == project.id) & (Build.status == BuildStatus.IN_PROGRESS.value)
+        count = session.scalar(select(func.count()).select_from(Build).where(running)) or 0
+        if count >= project.max_concurrent:
+            raise Conflict(
+                f"build project {project.name} takes {project.max_concurrent} at a time, and so many go on; start it"
+                " again when one has ended"
+            )
+    build.id = str(uuid.uuid4())
+    build.project_id = project.id
+    build.number = _next_number(session, project)
+    build.status, build.phase, build.phases = BuildStatus.IN_PROGRESS.value, Phase.QUEUED.value, []
+    build.exported_variables = {}
+    build.submitted_at = now
+    build.job_id = _enqueue(session, project, build)
     session.add(build)
     session.flush()
+    enqueue(
+        session,
+        WAITING_KIND,
+        {"build_id": build.id},
+        run_after_seconds=build.queued_timeout_minutes * 60,
+        max_attempts=PATIENT_ATTEMPTS,
+        subject=f"build:{build.id}",
+    )
     _tell(session, build, _STARTED, now)
     return build
+
+
+def _lock(session: Session, project: BuildProject) -> None:
+    """Make starts of one project wait for each other: its limit and its tokens are looked at before the row is there."""
+    session.execute(select(BuildProject.id).where(BuildProject.id == project.id).with_for_update())
+
+
+def _same_start(session: Session, project: BuildProject, token: str, now: datetime) -> Build | None:
+    asked = (Build.project_id == project.id) & (Build.request_token == token)
+    return session.scalar(select(Build).where(asked, Build.submitted_at > now - TOKEN_LIFE).limit(1))
 
 
 def _next_number(session: Session, project: BuildProject) -> int:
@@ -90,19 +198,30 @@ def _next_number(session: Session, project: BuildProject) -> int:
     ).scalar_one()
 
 
-def _enqueue(session: Session, project: BuildProject, build_id: str, number: int) -> int | None:
-    # n keys, handed out in turn, let at most n of the project's builds run at a time.
+def _enqueue(session: Session, project: BuildProject, build: Build) -> int | None:
     limit = project.max_concurrent
     return enqueue(
         session,
         JOB_KIND,
-        {"build_id": build_id},
+        {"build_id": build.id},
         queue=QUEUE,
-        timeout_seconds=project.timeout_minutes * 60 + _EXTRA_SECONDS,
+        priority=build.priority,
+        timeout_seconds=build.timeout_minutes * 60 + _EXTRA_SECONDS,
         max_attempts=MAX_ATTEMPTS,
-        subject=f"build:{build_id}",
-        serial_key=f"build-project:{project.id}:{number % limit}" if limit else None,
+        subject=f"build:{build.id}",
+        serial_key=f"build-project:{project.id}:{build.number % limit}" if limit else None,
     )
+
+
+def expire_waiting(session: Session, build_id: str, *, now: datetime, on_finished: OnFinished) -> bool:
+    """End a build that still waits for its turn: TIMED_OUT (CodeBuild's queued time-out). False when it had begun."""
+    build = session.get(Build, build_id)
+    if build is None or build.status != BuildStatus.IN_PROGRESS or build.job_id is None or build.started_at is not None:
+        return False
+    if job_state(session, build.job_id) is not JobState.QUEUED or not request_stop(session, build.job_id):
+        return False
+    text = f"it waited for its turn longer than {build.queued_timeout_minutes} min"
+    return finish_build(session, build_id, BuildStatus.TIMED_OUT, now=now, on_finished=on_finished, message=text)
 
 
 def request_stop_build(session: Session, build_id: str, *, now: datetime, on_finished: OnFinished) -> None:
@@ -150,11 +269,29 @@ def finish_build(
     session.expire_all()  # what the caller reads next is what was written
     _tell(session, session.get_one(Build, build_id), _ENDED[status], now)
     on_finished(session, build_id)
+    _retry_by_itself(session, build_id, status, now)
     return True
 
 
+def _retry_by_itself(session: Session, build_id: str, status: BuildStatus, now: datetime) -> None:
+    """CodeBuild's autoRetryLimit. A pipeline's builds are left to the pipeline, which waits for this one's end."""
+    build = session.get_one(Build, build_id)
+    if status not in {BuildStatus.FAILED, BuildStatus.FAULT} or build.auto_retry_number >= build.auto_retry_limit:
+        return
+    project = session.get_one(BuildProject, build.project_id)
+    if build.subject is not None or project.deleted_at is not None:
+        return
+    try:
+        with session.begin_nested():
+            retry_build(session, build_id, initiator=build.initiator, now=now, by_itself=True)
+    except Conflict as error:
+        # The project takes no more at a time; the end of this build must not fail for that.
+        LOG.warning("build %s is not retried by itself: %s", build_id, error)
+
+
 def _tell(session: Session, build: Build, kind: str, now: datetime) -> None:
-    where = {name: build.source[name] for name in events.COORDINATES if name in build.source}
+    known = events.COORDINATES if build.source.get("format") else ("domain", "repository")
+    where = {name: build.source[name] for name in known if name in build.source}
     project = session.get_one(BuildProject, build.project_id).name
     events.note(
         session, kind, now, **where, build=build.id, project=project, number=build.number, initiator=build.initiator

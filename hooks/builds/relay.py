@@ -1,10 +1,11 @@
-"""The one door out of a sandbox: a unix socket in the worker whose bytes go to exactly one address."""
+"""The one door out of a sandbox: a unix socket in the worker whose bytes go to what the worker connects them with."""
 
 from __future__ import annotations
 
 import os
 import socket
 import threading
+from collections.abc import Callable
 from pathlib import Path
 
 from hooks.builds.forwarder import MAX_CONNECTIONS, serve
@@ -13,11 +14,19 @@ CONNECT_TIMEOUT_SECONDS = 10.0
 
 
 class Relay:
-    """Listens on a unix socket from construction until ``close``. The address is fixed; a client names none."""
+    """Listens on a unix socket from construction until ``close``; each connection is carried to one of ``connect``.
 
-    def __init__(self, path: Path, address: tuple[str, int], owner: tuple[int, int] | None) -> None:
+    An address is fixed, and a client names none.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        connect: Callable[[], socket.socket] | tuple[str, int],
+        owner: tuple[int, int] | None,
+    ) -> None:
         """Listen at ``path`` (at most 107 bytes long), usable by ``owner`` (uid, gid) alone. Raises OSError."""
-        self._address = address
+        dial = connect if callable(connect) else _dial(connect)
         self._listener = socket.socket(socket.AF_UNIX)
         try:
             self._listener.bind(str(path))
@@ -28,13 +37,8 @@ class Relay:
         except OSError:
             self._listener.close()
             raise
-        self._thread = threading.Thread(target=serve, args=(self._listener, self._connect), daemon=True)
+        self._thread = threading.Thread(target=serve, args=(self._listener, dial), daemon=True)
         self._thread.start()
-
-    def _connect(self) -> socket.socket:
-        target = socket.create_connection(self._address, timeout=CONNECT_TIMEOUT_SECONDS)
-        target.settimeout(None)
-        return target
 
     def close(self) -> None:
         """Accept nothing more. Idempotent; connections that are open end with the sandbox's side of them."""
@@ -44,3 +48,12 @@ class Relay:
             return  # closed before
         self._listener.close()
         self._thread.join()
+
+
+def _dial(address: tuple[str, int]) -> Callable[[], socket.socket]:
+    def connect() -> socket.socket:
+        target = socket.create_connection(address, timeout=CONNECT_TIMEOUT_SECONDS)
+        target.settimeout(None)
+        return target
+
+    return connect

@@ -40,6 +40,7 @@ from hooks.builds.phases import (
     PhaseRecord,
     next_phase,
 )
+from hooks.builds.project import is_inline
 from hooks.builds.spec import (
     DEFAULT_FILENAME,
     ArtifactSpec,
@@ -58,7 +59,7 @@ _SPOOL_BYTES = 4 * 1024 * 1024
 
 @dataclass(frozen=True, slots=True)
 class BuildPlan:
-    """All that a build is. ``spec_text`` None: ``buildspec.yml`` at the top of the source.
+    """All that a build is. ``spec_text`` None: ``buildspec.yml`` at the top of the source; it may also be a path in it.
 
     Variables, weakest first: the sandbox's own, ``environment`` (the registry's addresses for clients), the buildspec's
     ``env``, ``overrides`` (the project's, then those of the start), ``reserved`` (CODEBUILD_*, CI). ``home_files`` are
@@ -239,6 +240,7 @@ class _Attempt:
                 **self._plan.overrides,
                 **sandbox_reserved(sandbox),
                 **self._plan.reserved,
+                **self._plan.source.facts(),
             }
         )
         self.journal.say(f"Moving to directory {sandbox.source_dir}")
@@ -248,10 +250,11 @@ class _Attempt:
 
     def _read_spec(self, sandbox: Sandbox) -> BuildSpec:
         text = self._plan.spec_text
-        if text is None:
-            path = f"{sandbox.source_dir}/{DEFAULT_FILENAME}"
+        if text is None or not is_inline(text):
+            name = text or DEFAULT_FILENAME
+            path = f"{sandbox.source_dir}/{name}"
             self.journal.say(f"YAML location is {path}")
-            content = sandbox.read_file(DEFAULT_FILENAME, MAX_SPEC_BYTES)
+            content = sandbox.read_file(name, MAX_SPEC_BYTES)
             if content is None:
                 raise _PhaseFailed(YAML_FILE_ERROR, f"YAML file does not exist: {path}")
             text = content.decode(errors="replace")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import socket
 import stat
 import subprocess
 import time
@@ -57,6 +58,7 @@ class ProcessSandbox:
         self._shim: subprocess.Popen[bytes] | None = None
         self._errors = os.memfd_create("errors", os.MFD_CLOEXEC)
         self._destroyed = False
+        self._secondary: dict[str, str] = {}
 
     @property
     def variables(self) -> Mapping[str, str]:
@@ -69,6 +71,7 @@ class ProcessSandbox:
             "PATH": f"{bubblewrap.HOME_DIR}/.local/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
             "CODEBUILD_SRC_DIR": bubblewrap.SOURCE_DIR,
             "ENTREPOT_ASSETS_DIR": bubblewrap.ASSETS_DIR,
+            **self._secondary,
         }
 
     def start(
@@ -77,7 +80,7 @@ class ProcessSandbox:
         *,
         group: Group | None,
         program: bytes | None,
-        registry_address: tuple[str, int] | None,
+        registry_address: tuple[str, int] | Callable[[], socket.socket] | None,
         readonly_paths: Sequence[str],
     ) -> None:
         """Start shim, bwrap and runner. ``program`` is the system call filter. Raises ExecutorError, OSError."""
@@ -106,7 +109,7 @@ class ProcessSandbox:
         )
 
     def fetch(self, source: SourceBundle, sink: Callable[[bytes], None], interrupt: Interrupt) -> Outcome:
-        """Copy the files to where the build may read them; unpack one of them inside the sandbox."""
+        """Copy the files to where the build may read them; unpack the archives among them inside the sandbox."""
         started = time.monotonic()
         left_bytes = self._limits.source_bytes
         for file in source.files:
@@ -114,9 +117,16 @@ class ProcessSandbox:
             reason = interrupt()
             if reason is not None:
                 return Outcome(Ended.INTERRUPTED, None, time.monotonic() - started, reason)
-        if source.unpack is None:
-            return Outcome(Ended.EXITED, 0, time.monotonic() - started)
-        return self._perform({"op": "unpack", "file": _plain_name(source.unpack)}, sink, _refuse_data, interrupt)[0]
+        outcome = Outcome(Ended.EXITED, 0, time.monotonic() - started)
+        archives = {"": source.unpack, **source.secondary} if source.unpack is not None else source.secondary
+        for identifier, name in archives.items():
+            request = {"op": "unpack", "file": _plain_name(name), "into": identifier}
+            outcome = self._perform(request, sink, _refuse_data, interrupt)[0]
+            if not outcome.succeeded:
+                return outcome
+            if identifier:
+                self._secondary[f"CODEBUILD_SRC_DIR_{identifier}"] = f"{bubblewrap.SOURCE_DIR}-{identifier}"
+        return outcome
 
     def define(self, variables: Mapping[str, str]) -> None:
         """Set the environment that the first item starts with."""

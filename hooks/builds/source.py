@@ -1,10 +1,12 @@
-"""What a build is made from: the files of a package version, pinned by digest. Pure."""
+"""What a build is made from: the files of a package version pinned by digest, and what is fetched beside or instead. Pure."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
+
+from hooks.builds.project import SourceSettings
 
 # Sources before what was built from them.
 _ARCHIVES = (".tar.gz", ".tgz", ".tar.bz2", ".tar.xz", ".tar", ".zip", ".whl")
@@ -20,7 +22,12 @@ class SourceAsset:
 
 @dataclass(frozen=True, slots=True)
 class PackageSource:
-    """A package version (CodeBuild has no such source; CodePipeline would call it a revision)."""
+    """A package version (CodeBuild has no such source; CodePipeline would call it a revision), or what stands for one.
+
+    ``domain`` and ``repository`` are where the build belongs: whose rights count, and what its token reads. Without a
+    package ``format`` and ``name`` are "", and ``version`` is the source version that was asked for. ``inputs`` are
+    fetched as well: the one without an identifier is the primary source, the others are secondary ones.
+    """
 
     domain: str
     repository: str
@@ -29,16 +36,31 @@ class PackageSource:
     version: str
     assets: tuple[SourceAsset, ...]
     namespace: str = ""
+    inputs: tuple[SourceSettings, ...] = ()
+
+    @property
+    def is_package(self) -> bool:
+        """Whether a package version is what is built."""
+        return bool(self.format)
+
+    @property
+    def primary(self) -> SourceSettings | None:
+        """The primary source where it is no package; None also for a build without a source."""
+        return next((each for each in self.inputs if not each.identifier), None)
 
     def as_json(self) -> dict[str, Any]:
         """The shape that is stored."""
-        return asdict(self) | {"assets": [asdict(asset) for asset in self.assets]}
+        return asdict(self) | {
+            "assets": [asdict(asset) for asset in self.assets],
+            "inputs": [each.as_json() for each in self.inputs],
+        }
 
     @classmethod
     def from_json(cls, stored: Mapping[str, Any]) -> PackageSource:
         """Back from ``as_json``. Raises TypeError, KeyError for another shape."""
         assets = tuple(SourceAsset(**asset) for asset in stored["assets"])
-        return cls(**{**stored, "assets": assets})
+        inputs = tuple(SourceSettings.from_json(each) for each in stored.get("inputs", ()))
+        return cls(**{**stored, "assets": assets, "inputs": inputs})
 
 
 def choose_archive(filenames: Iterable[str]) -> str | None:

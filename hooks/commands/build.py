@@ -1,4 +1,4 @@
-"""``entrepot build``: look at builds, read and follow their logs, stop them."""
+"""``entrepot build``: look at builds, read and follow their logs, stop them; what starts them is in ``build_start``."""
 
 from __future__ import annotations
 
@@ -38,6 +38,8 @@ _FIELDS = (
     ("files", "assets"),
     ("for", "subject"),
     ("by", "initiator"),
+    ("commit", "resolvedSourceVersion"),
+    ("retry of", "retryOf"),
     ("exported variables", "exportedVariables"),
     ("submitted", "submittedAt"),
     ("started", "startedAt"),
@@ -47,7 +49,7 @@ _FIELDS = (
 
 @click.group()
 def build() -> None:
-    """Builds: list, show, logs, stop."""
+    """Builds: start, retry, list, show, logs, stop; and their projects."""
 
 
 @example("entrepot build list --limit 5")
@@ -83,7 +85,7 @@ def logs(client: Client, build_id: str, *, follow: bool, offset: int, as_json: b
     With --json each line is {"offset": BYTE, "line": TEXT}, and the last object {"next": BYTE, "ended": BOOLEAN, "status":
     STATUS}; while the build has not ended, half a line is left for the next call, which goes on at "next".
     """
-    pieces = _pieces(client, build_id, offset, follow=follow)
+    pieces = log_pieces(client, build_id, offset, follow=follow)
     if not as_json:
         for piece, _ in pieces:
             sys.stdout.buffer.write(piece)
@@ -105,7 +107,7 @@ def _print_line(offset: int, line: bytes) -> None:
     print_json_line({"offset": offset, "line": line.decode(errors="replace")})
 
 
-def _pieces(client: Client, build_id: str, offset: int, *, follow: bool) -> Iterator[tuple[bytes, bool]]:
+def log_pieces(client: Client, build_id: str, offset: int, *, follow: bool) -> Iterator[tuple[bytes, bool]]:
     """The log from a byte on, as far as it goes or with ``follow`` until the build has ended: (bytes, is the end).
 
     Raises Failed.

@@ -1,6 +1,7 @@
 """The tables of everything that happens because of a publish."""
 
 from hooks.models.build import Build, BuildLogChunk, BuildProject
+from hooks.models.build_source import BuildUpload, PushDelivery, PushHook, SourceCredential
 from hooks.models.job import Job, JobQueue, JobState, WorkerProcess
 from hooks.models.notification import (
     MailAddress,
@@ -18,6 +19,7 @@ __all__ = [
     "Build",
     "BuildLogChunk",
     "BuildProject",
+    "BuildUpload",
     "Execution",
     "Job",
     "JobQueue",
@@ -28,6 +30,9 @@ __all__ = [
     "MailSubscription",
     "Pipeline",
     "PipelineDefinitionVersion",
+    "PushDelivery",
+    "PushHook",
+    "SourceCredential",
     "StageExecution",
     "WebhookAttempt",
     "WebhookDelivery",

@@ -15,7 +15,11 @@ class BuildProject(Base):
     """How something is built. ``buildspec`` null: the ``buildspec.yml`` in the source.
 
     ``environment``: ``{"type": "process", "network": "registry" | "none", "variables": {…}}``. ``max_concurrent`` null:
-    no limit but the workers'. ``last_number`` is the number of the newest build.
+    no limit but the workers'; ``on_limit`` is ``queue`` or ``reject``. ``last_number`` is the number of the newest build.
+    ``domain`` and ``repository`` are where it belongs: null for one that builds whatever version it is given.
+    ``document`` is CodeBuild's project document as it was understood, without what has a column of its own; it holds
+    ``source`` and ``secondarySources`` in the shape of ``hooks.builds.project.SourceSettings``. It holds no secret.
+    A deleted project stays for the builds that it had.
     """
 
     __tablename__ = "build_project"
@@ -26,9 +30,16 @@ class BuildProject(Base):
     environment: Mapped[dict[str, Any]] = mapped_column(JSON)
     timeout_minutes: Mapped[int]
     max_concurrent: Mapped[int | None]
+    on_limit: Mapped[str] = mapped_column(String(8), default="queue")
+    queued_timeout_minutes: Mapped[int] = mapped_column(default=480)
+    auto_retry_limit: Mapped[int] = mapped_column(default=0)
+    domain: Mapped[str | None] = mapped_column(String(50))
+    repository: Mapped[str | None] = mapped_column(String(100))
+    document: Mapped[dict[str, Any]] = mapped_column(JSON, default=dict)
     last_number: Mapped[int] = mapped_column(default=0)
     created_at: Mapped[datetime] = mapped_column(UtcDateTime)
     updated_at: Mapped[datetime] = mapped_column(UtcDateTime)
+    deleted_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
 
 
 class Build(Base):
@@ -36,8 +47,11 @@ class Build(Base):
 
     ``status`` is IN_PROGRESS, then exactly one of the others (``hooks.builds.phases.BuildStatus``). ``phases`` has the
     shape of CodeBuild's; ``phase`` is the one entered last. ``source`` is a ``hooks.builds.source.PackageSource``.
-    ``variables`` are those of the start. ``subject`` names what it was started for (``execution:12``). ``job_id`` may
-    outlive its job. ``log_bytes`` is the length of the log; a restarted attempt adds to it.
+    ``variables`` are those of the start, ``webhook`` the CODEBUILD_WEBHOOK_* ones of a hook that started it.
+    ``resolved_versions`` is source identifier ("" for the primary source) → commit, as soon as it is known.
+    ``retry_of`` is the build this one repeats; ``auto_retry_number`` counts those that came by themselves. ``subject``
+    names what it was started for (``execution:12``). ``job_id`` may outlive its job. ``log_bytes`` is the length of the
+    log; a restarted attempt adds to it.
     """
 
     __tablename__ = "build"
@@ -56,6 +70,14 @@ class Build(Base):
     buildspec: Mapped[str | None] = mapped_column(Text)
     environment: Mapped[dict[str, Any]] = mapped_column(JSON)
     timeout_minutes: Mapped[int]
+    queued_timeout_minutes: Mapped[int] = mapped_column(default=480)
+    auto_retry_limit: Mapped[int] = mapped_column(default=0)
+    auto_retry_number: Mapped[int] = mapped_column(default=0)
+    retry_of: Mapped[str | None] = mapped_column(String(36), index=True)
+    priority: Mapped[int] = mapped_column(default=0)
+    request_token: Mapped[str | None] = mapped_column(String(64))
+    resolved_versions: Mapped[dict[str, str]] = mapped_column(JSON, default=dict)
+    webhook: Mapped[dict[str, str]] = mapped_column(JSON, default=dict)
     variables: Mapped[dict[str, str]] = mapped_column(JSON)
     exported_variables: Mapped[dict[str, str]] = mapped_column(JSON)
     initiator: Mapped[str] = mapped_column(String(255))

@@ -6,12 +6,12 @@ ignored: a pipeline that silently lacks its gate is worse than none.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import yaml
 
+from hooks.pipelines.build_project import build_project
 from hooks.pipelines.definition import (
     ARTIFACT,
     MAX_RUN_ORDER,
@@ -26,7 +26,20 @@ from hooks.pipelines.definition import (
     StageDefinition,
     VariableDefinition,
 )
-from hooks.pipelines.document import Faults, fields, integer_of, items, line_of, pairs, read_documents, text_of
+from hooks.pipelines.document import (
+    Faults,
+    fields,
+    integer_of,
+    items,
+    limited,
+    line_of,
+    matching,
+    named,
+    pairs,
+    read_documents,
+    text_of,
+    whole,
+)
 from hooks.pipelines.provider import Provider
 from hooks.pipelines.rules import Places, check_pipeline
 
@@ -54,7 +67,6 @@ _ACTION_REFUSED = {
     "region": "one server has no regions",
 }
 _MODES = ("PARALLEL", "SUPERSEDED", "QUEUED")
-_ENVIRONMENT_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*\Z")
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +112,7 @@ def _declaration(
         return None
     keys = {key.value[:1].lower() + key.value[1:] for key, _ in root.value if isinstance(key, yaml.ScalarNode)}
     if "buildProject" in keys:
-        return _build_project(fields(root, "the document", {"buildProject"}, faults)["buildProject"], faults)
+        return build_project(fields(root, "the document", {"buildProject"}, faults)["buildProject"], faults)
     if "pipeline" in keys:
         # ``metadata`` stands beside it in GetPipeline's answer; it is output only and says nothing about the pipeline.
         root = fields(root, "the document", {"pipeline", "metadata"}, faults)["pipeline"]
@@ -113,7 +125,7 @@ def _pipeline(node: yaml.Node, reading: _Reading) -> PipelineDefinition:
     _check_settings(node, entries, faults)
     stage_nodes = items(entries.get("stages"), "pipeline: stages", faults)
     definition = PipelineDefinition(
-        name=_name(node, entries, "pipeline", NAME, faults),
+        name=named(node, entries, "pipeline", NAME, faults),
         stages=tuple(_stage(stage, index, reading) for index, stage in enumerate(stage_nodes)),
         variables=_variables(entries.get("variables"), faults),
     )
@@ -166,14 +178,14 @@ def _variables(node: yaml.Node | None, faults: Faults) -> tuple[VariableDefiniti
     found: list[VariableDefinition] = []
     for item in items(node, "pipeline: variables", faults):
         entries = fields(item, "variable", {"name", "defaultValue", "description"}, faults)
-        name = _name(item, entries, "variable", VARIABLE, faults)
+        name = named(item, entries, "variable", VARIABLE, faults)
         if name and name in {variable.name for variable in found}:
             faults.add(line_of(item), f"variable {name!r} is declared twice")
         default = description = None
         if "defaultValue" in entries:
-            default = _limited(entries["defaultValue"], f"variable {name!r}: defaultValue", 1000, faults, strict=True)
+            default = limited(entries["defaultValue"], f"variable {name!r}: defaultValue", 1000, faults, strict=True)
         if "description" in entries:
-            description = _limited(entries["description"], f"variable {name!r}: description", 200, faults)
+            description = limited(entries["description"], f"variable {name!r}: description", 200, faults)
         found.append(VariableDefinition(name, default, description or ""))
     if node is not None and len(found) > MAX_VARIABLES:
         faults.add(line_of(node), f"pipeline: {len(found)} variables, at most {MAX_VARIABLES} are allowed")
@@ -183,7 +195,7 @@ def _variables(node: yaml.Node | None, faults: Faults) -> tuple[VariableDefiniti
 def _stage(node: yaml.Node, index: int, reading: _Reading) -> StageDefinition:
     faults = reading.faults
     entries = fields(node, "stage", {"name", "actions"}, faults, refused=_STAGE_REFUSED)
-    name = _name(node, entries, "stage", NAME, faults)
+    name = named(node, entries, "stage", NAME, faults)
     reading.places.note((index,), line_of(node))
     nodes = items(entries.get("actions"), f"stage {name!r}: actions", faults)
     return StageDefinition(name, tuple(_action(action, (index, j), name, reading) for j, action in enumerate(nodes)))
@@ -192,7 +204,7 @@ def _stage(node: yaml.Node, index: int, reading: _Reading) -> StageDefinition:
 def _action(node: yaml.Node, place: tuple[int, int], stage: str, reading: _Reading) -> ActionDefinition:
     faults = reading.faults
     entries = fields(node, "action", _ACTION, faults, refused=_ACTION_REFUSED)
-    name = _name(node, entries, "action", NAME, faults)
+    name = named(node, entries, "action", NAME, faults)
     what = f"action {stage}/{name}"
     reading.places.note(place, line_of(node))
     if "actionTypeId" not in entries:
@@ -201,17 +213,17 @@ def _action(node: yaml.Node, place: tuple[int, int], stage: str, reading: _Readi
         text_of(entries["roleArn"], f"{what}: roleArn", faults)
     namespace = None
     if "namespace" in entries:
-        namespace = _matching(entries["namespace"], f"{what}: namespace", NAMESPACE, faults)
+        namespace = matching(entries["namespace"], f"{what}: namespace", NAMESPACE, faults)
         reading.places.note((*place, "namespace"), line_of(entries["namespace"]))
     return ActionDefinition(
         name=name,
         type=_action_type(entries.get("actionTypeId"), what, reading),
-        run_order=_integer(entries, "runOrder", what, (1, MAX_RUN_ORDER), faults) or 1,
+        run_order=whole(entries, "runOrder", what, (1, MAX_RUN_ORDER), faults) or 1,
         configuration=_configuration(entries.get("configuration"), what, place, reading),
         inputs=_artifacts(entries.get("inputArtifacts"), what, (*place, "input"), reading),
         outputs=_artifacts(entries.get("outputArtifacts"), what, (*place, "output"), reading),
         namespace=namespace,
-        timeout_minutes=_integer(entries, "timeoutInMinutes", what, (5, 86_400), faults),
+        timeout_minutes=whole(entries, "timeoutInMinutes", what, (5, 86_400), faults),
     )
 
 
@@ -242,7 +254,7 @@ def _configuration(node: yaml.Node | None, what: str, place: tuple[int, int], re
     found: dict[str, str] = {}
     for key, value, line in pairs(node, f"{what}: configuration", reading.faults):
         reading.places.note((*place, "configuration", key), line)
-        found[key] = _limited(value, f"{what}: configuration {key}", 1000, reading.faults, strict=True)
+        found[key] = limited(value, f"{what}: configuration {key}", 1000, reading.faults, strict=True)
         if not 1 <= len(key) <= 50:
             reading.faults.add(line, f"{what}: a configuration key has 1 to 50 characters")
     return found
@@ -253,73 +265,7 @@ def _artifacts(node: yaml.Node | None, what: str, place: tuple[int, int, str], r
     names: list[str] = []
     for item in items(node, f"{what}: artifacts", reading.faults):
         entries = fields(item, f"{what}: artifact", {"name"}, reading.faults, refused=refused)
-        name = _name(item, entries, f"{what}: artifact", ARTIFACT, reading.faults)
+        name = named(item, entries, f"{what}: artifact", ARTIFACT, reading.faults)
         reading.places.note((*place, len(names)), line_of(item))
         names.append(name)
     return tuple(names)
-
-
-def _build_project(node: yaml.Node, faults: Faults) -> BuildProjectDeclaration:
-    known = {"name", "buildspec", "buildSpec", "environment", "timeoutInMinutes", "concurrentBuildLimit"}
-    entries = fields(node, "buildProject", known, faults)
-    spec = entries.get("buildspec", entries.get("buildSpec"))
-    environment: dict[str, yaml.Node] = {}
-    if "environment" in entries:
-        environment = fields(entries["environment"], "buildProject: environment", {"variables", "network"}, faults)
-    network = environment.get("network")
-    return BuildProjectDeclaration(
-        name=_name(node, entries, "buildProject", NAME, faults),
-        buildspec=None if spec is None else text_of(spec, "buildProject: buildspec", faults),
-        variables=_environment(environment.get("variables"), faults),
-        network=None if network is None else text_of(network, "buildProject: network", faults),
-        timeout_minutes=_integer(entries, "timeoutInMinutes", "buildProject", (5, 2160), faults),
-        max_concurrent=_integer(entries, "concurrentBuildLimit", "buildProject", (1, 100), faults),
-    )
-
-
-def _environment(node: yaml.Node | None, faults: Faults) -> dict[str, str]:
-    """A mapping of names to texts, or CodeBuild's list of {name, value}."""
-    found: dict[str, str] = {}
-    if isinstance(node, yaml.SequenceNode):
-        for item in node.value:
-            entries = fields(item, "environment variable", {"name", "value", "type"}, faults)
-            name = _name(item, entries, "environment variable", _ENVIRONMENT_NAME, faults)
-            if "type" in entries and text_of(entries["type"], "type", faults) != "PLAINTEXT":
-                faults.add(line_of(item), f"environment variable {name!r}: only type PLAINTEXT is carried out")
-            if name in found:
-                faults.add(line_of(item), f"environment variable {name!r} is there twice")
-            found[name] = text_of(entries["value"], "value", faults, strict=True) if "value" in entries else ""
-    elif node is not None:
-        for name, value, line in pairs(node, "environment variables", faults):
-            if not _ENVIRONMENT_NAME.match(name):
-                faults.add(line, f"environment variable {name!r}: letters, digits and '_', no digit first")
-            found[name] = text_of(value, f"environment variable {name}", faults, strict=True)
-    return found
-
-
-def _name(node: yaml.Node, entries: dict[str, yaml.Node], what: str, pattern: re.Pattern[str], faults: Faults) -> str:
-    if "name" not in entries:
-        faults.add(line_of(node), f"{what}: name is missing")
-        return ""
-    return _matching(entries["name"], f"{what}: name", pattern, faults)
-
-
-def _matching(node: yaml.Node, what: str, pattern: re.Pattern[str], faults: Faults) -> str:
-    text = text_of(node, what, faults)
-    if text and not pattern.match(text):
-        allowed = pattern.pattern.removesuffix(r"\Z")
-        faults.add(line_of(node), f"{what} {text[:120]!r} must match {allowed}")
-    elif not text and isinstance(node, yaml.ScalarNode):
-        faults.add(line_of(node), f"{what} is empty")
-    return text
-
-
-def _limited(node: yaml.Node, what: str, limit: int, faults: Faults, *, strict: bool = False) -> str:
-    text = text_of(node, what, faults, strict=strict)
-    if len(text) > limit:
-        faults.add(line_of(node), f"{what} has {len(text)} characters, at most {limit} are allowed")
-    return text
-
-
-def _integer(entries: dict[str, yaml.Node], key: str, what: str, bounds: tuple[int, int], faults: Faults) -> int | None:
-    return integer_of(entries[key], f"{what}: {key}", bounds, faults) if key in entries else None

@@ -10,6 +10,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from hooks.builds.project import SourceSettings
+
 MAX_STAGES = 50
 MAX_ACTIONS = 500
 MAX_ACTIONS_PER_STAGE = 50
@@ -96,7 +98,11 @@ class PipelineDefinition:
 
 @dataclass(frozen=True, slots=True)
 class BuildProjectDeclaration:
-    """A ``buildProject:`` document. ``buildspec`` None: the one inside the package; other Nones: the defaults."""
+    """A ``buildProject:`` document. ``buildspec`` None: the one inside the source; other Nones: the defaults.
+
+    ``repository`` is (domain, name) of where it belongs. ``environment`` is what else it says of its environment,
+    ``document`` the rest, as it is kept (``hooks.models.BuildProject``). ``warnings`` tell of what has no effect.
+    """
 
     name: str
     buildspec: str | None = None
@@ -104,6 +110,15 @@ class BuildProjectDeclaration:
     network: str | None = None
     timeout_minutes: int | None = None
     max_concurrent: int | None = None
+    repository: tuple[str, str] | None = None
+    sources: tuple[SourceSettings, ...] = (SourceSettings(),)
+    environment_type: str | None = None
+    environment: Mapping[str, Any] = field(default_factory=dict)
+    document: Mapping[str, Any] = field(default_factory=dict)
+    queued_timeout_minutes: int | None = None
+    auto_retry_limit: int | None = None
+    on_limit: str | None = None
+    warnings: tuple[str, ...] = ()
 
 
 def to_model(definition: PipelineDefinition) -> dict[str, Any]:

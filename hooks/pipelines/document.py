@@ -158,6 +158,38 @@ def integer_of(node: yaml.Node, what: str, bounds: tuple[int, int], faults: Faul
     return low
 
 
+def named(node: yaml.Node, entries: dict[str, yaml.Node], what: str, pattern: re.Pattern[str], faults: Faults) -> str:
+    """The ``name`` among ``entries``, which has to match ``pattern``; empty after a fault."""
+    if "name" not in entries:
+        faults.add(line_of(node), f"{what}: name is missing")
+        return ""
+    return matching(entries["name"], f"{what}: name", pattern, faults)
+
+
+def matching(node: yaml.Node, what: str, pattern: re.Pattern[str], faults: Faults) -> str:
+    """A scalar's text, which has to match ``pattern``."""
+    text = text_of(node, what, faults)
+    if text and not pattern.match(text):
+        allowed = pattern.pattern.removesuffix(r"\Z")
+        faults.add(line_of(node), f"{what} {text[:120]!r} must match {allowed}")
+    elif not text and isinstance(node, yaml.ScalarNode):
+        faults.add(line_of(node), f"{what} is empty")
+    return text
+
+
+def limited(node: yaml.Node, what: str, limit: int, faults: Faults, *, strict: bool = False) -> str:
+    """A scalar's text of at most ``limit`` characters; ``strict`` as in ``text_of``."""
+    text = text_of(node, what, faults, strict=strict)
+    if len(text) > limit:
+        faults.add(line_of(node), f"{what} has {len(text)} characters, at most {limit} are allowed")
+    return text
+
+
+def whole(entries: dict[str, yaml.Node], key: str, what: str, bounds: tuple[int, int], faults: Faults) -> int | None:
+    """The whole number at ``key``; None where there is none."""
+    return integer_of(entries[key], f"{what}: {key}", bounds, faults) if key in entries else None
+
+
 def _is_empty(node: yaml.Node) -> bool:
     return not node.value if not isinstance(node, yaml.ScalarNode) else node.tag == _NULL
 

@@ -11,7 +11,14 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from hooks.builds.phases import BuildStatus
-from hooks.builds.projects import DEFAULT_TIMEOUT_MINUTES, DEFAULT_TYPES, create_or_update_project
+from hooks.builds.project import QUEUED_TIMEOUT_MINUTES
+from hooks.builds.projects import (
+    DEFAULT_TIMEOUT_MINUTES,
+    DEFAULT_TYPES,
+    Settings,
+    create_or_update_project,
+    environment_type,
+)
 from hooks.builds.records import get_build, request_stop_build, start_build
 from hooks.builds.source import PackageSource, SourceAsset
 from hooks.models.build import BuildProject
@@ -84,11 +91,15 @@ def _stop_build(session: Session, build_id: str, now: datetime) -> None:
 def _apply_build_project(
     session: Session, declaration: BuildProjectDeclaration, now: datetime, types: Collection[str]
 ) -> str:
-    before = session.scalar(select(BuildProject).where(BuildProject.name == declaration.name))
-    told = _settings(before) if before is not None else None
-    environment: dict[str, object] = {"variables": dict(declaration.variables)}
+    living = select(BuildProject).where(BuildProject.name == declaration.name, BuildProject.deleted_at.is_(None))
+    before = session.scalar(living)
+    told = _told(before) if before is not None else None
+    environment: dict[str, object] = {**declaration.environment, "variables": dict(declaration.variables)}
     if declaration.network is not None:
         environment["network"] = declaration.network
+    kind = environment_type(declaration.environment_type, types)
+    if kind is not None:
+        environment["type"] = kind
     after = create_or_update_project(
         session,
         name=declaration.name,
@@ -97,12 +108,36 @@ def _apply_build_project(
         timeout_minutes=declaration.timeout_minutes or DEFAULT_TIMEOUT_MINUTES,
         max_concurrent=declaration.max_concurrent,
         types=types,
+        settings=_settings(declaration),
         now=now,
     )
     if told is None:
         return "created"
-    return "unchanged" if told == _settings(after) else "updated"
+    return "unchanged" if told == _told(after) else "updated"
 
 
-def _settings(project: BuildProject) -> tuple[object, ...]:
-    return (project.buildspec, dict(project.environment), project.timeout_minutes, project.max_concurrent)
+def _settings(declaration: BuildProjectDeclaration) -> Settings:
+    return Settings(
+        repository=declaration.repository,
+        sources=declaration.sources,
+        document=declaration.document,
+        queued_timeout_minutes=declaration.queued_timeout_minutes or QUEUED_TIMEOUT_MINUTES,
+        auto_retry_limit=declaration.auto_retry_limit or 0,
+        on_limit=declaration.on_limit or "queue",
+    )
+
+
+def _told(project: BuildProject) -> tuple[object, ...]:
+    """Everything that a declaration says."""
+    return (
+        project.buildspec,
+        dict(project.environment),
+        project.timeout_minutes,
+        project.max_concurrent,
+        project.on_limit,
+        project.queued_timeout_minutes,
+        project.auto_retry_limit,
+        project.domain,
+        project.repository,
+        dict(project.document),
+    )

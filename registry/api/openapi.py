@@ -75,10 +75,13 @@ def _operation(entry: Mounted, permission: str, components: dict[str, JsonSchema
         },
     }
     parameters = [*_path_parameters(route.path), *_query_parameters(route.query, components)]
-    if route.method == "POST" and operation["security"]:
+    if route.method == "POST" and operation["security"] and not route.body_media_type:
         parameters.append(_REPEATABLE)
     if parameters:
         operation["parameters"] = parameters
+    if route.body_media_type:
+        content = {route.body_media_type: {"schema": {"type": "string", "format": "binary"}}}
+        operation["requestBody"] = {"required": True, "content": content}
     if route.body is not Nothing:
         schema = describe(route.body, components, closed=True)
         operation["requestBody"] = {

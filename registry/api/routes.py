@@ -40,7 +40,8 @@ class Route:
     and ``query`` as instances of those shapes where they are declared; it returns an ``answer``, or a finished
     ``Response`` where ``media_type`` is not JSON. ``holds_secrets`` says that a credential may be what is sent: in other
     bodies a token of this server is a leak. With ``body_is_optional`` no body stands for an empty object. Its
-    docstring is the operation's documentation.
+    docstring is the operation's documentation. With ``body_media_type`` the body is no JSON: the view reads it itself, as
+    it comes (``registry.http.upload``), and no answer to it is kept for a repetition.
     """
 
     method: str
@@ -54,6 +55,7 @@ class Route:
     media_type: str = "application/json"
     holds_secrets: bool = False
     body_is_optional: bool = False
+    body_media_type: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,14 +104,14 @@ def _operation(route: Route) -> Callable[..., ResponseReturnValue]:
             is_there = bool(request.content_length) or not route.body_is_optional
             sent = _sent(holds_secrets=route.holds_secrets) if is_there else {}
             arguments["body"] = shapes.read(route.body, sent)
-        elif route.method in _WITH_BODY and request.content_length:
+        elif route.method in _WITH_BODY and request.content_length and not route.body_media_type:
             shapes.read(shapes.Nothing, _sent())
         result = route.view(**{name: value for name, value in arguments.items() if name in wanted})
         return result if isinstance(result, Response) else json_response(result, route.status)
 
     @wraps(route.view)
     def operation(**arguments: Any) -> ResponseReturnValue:
-        again = repeatable(route.method)
+        again = None if route.body_media_type else repeatable(route.method)
         if isinstance(again, Response):
             return again
         try:

@@ -9,7 +9,7 @@ import sys
 from collections.abc import Callable, Iterator, Mapping
 from functools import cached_property, wraps
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any
 from urllib.parse import quote, urlencode, urljoin, urlsplit
 
 import click
@@ -88,6 +88,10 @@ class Client:
         """The JSON answer of a changing request with a JSON body; None where there is none. Raises Failed."""
         return self._json(self._send(method, path, query, body))
 
+    def send_file(self, method: str, *path: str | int, file: IO[bytes], media_type: str, **query: Any) -> Any:
+        """The JSON answer of a request whose body is a file, read as it goes out. Raises Failed."""
+        return self._json(self._send(method, path, query, file=(file, media_type)))
+
     def read(self, *path: str | int, **query: Any) -> tuple[bytes, Mapping[str, str]]:
         """The body and headers of a GET whose answer is not JSON. Raises Failed."""
         response = self._send("GET", path, query)
@@ -108,26 +112,32 @@ class Client:
             query["after"] = page["next"]
 
     def _send(
-        self, method: str, path: tuple[str | int, ...], query: Mapping[str, Any], body: Any = None
+        self,
+        method: str,
+        path: tuple[str | int, ...],
+        query: Mapping[str, Any],
+        body: Any = None,
+        file: tuple[IO[bytes], str] | None = None,
     ) -> requests.Response:
         address = self.url + API + "".join("/" + quote(str(part), safe="") for part in path)
         asked = {name: value for name, value in query.items() if value is not None}
         if asked:
             address += "?" + urlencode(asked)
         for _ in range(MOST_REDIRECTS):
-            response = self._exchange(method, address, body)
+            response = self._exchange(method, address, body, file)
             location = response.headers.get("Location")
             if not response.is_redirect or location is None:
                 return response
             address = self._own_address(urljoin(address, location), method)
         raise Failed(f"{self.url} redirects in a circle")
 
-    def _exchange(self, method: str, address: str, body: Any) -> requests.Response:
+    def _exchange(self, method: str, address: str, body: Any, file: tuple[IO[bytes], str] | None) -> requests.Response:
         import requests
 
+        sent = {"json": body} if file is None else {"data": file[0], "headers": {"Content-Type": file[1]}}
         try:
             response = self._session.request(
-                method, address, json=body, timeout=(CONNECT_SECONDS, READ_SECONDS), allow_redirects=False
+                method, address, **sent, timeout=(CONNECT_SECONDS, READ_SECONDS), allow_redirects=False
             )
         except requests.exceptions.SSLError as error:
             raise Unreachable(f"the certificate of {self.url} is not trusted: {_reason(error)}") from error

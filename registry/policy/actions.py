@@ -30,6 +30,7 @@ _ADMIN = """
 _OURS = {
     "entrepot:ReadBuild": "read",
     "entrepot:ReadPipeline": "read",
+    "entrepot:StartBuild": "publish",
     "entrepot:StartPipelineExecution": "publish",
     "entrepot:StopBuild": "publish",
     "entrepot:StopPipelineExecution": "publish",
@@ -37,6 +38,7 @@ _OURS = {
     "entrepot:Administer": "admin",
     "entrepot:ApplyPipelines": "admin",
     "entrepot:ExplainAccess": "admin",
+    "entrepot:ManageBuildProjects": "admin",
     "entrepot:ManageGroups": "admin",
     "entrepot:ManageKeys": "admin",
     "entrepot:ManageQuotas": "admin",

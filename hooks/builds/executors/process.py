@@ -10,6 +10,8 @@ from __future__ import annotations
 import logging
 import os
 import shutil
+import socket
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -28,13 +30,14 @@ LOG = logging.getLogger(__name__)
 class ProcessSettings:
     """``work_dir`` must be reachable by ``users`` when the worker is root's (each parent directory with ``x``).
 
-    ``registry_address`` is what builds with network ``registry`` reach, and all they reach. ``readonly_paths`` are
+    ``registry_address`` is what builds with network ``registry`` reach, and all they reach (an address, or what makes
+    the other end of each connection). ``readonly_paths`` are
     further host paths builds may read (``/etc/java-17-openjdk``, ``/opt/sdk``). ``uses_filter`` exists for the
     negative control of the tests: without the filter ``available`` refuses.
     """
 
     work_dir: Path
-    registry_address: tuple[str, int] | None = None
+    registry_address: tuple[str, int] | Callable[[], socket.socket] | None = None
     users: UserRange = field(default_factory=UserRange)
     limits: Limits = field(default_factory=Limits)
     readonly_paths: tuple[str, ...] = ()

@@ -75,7 +75,7 @@ def test_a_project_is_saved_with_its_defaults_and_replaced_whole(session: Sessio
     [
         ({"environment": {"type": "magic"}}, "environment.type 'magic'"),
         ({"environment": {"network": "all"}}, "environment.network 'all': none or registry"),
-        ({"environment": {"image": "x"}}, "environment.image is unknown"),
+        ({"environment": {"shape": "x"}}, "environment.shape is unknown"),
         ({"environment": {"variables": ["A"]}}, "environment.variables has to be a mapping"),
         ({"environment": {"variables": {"A B": "x"}}}, "'A B' is not a variable name"),
         ({"environment": {"variables": {"CODEBUILD_X": "x"}}}, "CODEBUILD_X is reserved"),

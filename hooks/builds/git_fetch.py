@@ -1,0 +1,318 @@
+"""Fetching git sources: git runs in a sandbox of its own, and reaches the outside through the guarded proxy alone.
+
+A repository is a stranger's: nothing in it may run here (hooks, filters, helpers, transports by configuration), it gets
+no other repository's credential, and what it makes of git ends in the sandbox. The credential stands in a file of that
+sandbox: in no argument, no variable, not in ``.git/config``, and nowhere in the archive that goes to the build.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import BinaryIO
+from urllib.parse import quote
+
+from hooks.builds.executor import (
+    REGISTRY_BASE_URL,
+    REGISTRY_PORT,
+    Executor,
+    ExecutorError,
+    Interrupt,
+    Item,
+    Network,
+    Outcome,
+    Refused,
+    Sandbox,
+    SandboxRequest,
+    SourceBundle,
+)
+from hooks.builds.git_address import GitAddress, parse_address, references
+from hooks.builds.project import SourceSettings
+from registry.errors import Invalid
+
+SCHEMES = ("https", "http", "ssh", "file")
+_MESSAGE_CHARACTERS = 500
+# Values come as variables only: no text of anybody's is ever part of the script.
+_FETCH = """set -eu
+cd "$CODEBUILD_SRC_DIR"
+git init --quiet .
+git config remote.origin.url "$SOURCE_URL"
+git config remote.origin.fetch "+refs/heads/*:refs/remotes/origin/*"
+depth=
+[ "$SOURCE_DEPTH" = 0 ] || depth="--depth=$SOURCE_DEPTH"
+found=
+for reference in $SOURCE_REFERENCES; do
+  if git fetch --quiet --no-tags $depth origin "+$reference:refs/entrepot/source" 2>/tmp/message; then
+    found=yes
+    break
+  fi
+done
+if [ -z "$found" ] && [ -n "$SOURCE_COMMIT" ]; then
+  # Some servers give no commit by its name: then all there is, and the commit out of that.
+  git fetch --quiet --tags origin "+refs/heads/*:refs/remotes/origin/*" 2>/tmp/message && found=yes
+fi
+if [ -z "$found" ]; then
+  cat /tmp/message
+  exit 1
+fi
+if [ -n "$SOURCE_COMMIT" ]; then
+  git cat-file -e "$SOURCE_COMMIT^{commit}" 2>/dev/null || git fetch --quiet --unshallow --no-tags origin
+  commit=$SOURCE_COMMIT
+else
+  commit=$(git rev-parse --verify --quiet "refs/entrepot/source^{commit}")
+fi
+if [ "$SOURCE_DEPTH" = 0 ]; then git fetch --quiet --tags origin; fi
+git checkout --quiet --detach "$commit"
+git update-ref -d refs/entrepot/source
+"""
+_SUBMODULES = """set -eu
+cd "$CODEBUILD_SRC_DIR"
+[ ! -f .gitmodules ] || git submodule --quiet update --init --recursive --depth 1 2>&1
+"""
+_RESOLVE = 'cd "$CODEBUILD_SRC_DIR" && git rev-parse --verify HEAD'
+_PACK = 'tar -C "$CODEBUILD_SRC_DIR" --owner=0 --group=0 --numeric-owner -cf - . 2>/dev/null'
+
+
+@dataclass(frozen=True, slots=True)
+class GitCredential:
+    """What a source is fetched with: a token or password with its user, or an SSH key with the hosts' known keys."""
+
+    auth_type: str
+    username: str = ""
+    secret: str = field(default="", repr=False)
+    known_hosts: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class GitRules:
+    """What the settings allow. ``file_roots`` are directories whose repositories may be named as file:// sources."""
+
+    schemes: tuple[str, ...] = ("https", "http", "ssh")
+    file_roots: tuple[str, ...] = ()
+
+    def check(self, address: GitAddress) -> None:
+        """Raise Refused for what is not allowed."""
+        if address.scheme not in self.schemes and not (address.scheme == "file" and self.file_roots):
+            raise Refused(f"this server fetches no {address.scheme}:// sources")
+        if address.scheme == "file":
+            real = Path(address.path).resolve()
+            if not any(real.is_relative_to(Path(root).resolve()) for root in self.file_roots):
+                raise Refused(f"{address.path} is in none of the directories that file:// sources may come from")
+
+
+class BrokenOff(Refused):
+    """The build was stopped or ran out of time while its source was fetched."""
+
+
+@dataclass(frozen=True, slots=True)
+class Fetched:
+    """The archive of a source (tar, at its beginning) and the commit it holds."""
+
+    body: BinaryIO
+    commit: str
+
+
+class GitFetcher:
+    """Fetches git sources. ``executor`` makes sandboxes whose registry is the guarded proxy."""
+
+    def __init__(self, executor: Executor, rules: GitRules, spool_dir: Path | None = None) -> None:
+        self._executor = executor
+        self._rules = rules
+        self._spool_dir = spool_dir
+
+    def fetch(self, source: SourceSettings, credential: GitCredential | None, interrupt: Interrupt) -> Fetched:
+        """Fetch ``source``. The body is the caller's to close.
+
+        Raises Refused for what cannot be fetched so (BrokenOff when ``interrupt`` gave a reason), ExecutorError without
+        a sandbox.
+        """
+        try:
+            address = parse_address(source.location)
+        except Invalid as error:
+            raise Refused(str(error)) from error
+        self._rules.check(address)
+        files = _home_files(address, credential)
+        sandbox = self._executor.prepare(SandboxRequest(f"git:{address.host}", Network.REGISTRY, None, files))
+        try:
+            return self._fetch(sandbox, address, source, credential, interrupt)
+        finally:
+            sandbox.destroy()
+
+    def _fetch(
+        self,
+        sandbox: Sandbox,
+        address: GitAddress,
+        source: SourceSettings,
+        credential: GitCredential | None,
+        interrupt: Interrupt,
+    ) -> Fetched:
+        sandbox.fetch(SourceBundle(()), _ignore, interrupt)
+        sandbox.define({**sandbox.variables, **_variables(address, source)})
+        secret = credential.secret if credential is not None else ""
+        _run(sandbox, _FETCH, f"{address.shown} could not be fetched", secret, interrupt)
+        if source.submodules:
+            # What a repository names is the repository's word: no file of this machine, and no key of ours.
+            allowed = {"GIT_ALLOW_PROTOCOL": ":".join({"https", "http"} & set(self._rules.schemes))}
+            message = f"the submodules of {address.shown} could not be fetched"
+            _run(sandbox, _SUBMODULES, message, secret, interrupt, allowed)
+        commit = _run(sandbox, _RESOLVE, "the commit cannot be told", secret, interrupt).decode().strip()
+        body = tempfile.TemporaryFile(dir=self._spool_dir)  # noqa: SIM115 - the caller's to close
+        try:
+            outcome = sandbox.run(Item(_PACK), lambda data: _write(body, data), interrupt)
+            _require(outcome, "the source could not be packed", b"", secret)
+            body.seek(0)
+        except OSError as error:
+            body.close()
+            raise ExecutorError(f"the source cannot be kept: {error}") from error
+        except BaseException:
+            body.close()
+            raise
+        return Fetched(body, commit)
+
+
+def _write(body: BinaryIO, data: bytes) -> None:
+    body.write(data)
+
+
+def _ignore(_data: bytes) -> None:
+    """Nothing is told while nothing is fetched."""
+
+
+def _run(
+    sandbox: Sandbox,
+    script: str,
+    message: str,
+    secret: str,
+    interrupt: Interrupt,
+    environment: Mapping[str, str] | None = None,
+) -> bytes:
+    said = bytearray()
+
+    def keep(data: bytes) -> None:
+        said.extend(data[: max(0, 64 * 1024 - len(said))])
+
+    outcome = sandbox.run(Item(script, environment=environment or {}, carries_state=False), keep, interrupt)
+    _require(outcome, message, bytes(said), secret)
+    return bytes(said)
+
+
+def _require(outcome: Outcome, message: str, said: bytes, secret: str) -> None:
+    if outcome.reason is not None:
+        raise BrokenOff(f"{message}: {outcome.reason.value}")
+    if not outcome.succeeded:
+        raise Refused(_why(message, said, outcome, secret))
+
+
+def _why(message: str, said: bytes, outcome: Outcome, secret: str) -> str:
+    text = " ".join(said.decode(errors="replace").split())
+    for form in {secret, quote(secret, safe="")} - {""}:
+        text = text.replace(form, "***")
+    return f"{message}: {text[:_MESSAGE_CHARACTERS] or outcome.detail or 'git says nothing'}"
+
+
+def _variables(address: GitAddress, source: SourceSettings) -> dict[str, str]:
+    asked, commit = references(source.version)
+    return {
+        "SOURCE_URL": address.url,
+        "SOURCE_REFERENCES": " ".join(asked),
+        "SOURCE_COMMIT": commit,
+        "SOURCE_DEPTH": str(source.depth),
+        "GIT_CONFIG_NOSYSTEM": "1",
+        "GIT_TERMINAL_PROMPT": "0",
+        "GIT_ASKPASS": "/bin/false",
+        "SSH_ASKPASS": "/bin/false",
+        "GIT_ALLOW_PROTOCOL": address.scheme,
+        "GIT_SSH_COMMAND": "ssh -F /codebuild/home/ssh_config",
+    }
+
+
+def _home_files(address: GitAddress, credential: GitCredential | None) -> dict[str, str]:
+    files = {".gitconfig": _CONFIGURATION}
+    if address.scheme == "ssh":
+        key = credential if credential is not None and credential.auth_type == "SSH_KEY" else GitCredential("SSH_KEY")
+        files |= {"ssh_config": _SSH_CONFIG, "connect.py": _CONNECT, "known_hosts": key.known_hosts + "\n"}
+        files["key"] = key.secret.rstrip("\n") + "\n"
+    elif credential is not None and address.scheme != "file":
+        user = quote(credential.username or "x-access-token", safe="")
+        pair = f"{user}:{quote(credential.secret, safe='')}"
+        files["credentials"] = f"{address.scheme}://{pair}@{address.url.partition('://')[2]}\n"
+    return files
+
+
+# The whole path counts: a submodule on the same host is another repository, and is not the credential's.
+_CONFIGURATION = f"""[core]
+    hooksPath = /dev/null
+    fsmonitor = false
+    sshCommand = ssh -F /codebuild/home/ssh_config
+[protocol]
+    allow = never
+[protocol "https"]
+    allow = always
+[protocol "http"]
+    allow = always
+[protocol "ssh"]
+    allow = always
+[protocol "file"]
+    allow = user
+[http]
+    proxy = {REGISTRY_BASE_URL}
+    followRedirects = false
+    lowSpeedLimit = 1000
+    lowSpeedTime = 60
+[credential]
+    helper = store --file=/codebuild/home/credentials
+    useHttpPath = true
+[submodule]
+    recurse = false
+[safe]
+    directory = *
+[gc]
+    auto = 0
+[maintenance]
+    auto = false
+[init]
+    defaultBranch = main
+[advice]
+    detachedHead = false
+"""
+_SSH_CONFIG = """Host *
+    IdentityFile /codebuild/home/key
+    IdentitiesOnly yes
+    UserKnownHostsFile /codebuild/home/known_hosts
+    GlobalKnownHostsFile /dev/null
+    StrictHostKeyChecking yes
+    BatchMode yes
+    ForwardAgent no
+    PermitLocalCommand no
+    ProxyCommand /usr/bin/python3 -I -S /codebuild/home/connect.py %h %p
+"""
+_CONNECT = f"""import os, select, socket, sys
+link = socket.create_connection(("127.0.0.1", {REGISTRY_PORT}))
+link.sendall(f"CONNECT {{sys.argv[1]}}:{{sys.argv[2]}} HTTP/1.1\\r\\n\\r\\n".encode())
+head = b""
+while not head.endswith(b"\\r\\n\\r\\n"):
+    piece = link.recv(1)
+    if not piece:
+        sys.exit("the connection ended")
+    head += piece
+if b" 200 " not in head.split(b"\\r\\n")[0]:
+    sys.exit(link.recv(4096).decode(errors="replace"))
+sides = [0, link]
+while True:
+    ready, _, _ = select.select(sides, [], [])
+    if link in ready:
+        data = link.recv(65536)
+        if not data:
+            break
+        while data:
+            data = data[os.write(1, data):]
+    if 0 in ready:
+        data = os.read(0, 65536)
+        if data:
+            link.sendall(data)
+        else:
+            sides.remove(0)
+            link.shutdown(socket.SHUT_WR)
+"""

@@ -1,0 +1,24 @@
+"""The job that ends a build which waited too long for its turn (CodeBuild's queuedTimeoutInMinutes)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from sqlalchemy.orm import Session
+
+from hooks.builds.records import WAITING_KIND, OnFinished, expire_waiting
+from hooks.jobs.context import Handler, JobContext
+from hooks.models.job import JobState
+from registry.clock import Clock
+
+
+def handlers(clock: Clock, on_finished: OnFinished) -> Mapping[str, Handler]:
+    """Job kind → handler. Running twice is harmless: only a build that has not begun is ended."""
+
+    def end(context: JobContext) -> None:
+        def unit(session: Session) -> None:
+            expire_waiting(session, context.payload["build_id"], now=clock(), on_finished=on_finished)
+
+        context.finish(JobState.SUCCEEDED, unit)
+
+    return {WAITING_KIND: end}
