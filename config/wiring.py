@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 
-from config import notifying, sources
+from config import executors, notifying, sources
 from config.addresses import own_addresses
 from config.settings import LimitSettings, Settings, UpstreamSettings
 from hooks import key_rotation
@@ -27,11 +27,9 @@ from hooks.builds import records as build_records
 from hooks.builds import waiting
 from hooks.builds.access import BuildAccess
 from hooks.builds.credentials import sealed_credentials
-from hooks.builds.executors.process import ProcessExecutor, ProcessSettings
+from hooks.builds.executor import Executor
 from hooks.builds.handler import BuildHandler, BuildServices
-from hooks.builds.launch import Limits as BuildLimits
 from hooks.builds.logs import LogStore, sealed_chunks
-from hooks.builds.workspace import UserRange
 from hooks.jobs.worker import Handler, Settle
 from hooks.notifications.endpoints import sealed_secrets
 from hooks.pipelines.actions import promote as promote_action
@@ -257,32 +255,13 @@ def hook_services(services: Services, settings: Settings) -> HookServices:
         clock=services.clock,
         actions=real_parts(
             services.clock,
-            executor_types=(ProcessExecutor.name,),
+            executor_types=executors.types(settings),
             release_frozen_after=services.release_frozen_after,
         ),
         logs=LogStore(services.stores.server_keyring()),
         notifications=notifying.notifications(settings, services, services.stores.server_keyring()),
         stores=services.stores,
         sealed_fields=sealed_fields(),
-    )
-
-
-def executor(settings: Settings) -> ProcessExecutor:
-    """What runs builds on this machine."""
-    return ProcessExecutor(_process_settings(settings))
-
-
-def _process_settings(settings: Settings) -> ProcessSettings:
-    return ProcessSettings(
-        work_dir=settings.workspace_path,
-        registry_address=settings.registry_address,
-        readonly_paths=tuple(path for known in formats.all_formats().values() for path in known.build_paths()),
-        users=UserRange(settings.builds.first_user_id, settings.builds.user_ids),
-        limits=BuildLimits(
-            memory_bytes=settings.builds.memory_limit_bytes,
-            processes=settings.builds.process_limit,
-            workspace_bytes=settings.builds.workspace_limit_bytes,
-        ),
     )
 
 
@@ -306,12 +285,12 @@ def key_jobs(services: Services) -> JobTable:
     return JobTable({key_rotation.JOB_KIND: lambda context: key_rotation.run(rotates, context)}, {})
 
 
-def build_jobs(settings: Settings, services: Services, parts: Parts) -> JobTable:
-    """The handler of builds."""
+def build_jobs(settings: Settings, services: Services, parts: Parts, available: Mapping[str, Executor]) -> JobTable:
+    """The handler of builds, for the types of environment that are ``available``."""
     access = BuildAccess(services.db, services.stores, services.accounts, services.formats, services.clock)
     handler = BuildHandler(
         services.db,
-        executor(settings),
+        available,
         BuildServices(
             open_asset=access.open_asset,
             find_spec=lambda _source: None,  # each source of this release is unpacked with its buildspec.yml in it
@@ -321,7 +300,7 @@ def build_jobs(settings: Settings, services: Services, parts: Parts) -> JobTable
             on_finished=lambda session, build_id: on_build_finished(session, parts, build_id),
             sealer=services.stores.server_keyring(),
             clock=services.clock,
-            fetch_input=sources.input_fetcher(settings, services, _process_settings(settings)),
+            fetch_input=sources.input_fetcher(settings, services, executors.process_settings(settings)),
             on_tokens=lambda found, build_id: services.leaks.end(found, f"the log of build {build_id}", "build"),
         ),
     )

@@ -7,8 +7,11 @@ from collections.abc import Mapping
 from datetime import timedelta
 from pathlib import Path
 
+import click
+
 import hooks.commands
 import registry.commands
+from config.cli.images import images
 from registry.format import Tool
 from registry.formats import FORMATS
 
@@ -46,4 +49,13 @@ def _new_token(
 (login, token, repo, package, package_group, domain, policy, role, group, explain) = registry.commands.commands(
     _tools(), _new_token
 )
-pipeline, build, webhook = hooks.commands.commands()
+pipeline, _builds, webhook = hooks.commands.commands()
+
+
+def _with_images(builds: click.Command) -> click.Group:
+    # Images are made on the build machine itself: a part of the server, which is imported when it is used.
+    known = builds.commands if isinstance(builds, click.Group) else {}
+    return click.Group("build", {**known, "images": images}, help=builds.help)
+
+
+build = _with_images(_builds)

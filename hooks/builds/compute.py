@@ -58,6 +58,18 @@ def share(compute_type: str, usual: Share, most: Share) -> tuple[Share, str]:
 
 
 @dataclass(frozen=True, slots=True)
+class Meant:
+    """An image by its full name, lines for the build's log, and whether this server's settings chose it.
+
+    Where they did, whoever keeps the settings answers for what the name means.
+    """
+
+    image: str
+    lines: Sequence[str] = ()
+    is_the_servers: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class ImageNames:
     """Which names of images mean what. ``aliases`` is name or pattern → local image; ``allowed`` are patterns.
 
@@ -68,10 +80,10 @@ class ImageNames:
     aliases: Mapping[str, str] = field(default_factory=dict)
     allowed: Sequence[str] = ("localhost/*",)
 
-    def resolve(self, name: str) -> tuple[str, Sequence[str]]:
-        """The image that ``name`` stands for, with lines for the build's log. Raises Refused when it is not allowed."""
+    def resolve(self, name: str) -> Meant:
+        """The image that ``name`` stands for. Raises Refused when it is not allowed."""
         if not name:
-            return with_tag(self.usual), ()
+            return Meant(with_tag(self.usual), is_the_servers=True)
         # An identifier would get round the list of names.
         if not _IMAGE.match(name) or _BY_ID.match(name):
             raise Refused(f"{name!r} is not the name of an image")
@@ -88,7 +100,7 @@ class ImageNames:
                 f"image {image} is not among those that this server allows "
                 f"(builds.container.allowed_images: {', '.join(self.allowed) or 'none'})"
             )
-        return image, lines
+        return Meant(image, lines, is_the_servers=meant is not None)
 
     def _alias(self, name: str) -> str | None:
         exact = self.aliases.get(name)
@@ -104,3 +116,13 @@ def with_tag(name: str) -> str:
     """The name with ``:latest`` where it has neither tag nor digest."""
     last = name.rpartition("/")[2]
     return name if ":" in last or "@" in name else f"{name}:latest"
+
+
+def container_faults(image: str, compute_type: str) -> list[str]:
+    """What is wrong with a project's image and compute type, whatever server will run it."""
+    faults = []
+    if image and (not _IMAGE.match(image) or _BY_ID.match(image)):
+        faults.append(f"environment.image {image!r} is not the name of an image")
+    if compute_type and compute_type not in COMPUTE_TYPES:
+        faults.append(f"environment.computeType {compute_type!r}: one of {', '.join(COMPUTE_TYPES)}")
+    return faults

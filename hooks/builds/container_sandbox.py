@@ -132,4 +132,3 @@ def _group_of(process: int) -> Group | None:
             directories.append(MOUNT / path.lstrip("/"))
     found = tuple(directory for directory in directories if directory.is_dir())
     return EngineGroup(found) if found else None
-

@@ -40,8 +40,10 @@ class Image:
 
 
 class Attached:
-    """A container's standard streams as descriptors: what is written goes in as it is, what is read is in the engine's
-    frames (one byte stream, three zero, four length). ``close`` ends both."""
+    """A container's standard streams as descriptors.
+
+    What is written goes in as it is; what is read is in the engine's frames (one byte stream, three zero, four length).
+    """
 
     def __init__(self, stream: Any) -> None:
         """Take the stream of docker's ``attach_socket`` over."""

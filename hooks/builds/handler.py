@@ -11,8 +11,9 @@ from typing import IO, BinaryIO
 from sqlalchemy import select, update
 from sqlalchemy.orm import Session
 
+from hooks.builds import image_pins
 from hooks.builds.bundles import FetchInput, Inputs, fetches_nothing, source_variables
-from hooks.builds.executor import Executor, ExecutorError, Login, Network, StopReason
+from hooks.builds.executor import Executor, ExecutorError, Login, Network, RoomRequest, StopReason
 from hooks.builds.logs import MAX_LOG_BYTES, LogStore, Sealer
 from hooks.builds.phases import BuildStatus, PhaseRecord
 from hooks.builds.records import OnFinished, finish_build
@@ -90,10 +91,10 @@ class BuildHandler:
     and the final status is one fenced update. A killed worker's attempt is begun anew, and the log says so.
     """
 
-    def __init__(self, db: Database, executor: Executor, services: BuildServices) -> None:
-        """``executor`` runs the builds of its ``name`` as environment type."""
+    def __init__(self, db: Database, executors: Mapping[str, Executor], services: BuildServices) -> None:
+        """``executors`` by the type of environment whose builds each runs."""
         self._db = db
-        self._executor = executor
+        self._executors = executors
         self._services = services
         self._logs = LogStore(services.sealer)
 
@@ -106,11 +107,12 @@ class BuildHandler:
         reporter = _Reporter(job, build, self._logs, self._services)
         token: IssuedToken | None = None
         try:
-            if build.environment["network"] == Network.REGISTRY:
+            executor = self._executor(build)
+            if build.environment["network"] != Network.NONE:
                 token = self._services.issue_token(build)
             outcome = run_build(
                 self._plan(build, project, token, reporter),
-                self._executor,
+                executor,
                 reporter,
                 reporter.interrupt,
                 self._services.clock,
@@ -159,10 +161,14 @@ class BuildHandler:
 
         return job.step(unit)
 
+    def _executor(self, build: Build) -> Executor:
+        executor = self._executors.get(build.environment["type"])
+        if executor is None:
+            raise ExecutorError(f"this worker has no executor of type {build.environment['type']}")
+        return executor
+
     def _plan(self, build: Build, project: str, token: IssuedToken | None, reporter: _Reporter) -> BuildPlan:
         services = self._services
-        if build.environment["type"] != self._executor.name:
-            raise ExecutorError(f"this worker has no executor of type {build.environment['type']}")
         source = PackageSource.from_json(build.source)
         inputs = Inputs(build.project_id, source, services.fetch_input, reporter.interrupt, reporter.resolved)
         spec_text = build.buildspec if build.buildspec is not None else services.find_spec(source)
@@ -175,6 +181,7 @@ class BuildHandler:
             overrides={**build.environment["variables"], **build.variables},
             reserved=reserved_variables(build, project, source),
             network=Network(build.environment["network"]),
+            room=reporter.room(build, project),
             credentials=Login(token.login, token.token) if token else None,
             home_files=services.client_files(source, token) if token else {},
             secrets=(token.token,) if token else (),
@@ -304,6 +311,10 @@ class _Reporter:
             self._job.step(unit)
         except OUTAGES as error:
             raise ExecutorError(f"the source's commit cannot be written now: {error}") from error
+
+    def room(self, build: Build, project: str) -> RoomRequest:
+        """What the build's environment asks of its sandbox; the image it gets is written down here."""
+        return image_pins.room_of(self._job, build, project, self._services.clock)
 
     def artifact(self, name: str, body: IO[bytes]) -> bool:
         """Hand the artifact on, where somebody keeps it."""

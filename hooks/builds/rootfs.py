@@ -26,7 +26,10 @@ BASE = (
 # Links that Debian keeps outside of packages, and what the packages' scripts have made.
 _EXTRA_TREES = ("/etc/alternatives", "/etc/ssl/certs", "/usr/lib/ssl/certs", "/usr/share/maven-repo")
 _EXTRA_FILES = ("/etc/ld.so.cache", "/etc/ld.so.conf", "/etc/localtime")
-_LEFT_OUT = re.compile(r"/(?:usr/share/(?:doc|man|info|locale|lintian|bash-completion)|var|boot|run|proc|sys|dev)(?:/|\Z)")
+_LEFT_OUT = re.compile(
+    r"/(?:usr/share/(?:doc|man|info|locale|lintian|bash-completion)|var|boot|run|proc|sys|dev)(?:/|\Z)"
+)
+PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 _TOP = {
     **dict.fromkeys(("usr", "etc", "run", "var"), 0o755),
     **dict.fromkeys(("tmp", "var/tmp"), 0o1777),
@@ -87,7 +90,7 @@ def mirror(read: Callable[[Path], str] = lambda path: path.read_text(errors="rep
 def _address(text: str, suite: str) -> str:
     line = re.search(rf"(?m)^deb\s+(?:\[[^\]\n]*\]\s+)?(\S+)\s+{re.escape(suite)}\s", text)
     if line:
-        return line[1]
+        return str(line[1])
     for paragraph in re.split(r"\n\s*\n", text):
         fields = {name.lower(): value for name, value in re.findall(r"(?m)^([A-Za-z-]+):[ \t]*(.*)$", paragraph)}
         if suite in fields.get("suites", "").split() and fields.get("enabled", "yes") != "no":
@@ -98,7 +101,7 @@ def _address(text: str, suite: str) -> str:
 def bootstrap(packages: Sequence[str], file: BinaryIO, say: Callable[[str], object]) -> None:
     """Write a tar of a fresh system with ``packages`` to ``file``. Raises ExecutorError."""
     suite, address = mirror()
-    with tempfile.TemporaryDirectory(prefix="entrepot-image-", dir="/var/tmp") as place:  # noqa: S108 - private, and large
+    with tempfile.TemporaryDirectory(prefix="entrepot-image-", dir="/var/tmp") as place:
         root = Path(place, "root")
         included = f"--include={','.join(packages)}"
         say(f"debootstrap {suite} from {address}")
@@ -149,7 +152,7 @@ class _Installed:
 
 
 def _installed() -> _Installed:
-    form = "\\t".join(("${Package}", "${db:Status-Status}", "${Pre-Depends}, ${Depends}", "${Provides}"))
+    form = "${Package}\\t${db:Status-Status}\\t${Pre-Depends}, ${Depends}\\t${Provides}"
     depends: dict[str, Sequence[Sequence[str]]] = {}
     provides: dict[str, str] = {}
     for line in _ask("dpkg-query", "-W", "-f", form + "\\n").splitlines():
@@ -160,7 +163,9 @@ def _installed() -> _Installed:
         provides.update(dict.fromkeys(_names(gives.split(",")), name))
     changed = {
         path
-        for path, digest in re.findall(r"(?m)^ (/\S+) ([0-9a-f]{32})\b", _ask("dpkg-query", "-W", "-f", "${Conffiles}\\n"))
+        for path, digest in re.findall(
+            r"(?m)^ (/\S+) ([0-9a-f]{32})\b", _ask("dpkg-query", "-W", "-f", "${Conffiles}\\n")
+        )
         if _digest(path) != digest
     }
     return _Installed(depends, provides, frozenset(changed))
@@ -209,7 +214,11 @@ def _files_of(packages: Sequence[str], changed: frozenset[str], say: Callable[[s
             continue
         # Packages still name /bin/sh where /bin is a link; the archive's links are made once, at the top.
         path = os.path.join(os.path.realpath(os.path.dirname(listed)), os.path.basename(listed))  # noqa: PTH118, PTH119, PTH120
-        if _LEFT_OUT.match(path) or not os.path.lexists(path) or (Path(path).parent == Path("/") and Path(path).is_symlink()):
+        if (
+            _LEFT_OUT.match(path)
+            or not os.path.lexists(path)
+            or (Path(path).parent == Path("/") and Path(path).is_symlink())
+        ):
             continue
         if listed in changed:
             say(f"left out, for it was changed: {listed}")

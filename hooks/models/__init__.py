@@ -1,6 +1,7 @@
 """The tables of everything that happens because of a publish."""
 
 from hooks.models.build import Build, BuildLogChunk, BuildProject
+from hooks.models.build_image import BuildImagePin
 from hooks.models.build_source import BuildUpload, PushDelivery, PushHook, SourceCredential
 from hooks.models.job import Job, JobQueue, JobState, WorkerProcess
 from hooks.models.notification import (
@@ -17,6 +18,7 @@ from hooks.models.pipeline import ActionExecution, Execution, Pipeline, Pipeline
 __all__ = [
     "ActionExecution",
     "Build",
+    "BuildImagePin",
     "BuildLogChunk",
     "BuildProject",
     "BuildUpload",

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from hooks.builds.compute import ImageNames
 from hooks.builds.executor import (
     Ended,
     Executor,
@@ -25,7 +26,6 @@ from hooks.builds.executor import (
     SourceFile,
     StopReason,
 )
-from hooks.builds.compute import ImageNames
 from hooks.builds.executors.container import ContainerExecutor, ContainerSettings
 from hooks.builds.executors.dummy import DummyExecutor, Step
 from hooks.builds.executors.process import ProcessExecutor, ProcessSettings

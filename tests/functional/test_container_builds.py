@@ -97,7 +97,10 @@ def test_processes_memory_and_files_have_their_ceilings(settings):
     small = ContainerExecutor(dataclasses.replace(settings, limits=SMALL))
     outcome, log = run(
         small,
-        *(f"head -c 16000000 /dev/zero >{place}/big || echo refused" for place in ("/codebuild/src", "/tmp", "/dev/shm")),
+        *(
+            f"head -c 16000000 /dev/zero >{place}/big || echo refused"
+            for place in ("/codebuild/src", "/tmp", "/dev/shm")
+        ),
         "rm -f /codebuild/src/big /tmp/big /dev/shm/big; head -c 3000000 /dev/zero >/tmp/small && echo fits",
         "python3 -c 'bytearray(400 * 1024 * 1024)' || echo killed",
         "python3 -c 'print(len(bytearray(20 * 1024 * 1024)))'",
@@ -119,7 +122,7 @@ def test_a_daemon_ends_with_its_build(executor):
     assert not host_processes(f"sleep\0{marker}")
 
 
-DAEMON = "python3 -c 'import os, sys; os.fork() or (os.setsid(), os.execvp(\"sleep\", [\"sleep\", sys.argv[1]]))'"
+DAEMON = 'python3 -c \'import os, sys; os.fork() or (os.setsid(), os.execvp("sleep", ["sleep", sys.argv[1]]))\''
 KEEPER = """
 import sys
 from pathlib import Path
@@ -232,7 +235,8 @@ def test_a_name_that_means_another_image_stops_the_build_until_it_is_accepted(se
     assert used == [digest]
     assert f"Image {IMAGE}:latest {digest}" in log.text
     assert run(executor, "true", room=RoomRequest(pinned_digest=digest))[0].status is BuildStatus.SUCCEEDED
-    moved = RoomRequest(pinned_digest="sha256:" + "0" * 64, on_digest=used.append)
+    before = "sha256:" + "0" * 64
+    moved = RoomRequest(image=IMAGE, pinned_digest=before, on_digest=used.append)
     outcome, log = run(executor, "true", room=moved)
     assert outcome.status is BuildStatus.FAILED
     assert "save the build project again to accept it" in log.text
@@ -240,6 +244,9 @@ def test_a_name_that_means_another_image_stops_the_build_until_it_is_accepted(se
     warned = ContainerExecutor(dataclasses.replace(settings, moved_images="warn"))
     outcome, log = run(warned, "true", room=moved)
     assert (outcome.status, "Warning: image" in log.text, used) == (BuildStatus.SUCCEEDED, True, [digest, digest])
+    # the image of the server's own settings is its operator's to renew
+    outcome, log = run(executor, "true", room=RoomRequest(pinned_digest=before))
+    assert (outcome.status, "Warning: image" in log.text) == (BuildStatus.SUCCEEDED, True)
 
 
 def test_an_engine_that_is_not_there_is_said(settings):

@@ -63,7 +63,9 @@ def podman_service() -> Iterator[Podman]:
     socket = place / "podman.sock"
     (place / "containers.conf").write_text(_CONTAINERS)
     # An overlay on an overlay (the tests themselves in a container) does not work.
-    system = subprocess.run(["stat", "-f", "-c", "%T", place], capture_output=True, text=True, check=True).stdout.strip()
+    system = subprocess.run(
+        ["stat", "-f", "-c", "%T", place], capture_output=True, text=True, check=True
+    ).stdout.strip()
     driver = "vfs" if system == "overlayfs" else "overlay"
     (place / "storage.conf").write_text(_STORAGE.format(place=place, driver=driver))
     environment = {

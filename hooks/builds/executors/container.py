@@ -11,7 +11,7 @@ from __future__ import annotations
 import logging
 import os
 import resource
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,7 @@ from typing import Any
 from docker.types import LogConfig, Mount, Ulimit
 
 from hooks.builds import bubblewrap, first, inside, seccomp, seccomp_profile
-from hooks.builds.compute import ImageNames, Share, share
+from hooks.builds.compute import ImageNames, Meant, Share, share
 from hooks.builds.container_sandbox import ContainerSandbox, Room
 from hooks.builds.engine import Engine, Image
 from hooks.builds.executor import (
@@ -34,7 +34,7 @@ from hooks.builds.executor import (
 from hooks.builds.launch import Limits, lay_out
 from hooks.builds.probe import ProbeReport, attack
 from hooks.builds.relay import Relay
-from hooks.builds.workspace import UserRange, Workspace, WorkRoot
+from hooks.builds.workspace import UserRange, WorkRoot, Workspace
 
 LOG = logging.getLogger(__name__)
 
@@ -105,7 +105,7 @@ class ContainerExecutor:
 
     def probe(self) -> ProbeReport:
         """Attack a fresh container and report. Raises ExecutorError, Refused."""
-        image = self._image(SandboxRequest("probe"))
+        image = self._image(self._settings.images.resolve(""), lambda _line: None)
         expected = {
             "init": [_INTERPRETER, "-I", "-S", _FIRST],
             "writable": [str(inside.ROOT), "/dev/shm", *_SCRATCH],  # noqa: S108 - a path in the container
@@ -126,8 +126,12 @@ class ContainerExecutor:
     def prepare(self, request: SandboxRequest) -> Sandbox:
         """A container with a runner in it. Raises ExecutorError, Refused."""
         self._check(request)
-        image = self._image(request)
-        self._check_digest(request, image)
+        meant = self._settings.images.resolve(request.room.image)
+        for line in meant.lines:
+            request.say(line)
+        image = self._image(meant, request.say)
+        request.say(f"Image {meant.image} {image.digest}")
+        self._check_digest(request, meant, image)
         settings = self._settings
         usual = Share(settings.limits.memory_bytes, settings.processors)
         given, line = share(request.room.compute_type, usual, settings.most)
@@ -176,13 +180,11 @@ class ContainerExecutor:
         if request.network is not Network.NONE and settings.registry_address is None:
             raise ExecutorError(f"no registry address is configured, so a build cannot have network {request.network}")
 
-    def _image(self, request: SandboxRequest) -> Image:
-        name, lines = self._settings.images.resolve(request.room.image)
-        for line in lines:
-            request.say(line)
+    def _image(self, meant: Meant, say: Callable[[str], object]) -> Image:
+        name = meant.image
         image = self._engine.image(name)
         if image is None and self._settings.pulls:
-            request.say(f"Pulling image {name}")
+            say(f"Pulling image {name}")
             self._engine.pull(name)
             image = self._engine.image(name)
         if image is None:
@@ -190,15 +192,13 @@ class ContainerExecutor:
                 f"image {name} is not on this machine"
                 + ("" if self._settings.pulls else ", and this server pulls none (builds.container.pulls)")
             )
-        if request.build_id != "probe":
-            request.say(f"Image {name} {image.digest}")
         return image
 
-    def _check_digest(self, request: SandboxRequest, image: Image) -> None:
+    def _check_digest(self, request: SandboxRequest, meant: Meant, image: Image) -> None:
         room = request.room
         if room.pinned_digest and room.pinned_digest != image.digest:
-            moved = f"image {room.image or self._settings.images.usual} was {room.pinned_digest} and is {image.digest} now"
-            if self._settings.moved_images == "stop":
+            moved = f"image {meant.image} was {room.pinned_digest} and is {image.digest} now"
+            if self._settings.moved_images == "stop" and not meant.is_the_servers:
                 raise Refused(f"{moved}; save the build project again to accept it")
             request.say(f"Warning: {moved}")
         room.on_digest(image.digest)
