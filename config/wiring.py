@@ -285,12 +285,14 @@ def key_jobs(services: Services) -> JobTable:
     return JobTable({key_rotation.JOB_KIND: lambda context: key_rotation.run(rotates, context)}, {})
 
 
-def build_jobs(settings: Settings, services: Services, parts: Parts, available: Mapping[str, Executor]) -> JobTable:
-    """The handler of builds, for the types of environment that are ``available``."""
+def build_jobs(
+    settings: Settings, services: Services, parts: Parts, available: Mapping[str, Executor] | None = None
+) -> JobTable:
+    """The handler of builds, for the types of environment that are ``available`` (default: all of the settings)."""
     access = BuildAccess(services.db, services.stores, services.accounts, services.formats, services.clock)
     handler = BuildHandler(
         services.db,
-        available,
+        executors.executors(settings) if available is None else available,
         BuildServices(
             open_asset=access.open_asset,
             find_spec=lambda _source: None,  # each source of this release is unpacked with its buildspec.yml in it

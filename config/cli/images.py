@@ -56,11 +56,10 @@ def build(recipe: str, origin: str, tag: str, data: Path, socket_path: str) -> N
             pack(packages, archive, _say)
             archive.seek(0)
             changes = [f"LABEL {LABEL}={recipe}", "ENV LANG=C.UTF-8", f"ENV PATH={rootfs.PATH}"]
-            engine.load(archive, name, tag, changes)
-        made = engine.image(f"{name}:{tag}")
+            made = engine.load(archive, name, tag, changes)
     except ExecutorError as error:
         _fail(str(error))
-    click.echo(f"{name}:{tag} {made.digest if made else ''}")
+    click.echo(f"{name}:{tag} {made.digest}")
 
 
 @images.command("list")

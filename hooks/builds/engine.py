@@ -6,6 +6,7 @@ import contextlib
 import io
 import logging
 import os
+import re
 import tarfile
 import threading
 import time
@@ -151,11 +152,19 @@ class Engine:
         with self._errors(f"cannot pull {name}"):
             client.pull(name)
 
-    def load(self, archive: BinaryIO, repository: str, tag: str, changes: Sequence[str]) -> None:
+    def load(self, archive: BinaryIO, repository: str, tag: str, changes: Sequence[str]) -> Image:
         """Make an image out of a tar of its root file system. ``changes`` are lines of a Dockerfile (ENV, LABEL, CMD)."""
         client = self._connect(PULL_SECONDS)
         with self._errors("imports no image"):
-            client.import_image_from_data(archive, repository=repository, tag=tag, changes=list(changes))
+            said = str(client.import_image_from_data(archive, changes=list(changes))).strip()
+            made = re.findall(r'"status": ?"(sha256:[0-9a-f]{64})"', said)
+            if not made:  # what went wrong after the answer had begun is in it
+                raise ExecutorError(f"the container engine imports no image: {said[-500:]}")
+            client.tag(made[-1], repository, tag)  # Podman would not take it with the import
+        image = self.image(f"{repository}:{tag}")
+        if image is None:
+            raise ExecutorError(f"the container engine has lost the image {repository}:{tag}")
+        return image
 
     def file_of(self, container: str, path: str) -> str:
         """A text file of a container (at most 256 KiB); "" when there is none."""

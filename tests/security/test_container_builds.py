@@ -50,7 +50,7 @@ def run(executor: ContainerExecutor, *commands: str, **plan) -> tuple[BuildOutco
 # --- attacks (H2, H3), each with a control
 
 
-def test_every_way_out_is_refused_and_the_probe_would_see_it(executor, settings):
+def test_H2_H3_every_way_out_is_refused_and_the_probe_would_see_it(executor, settings):
     report = executor.probe()
     assert report.ok, report.summary
     assert len(report.findings) > 60
@@ -65,7 +65,7 @@ def test_every_way_out_is_refused_and_the_probe_would_see_it(executor, settings)
     }
 
 
-def test_memory_and_variables_of_others_stay_closed(executor, settings):
+def test_H2_memory_and_variables_of_others_stay_closed(executor, settings):
     os.environ["ENTREPOT_TEST_CANARY"] = "canary-8272"
     try:
         _, log = run(
@@ -93,7 +93,7 @@ def test_memory_and_variables_of_others_stay_closed(executor, settings):
 # --- resources (H5)
 
 
-def test_processes_memory_and_files_have_their_ceilings(settings):
+def test_H5_processes_memory_and_files_have_their_ceilings(settings):
     small = ContainerExecutor(dataclasses.replace(settings, limits=SMALL))
     outcome, log = run(
         small,
@@ -115,7 +115,7 @@ def test_processes_memory_and_files_have_their_ceilings(settings):
     assert run(usual, "for i in $(seq 60); do sleep 100 >/dev/null 2>&1 & done; echo made it")[1].output == ["made it"]
 
 
-def test_a_daemon_ends_with_its_build(executor):
+def test_H5_a_daemon_ends_with_its_build(executor):
     marker = f"29{os.getpid()}"
     _, log = run(executor, f"{DAEMON} {marker} >/dev/null 2>&1", f"grep -lz {marker} /proc/[0-9]*/cmdline | wc -l")
     assert int(log.output[0]) >= 1, "the daemon did not live on after its item"
@@ -137,7 +137,7 @@ sandbox.run(Item(sys.argv[5] + " " + sys.argv[4] + "; exec sleep " + sys.argv[4]
 """
 
 
-def test_a_killed_worker_leaves_nothing_after_the_next_sweep(executor, settings, podman: Podman):
+def test_H5_a_killed_worker_leaves_nothing_after_the_next_sweep(executor, settings, podman: Podman):
     marker = f"31{os.getpid()}"
     worker = subprocess.Popen(
         [sys.executable, "-c", KEEPER, podman.socket, str(settings.work_dir), IMAGE, marker, DAEMON],
@@ -159,7 +159,7 @@ def test_a_killed_worker_leaves_nothing_after_the_next_sweep(executor, settings,
 # --- the network (H4)
 
 
-def test_networks_reach_nothing_the_registry_or_what_the_server_allows(settings, executor):
+def test_H4_networks_reach_nothing_the_registry_or_what_the_server_allows(settings, executor):
     with web_server() as registry, web_server() as other:
         fetches = [
             FETCH.format("http://127.0.0.1:7979/x"),
@@ -183,7 +183,7 @@ def test_networks_reach_nothing_the_registry_or_what_the_server_allows(settings,
 # --- users, privileges, sizes
 
 
-def test_root_and_privileges_are_the_settings_to_give(settings, executor):
+def test_H3_root_and_privileges_are_the_settings_to_give(settings, executor):
     outcome, log = run(executor, "true", room=RoomRequest(is_privileged=True))
     assert (outcome.status, "privilegedMode: this server allows it" in log.text) == (BuildStatus.FAILED, True)
     rooted = dataclasses.replace(settings, runs_as_root=True, has_writable_root=True, capabilities=("CHOWN",))
@@ -228,7 +228,7 @@ def test_images_that_are_not_allowed_or_not_here(settings, executor):
             assert log.output == ["yes /codebuild/home/.local/bin:/opt/tool/bin:/usr/bin:/bin"]
 
 
-def test_a_name_that_means_another_image_stops_the_build_until_it_is_accepted(settings, executor, podman: Podman):
+def test_H12_a_name_that_means_another_image_stops_the_build_until_it_is_accepted(settings, executor, podman: Podman):
     used: list[str] = []
     _, log = run(executor, "true", room=RoomRequest(on_digest=used.append))
     digest = podman.engine.image(f"{IMAGE}:latest").digest
