@@ -7,7 +7,6 @@ from collections.abc import Mapping, Sequence
 from config.settings import Settings
 from hooks.builds.compute import BUILD_IMAGE, ImageNames, Share
 from hooks.builds.executor import Executor
-from hooks.builds.executors.container import ContainerExecutor, ContainerSettings
 from hooks.builds.executors.process import ProcessExecutor, ProcessSettings
 from hooks.builds.launch import Limits
 from hooks.builds.workspace import UserRange
@@ -18,7 +17,7 @@ def executors(settings: Settings) -> Mapping[str, Executor]:
     """The executors that the settings speak of; whether each works here it says itself. The first is the usual one."""
     table: list[Executor] = [ProcessExecutor(process_settings(settings))]
     if settings.builds_container.socket:
-        table.append(ContainerExecutor(container_settings(settings)))
+        table.append(_container(settings))
     return {executor.name: executor for executor in table}
 
 
@@ -38,10 +37,12 @@ def process_settings(settings: Settings) -> ProcessSettings:
     )
 
 
-def container_settings(settings: Settings) -> ContainerSettings:
-    """Builds in containers."""
+def _container(settings: Settings) -> Executor:
+    # Imported when it is chosen: it brings the engine's client library along.
+    from hooks.builds.executors.container import ContainerExecutor, ContainerSettings
+
     chosen = settings.builds_container
-    return ContainerSettings(
+    chosen_settings = ContainerSettings(
         socket=chosen.socket,
         work_dir=settings.workspace_path / "containers",
         registry_address=settings.registry_address,
@@ -59,6 +60,7 @@ def container_settings(settings: Settings) -> ContainerSettings:
         disk_bytes=chosen.disk_limit_bytes,
         allows_privileged=chosen.allows_privileged,
     )
+    return ContainerExecutor(chosen_settings)
 
 
 def _limits(settings: Settings, memory_bytes: int) -> Limits:

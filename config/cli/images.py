@@ -6,6 +6,7 @@ import json
 import shutil
 import sys
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,7 +16,9 @@ if TYPE_CHECKING:
     from hooks.builds.engine import Engine
 
 LABEL = "entrepot.recipe"
-NAMES = ("python", "node", "java", "standard")
+PREFIX = "localhost/entrepot/build-"
+STANDARD = "standard"
+NAMES = ("python", "node", "java", STANDARD)
 
 socket_option = click.option(
     "--socket", "socket_path", default="", help="The engine's UNIX socket; default: builds.container.socket."
@@ -31,7 +34,7 @@ def images() -> None:
 
 
 @images.command()
-@click.option("--name", "recipe", default="standard", type=click.Choice(NAMES), show_default=True, help="The recipe.")
+@click.option("--name", "recipe", default=STANDARD, type=click.Choice(NAMES), show_default=True, help="The recipe.")
 @click.option("--from", "origin", default="auto", type=click.Choice(("auto", "debootstrap", "installed")), show_default=True,
               help="A fresh system by debootstrap, or this machine's own packages.")  # fmt: skip
 @click.option("--tag", default="latest", show_default=True, help="The image's tag.")
@@ -46,8 +49,8 @@ def build(recipe: str, origin: str, tag: str, data: Path, socket_path: str) -> N
     from hooks.builds.executor import ExecutorError
 
     engine = _engine(data, socket_path)
-    name = rootfs.image_name(recipe)
-    packages = rootfs.packages_of(rootfs.RECIPES[recipe])
+    name = PREFIX + recipe
+    packages = {**dict.fromkeys(rootfs.BASE, ""), **recipes()[recipe]}
     if origin == "auto":
         origin = "debootstrap" if shutil.which("debootstrap") else "installed"
     pack = rootfs.bootstrap if origin == "debootstrap" else rootfs.pack_installed
@@ -91,6 +94,15 @@ def list_images(data: Path, socket_path: str, as_json: bool) -> None:
         return
     for image in found:
         click.echo(f"{', '.join(image.names) or '(no name)'}  {image.digest}  {image.size_bytes // 1024**2} MiB")
+
+
+def recipes() -> Mapping[str, Mapping[str, str]]:
+    """What the image of each name holds beside the basic programs: package → program. ``standard`` holds everything."""
+    from registry import formats
+
+    named = [packages for known in formats.all_formats().values() if (packages := known.build_packages())]
+    everything = {package: program for _, packages in named for package, program in packages.items()}
+    return {**dict(named), STANDARD: everything}
 
 
 def _engine(data: Path, socket_path: str) -> Engine:

@@ -35,7 +35,7 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     "group": ("config.cli.client", "group", "Groups of accounts: list, show, create, delete, add, remove."),
     "explain": ("config.cli.client", "explain", "Why the server decides as it does."),
     "pipeline": ("config.cli.client", "pipeline", "Pipelines: apply, start, status, approve, reject, retry."),
-    "build": ("config.cli.client", "build", "Builds: start, retry, list, show, logs, stop; their projects, and images."),
+    "build": ("config.cli.client", "build", "Builds: start, retry, list, show, logs, stop, images."),
     "webhook": ("config.cli.client", "webhook", "Webhooks: list, create, ping, rotate, deliveries, redeliver."),
 }
 

@@ -24,7 +24,7 @@ BASE = (
     *("mawk", "python3", "sed", "tar", "unzip", "xz-utils"),
 )
 # Links that Debian keeps outside of packages, and what the packages' scripts have made.
-_EXTRA_TREES = ("/etc/alternatives", "/etc/ssl/certs", "/usr/lib/ssl/certs", "/usr/share/maven-repo")
+_EXTRA_TREES = ("/etc/alternatives", "/etc/ssl/certs")
 _EXTRA_FILES = ("/etc/ld.so.cache", "/etc/ld.so.conf", "/etc/localtime")
 _LEFT_OUT = re.compile(
     r"/(?:usr/share/(?:doc|man|info|locale|lintian|bash-completion)|var|boot|run|proc|sys|dev)(?:/|\Z)"
@@ -36,38 +36,6 @@ _TOP = {
     "root": 0o700,
 }
 _SOURCES = ("/etc/apt/sources.list", "/etc/apt/sources.list.d")
-
-
-@dataclass(frozen=True, slots=True)
-class Recipe:
-    """An image for builds of one language."""
-
-    packages: tuple[str, ...]
-    about: str
-
-
-_PYTHON = ("python3", "python3-venv", "python3-pip")
-_NODE = ("nodejs", "npm")
-# Where these come from elsewhere than Debian, the programs themselves are taken, with the libraries beside them.
-_PROGRAMS = {"nodejs": "node", "npm": "npm"}
-_JAVA = ("default-jdk-headless", "maven")
-_JDK = re.compile(r"(?:openjdk|temurin|msopenjdk)-(\d+)-jdk(?:-headless)?")
-RECIPES: Mapping[str, Recipe] = {
-    "python": Recipe(_PYTHON, "Python with venv and pip"),
-    "node": Recipe(_NODE, "Node.js with npm"),
-    "java": Recipe(_JAVA, "a JDK and Maven"),
-    "standard": Recipe((*_PYTHON, *_NODE, *_JAVA), "all of them: what CodeBuild's names mean here"),
-}
-
-
-def image_name(recipe: str) -> str:
-    """The image that a recipe makes, without its tag."""
-    return f"localhost/entrepot/build-{recipe}"
-
-
-def packages_of(recipe: Recipe) -> tuple[str, ...]:
-    """Everything a recipe's image holds, by Debian's names."""
-    return tuple(dict.fromkeys((*BASE, *recipe.packages)))
 
 
 # --- with debootstrap
@@ -98,7 +66,7 @@ def _address(text: str, suite: str) -> str:
     return ""
 
 
-def bootstrap(packages: Sequence[str], file: BinaryIO, say: Callable[[str], object]) -> None:
+def bootstrap(packages: Iterable[str], file: BinaryIO, say: Callable[[str], object]) -> None:
     """Write a tar of a fresh system with ``packages`` to ``file``. Raises ExecutorError."""
     suite, address = mirror()
     with tempfile.TemporaryDirectory(prefix="entrepot-image-", dir="/var/tmp") as place:
@@ -118,20 +86,29 @@ def bootstrap(packages: Sequence[str], file: BinaryIO, say: Callable[[str], obje
 # --- out of this machine's own packages
 
 
-def pack_installed(packages: Sequence[str], file: BinaryIO, say: Callable[[str], object]) -> None:
-    """Write a tar of the installed ``packages`` and what they depend on to ``file``.
+def pack_installed(packages: Mapping[str, str], file: BinaryIO, say: Callable[[str], object]) -> None:
+    """Write a tar of the installed ``packages`` (package → its program, "" for none) and what they depend on to ``file``.
 
-    A configuration file that somebody has changed stays out: there may be a password in it. Raises ExecutorError.
+    Where a package is not installed but its program is there, the package that owns that is taken, or the program
+    itself with its library. A configuration file that somebody has changed stays out: there may be a password in it.
+    Raises ExecutorError.
     """
     if shutil.which("dpkg-query") is None:
         raise ExecutorError("images are made of Debian packages, and dpkg-query is not installed here")
     known = _installed()
-    packages = [_stand_in(name, known) for name in packages]
-    missing = [name for name in packages if name not in known.depends and name not in known.provides]
-    unpacked = [program for name in missing if (program := shutil.which(_PROGRAMS.get(name, "")))]
-    if len(unpacked) < len(missing):
-        raise ExecutorError(f"not installed on this machine: {', '.join(missing)}; install them, or debootstrap")
-    closure = _closure(packages, known)
+    present, unpacked = [], []
+    for name, wanted in packages.items():
+        if name in known.depends or name in known.provides:
+            present.append(name)
+            continue
+        program = shutil.which(wanted) if wanted else None
+        if program is None:
+            raise ExecutorError(
+                f"{name} is not installed on this machine; install it, or make the image by debootstrap"
+            )
+        owner = _owner(os.path.realpath(program))
+        (present if owner in known.depends else unpacked).append(owner or program)
+    closure = _closure(present, known)
     say(f"{len(closure)} packages of this machine")
     paths = _files_of(closure, known.changed, say)
     for tree in (*_EXTRA_TREES, *(part for program in unpacked for part in _parts_of(program))):
@@ -149,6 +126,12 @@ class _Installed:
     depends: Mapping[str, Sequence[Sequence[str]]]
     provides: Mapping[str, str]
     changed: frozenset[str]
+
+
+def _owner(path: str) -> str:
+    """The package that a file belongs to, "" when it belongs to none."""
+    done = subprocess.run(["dpkg-query", "-S", path], capture_output=True, text=True, errors="replace", check=False)
+    return done.stdout.split(":")[0].strip() if done.returncode == 0 else ""
 
 
 def _installed() -> _Installed:
@@ -169,14 +152,6 @@ def _installed() -> _Installed:
         if _digest(path) != digest
     }
     return _Installed(depends, provides, frozenset(changed))
-
-
-def _stand_in(name: str, known: _Installed) -> str:
-    """The package itself, or for "the default JDK" any JDK that is installed, the newest first."""
-    if name in known.depends or name != _JAVA[0]:
-        return name
-    numbered = [(int(found[1]), each) for each in known.depends if (found := _JDK.fullmatch(each))]
-    return max(numbered)[1] if numbered else name
 
 
 def _digest(path: str) -> str:

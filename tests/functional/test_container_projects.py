@@ -14,7 +14,7 @@ from click.testing import CliRunner
 from sqlalchemy import select
 
 from config import wiring
-from config.cli.images import images
+from config.cli.images import NAMES, images, recipes
 from hooks.builds import records
 from hooks.jobs.worker import Worker
 from hooks.models.build_image import BuildImagePin
@@ -115,6 +115,11 @@ def test_what_a_project_may_ask_for_is_said_when_it_is_saved(site: Site) -> None
     site.put(privilegedMode=True)
     status, log = site.build()
     assert (status, "privilegedMode: this server allows it to no build" in log) == ("FAILED", True)
+
+
+def test_there_is_a_recipe_for_every_language_that_a_format_builds() -> None:
+    assert set(recipes()) == set(NAMES)
+    assert {package for name in NAMES[:-1] for package in recipes()[name]} == set(recipes()[NAMES[-1]])
 
 
 @pytest.mark.long

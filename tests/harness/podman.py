@@ -88,7 +88,7 @@ def podman_service() -> Iterator[Podman]:
             time.sleep(0.02)
         podman = Podman(str(socket), environment)
         with tempfile.TemporaryFile(dir="/var/tmp") as archive:
-            pack_installed(PACKAGES, archive, lambda _line: None)
+            pack_installed(dict.fromkeys(PACKAGES, ""), archive, lambda _line: None)
             archive.seek(0)
             podman.engine.load(archive, IMAGE, "latest", CHANGES)
         yield podman

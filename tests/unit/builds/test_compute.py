@@ -48,11 +48,16 @@ def test_names_of_images(name: str, image: str, lines: int) -> None:
     assert meant.is_the_servers == (name != "localhost/mine")
 
 
-@pytest.mark.parametrize("name", ["registry.example/tool:1", "sha256:" + "a" * 64, "0123456789ab", "-x", "a b", "x" * 300])
+@pytest.mark.parametrize(
+    "name", ["registry.example/tool:1", "sha256:" + "a" * 64, "0123456789ab", "-x", "a b", "x" * 300]
+)
 def test_images_that_may_not_be_named(name: str) -> None:
     with pytest.raises(Refused):
         ImageNames().resolve(name)
-    assert ImageNames(allowed=("registry.example/*",)).resolve("registry.example/tool:1").image == "registry.example/tool:1"
+    assert (
+        ImageNames(allowed=("registry.example/*",)).resolve("registry.example/tool:1").image
+        == "registry.example/tool:1"
+    )
 
 
 def test_tags_and_what_is_wrong_with_a_project() -> None:
