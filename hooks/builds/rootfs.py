@@ -20,8 +20,20 @@ from typing import BinaryIO
 from hooks.builds.executor import ExecutorError
 
 BASE = (
-    *("bash", "ca-certificates", "coreutils", "dash", "diffutils", "findutils", "git", "grep", "gzip", "hostname"),
-    *("mawk", "python3", "sed", "tar", "unzip", "xz-utils"),
+    *("base-files", "bash", "ca-certificates", "coreutils", "dash", "diffutils", "findutils", "git", "grep", "gzip"),
+    *(
+        "hostname",
+        "libc-bin",
+        "mawk",
+        "ncurses-base",
+        "procps",
+        "python3",
+        "sed",
+        "tar",
+        "unzip",
+        "util-linux",
+        "xz-utils",
+    ),
 )
 # Links that Debian keeps outside of packages, and what the packages' scripts have made.
 _EXTRA_TREES = ("/etc/alternatives", "/etc/ssl/certs")
@@ -96,22 +108,27 @@ def pack_installed(packages: Mapping[str, str], file: BinaryIO, say: Callable[[s
     if shutil.which("dpkg-query") is None:
         raise ExecutorError("images are made of Debian packages, and dpkg-query is not installed here")
     known = _installed()
-    present, unpacked = [], []
+    present: list[str] = []
+    trees: list[str] = list(_EXTRA_TREES)
     for name, wanted in packages.items():
-        if name in known.depends or name in known.provides:
-            present.append(name)
-            continue
-        program = shutil.which(wanted) if wanted else None
-        if program is None:
+        # Not the PATH of whoever calls: what lies in somebody's home no build could reach.
+        program = shutil.which(wanted, path=PATH) if wanted else None
+        real = os.path.realpath(program) if program else ""
+        owner = name if name in known.depends or name in known.provides else _owner(real)
+        if owner:
+            present.append(owner)
+        elif program:
+            trees += [program, real]
+        else:
             raise ExecutorError(
                 f"{name} is not installed on this machine; install it, or make the image by debootstrap"
             )
-        owner = _owner(os.path.realpath(program))
-        (present if owner in known.depends else unpacked).append(owner or program)
+        # Such a program may have renewed itself: what belongs to its package is not all there is then.
+        trees += re.findall(r"\A(.*/node_modules/[^/]+)/", real)
     closure = _closure(present, known)
     say(f"{len(closure)} packages of this machine")
     paths = _files_of(closure, known.changed, say)
-    for tree in (*_EXTRA_TREES, *(part for program in unpacked for part in _parts_of(program))):
+    for tree in trees:
         paths.update(_below(tree))
     with tarfile.open(fileobj=file, mode="w|", format=tarfile.PAX_FORMAT) as archive:
         _skeleton(archive)
@@ -130,6 +147,8 @@ class _Installed:
 
 def _owner(path: str) -> str:
     """The package that a file belongs to, "" when it belongs to none."""
+    if not path:
+        return ""
     done = subprocess.run(["dpkg-query", "-S", path], capture_output=True, text=True, errors="replace", check=False)
     return done.stdout.split(":")[0].strip() if done.returncode == 0 else ""
 
@@ -204,15 +223,6 @@ def _files_of(packages: Sequence[str], changed: frozenset[str], say: Callable[[s
     alternatives = (str(path) for path in Path("/usr/bin").iterdir() if path.is_symlink())
     paths.update(path for path in alternatives if str(Path(path).readlink()).startswith("/etc/alternatives/"))
     return paths | {path for path in _EXTRA_FILES if Path(path).exists()}
-
-
-def _parts_of(program: str) -> Iterator[str]:
-    """A program that was unpacked from elsewhere, and what its link leads to: the whole of an npm package."""
-    yield program
-    real = os.path.realpath(program)
-    if real != program:
-        package = re.match(r"(.*/node_modules/[^/]+)/", real)
-        yield package[1] if package else real
 
 
 def _below(tree: str) -> Iterator[str]:
