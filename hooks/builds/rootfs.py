@@ -74,7 +74,7 @@ def _address(text: str, suite: str) -> str:
     for paragraph in re.split(r"\n\s*\n", text):
         fields = {name.lower(): value for name, value in re.findall(r"(?m)^([A-Za-z-]+):[ \t]*(.*)$", paragraph)}
         if suite in fields.get("suites", "").split() and fields.get("enabled", "yes") != "no":
-            return (fields.get("uris", "").split() or [""])[0]
+            return str((fields.get("uris", "").split() or [""])[0])
     return ""
 
 
