@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 
-from config import ending, notifying, sources
+from config import ending, executors, notifying, sources
 from config.addresses import own_addresses
 from config.settings import LimitSettings, Settings, UpstreamSettings
 from hooks import key_rotation
@@ -27,15 +27,13 @@ from hooks.builds import records as build_records
 from hooks.builds import waiting
 from hooks.builds.access import BuildAccess
 from hooks.builds.credentials import sealed_credentials
-from hooks.builds.executors.process import ProcessExecutor, ProcessSettings
+from hooks.builds.executor import Executor
 from hooks.builds.handler import BuildHandler, BuildServices
-from hooks.builds.launch import Limits as BuildLimits
 from hooks.builds.logs import LogStore, sealed_chunks
 from hooks.builds.output_care import Retention
 from hooks.builds.pushes import sealed_hook_secrets
 from hooks.builds.stored_outputs import OutputLimits, StoredOutputs
 from hooks.builds.tailing import Tails
-from hooks.builds.workspace import UserRange
 from hooks.jobs.worker import Handler, Settle
 from hooks.notifications.endpoints import sealed_secrets
 from hooks.pipelines.actions import promote as promote_action
@@ -270,7 +268,7 @@ def hook_services(services: Services, settings: Settings) -> HookServices:
         clock=services.clock,
         actions=real_parts(
             services.clock,
-            executor_types=(ProcessExecutor.name,),
+            executor_types=executors.types(settings),
             release_frozen_after=services.release_frozen_after,
         ),
         logs=LogStore(services.stores.server_keyring()),
@@ -279,26 +277,6 @@ def hook_services(services: Services, settings: Settings) -> HookServices:
         sealed_fields=sealed_fields(),
         # Three quarters of the threads are for everybody else, however many logs are being followed.
         tails=Tails(most=max(1, settings.server.threads // 4), is_ending=ending.has_begun),
-    )
-
-
-def executor(settings: Settings) -> ProcessExecutor:
-    """What runs builds on this machine."""
-    return ProcessExecutor(_process_settings(settings))
-
-
-def _process_settings(settings: Settings) -> ProcessSettings:
-    return ProcessSettings(
-        work_dir=settings.workspace_path,
-        registry_address=settings.registry_address,
-        readonly_paths=tuple(path for known in formats.all_formats().values() for path in known.build_paths()),
-        users=UserRange(settings.builds.first_user_id, settings.builds.user_ids),
-        limits=BuildLimits(
-            memory_bytes=settings.builds.memory_limit_bytes,
-            processes=settings.builds.process_limit,
-            workspace_bytes=settings.builds.workspace_limit_bytes,
-            artifact_bytes=settings.builds.artifact_limit_bytes,
-        ),
     )
 
 
@@ -322,13 +300,15 @@ def key_jobs(services: Services) -> JobTable:
     return JobTable({key_rotation.JOB_KIND: lambda context: key_rotation.run(rotates, context)}, {})
 
 
-def build_jobs(settings: Settings, services: Services, parts: Parts) -> JobTable:
-    """The handler of builds."""
+def build_jobs(
+    settings: Settings, services: Services, parts: Parts, available: Mapping[str, Executor] | None = None
+) -> JobTable:
+    """The handler of builds, for the types of environment that are ``available`` (default: all of the settings)."""
     access = BuildAccess(services.db, services.stores, services.accounts, services.formats, services.clock)
     deliveries = Deliveries(services.db, services.stores.server_keyring(), services.clock)
     handler = BuildHandler(
         services.db,
-        executor(settings),
+        executors.executors(settings) if available is None else available,
         BuildServices(
             public_url=settings.server.public_url or None,
             open_asset=access.open_asset,
@@ -339,7 +319,7 @@ def build_jobs(settings: Settings, services: Services, parts: Parts) -> JobTable
             on_finished=lambda session, build_id: on_build_finished(session, parts, build_id),
             sealer=services.stores.server_keyring(),
             clock=services.clock,
-            fetch_input=sources.input_fetcher(settings, services, _process_settings(settings)),
+            fetch_input=sources.input_fetcher(settings, services, executors.process_settings(settings)),
             resolver=deliveries.resolver,
             on_tokens=lambda found, build_id: services.leaks.end(found, f"the log of build {build_id}", "build"),
             outputs=stored_outputs(settings, services),

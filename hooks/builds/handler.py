@@ -11,9 +11,10 @@ from typing import BinaryIO
 from sqlalchemy import select, update
 from sqlalchemy.orm import Session
 
+from hooks.builds import image_pins
 from hooks.builds.bundles import FetchInput, Inputs, fetches_nothing
 from hooks.builds.cache_scope import PROTECTED_REFS, scope_of
-from hooks.builds.executor import Executor, ExecutorError, Login, Network, StopReason
+from hooks.builds.executor import Executor, ExecutorError, Login, Network, RoomRequest, StopReason
 from hooks.builds.keeping import Keeper, NoKeeper
 from hooks.builds.logs import MAX_LOG_BYTES, LogStore, Sealer
 from hooks.builds.output_settings import OutputSettings
@@ -115,10 +116,10 @@ class BuildHandler:
     and the final status is one fenced update. A killed worker's attempt is begun anew, and the log says so.
     """
 
-    def __init__(self, db: Database, executor: Executor, services: BuildServices) -> None:
-        """``executor`` runs the builds of its ``name`` as environment type."""
+    def __init__(self, db: Database, executors: Mapping[str, Executor], services: BuildServices) -> None:
+        """``executors`` by the type of environment whose builds each runs."""
         self._db = db
-        self._executor = executor
+        self._executors = executors
         self._services = services
         self._logs = LogStore(services.sealer)
 
@@ -131,12 +132,13 @@ class BuildHandler:
         reporter = _Reporter(job, build, self._logs, self._services)
         token: IssuedToken | None = None
         try:
-            if build.environment["network"] == Network.REGISTRY:
+            executor = self._executor(build)
+            if build.environment["network"] != Network.NONE:
                 token = self._services.issue_token(build)
             resolver = Remembering(self._services.resolver(build))
             plan = replace(self._plan(build, project, token, reporter), resolver=resolver)
             reporter.keeper = self._keeper(job, build, plan, resolver)
-            outcome = run_build(plan, self._executor, reporter, reporter.interrupt, self._services.clock)
+            outcome = run_build(plan, executor, reporter, reporter.interrupt, self._services.clock)
         except Abandoned:
             LOG.info("build %s was broken off; it starts anew", build.id)
             return
@@ -181,10 +183,14 @@ class BuildHandler:
 
         return job.step(unit)
 
+    def _executor(self, build: Build) -> Executor:
+        executor = self._executors.get(build.environment["type"])
+        if executor is None:
+            raise ExecutorError(f"this worker has no executor of type {build.environment['type']}")
+        return executor
+
     def _plan(self, build: Build, project: _Project, token: IssuedToken | None, reporter: _Reporter) -> BuildPlan:
         services = self._services
-        if build.environment["type"] != self._executor.name:
-            raise ExecutorError(f"this worker has no executor of type {build.environment['type']}")
         source = PackageSource.from_json(build.source)
         inputs = Inputs(build.project_id, source, services.fetch_input, reporter.interrupt, reporter.resolved)
         overrides, references = split_variables({**build.environment["variables"], **build.variables})
@@ -199,6 +205,7 @@ class BuildHandler:
             references=references,
             reserved={**reserved_variables(build, project.name, source), **self._addresses(build)},
             network=Network(build.environment["network"]),
+            room=reporter.room(build, project.name),
             credentials=Login(token.login, token.token) if token else None,
             home_files=services.client_files(source, token) if token else {},
             secrets=(token.token,) if token else (),
@@ -348,6 +355,10 @@ class _Reporter:
             self._job.step(unit)
         except OUTAGES as error:
             raise ExecutorError(f"the source's commit cannot be written now: {error}") from error
+
+    def room(self, build: Build, project: str) -> RoomRequest:
+        """What the build's environment asks of its sandbox; the image it gets is written down here."""
+        return image_pins.room_of(self._job, build, project, self._services.clock)
 
     def _append(self, session: Session) -> int:
         return self._logs.append(session, self._build_id, self._end, bytes(self._waiting))

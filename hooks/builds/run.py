@@ -166,8 +166,13 @@ class _Attempt:
         if phase is Phase.PROVISIONING:
             plan = self._plan
             self.journal.say("Waiting for agent ping")
-            request = SandboxRequest(plan.build_id, plan.network, plan.credentials, plan.home_files)
-            self._sandbox = self._executor.prepare(request)
+            request = SandboxRequest(
+                plan.build_id, plan.network, plan.credentials, plan.home_files, plan.room, self.journal.say
+            )
+            try:
+                self._sandbox = self._executor.prepare(request)
+            except Refused as error:
+                raise _PhaseFailed(CLIENT_ERROR, str(error)) from error
         elif phase is Phase.DOWNLOAD_SOURCE:
             self._download_source()
         elif phase is Phase.UPLOAD_ARTIFACTS:

@@ -1,6 +1,7 @@
 """The tables of everything that happens because of a publish."""
 
 from hooks.models.build import Build, BuildLogChunk, BuildProject
+from hooks.models.build_image import BuildImagePin
 from hooks.models.build_output import BuildArtifact, BuildCache
 from hooks.models.build_source import BuildUpload, PushDelivery, PushHook, SourceCredential
 from hooks.models.job import Job, JobQueue, JobState, WorkerProcess
@@ -21,6 +22,7 @@ __all__ = [
     "Build",
     "BuildArtifact",
     "BuildCache",
+    "BuildImagePin",
     "BuildLogChunk",
     "BuildProject",
     "BuildUpload",

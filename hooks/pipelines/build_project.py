@@ -241,7 +241,7 @@ def _kept_environment(environment: Mapping[str, yaml.Node], faults: Faults) -> d
         if key in environment:
             kept[key] = limited(environment[key], f"environment: {key}", 500, faults)
     if "privilegedMode" in environment and _boolean(environment["privilegedMode"], "privilegedMode", faults):
-        faults.add(line_of(environment["privilegedMode"]), "environment: privilegedMode is not carried out")
+        kept["privilegedMode"] = True
     return kept
 
 

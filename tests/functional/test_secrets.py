@@ -293,18 +293,16 @@ LEAKY = {
 
 
 @pytest.mark.skipif(bool(MISSING_SANDBOX), reason=MISSING_SANDBOX)
-def test_a_build_gets_what_its_project_may_have_and_its_log_tells_nothing_of_it(
-    world: World, monkeypatch: pytest.MonkeyPatch
-):
+def test_a_build_gets_what_its_project_may_have_and_its_log_tells_nothing_of_it(world: World):
     world.publish("dev", "Real-Thing", "1.0", canonical="1")
     specs = {"real": KEPT, "poor": BUILT, "leaky": LEAKY}
-    for project in specs:
+    for project, spec in specs.items():
         with world.db.write() as session:
             create_or_update_project(
                 session,
                 name=project,
                 now=world.now,
-                buildspec=json.dumps(specs[project]),
+                buildspec=json.dumps(spec),
                 environment={
                     "network": "none",
                     "variables": {"TYPED": {"type": "SECRETS_MANAGER", "value": "real/typed"}},
@@ -314,9 +312,9 @@ def test_a_build_gets_what_its_project_may_have_and_its_log_tells_nothing_of_it(
     done(world, "PUT", "/secrets/real/typed", secretString="typed secret", projects=[*specs])
     done(world, "PUT", "/parameters/real/address", value="https://shop.example/", type="String", projects=[*specs])
     source = PackageSource("default", "dev", "pypi", "real-thing", "1.0", ())
-    with work_directory() as place, monkeypatch.context() as patched:
-        patched.setattr(wiring, "executor", lambda _settings: ProcessExecutor(ProcessSettings(place)))
-        table = wiring.build_jobs(world.settings, world.services, world.hooks.actions)
+    with work_directory() as place:
+        available = {"process": ProcessExecutor(ProcessSettings(place))}
+        table = wiring.build_jobs(world.settings, world.services, world.hooks.actions, available)
         ended = {}
         for project in specs:
             with world.db.write() as session:
