@@ -19,7 +19,8 @@ from hooks.builds.executor import Executor, SourceBundle
 from hooks.builds.executors.container import ContainerExecutor, ContainerSettings
 from hooks.builds.executors.process import ProcessExecutor, ProcessSettings
 from hooks.builds.phases import BuildStatus
-from hooks.builds.run import BuildPlan, run_build
+from hooks.builds.plan import BuildPlan
+from hooks.builds.run import run_build
 from tests.build_bench import Log, never, work_directory
 from tests.harness.podman import IMAGE, MISSING_ENGINE, podman_service
 

@@ -134,6 +134,7 @@ class Builds:
     project_cache_limit_bytes: int = 4 * 1024**3
     cache_keep_days: int = 30
     protected_refs: tuple[str, ...] = ("main", "master")
+    report_days: int = 0
     git_schemes: tuple[str, ...] = ("https", "http", "ssh")
     git_directories: tuple[str, ...] = ()
 
@@ -460,6 +461,7 @@ _MINIMUM = {
     "builds.cache_keep_days": 0,
     "storage.cache_limit_bytes": 0,
     "storage.release_frozen_after_days": 0,
+    "builds.report_days": 0,
     "upstream.stale_while_revalidate_seconds": 0,
     "limits.reads_per_minute": 0,
     "limits.management_per_minute": 0,

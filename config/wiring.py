@@ -32,6 +32,7 @@ from hooks.builds.handler import BuildHandler, BuildServices
 from hooks.builds.logs import LogStore, sealed_chunks
 from hooks.builds.output_care import Retention
 from hooks.builds.pushes import sealed_hook_secrets
+from hooks.builds.report_store import sealed_messages
 from hooks.builds.stored_outputs import OutputLimits, StoredOutputs
 from hooks.builds.tailing import Tails
 from hooks.jobs.worker import Handler, Settle
@@ -169,6 +170,7 @@ def sealed_fields() -> Sequence[SealedField]:
     return (
         *registry_fields(),
         sealed_chunks(),
+        sealed_messages(),
         *sealed_secrets(),
         sealed_credentials(),
         sealed_hook_secrets(),

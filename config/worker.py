@@ -11,7 +11,7 @@ from datetime import timedelta
 
 from config import executors, migrate, notifying, sqlite, wiring
 from config.settings import Settings
-from hooks.builds import output_care
+from hooks.builds import output_care, report_store
 from hooks.builds import records as build_records
 from hooks.builds.executor import Executor
 from hooks.jobs.worker import Worker
@@ -48,6 +48,10 @@ def run(settings: Settings, *, is_alone: bool = True) -> int:
         output_care.expire(services.db, wiring.retention(settings), services.clock())
         before = services.clock() - timedelta(hours=settings.storage.sweep_grace_hours)
         care.sweep(services.db, services.stores, older_than=before, dry_run=False)
+        if settings.builds.report_days:
+            old = services.clock() - timedelta(days=settings.builds.report_days)
+            while services.db.retry(lambda session: report_store.forget_old(session, old)):
+                log.info("reports of builds from before %s are being removed", old)
 
     def worker(jobs: wiring.JobTable, queue: str, slots: int, periodic: Rounds = ()) -> Worker:
         return Worker(

@@ -6,7 +6,7 @@ from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from hooks.jobs import queue
-from hooks.models import ActionExecution, Build, BuildArtifact, BuildCache, Execution
+from hooks.models import ActionExecution, Build, BuildArtifact, BuildCache, Execution, Report
 from registry.db import Database
 from registry.models import Blob
 
@@ -19,6 +19,7 @@ def check(db: Database) -> list[tuple[str, str]]:
         found = [("I8", fault) for fault in queue.faults(session)]
         found += [("I8", fault) for fault in _builds(session)]
         found += [("I1", fault) for fault in _outputs(session)]
+        found += [("I8", fault) for fault in _reports(session)]
         return found + [("I8", fault) for fault in _executions(session)]
 
 
@@ -36,6 +37,13 @@ def _outputs(session: Session) -> list[str]:
         rows = session.execute(select(model.id, model.build_id).join(Blob, Blob.id == model.blob_id).where(differing))
         faults += [f"{what} {row.id} of build {row.build_id} and its blob disagree on digest or size" for row in rows]
     return faults
+
+
+def _reports(session: Session) -> list[str]:
+    """A report of a build that has ended is no longer being made."""
+    unfinished = select(Report.id).join(Build, Build.id == Report.build_id).where(Report.status == "GENERATING")
+    rows = session.scalars(unfinished.where(Build.ended_at.is_not(None)))
+    return [f"report {report_id} is being made, and its build has ended" for report_id in rows]
 
 
 def _executions(session: Session) -> list[str]:

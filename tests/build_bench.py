@@ -22,6 +22,7 @@ from hooks.builds.executor import Executor, SourceBundle, SourceFile, StopReason
 from hooks.builds.keeping import ArtifactName, CacheKey, FoundCache, Incoming, Keeper, Kept
 from hooks.builds.phases import PhaseRecord
 from hooks.builds.plan import BuildOutcome, BuildPlan
+from hooks.builds.reports.result import KeptEntry, ReportResult
 from hooks.builds.run import run_build
 
 PATIENCE_SECONDS = 30.0
@@ -111,6 +112,7 @@ class Log:
         self.records: list[PhaseRecord] = []
         self.artifacts: dict[str, bytes] = {}
         self.caches: dict[tuple[str, str], bytes] = {}
+        self.reports: dict[str, tuple[ReportResult, list[KeptEntry]]] = {}
 
     def log(self, data: bytes) -> None:
         self.data += data
@@ -121,6 +123,10 @@ class Log:
     @property
     def keeper(self) -> Keeper:
         return MemoryKeeper(self.artifacts, self.caches)
+
+    def report(self, report: ReportResult) -> str:
+        self.reports[report.group] = report, [kept for batch in report.batches() for kept in batch]
+        return ""
 
     @property
     def text(self) -> str:

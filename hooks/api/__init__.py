@@ -12,6 +12,7 @@ from hooks.api.keys import KeyViews
 from hooks.api.pipelines import PipelineViews
 from hooks.api.pushes import PushViews
 from hooks.api.pushes import receivers as push_receivers
+from hooks.api.reports import ReportViews
 from hooks.api.secrets import SecretViews
 from hooks.api.subscriptions import SubscriptionViews
 from hooks.api.webhooks import WebhookViews
@@ -31,6 +32,7 @@ def blueprint(services: HookServices) -> Blueprint:
         PushViews(services),
         BuildViews(services),
         ArtifactViews(services),
+        ReportViews(services),
         SecretViews(services),
         WebhookViews(services),
         SubscriptionViews(services),

@@ -22,6 +22,9 @@ from hooks.builds.phases import BuildStatus, PhaseRecord
 from hooks.builds.plan import BuildOutcome, BuildPlan
 from hooks.builds.records import OnFinished, finish_build
 from hooks.builds.references import Remembering, Resolver, no_store, split_variables
+from hooks.builds.report_store import close_reports, drop_reports
+from hooks.builds.report_writer import ReportWriter
+from hooks.builds.reports.result import ReportResult
 from hooks.builds.reserved import reserved_variables
 from hooks.builds.run import Abandoned, run_build
 from hooks.builds.source import PackageSource
@@ -81,6 +84,7 @@ class BuildServices:
     no ``~/.netrc``. ``outputs`` keeps artifacts and caches; None where none are kept. ``protected_refs`` are the patterns
     of branches and tags whose builds share the protected caches.
     ``fetch_input`` brings what is no package's file: git sources and uploads.
+    ``public_url`` is where people find the server's pages, None where nobody has said.
     ``on_tokens`` (tokens, build id) is told of tokens of this server in a log, which does not show them.
     ``resolver`` makes what gets the values of parameters and secrets that a build names.
     """
@@ -158,6 +162,7 @@ class BuildHandler:
         build_id = ended.payload["build_id"]
         now = self._services.clock()
         message = ended.error or ""
+        close_reports(session, build_id)
         if finish_build(session, build_id, status, now=now, on_finished=self._services.on_finished, message=message):
             line = f"[Container] {now:%Y/%m/%d %H:%M:%S} Build complete: {status.value} {message}".rstrip()
             self._logs.append_now(session, build_id, line.encode() + b"\n")
@@ -175,6 +180,7 @@ class BuildHandler:
             if build.attempt:
                 line = f"[Container] {now:%Y/%m/%d %H:%M:%S} Attempt {build.attempt} broke off; the build starts anew\n"
                 self._logs.append_now(session, build_id, line.encode())
+                drop_reports(session, build_id)
                 session.refresh(build)
             build.attempt += 1
             build.started_at = build.started_at or now
@@ -239,6 +245,7 @@ class BuildHandler:
 
         def unit(session: Session) -> None:
             reporter.write(session)
+            close_reports(session, build.id)
             finish_build(
                 session,
                 build.id,
@@ -261,6 +268,7 @@ class _Reporter:
         self._build_id = build.id
         self._logs = logs
         self._services = services
+        self._reports = ReportWriter(job, build.id, services.sealer, services.clock)
         self._end = build.log_bytes
         self._waiting = bytearray()
         self._mask = Mask()
@@ -359,6 +367,11 @@ class _Reporter:
     def room(self, build: Build, project: str) -> RoomRequest:
         """What the build's environment asks of its sandbox; the image it gets is written down here."""
         return image_pins.room_of(self._job, build, project, self._services.clock)
+
+    def report(self, report: ReportResult) -> str:
+        """Keep a report."""
+        self.flush()
+        return self._reports.write(report)
 
     def _append(self, session: Session) -> int:
         return self._logs.append(session, self._build_id, self._end, bytes(self._waiting))

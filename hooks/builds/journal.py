@@ -10,6 +10,7 @@ from typing import Protocol
 from hooks.builds.keeping import Keeper
 from hooks.builds.masking import Masker
 from hooks.builds.phases import BuildStatus, Fault, Phase, PhaseRecord
+from hooks.builds.reports.result import ReportResult
 from registry import token_finder
 from registry.clock import Clock
 
@@ -30,6 +31,10 @@ class BuildReporter(Protocol):
     @property
     def keeper(self) -> Keeper:
         """What keeps the build's artifacts and caches."""
+        ...
+
+    def report(self, report: ReportResult) -> str:
+        """Take a report while the call lasts; why it cannot be taken (its group is of another type), else empty."""
         ...
 
 

@@ -14,9 +14,7 @@ _Row = tuple[Callable[[BuildSpec], object], str]
 _FAULTS: tuple[_Row, ...] = (
     (lambda spec: spec.batch, "batch builds are not carried out by this server; remove the batch section"),
 )
-_WARNINGS: tuple[_Row, ...] = (
-    (lambda spec: spec.reports, "reports is not carried out by this server; the section has no effect"),
-)
+_WARNINGS: tuple[_Row, ...] = ()
 
 
 def lacking_faults(spec: BuildSpec) -> tuple[str, ...]:

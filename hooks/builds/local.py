@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
+from itertools import islice
 from pathlib import Path
 from typing import Any, BinaryIO, cast
 from uuid import uuid4
@@ -18,11 +19,14 @@ from hooks.builds.keeping import Keeper
 from hooks.builds.local_keeper import LocalKeeper
 from hooks.builds.phases import PhaseRecord
 from hooks.builds.plan import BuildOutcome, BuildPlan
+from hooks.builds.reports.model import FAILURES, Case
+from hooks.builds.reports.result import ReportResult, said
 from hooks.builds.run import run_build
 from registry.clock import Clock
 
 _ARCHIVE = "source.tar"
 _TOP = "source"
+_SHOWN_FAILURES = 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +60,16 @@ class LocalReporter:
     def keeper(self) -> Keeper:
         """Artifacts become files; raises OSError when one cannot be written."""
         return LocalKeeper(self._artifacts_dir, self.artifacts.append)
+
+    def report(self, report: ReportResult) -> str:
+        """Say what it says, and which test cases failed."""
+        self._write(f"Report {report.group}: {report.status.value}, {said(report.totals)}\n".encode())
+        kept = (each.entry for batch in report.batches() for each in batch)
+        failed = (entry for entry in kept if isinstance(entry, Case) and entry.status in FAILURES)
+        for case in islice(failed, _SHOWN_FAILURES):
+            name = " ".join(f"{case.suite} {case.name}".split())
+            self._write(f"  {case.status.value} {name}\n".encode(errors="replace"))
+        return ""
 
 
 def build_locally(

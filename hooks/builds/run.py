@@ -39,6 +39,7 @@ from hooks.builds.plan import BuildOutcome, BuildPlan
 from hooks.builds.preparing import install_runtimes, tell_phases, tell_warnings
 from hooks.builds.project import is_inline
 from hooks.builds.references import Unresolved, Values, resolve
+from hooks.builds.reporting import collect_reports
 from hooks.builds.spec import (
     DEFAULT_FILENAME,
     BuildSpec,
@@ -176,7 +177,10 @@ class _Attempt:
         elif phase is Phase.DOWNLOAD_SOURCE:
             self._download_source()
         elif phase is Phase.UPLOAD_ARTIFACTS:
+            faults = self._collect_reports()
             self._upload_artifacts()
+            if faults and self._spec.is_strict and self._status is BuildStatus.SUCCEEDED:
+                raise _PhaseFailed(CLIENT_ERROR, "; ".join(faults))
         elif phase is Phase.FINALIZING:
             self._finalize()
         else:
@@ -293,6 +297,22 @@ class _Attempt:
             "CODEBUILD_BUILD_SUCCEEDING": "1" if self._status is BuildStatus.SUCCEEDED else "0",
             "CODEBUILD_LAST_EXIT": str(self._last_exit),
         }
+
+    def _collect_reports(self) -> list[str]:
+        """Hand the reports on, also those of a build whose tests failed; what is wrong with them."""
+        try:
+            return collect_reports(
+                self._spec.reports,
+                self._room(),
+                self.journal,
+                tell=self._reporter.report,
+                interrupt=self._interrupt,
+                check=self._check,
+                pause=self._check_interrupt,
+            )
+        except Refused as error:
+            self._sandbox_is_gone = True  # in the middle of a stream that nobody reads any more
+            raise _PhaseFailed(CLIENT_ERROR, str(error)) from error
 
     def _upload_artifacts(self) -> None:
         bench, keeper = self._bench(), self._reporter.keeper

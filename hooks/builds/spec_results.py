@@ -10,7 +10,7 @@ import yaml
 from hooks.builds.document import DocumentReader, is_empty
 from hooks.builds.spec_model import ArtifactSpec, CacheSpec, ReportSpec
 
-MAX_REPORT_GROUPS = 5
+MAX_REPORT_GROUPS = 20  # CodeBuild takes 5
 MAX_FALLBACK_KEYS = 5
 REPORT_FORMATS = (
     "JUNITXML",

@@ -16,12 +16,13 @@ def commands(builders: Sequence[click.Command] = ()) -> list[click.Command]:
     from hooks.commands.build_hook import hook
     from hooks.commands.build_lint import lint
     from hooks.commands.build_project import project
+    from hooks.commands.build_reports import reports
     from hooks.commands.build_start import retry, start
     from hooks.commands.pipeline import pipeline
     from hooks.commands.secret import parameter, secret
     from hooks.commands.webhook import webhook
 
     project.add_command(hook)
-    for command in (start, retry, project, lint, *builders):
+    for command in (start, retry, project, lint, reports, *builders):
         build.add_command(command)
     return [pipeline, build, webhook, secret, parameter]

@@ -55,7 +55,7 @@ _FIELDS = (
 
 @click.group()
 def build() -> None:
-    """Builds: start, retry, list, show, logs, artifacts, stop, and their projects; without a server: lint, run."""
+    """Builds: start, retry, list, show, logs, artifacts, reports, stop, and their projects; without a server: lint, run."""
 
 
 @example("entrepot build list --limit 5")

@@ -15,6 +15,7 @@ from hooks.models.notification import (
     WebhookEndpoint,
 )
 from hooks.models.pipeline import ActionExecution, Execution, Pipeline, PipelineDefinitionVersion, StageExecution
+from hooks.models.report import FileCoverageRow, Report, ReportGroup, TestCase
 from hooks.models.secret_store import StoredValue, StoredValueProject, StoredValueVersion
 
 __all__ = [
@@ -27,6 +28,7 @@ __all__ = [
     "BuildProject",
     "BuildUpload",
     "Execution",
+    "FileCoverageRow",
     "Job",
     "JobQueue",
     "JobState",
@@ -38,11 +40,14 @@ __all__ = [
     "PipelineDefinitionVersion",
     "PushDelivery",
     "PushHook",
+    "Report",
+    "ReportGroup",
     "SourceCredential",
     "StageExecution",
     "StoredValue",
     "StoredValueProject",
     "StoredValueVersion",
+    "TestCase",
     "WebhookAttempt",
     "WebhookDelivery",
     "WebhookEndpoint",

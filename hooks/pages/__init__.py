@@ -15,6 +15,7 @@ from hooks.pages.looks import look, look_of_execution, look_of_stage
 from hooks.pages.notifications import NotificationPages
 from hooks.pages.panels import Panels
 from hooks.pages.pipelines import PipelinePages
+from hooks.pages.reports import ReportPages
 from hooks.pages.secrets import SecretPages
 from hooks.pages.webhooks import WebhookPages
 from hooks.services import HookServices
@@ -32,6 +33,7 @@ def blueprint(services: HookServices) -> Blueprint:
         ApprovalPages(services),
         BuildPages(services),
         ArtifactPages(services),
+        ReportPages(services),
         BuildProjectPages(services),
         WebhookPages(services),
         SecretPages(services),

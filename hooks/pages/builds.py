@@ -23,6 +23,7 @@ from hooks.builds.source import PackageSource
 from hooks.event_stream import Event, last_event_id, respond
 from hooks.models.build import Build, BuildProject
 from hooks.pages.looks import look
+from hooks.pages.reports import panels
 from hooks.pages.terminal import PLAIN, Style, parse_style, render, render_line
 from hooks.pipelines import store
 from hooks.services import HookServices
@@ -130,6 +131,7 @@ class BuildPages:
             "resolved": build.resolved_versions,
             "execution_id": int(execution[1]) if execution else None,
             "artifacts": artifact_reading.of_build(session, build.id),
+            "reports": panels(session, self._services, build.id),
             "took": ((build.ended_at or self._services.clock()) - build.submitted_at).total_seconds(),
         }
 

@@ -1,4 +1,4 @@
-"""How statuses look: tone, word and symbol of pipelines' and builds' statuses. Pure."""
+"""How statuses look: tone, word and symbol of pipelines', builds' and reports' statuses. Pure."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from types import MappingProxyType
 
 from hooks.builds.phases import BuildStatus
+from hooks.builds.reports.model import CaseStatus, ReportStatus
 from hooks.pipelines.state import ActionStatus, ExecutionStatus
 from hooks.pipelines.store import ActionExecutionView, ExecutionView, StageExecutionView
 
@@ -39,6 +40,11 @@ _LOOKS: Mapping[str, Look] = MappingProxyType(
         BuildStatus.FAULT.value: Look("bad", "Fault of the server", "alert"),
         BuildStatus.TIMED_OUT.value: Look("bad", "Timed out", "wait"),
         BuildStatus.STOPPED.value: Look("idle", "Stopped", "stopped"),
+        ReportStatus.GENERATING.value: Look("busy", "Being read", "busy"),
+        ReportStatus.INCOMPLETE.value: Look("wait", "Incomplete", "alert"),
+        CaseStatus.ERROR.value: Look("bad", "Error", "alert"),
+        CaseStatus.SKIPPED.value: Look("idle", "Skipped", "skipped"),
+        CaseStatus.UNKNOWN.value: Look("idle", "Unknown", "idle"),
     }
 )
 

@@ -66,7 +66,7 @@ class Panels:
                     "Pipelines",
                     "pipeline",
                     "hook_pages.pipelines",
-                    ("/pipelines", "/executions", "/builds", "/build-projects"),
+                    ("/pipelines", "/executions", "/builds", "/build-projects", "/reports", "/report-groups"),
                 ),
                 NavigationEntry("Approvals", "approval", "hook_pages.approvals", ("/approvals",), self.count_for_me),
             ),

@@ -2,7 +2,7 @@
 
 A field of an input shape is named, typed and bounded, or the request is refused: a field nobody declared (``isAdmin``)
 is an error and never passes through to a row. Known types: ``str``, ``int``, ``bool``, ``datetime`` (out only),
-``Any`` (out only), ``X | None``, ``tuple[X, ...]``, ``dict[str, X]`` and other dataclasses.
+``float`` (out only), ``Any`` (out only), ``X | None``, ``tuple[X, ...]``, ``dict[str, X]`` and other dataclasses.
 """
 
 from __future__ import annotations
@@ -184,6 +184,7 @@ def describe(kind: Any, components: dict[str, JsonSchema], *, closed: bool) -> J
 _DESCRIBED: Mapping[Any, JsonSchema] = {
     str: {"type": "string"},
     int: {"type": "integer"},
+    float: {"type": "number"},
     bool: {"type": "boolean"},
     datetime: {"type": "string", "format": "date-time"},
     Any: {},

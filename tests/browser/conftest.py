@@ -70,6 +70,7 @@ class Visit:
 
     def paths(self) -> list[str]:
         builds = [self.site.build_of(self.found[key]) for key in ("failed", "running")]
+        reports = [self.site.report_of(self.found["failed"], f"tests-{group}") for group in ("unit", "cover")]
         return [
             "/",
             "/search?q=acme",
@@ -106,6 +107,11 @@ class Visit:
             *(f"/executions/{number}" for number in self.found.values()),
             *(f"/builds/{number}" for number in builds),
             f"/builds/{builds[0]}?q=test",
+            "/report-groups",
+            "/report-groups/tests-unit",
+            "/report-groups/tests-cover",
+            f"/report-groups/tests-unit/test-cases/{self.site.failed_case()}",
+            *(f"/reports/{number}" for number in reports),
         ]
 
 

@@ -11,23 +11,28 @@ from pathlib import Path
 
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from flask import Flask
-from sqlalchemy import update
+from sqlalchemy import select, update
 from sqlalchemy.orm import Session
 
 from hooks import pages as hook_pages
+from hooks.builds import report_reading as reading
 from hooks.builds.keeping import ArtifactName
 from hooks.builds.logs import LogStore
 from hooks.builds.phases import BuildStatus, Fault, Phase, PhaseRecord
+from hooks.builds.reports.model import FileCoverage
+from hooks.builds.reports.result import ReportResult
 from hooks.builds.stored_outputs import BuildPlace, OutputLimits, StoredOutputs
 from hooks.models import MailAddress, WebhookAttempt, WebhookDelivery
 from hooks.models.build import Build
+from hooks.models.report import TestCase
 from hooks.notifications import endpoints, mail_subscriptions
 from hooks.notifications.audience import Audience
 from hooks.notifications.fanout import Fanout
 from hooks.notifications.filters import Filter
 from hooks.notifications.sending import Rules
 from hooks.pipelines.approvals import Verdict, decide
-from hooks.secret_store import reading, store
+from hooks.secret_store import reading as secret_reading
+from hooks.secret_store import store
 from hooks.secret_store.names import Kind
 from hooks.services import HookServices, Notifications
 from hooks.triggers.collect import Coordinates
@@ -65,6 +70,7 @@ from storage.filesystem import FileSystemStore
 from storage.keyfile import LocalKeyFile
 from tests.browser import corpus
 from tests.fakes.pipelines import World
+from tests.report_bench import case, hand_in, result
 
 PASSWORD = "correct horse battery staple"
 
@@ -152,6 +158,20 @@ class Site:
     def write_log(self, build_id: str, data: bytes) -> None:
         with self.services.db.write() as session:
             self.hook_services.logs.append_now(session, build_id, data)
+
+    def hand_in(self, build_id: str, report: ReportResult) -> str:
+        sealer = self.services.stores.server_keyring()
+        return hand_in(self.services.db, sealer, build_id, report, self.clock())
+
+    def report_of(self, execution_id: int, group: str) -> str:
+        with self.services.db.read() as session:
+            found = reading.reports_of_build(session, self.build_of(execution_id))
+            return next(each.report.id for each in found if each.group.name == group)
+
+    def failed_case(self) -> str:
+        """A case that failed in one report and not in another."""
+        with self.services.db.read() as session:
+            return session.scalars(select(TestCase.case_key).where(TestCase.status == "FAILED").limit(1)).one()
 
     def record_phases(self, build_id: str, *records: PhaseRecord) -> None:
         with self.services.db.write() as session:
@@ -419,7 +439,7 @@ def _keep(site: Site) -> None:
         store.put(session, sealer, Kind.SECRET, secret, actor="ada", now=now - timedelta(days=40))
         store.put(session, sealer, Kind.SECRET, store.Put("shop/database", "second one"), actor="mel", now=now)
         row = store.put(session, sealer, Kind.PARAMETER, parameter, actor="ada", now=now)
-        reading.set_policy(session, row, policy, actor="ada", now=now)
+        secret_reading.set_policy(session, row, policy, actor="ada", now=now)
 
 
 def _tell(site: Site) -> None:
@@ -473,7 +493,19 @@ def _keep_artifacts(site: Site, build_id: str) -> None:
         incoming.keep(len(files))
 
 
+def _report(site: Site, build_id: str, results: str) -> None:
+    """Reports of tests and coverage: the cases t0, t1, … with the results p(assed), f(ailed), e(rror), s(kipped)."""
+    words = {"p": "SUCCEEDED", "f": "FAILED", "e": "ERROR", "s": "SKIPPED"}
+    said = f"AssertionError: {corpus.PAYLOAD}\n" + "tests/test_calc.py:12: AssertionError\n" * 30
+    cases = [case(f"t{number}", words[letter], said * (letter in "fe")) for number, letter in enumerate(results)]
+    files = [FileCoverage("src/calc.py", 40 - len(results), len(results), 3, 1), FileCoverage("src/empty.py", 0, 0)]
+    for report in (result("unit", cases), result("cover", files)):
+        site.hand_in(build_id, report)
+
+
 def _let_run(site: Site, found: dict[str, int]) -> None:
+    for key, results in (("done", "pps"), ("failed", "pfepps"), ("waiting", "pppp")):
+        _report(site, site.build_of(found[key]), results)
     for key in ("done", "waiting", "failed"):
         build = site.build_of(found[key])
         site.write_log(build, LOG)

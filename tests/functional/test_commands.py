@@ -35,6 +35,7 @@ from config.settings import load
 from hooks.builds.keeping import ArtifactName
 from hooks.builds.phases import BuildStatus
 from hooks.builds.records import finish_build
+from hooks.builds.reports.model import FileCoverage
 from hooks.builds.stored_outputs import BuildPlace, OutputLimits, StoredOutputs
 from hooks.commands import following
 from hooks.commands import pipeline as pipeline_commands
@@ -45,6 +46,7 @@ from tests.build_bench import eventually
 from tests.functional.test_hooks_api import BUILT, GATED
 from tests.harness.packages import wheel
 from tests.harness.server import Server
+from tests.report_bench import case, hand_in, result
 
 COMMANDS = {
     "domain": domain,
@@ -540,6 +542,27 @@ def test_builds_are_listed_shown_stopped(applied: Site) -> None:
     assert "status\tIN_PROGRESS" in applied.run("build", "show", build_id).stdout
     assert applied.json("build", "stop", build_id)["status"] == "STOPPED"
     assert "has ended" in applied.run("build", "stop", build_id, status=1).stderr
+
+
+def test_reports_of_a_build_are_shown_and_end_with_what_they_say(applied: Site) -> None:
+    _, build_id = built(applied)
+    assert applied.json("build", "reports", build_id) == []
+    sealer = applied.hooks.stores.server_keyring()
+    good = result("fine", [case("a")])
+    hand_in(applied.db, sealer, build_id, good, system_clock())
+    assert applied.run("build", "reports", build_id).stdout.startswith("unit-fine\tSUCCEEDED\t1\t1\t0")
+    bad = result("tests", [case("a"), case("b", "FAILED", "one\x1b[2J\ntwo")])
+    hand_in(applied.db, sealer, build_id, bad, system_clock())
+    hand_in(applied.db, sealer, build_id, result("cover", [FileCoverage("a.py", 3, 1)]), system_clock())
+    shown = applied.run("build", "reports", build_id, status=1)
+    assert [line.split("\t")[:2] for line in shown.stdout.splitlines()] == [
+        ["unit-cover", "SUCCEEDED"],
+        ["unit-fine", "SUCCEEDED"],
+        ["unit-tests", "FAILED"],
+    ]
+    assert "FAILED tests.test_calc b\n    one" in shown.stderr
+    assert "\x1b" not in shown.stderr
+    assert "not found" in applied.run("build", "reports", "absent", status=1).stderr
 
 
 class Cutter:

@@ -1,6 +1,7 @@
 """Pipelines, executions, approvals and builds over the management interface."""
 
 from collections.abc import Mapping
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -9,10 +10,13 @@ from config import wiring
 from hooks.builds import tailing
 from hooks.builds.phases import BuildStatus
 from hooks.builds.records import finish_build
+from hooks.builds.reports.model import FileCoverage
+from hooks.builds.reports.result import ReportResult
 from hooks.jobs import claims
 from hooks.jobs.attempt import Attempt
 from hooks.pipelines.engine import on_build_finished
 from tests.functional.api_world import World
+from tests.report_bench import case, hand_in, result
 
 GATED = """name: release
 stages:
@@ -110,6 +114,9 @@ class Hooks(World):
         with self.db.write() as session:
             self.hooks.logs.append_now(session, build_id, data)
 
+    def report(self, build_id: str, report: ReportResult) -> str:
+        return hand_in(self.db, self.services.stores.server_keyring(), build_id, report, self.now)
+
     def answer(self, execution: dict, stage: str = "Gate", *, as_: str | None = "approver", **more: object):
         body = {"stage": stage, "action": "Ask", "verdict": "Approved", **more}
         return self.call("POST", f"/executions/{execution['id']}/approval", as_=as_, json=body)
@@ -161,6 +168,16 @@ MATRIX = [
     ("GET", "/builds/{b}/artifacts", None, (401, 200, 200, 200, 200, 404, 200)),
     ("GET", "/builds/{b}/artifacts/primary", None, (401, *[404] * 6)),  # it has none; test_build_outputs has some
     ("GET", "/builds/{b}/artifacts/primary/members", None, (401, *[404] * 6)),
+    ("GET", "/builds/{b}/reports", None, (401, 200, 200, 200, 200, 404, 200)),
+    ("GET", "/report-groups", None, (401, *[200] * 6)),
+    ("GET", "/report-groups/unit-tests", None, (401, 200, 200, 200, 200, 404, 200)),
+    ("GET", "/report-groups/unit-tests/reports", None, (401, 200, 200, 200, 200, 404, 200)),
+    ("GET", "/report-groups/unit-tests/trend?field=TOTAL", None, (401, 200, 200, 200, 200, 404, 200)),
+    ("GET", "/report-groups/unit-tests/flaky", None, (401, 200, 200, 200, 200, 404, 200)),
+    ("GET", "/report-groups/unit-tests/test-cases/{c}", None, (401, 200, 200, 200, 200, 404, 200)),
+    ("GET", "/reports/{r}", None, (401, 200, 200, 200, 200, 404, 200)),
+    ("GET", "/reports/{r}/test-cases", None, (401, 200, 200, 200, 200, 404, 200)),
+    ("GET", "/reports/{r}/coverage", None, (401, 200, 200, 200, 200, 404, 200)),
     ("POST", "/builds/{b}/retry", None, (401, 403, 409, 403, 403, 404, 409)),
     ("POST", "/builds/{b}/stop", None, (401, 403, 200, 403, 403, 404, 409)),
     ("GET", "/build-projects", None, (401, *[200] * 6)),
@@ -229,10 +246,12 @@ def test_permission_matrix(world: Hooks) -> None:
     webhook = world.call("POST", "/webhooks", json=HOOK).json["webhook"]["id"]
     sent = world.call("POST", f"/webhooks/{webhook}/ping").json["delivery"]
     own = world.call("POST", "/subscriptions", json={"kinds": ["*"]}).json["id"]
+    report = world.report(build, result("tests", [case("one")]))
+    key = world.call("GET", f"/reports/{report}/test-cases").json["items"][0]["id"]
     assert world.call("PUT", "/build-projects/mine", json={"document": PROJECT}).status_code == 200
     hook = world.call("POST", "/build-projects/mine/webhooks", json={"provider": "gitea"}).json["id"]
     for method, path, body, expected in MATRIX:
-        place = path.format(e=execution, b=build, w=webhook, d=sent, s=own, p="mine", h=hook)
+        place = path.format(e=execution, b=build, w=webhook, d=sent, s=own, p="mine", h=hook, r=report, c=key)
         got = []
         for who in CALLERS:
             with world.call(method, place, as_=who, json=body) as answer:  # closed: a stream holds a place until then
@@ -242,7 +261,7 @@ def test_permission_matrix(world: Hooks) -> None:
 
 
 def named(path: str) -> str:
-    return path.format(e=1, b="b", w=1, d="d", s=1, p="p", h="h")
+    return path.format(e=1, b="b", w=1, d="d", s=1, p="p", h="h", r="r", c="c")
 
 
 def test_the_matrix_covers_every_route(world: Hooks) -> None:
@@ -483,6 +502,73 @@ def test_a_log_is_read_by_offset(world: Hooks) -> None:
     assert read(10**9) == (b"", "27", "true")
     for wrong in ("-1", "x", "1.5", ""):
         assert world.call("GET", f"/builds/{build_id}/log?from={wrong}").status_code == 400
+
+
+def test_reports_are_read_over_the_interface(world: Hooks) -> None:
+    first, second = (action(world.start("built"), "Test", "Unit")["buildId"] for _ in range(2))
+    cases = [case("good"), case("bad", "FAILED", "said"), case("odd", "ERROR"), case("later", "SKIPPED")]
+    report = world.report(first, result("tests", cases))
+    world.now += timedelta(minutes=1)
+    world.report(second, result("tests", [case("good"), case("bad")]))
+    cover = world.report(second, result("cover", [FileCoverage("a.py", 3, 1, 1, 1), FileCoverage("b.py", 0, 0)]))
+
+    def get(path: str) -> dict:
+        answer = world.call("GET", path)
+        assert answer.status_code == 200, answer.text
+        return answer.json
+
+    shown = get(f"/reports/{report}")
+    assert (shown["arn"], shown["type"], shown["status"]) == (
+        f"arn:entrepot:codebuild:::report/unit-tests:{report}",
+        "TEST",
+        "FAILED",
+    )
+    counts = {"SUCCEEDED": 1, "FAILED": 1, "ERROR": 1, "SKIPPED": 1, "UNKNOWN": 0}
+    assert shown["testSummary"] == {
+        "total": 4,
+        "statusCounts": counts,
+        "durationInNanoSeconds": 48_000_000,
+        "passRate": 33.33,
+    }
+    assert shown["codeCoverageSummary"] is None
+    assert get(f"/reports/{cover}")["codeCoverageSummary"]["lineCoveragePercentage"] == 75.0
+    files = get(f"/reports/{cover}/coverage")["items"]
+    assert [(file["filePath"], file["linesMissed"], file["branchCoveragePercentage"]) for file in files] == [
+        ("a.py", 1, 50.0),
+        ("b.py", 0, None),
+    ]
+    page = get(f"/reports/{report}/test-cases?limit=3")
+    assert [item["name"] for item in page["items"]] == ["good", "bad", "odd"]
+    assert [item["name"] for item in get(f"/reports/{report}/test-cases?after={page['next']}")["items"]] == ["later"]
+    failed = get(f"/reports/{report}/test-cases?status=failed,ERROR")["items"]
+    assert [(item["name"], item["message"]) for item in failed] == [("bad", "said"), ("odd", "")]
+    groups = get("/report-groups?limit=1")
+    assert (groups["items"][0]["name"], groups["next"]) == ("unit-cover", "unit-cover")
+    assert [item["newest"]["buildNumber"] for item in get("/report-groups?after=unit-cover")["items"]] == [2]
+    assert get("/report-groups?project=absent")["items"] == []
+    reports = get("/report-groups/unit-tests/reports?limit=1")
+    assert get(f"/report-groups/unit-tests/reports?after={reports['next']}")["items"][0]["id"] == report
+    trend = get("/report-groups/unit-tests/trend?field=total")
+    assert (trend["unit"], trend["average"], trend["max"]) == ("count", 3.0, 4)
+    assert [item["name"] for item in get("/report-groups/unit-tests/flaky")["items"]] == ["bad"]
+    past = get(f"/report-groups/unit-tests/test-cases/{failed[0]['id']}")
+    assert (past["name"], past["flaky"], len(past["items"])) == ("bad", True, 2)
+    assert [item["reportGroup"] for item in get(f"/builds/{second}/reports")["items"]] == ["unit-cover", "unit-tests"]
+    for wrong in (
+        f"/reports/{report}/test-cases?status=GREEN",
+        f"/reports/{report}/test-cases?after=-1",
+        "/report-groups/unit-tests/trend?field=LINE_COVERAGE",
+        "/report-groups/unit-tests/trend",
+        "/report-groups/unit-tests/reports?after=gone",
+    ):
+        assert world.call("GET", wrong).status_code == 400, wrong
+    for gone in (
+        "/reports/absent",
+        "/report-groups/absent/trend?field=TOTAL",
+        f"/report-groups/unit-tests/test-cases/{'0' * 32}",
+    ):
+        assert world.call("GET", gone).status_code == 404, gone
+    assert world.call("GET", "/report-groups", as_="stranger").json["items"] == []
 
 
 def test_stopping_a_waiting_build_ends_its_action(world: Hooks) -> None:

@@ -18,7 +18,7 @@ from hooks.builds.executor import Network, RoomRequest
 from hooks.builds.executors.container import ContainerExecutor, ContainerSettings
 from hooks.builds.launch import Limits
 from hooks.builds.phases import BuildStatus
-from hooks.builds.run import BuildOutcome
+from hooks.builds.plan import BuildOutcome
 from tests.build_bench import Log, build, eventually, host_processes, work_directory
 from tests.functional.test_build_run import FETCH, web_server
 from tests.harness.podman import IMAGE, Podman

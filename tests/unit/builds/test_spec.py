@@ -391,7 +391,10 @@ def test_a_batch_graph_matrix_and_fanout():
         ("batch:\n  build-fanout:\n    parallelism: 0", "batch.build-fanout.parallelism is a number"),
         ("reports:\n  a: {}", "reports.a.files is missing"),
         ("reports:\n  a: {files: x, file-format: JUNIT}", "reports.a.file-format: it is one of JUNITXML, CUCUMBERJSON"),
-        ("reports: {a: &r {files: x}, b: *r, c: *r, d: *r, e: *r, f: *r}", "reports: at most 5"),
+        (
+            "reports: {a0: &r {files: x}, " + ", ".join(f"a{n}: *r" for n in range(1, 21)) + "}",
+            "reports: at most 20",
+        ),
         ("cache: {paths: [x], action: keep}", "cache.action 'keep': it is restore or save"),
         ("cache: {paths: [x], key: k, fallback-keys: [a, b, c, d, e, f]}", "cache.fallback-keys: at most 5"),
         ("artifacts:\n  secondary-artifacts:\n    a/b:\n      files: x", "artifacts.secondary-artifacts: 'a/b' is not"),
