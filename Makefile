@@ -9,7 +9,7 @@ BIND ?= 127.0.0.1:8080
 # More processes than cores: much of the time the tests wait for servers. Whole files, because many share a server.
 SIDE_BY_SIDE := -n 5 --dist loadfile --no-loadscope-reorder
 # Fork bombs and memory hogs in sandboxes want the machine for themselves.
-ALONE := tests/contract/test_executors.py
+ALONE := tests/contract/test_executors.py tests/security/test_container_builds.py tests/functional/test_container_projects.py
 
 .DEFAULT_GOAL := help
 .PHONY: help setup setup-dev dev-packages clients old-pips serve test lint tests-side-by-side format campaign bench lock clean
@@ -61,7 +61,7 @@ test: setup-dev
 	$(BIN)/python -m pytest -q $(ALONE) $(PYTEST_ARGS)
 
 tests-side-by-side: setup-dev
-	$(BIN)/python -m pytest -q $(SIDE_BY_SIDE) --durations=15 --ignore $(ALONE) $(PYTEST_ARGS)
+	$(BIN)/python -m pytest -q $(SIDE_BY_SIDE) --durations=15 $(addprefix --ignore=,$(ALONE)) $(PYTEST_ARGS)
 
 ## make campaign   the long fault campaigns, and what takes longest of the other tests
 campaign: setup-dev

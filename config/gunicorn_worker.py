@@ -7,6 +7,7 @@ from typing import Any
 
 from gunicorn.workers.gthread import ThreadWorker  # type: ignore[import-untyped]
 
+from config import ending
 from config.client_socket import ClientSocket
 
 
@@ -21,6 +22,7 @@ class DrainingWorker(ThreadWorker):  # type: ignore[misc]
         """Start or stop to accept; at the end of this worker's life for good."""
         is_ending = not enabled and not self.alive
         if is_ending:
+            ending.begin()
             for listener in self.sockets:
                 self._accept_waiting(listener)
         super().set_accept_enabled(enabled)

@@ -140,6 +140,29 @@ class Builds:
 
 
 @dataclass(frozen=True, slots=True)
+class ContainerBuilds:
+    """Builds in containers; there are none without a ``socket``. Whoever may use that is as good as root."""
+
+    socket: str = ""
+    image: str = ""
+    images: Mapping[str, str] = field(default_factory=dict)
+    allowed_images: tuple[str, ...] = ("localhost/*",)
+    pulls: bool = False
+    moved_images: str = "stop"
+    memory_limit_bytes: int = 3 * 1024**3
+    processors: int = 2
+    most_memory_bytes: int = 16 * 1024**3
+    most_processors: int = 8
+    full_network: str = ""
+    first_user_id: int = 60578
+    runs_as_root: bool = False
+    capabilities: tuple[str, ...] = ()
+    writable_root: bool = False
+    disk_limit_bytes: int = 0
+    allows_privileged: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class WorkerSettings:
     """The job worker."""
 
@@ -212,6 +235,7 @@ class Settings:
     upstream: UpstreamSettings = field(default_factory=UpstreamSettings)
     limits: LimitSettings = LimitSettings()
     builds: Builds = Builds()
+    builds_container: ContainerBuilds = field(default_factory=ContainerBuilds)
     worker: WorkerSettings = WorkerSettings()
     audit: AuditSettings = AuditSettings()
     webhooks: WebhookSettings = WebhookSettings()
@@ -308,6 +332,7 @@ SECTIONS: Mapping[str, type] = {
     "upstream": UpstreamSettings,
     "limits": LimitSettings,
     "builds": Builds,
+    "builds.container": ContainerBuilds,
     "worker": WorkerSettings,
     "audit": AuditSettings,
     "webhooks": WebhookSettings,
@@ -331,6 +356,7 @@ def load(data: Path, environment: Mapping[str, str] = os.environ, **overrides: M
     except (tomllib.TOMLDecodeError, UnicodeDecodeError, OSError) as error:
         faults.append(f"{path}: {error}")
     known_providers = providers.read(document.pop("oidc", {}), environment, faults)
+    document = sections_of(document)
     faults.extend(f"[{name}] is not a section" for name in sorted(document.keys() - SECTIONS.keys()))
     values = {}
     for name, kind in SECTIONS.items():
@@ -342,7 +368,7 @@ def load(data: Path, environment: Mapping[str, str] = os.environ, **overrides: M
         faults.extend(f"{fault} is a secret: give it as a variable, or in a file" for fault in _written(name, section))
         section.update(_from_environment(name, kind, environment))
         section.update({key: value for key, value in overrides.get(name, {}).items() if value is not None})
-        values[name] = _section(name, kind, section, faults)
+        values[name.replace(".", "_")] = _section(name, kind, section, faults)
     if faults:
         raise BadSettings(faults)
     settings = Settings(data, **values, providers=known_providers)
@@ -350,6 +376,15 @@ def load(data: Path, environment: Mapping[str, str] = os.environ, **overrides: M
     if faults:
         raise BadSettings(faults)
     return settings
+
+
+def sections_of(document: Mapping[str, Any]) -> dict[str, Any]:
+    """The document by the names of ``SECTIONS``: ``[builds.container]`` stands beside ``[builds]``."""
+    builds = document.get("builds")
+    if not isinstance(builds, dict) or "container" not in builds:
+        return dict(document)
+    outer = {key: value for key, value in builds.items() if key != "container"}
+    return {**document, "builds": outer, "builds.container": builds["container"]}
 
 
 # What must not stand in a file that people copy around and keep under version control.
@@ -364,7 +399,7 @@ def _written(section: str, values: Mapping[str, Any]) -> list[str]:
 def _from_environment(section: str, kind: type, environment: Mapping[str, str]) -> dict[str, str]:
     found = {}
     for setting in dataclasses.fields(kind):
-        variable = f"ENTREPOT_{section}_{setting.name}".upper()
+        variable = f"ENTREPOT_{section}_{setting.name}".upper().replace(".", "_")
         if variable in environment:
             found[setting.name] = environment[variable]
     return found
@@ -433,6 +468,7 @@ _MINIMUM = {
     "limits.publishes_per_minute": 0,
     "limits.searches_per_minute": 0,
     "limits.tokens_per_minute": 0,
+    "builds.container.disk_limit_bytes": 0,
     "worker.drain_seconds": 0,
 }
 
@@ -445,6 +481,8 @@ def _contradictions(settings: Settings) -> Iterator[str]:
         yield "server.public_url must start with http:// or https://"
     if settings.audit.checkpoint_url and urlsplit(settings.audit.checkpoint_url).scheme not in {"http", "https"}:
         yield "audit.checkpoint_url must start with http:// or https://"
+    if settings.builds_container.moved_images not in {"stop", "warn"}:
+        yield "builds.container.moved_images is stop or warn"
     yield from _bad_numbers(settings)
     yield from _bad_git(settings.builds)
     yield from _bad_networks("upstream", settings.upstream.allowed_networks)
@@ -518,6 +556,6 @@ def _bad_address(name: str, address: str) -> Iterator[str]:
 
 def _numbers(settings: Settings) -> Iterator[tuple[str, float]]:
     for section in SECTIONS:
-        for name, value in dataclasses.asdict(getattr(settings, section)).items():
+        for name, value in dataclasses.asdict(getattr(settings, section.replace(".", "_"))).items():
             if isinstance(value, int | float) and not isinstance(value, bool):
                 yield f"{section}.{name}", value

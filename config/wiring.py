@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 
-from config import notifying, sources
+from config import ending, executors, notifying, sources
 from config.addresses import own_addresses
 from config.settings import LimitSettings, Settings, UpstreamSettings
 from hooks import key_rotation
@@ -27,15 +27,14 @@ from hooks.builds import records as build_records
 from hooks.builds import waiting
 from hooks.builds.access import BuildAccess
 from hooks.builds.credentials import sealed_credentials
-from hooks.builds.executors.process import ProcessExecutor, ProcessSettings
+from hooks.builds.executor import Executor
 from hooks.builds.handler import BuildHandler, BuildServices
-from hooks.builds.launch import Limits as BuildLimits
 from hooks.builds.logs import LogStore, sealed_chunks
 from hooks.builds.output_care import Retention
 from hooks.builds.pushes import sealed_hook_secrets
 from hooks.builds.report_store import sealed_messages
 from hooks.builds.stored_outputs import OutputLimits, StoredOutputs
-from hooks.builds.workspace import UserRange
+from hooks.builds.tailing import Tails
 from hooks.jobs.worker import Handler, Settle
 from hooks.notifications.endpoints import sealed_secrets
 from hooks.pipelines.actions import promote as promote_action
@@ -44,6 +43,8 @@ from hooks.pipelines.handlers import handlers as pipeline_handlers
 from hooks.pipelines.handlers import settle as settle_promotion
 from hooks.pipelines.parts import Parts
 from hooks.pipelines.wiring import real_parts
+from hooks.secret_store.delivery import Deliveries
+from hooks.secret_store.store import sealed_values
 from hooks.services import HookServices
 from hooks.triggers.start import handlers as start_handlers
 from registry import formats
@@ -173,6 +174,7 @@ def sealed_fields() -> Sequence[SealedField]:
         *sealed_secrets(),
         sealed_credentials(),
         sealed_hook_secrets(),
+        sealed_values(),
     )
 
 
@@ -268,33 +270,15 @@ def hook_services(services: Services, settings: Settings) -> HookServices:
         clock=services.clock,
         actions=real_parts(
             services.clock,
-            executor_types=(ProcessExecutor.name,),
+            executor_types=executors.types(settings),
             release_frozen_after=services.release_frozen_after,
         ),
         logs=LogStore(services.stores.server_keyring()),
         notifications=notifying.notifications(settings, services, services.stores.server_keyring()),
         stores=services.stores,
         sealed_fields=sealed_fields(),
-    )
-
-
-def executor(settings: Settings) -> ProcessExecutor:
-    """What runs builds on this machine."""
-    return ProcessExecutor(_process_settings(settings))
-
-
-def _process_settings(settings: Settings) -> ProcessSettings:
-    return ProcessSettings(
-        work_dir=settings.workspace_path,
-        registry_address=settings.registry_address,
-        readonly_paths=tuple(path for known in formats.all_formats().values() for path in known.build_paths()),
-        users=UserRange(settings.builds.first_user_id, settings.builds.user_ids),
-        limits=BuildLimits(
-            memory_bytes=settings.builds.memory_limit_bytes,
-            processes=settings.builds.process_limit,
-            workspace_bytes=settings.builds.workspace_limit_bytes,
-            artifact_bytes=settings.builds.artifact_limit_bytes,
-        ),
+        # Three quarters of the threads are for everybody else, however many logs are being followed.
+        tails=Tails(most=max(1, settings.server.threads // 4), is_ending=ending.has_begun),
     )
 
 
@@ -318,12 +302,15 @@ def key_jobs(services: Services) -> JobTable:
     return JobTable({key_rotation.JOB_KIND: lambda context: key_rotation.run(rotates, context)}, {})
 
 
-def build_jobs(settings: Settings, services: Services, parts: Parts) -> JobTable:
-    """The handler of builds."""
+def build_jobs(
+    settings: Settings, services: Services, parts: Parts, available: Mapping[str, Executor] | None = None
+) -> JobTable:
+    """The handler of builds, for the types of environment that are ``available`` (default: all of the settings)."""
     access = BuildAccess(services.db, services.stores, services.accounts, services.formats, services.clock)
+    deliveries = Deliveries(services.db, services.stores.server_keyring(), services.clock)
     handler = BuildHandler(
         services.db,
-        executor(settings),
+        executors.executors(settings) if available is None else available,
         BuildServices(
             public_url=settings.server.public_url or None,
             open_asset=access.open_asset,
@@ -334,7 +321,8 @@ def build_jobs(settings: Settings, services: Services, parts: Parts) -> JobTable
             on_finished=lambda session, build_id: on_build_finished(session, parts, build_id),
             sealer=services.stores.server_keyring(),
             clock=services.clock,
-            fetch_input=sources.input_fetcher(settings, services, _process_settings(settings)),
+            fetch_input=sources.input_fetcher(settings, services, executors.process_settings(settings)),
+            resolver=deliveries.resolver,
             on_tokens=lambda found, build_id: services.leaks.end(found, f"the log of build {build_id}", "build"),
             outputs=stored_outputs(settings, services),
             protected_refs=settings.builds.protected_refs,

@@ -6,13 +6,14 @@ import logging
 import signal
 import socket
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import timedelta
 
-from config import migrate, notifying, sqlite, wiring
+from config import executors, migrate, notifying, sqlite, wiring
 from config.settings import Settings
 from hooks.builds import output_care, report_store
 from hooks.builds import records as build_records
+from hooks.builds.executor import Executor
 from hooks.jobs.worker import Worker
 from hooks.notifications import fanout
 from hooks.triggers import dispatch
@@ -82,8 +83,9 @@ def run(settings: Settings, *, is_alone: bool = True) -> int:
         # Receivers and the mail server may be slow: they have slots of their own, which nothing else waits for.
         worker(notices, fanout.QUEUE, settings.webhooks.slots, due),
     ]
-    if _can_build(settings):
-        builds = wiring.build_jobs(settings, services, parts)
+    available = _that_can_build(executors.executors(settings))
+    if available:
+        builds = wiring.build_jobs(settings, services, parts, available)
         workers.append(worker(builds, build_records.QUEUE, settings.builds.slots))
     _work(workers, settings.worker.drain_seconds)
     services.db.close()
@@ -104,14 +106,17 @@ def _work(workers: Sequence[Worker], drain_seconds: float) -> None:
         each.join(drain_seconds + 15)
 
 
-def _can_build(settings: Settings) -> bool:
-    """Attack a sandbox of our own first: a machine whose sandbox holds nothing back gets no builds."""
-    found = wiring.executor(settings).available()
-    if found.ok:
-        log.info("builds run here: %s", found.reason)
-    else:
-        log.error("no builds run here: %s", found.reason)
-    return found.ok
+def _that_can_build(table: Mapping[str, Executor]) -> Mapping[str, Executor]:
+    """Attack a sandbox of our own first: an executor whose sandbox holds nothing back gets no builds."""
+    available = {}
+    for name, executor in table.items():
+        found = executor.available()
+        if found.ok:
+            log.info("builds run here (%s): %s", name, found.reason)
+            available[name] = executor
+        else:
+            log.error("no builds run here (%s): %s", name, found.reason)
+    return available
 
 
 def _finish_idle(services: Services) -> None:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from hooks.builds.logs import LogStore
+from hooks.builds.tailing import Tails
 from hooks.notifications.endpoints import Sealer
 from hooks.notifications.fanout import Fanout
 from hooks.notifications.sending import Rules
@@ -40,7 +41,7 @@ class Notifications:
 class HookServices:
     """``actions`` is what the pipeline engine acts through; ``logs`` reads what builds have written.
 
-    ``sealed_fields`` are all columns that the key rings of ``stores`` seal into.
+    ``sealed_fields`` are all columns that the key rings of ``stores`` seal into. ``tails`` says who may follow a log.
     """
 
     db: Database
@@ -50,3 +51,4 @@ class HookServices:
     notifications: Notifications
     stores: DomainStores
     sealed_fields: Sequence[SealedField]
+    tails: Tails = field(default_factory=Tails)

@@ -250,6 +250,12 @@ class Format(Protocol):
         Nothing in which a person of the machine may keep a secret.
         """
 
+    def build_packages(self) -> tuple[str, Mapping[str, str]] | None:
+        """Give the language's word and the Debian packages its builds need: package → the program it is there for.
+
+        A program may be "" where a package has none of its own. None: its builds need nothing.
+        """
+
     def default_upstream_url(self, is_own: Callable[[str], bool]) -> str | None:
         """The index that the ecosystem's own tools use on this machine; ends in a slash. None where there is none.
 

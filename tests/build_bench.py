@@ -21,8 +21,9 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from hooks.builds.executor import Executor, SourceBundle, SourceFile, StopReason
 from hooks.builds.keeping import ArtifactName, CacheKey, FoundCache, Incoming, Keeper, Kept
 from hooks.builds.phases import PhaseRecord
+from hooks.builds.plan import BuildOutcome, BuildPlan
 from hooks.builds.reports.result import KeptEntry, ReportResult
-from hooks.builds.run import BuildOutcome, BuildPlan, run_build
+from hooks.builds.run import run_build
 
 PATIENCE_SECONDS = 30.0
 NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)

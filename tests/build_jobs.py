@@ -61,7 +61,7 @@ def on_finished(session: Session, build_id: str) -> None:
 
 
 def make_worker(database: Database, executor: Executor, services: BuildServices, **options: Any) -> Worker:
-    handler = BuildHandler(database, executor, services)
+    handler = BuildHandler(database, {executor.name: executor}, services)
     settings: dict[str, Any] = {
         "slots": 2,
         "queues": (QUEUE,),

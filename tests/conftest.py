@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.harness.podman import MISSING_ENGINE, Podman, podman_service
 from tests.harness.server import Server
 
 if TYPE_CHECKING:
@@ -98,3 +99,12 @@ def chromium() -> Iterator[Browser]:
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=list(CHROMIUM_ARGUMENTS))
         yield browser
         browser.close()
+
+
+@pytest.fixture(scope="session")
+def podman() -> Iterator[Podman]:
+    """A container engine of our own, started when the first test wants it."""
+    if MISSING_ENGINE:
+        pytest.skip(MISSING_ENGINE)
+    with podman_service() as service:
+        yield service

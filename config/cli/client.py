@@ -9,6 +9,7 @@ from pathlib import Path
 
 import hooks.commands
 import registry.commands
+from config.cli.images import images
 from config.cli.local_build import run as run_build
 from registry.format import Tool
 from registry.formats import FORMATS
@@ -47,4 +48,4 @@ def _new_token(
 (login, token, repo, package, package_group, domain, policy, role, group, explain) = registry.commands.commands(
     _tools(), _new_token
 )
-pipeline, build, webhook = hooks.commands.commands([run_build])
+pipeline, build, webhook, secret, parameter = hooks.commands.commands([run_build, images])

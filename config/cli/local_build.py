@@ -22,7 +22,7 @@ from registry.commands.output import json_option, print_json, say
 
 if TYPE_CHECKING:
     from hooks.builds.executor import Executor, Interrupt
-    from hooks.builds.run import BuildOutcome
+    from hooks.builds.plan import BuildOutcome
 
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,254}\Z")
 _NOT_HERE = (

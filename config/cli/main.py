@@ -35,7 +35,9 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     "group": ("config.cli.client", "group", "Groups of accounts: list, show, create, delete, add, remove."),
     "explain": ("config.cli.client", "explain", "Why the server decides as it does."),
     "pipeline": ("config.cli.client", "pipeline", "Pipelines: apply, start, status, approve, reject, retry."),
-    "build": ("config.cli.client", "build", "Builds: list, show, logs, artifacts, reports, stop, lint, run."),
+    "build": ("config.cli.client", "build", "Builds: list, show, logs, artifacts, reports, stop, lint, run, images."),
+    "secret": ("config.cli.client", "secret", "Secrets for builds: put, list, show, change, delete."),
+    "parameter": ("config.cli.client", "parameter", "Parameters for builds: put, list, show, change, delete."),
     "webhook": ("config.cli.client", "webhook", "Webhooks: list, create, ping, rotate, deliveries, redeliver."),
 }
 

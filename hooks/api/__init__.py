@@ -13,6 +13,7 @@ from hooks.api.pipelines import PipelineViews
 from hooks.api.pushes import PushViews
 from hooks.api.pushes import receivers as push_receivers
 from hooks.api.reports import ReportViews
+from hooks.api.secrets import SecretViews
 from hooks.api.subscriptions import SubscriptionViews
 from hooks.api.webhooks import WebhookViews
 from hooks.services import HookServices
@@ -32,6 +33,7 @@ def blueprint(services: HookServices) -> Blueprint:
         BuildViews(services),
         ArtifactViews(services),
         ReportViews(services),
+        SecretViews(services),
         WebhookViews(services),
         SubscriptionViews(services),
         KeyViews(services),

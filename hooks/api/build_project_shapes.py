@@ -101,7 +101,7 @@ class UploadQuery:
 
 @dataclass(frozen=True, slots=True)
 class Variable:
-    """An environment variable; ``type`` is PLAINTEXT."""
+    """An environment variable. ``type``: PLAINTEXT, or PARAMETER_STORE or SECRETS_MANAGER, whose ``value`` names the value."""
 
     name: Annotated[str, Length(1, 255)]
     value: Annotated[str, Length(0, 65_536)]

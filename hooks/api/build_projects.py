@@ -30,6 +30,7 @@ from hooks.builds.project_rights import check_manage, check_start, check_start_a
 from hooks.builds.project_shown import as_document
 from hooks.builds.projects import delete_project, get_project, list_projects, sources_of
 from hooks.builds.records import Options
+from hooks.builds.references import VariableType, stored_variable
 from hooks.builds.source import PackageSource, SourceAsset
 from hooks.builds.starting import Asked, place_of, start_project
 from hooks.builds.uploads import MAX_BYTES, keep_upload
@@ -250,7 +251,7 @@ def _place(project: BuildProject) -> tuple[str, str]:
 
 
 def _asked(session: Session, caller: Identity, body: NewBuild) -> Asked:
-    variables = _plain(body.environment_variables_override)
+    variables = _stored(body.environment_variables_override)
     return Asked(
         source_version=body.source_version,
         secondary_versions={
@@ -283,11 +284,11 @@ def _package(session: Session, caller: Identity, named: PackageVersion) -> Packa
     )
 
 
-def _plain(listed: Sequence[Variable]) -> Mapping[str, str]:
+def _stored(listed: Sequence[Variable]) -> Mapping[str, Any]:
     for variable in listed:
-        if variable.type != "PLAINTEXT":
-            raise Invalid(f"environment variable {variable.name!r}: only type PLAINTEXT is carried out")
-    found = {variable.name: variable.value for variable in listed}
+        if variable.type not in list(VariableType):
+            raise Invalid(f"environment variable {variable.name!r}: type {variable.type!r} is none of CodeBuild's")
+    found = {variable.name: stored_variable(variable.type, variable.value) for variable in listed}
     if len(found) != len(listed):
         raise Invalid("environmentVariablesOverride: a name is there twice")
     return found

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Annotated, Any
@@ -10,9 +11,12 @@ from flask import Response
 from sqlalchemy import select, tuple_
 from sqlalchemy.orm import Session
 
+from hooks.builds import log_search, tailing
+from hooks.builds.log_search import LogMatch, Place
 from hooks.builds.project_rights import may_see_build
 from hooks.builds.records import request_stop_build, retry_build
 from hooks.builds.source import PackageSource
+from hooks.event_stream import Event, last_event_id, respond
 from hooks.models.build import Build, BuildProject
 from hooks.pipelines.engine import on_build_finished
 from hooks.services import HookServices
@@ -22,7 +26,9 @@ from registry.api.routes import Route
 from registry.api.shapes import Between, Length
 from registry.errors import Invalid, NotFound
 from registry.http import context
-from registry.http.auth import signed_in_api
+from registry.http.auth import charge, signed_in_api
+from registry.http.responses import INERT_HEADERS, disposition
+from registry.rates import CostClass
 
 LOG_PIECE_BYTES = 1024 * 1024
 MOST_LOOKED_AT = 2000
@@ -116,9 +122,40 @@ class BuildQuery:
 
 @dataclass(frozen=True, slots=True)
 class LogQuery:
-    """The byte to start at."""
+    """The byte to start at; or with ``download`` 1 all there is, as a file."""
 
     from_: Annotated[int, Between(0, 2**62)] = 0
+    download: Annotated[int, Between(0, 1)] = 0
+
+
+@dataclass(frozen=True, slots=True)
+class StreamQuery:
+    """The byte to start at; the header ``Last-Event-ID`` wins over it."""
+
+    from_: Annotated[int, Between(0, 2**62)] = 0
+
+
+@dataclass(frozen=True, slots=True)
+class SearchQuery:
+    """What to look for: a plain text, in any case of ASCII letters unless ``caseSensitive`` is 1.
+
+    ``from``, ``line`` and ``lineOffset`` are where to go on: those of ``next``.
+    """
+
+    q: Annotated[str, Length(1, log_search.LONGEST_QUERY)]
+    case_sensitive: Annotated[int, Between(0, 1)] = 0
+    from_: Annotated[int, Between(0, 2**62)] = 0
+    line: Annotated[int, Between(1, 2**62)] = 1
+    line_offset: Annotated[int, Between(0, 2**62)] = 0
+    limit: Annotated[int, Between(1, log_search.MOST_MATCHES)] = 100
+
+
+@dataclass(frozen=True, slots=True)
+class LogMatches:
+    """Lines that have the text, in order; ``next`` is null when the whole log has been looked through."""
+
+    items: tuple[LogMatch, ...]
+    next: Place | None
 
 
 class BuildViews:
@@ -134,6 +171,15 @@ class BuildViews:
             Route("GET", "/builds", door, self.list_builds, query=BuildQuery, answer=BuildList),
             Route("GET", one, door, self.show_build, answer=BuildDetail),
             Route("GET", f"{one}/log", door, self.read_build_log, query=LogQuery, media_type="text/plain"),
+            Route(
+                "GET",
+                f"{one}/log/stream",
+                door,
+                self.stream_build_log,
+                query=StreamQuery,
+                media_type="text/event-stream",
+            ),
+            Route("GET", f"{one}/log/search", door, self.search_build_log, query=SearchQuery, answer=LogMatches),
             Route("POST", f"{one}/stop", door, self.stop_build, answer=BuildDetail),
             Route("POST", f"{one}/retry", door, self.retry_build, answer=BuildDetail, status=201),
         )
@@ -163,10 +209,13 @@ class BuildViews:
     def read_build_log(self, build_id: str, query: LogQuery) -> Response:
         """A piece of the log, as the build wrote it, from byte `from` on.
 
-        `X-Next-Offset` is where to go on; `X-Build-Ended` is `true` when nothing will come after that.
+        `X-Next-Offset` is where to go on; `X-Build-Ended` is `true` when nothing will come after that. With `download=1`
+        it is all there is by now, in one answer.
         """
         with self._services.db.read() as session:
-            readable_build(session, build_id, context.caller())
+            build, project = readable_build(session, build_id, context.caller())
+            if query.download:
+                return self._download(build, project)
             body, offset, has_ended = self._services.logs.read(session, build_id, query.from_, LOG_PIECE_BYTES)
         response = Response(body, content_type="text/plain; charset=utf-8")
         response.headers["X-Next-Offset"] = str(offset)
@@ -176,6 +225,67 @@ class BuildViews:
         response.headers["X-Content-Type-Options"] = "nosniff"
         response.headers["Content-Security-Policy"] = "sandbox; default-src 'none'"
         return response
+
+    def _download(self, build: Build, project: str) -> Response:
+        headers = {
+            **INERT_HEADERS,
+            "Cache-Control": "no-store",
+            "Content-Disposition": disposition(f"{project}-{build.number}.log"),
+            "Content-Length": str(build.log_bytes),
+        }
+        pieces = self._services.logs.pieces(self._services.db, build.id, build.log_bytes)
+        return Response(pieces, headers=headers, content_type="text/plain; charset=utf-8")
+
+    def stream_build_log(self, build_id: str, query: StreamQuery) -> Response:
+        """The log while it is written, as server-sent events.
+
+        `log` has `{"text", "offset", "next"}` (a byte that is no UTF-8 is U+DC80 plus its value less 128), `end` has
+        `{"next", "status"}` and says that nothing more will come. The id of an event is the byte to go on at: send it as
+        `Last-Event-ID`, or as `from`. An answer ends after half a minute at the most, also before `end`; ask again then.
+        Above the number of logs that are followed at a time it is 429: read the log by offset instead.
+        """
+        caller, services = context.caller(), self._services
+        start = _offset(last_event_id(str(query.from_)))
+        with services.db.read() as session:
+            readable_build(session, build_id, caller)
+        leave = services.tails.enter(caller.account_id)
+        return respond(self._events(build_id, start), leave)
+
+    def _events(self, build_id: str, start: int) -> Iterator[Event]:
+        services = self._services
+
+        def read(offset: int, limit_bytes: int) -> tuple[bytes, int, bool]:
+            with services.db.read() as session:
+                data, position, is_last = services.logs.read(session, build_id, offset, limit_bytes)
+            whole = tailing.whole_characters(data, is_last=is_last)
+            return data[:whole], position - len(data) + whole, is_last
+
+        for piece in services.tails.follow(read, start):
+            if piece.data:
+                text = piece.data.decode(errors="surrogateescape")
+                offset = piece.end - len(piece.data)
+                yield Event("log", {"text": text, "offset": offset, "next": piece.end}, str(piece.end))
+            if piece.is_last:
+                with services.db.read() as session:
+                    status = session.scalar(select(Build.status).where(Build.id == build_id))
+                yield Event("end", {"next": piece.end, "status": status}, str(piece.end))
+            elif not piece.data:
+                yield Event()
+
+    def search_build_log(self, build_id: str, query: SearchQuery) -> LogMatches:
+        """The lines of a log that have a text."""
+        charge(CostClass.SEARCH)
+        services = self._services
+        with services.db.read() as session:
+            readable_build(session, build_id, context.caller())
+
+        def read(offset: int, limit_bytes: int) -> bytes:
+            with services.db.read() as session:
+                return services.logs.read(session, build_id, offset, limit_bytes)[0]
+
+        at = Place(query.from_, query.line, min(query.line_offset, query.from_))
+        found = log_search.search(read, query.q, ignores_case=not query.case_sensitive, at=at, limit=query.limit)
+        return LogMatches(found.matches, found.next)
 
     def stop_build(self, build_id: str) -> BuildDetail:
         """Stop a build. Needs `publish` on the repository of the version it builds."""
@@ -237,6 +347,12 @@ def readable_build(session: Session, build_id: str, caller: Identity) -> tuple[B
     if row is None or not _may_read(caller, row[0]):
         raise NotFound("build", build_id)
     return row[0], row[1]
+
+
+def _offset(text: str) -> int:
+    if not text.isascii() or not text.isdigit() or len(text) > 18:
+        raise Invalid("Last-Event-ID is the byte to go on at")
+    return int(text)
 
 
 def _path(build: Build) -> str:

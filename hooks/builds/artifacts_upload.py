@@ -59,7 +59,7 @@ def _upload(
         raise UploadFailed(f"artifact {identifier} is not among the secondaryArtifacts of the project")
     if identifier != PRIMARY and not is_identifier(identifier):
         raise UploadFailed(f"a secondary artifact cannot be called {identifier!r}")
-    name = artifact_name(bench, identifier, artifact, chosen, project)
+    name = bench.mask(artifact_name(bench, identifier, artifact, chosen, project))
     bench.say(f"Expanding base directory path: {artifact.base_directory or '.'}")
     bench.say("Assembling file list")
     for pattern in artifact.files:

@@ -1,7 +1,8 @@
 """Tries, from inside a sandbox, what must not work there; prints one JSON line per attempt.
 
-Run as a file by the system's interpreter, standard library only, with one argument: a JSON object of system call
-numbers by name. ``refused`` false means that the sandbox lets something through.
+Run as a file by the system's interpreter, standard library only. The first argument is a JSON object of system call
+numbers by name, the second, which may be left out, one of what this kind of sandbox is like (``EXPECTED``). ``refused``
+false means that the sandbox lets something through.
 """
 
 from __future__ import annotations
@@ -21,12 +22,16 @@ CLONE_NEWUSER = 0x10000000
 ALLOWED_FAMILIES = {1, 2, 10}
 LAST_FAMILY = 45
 TIOCSTI = 0x5412
-WRITABLE = ("/codebuild", "/tmp", "/dev/shm")  # noqa: S108 - the three places that are meant to be
-NOT_FILES = ("/proc", "/dev/pts")
-HIDDEN = ("/root", "/home", "/var", "/sys", "/run", "/etc/shadow", "/etc/ssl/private", "/boot")
+NOT_FILES = ("/proc", "/dev/pts", "/dev/mqueue")
+EXPECTED: dict[str, list[str]] = {
+    "init": ["bwrap"],  # what process 1 is called by
+    "variables": ["PATH"],  # what its environment may hold
+    "writable": ["/codebuild", "/tmp", "/dev/shm"],  # noqa: S108 - the places that are meant to be
+    "hidden": ["/root", "/home", "/var", "/sys", "/run", "/etc/shadow", "/etc/ssl/private", "/boot"],
+}
 DEVICES = {
     *("console", "core", "fd", "full", "null", "ptmx", "pts", "random", "shm", "stderr", "stdin", "stdout", "tty"),
-    *("urandom", "zero"),
+    *("urandom", "zero", "mqueue"),
 }
 
 Finding = tuple[str, bool, str]
@@ -106,14 +111,14 @@ def terminal(_numbers: dict[str, int]) -> Iterator[Finding]:
 
 
 def files(_numbers: dict[str, int]) -> Iterator[Finding]:
-    """Writing outside the three writable places, hidden places, devices."""
+    """Writing outside the writable places, hidden places, devices."""
     for line in Path("/proc/self/mounts").read_text().splitlines():
         place = line.split()[1]
-        if not place.startswith((*WRITABLE, *NOT_FILES)) and Path(place).is_dir():
+        if not place.startswith((*EXPECTED["writable"], *NOT_FILES)) and Path(place).is_dir():
             yield f"write to {place}", *_write(Path(place, "entrepot-attack"))
     yield "write to /proc/sys", *_write(Path("/proc/sys/kernel/core_pattern"))
     yield "write to /proc/sysrq-trigger", *_write(Path("/proc/sysrq-trigger"))
-    seen = [place for place in HIDDEN if Path(place).exists()]
+    seen = [place for place in EXPECTED["hidden"] if Path(place).exists()]
     yield "hidden places", not seen, ", ".join(seen)
     devices = {entry.name for entry in Path("/dev").iterdir()} - DEVICES
     yield "devices", not devices, ", ".join(sorted(devices))
@@ -137,12 +142,20 @@ def processes(_numbers: dict[str, int]) -> Iterator[Finding]:
     except OSError as error:
         yield "the runner's descriptors", True, word(error.errno or 0)
     first = Path("/proc/1/cmdline").read_bytes()
-    yield "processes of the machine", first.startswith(b"bwrap"), first[:80].decode(errors="replace")
-    variables = [entry for entry in Path("/proc/1/environ").read_bytes().split(b"\0") if entry]
-    yield "init's variables", all(entry.startswith(b"PATH=") for entry in variables), str(len(variables))
+    words = [word.decode(errors="replace") for word in first.split(b"\0")]
+    yield "processes of the machine", words[: len(EXPECTED["init"])] == EXPECTED["init"], " ".join(words)[:80]
+    yield "init's variables", *_variables(Path("/proc/1/environ"))
     for process in ("1", "self"):
         mode = _status(process)["Seccomp"]
         yield f"filter on {process}", mode == "2", f"Seccomp {mode}"
+
+
+def _variables(path: Path) -> tuple[bool, str]:
+    try:
+        names = {entry.partition(b"=")[0].decode(errors="replace") for entry in path.read_bytes().split(b"\0") if entry}
+    except OSError as error:
+        return True, word(error.errno or 0)
+    return names <= set(EXPECTED["variables"]), ", ".join(sorted(names))
 
 
 def _read(path: Path) -> tuple[bool, str]:
@@ -195,6 +208,7 @@ ATTACKS: tuple[Callable[[dict[str, int]], Iterator[Finding]], ...] = (
 def main() -> None:
     """Try everything; the last line says that nothing was left out."""
     numbers = json.loads(sys.argv[1])
+    EXPECTED.update(json.loads(sys.argv[2]) if len(sys.argv) > 2 else {})
     for attack in ATTACKS:
         for name, refused, detail in attack(numbers):
             sys.stdout.write(json.dumps({"name": name, "refused": refused, "detail": detail}) + "\n")

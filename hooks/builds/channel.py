@@ -64,11 +64,15 @@ class Channel:
             ready, _, _ = select.select([self._frames], [], [], timeout_seconds)
             if not ready:
                 return None
-            data = os.read(self._frames, _READ_BYTES)
-            if not data:
-                raise Vanished("the sandbox ended")
-            self._buffer += data
+            self._buffer += self._receive()
         return frame
+
+    def _receive(self) -> bytes:
+        """What has come. Raises Vanished at the end."""
+        data = os.read(self._frames, _READ_BYTES)
+        if not data:
+            raise Vanished("the sandbox ended")
+        return data
 
     def _buffered_frame(self) -> tuple[bytes, bytes] | None:
         if len(self._buffer) < _HEADER.size:

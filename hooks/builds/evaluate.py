@@ -34,6 +34,7 @@ class Bench:
     """A sandbox at work. ``check`` raises what an interruption or the end of the sandbox means for the build.
 
     ``say`` writes an agent's line to the log, ``log`` output. ``environment`` goes to each shell.
+    ``mask`` takes the secrets out of what the build is to be known by.
     """
 
     sandbox: Sandbox
@@ -44,6 +45,7 @@ class Bench:
     shell: str = "/bin/sh"
     environment: Mapping[str, str] = field(default_factory=dict)
     carries_state: bool = True
+    mask: Callable[[str], str] = str
 
     def value_of(self, text: str) -> str:
         """The value of ``text``, in one line. Raises ExecutorError, and what ``check`` does."""

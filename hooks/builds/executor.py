@@ -70,10 +70,11 @@ class Outcome:
 
 
 class Network(StrEnum):
-    """What a build can reach: nothing, or exactly one address, the registry's."""
+    """What a build can reach: nothing; exactly one address, the registry's; or, where the server allows it, all."""
 
     NONE = "none"
     REGISTRY = "registry"
+    FULL = "full"
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,14 +108,39 @@ class SourceBundle:
     facts: Callable[[], Mapping[str, str]] = dict
 
 
+def _nobody(_text: str) -> None:
+    """Where nobody wants to know."""
+
+
+@dataclass(frozen=True, slots=True)
+class RoomRequest:
+    """What a project says about the room itself; an executor without images, sizes or privileges says so.
+
+    ``image`` "" is the executor's usual one. ``pinned_digest`` is what the image was when the project's builds first
+    used it, "" when they never did; ``on_digest`` is told what it is now, before anything runs. ``compute_type`` is one
+    of CodeBuild's names, "" for the executor's usual limits.
+    """
+
+    image: str = ""
+    pinned_digest: str = ""
+    on_digest: Callable[[str], object] = _nobody
+    compute_type: str = ""
+    is_privileged: bool = False
+
+
 @dataclass(frozen=True, slots=True)
 class SandboxRequest:
-    """What a sandbox is made for. ``home_files`` are texts by path below the build's home, for its eyes only."""
+    """What a sandbox is made for. ``home_files`` are texts by path below the build's home, for its eyes only.
+
+    ``say`` takes lines for the build's log: which image it is, what was asked for and is not had.
+    """
 
     build_id: str
     network: Network = Network.NONE
     credentials: Login | None = None
     home_files: Mapping[str, str] = field(default_factory=dict)
+    room: RoomRequest = field(default_factory=RoomRequest)
+    say: Callable[[str], object] = _nobody
 
 
 @dataclass(frozen=True, slots=True)
@@ -235,5 +261,5 @@ class Executor(Protocol):
         ...
 
     def prepare(self, request: SandboxRequest) -> Sandbox:
-        """A fresh sandbox. Raises ExecutorError."""
+        """A fresh sandbox. Raises ExecutorError, and Refused when what is asked for will not be had here."""
         ...

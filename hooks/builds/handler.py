@@ -5,24 +5,28 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import BinaryIO
 
 from sqlalchemy import select, update
 from sqlalchemy.orm import Session
 
-from hooks.builds.bundles import FetchInput, Inputs, fetches_nothing, source_variables
+from hooks.builds import image_pins
+from hooks.builds.bundles import FetchInput, Inputs, fetches_nothing
 from hooks.builds.cache_scope import PROTECTED_REFS, scope_of
-from hooks.builds.executor import Executor, ExecutorError, Login, Network, StopReason
+from hooks.builds.executor import Executor, ExecutorError, Login, Network, RoomRequest, StopReason
 from hooks.builds.keeping import Keeper, NoKeeper
 from hooks.builds.logs import MAX_LOG_BYTES, LogStore, Sealer
 from hooks.builds.output_settings import OutputSettings
 from hooks.builds.phases import BuildStatus, PhaseRecord
+from hooks.builds.plan import BuildOutcome, BuildPlan
 from hooks.builds.records import OnFinished, finish_build
+from hooks.builds.references import Remembering, Resolver, no_store, split_variables
 from hooks.builds.report_store import close_reports, drop_reports
 from hooks.builds.report_writer import ReportWriter
 from hooks.builds.reports.result import ReportResult
-from hooks.builds.run import Abandoned, BuildOutcome, BuildPlan, run_build
+from hooks.builds.reserved import reserved_variables
+from hooks.builds.run import Abandoned, run_build
 from hooks.builds.source import PackageSource
 from hooks.builds.stored_outputs import BuildPlace, StoredOutputs
 from hooks.jobs.claims import EndedJob
@@ -60,6 +64,10 @@ def _no_files(_source: PackageSource, _token: IssuedToken) -> Mapping[str, str]:
     return {}
 
 
+def _no_values(_build: Build) -> Resolver:
+    return no_store
+
+
 def _let_pass(_tokens: Collection[str], _build_id: str) -> None:
     """Where nobody knows of tokens."""
 
@@ -78,6 +86,7 @@ class BuildServices:
     ``fetch_input`` brings what is no package's file: git sources and uploads.
     ``public_url`` is where people find the server's pages, None where nobody has said.
     ``on_tokens`` (tokens, build id) is told of tokens of this server in a log, which does not show them.
+    ``resolver`` makes what gets the values of parameters and secrets that a build names.
     """
 
     open_asset: Callable[[PackageSource, str], BinaryIO]
@@ -93,6 +102,7 @@ class BuildServices:
     protected_refs: tuple[str, ...] = PROTECTED_REFS
     on_tokens: Callable[[Collection[str], str], object] = _let_pass
     fetch_input: FetchInput = fetches_nothing
+    resolver: Callable[[Build], Resolver] = _no_values
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,10 +120,10 @@ class BuildHandler:
     and the final status is one fenced update. A killed worker's attempt is begun anew, and the log says so.
     """
 
-    def __init__(self, db: Database, executor: Executor, services: BuildServices) -> None:
-        """``executor`` runs the builds of its ``name`` as environment type."""
+    def __init__(self, db: Database, executors: Mapping[str, Executor], services: BuildServices) -> None:
+        """``executors`` by the type of environment whose builds each runs."""
         self._db = db
-        self._executor = executor
+        self._executors = executors
         self._services = services
         self._logs = LogStore(services.sealer)
 
@@ -126,11 +136,13 @@ class BuildHandler:
         reporter = _Reporter(job, build, self._logs, self._services)
         token: IssuedToken | None = None
         try:
-            if build.environment["network"] == Network.REGISTRY:
+            executor = self._executor(build)
+            if build.environment["network"] != Network.NONE:
                 token = self._services.issue_token(build)
-            plan = self._plan(build, project, token, reporter)
-            reporter.keeper = self._keeper(job, build, plan)
-            outcome = run_build(plan, self._executor, reporter, reporter.interrupt, self._services.clock)
+            resolver = Remembering(self._services.resolver(build))
+            plan = replace(self._plan(build, project, token, reporter), resolver=resolver)
+            reporter.keeper = self._keeper(job, build, plan, resolver)
+            outcome = run_build(plan, executor, reporter, reporter.interrupt, self._services.clock)
         except Abandoned:
             LOG.info("build %s was broken off; it starts anew", build.id)
             return
@@ -177,12 +189,17 @@ class BuildHandler:
 
         return job.step(unit)
 
+    def _executor(self, build: Build) -> Executor:
+        executor = self._executors.get(build.environment["type"])
+        if executor is None:
+            raise ExecutorError(f"this worker has no executor of type {build.environment['type']}")
+        return executor
+
     def _plan(self, build: Build, project: _Project, token: IssuedToken | None, reporter: _Reporter) -> BuildPlan:
         services = self._services
-        if build.environment["type"] != self._executor.name:
-            raise ExecutorError(f"this worker has no executor of type {build.environment['type']}")
         source = PackageSource.from_json(build.source)
         inputs = Inputs(build.project_id, source, services.fetch_input, reporter.interrupt, reporter.resolved)
+        overrides, references = split_variables({**build.environment["variables"], **build.variables})
         spec_text = build.buildspec if build.buildspec is not None else services.find_spec(source)
         return BuildPlan(
             build_id=build.id,
@@ -190,9 +207,11 @@ class BuildHandler:
             submitted_at=build.submitted_at,
             spec_text=spec_text,
             environment=services.client_variables(source) if token else {},
-            overrides={**build.environment["variables"], **build.variables},
+            overrides=overrides,
+            references=references,
             reserved={**reserved_variables(build, project.name, source), **self._addresses(build)},
             network=Network(build.environment["network"]),
+            room=reporter.room(build, project.name),
             credentials=Login(token.login, token.token) if token else None,
             home_files=services.client_files(source, token) if token else {},
             secrets=(token.token,) if token else (),
@@ -205,7 +224,7 @@ class BuildHandler:
         url = self._services.public_url
         return {"CODEBUILD_BUILD_URL": f"{url.rstrip('/')}/builds/{build.id}"} if url else {}
 
-    def _keeper(self, job: JobContext, build: Build, plan: BuildPlan) -> Keeper:
+    def _keeper(self, job: JobContext, build: Build, plan: BuildPlan, resolver: Remembering) -> Keeper:
         if self._services.outputs is None:
             return NoKeeper()
         shared = plan.outputs.cache_namespace
@@ -214,7 +233,7 @@ class BuildHandler:
             build.source["domain"],
             f"shared/{shared}" if shared else f"project/{build.project_id}",
             scope_of(build.source, build.webhook, self._services.protected_refs),
-            lambda: plan.secrets,
+            lambda: (*plan.secrets, *resolver.secrets),  # asked when an artifact is there: by then they are known
         )
         return self._services.outputs.keeper(place, job.step)
 
@@ -345,6 +364,10 @@ class _Reporter:
         except OUTAGES as error:
             raise ExecutorError(f"the source's commit cannot be written now: {error}") from error
 
+    def room(self, build: Build, project: str) -> RoomRequest:
+        """What the build's environment asks of its sandbox; the image it gets is written down here."""
+        return image_pins.room_of(self._job, build, project, self._services.clock)
+
     def report(self, report: ReportResult) -> str:
         """Keep a report."""
         self.flush()
@@ -352,25 +375,6 @@ class _Reporter:
 
     def _append(self, session: Session) -> int:
         return self._logs.append(session, self._build_id, self._end, bytes(self._waiting))
-
-
-def reserved_variables(build: Build, project: str, source: PackageSource) -> dict[str, str]:
-    """CODEBUILD_* (the CodeBuild user guide's "Environment variables in build environments"), CI, and the source's."""
-    return {
-        "CI": "true",
-        "CODEBUILD_CI": "true",
-        "CODEBUILD_BUILD_ID": f"{project}:{build.id}",
-        "CODEBUILD_BUILD_ARN": f"arn:entrepot:codebuild:::build/{project}:{build.id}",
-        "CODEBUILD_PROJECT_ARN": f"arn:entrepot:codebuild:::project/{project}",
-        "CODEBUILD_BUILD_NUMBER": str(build.number),
-        "CODEBUILD_BUILD_IMAGE": build.environment["type"],
-        "CODEBUILD_INITIATOR": build.initiator,
-        "CODEBUILD_LOG_PATH": build.id,
-        "CODEBUILD_PROJECT_NAME": project,
-        "CODEBUILD_START_TIME": str(int((build.started_at or build.submitted_at).timestamp() * 1000)),
-        **source_variables(source),
-        **build.webhook,
-    }
 
 
 def _revoke(token: IssuedToken | None) -> None:

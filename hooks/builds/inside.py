@@ -124,7 +124,8 @@ class Runner:
             with os.fdopen(descriptor, "w", encoding="utf-8") as file:
                 file.write(text)
         # Set in here, the limit counts this sandbox's processes only, also where the worker's user has others.
-        resource.setrlimit(resource.RLIMIT_NPROC, (start["processes"], start["processes"]))
+        if start["processes"]:
+            resource.setrlimit(resource.RLIMIT_NPROC, (start["processes"], start["processes"]))
         if start["registry_port"]:
             _start_forwarder(start["registry_port"])
 

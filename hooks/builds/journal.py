@@ -49,6 +49,18 @@ class Journal:
         self._at_line_start = True
         self._records: list[PhaseRecord] = []
 
+    def hide(self, secrets: Iterable[str]) -> None:
+        """Mask these as well, from here on."""
+        self._masker.add(secrets)
+
+    @property
+    def masker(self) -> Masker:
+        """What knows the build's secrets: for names, messages and files that leave it by other ways than the log.
+
+        Only ``mask`` and ``mask_bytes`` are for others; the stream is the log's.
+        """
+        return self._masker
+
     @property
     def records(self) -> tuple[PhaseRecord, ...]:
         """The phases entered so far."""

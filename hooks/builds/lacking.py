@@ -13,14 +13,6 @@ _Row = tuple[Callable[[BuildSpec], object], str]
 
 _FAULTS: tuple[_Row, ...] = (
     (lambda spec: spec.batch, "batch builds are not carried out by this server; remove the batch section"),
-    (
-        lambda spec: spec.parameter_store,
-        "env.parameter-store is not available on this server, and the build would lack its values",
-    ),
-    (
-        lambda spec: spec.secrets_manager,
-        "env.secrets-manager is not available on this server, and the build would lack its values",
-    ),
 )
 
 

@@ -18,9 +18,10 @@ from hooks.builds.executor import Executor, Interrupt, SourceBundle, SourceFile
 from hooks.builds.keeping import Keeper
 from hooks.builds.local_keeper import LocalKeeper
 from hooks.builds.phases import PhaseRecord
+from hooks.builds.plan import BuildOutcome, BuildPlan
 from hooks.builds.reports.model import FAILURES, Case
 from hooks.builds.reports.result import ReportResult, said
-from hooks.builds.run import BuildOutcome, BuildPlan, run_build
+from hooks.builds.run import run_build
 from registry.clock import Clock
 
 _ARCHIVE = "source.tar"

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Protocol
 
 from sqlalchemy import select, update
 from sqlalchemy.orm import Session
 
 from hooks.models.build import Build, BuildLogChunk
-from registry.db import table_of
+from registry.db import Database, table_of
 from registry.errors import Conflict, NotFound
 from registry.repos.sealed_fields import SealedField
 
@@ -16,6 +17,7 @@ MAX_LOG_BYTES = 50 * 1024 * 1024
 MARKER = b"\n[Container] The log is longer than 50 MiB; the rest is not kept\n"
 _MAX_CHUNK_BYTES = 1024 * 1024
 _CHUNKS_PER_READ = 64
+_PIECE_BYTES = 1024 * 1024
 
 
 class Sealer(Protocol):
@@ -101,6 +103,14 @@ class LogStore:
             if position - start >= limit_bytes:
                 break
         return b"".join(parts), position, row.ended_at is not None and position >= row.log_bytes
+
+    def pieces(self, db: Database, build_id: str, end: int) -> Iterator[bytes]:
+        """The log up to byte ``end``, a session for each piece: a slow reader must not hold a transaction open."""
+        position = 0
+        while position < end:
+            with db.read() as session:
+                piece, position, _ = self.read(session, build_id, position, min(_PIECE_BYTES, end - position))
+            yield piece
 
 
 def chunk_context(build_id: str, offset: int) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shlex
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -47,12 +47,22 @@ class ProbeReport:
         return f"{len(self.findings)} ways out were tried and refused; {self.limits}"
 
 
-def attack(prepare: Callable[[SandboxRequest], Sandbox], limits: str) -> ProbeReport:
-    """Attack a fresh sandbox of ``prepare``. Raises ExecutorError when there is none."""
+def attack(
+    prepare: Callable[[SandboxRequest], Sandbox],
+    limits: str,
+    *,
+    interpreter: str = "/usr/bin/python3",
+    expected: Mapping[str, Sequence[str]] | None = None,
+) -> ProbeReport:
+    """Attack a fresh sandbox of ``prepare``, which is as ``attacks.EXPECTED`` but for ``expected``.
+
+    Raises ExecutorError when there is none, and Refused.
+    """
     script = Path(attacks.__file__)
     source = SourceBundle((SourceFile(script.name, lambda: script.open("rb")),))
     numbers = json.dumps(dict(seccomp.denied()))
-    command = f'exec /usr/bin/python3 -I -S "$ENTREPOT_ASSETS_DIR/{script.name}" {shlex.quote(numbers)}'
+    arguments = f"{shlex.quote(numbers)} {shlex.quote(json.dumps(expected or {}))}"
+    command = f'exec {interpreter} -I -S "$ENTREPOT_ASSETS_DIR/{script.name}" {arguments}'
     output = bytearray()
     sandbox = prepare(SandboxRequest("probe"))
     try:

@@ -6,6 +6,7 @@ from typing import Any
 
 from hooks.builds.project import SourceSettings, SourceType
 from hooks.builds.projects import sources_of
+from hooks.builds.references import shown_variable
 from hooks.models.build import BuildProject
 
 
@@ -29,7 +30,7 @@ def as_document(project: BuildProject) -> dict[str, Any]:
     document["environment"] = {
         **{name: value for name, value in environment.items() if name != "variables"},
         "environmentVariables": [
-            {"name": name, "value": value, "type": "PLAINTEXT"} for name, value in environment["variables"].items()
+            {"name": name, **shown_variable(value)} for name, value in environment["variables"].items()
         ],
     }
     document["timeoutInMinutes"] = project.timeout_minutes

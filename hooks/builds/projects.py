@@ -11,6 +11,8 @@ from typing import Any
 from sqlalchemy import delete, select
 from sqlalchemy.orm import Session
 
+from hooks.builds import image_pins
+from hooks.builds.compute import container_faults
 from hooks.builds.executor import Network
 from hooks.builds.output_settings import output_faults
 from hooks.builds.project import (
@@ -23,6 +25,7 @@ from hooks.builds.project import (
     path_fault,
     source_faults,
 )
+from hooks.builds.references import variable_fault
 from hooks.builds.spec import parse_buildspec
 from hooks.models.build import BuildProject
 from hooks.models.build_source import BuildUpload, PushHook, SourceCredential
@@ -37,7 +40,7 @@ DEFAULT_TYPES = ("process",)
 RESERVED_PREFIXES = ("CODEBUILD_", "ENTREPOT_")
 _CONTAINER_TYPE = re.compile(r"(?:LINUX|ARM|WINDOWS)[A-Z0-9_]*|MAC_ARM")
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,254}\Z")
-_KEPT_OF_ENVIRONMENT = ("image", "computeType")
+_KEPT_OF_ENVIRONMENT = ("image", "computeType", "privilegedMode")
 _MAX_VALUE_CHARACTERS = 65_536
 _MAX_VARIABLES = 500
 
@@ -74,7 +77,8 @@ def create_or_update_project(
 ) -> BuildProject:
     """Save a project under ``name``, all of it. ``types`` are the executors this server has.
 
-    Raises InvalidDocument with every fault at once; nothing is saved then. A credential of a source that is fetched from
+    Raises InvalidDocument with every fault at once; nothing is saved then. The images of earlier builds are forgotten:
+    what their names mean now is accepted. A credential of a source that is fetched from
     elsewhere now is forgotten.
     """
     entity_name("build project", name)
@@ -103,6 +107,7 @@ def create_or_update_project(
     project.updated_at = now
     session.flush()
     _forget_credentials(session, project, settings.sources)
+    image_pins.forget(session, project.id)
     return project
 
 
@@ -212,6 +217,8 @@ def _check_environment(environment: Mapping[str, Any], types: Collection[str]) -
         faults.append("environment.variables has to be a mapping of names to texts")
         variables = {}
     kept = {key: environment[key] for key in _KEPT_OF_ENVIRONMENT if key in environment}
+    if kind == "container":
+        faults += container_faults(kept.get("image", ""), kept.get("computeType", ""))
     return {"type": kind, "network": network, "variables": dict(variables), **kept}, faults
 
 
@@ -224,6 +231,8 @@ def _variable_faults(variables: Mapping[Any, Any]) -> list[str]:
             faults.append(f"variables: {name!r} is not a variable name")
         elif name.startswith(RESERVED_PREFIXES):
             faults.append(f"variables: {name} is reserved")
+        elif isinstance(value, Mapping):
+            faults += [f"variables: {name}: {fault}" for fault in [variable_fault(value)] if fault]
         elif not isinstance(value, str) or "\0" in value or len(value) > _MAX_VALUE_CHARACTERS:
             faults.append(f"variables: {name} has to be a text of at most {_MAX_VALUE_CHARACTERS} characters")
     return faults

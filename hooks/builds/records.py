@@ -70,7 +70,7 @@ def start_build(
     source: PackageSource,
     initiator: str,
     now: datetime,
-    variables: Mapping[str, str] | None = None,
+    variables: Mapping[str, Any] | None = None,
     subject: str | None = None,
     options: Options = AS_THE_PROJECT_SAYS,
 ) -> Build:

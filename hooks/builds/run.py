@@ -6,9 +6,6 @@ The log keeps CodeBuild's words ("Running command", "Phase complete: BUILD State
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
-from dataclasses import dataclass, field
-from datetime import datetime
 
 from hooks.builds import caching
 from hooks.builds.artifacts_upload import UploadFailed, upload
@@ -19,18 +16,14 @@ from hooks.builds.executor import (
     ExecutorError,
     Interrupt,
     Item,
-    Login,
-    Network,
     Outcome,
     Refused,
     Sandbox,
     SandboxRequest,
-    SourceBundle,
     StopReason,
 )
 from hooks.builds.journal import BuildReporter, Journal
 from hooks.builds.lacking import lacking_faults
-from hooks.builds.output_settings import OutputSettings
 from hooks.builds.patterns import is_found
 from hooks.builds.phases import (
     CLIENT_ERROR,
@@ -40,11 +33,12 @@ from hooks.builds.phases import (
     BuildStatus,
     Fault,
     Phase,
-    PhaseRecord,
     next_phase,
 )
+from hooks.builds.plan import BuildOutcome, BuildPlan
 from hooks.builds.preparing import install_runtimes, tell_phases, tell_warnings
 from hooks.builds.project import is_inline
+from hooks.builds.references import Unresolved, Values, resolve
 from hooks.builds.reporting import collect_reports
 from hooks.builds.spec import (
     DEFAULT_FILENAME,
@@ -58,41 +52,6 @@ from registry.errors import InvalidDocument
 
 MAX_SPEC_BYTES = 256 * 1024
 _EXPORTED_CHARACTERS = 10_000
-
-
-@dataclass(frozen=True, slots=True)
-class BuildPlan:
-    """All that a build is. ``spec_text`` None: ``buildspec.yml`` at the top of the source; it may also be a path in it.
-
-    Variables, weakest first: the sandbox's own, ``environment`` (the registry's addresses for clients), the buildspec's
-    ``env``, ``overrides`` (the project's, then those of the start), ``reserved`` (CODEBUILD_*, CI). ``home_files`` are
-    texts by path below the home. ``secrets`` are masked in everything that is reported. ``outputs`` is what the project
-    called ``project`` says about artifacts and caches.
-    """
-
-    build_id: str
-    source: SourceBundle
-    submitted_at: datetime
-    spec_text: str | None = None
-    environment: Mapping[str, str] = field(default_factory=dict)
-    overrides: Mapping[str, str] = field(default_factory=dict)
-    reserved: Mapping[str, str] = field(default_factory=dict)
-    network: Network = Network.NONE
-    credentials: Login | None = None
-    home_files: Mapping[str, str] = field(default_factory=dict)
-    secrets: tuple[str, ...] = ()
-    project: str = "build"
-    outputs: OutputSettings = field(default_factory=OutputSettings)
-    timeout_seconds: float = 3600.0
-
-
-@dataclass(frozen=True, slots=True)
-class BuildOutcome:
-    """How a build ended. ``exported`` are the values of ``exported-variables``."""
-
-    status: BuildStatus
-    phases: tuple[PhaseRecord, ...]
-    exported: Mapping[str, str] = field(default_factory=dict)
 
 
 class Abandoned(Exception):
@@ -156,6 +115,7 @@ class _Attempt:
         self._last_exit = 0
         self._exported: dict[str, str] = {}
         self._cache: caching.Cache | None = None
+        self._secret_names: frozenset[str] = frozenset()
         self._status = BuildStatus.SUCCEEDED
         self.retry_rule: FailureRule | None = None
 
@@ -207,8 +167,13 @@ class _Attempt:
         if phase is Phase.PROVISIONING:
             plan = self._plan
             self.journal.say("Waiting for agent ping")
-            request = SandboxRequest(plan.build_id, plan.network, plan.credentials, plan.home_files)
-            self._sandbox = self._executor.prepare(request)
+            request = SandboxRequest(
+                plan.build_id, plan.network, plan.credentials, plan.home_files, plan.room, self.journal.say
+            )
+            try:
+                self._sandbox = self._executor.prepare(request)
+            except Refused as error:
+                raise _PhaseFailed(CLIENT_ERROR, str(error)) from error
         elif phase is Phase.DOWNLOAD_SOURCE:
             self._download_source()
         elif phase is Phase.UPLOAD_ARTIFACTS:
@@ -252,12 +217,15 @@ class _Attempt:
         for fault in lacking_faults(self._spec):
             raise _PhaseFailed(YAML_FILE_ERROR, fault)
         self.journal.say("Processing environment variables")
+        values = self._resolve()
         sandbox.define(
             {
                 **sandbox.variables,
                 **self._plan.environment,
                 **self._spec.variables,
+                **values.weak,
                 **self._plan.overrides,
+                **values.strong,
                 **sandbox_reserved(sandbox),
                 **self._plan.reserved,
                 **self._plan.source.facts(),
@@ -265,6 +233,15 @@ class _Attempt:
         )
         tell_phases(self._spec, sandbox, self.journal)
         self._restore_cache()
+
+    def _resolve(self) -> Values:
+        plan = self._plan
+        try:
+            values = resolve(self._spec, plan.overrides, plan.references, plan.resolver, self.journal)
+        except Unresolved as error:
+            raise _PhaseFailed(error.status_code, str(error)) from error
+        self._secret_names = values.names
+        return values
 
     def _read_spec(self, sandbox: Sandbox) -> BuildSpec:
         text = self._plan.spec_text
@@ -370,6 +347,7 @@ class _Attempt:
             self._spec.shell,
             self._told(),
             self._spec.carries_state,
+            self.journal.mask,
         )
 
     def _finalize(self) -> None:
@@ -380,7 +358,9 @@ class _Attempt:
                 # What it was built for is done; to run it all again would be worse than to lack a variable.
                 raise _PhaseFailed(CLIENT_ERROR, f"the exported variables cannot be read: {error}") from error
             for name in self._spec.exported_variables:
-                if name in values:
+                if name in self._secret_names:
+                    self.journal.say(f"Warning: {name} comes from a secret or parameter and is not exported")
+                elif name in values:
                     self._exported[name] = self.journal.mask(values[name])[:_EXPORTED_CHARACTERS]
         self._destroy()
 

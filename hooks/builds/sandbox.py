@@ -35,7 +35,7 @@ from hooks.builds.workspace import Workspace
 
 LOG = logging.getLogger(__name__)
 
-_START_SECONDS = 30.0
+START_SECONDS = 30.0
 _POLL_SECONDS = 0.1
 # TERM, one second, KILL inside the sandbox; after that the sandbox itself is ended.
 _END_SECONDS = 3.0
@@ -107,7 +107,7 @@ class ProcessSandbox:
                 "processes": self._limits.processes,
                 "registry_port": port,
             },
-            deadline=time.monotonic() + _START_SECONDS,
+            deadline=time.monotonic() + START_SECONDS,
         )
 
     def fetch(self, source: SourceBundle, sink: Callable[[bytes], None], interrupt: Interrupt) -> Outcome:
@@ -242,7 +242,7 @@ class ProcessSandbox:
             except Vanished:
                 LOG.debug("the sandbox had ended before")
             self._channel.close()
-        self._end_shim()
+        self._end_processes()
         if self._relay is not None:
             self._relay.close()
         if self._group is not None:
@@ -260,7 +260,7 @@ class ProcessSandbox:
         deadline: float | None = None,
     ) -> dict[str, Any]:
         """Send a short request and wait for its answer. Raises ExecutorError."""
-        until = deadline or time.monotonic() + _START_SECONDS
+        until = deadline or time.monotonic() + START_SECONDS
 
         def out_of_time() -> StopReason | None:
             return StopReason.TIMED_OUT if time.monotonic() > until else None
@@ -376,7 +376,7 @@ class ProcessSandbox:
             os.fchmod(copy.fileno(), stat.S_IRUSR | stat.S_IRGRP | stat.S_IROTH)
         return left_bytes
 
-    def _end_shim(self) -> None:
+    def _end_processes(self) -> None:
         if self._shim is None:
             return
         if self._shim.stdin is not None:

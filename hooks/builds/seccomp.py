@@ -21,11 +21,11 @@ _LOAD, _JUMP_EQUAL, _JUMP_AT_LEAST, _JUMP_ANY_BIT, _RETURN = 0x20, 0x15, 0x35, 0
 # struct seccomp_data: nr, arch, instruction pointer, six 64-bit arguments (little-endian on both machines)
 _NUMBER, _ARCH, _FIRST_ARGUMENT, _SECOND_ARGUMENT = 0, 4, 16, 24
 
-_FAMILIES = (1, 2, 10)  # AF_UNIX, AF_INET, AF_INET6
+ALLOWED_FAMILIES = (1, 2, 10)  # AF_UNIX, AF_INET, AF_INET6
 # CLONE_NEWNS, NEWCGROUP, NEWUTS, NEWIPC, NEWUSER, NEWPID, NEWNET; NEWTIME shares its bit with clone's exit signal
-_CLONE_NAMESPACES = 0x7E020000
-_UNSHARE_NAMESPACES = _CLONE_NAMESPACES | 0x80
-_TIOCSTI, _TIOCLINUX = 0x5412, 0x541C  # both put key strokes into somebody's terminal
+CLONE_NAMESPACES = 0x7E020000
+UNSHARE_NAMESPACES = CLONE_NAMESPACES | 0x80
+TERMINAL_REQUESTS = _TIOCSTI, _TIOCLINUX = 0x5412, 0x541C  # both put key strokes into somebody's terminal
 
 _ARCHES = {"x86_64": 0xC000003E, "aarch64": 0xC00000B7}
 
@@ -162,9 +162,10 @@ def build_filter(machine: str | None = None) -> bytes:
         program += [_jump(_JUMP_EQUAL, number, 0, 1), refuse]
     program += [_jump(_JUMP_EQUAL, checked["clone3"], 0, 1), _statement(_RETURN, ERRNO | errno.ENOSYS)]
     for name in ("socket", "socketpair"):
-        families = [_jump(_JUMP_EQUAL, family, len(_FAMILIES) - place, 0) for place, family in enumerate(_FAMILIES)]
+        last = len(ALLOWED_FAMILIES)
+        families = [_jump(_JUMP_EQUAL, family, last - place, 0) for place, family in enumerate(ALLOWED_FAMILIES)]
         program += _when(checked[name], [_statement(_LOAD, _FIRST_ARGUMENT), *families, refuse, allow])
-    for name, bits in (("clone", _CLONE_NAMESPACES), ("unshare", _UNSHARE_NAMESPACES)):
+    for name, bits in (("clone", CLONE_NAMESPACES), ("unshare", UNSHARE_NAMESPACES)):
         test = [_statement(_LOAD, _FIRST_ARGUMENT), _jump(_JUMP_ANY_BIT, bits, 0, 1), refuse, allow]
         program += _when(checked[name], test)
     requests = [_jump(_JUMP_EQUAL, _TIOCSTI, 1, 0), _jump(_JUMP_EQUAL, _TIOCLINUX, 0, 1)]

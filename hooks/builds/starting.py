@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
+from typing import Any
 
 from sqlalchemy.orm import Session
 
@@ -24,6 +25,7 @@ class Asked:
 
     ``upload`` is an uploaded zip instead of the project's source, ``package`` the version that a project without a source
     of its own builds. ``secondary_versions`` is source identifier → version.
+    ``variables`` are texts, and references as ``hooks.builds.references`` stores them.
     """
 
     source_version: str | None = None
@@ -31,7 +33,7 @@ class Asked:
     depth: int | None = None
     upload: str | None = None
     package: PackageSource | None = None
-    variables: Mapping[str, str] = field(default_factory=dict)
+    variables: Mapping[str, Any] = field(default_factory=dict)
     options: Options = field(default_factory=Options)
 
 

@@ -8,7 +8,10 @@ import click
 
 
 def commands(builders: Sequence[click.Command] = ()) -> list[click.Command]:
-    """``pipeline``, ``build`` and ``webhook``. ``builders`` go into ``build``: what only the composition root can make."""
+    """``pipeline``, ``build``, ``webhook``, ``secret`` and ``parameter``.
+
+    ``builders`` go into ``build``: what only the composition root can make.
+    """
     from hooks.commands.build import build
     from hooks.commands.build_hook import hook
     from hooks.commands.build_lint import lint
@@ -16,9 +19,10 @@ def commands(builders: Sequence[click.Command] = ()) -> list[click.Command]:
     from hooks.commands.build_reports import reports
     from hooks.commands.build_start import retry, start
     from hooks.commands.pipeline import pipeline
+    from hooks.commands.secret import parameter, secret
     from hooks.commands.webhook import webhook
 
     project.add_command(hook)
     for command in (start, retry, project, lint, reports, *builders):
         build.add_command(command)
-    return [pipeline, build, webhook]
+    return [pipeline, build, webhook, secret, parameter]

@@ -3,19 +3,15 @@
 from __future__ import annotations
 
 import sys
-import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import click
 
 from hooks.commands.downloading import download, download_paths
-from registry.commands.client import Client, Unreachable, with_client
+from hooks.commands.following import Follower
+from registry.commands.client import Client, with_client
 from registry.commands.options import example
 from registry.commands.output import json_option, print_json, print_json_line, print_record, print_rows, say
-
-FOLLOW_SECONDS = 1.0
-UNREACHABLE_SECONDS = 300.0
 
 _COLUMNS = (
     ("ID", "id"),
@@ -95,7 +91,7 @@ def logs(client: Client, build_id: str, *, follow: bool, offset: int, as_json: b
     With --json each line is {"offset": BYTE, "line": TEXT}, and the last object {"next": BYTE, "ended": BOOLEAN, "status":
     STATUS}; while the build has not ended, half a line is left for the next call, which goes on at "next".
     """
-    pieces = log_pieces(client, build_id, offset, follow=follow)
+    pieces = Follower(client, build_id, offset).pieces(follow=follow)
     if not as_json:
         for piece, _ in pieces:
             sys.stdout.buffer.write(piece)
@@ -115,32 +111,6 @@ def logs(client: Client, build_id: str, *, follow: bool, offset: int, as_json: b
 
 def _print_line(offset: int, line: bytes) -> None:
     print_json_line({"offset": offset, "line": line.decode(errors="replace")})
-
-
-def log_pieces(client: Client, build_id: str, offset: int, *, follow: bool) -> Iterator[tuple[bytes, bool]]:
-    """The log from a byte on, as far as it goes or with ``follow`` until the build has ended: (bytes, is the end).
-
-    Raises Failed.
-    """
-    patience = UNREACHABLE_SECONDS
-    while True:
-        try:
-            chunk, headers = client.read("builds", build_id, "log", **{"from": offset})
-        except Unreachable as error:
-            patience -= FOLLOW_SECONDS
-            if not follow or patience <= 0:
-                raise
-            say(f"{error.message}; going on at byte {offset}")
-            time.sleep(FOLLOW_SECONDS)
-            continue
-        patience = UNREACHABLE_SECONDS
-        has_ended = headers["X-Build-Ended"] == "true"
-        yield chunk, has_ended
-        offset = int(headers["X-Next-Offset"])
-        if has_ended or not (chunk or follow):
-            return
-        if not chunk:
-            time.sleep(FOLLOW_SECONDS)
 
 
 @example("entrepot build artifacts 6f1c0f8e-0d3b-4c0e-9b57-3d1f0a2b4c5d --download dist")

@@ -15,7 +15,7 @@ from typing import IO, Any
 
 import click
 
-from hooks.commands.build import log_pieces
+from hooks.commands.following import Follower
 from registry.commands.client import Client, Failed, Unreachable, with_client
 from registry.commands.options import example
 from registry.commands.output import json_option, print_json, say
@@ -51,6 +51,16 @@ def _waiting_options(function: Callable[..., Any]) -> Callable[..., Any]:
 @click.option(
     "-e", "--env", "variables", multiple=True, metavar="NAME=VALUE", help="An environment variable; repeatable."
 )
+@click.option(
+    "--secret", "secrets", multiple=True, metavar="NAME=SECRET", help="A variable that a secret fills; repeatable."
+)
+@click.option(
+    "--parameter",
+    "parameters",
+    multiple=True,
+    metavar="NAME=PARAMETER",
+    help="A variable that a parameter fills; repeatable.",
+)
 @click.option("--buildspec", type=click.File(encoding="utf-8"), help="A buildspec to use instead; - for stdin.")
 @click.option("--timeout", metavar="MINUTES", type=click.IntRange(5, 2160), help="How long it may take.")
 @click.option("--token", "request_token", metavar="TEXT", help="The same token within five minutes is the same build.")
@@ -64,6 +74,8 @@ def start(
     source_version: str | None,
     folder: Path | None,
     variables: tuple[str, ...],
+    secrets: tuple[str, ...],
+    parameters: tuple[str, ...],
     buildspec: IO[str] | None,
     timeout: int | None,
     request_token: str | None,
@@ -74,7 +86,11 @@ def start(
     """Start a build of a project; prints its id, or with --follow its log."""
     body: dict[str, Any] = {
         "sourceVersion": source_version,
-        "environmentVariablesOverride": [_variable(text) for text in variables],
+        "environmentVariablesOverride": [
+            *(_variable(text) for text in variables),
+            *({**_variable(text), "type": "SECRETS_MANAGER"} for text in secrets),
+            *({**_variable(text), "type": "PARAMETER_STORE"} for text in parameters),
+        ],
         "buildspecOverride": buildspec.read() if buildspec is not None else None,
         "timeoutInMinutesOverride": timeout,
         "idempotencyToken": request_token,
@@ -102,7 +118,7 @@ def _tell(client: Client, build: dict[str, Any], *, wait: bool, follow: bool, as
     if not follow and not as_json:
         click.echo(build["id"])
     if follow:
-        for piece, _ in log_pieces(client, build["id"], 0, follow=True):
+        for piece, _ in Follower(client, build["id"], 0).pieces(follow=True):
             stream = sys.stderr.buffer if as_json else sys.stdout.buffer
             stream.write(piece)
             stream.flush()

@@ -1,6 +1,7 @@
 """The tables of everything that happens because of a publish."""
 
 from hooks.models.build import Build, BuildLogChunk, BuildProject
+from hooks.models.build_image import BuildImagePin
 from hooks.models.build_output import BuildArtifact, BuildCache
 from hooks.models.build_source import BuildUpload, PushDelivery, PushHook, SourceCredential
 from hooks.models.job import Job, JobQueue, JobState, WorkerProcess
@@ -15,12 +16,14 @@ from hooks.models.notification import (
 )
 from hooks.models.pipeline import ActionExecution, Execution, Pipeline, PipelineDefinitionVersion, StageExecution
 from hooks.models.report import FileCoverageRow, Report, ReportGroup, TestCase
+from hooks.models.secret_store import StoredValue, StoredValueProject, StoredValueVersion
 
 __all__ = [
     "ActionExecution",
     "Build",
     "BuildArtifact",
     "BuildCache",
+    "BuildImagePin",
     "BuildLogChunk",
     "BuildProject",
     "BuildUpload",
@@ -41,6 +44,9 @@ __all__ = [
     "ReportGroup",
     "SourceCredential",
     "StageExecution",
+    "StoredValue",
+    "StoredValueProject",
+    "StoredValueVersion",
     "TestCase",
     "WebhookAttempt",
     "WebhookDelivery",

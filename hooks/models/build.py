@@ -78,7 +78,7 @@ class Build(Base):
     request_token: Mapped[str | None] = mapped_column(String(64))
     resolved_versions: Mapped[dict[str, str]] = mapped_column(JSON, default=dict)
     webhook: Mapped[dict[str, str]] = mapped_column(JSON, default=dict)
-    variables: Mapped[dict[str, str]] = mapped_column(JSON)
+    variables: Mapped[dict[str, Any]] = mapped_column(JSON)
     exported_variables: Mapped[dict[str, str]] = mapped_column(JSON)
     initiator: Mapped[str] = mapped_column(String(255))
     subject: Mapped[str | None] = mapped_column(String(255), index=True)

@@ -16,6 +16,7 @@ from hooks.pages.notifications import NotificationPages
 from hooks.pages.panels import Panels
 from hooks.pages.pipelines import PipelinePages
 from hooks.pages.reports import ReportPages
+from hooks.pages.secrets import SecretPages
 from hooks.pages.webhooks import WebhookPages
 from hooks.services import HookServices
 from registry.pages.panels import extend
@@ -35,6 +36,7 @@ def blueprint(services: HookServices) -> Blueprint:
         ReportPages(services),
         BuildProjectPages(services),
         WebhookPages(services),
+        SecretPages(services),
         NotificationPages(services),
         KeyPages(services),
     ):

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
+from urllib.parse import urlencode
 
 from flask import Blueprint, Response, render_template, request, url_for
 from flask.typing import ResponseReturnValue
@@ -14,28 +15,33 @@ from markupsafe import Markup
 from sqlalchemy.orm import Session
 
 from hooks.builds import artifact_reading
+from hooks.builds.log_search import LONGEST_QUERY, Found, Place, search
 from hooks.builds.phases import BuildStatus
 from hooks.builds.project_rights import START, may_see_build
 from hooks.builds.records import get_build, retry_build
 from hooks.builds.source import PackageSource
+from hooks.event_stream import Event, last_event_id, respond
 from hooks.models.build import Build, BuildProject
 from hooks.pages.looks import look
 from hooks.pages.reports import panels
-from hooks.pages.terminal import PLAIN, Style, parse_style, render
+from hooks.pages.terminal import PLAIN, Style, parse_style, render, render_line
 from hooks.pipelines import store
 from hooks.services import HookServices
 from registry import audit
 from registry.access import Action, Identity, check
 from registry.errors import Conflict, NotFound
 from registry.http import context
-from registry.http.auth import page
+from registry.http.auth import charge, page
 from registry.http.problems import status_of
 from registry.http.responses import INERT_HEADERS
 from registry.pages.appearance import redirect_with
+from registry.rates import CostClass
 
 # More than this at once makes browsers slow; the rest is a click (or the raw log) away.
 LOG_PAGE_BYTES = 512 * 1024
 RAW_PIECE_BYTES = 1024 * 1024
+MATCHES_SHOWN = 100
+_PLACE = re.compile(r"([0-9]{1,18})~([0-9]{1,18})~(.{0,100})")
 _EXECUTION = re.compile(r"execution:([0-9]{1,18})\Z")
 
 
@@ -72,6 +78,7 @@ class BuildPages:
         pages.add_url_rule(one, "build", page(self.show))
         pages.add_url_rule(f"{one}/live", "build_live", page(self.live))
         pages.add_url_rule(f"{one}/log", "build_log", page(self.log))
+        pages.add_url_rule(f"{one}/log/stream", "build_log_stream", page(self.stream))
         pages.add_url_rule(f"{one}/log.txt", "raw_log", page(self.raw_log))
         pages.add_url_rule(f"{one}/stop", "stop_build", page(self.stop), methods=["POST"])
         pages.add_url_rule(f"{one}/retry", "retry_build", page(self.retry), methods=["POST"])
@@ -93,9 +100,17 @@ class BuildPages:
             number = facts["execution_id"]
             pipeline = store.get_execution(session, number).summary.pipeline if number is not None else None
         start = request.args.get("from", type=int)
+        query = request.args.get("q", "")[:LONGEST_QUERY]
         at = self._tail(build) if start is None else (start, request.args.get("line", 1, type=int), _style())
         return render_template(
-            "builds/build.html", **facts, log=self._log_page(build_id, *at), message=message, pipeline=pipeline
+            "builds/build.html",
+            **facts,
+            log=self._log_page(build_id, *at),
+            message=message,
+            pipeline=pipeline,
+            query=query,
+            show_line=render_line,
+            found=self._found(build_id, query) if query.strip() else None,
         )
 
     def _facts(self, session: Session, build: Build) -> dict[str, Any]:
@@ -138,15 +153,57 @@ class BuildPages:
         rest = piece.find(b"\n") + 1
         return start + rest, lines + bool(rest), PLAIN
 
-    def _log_page(self, build_id: str, offset: int, line: int, style: Style) -> LogPage:
+    def _found(self, build_id: str, query: str) -> Found:
+        """The first lines that have a text, wherever in the log."""
+        charge(CostClass.SEARCH)
+
+        def read(offset: int, limit_bytes: int) -> bytes:
+            with self._services.db.read() as session:
+                return self._services.logs.read(session, build_id, offset, limit_bytes)[0]
+
+        ignores_case = "case" not in request.args
+        return search(read, query, ignores_case=ignores_case, at=Place(), limit=MATCHES_SHOWN)
+
+    def _whole_lines(self, build_id: str, offset: int, limit_bytes: int) -> tuple[bytes, int, bool]:
+        """Lines from an offset on, where to go on, and whether that is the end for good."""
         with self._services.db.read() as session:
-            data, position, is_complete = self._services.logs.read(session, build_id, offset, LOG_PAGE_BYTES)
+            data, position, is_complete = self._services.logs.read(session, build_id, offset, limit_bytes)
         if not is_complete:
             # Only whole lines, so that none is shown in two halves; but one endless line must not stop everything.
             whole = data.rfind(b"\n") + 1
-            if whole or len(data) < LOG_PAGE_BYTES:
+            if whole or len(data) < limit_bytes:
                 position -= len(data) - whole
                 data = data[:whole]
+        return data, position, is_complete
+
+    def stream(self, build_id: str) -> Response:
+        """What is added to the log, as server-sent events with HTML in them; they end after a while, to be asked anew."""
+        with self._services.db.read() as session:
+            visible_build(session, build_id)
+        start = _parse_place(last_event_id("")) or (
+            request.args.get("from", 0, type=int), request.args.get("line", 1, type=int), _style()
+        )  # fmt: skip
+        where = url_for("hook_pages.build_log", build_id=build_id)
+        leave = self._services.tails.enter(context.caller().account_id)
+        return respond(self._events(build_id, where, *start), leave)
+
+    def _events(self, build_id: str, where: str, offset: int, line: int, style: Style) -> Iterator[Event]:
+        def read(offset: int, limit_bytes: int) -> tuple[bytes, int, bool]:
+            return self._whole_lines(build_id, offset, limit_bytes)
+
+        for piece in self._services.tails.follow(read, max(0, offset)):
+            if piece.data:
+                shown = render(piece.data.decode("utf-8", "replace"), first_line=max(1, line), style=style)
+                line, style = shown.next_line, shown.style
+                place = urlencode({"from": piece.end, "line": line, "style": str(style)})
+                yield Event("log", {"html": shown.html, "next": f"{where}?{place}"}, f"{piece.end}~{line}~{style}")
+            if piece.is_last:
+                yield Event("end", {})
+            elif not piece.data:
+                yield Event()
+
+    def _log_page(self, build_id: str, offset: int, line: int, style: Style) -> LogPage:
+        data, position, is_complete = self._whole_lines(build_id, offset, LOG_PAGE_BYTES)
         shown = render(data.decode("utf-8", "replace"), first_line=max(1, line), style=style)
         return LogPage(
             shown.html,
@@ -177,16 +234,8 @@ class BuildPages:
             "Content-Disposition": f'attachment; filename="{project}-{build.number}.log"',
             "Content-Length": str(build.log_bytes),
         }
-        return Response(self._raw(build.id, build.log_bytes), headers=headers, content_type="text/plain; charset=utf-8")
-
-    def _raw(self, build_id: str, end: int) -> Iterator[bytes]:
-        # A session for each piece: a slow reader must not hold a transaction open.
-        position = 0
-        while position < end:
-            with self._services.db.read() as session:
-                limit_bytes = min(RAW_PIECE_BYTES, end - position)
-                piece, position, _ = self._services.logs.read(session, build_id, position, limit_bytes)
-            yield piece
+        pieces = self._services.logs.pieces(self._services.db, build.id, build.log_bytes)
+        return Response(pieces, headers=headers, content_type="text/plain; charset=utf-8")
 
     def stop(self, build_id: str) -> ResponseReturnValue:
         """Stop a build. Needs the right to publish where its source is."""
@@ -241,6 +290,12 @@ def _faults(build: Build, phases: Iterable[PhaseRow]) -> list[str]:
         if message
     ]
     return found or [build.message] * bool(build.message and look(build.status).tone == "bad")
+
+
+def _parse_place(text: str) -> tuple[int, int, Style] | None:
+    """Byte, line and style out of an event's id; None for what is none."""
+    match = _PLACE.fullmatch(text)
+    return (int(match[1]), int(match[2]), parse_style(match[3])) if match else None
 
 
 def _style() -> Style:

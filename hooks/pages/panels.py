@@ -12,6 +12,7 @@ from sqlalchemy.orm import Session
 from hooks.pages.keys import ENTRY
 from hooks.pages.pipelines import startable
 from hooks.pages.rights import waiting
+from hooks.pages.secrets import may_list_secrets
 from hooks.pipelines import store
 from hooks.pipelines.gates import may_look_into
 from hooks.services import HookServices
@@ -42,6 +43,10 @@ NOTICES = {
     "address-removed": Notice("good", "The address is forgotten."),
     "keys-rotating": Notice("good", "The worker makes a new key and wraps anew what the old ones wrap."),
     "keys-rotating-already": Notice("idle", "A rotation is waiting or running already."),
+    "secret-stored": Notice("good", "It is stored. Its value is not shown again."),
+    "secret-replaced": Notice("good", "The value is replaced. Builds get the new one from now on."),
+    "secret-changed": Notice("good", "It is changed; the value is as it was."),
+    "secret-deleted": Notice("good", "It is deleted, with all its versions."),
     "build-stopping": Notice("good", "The build is told to stop."),
     "build-started": Notice("good", "The build was started."),
 }
@@ -67,6 +72,7 @@ class Panels:
             ),
             menu=(
                 NavigationEntry("Notifications", "info", "hook_pages.notifications", ("/account/notifications",)),
+                NavigationEntry("Secrets", "lock", "hook_pages.secrets", ("/secrets",), may_see=may_list_secrets),
                 NavigationEntry("Webhooks", "globe", "hook_pages.webhooks", ("/webhooks",)),
             ),
             administration=(ENTRY,),

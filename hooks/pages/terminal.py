@@ -20,9 +20,10 @@ _ENDS = {22: {"bold", "faint"}, 23: {"italic"}, 24: {"underline"}, 29: {"strike"
 _FLAG_NAMES = frozenset(_FLAGS.values())
 
 # ECMA-48 §5.4 (CSI) and §5.6 (OSC, DCS and other strings); bounded, so that an unfinished one costs no more than its text.
+# A string that does not end is none: its text is shown, for it would hide the rest of the line.
 _TOKEN = re.compile(
     r"\x1b\[(?P<parameters>[0-?]{0,200})[ -/]{0,10}(?P<final>[@-~])"
-    r"|\x1b[\]P_^X][^\x07\x1b\n]{0,4096}(?:\x07|\x1b\\)?"
+    r"|\x1b[\]P_^X][^\x07\x1b\n]{0,4096}(?:\x07|\x1b\\)"
     r"|\x1b[ -/]{0,10}[0-OQ-WYZ\\`-~]"
     r"|(?P<odd>[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200b\u200e\u200f\u2028-\u202e\u2066-\u2069\ufeff])"
 )
@@ -101,6 +102,11 @@ def render(text: str, *, first_line: int = 1, style: Style = PLAIN) -> Rendered:
         parts.append(_ROW.format(number=number, shown=shown))
         number += 1
     return Rendered(Markup().join(parts), number, style)
+
+
+def render_line(text: str) -> Markup:
+    """One line, or a part of one, by itself."""
+    return _line(text.replace("\n", " "), PLAIN)[0]
 
 
 _ROW = Markup('<div class="log-line" id="L{number}"><a href="#L{number}">{number}</a><span>{shown}</span></div>')

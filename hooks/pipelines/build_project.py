@@ -23,6 +23,7 @@ from hooks.builds.project import (
     SourceType,
     source_faults,
 )
+from hooks.builds.references import VariableType, stored_variable
 from hooks.pipelines.definition import NAME, BuildProjectDeclaration
 from hooks.pipelines.document import (
     Faults,
@@ -240,27 +241,30 @@ def _kept_environment(environment: Mapping[str, yaml.Node], faults: Faults) -> d
         if key in environment:
             kept[key] = limited(environment[key], f"environment: {key}", 500, faults)
     if "privilegedMode" in environment and _boolean(environment["privilegedMode"], "privilegedMode", faults):
-        faults.add(line_of(environment["privilegedMode"]), "environment: privilegedMode is not carried out")
+        kept["privilegedMode"] = True
     return kept
 
 
-def _variables(environment: Mapping[str, yaml.Node], faults: Faults) -> dict[str, str]:
+def _variables(environment: Mapping[str, yaml.Node], faults: Faults) -> dict[str, Any]:
     """A mapping of names to texts, or CodeBuild's list of {name, value, type}."""
     node = environment.get("environmentVariables", environment.get("variables"))
     if "environmentVariables" in environment and "variables" in environment:
         faults.add(
             line_of(environment["variables"]), "environment: variables and environmentVariables exclude each other"
         )
-    found: dict[str, str] = {}
+    found: dict[str, Any] = {}
     if isinstance(node, yaml.SequenceNode):
         for item in node.value:
             entries = fields(item, "environment variable", {"name", "value", "type"}, faults)
             name = named(item, entries, "environment variable", _ENVIRONMENT_NAME, faults)
-            if "type" in entries and text_of(entries["type"], "type", faults) != "PLAINTEXT":
-                faults.add(line_of(item), f"environment variable {name!r}: only type PLAINTEXT is carried out")
+            kind = text_of(entries["type"], "type", faults) if "type" in entries else VariableType.PLAINTEXT
+            if kind not in list(VariableType):
+                faults.add(line_of(item), f"environment variable {name!r}: type {kind!r} is none of CodeBuild's")
+                continue
             if name in found:
                 faults.add(line_of(item), f"environment variable {name!r} is there twice")
-            found[name] = text_of(entries["value"], "value", faults, strict=True) if "value" in entries else ""
+            text = text_of(entries["value"], "value", faults, strict=True) if "value" in entries else ""
+            found[name] = stored_variable(kind, text)
     elif node is not None:
         for name, value, line in pairs(node, "environment variables", faults):
             if not _ENVIRONMENT_NAME.match(name):

@@ -106,7 +106,7 @@ class BuildProjectDeclaration:
 
     name: str
     buildspec: str | None = None
-    variables: Mapping[str, str] = field(default_factory=dict)
+    variables: Mapping[str, Any] = field(default_factory=dict)
     network: str | None = None
     timeout_minutes: int | None = None
     max_concurrent: int | None = None

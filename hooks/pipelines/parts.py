@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Protocol
+from typing import Any, Protocol
 from urllib.parse import quote
 
 from sqlalchemy.orm import Session
@@ -54,7 +54,7 @@ class BuildRequest:
 
     project: str
     source: PinnedVersion
-    variables: Mapping[str, str]
+    variables: Mapping[str, Any]
     initiator: str
     subject: str
 

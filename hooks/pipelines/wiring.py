@@ -10,6 +10,7 @@ from functools import partial
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
+from hooks.builds import image_pins
 from hooks.builds.phases import BuildStatus
 from hooks.builds.project import QUEUED_TIMEOUT_MINUTES
 from hooks.builds.projects import (
@@ -94,6 +95,7 @@ def _apply_build_project(
     living = select(BuildProject).where(BuildProject.name == declaration.name, BuildProject.deleted_at.is_(None))
     before = session.scalar(living)
     told = _told(before) if before is not None else None
+    accepts_images = before is not None and image_pins.are_recorded(session, before.id)
     environment: dict[str, object] = {**declaration.environment, "variables": dict(declaration.variables)}
     if declaration.network is not None:
         environment["network"] = declaration.network
@@ -113,7 +115,7 @@ def _apply_build_project(
     )
     if told is None:
         return "created"
-    return "unchanged" if told == _told(after) else "updated"
+    return "unchanged" if told == _told(after) and not accepts_images else "updated"
 
 
 def _settings(declaration: BuildProjectDeclaration) -> Settings:

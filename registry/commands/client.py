@@ -113,6 +113,27 @@ class Client:
                 raise Unreachable(f"{self.url} broke off: {_reason(error)}") from error
         return digest.hexdigest()
 
+    def events(self, *path: str | int, **query: Any) -> Iterator[tuple[str, str]]:
+        """The named events of a stream (HTML Living Standard §9.2): (name, data), until the server ends. Raises Failed."""
+        import requests
+
+        response = self._send("GET", path, query, streamed=True)
+        name, data = "", ""
+        try:
+            with response:
+                for line in response.iter_lines(chunk_size=None):
+                    field, _, value = line.decode().partition(": ")
+                    if not line:
+                        if name:
+                            yield name, data
+                        name, data = "", ""
+                    elif field == "event":
+                        name = value
+                    elif field == "data":
+                        data = value
+        except requests.RequestException as error:
+            raise Unreachable(f"{self.url} broke off: {_reason(error)}") from error
+
     def items(self, *path: str | int, most: int | None = None, **query: Any) -> Iterator[Any]:
         """The entries of a list, page after page, at most ``most``. Raises Failed."""
         seen = 0

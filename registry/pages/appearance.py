@@ -171,7 +171,13 @@ def page_links(*, with_counts: bool) -> list[Link]:
 
 def menu_links() -> list[Link]:
     """What other packages add to the menu of who looks."""
-    entries = [entry for extension in extensions() for entry in extension.menu]
+    who = context.identity()
+    entries = [
+        entry
+        for extension in extensions()
+        for entry in extension.menu
+        if entry.may_see is None or (who is not None and entry.may_see(who))
+    ]
     return [Link(entry.label, entry.icon, url_for(entry.endpoint), _is_under(*entry.prefixes), 0) for entry in entries]
 
 

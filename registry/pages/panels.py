@@ -31,13 +31,17 @@ class Coordinate:
 
 @dataclass(frozen=True, slots=True)
 class NavigationEntry:
-    """An entry of the bar. ``prefixes`` are the paths it is the current one for; ``count`` what waits there."""
+    """An entry of the bar. ``prefixes`` are the paths it is the current one for; ``count`` what waits there.
+
+    Without ``may_see`` it is for everybody.
+    """
 
     label: str
     icon: str
     endpoint: str
     prefixes: tuple[str, ...]
     count: Callable[[Identity], int] | None = None
+    may_see: Callable[[Identity], bool] | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,4 @@
-"""What can be allowed or denied by name: CodeArtifact's actions, and ours for what it does not have.
+"""What can be allowed or denied by name: CodeArtifact's actions, those of secrets and parameters, and ours.
 
 Each stands below one of the coarse words that accounts and tokens carry (``read`` … ``admin``): an account's word is a
 built-in grant of the actions below it, and a token narrows by it.
@@ -48,12 +48,19 @@ _OURS = {
     "entrepot:ReopenRelease": "admin",
 }
 
+_SECRETS = """
+    secretsmanager:DeleteSecret secretsmanager:DescribeSecret secretsmanager:GetSecretValue secretsmanager:ListSecrets
+    secretsmanager:PutSecretValue secretsmanager:UpdateSecret
+    ssm:DeleteParameter ssm:DescribeParameters ssm:GetParameters ssm:PutParameter
+"""
+
 CATALOGUE: Mapping[str, str] = MappingProxyType(
     {
         **{f"codeartifact:{name}": "read" for name in _READ.split()},
         **{f"codeartifact:{name}": "publish" for name in _PUBLISH.split()},
         "codeartifact:CopyPackageVersions": "promote",
         **{f"codeartifact:{name}": "admin" for name in _ADMIN.split()},
+        **dict.fromkeys(_SECRETS.split(), "admin"),
         **_OURS,
     }
 )

@@ -24,6 +24,23 @@ EVERYBODY = "*"
 
 
 @dataclass(frozen=True, slots=True)
+class Dialect:
+    """What documents of one kind may name: principals (group 1 of a match is the name), and kinds of resources."""
+
+    principal: re.Pattern[str]
+    principals_in_words: str
+    kinds: tuple[str, ...]
+
+
+OF_PLACES = Dialect(_PRINCIPAL, "user/NAME, group/NAME", places.KINDS)
+OF_SECRETS = Dialect(
+    re.compile(r"(?:arn:[a-z-]+:codebuild:[a-z0-9-]*:\d*:)?(project/[A-Za-z0-9.@_-]{1,100})\Z"),
+    "project/NAME",
+    ("secret", "parameter"),
+)
+
+
+@dataclass(frozen=True, slots=True)
 class Terms:
     """Patterns, or with ``is_negated`` everything but them (``NotAction``, ``NotResource``, ``NotPrincipal``)."""
 
@@ -55,7 +72,7 @@ class Document:
         return frozenset(name for each in self.statements for name in each.principals.patterns if name != EVERYBODY)
 
 
-def parse(value: Any) -> Document:
+def parse(value: Any, dialect: Dialect = OF_PLACES) -> Document:
     """Read a document (a JSON value). Raises Invalid with every fault there is."""
     faults: list[str] = []
     if not isinstance(value, dict):
@@ -70,7 +87,7 @@ def parse(value: Any) -> Document:
         listed = []
     if len(listed) > MOST_STATEMENTS:
         raise Invalid(f"a policy has at most {MOST_STATEMENTS} statements")
-    statements = [_Reader(number, entry, faults).read() for number, entry in enumerate(listed, 1)]
+    statements = [_Reader(number, entry, faults, dialect).read() for number, entry in enumerate(listed, 1)]
     named = [each.sid for each in statements if each is not None and each.sid]
     faults += [f"Sid {sid!r} is there twice" for sid in sorted({sid for sid in named if named.count(sid) > 1})]
     if faults:
@@ -81,7 +98,8 @@ def parse(value: Any) -> Document:
 class _Reader:
     """Reads one statement and notes its faults."""
 
-    def __init__(self, number: int, value: Any, faults: list[str]) -> None:
+    def __init__(self, number: int, value: Any, faults: list[str], dialect: Dialect) -> None:
+        self._dialect = dialect
         self._value = value
         self._faults = faults
         self._place = f"statement {number}"
@@ -136,9 +154,12 @@ class _Reader:
 
     def _resource(self, text: str) -> str:
         pattern = places.short(text)
+        kinds = self._dialect.kinds
+        if pattern.startswith("secret:") and "secret" in kinds:
+            pattern = pattern.replace(":", "/", 1)  # ARNs of secrets have a colon there
         kind = pattern.partition("/")[0]
-        if not any(character in kind for character in "*?") and kind not in places.KINDS:
-            self._fault(f"{text[:80]!r} is no resource; they begin with {', '.join(places.KINDS)} (or are '*')")
+        if not any(character in kind for character in "*?") and kind not in kinds:
+            self._fault(f"{text[:80]!r} is no resource; they begin with {', '.join(kinds)} (or are '*')")
         return pattern
 
     def _principals(self, *, is_allow: bool) -> Terms:
@@ -159,9 +180,9 @@ class _Reader:
     def _principal(self, text: str) -> str:
         if text == EVERYBODY:
             return text
-        found = _PRINCIPAL.match(text)
+        found = self._dialect.principal.match(text)
         if found is None:
-            self._fault(f"{text[:100]!r} is no principal; write user/NAME, group/NAME or '*'")
+            self._fault(f"{text[:100]!r} is no principal; write {self._dialect.principals_in_words} or '*'")
             return text
         return found[1]
 

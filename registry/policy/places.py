@@ -19,6 +19,7 @@ class Place(NamedTuple):
 
     ``is_open`` says that a package is concerned whose name is not known yet (an upload names it in its body),
     ``is_list`` that names of packages are listed here, each of which is asked for alone before it is told.
+    ``thing`` is the resource of something that lies in no domain, and has a policy of its own.
     """
 
     domain: str = ""
@@ -26,10 +27,13 @@ class Place(NamedTuple):
     package: PackageKey | None = None
     is_open: bool = False
     is_list: bool = False
+    thing: str = ""
 
     @property
     def resources(self) -> tuple[str, ...]:
         """The thing itself, and what stands for it as well: a repository for its packages."""
+        if self.thing:
+            return (self.thing,)
         if not self.domain:
             return ("server",)
         if not self.repository:

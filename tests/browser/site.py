@@ -31,6 +31,9 @@ from hooks.notifications.fanout import Fanout
 from hooks.notifications.filters import Filter
 from hooks.notifications.sending import Rules
 from hooks.pipelines.approvals import Verdict, decide
+from hooks.secret_store import reading as secret_reading
+from hooks.secret_store import store
+from hooks.secret_store.names import Kind
 from hooks.services import HookServices, Notifications
 from hooks.triggers.collect import Coordinates
 from hooks.triggers.start import start_manual
@@ -405,6 +408,7 @@ def fill(site: Site) -> dict[str, int]:
     _let_run(site, found)
     _tell(site)
     _let_steer(site)
+    _keep(site)
     return found
 
 
@@ -418,6 +422,24 @@ def _let_steer(site: Site) -> None:
         granting.grant(session, "reader", "user/mel", "default/dev", actor="ada", now=now)
         quotas.put_domain(session, "default", 10**9, "ada", now)
         quotas.put_repository(session, "default", "dev", 10**5, "ada", now)
+
+
+def _keep(site: Site) -> None:
+    """A secret with two versions, for a project, and a parameter that a policy speaks of."""
+    now, sealer = site.clock(), site.services.stores.server_keyring()
+    secret = store.Put(
+        "shop/database", '{"user": "shop", "password": "first one"}', "", "The shop's database", ["tests"]
+    )
+    parameter = store.Put("/shop/address", "https://shop.example/", "String", "Where the shop is")
+    policy = (
+        '{"Version": "2012-10-17", "Statement": [{"Effect": "Allow", "Principal": "project/tests",'
+        ' "Action": "ssm:GetParameters", "Resource": "*"}]}'
+    )
+    with site.services.db.write() as session:
+        store.put(session, sealer, Kind.SECRET, secret, actor="ada", now=now - timedelta(days=40))
+        store.put(session, sealer, Kind.SECRET, store.Put("shop/database", "second one"), actor="mel", now=now)
+        row = store.put(session, sealer, Kind.PARAMETER, parameter, actor="ada", now=now)
+        secret_reading.set_policy(session, row, policy, actor="ada", now=now)
 
 
 def _tell(site: Site) -> None:

@@ -32,6 +32,30 @@ def test_a_log_is_followed_until_somebody_scrolls_up(visit, open_page):
     expect(page.locator("#say")).to_contain_text("Failed")
 
 
+def test_a_log_that_cannot_be_streamed_is_asked_for_instead_and_both_say_the_same(visit, open_page):
+    build = visit.site.build_of(visit.found["running"])
+    tails = visit.site.hook_services.tails
+    page = visit.sign_in(open_page(visit))
+    asked: list[str] = []
+    page.on("request", lambda request: asked.append(request.url.partition("?")[0].rpartition("/")[2]))
+    page.goto(f"{visit.url}/builds/{build}")
+    visit.site.write_log(build, b"by the stream\n")
+    expect(page.get_by_text("by the stream")).to_have_count(1)
+    assert asked.count("log") == 0
+    taken = [tails.enter(-number) for number in range(tails.most - 1)]  # by others: none is left for another page
+    other = visit.sign_in(open_page(visit))
+    visit.complaints.clear()
+    other.goto(f"{visit.url}/builds/{build}")
+    visit.site.write_log(build, b"\x1b[32mby asking\x1b[0m\n")
+    for each in (page, other):
+        expect(each.locator(".t-green", has_text="by asking")).to_have_count(1)
+        expect(each.get_by_text("by the stream")).to_have_count(1)
+    assert [said for said in visit.complaints if "429" not in said] == []
+    visit.complaints.clear()  # the browser's own word about the 429
+    for leave in taken:
+        leave()
+
+
 def test_the_log_of_a_failed_build_opens_at_its_end(visit, open_page):
     build = visit.site.build_of(visit.found["running"])
     visit.site.write_log(build, LINES)

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+from hooks.builds.compute import ImageNames
 from hooks.builds.executor import (
     Ended,
     Executor,
@@ -26,10 +27,12 @@ from hooks.builds.executor import (
     SourceFile,
     StopReason,
 )
+from hooks.builds.executors.container import ContainerExecutor, ContainerSettings
 from hooks.builds.executors.dummy import DummyExecutor, Step
 from hooks.builds.executors.process import ProcessExecutor, ProcessSettings
 from hooks.builds.launch import Limits
 from tests.build_bench import MISSING_SANDBOX, bundle, never, tar_of, work_directory
+from tests.harness.podman import IMAGE, Podman
 
 SECONDS = 3600
 
@@ -79,9 +82,29 @@ def process() -> Iterator[Subject]:
         assert not list(place.glob("build-*")), "a sandbox left its workspace"
 
 
-@pytest.fixture(params=[dummy, process], ids=lambda make: make.__name__)
+def container(podman: Podman) -> Iterator[Subject]:
+    with work_directory() as place:
+        settings = ContainerSettings(podman.socket, place, images=ImageNames(usual=IMAGE))
+        yield Subject(
+            ContainerExecutor(settings),
+            hello="echo hello",
+            fails="exit 3",
+            sets="export LEFT=behind",
+            hangs=f"sleep {SECONDS}",
+            vanishes="kill -9 -1",
+            hashes="cd / && codebuild-hash-files '**/notes.*'",
+            source=bundle({"a.tar.gz": tar_of({"notes.txt": b"0123456789"})}, "a.tar.gz"),
+        )
+        assert not list(place.glob("build-*")), "a sandbox left its workspace"
+        assert not podman.engine.containers(f"entrepot.builds={place}"), "a sandbox left its container"
+
+
+@pytest.fixture(params=[dummy, process, container], ids=lambda make: make.__name__)
 def subject(request: pytest.FixtureRequest) -> Iterator[Subject]:
-    yield from request.param()
+    if request.param is container:
+        yield from container(request.getfixturevalue("podman"))
+    else:
+        yield from request.param()
 
 
 @pytest.fixture

@@ -1,6 +1,7 @@
 """The management interface: every route, for everybody who may and may not, with input that is and is not sound."""
 
 import json
+import re
 import socket
 import threading
 from datetime import timedelta
@@ -715,7 +716,7 @@ def test_the_interface_document_covers_every_route(world: World) -> None:
         for argument in rule.arguments:
             head, *rest = argument.split("_")
             camel = head + "".join(part.capitalize() for part in rest)
-            path = path.replace(f"<id:{argument}>", f"{{{camel}}}").replace(f"<{argument}>", f"{{{camel}}}")
+            path = re.sub(rf"<(?:\w+:)?{argument}>", f"{{{camel}}}", path)
         served |= {(path, method.lower()) for method in rule.methods - {"HEAD", "OPTIONS"}}
     assert described == served
     assert document["openapi"] == "3.1.0"

@@ -10,7 +10,7 @@ import pytest
 
 from hooks.builds.executors.process import ProcessExecutor, ProcessSettings
 from hooks.builds.phases import BuildStatus
-from hooks.builds.run import BuildOutcome
+from hooks.builds.plan import BuildOutcome
 from tests.build_bench import MISSING_SANDBOX, Log, build, phase_states, work_directory
 
 pytestmark = pytest.mark.skipif(bool(MISSING_SANDBOX), reason=MISSING_SANDBOX)

@@ -25,7 +25,7 @@ from hooks.builds.executor import REGISTRY_BASE_URL, Login, Network, StopReason
 from hooks.builds.executors.process import ProcessExecutor, ProcessSettings
 from hooks.builds.launch import Limits
 from hooks.builds.phases import BuildStatus
-from hooks.builds.run import BuildOutcome
+from hooks.builds.plan import BuildOutcome
 from tests.build_bench import (
     MISSING_SANDBOX,
     Log,

@@ -8,6 +8,7 @@ import threading
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import requests
@@ -15,14 +16,28 @@ from click.testing import CliRunner, Result
 from sqlalchemy import select, update
 
 from config import wiring
-from config.cli.client import build, domain, explain, group, login, package, pipeline, policy, repo, role, token
+from config.cli.client import (
+    build,
+    domain,
+    explain,
+    group,
+    login,
+    package,
+    parameter,
+    pipeline,
+    policy,
+    repo,
+    role,
+    secret,
+    token,
+)
 from config.settings import load
 from hooks.builds.keeping import ArtifactName
 from hooks.builds.phases import BuildStatus
 from hooks.builds.records import finish_build
 from hooks.builds.reports.model import FileCoverage
 from hooks.builds.stored_outputs import BuildPlace, OutputLimits, StoredOutputs
-from hooks.commands import build as build_commands
+from hooks.commands import following
 from hooks.commands import pipeline as pipeline_commands
 from hooks.models import Build, BuildArtifact
 from hooks.pipelines.engine import on_build_finished
@@ -45,6 +60,8 @@ COMMANDS = {
     "package": package,
     "pipeline": pipeline,
     "build": build,
+    "secret": secret,
+    "parameter": parameter,
 }
 
 
@@ -87,9 +104,11 @@ class Site:
         )
         assert answer.status_code == 200, answer.text
 
-    def run(self, *words: str, status: int = 0, url: str | None = None, **environment: str | None) -> Result:
+    def run(
+        self, *words: str, status: int = 0, url: str | None = None, stdin: str | None = None, **environment: str | None
+    ) -> Result:
         settings = {"ENTREPOT_URL": url or self.server.url, "ENTREPOT_TOKEN": self.admin, **environment}
-        done = CliRunner(env=settings).invoke(COMMANDS[words[0]], list(words[1:]))
+        done = CliRunner(env=settings).invoke(COMMANDS[words[0]], list(words[1:]), input=stdin)
         assert done.exit_code == status, (words, done.output, done.exception)
         return done
 
@@ -135,7 +154,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pipeline_commands, "WATCH_SECONDS", 0.05)
-    monkeypatch.setattr(build_commands, "FOLLOW_SECONDS", 0.05)
+    monkeypatch.setattr(following, "FOLLOW_SECONDS", 0.05)
 
 
 def test_gunicorn_hands_a_cut_body_over_and_it_is_refused(site: Site) -> None:
@@ -606,6 +625,90 @@ def test_a_followed_log_is_whole_after_cut_connections(applied: Site) -> None:
     assert proxy.cut > 0
     assert "going on at byte" in done.stderr
     assert done.stdout_bytes == b"".join(pieces)
+
+
+def streams(site: Site, build_id: str, **headers: str) -> requests.Response:
+    return requests.get(
+        f"http://127.0.0.1:{site.server.port}/api/v1/builds/{build_id}/log/stream",
+        headers={"Authorization": f"Bearer {site.admin}", "Connection": "close", **headers},
+        stream=True,
+        timeout=60,
+    )
+
+
+def test_a_log_comes_as_it_is_written_and_ends_with_the_build(applied: Site) -> None:
+    """Each event is waited for before the next piece is written: nothing of it is held back until the end."""
+    _, build_id = built(applied)
+    applied.log(build_id, b"before\n")
+    with streams(applied, build_id) as answer:
+        assert answer.headers["Content-Type"].startswith("text/event-stream")
+        lines = answer.iter_lines(chunk_size=None)
+        assert event(lines)[2] == {"text": "before\n", "offset": 0, "next": 7}
+        applied.log(build_id, "half a ä".encode()[:-1])
+        assert event(lines)[2] == {"text": "half a ", "offset": 7, "next": 14}
+        applied.log(build_id, "ä".encode()[1:] + b"\xff\n")
+        name, stopped_at, told = event(lines)
+        assert (name, told["text"]) == ("log", "ä\udcff\n")
+    applied.log(build_id, b"after\n")
+    applied.end_build(build_id)
+    with streams(applied, build_id, **{"Last-Event-ID": stopped_at}) as answer:
+        lines = answer.iter_lines(chunk_size=None)
+        assert event(lines)[2]["text"] == "after\n"
+        assert event(lines) == ("end", "24", {"next": 24, "status": "SUCCEEDED"})
+    for odd in ("x", "-1", "9" * 30, "1 2"):
+        with streams(applied, build_id, **{"Last-Event-ID": odd}) as answer:
+            assert answer.status_code == 400, odd
+
+
+def event(lines: Iterator[bytes]) -> tuple[str, str, dict[str, Any]]:
+    """The next event: name, id, data."""
+    found: dict[str, str] = {}
+    for line in lines:
+        if line:
+            field, _, value = line.decode().partition(": ")
+            found[field] = value
+        elif "event" in found:
+            return found["event"], found.get("id", ""), json.loads(found["data"])
+    raise AssertionError("the stream ended")
+
+
+def test_a_crowd_of_followers_leaves_threads_for_others_and_the_command_asks_instead(applied: Site) -> None:
+    _, build_id = built(applied)
+    held: list[requests.Response] = []
+    try:
+        while len(held) < 64 and (answer := streams(applied, build_id)).status_code == 200:
+            held.append(answer)
+        refused = answer
+        assert 0 < len(held) <= 8
+        assert (refused.status_code, refused.headers["Retry-After"]) == (429, "15")
+        assert applied.json("build", "show", build_id)["status"] == "IN_PROGRESS"
+        applied.log(build_id, b"all of it\n")
+        applied.end_build(build_id)
+        assert applied.run("build", "logs", build_id, "-f").stdout_bytes == b"all of it\n"
+    finally:
+        for each in held:
+            each.close()
+
+
+def test_a_secret_is_put_from_stdin_and_never_printed(applied: Site) -> None:
+    value = "s3cret from stdin"
+    shown = applied.run("secret", "put", "cli/db", "--description", "of a test", "--json", stdin=f"{value}\n")
+    assert value not in shown.output
+    assert json.loads(shown.stdout)["name"] == "cli/db"
+    again = applied.run("secret", "put", "cli/db", "--no-overwrite", stdin="x", status=1)
+    assert "exists already" in again.stderr
+    for words in (("secret", "list"), ("secret", "show", "cli/db"), ("secret", "show", "/cli/db", "--json")):
+        assert value not in applied.run(*words).output
+    assert "no value" in applied.run("secret", "put", "cli/db", stdin="\n", status=1).stderr
+    assert applied.json("secret", "change", "cli/db", "--project", "unit")["projects"] == ["unit"]
+    assert applied.json("secret", "change", "cli/db", "--project", "")["projects"] == []
+    applied.run("parameter", "put", "/cli/url", "--type", "String", stdin="https://shop.example/")
+    assert [entry["name"] for entry in applied.json("parameter", "list", "--path", "/cli/")] == ["/cli/url"]
+    assert applied.json("parameter", "change", "cli/url", "--description", "where")["description"] == "where"
+    assert applied.json("parameter", "show", "/cli/url")["version"] == 1
+    applied.run("parameter", "delete", "/cli/url")
+    applied.run("secret", "delete", "cli/db")
+    assert applied.json("secret", "list") == []
 
 
 def test_a_log_is_printed_as_far_as_it_goes(applied: Site) -> None:

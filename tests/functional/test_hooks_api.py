@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from config import wiring
+from hooks.builds import tailing
 from hooks.builds.phases import BuildStatus
 from hooks.builds.records import finish_build
 from hooks.builds.reports.model import FileCoverage
@@ -191,6 +192,26 @@ MATRIX = [
     ("PATCH", "/build-projects/{p}/webhooks/{h}", {"rotateSecret": True}, (401, *[403] * 4, 404, 200)),
     ("DELETE", "/build-projects/{p}/webhooks/{h}", None, (401, *[403] * 4, 404, 204)),
     ("DELETE", "/build-projects/{p}", None, (401, *[403] * 4, 404, 204)),
+    ("GET", "/builds/{b}/log?download=1", None, (401, 200, 200, 200, 200, 404, 200)),
+    ("GET", "/builds/{b}/log/search?q=x", None, (401, 200, 200, 200, 200, 404, 200)),
+    (
+        "GET",
+        "/builds/{b}/log/stream",
+        None,
+        (401, 200, 200, 200, 200, 404, 200),
+    ),  # it has ended, and so does the answer
+    ("PUT", "/secrets/s", {"secretString": "abcdefgh"}, (401, *[403] * 5, 200)),
+    ("PATCH", "/secrets/s", {"description": "x"}, (401, *[403] * 5, 200)),
+    ("GET", "/secrets", None, (401, *[403] * 5, 200)),
+    ("GET", "/secrets/s", None, (401, *[403] * 5, 200)),
+    ("POST", "/secret-values", {"secretId": "s"}, (401, *[403] * 5, 200)),
+    ("DELETE", "/secrets/s", None, (401, *[403] * 5, 204)),
+    ("PUT", "/parameters/p/q", {"value": "abcdefgh"}, (401, *[403] * 5, 200)),
+    ("PATCH", "/parameters/p/q", {"description": "x"}, (401, *[403] * 5, 200)),
+    ("GET", "/parameters", None, (401, *[403] * 5, 200)),
+    ("GET", "/parameters/p/q", None, (401, *[403] * 5, 200)),
+    ("POST", "/parameter-values", {"name": "/p/q"}, (401, *[403] * 5, 200)),
+    ("DELETE", "/parameters/p/q", None, (401, *[403] * 5, 204)),
     ("GET", "/event-kinds", None, (401, *[200] * 6)),
     ("GET", "/webhooks", None, (401, *[200] * 6)),
     ("POST", "/webhooks", HOOK, (401, *[403] * 5, 201)),
@@ -231,7 +252,11 @@ def test_permission_matrix(world: Hooks) -> None:
     hook = world.call("POST", "/build-projects/mine/webhooks", json={"provider": "gitea"}).json["id"]
     for method, path, body, expected in MATRIX:
         place = path.format(e=execution, b=build, w=webhook, d=sent, s=own, p="mine", h=hook, r=report, c=key)
-        got = tuple(world.call(method, place, as_=who, json=body).status_code for who in CALLERS)
+        got = []
+        for who in CALLERS:
+            with world.call(method, place, as_=who, json=body) as answer:  # closed: a stream holds a place until then
+                got.append(answer.status_code)
+        got = tuple(got)
         assert got == expected, (method, path)
 
 
@@ -554,3 +579,55 @@ def test_stopping_a_waiting_build_ends_its_action(world: Hooks) -> None:
     assert world.call("GET", f"/executions/{started['id']}").json["status"] == "Failed"
     assert world.call("POST", f"/builds/{build_id}/stop").status_code == 409
     assert ("publisher", "build.stop", f"build/{build_id}") in world.audit()
+
+
+# --- logs
+
+
+def test_a_log_is_searched_and_downloaded(world: Hooks) -> None:
+    build = action(world.start("built"), "Test", "Unit")["buildId"]
+    lines = [b"line %d %s\n" % (number, b"needle" if number % 400 == 7 else b"hay" * 20) for number in range(1200)]
+    for start in range(0, len(lines), 300):
+        world.log(build, b"".join(lines[start : start + 300]))
+    world.log(build, b"the end: N\xc3\xa9edle, Needle")
+    whole = b"".join(lines) + b"the end: N\xc3\xa9edle, Needle"
+    found = world.call("GET", f"/builds/{build}/log/search", query_string={"q": "NEEDLE"}).json
+    assert [item["line"] for item in found["items"]] == [8, 408, 808, 1201]
+    for item in found["items"]:
+        assert whole[item["offset"] :][:6].lower() == b"needle"
+        assert whole[: item["lineOffset"]].count(b"\n") + 1 == item["line"]
+    assert found["next"] is None
+    exact = {"q": "Needle", "caseSensitive": "1"}
+    assert len(world.call("GET", f"/builds/{build}/log/search", query_string=exact).json["items"]) == 1
+    first = world.call("GET", f"/builds/{build}/log/search", query_string={"q": "needle", "limit": "2"}).json
+    there = {"q": "needle", "from": first["next"]["offset"]} | {
+        name: first["next"][name] for name in ("line", "lineOffset")
+    }
+    second = world.call("GET", f"/builds/{build}/log/search", query_string=there).json
+    assert first["items"] + second["items"] == found["items"]
+    for bad in ({"q": ""}, {"q": "x" * 201}, {"q": "a\nb"}, {"q": "x", "limit": "0"}, {}):
+        assert world.call("GET", f"/builds/{build}/log/search", query_string=bad).status_code == 400, bad
+    saved = world.call("GET", f"/builds/{build}/log?download=1")
+    assert saved.data == whole
+    assert saved.headers["Content-Length"] == str(len(whole))
+    assert saved.headers["Content-Disposition"].startswith('attachment; filename="unit-1.log"')
+    assert (saved.mimetype, saved.headers["X-Content-Type-Options"]) == ("text/plain", "nosniff")
+
+
+def test_who_follows_a_log_holds_no_connection_to_the_database_while_waiting(
+    world: Hooks, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    build = action(world.start("built"), "Test", "Unit")["buildId"]
+    world.log(build, b"so far\n")
+    held: list[int] = []
+    monkeypatch.setattr(tailing.time, "sleep", lambda _: held.append(world.db.engine.pool.checkedout()))
+    world.hooks.tails.stream_seconds = 0.2
+    with world.call("GET", f"/builds/{build}/log/stream") as answer:
+        assert b"so far" in answer.data
+    assert held
+    assert set(held) == {0}
+    with world.db.read() as session:
+        session.connection()
+        assert world.db.engine.pool.checkedout() == 1, "one that is held would have been seen"
+    for _ in range(world.hooks.tails.most_of_one):
+        world.hooks.tails.enter(1)  # its place is free again, whoever it was

@@ -72,9 +72,17 @@ PATHS = {
     "hook_pages.execution": tuple(f"/executions/{number}" for number in (1, 2, 3, 4)),
     "hook_pages.execution_live": (),  # a part of a page
     "hook_pages.approvals": ("/approvals",),
-    "hook_pages.build": ("/builds/{failed}", "/builds/{running}", "/builds/{failed}?from=100&line=3&style=red..bold"),
+    "hook_pages.build": (
+        "/builds/{failed}",
+        "/builds/{running}",
+        "/builds/{failed}?from=100&line=3&style=red..bold",
+        "/builds/{failed}?q=e",
+        "/builds/{running}?q=nowhere&case=1",
+    ),
     "hook_pages.build_projects": ("/build-projects",),
     "hook_pages.build_project": ("/build-projects/tests",),
+    "hook_pages.secrets": ("/secrets", "/secrets?path=shop", "/secrets?after=zzz"),
+    "hook_pages.secret": ("/secrets/1", "/secrets/2"),
     "hook_pages.build_live": (),
     "hook_pages.artifact": (
         "/builds/{failed}/artifacts/primary",
@@ -83,6 +91,7 @@ PATHS = {
     ),
     "hook_pages.artifact_download": (),  # no page
     "hook_pages.build_log": (),
+    "hook_pages.build_log_stream": (),
     "hook_pages.raw_log": (),
     "hook_pages.report_groups": ("/report-groups", "/report-groups?after=zzz"),
     "hook_pages.report_group": (

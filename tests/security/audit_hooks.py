@@ -4,7 +4,7 @@ import re
 
 from sqlalchemy import select, update
 
-from hooks.models import MailMessage, WebhookDelivery
+from hooks.models import MailMessage, StoredValue, WebhookDelivery
 from hooks.notifications.mail_addresses import ASK_EVERY
 from tests.functional.test_hooks_api import CREDENTIAL, GATED, HOOK, PROJECT, START, action
 from tests.security.audit_stage import API, Ask, Stage, drive, drives
@@ -141,6 +141,41 @@ drive(
     "POST /pipelines/<name>/start",
     lambda s: s.form("/pipelines/release/start", repository="dev", package="my-pkg", version="1.0"),
 )
+
+
+# --- parameters and secrets
+
+
+def _kept(stage: Stage, kind: str = "secrets") -> str:
+    path = f"/{kind}/{stage.name('kept')}"
+    value = f"value-of-{path}"
+    stage.secrets.add(value)
+    stage.done("PUT", path, {"secretString": value} if kind == "secrets" else {"value": value})
+    return path
+
+
+def _row(stage: Stage) -> str:
+    name = _kept(stage).rpartition("/")[2]
+    with stage.db.read() as session:
+        return f"/secrets/{session.scalars(select(StoredValue.id).where(StoredValue.name == name)).one()}"
+
+
+SECRET, PARAMETER = f"{API}/secrets/<path:value_name>", f"{API}/parameters/<path:value_name>"
+drive(f"PUT {SECRET}", lambda s: s.api(_kept(s), {"secretString": "a fresh one"}))
+drive(f"PATCH {SECRET}", lambda s: s.api(_kept(s), {"description": "another"}))
+drive(f"DELETE {SECRET}", lambda s: s.api(_kept(s)))
+drive(f"POST {API}/secret-values", lambda s: s.api("/secret-values", {"secretId": _kept(s).removeprefix("/secrets/")}))
+drive(f"PUT {PARAMETER}", lambda s: s.api(_kept(s, "parameters"), {"value": "a fresh one"}))
+drive(f"PATCH {PARAMETER}", lambda s: s.api(_kept(s, "parameters"), {"description": "another"}))
+drive(f"DELETE {PARAMETER}", lambda s: s.api(_kept(s, "parameters")))
+drive(
+    f"POST {API}/parameter-values",
+    lambda s: s.api("/parameter-values", {"name": _kept(s, "parameters").removeprefix("/parameters/")}),
+)
+drive("POST /secrets", lambda s: s.form("/secrets", name=s.name("made"), value="typed in", kind="secret"))
+drive("POST /secrets/<int:value_id>/value", lambda s: s.form(f"{_row(s)}/value", value="typed in"))
+drive("POST /secrets/<int:value_id>/about", lambda s: s.form(f"{_row(s)}/about", description="another"))
+drive("POST /secrets/<int:value_id>/delete", lambda s: s.form(f"{_row(s)}/delete"))
 
 
 # --- webhooks

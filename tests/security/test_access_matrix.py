@@ -62,6 +62,11 @@ MAY: dict[str, set[str]] = {
     **{f"entrepot:{name}": ALL for name in ("ManageKeys", "ManageQuotas", "ReopenRelease")},
     "entrepot:ReadAuditLog": {"server admin"},
     "entrepot:ManageKeys on the server": {"server admin"},
+    **{f"ssm:{name}": {"server admin"} for name in ("DeleteParameter", "DescribeParameters", "GetParameters", "PutParameter")},
+    **{
+        f"secretsmanager:{name}": {"server admin"}
+        for name in ("DeleteSecret", "DescribeSecret", "GetSecretValue", "ListSecrets", "PutSecretValue", "UpdateSecret")
+    },
     **{name: {"server admin"} for name in ("admin", "entrepot:ManageUsers", "entrepot:ManageGroups", "codeartifact:CreateDomain")},
 }  # fmt: skip
 # Whose credential does not count at all.

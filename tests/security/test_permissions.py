@@ -255,6 +255,19 @@ REVIEWED = {
     f"POST {API}/build-sources": SIGNED_IN,
     **{f"{method} {API}/build-projects/<project>/webhooks": SIGNED_IN for method in ("GET", "POST")},
     **{f"{method} {API}/build-projects/<project>/webhooks/<hook_id>": SIGNED_IN for method in ("PATCH", "DELETE")},
+    f"GET {API}/builds/<build_id>/log/stream": SIGNED_IN,
+    f"GET {API}/builds/<build_id>/log/search": SIGNED_IN,
+    f"GET {API}/parameters": "api: ssm:DescribeParameters",
+    f"GET {API}/parameters/<path:value_name>": "api: ssm:DescribeParameters",
+    **{f"{method} {API}/parameters/<path:value_name>": "api: ssm:PutParameter" for method in ("PUT", "PATCH")},
+    f"DELETE {API}/parameters/<path:value_name>": "api: ssm:DeleteParameter",
+    f"POST {API}/parameter-values": "api: ssm:GetParameters",  # the value itself
+    f"GET {API}/secrets": "api: secretsmanager:ListSecrets",
+    f"GET {API}/secrets/<path:value_name>": "api: secretsmanager:DescribeSecret",
+    f"PUT {API}/secrets/<path:value_name>": "api: secretsmanager:PutSecretValue",
+    f"PATCH {API}/secrets/<path:value_name>": "api: secretsmanager:UpdateSecret",
+    f"DELETE {API}/secrets/<path:value_name>": "api: secretsmanager:DeleteSecret",
+    f"POST {API}/secret-values": "api: secretsmanager:GetSecretValue",  # the value itself
     f"GET {API}/event-kinds": SIGNED_IN,
     f"GET {API}/webhooks": SIGNED_IN,  # one's own; all of them as administrator
     f"POST {API}/webhooks": SIGNED_IN,  # who administers what it hears of
@@ -367,6 +380,10 @@ REVIEWED = {
     "GET /builds/<build_id>/artifacts/<artifact_identifier>": PAGE,
     "GET /builds/<build_id>/artifacts/<artifact_identifier>/download": PAGE,
     "GET /builds/<build_id>/log.txt": PAGE,
+    "GET /builds/<build_id>/log/stream": PAGE,
+    **{f"{method} /secrets": PAGE for method in ("GET", "POST")},  # the server's administrators, as those below
+    "GET /secrets/<int:value_id>": PAGE,
+    **{f"POST /secrets/<int:value_id>/{word}": PAGE for word in ("value", "about", "delete")},
     "POST /builds/<build_id>/stop": PAGE,
     "GET /reports/<report_id>": PAGE,
     "GET /report-groups": PAGE,

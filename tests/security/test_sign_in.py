@@ -515,7 +515,12 @@ PROVED = {  # endpoint: how it goes on
     "hook_pages.create_webhook": "asks in between",
     "hook_pages.change_webhook": "asks in between",
     "hook_pages.rotate_webhook": "asks in between",
+    "hook_pages.create_secret": "hook_pages.secrets",
+    "hook_pages.replace_secret": "hook_pages.secrets",
+    "hook_pages.change_secret": "asks in between",
+    "hook_pages.delete_secret": "asks in between",
 }
+FORM_OF = {"pages.password": "/account/password", "hook_pages.secrets": "/secrets"}
 
 
 def test_routes_that_want_a_fresh_proof_are_those_that_were_reviewed(world: World) -> None:
@@ -557,18 +562,19 @@ def test_each_of_them_asks(world: World, endpoint: str) -> None:
     browser.sign_in("admin")
     world.now += timedelta(minutes=11)
     values = {"domain": "default", "repository": "dev", "format_name": "pypi", "name": "x", "version": "1"}
-    values |= {"group": "ops", "user": "reader", "grant_id": 1, "webhook_id": 1}
+    values |= {"group": "ops", "user": "reader", "grant_id": 1, "webhook_id": 1, "value_id": 1}
     rule = next(rule for rule in world.app.url_map.iter_rules() if rule.endpoint == endpoint)
     path = rule.build({name: values[name] for name in rule.arguments})[1]
-    secret = {"present": PASSWORD, "password": NEW_PASSWORD, "again": NEW_PASSWORD}
+    secret = {"present": PASSWORD, "password": NEW_PASSWORD, "again": NEW_PASSWORD, "value": NEW_PASSWORD}
     answer = browser.post(path, **secret)
     if PROVED[endpoint] == "asks in between":
         assert (answer.status_code, "Is it you?" in answer.text) == (403, True)
     else:
-        assert answer.headers["Location"] == "/account/prove?next=/account/password"
-        assert NEW_PASSWORD not in browser.get("/account/prove?next=/account/password").text
-        answer = browser.post("/account/prove", next="/account/password", proof_password=PASSWORD)
-        assert answer.headers["Location"] == "/account/password", "the form is shown again"
+        form = FORM_OF[PROVED[endpoint]]
+        assert answer.headers["Location"] == f"/account/prove?next={form}"
+        assert NEW_PASSWORD not in browser.get(f"/account/prove?next={form}").text
+        answer = browser.post("/account/prove", next=form, proof_password=PASSWORD)
+        assert answer.headers["Location"] == form, "the form is shown again"
         assert browser.post(path, **secret).headers["Location"] == "/account"
 
 

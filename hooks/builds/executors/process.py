@@ -17,7 +17,7 @@ from pathlib import Path
 
 from hooks.builds import seccomp
 from hooks.builds.cgroups import Cgroups
-from hooks.builds.executor import Availability, ExecutorError, Sandbox, SandboxRequest
+from hooks.builds.executor import Availability, ExecutorError, Network, Refused, Sandbox, SandboxRequest
 from hooks.builds.launch import Limits
 from hooks.builds.probe import ProbeReport, attack
 from hooks.builds.sandbox import ProcessSandbox
@@ -77,7 +77,8 @@ class ProcessExecutor:
         return self._root.sweep(self._groups().remove)
 
     def prepare(self, request: SandboxRequest) -> Sandbox:
-        """A running, empty sandbox. Raises ExecutorError."""
+        """A running, empty sandbox. Raises ExecutorError, Refused."""
+        _say_what_is_not_had(request)
         program = seccomp.build_filter() if self._settings.uses_filter else None
         self.sweep()  # here too: another worker of this machine may have died since
         workspace = self._root.take()
@@ -108,3 +109,12 @@ class ProcessExecutor:
             self._cgroups = Cgroups() if os.geteuid() == 0 else Cgroups(Path("/nonexistent"))
             LOG.info("%s", self._cgroups.describe())
         return self._cgroups
+
+
+def _say_what_is_not_had(request: SandboxRequest) -> None:
+    room = request.room
+    if request.network is Network.FULL or room.is_privileged:
+        raise Refused("environment type process has neither network 'full' nor privilegedMode")
+    for what, value in (("image", room.image), ("computeType", room.compute_type)):
+        if value:
+            request.say(f"Warning: {what} {value} is not used: environment type process runs on the machine itself")

@@ -8,6 +8,7 @@ from typing import Any
 
 from sqlalchemy.orm import Session
 
+from hooks.builds.references import VariableType, stored_variable, variable_fault
 from hooks.models.pipeline import ActionExecution
 from hooks.pipelines.actions.kind import ActionKind, Progress, Starting
 from hooks.pipelines.parts import BuildRequest, Parts
@@ -48,9 +49,14 @@ def _variable_fault(item: Any) -> str | None:
         return f"unknown member {', '.join(sorted(set(item) - {'name', 'value', 'type'}))}"
     if has_reference(item["name"]) or not _VARIABLE.match(item["name"]):
         return f"{item['name']!r} is not the name of an environment variable"
-    if item.get("type", "PLAINTEXT") != "PLAINTEXT":
-        return f"{item['name']}: type {item['type']!r} is not carried out by this release, only PLAINTEXT"
-    return None
+    if item.get("type", "PLAINTEXT") not in list(VariableType):
+        return f"{item['name']}: type {item['type']!r} is none of {', '.join(VariableType)}"
+    fault = variable_fault(_stored(item)) if item.get("type", "PLAINTEXT") != VariableType.PLAINTEXT else ""
+    return f"{item['name']}: {fault}" if fault else None
+
+
+def _stored(item: dict[str, str]) -> str | dict[str, str]:
+    return stored_variable(item.get("type", "PLAINTEXT"), item["value"])
 
 
 def _start(session: Session, starting: Starting) -> Progress:
@@ -58,7 +64,7 @@ def _start(session: Session, starting: Starting) -> Progress:
     request = BuildRequest(
         project=starting.configuration["ProjectName"],
         source=starting.source,
-        variables={item["name"]: item["value"] for item in listed},
+        variables={item["name"]: _stored(item) for item in listed},
         # CODEBUILD_INITIATOR of builds that a pipeline starts (CodeBuild "Environment variables in build environments")
         initiator=f"codepipeline/{starting.pipeline}",
         subject=f"execution:{starting.execution_id}",

@@ -106,6 +106,10 @@ class PureGeneric:
         """The clients read ``~/.netrc``."""
         return {}
 
+    def build_packages(self) -> None:
+        """Nothing."""
+        return
+
     def build_paths(self) -> Sequence[str]:
         """All of the clients is in ``/usr``."""
         return ()

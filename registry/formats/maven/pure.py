@@ -125,6 +125,10 @@ class PureMaven:
             planned.update({str(path.relative_to(home)): text for path, text in texts.items()})
         return planned
 
+    def build_packages(self) -> tuple[str, Mapping[str, str]]:
+        """A JDK and Maven."""
+        return "java", {"default-jdk-headless": "javac", "maven": "mvn"}
+
     def build_paths(self) -> Sequence[str]:
         """What Debian links to out of ``/usr``: how Maven starts and logs, and how Java is configured.
 

@@ -115,6 +115,10 @@ class PureNpm:
         planned = TOOLS["yarn"].plan(existing, target)
         return {path.name: text for path, text in planned.items()}
 
+    def build_packages(self) -> tuple[str, Mapping[str, str]]:
+        """Node.js with npm."""
+        return "node", {"nodejs": "node", "npm": "npm"}
+
     def build_paths(self) -> Sequence[str]:
         """All of the clients is in ``/usr``."""
         return ()

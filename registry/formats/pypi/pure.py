@@ -107,6 +107,10 @@ class PurePypi:
         """The clients read ``~/.netrc``."""
         return {}
 
+    def build_packages(self) -> tuple[str, Mapping[str, str]]:
+        """The interpreter with venv and pip."""
+        return "python", {"python3": "python3", "python3-venv": "", "python3-pip": ""}
+
     def build_paths(self) -> Sequence[str]:
         """All of the clients is in ``/usr``."""
         return ()

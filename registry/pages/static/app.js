@@ -199,19 +199,62 @@ function setUpLog(log) {
   });
   follow.addEventListener("change", () => follow.checked && toEnd());
 
-  poll(async () => {
-    const response = await ask(log.dataset.log);
-    const html = await response.text();
+  const add = (html, next) => {
     if (html) {
       lines.insertAdjacentHTML("beforeend", html);
       while (lines.childElementCount > MOST_LOG_LINES) lines.firstElementChild.remove();
       if (follow.checked) toEnd();
     }
-    log.dataset.log = response.headers.get("X-Log-Next") ?? log.dataset.log;
-    if (response.headers.get("X-Log-Complete") !== "yes") return "again";
+    log.dataset.log = next ?? log.dataset.log;
+  };
+  const finish = () => {
     for (const sign of log.querySelectorAll("[data-running]")) sign.hidden = true;
+  };
+  const askAgainAndAgain = () => poll(async () => {
+    const response = await ask(log.dataset.log);
+    add(await response.text(), response.headers.get("X-Log-Next"));
+    if (response.headers.get("X-Log-Complete") !== "yes") return "again";
+    finish();
     return "done";
   }, POLL_LOG_MS);
+
+  if (log.dataset.stream && window.EventSource) listen(log, add, finish, askAgainAndAgain);
+  else askAgainAndAgain();
+}
+
+/* The server's event stream; it ends now and then, and the browser goes on by itself. Where it is refused, `otherwise`. */
+function listen(log, add, finish, otherwise) {
+  let source;
+  const open = () => {
+    const url = new URL(log.dataset.stream, location.href);
+    url.search = new URL(log.dataset.log, location.href).search; // where the last line shown ends
+    source = new EventSource(url);
+    source.addEventListener("log", (event) => {
+      const { html, next } = JSON.parse(event.data);
+      add(html, next);
+    });
+    source.addEventListener("end", () => {
+      stop();
+      finish();
+    });
+    source.addEventListener("error", () => {
+      if (source.readyState !== EventSource.CLOSED) return; // it connects again
+      stop();
+      otherwise();
+    });
+  };
+  const look = () => {
+    source.close();
+    if (!document.hidden) open(); // a page that nobody sees takes no place from one that somebody looks at
+  };
+  const stop = () => {
+    source.close();
+    document.removeEventListener("visibilitychange", look);
+    window.removeEventListener("pagehide", stop);
+  };
+  document.addEventListener("visibilitychange", look);
+  window.addEventListener("pagehide", stop);
+  open();
 }
 
 for (const log of document.querySelectorAll(".log")) setUpLog(log);

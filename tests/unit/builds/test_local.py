@@ -77,6 +77,9 @@ def test_artifacts_stay_below_their_directory(tmp_path: Path, name: str, file: s
     incoming = reporter.keeper.begin_artifact(ArtifactName("primary", name))
     assert incoming is not None
     incoming.write(b"PK")
+    assert not (tmp_path / "kept" / file).exists()
     incoming.keep(1)
+    incoming.abort()
+    assert [path.name for path in (tmp_path / "kept").iterdir()] == [file]
     assert reporter.artifacts == [tmp_path / "kept" / file]
     assert (tmp_path / "kept" / file).read_bytes() == b"PK"

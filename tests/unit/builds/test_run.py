@@ -282,8 +282,6 @@ def test_build_succeeding_stays_zero_after_a_failure_that_was_passed_over():
     ("section", "words"),
     [
         ("batch: {build-list: [{identifier: a}]}", "batch builds are not carried out"),
-        ("env: {parameter-store: {A: b}}", "env.parameter-store is not available"),
-        ("env: {secrets-manager: {A: b}}", "env.secrets-manager is not available"),
     ],
 )
 def test_what_a_build_would_be_wrong_without_fails_it(section: str, words: str):

@@ -47,7 +47,7 @@ def test_help_of_client_commands_loads_nothing_heavy() -> None:
 
 
 def test_the_whole_command_line_offers_them_as_quickly() -> None:
-    code = "from config.cli.client import login, token, repo, package, pipeline, build, webhook"
+    code = "from config.cli.client import login, token, repo, package, pipeline, build, webhook, secret"
     assert not loaded_after(code).intersection(HEAVY)
 
 
@@ -71,6 +71,8 @@ def test_there_are_all_the_commands() -> None:
         *(f"build {word}" for word in ("start", "retry")),
         *(f"build project {word}" for word in ("apply", "list", "show", "delete", "credential")),
         *(f"build project hook {word}" for word in ("list", "create", "change", "delete")),
+        *(f"secret {word}" for word in ("put", "list", "show", "change", "delete")),
+        *(f"parameter {word}" for word in ("put", "list", "show", "change", "delete")),
         *(f"webhook {word}" for word in ("kinds", "list", "show", "create", "change", "delete", "enable", "disable")),
         *(f"webhook {word}" for word in ("ping", "rotate", "deliveries", "delivery", "redeliver")),
     }

@@ -168,7 +168,7 @@ stages:
     actionTypeId: {category: Test, provider: CodeBuild}
     inputArtifacts: [{name: Nowhere}]
     outputArtifacts: [{name: Built}]
-    configuration: {EnvironmentVariables: '[{"name":"A","value":"1","type":"SECRETS_MANAGER"}]'}
+    configuration: {EnvironmentVariables: '[{"name":"A","value":"1","type":"VAULT"}]'}
 """
     found = faults(text)
     expected = [
@@ -195,7 +195,7 @@ stages:
         (31, "configuration ProjectName is missing"),
         (31, "1 output artifacts; CodeBuild has 0"),
         (33, "no action makes the input artifact 'Nowhere'"),
-        (35, "SECRETS_MANAGER"),
+        (35, "VAULT"),
     ]
     for line, part in expected:
         assert any(f.startswith(f"line {line}: ") and part in f for f in found), (line, part, found)
@@ -342,4 +342,7 @@ def test_what_is_no_document(text, expected):
 def test_environment_variables_of_a_project_as_codebuild_lists_them():
     text = "buildProject: {name: t, environment: {variables: [{name: A, value: 'x', type: PLAINTEXT}]}}"
     assert parse(text).variables == {"A": "x"}
-    assert any("PLAINTEXT" in f for f in faults(text.replace("PLAINTEXT", "PARAMETER_STORE")))
+    assert parse(text.replace("PLAINTEXT", "PARAMETER_STORE")).variables == {
+        "A": {"type": "PARAMETER_STORE", "value": "x"}
+    }
+    assert any("VAULT" in f for f in faults(text.replace("PLAINTEXT", "VAULT")))
