@@ -39,6 +39,7 @@ PACKAGE, VERSION = "/packages/<domain>/<repository>/<format_name>/<path:name>", 
 MANY = "/versions/<domain>/<repository>/<format_name>/<path:name>"
 EXECUTION, BUILD, HOOK = "/executions/<int:execution_id>", "/builds/<build_id>", "/webhooks/<int:webhook_id>"
 FACTOR, NOTES = "/account/second-factor", "/account/notifications"
+USER, ARTIFACT = "/access/users/<user>", "/artifacts/<artifact_identifier>"
 # Each line is a decision: whose request goes through to what the page shows, or the form does, of default/dev.
 TABLE: dict[str, set[str]] = {
     **dict.fromkeys(("GET /setup", "GET /sign-in", "POST /theme"), KNOWN | NOBODY),
@@ -88,6 +89,28 @@ TABLE: dict[str, set[str]] = {
     **{f"POST {HOOK}/{word}": ROOT for word in ("delete", "enable", "disable", "ping", "rotate", "redeliver")},
     f"GET {HOOK}/deliveries/<delivery_id>": ROOT,
     f"POST {HOOK}/deliveries/<delivery_id>/redeliver": ROOT,
+    "GET /administration": SOMEWHERE,
+    **{f"GET /access/{rest}": ROOT for rest in ("users", "users/<user>", "groups", "groups/<group>")},
+    **{f"POST {USER}{rest}": ROOT for rest in ("", "/delete", "/disable", "/enable", "/join", "/login-link", "/sign-out")},
+    "POST /access/users": ROOT,
+    f"POST {USER}/second-factor/reset": NONE,  # the one who is asked about has none
+    **dict.fromkeys(("GET /audit/export.jsonl", "POST /audit/verify"), ROOT),
+    "GET /keys": SOMEWHERE,  # of each domain those who administer it, of the server its administrators
+    **{f"POST /keys/domains/<domain>/{word}": ALL for word in ("rotate", "verify")},
+    **{f"POST /keys/server/{word}": ROOT for word in ("rotate", "verify")},
+    "GET /quotas": SOMEWHERE,
+    **dict.fromkeys(("GET /quotas/<domain>", "POST /quotas/<domain>", "POST /quotas/<domain>/<repository>"), ALL),
+    # A project that belongs to no repository: everybody signed in knows of it, and it is the server administrators'.
+    **dict.fromkeys(("GET /build-projects", "GET /build-projects/<name>"), KNOWN),
+    "POST /build-projects/<name>/start": ROOT,
+    f"POST {BUILD}/retry": PUBLISHERS,
+    **{f"GET {BUILD}{rest}": READERS for rest in ("/log/stream", ARTIFACT, f"{ARTIFACT}/download")},
+    "GET /report-groups": KNOWN,  # what is listed is decided for each
+    **{f"GET /report-groups/<name>{rest}": READERS for rest in ("", "/test-cases/<case_key>")},
+    "GET /reports/<report_id>": READERS,
+    **{f"{method} /secrets": ROOT for method in ("GET", "POST")},
+    "GET /secrets/<int:value_id>": ROOT,
+    **{f"POST /secrets/<int:value_id>/{word}": ROOT for word in ("about", "delete", "value")},
 }  # fmt: skip
 
 
@@ -112,7 +135,8 @@ def people(site: Site) -> dict[str, FlaskClient]:
     site.person("gone", ["admin"])
     with site.services.db.write() as session:
         other = topology.create_domain(session, DomainName("other"), now)
-        site.services.stores.new_key(session, other.id, now)
+        for owner in (None, other.id):
+            site.services.stores.new_key(session, owner, now)
         topology.create_repository(session, other.id, RepositoryName("dev"), now=now)
         groups.create(session, "team", "", "ada", now)
         groups.add_member(session, "team", find_account(session, "member"), "ada", now)
@@ -185,6 +209,7 @@ def routes(site: Site) -> dict[str, Rule]:
 FIELDS: dict[str, dict[str, str]] = {
     MANY: {"version": "2.4.1", "to": "Archived"},
     "/access/groups/<group>/members": {"user": "a-reader"},
+    f"{USER}/join": {"group": "team"},
     "/package-groups/<domain>/group": {"pattern": "/*"},
     "/package-groups/<domain>/group/delete": {"pattern": "/*"},
     "/pipelines/<name>/start": {
@@ -199,15 +224,14 @@ def paths(site: Site) -> dict[str, str]:
     values = {"domain": "default", "repository": "dev", "format_name": "pypi", "version": "2.4.1", "handle": "0" * 16}
     values |= {"execution_id": 3, "build_id": site.build_of(2), "token_id": 1, "webhook_id": 1, "subscription_id": 1}
     values |= {"delivery_id": "msg_1", "grant_id": 2, "group": "team", "user": "member", "provider": "none"}
+    values |= {"value_id": 1, "report_id": site.report_of(2, "tests-unit"), "case_key": site.failed_case()}
+    values |= {"artifact_identifier": "primary"}
+    names = {"/pipelines": "release", "/build-projects": "tests", "/report-groups": "tests-unit"}
     with site.app.test_request_context():
         return {
             rule.rule: rule.build(
                 {
-                    key: "release"
-                    if rule.rule.startswith("/pipelines")
-                    else "acme-billing"
-                    if key == "name"
-                    else values[key]
+                    key: names.get("/" + rule.rule.split("/")[1], "acme-billing") if key == "name" else values[key]
                     for key in rule.arguments
                 }
             )[1]
