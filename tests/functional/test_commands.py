@@ -117,10 +117,13 @@ class Site:
 
     def end_next(self, status: BuildStatus) -> threading.Thread:
         """End the next build that is started, whichever it is."""
+        waiting = select(Build.id).where(Build.status == BuildStatus.IN_PROGRESS)
+        with self.db.read() as session:
+            before = set(session.scalars(waiting))
 
         def running() -> str | None:
             with self.db.read() as session:
-                return session.scalar(select(Build.id).where(Build.status == BuildStatus.IN_PROGRESS).limit(1))
+                return next((build for build in session.scalars(waiting) if build not in before), None)
 
         def end() -> None:
             self.end_build(eventually(running, "nothing was started"), status)

@@ -225,9 +225,10 @@ def test_images_that_are_not_allowed_or_not_here(settings, executor):
             assert (outcome.status, message in log.text) == (BuildStatus.FAILED, True), log.text
         else:
             assert "aws/codebuild/standard:2.0 is one that CodeBuild has retired" in log.text
-            assert log.output == ["yes /codebuild/home/.local/bin:/opt/tool/bin:/usr/bin:/bin"]
+            assert log.output == ["yes /codebuild/home/.local/bin:/codebuild/user/bin:/opt/tool/bin:/usr/bin:/bin"]
 
 
+@pytest.mark.long  # test_container_projects shows it from a project on
 def test_H12_a_name_that_means_another_image_stops_the_build_until_it_is_accepted(settings, executor, podman: Podman):
     used: list[str] = []
     _, log = run(executor, "true", room=RoomRequest(on_digest=used.append))
