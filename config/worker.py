@@ -41,18 +41,6 @@ def run(settings: Settings, *, is_alone: bool = True) -> int:
     checkpoints = wiring.checkpointer(settings, services.db, services.signer)
     parts = wiring.hook_services(services, settings).actions
 
-    def sweep() -> None:
-        evict.forget_dead_pages(services.db, services.clock())
-        if settings.storage.cache_limit_bytes:
-            evict.evict(services.db, settings.storage.cache_limit_bytes, services.clock(), dry_run=False)
-        output_care.expire(services.db, wiring.retention(settings), services.clock())
-        before = services.clock() - timedelta(hours=settings.storage.sweep_grace_hours)
-        care.sweep(services.db, services.stores, older_than=before, dry_run=False)
-        if settings.builds.report_days:
-            old = services.clock() - timedelta(days=settings.builds.report_days)
-            while services.db.retry(lambda session: report_store.forget_old(session, old)):
-                log.info("reports of builds from before %s are being removed", old)
-
     def worker(jobs: wiring.JobTable, queue: str, slots: int, periodic: Rounds = ()) -> Worker:
         return Worker(
             services.db,
@@ -72,7 +60,7 @@ def run(settings: Settings, *, is_alone: bool = True) -> int:
         (DISPATCH_SECONDS, lambda: _dispatch(services, consumers)),
         (IDLE_SECONDS, lambda: _finish_idle(services)),
         (min(CHECKPOINT_SECONDS, settings.audit.checkpoint_minutes * 60), checkpoints.round),
-        (SWEEP_SECONDS, sweep),
+        (SWEEP_SECONDS, lambda: _sweep(services, settings)),
     )
     services.stores.warm()
     general, keys = wiring.general_jobs(parts), wiring.key_jobs(services)
@@ -90,6 +78,20 @@ def run(settings: Settings, *, is_alone: bool = True) -> int:
     _work(workers, settings.worker.drain_seconds)
     services.db.close()
     return 0
+
+
+def _sweep(services: Services, settings: Settings) -> None:
+    """Let go of what has had its time, then of the bodies that nothing refers to any more."""
+    evict.forget_dead_pages(services.db, services.clock())
+    if settings.storage.cache_limit_bytes:
+        evict.evict(services.db, settings.storage.cache_limit_bytes, services.clock(), dry_run=False)
+    output_care.expire(services.db, wiring.retention(settings), services.clock())
+    before = services.clock() - timedelta(hours=settings.storage.sweep_grace_hours)
+    care.sweep(services.db, services.stores, older_than=before, dry_run=False)
+    if settings.builds.report_days:
+        old = services.clock() - timedelta(days=settings.builds.report_days)
+        while services.db.retry(lambda session: report_store.forget_old(session, old)):
+            log.info("reports of builds from before %s are being removed", old)
 
 
 def _work(workers: Sequence[Worker], drain_seconds: float) -> None:

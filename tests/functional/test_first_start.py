@@ -35,7 +35,7 @@ PASSWORD = "correct horse battery"
 @pytest.fixture
 def fresh(tmp_path: Path) -> Iterator[Server]:
     """A server that was not started yet, without a worker."""
-    server = Server(tmp_path / "data", with_worker=False, by_command=True)
+    server = Server(tmp_path / "data", with_worker=False, from_nothing=True)
     yield server
     server.kill()
 

@@ -42,14 +42,19 @@ class Server:
         environment: dict[str, str] | None = None,
         web_processes: int = 2,
         by_command: bool = False,
+        from_nothing: bool = False,
     ) -> None:
-        """With ``by_command`` it is started by a command of its own, as people do, and not by a fork (``zygote``)."""
+        """With ``by_command`` it is started by a command of its own, as people do, and not by a fork (``zygote``).
+
+        With ``from_nothing`` its first start makes the database as well.
+        """
         self.data = data
         self.port = free_port()
         self.with_worker = with_worker
         self.environment = environment or {}
         self.web_processes = web_processes
         self.by_command = by_command
+        self.from_nothing = from_nothing
         self.process: subprocess.Popen[bytes] | Forked | None = None
         self.log = data.parent / f"{data.name}.log"
 
@@ -75,7 +80,7 @@ class Server:
                     command, cwd=ROOT, env=self.child_environment(), stdout=log, stderr=log, start_new_session=True
                 )
         else:
-            if "ENTREPOT_DATABASE_URL" not in self.environment:
+            if not self.from_nothing and "ENTREPOT_DATABASE_URL" not in self.environment:
                 put_migrated_database(self.data)
             self.process = zygote().start(arguments, self.child_environment(), self.log)
         deadline = time.monotonic() + 60
