@@ -144,8 +144,8 @@ def test_a_source_that_is_gone_fails_the_build():
 
 
 def test_warnings_are_in_the_log():
-    _, log = build(dummy(), "version: 0.2\ncache: {paths: x}\nphases: {}")
-    assert "Warning: buildspec.yml: cache is not carried out" in log.text
+    _, log = build(dummy(), "version: 0.2\nbuild: {commands: x}\nphases: {}")
+    assert "Warning: buildspec.yml: line 2: build stands outside of phases" in log.text
 
 
 def test_exported_variables_are_read_after_the_last_command():
