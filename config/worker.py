@@ -88,10 +88,7 @@ def _sweep(services: Services, settings: Settings) -> None:
     output_care.expire(services.db, wiring.retention(settings), services.clock())
     before = services.clock() - timedelta(hours=settings.storage.sweep_grace_hours)
     care.sweep(services.db, services.stores, older_than=before, dry_run=False)
-    if settings.builds.report_days:
-        old = services.clock() - timedelta(days=settings.builds.report_days)
-        while services.db.retry(lambda session: report_store.forget_old(session, old)):
-            log.info("reports of builds from before %s are being removed", old)
+    _forget_reports(services, settings.builds.report_days)
 
 
 def _work(workers: Sequence[Worker], drain_seconds: float) -> None:
@@ -119,6 +116,13 @@ def _that_can_build(table: Mapping[str, Executor]) -> Mapping[str, Executor]:
         else:
             log.error("no builds run here (%s): %s", name, found.reason)
     return available
+
+
+def _forget_reports(services: Services, days: int) -> None:
+    if days:
+        old = services.clock() - timedelta(days=days)
+        while services.db.retry(lambda session: report_store.forget_old(session, old)):
+            log.info("reports of builds from before %s are being removed", old)
 
 
 def _finish_idle(services: Services) -> None:

@@ -40,7 +40,8 @@ def images() -> None:
 @click.option("--tag", default="latest", show_default=True, help="The image's tag.")
 @data_option
 @socket_option
-def build(recipe: str, origin: str, tag: str, data: Path, socket_path: str) -> None:
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def build(recipe: str, origin: str, tag: str, data: Path, socket_path: str, *, as_json: bool) -> None:
     """Make an image and load it into the engine; prints its name and digest.
 
     Example: entrepot build images build --name python --data /var/lib/entrepot
@@ -62,7 +63,8 @@ def build(recipe: str, origin: str, tag: str, data: Path, socket_path: str) -> N
             made = engine.load(archive, name, tag, changes)
     except ExecutorError as error:
         _fail(str(error))
-    click.echo(f"{name}:{tag} {made.digest}")
+    told = {"name": f"{name}:{tag}", "digest": made.digest}
+    click.echo(json.dumps(told) if as_json else " ".join(told.values()))
 
 
 @images.command("list")

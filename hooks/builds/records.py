@@ -171,10 +171,15 @@ def _submit(session: Session, project: BuildProject, build: Build, now: datetime
         {"build_id": build.id},
         run_after_seconds=build.queued_timeout_minutes * 60,
         max_attempts=PATIENT_ATTEMPTS,
-        subject=f"build:{build.id}",
+        subject=subject_of(build.id),
     )
     _tell(session, build, _STARTED, now)
     return build
+
+
+def subject_of(build_id: str) -> str:
+    """What the jobs of a build are about."""
+    return f"build:{build_id}"
 
 
 def _lock(session: Session, project: BuildProject) -> None:
@@ -266,6 +271,7 @@ def finish_build(
     )
     if ended is None:
         return False
+    forget(session, WAITING_KIND, subject_of(build_id))
     session.expire_all()  # what the caller reads next is what was written
     _tell(session, session.get_one(Build, build_id), _ENDED[status], now)
     on_finished(session, build_id)

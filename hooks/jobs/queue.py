@@ -107,6 +107,16 @@ def request_stop(session: Session, job_id: int) -> bool:
     return bool(touched)
 
 
+def forget(session: Session, kind: str, subject: str) -> None:
+    """Stop the queued jobs of a kind about a subject: nobody waits for them any more."""
+    session.execute(
+        update(Job)
+        .where(Job.kind == kind, Job.subject == subject, Job.state == JobState.QUEUED)
+        .values(stop_requested=True, state=JobState.STOPPED, ended_at=database_now())
+        .execution_options(synchronize_session=False)
+    )
+
+
 def limit_queue(session: Session, name: str, max_running: int | None) -> None:
     """Let at most ``max_running`` jobs of a queue run at a time over all workers; 0 pauses it, None lifts the limit.
 

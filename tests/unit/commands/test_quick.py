@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 import pytest
 
+from config.cli.images import images
 from config.cli.local_build import run as run_build
 from hooks.commands import commands as hook_commands
 from registry.commands import commands as registry_commands
@@ -26,7 +27,11 @@ def leaves(command: click.Command, path: tuple[str, ...] = ()) -> list[tuple[tup
     return [(here, command)]
 
 
-ALL = [leaf for command in [*registry_commands({}, no_token), *hook_commands([run_build])] for leaf in leaves(command)]
+ALL = [
+    leaf
+    for command in [*registry_commands({}, no_token), *hook_commands([run_build, images])]
+    for leaf in leaves(command)
+]
 
 
 def loaded_after(code: str) -> set[str]:
@@ -68,7 +73,7 @@ def test_there_are_all_the_commands() -> None:
         *(f"package {word}" for word in ("copy", "dispose", "versions", "reopen")),
         *(f"pipeline {word}" for word in ("apply", "list", "start", "status", "approve", "reject", "stop", "retry")),
         *(f"build {word}" for word in ("list", "show", "logs", "artifacts", "reports", "stop", "lint", "run")),
-        *(f"build {word}" for word in ("start", "retry")),
+        *(f"build {word}" for word in ("start", "retry", "images build", "images list")),
         *(f"build project {word}" for word in ("apply", "list", "show", "delete", "credential")),
         *(f"build project hook {word}" for word in ("list", "create", "change", "delete")),
         *(f"secret {word}" for word in ("put", "list", "show", "change", "delete")),
