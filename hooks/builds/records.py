@@ -15,7 +15,7 @@ from sqlalchemy.orm import Session
 from hooks.builds.phases import BuildStatus, Phase
 from hooks.builds.projects import check_variables, get_project, sources_of
 from hooks.builds.source import PackageSource
-from hooks.jobs.queue import PATIENT_ATTEMPTS, enqueue, job_state, request_stop
+from hooks.jobs.queue import PATIENT_ATTEMPTS, enqueue, forget, job_state, request_stop
 from hooks.models.build import Build, BuildProject
 from hooks.models.job import JobState
 from registry import events
@@ -213,7 +213,7 @@ def _enqueue(session: Session, project: BuildProject, build: Build) -> int | Non
         priority=build.priority,
         timeout_seconds=build.timeout_minutes * 60 + _EXTRA_SECONDS,
         max_attempts=MAX_ATTEMPTS,
-        subject=f"build:{build.id}",
+        subject=subject_of(build.id),
         serial_key=f"build-project:{project.id}:{build.number % limit}" if limit else None,
     )
 

@@ -38,9 +38,10 @@ def _add(response: Response) -> Response:
     if request.is_secure:
         # Over plain http browsers must ignore it (RFC 6797 §8.1), and a proxy that forwards it would lock users out.
         response.headers.setdefault("Strict-Transport-Security", f"max-age={HSTS_SECONDS}")
-    if _shows_somebody(response) and "Cache-Control" not in response.headers:
-        response.headers["Cache-Control"] = "no-store"
-        response.vary.add("Cookie")
+    if _shows_somebody(response):
+        response.headers.setdefault("Cache-Control", "no-store")
+        if response.headers["Cache-Control"] == "no-store":
+            response.vary.add("Cookie")
     return response
 
 

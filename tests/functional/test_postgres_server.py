@@ -114,6 +114,7 @@ def test_publish_build_approve_promote_install(tmp_path: Path, environment: dict
 
 
 @pytest.mark.campaign
+@pytest.mark.long
 def test_nothing_is_lost_or_done_twice_under_kill_9(tmp_path: Path, environment: dict[str, str]):
     server = Server(tmp_path / "data", environment=environment)
     try:

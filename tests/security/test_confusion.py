@@ -253,6 +253,9 @@ def test_C9_it_is_the_decision_that_stands_in_the_way(
         world.publish("dev", "inner-lib", "1.0")
         assert world.versions("inner-lib") == ["1.0"]
         monkeypatch.setattr(origins, "_counts", lambda *_: origins.Decision(allowed=True, rule=origins.Rule.OPEN))
+        # Decisions are remembered with the topology: a new one asks anew.
+        world.disconnect("outside")
+        world.connect(upstream)
         world.publish("dev", "inner-lib", "1.1")
         assert world.versions("inner-lib") == ["1.0", "1.1", "99.0"]
     finally:

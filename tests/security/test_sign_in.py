@@ -10,7 +10,7 @@ import sqlalchemy as sa
 from argon2 import PasswordHasher
 
 from registry import accounts as accounts_module
-from registry import attempts, second_factor, self_service
+from registry import account_care, attempts, second_factor, self_service
 from registry.accounts import Accounts, SignInRules, find_account
 from registry.http import auth, headers
 from registry.models import AuditEntry, PendingSignIn, RecoveryCode, Totp, WebSession
@@ -415,7 +415,7 @@ def test_D12_what_ends_all_sessions(world: World, end: str) -> None:
 
 @pytest.mark.parametrize("end", ["password", "administrator ends", "disabling", "second factor on"])
 def test_D12_the_control_nothing_else_ends_them(world: World, end: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    for module in (self_service, __import__("registry.api.sign_in", fromlist=["x"])):
+    for module in (self_service, account_care):
         monkeypatch.setattr(module, "end_sessions", lambda *_: 0)
     stolen, other = Browser(world), Browser(world)
     stolen.sign_in("reader")
@@ -473,8 +473,8 @@ def test_D12_what_touched_a_session_is_kept_by_nobody(world: World, monkeypatch:
     for who in (browser, Browser(world)):
         for path in paths:
             answer = who.get(path)
-            assert answer.headers["Cache-Control"] == "no-store", path
-            assert "Cookie" in answer.headers["Vary"], path
+            assert answer.headers.get("Cache-Control") == "no-store", path
+            assert "Cookie" in answer.headers.get("Vary", ""), path
     monkeypatch.setattr(headers, "_shows_somebody", lambda _: False)
     assert "Cache-Control" not in browser.get("/account").headers, "the control: nobody else says so"
 
@@ -575,7 +575,9 @@ def test_each_of_them_asks(world: World, endpoint: str) -> None:
         assert NEW_PASSWORD not in browser.get(f"/account/prove?next={form}").text
         answer = browser.post("/account/prove", next=form, proof_password=PASSWORD)
         assert answer.headers["Location"] == form, "the form is shown again"
-        assert browser.post(path, **secret).headers["Location"] == "/account"
+        done = browser.post(path, **secret)
+        assert "Is it you?" not in done.text
+        assert done.headers.get("Location") == ("/account" if form == "/account/password" else None), done.text
 
 
 def test_the_proof_needs_the_code_where_there_is_one_and_guessing_is_limited(world: World, reader: Browser) -> None:
