@@ -9,8 +9,8 @@ import pytest
 import sqlalchemy as sa
 from argon2 import PasswordHasher
 
-from registry import accounts as accounts_module
 from registry import account_care, attempts, second_factor, self_service
+from registry import accounts as accounts_module
 from registry.accounts import Accounts, SignInRules, find_account
 from registry.http import auth, headers
 from registry.models import AuditEntry, PendingSignIn, RecoveryCode, Totp, WebSession
