@@ -33,8 +33,11 @@ SEEDED = 2000 if LONG else 300
 WRITERS = 8
 PAUSE_SECONDS = 0.3 if LONG else 1.5
 SEED = int(os.environ.get("ENTREPOT_SEED", str(random.randrange(10**6))))
-# About as many times a rotation of its own asks or tells somebody: the points at which it can be killed.
-CALLS = 9 + SEEDED // 100
+# A rotation of its own asks once for each kind of sealed field of the server; the next time it asks or tells somebody
+# the first bodies are under the new key, and others are not yet.
+BOTH_IN_USE = len(wiring.sealed_fields())
+# About as many times it does so in all: the points at which it can be killed.
+CALLS = BOTH_IN_USE + 5 + SEEDED // 100
 
 
 class Writers:
@@ -165,7 +168,7 @@ def test_K3_no_blob_is_lost_when_a_rotation_under_load_is_killed(tmp_path: Path)
                 killed += kill_at_moment(server, moments.uniform(0, 1.5))
             else:
                 # The first is killed with old and new keys in use, wherever the others are.
-                killed += kill_at_call(server, 4 if point == 0 else moments.randrange(1, CALLS + 1))
+                killed += kill_at_call(server, BOTH_IN_USE if point == 0 else moments.randrange(1, CALLS + 1))
             if point == 0:
                 states = {key["state"] for key in listed(server) if key["domain"] == "default" and key["blobs"]}
                 assert states == {"current", "retiring"}
