@@ -95,9 +95,10 @@ def test_the_page_is_for_administrators(world: World) -> None:
     assert page.status_code == 200
     assert reading.dangers(reading.parse(page.text)) == []
     assert "&lt;b&gt;5&lt;/b&gt;" in page.text
-    assert 'href="/audit"' in admin.get("/account").text
+    assert 'href="/administration"' in admin.get("/account").text
+    assert 'href="/audit"' in admin.get("/access/users").text
     assert reader.get("/audit").status_code == 403
-    assert 'href="/audit"' not in reader.get("/account").text
+    assert "/administration" not in reader.get("/account").text
     assert world.app.test_client().get("/audit").status_code == 303
 
 
