@@ -11,7 +11,7 @@ from tests.browser.site import PASSWORD
 AXE_OPTIONS = {"runOnly": ["wcag2a", "wcag2aa", "wcag21aa", "best-practice"]}
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("scheme", ["light", pytest.param("dark", marks=pytest.mark.long)])
 def test_every_page_is_silent_and_accessible(calm_visit, open_page, axe, scheme):
     page = calm_visit.sign_in(open_page(calm_visit, color_scheme=scheme))
     faults = []
@@ -37,7 +37,7 @@ def test_a_forbidden_script_would_be_noticed(visit, open_page):
     visit.complaints.clear()
 
 
-@pytest.mark.parametrize("width", [320, 768, 1100])
+@pytest.mark.parametrize("width", [320, *(pytest.param(wider, marks=pytest.mark.long) for wider in (768, 1100))])
 def test_no_page_scrolls_sideways(calm_visit, open_page, width):
     page = calm_visit.sign_in(open_page(calm_visit, viewport={"width": width, "height": 800}))
     wide = []

@@ -46,7 +46,7 @@ def body_version(filename: str) -> str:
     return filename.split("-")[1]
 
 
-@pytest.fixture(params=["private", "anonymous"])
+@pytest.fixture(params=["private", pytest.param("anonymous", marks=pytest.mark.long)])
 def index(request: pytest.FixtureRequest, proxy: Server, token: str, opened: str) -> tuple[str, dict[str, str]]:
     """The index's address without a credential, and the credential as user and password (empty for none)."""
     if request.param == "private":

@@ -78,7 +78,7 @@ def run(database: Database) -> Callable[..., str]:
             build_id = start_build(session, project=project, source=source, initiator="joe", now=NOW).id
         with database.write() as session:
             (job,) = claims.claim(session, owner="w", queues=[QUEUE], kinds=[JOB_KIND], free=1, lease_seconds=600)
-        handler = BuildHandler(database, executor, Parts().services())
+        handler = BuildHandler(database, {executor.name: executor}, Parts().services())
         Attempt(
             database, job, handler=handler, settle=handler.settle, lease_seconds=600, first_retry_seconds=600
         ).run()  # fmt: skip

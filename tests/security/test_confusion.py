@@ -262,7 +262,9 @@ def test_C9_it_is_the_decision_that_stands_in_the_way(
         world.close()
 
 
-@pytest.mark.parametrize("database", ["sqlite", pytest.param("postgresql", marks=needs_postgres)])
+@pytest.mark.parametrize(
+    "database", [pytest.param("sqlite", marks=pytest.mark.long), pytest.param("postgresql", marks=needs_postgres)]
+)
 def test_C9_first_publish_and_first_fetch_at_once_have_one_origin(
     database: str, upstream: FaultyUpstream, tmp_path: Path
 ) -> None:

@@ -278,7 +278,7 @@ def test_D1_each_page_and_form_is_in_the_table_and_nothing_else_is(site: Site) -
 
 
 # Those who get furthest are looked at with the campaigns: what matters most is who gets too far.
-SHORT = {"anonymous", "stranger", "reader", "publisher", "release manager", "denied by policy"}
+SHORT = {"anonymous", "stranger", "reader", "denied by policy"}
 
 
 @pytest.mark.parametrize("who", [who if who in SHORT else pytest.param(who, marks=pytest.mark.long) for who in WHO])

@@ -219,6 +219,7 @@ def test_D11_guessing_codes_is_limited_together_with_passwords(world: World, rea
     assert world.http.get("/api/v1/whoami", auth=("reader", PASSWORD)).status_code == 429
 
 
+@pytest.mark.long
 def test_D11_a_thousand_guesses_get_nowhere(world: World, reader: Browser) -> None:
     """Around the clock from ever new addresses: some dozens are looked at in all, the rest is refused unseen."""
     browser = second_step(world, reader.key)
