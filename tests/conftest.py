@@ -8,7 +8,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from argon2 import PasswordHasher
 
+from registry import accounts
 from tests.harness.podman import MISSING_ENGINE, Podman, podman_service
 from tests.harness.server import Server
 
@@ -59,6 +61,10 @@ LONGEST_FIRST = (
     "browser/test_live.py",
 )
 TESTS = Path(__file__).parent
+
+# In these processes a password is hashed in no time; servers that are started hash them as they do for people.
+STRONG = accounts._hasher
+accounts._hasher = PasswordHasher(time_cost=1, memory_cost=8, parallelism=1)
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

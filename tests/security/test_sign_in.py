@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
-from argon2 import PasswordHasher
+from argon2 import PasswordHasher, Type
 
 from registry import account_care, attempts, second_factor, self_service
 from registry import accounts as accounts_module
@@ -15,6 +15,7 @@ from registry.accounts import Accounts, SignInRules, find_account
 from registry.http import auth, headers
 from registry.models import AuditEntry, PendingSignIn, RecoveryCode, Totp, WebSession
 from registry.pages import proof
+from tests.conftest import STRONG
 from tests.functional.api_world import PASSWORD, World
 from tests.harness.identity import Browser
 from tests.security.attack import at_once
@@ -61,6 +62,11 @@ def audited(world: World, action: str) -> list[AuditEntry]:
 
 
 # --- D11: the second factor -------------------------------------------------------------------------------------------
+
+
+def test_D10_passwords_cost_what_they_should() -> None:
+    """OWASP's least for Argon2id is 19 MiB at two passes (RFC 9106's second choice: 64 MiB at three)."""
+    assert (STRONG.type, STRONG.time_cost, STRONG.memory_cost) == (Type.ID, 3, 64 * 1024)
 
 
 def test_D11_password_and_code_sign_in_and_the_password_alone_does_not(world: World, reader: Browser) -> None:
