@@ -14,6 +14,7 @@ import socket
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 import traceback
 from collections.abc import Mapping
@@ -59,12 +60,14 @@ class Zygote:
         with theirs:
             self._process = subprocess.Popen(command, cwd=ROOT, stdin=subprocess.DEVNULL, pass_fds=(theirs.fileno(),))
         self._file = ours.makefile("rw")
+        self._one_at_a_time = threading.Lock()
         ours.close()
 
     def ask(self, **request: Any) -> dict[str, Any]:
-        self._file.write(json.dumps(request) + "\n")
-        self._file.flush()
-        answer: dict[str, Any] = json.loads(self._file.readline())
+        with self._one_at_a_time:
+            self._file.write(json.dumps(request) + "\n")
+            self._file.flush()
+            answer: dict[str, Any] = json.loads(self._file.readline())
         return answer
 
     def start(
