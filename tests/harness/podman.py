@@ -75,6 +75,7 @@ def podman_service() -> Iterator[Podman]:
     }
     service = subprocess.Popen(
         ["podman", "system", "service", "--time=0", f"unix://{socket}"],
+        cwd=place,  # its monitors leave a file called "oom" where they are
         env=environment,
         stdout=subprocess.DEVNULL,
         stderr=(place / "errors").open("wb"),
