@@ -8,7 +8,7 @@ import os
 from pathlib import Path
 from typing import Any
 
-from config import client_socket
+from config import client_socket, gunicorn_worker
 from config.settings import load
 
 _settings = load(Path(os.environ["ENTREPOT_DATA"]))
@@ -46,6 +46,7 @@ client_socket.be_patient_for(_settings.server.client_patience_seconds)
 
 def on_starting(arbiter: Any) -> None:
     """Import in the master what each worker needs, and no more: they start sooner, share its memory, open their own."""
+    gunicorn_worker.keep_signals_for_workers()
     if arbiter.app.app_uri.startswith("config."):  # these settings serve other applications as well, to be compared
         importlib.import_module("config.app").import_all()
 

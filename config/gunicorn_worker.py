@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import socket
 from typing import Any
 
@@ -10,6 +12,28 @@ from gunicorn.workers.gthread import ThreadWorker  # type: ignore[import-untyped
 from config import ending
 from config.client_socket import ClientSocket
 
+ENDING = (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT)
+
+
+def keep_signals_for_workers() -> None:
+    """Have a signal that meets a new worker wait until the worker has its own answer to it; called in the master.
+
+    A fork has the master's handlers at first, which note a signal for a loop that it never gets to. One who is told to
+    end within that moment would go on, and its master wait for it as long as it waits for a request (measured: in one
+    of eight ends right after a worker was started).
+    """
+    master = os.getpid()
+
+    def block() -> None:
+        if os.getpid() == master:
+            signal.pthread_sigmask(signal.SIG_BLOCK, ENDING)
+
+    def unblock() -> None:
+        if os.getpid() == master:
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, ENDING)
+
+    os.register_at_fork(before=block, after_in_parent=unblock)
+
 
 class DrainingWorker(ThreadWorker):  # type: ignore[misc]
     """Answers what has connected, and refuses what comes later.
@@ -17,6 +41,11 @@ class DrainingWorker(ThreadWorker):  # type: ignore[misc]
     gunicorn itself stops to accept and leaves the socket open until the last request is done (measured): for minutes,
     while a large file is being downloaded, clients would connect and wait for nobody, and a proxy could not tell.
     """
+
+    def init_signals(self) -> None:
+        """Take the signals into its own hands, those that waited as well."""
+        super().init_signals()
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, ENDING)
 
     def set_accept_enabled(self, enabled: bool) -> None:
         """Start or stop to accept; at the end of this worker's life for good."""

@@ -209,6 +209,18 @@ def test_children_of_a_killed_supervisor_end_and_the_next_start_works(server: Se
     assert server.stop() == 0
 
 
+def test_a_web_process_that_is_told_to_end_right_at_its_start_ends(server: Server):
+    assert server.process is not None
+    gunicorn = processes.child(server.process.pid, "gunicorn")
+    for _ in range(4):
+        known = wait_until(lambda: two if len(two := processes.children(gunicorn)) == 2 else set())
+        os.kill(min(known), signal.SIGKILL)
+        (new,) = wait_until(lambda k=known: processes.children(gunicorn) - k, pause_seconds=0)
+        os.kill(new, signal.SIGTERM)
+        wait_until(lambda n=new: not processes.is_alive(n))
+    assert server.stop() == 0
+
+
 def test_sigterm_in_the_middle_of_a_start_leaves_nothing(tmp_path: Path):
     server = Server(tmp_path / "data")
     command = [sys.executable, "-m", "config.cli.main", "serve", "--data", str(server.data)]

@@ -38,6 +38,11 @@ def descendants(pid: int) -> list[int]:
     return found
 
 
+def children(pid: int) -> set[int]:
+    """The processes that ``pid``'s main thread has started, without a look at all others: at once."""
+    return {int(each) for each in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()}
+
+
 def command_line(pid: int) -> str:
     try:
         return Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
@@ -52,7 +57,7 @@ def running(marker: str) -> list[int]:
 
 def child(pid: int, marker: str) -> int:
     """The one direct child of ``pid`` with ``marker`` in its command line."""
-    (found,) = [each for each in descendants(pid) if int(_stat(each)[1]) == pid and marker in command_line(each)]
+    (found,) = [each for each in children(pid) if is_alive(each) and marker in command_line(each)]
     return found
 
 
@@ -65,7 +70,7 @@ def resident_bytes(pid: int) -> int:
     return next((int(line.split()[1]) * 1024 for line in lines if line.startswith("VmRSS:")), 0)
 
 
-def wait_until(condition: Callable[[], T], *, seconds: float = 60.0) -> T:
+def wait_until(condition: Callable[[], T], *, seconds: float = 60.0, pause_seconds: float = 0.02) -> T:
     """Ask until the answer is truthy and return it. Raises AssertionError after ``seconds``."""
     deadline = time.monotonic() + seconds
     while True:
@@ -73,7 +78,7 @@ def wait_until(condition: Callable[[], T], *, seconds: float = 60.0) -> T:
         if answer:
             return answer
         assert time.monotonic() < deadline, f"still {answer!r} after {seconds} s"
-        time.sleep(0.02)
+        time.sleep(pause_seconds)
 
 
 class MemoryWatch:
