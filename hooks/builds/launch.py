@@ -20,6 +20,10 @@ from hooks.builds.executor import SandboxRequest
 from hooks.builds.workspace import Workspace
 
 
+NICENESS = 10
+"""Builds stand back for the server: what counts where no control group can be made, and for reading and writing."""
+
+
 @dataclass(frozen=True, slots=True)
 class Limits:
     """What one build may use. Its files live in memory (tmpfs), so ``memory_bytes`` covers them where groups exist."""
@@ -126,6 +130,7 @@ def _order(limits: Limits, user: int | None, group: Group | None) -> dict[str, A
     return {
         "uid": user,
         "gid": user,
+        "niceness": NICENESS,
         "rlimits": rlimits,
         "cgroups": list(group.procs_files) if group else [],
         "ends_by_itself": True,

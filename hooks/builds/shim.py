@@ -6,9 +6,9 @@ TERM to the whole descendant tree, up to one second, KILL. Being a subreaper it 
 their session or lost their parent; PR_SET_PDEATHSIG alone reaches the direct child only.
 
 The JSON object: ``argv``; ``fds`` (the child's 0, 1, 2); ``keep`` (further descriptors for the child); ``uid``/``gid``
-or null; ``rlimits`` (name without RLIMIT_ → value); ``cgroups`` (paths of ``cgroup.procs`` to enter);
-``ends_by_itself`` (no TERM: the child sees the end of its own pipe and does the same inside its process namespace,
-where a TERM to bubblewrap from here would cut the second short).
+or null; ``niceness`` (added to the worker's); ``rlimits`` (name without RLIMIT_ → value); ``cgroups`` (paths of
+``cgroup.procs`` to enter); ``ends_by_itself`` (no TERM: the child sees the end of its own pipe and does the same inside
+its process namespace, where a TERM to bubblewrap from here would cut the second short).
 """
 
 from __future__ import annotations
@@ -63,6 +63,7 @@ def _become(order: dict[str, Any]) -> NoReturn:
             signal.signal(number, signal.SIG_DFL)
         for path in order["cgroups"]:
             Path(path).write_text(str(os.getpid()))
+        os.nice(order["niceness"])
         for name, value in order["rlimits"].items():
             resource.setrlimit(getattr(resource, f"RLIMIT_{name}"), (value, value))
         if order["uid"] is not None:

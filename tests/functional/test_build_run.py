@@ -291,6 +291,7 @@ def test_the_shim_alone_ends_everything_below_it():
             "keep": [],
             "uid": None,
             "gid": None,
+            "niceness": 10,
             "rlimits": {"CORE": 0},
             "cgroups": [],
             "ends_by_itself": False,
