@@ -58,7 +58,11 @@ class Builder:
         self.call("PUT", f"/build-projects/{name}", json={"document": json.dumps(document)})
 
     def start(self, project: str, variables: Mapping[str, str] | None = None) -> str:
-        asked = {"environmentVariablesOverride": [{"name": name, "value": value} for name, value in (variables or {}).items()]}
+        asked = {
+            "environmentVariablesOverride": [
+                {"name": name, "value": value} for name, value in (variables or {}).items()
+            ]
+        }
         found = self.call("POST", f"/build-projects/{project}/builds", json=asked if variables else {}).json()
         return str(found["id"])
 
@@ -85,9 +89,7 @@ class Builder:
 
 def lines_of(number: int, lines: int, rounds: int) -> list[str]:
     """What build ``number`` has to print."""
-    return [
-        f"<{number}|{at}|{hashlib.sha256(f'{number} {at}'.encode() * rounds).hexdigest()}>" for at in range(lines)
-    ]
+    return [f"<{number}|{at}|{hashlib.sha256(f'{number} {at}'.encode() * rounds).hexdigest()}>" for at in range(lines)]
 
 
 @dataclass

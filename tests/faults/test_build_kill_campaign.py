@@ -51,7 +51,7 @@ SPEC = json.dumps(
             "install": {"commands": ["(setsid sleep 3600 &) >/dev/null 2>&1 </dev/null", "test ! -e left; touch left"]},
             "build": {
                 "commands": [
-                    f"for i in $(seq {LINES}); do echo \"<$CODEBUILD_BUILD_NUMBER|$i>\"; "
+                    f'for i in $(seq {LINES}); do echo "<$CODEBUILD_BUILD_NUMBER|$i>"; '
                     "case $i in *0) sleep 0.03;; esac; done"
                 ]
             },
@@ -198,7 +198,9 @@ def check(campaign: Campaign) -> dict[str, int]:
         for what in (build["status"], f"{row.attempt} attempts"):
             counts[what] = counts.get(what, 0) + 1
     events = query(server, "select payload from event where kind in ('build.succeeded', 'build.failed', 'build.fault')")
-    told = sorted(json.loads(row.payload)["build"] if isinstance(row.payload, str) else row.payload["build"] for row in events)
+    told = sorted(
+        json.loads(row.payload)["build"] if isinstance(row.payload, str) else row.payload["build"] for row in events
+    )
     assert told == sorted(row.id for row in rows), "an end was told of twice or never"
     return counts
 

@@ -17,7 +17,10 @@ from tests.harness import processes
 LOG_BYTES = int(float(os.environ.get("ENTREPOT_LOG_GIB", "10")) * 1024**3)
 MIB = 1024**2
 MOST_GROWTH_BYTES = 128 * MIB
-SPEC = {"version": "0.2", "phases": {"build": {"commands": ["yes 'a line of a flood, one of very many' | head -c $BYTES"]}}}
+SPEC = {
+    "version": "0.2",
+    "phases": {"build": {"commands": ["yes 'a line of a flood, one of very many' | head -c $BYTES"]}},
+}
 
 
 @pytest.mark.long

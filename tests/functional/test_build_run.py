@@ -396,7 +396,7 @@ def test_a_fork_bomb_ends_with_its_build(place: Path):
 
 def test_a_daemon_ends_with_its_build(executor):
     marker = f"39{os.getpid()}"
-    twice = 'python3 -c \'import os, sys; os.fork() or (os.setsid(), os.fork() or os.execvp("sleep", sys.argv[1:]))\''
+    twice = "python3 -c 'import os, sys; os.fork() or (os.setsid(), os.fork() or os.execvp(\"sleep\", sys.argv[1:]))'"
     outcome, log = run(
         executor,
         f"{twice} sleep {marker} >/dev/null 2>&1; setsid nohup sleep {marker} >/dev/null 2>&1 &",
