@@ -19,7 +19,6 @@ from hooks.builds.channel import Channel
 from hooks.builds.executor import SandboxRequest
 from hooks.builds.workspace import Workspace
 
-
 NICENESS = 10
 """Builds stand back for the server: what counts where no control group can be made, and for reading and writing."""
 

@@ -44,17 +44,17 @@ LEASE_SECONDS = 3.0
 LINES = 300
 PATIENCE_SECONDS = 240.0
 # A daemon that leaves its session, and some seconds of lines that belong together.
+DAEMON = "(setsid sleep 3600 &) >/dev/null 2>&1 </dev/null"
+TALK = f"""for i in $(seq {LINES}); do
+  echo "<$CODEBUILD_BUILD_NUMBER|$i>"
+  case $i in *0) sleep 0.03;; esac
+done"""
 SPEC = json.dumps(
     {
         "version": "0.2",
         "phases": {
-            "install": {"commands": ["(setsid sleep 3600 &) >/dev/null 2>&1 </dev/null", "test ! -e left; touch left"]},
-            "build": {
-                "commands": [
-                    f'for i in $(seq {LINES}); do echo "<$CODEBUILD_BUILD_NUMBER|$i>"; '
-                    "case $i in *0) sleep 0.03;; esac; done"
-                ]
-            },
+            "install": {"commands": [DAEMON, "test ! -e left; touch left"]},
+            "build": {"commands": [TALK]},
         },
     }
 )

@@ -47,6 +47,8 @@ phases:
     runtime-versions:
       python: 3.x
     commands:
+      - python -m venv .venv
+      - . .venv/bin/activate
       - pip install --quiet --disable-pip-version-check -r requirements.txt
   build:
     commands:
