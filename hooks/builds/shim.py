@@ -91,7 +91,7 @@ def _become(order: dict[str, Any]) -> NoReturn:
     os._exit(126)
 
 
-def _execute(argv: Sequence[str], environment: dict[str, str]) -> NoReturn:
+def _execute(argv: list[str], environment: dict[str, str]) -> NoReturn:
     try:
         os.execvpe(argv[0], argv, environment)  # noqa: S606 - no shell
     except OSError as error:

@@ -29,14 +29,12 @@ class ScriptLog:
 
     def close(self) -> None:
         """Write what has come without a line's end."""
-        for stream, rest in self._pending.items():
-            if rest:
-                self._write(stream.encode() + rest)
-            self._pending[stream] = b""
+        self._flush()
         self._file.close()
 
     def say(self, text: str) -> None:
         """A line of the agent's own."""
+        self._flush()
         self._write(text.encode(errors="replace"))
 
     def feed(self, stream: str, data: bytes) -> None:
@@ -56,6 +54,12 @@ class ScriptLog:
         while len(text.encode()) > MAX_TAIL_BYTES:  # a replaced byte is longer than what it stands for
             text = text[1:]
         return text
+
+    def _flush(self) -> None:
+        for stream, rest in self._pending.items():
+            if rest:
+                self._write(stream.encode() + rest)
+            self._pending[stream] = b""
 
     def _write(self, line: bytes) -> None:
         moment = f"{self._clock():%Y-%m-%d %H:%M:%S} ".encode()

@@ -18,7 +18,7 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, NoReturn, Self
 
 from hooks.builds import shim
 from hooks.deployments.appspec_model import HookScript
@@ -177,7 +177,7 @@ class _Running:
             "tells": True,
         }
 
-    def __enter__(self) -> _Running:
+    def __enter__(self) -> Self:
         null = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
         self._outputs: dict[int, str] = {}
         writing: list[int] = []
