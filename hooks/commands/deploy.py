@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import signal
 import sys
@@ -234,7 +235,7 @@ def _deploy(source: Path | None, state: GroupState, options: dict[str, Any], *, 
         ignores = options["ignores_stop"]
         say(f"deployment {wanted.deployment_id}")
         results = deploy_locally(host, _show, skipped=options["skipped"], ignores_stop=ignores)
-    succeeded = has_succeeded(results, ignores_stop=ignores)
+    succeeded = has_succeeded(host, results, ignores_stop=ignores)
     records = [{**result.as_json(), "error": _error(result)} for result in results]
     if as_json:
         status = "Succeeded" if succeeded else "Failed"
@@ -294,7 +295,7 @@ def _preview(source: Path | None, state: GroupState, options: dict[str, Any], *,
 
     found = preview_deployment(_needed(source), _wanted(_needed(source), options), state)
     if as_json:
-        print_json(found.as_json())
+        print_json(json.loads(json.dumps(found.as_json(), ensure_ascii=False).encode(errors="replace")))
     else:
         _print_preview(found)
     sys.exit(1 if found.plan.conflicts else 0)
@@ -313,7 +314,7 @@ def _print_preview(found: Preview) -> None:
     )
     for word, paths in lines:
         for path in paths:
-            click.echo(f"{word}\t{path}")
+            click.echo(f"{word}\t{path}".encode(errors="replace"))
     link, current = found.switches
     if link and not plan.conflicts:
         click.echo(f"switch\t{link}" + (f"\tfrom the release {current}" if current else ""))

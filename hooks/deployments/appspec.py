@@ -155,8 +155,9 @@ def _hooks(reader: DocumentReader, node: yaml.Node | None, events: Sequence[str]
             continue
         if event not in SCRIPTABLE_EVENTS and event not in events:
             reader.unknown(value, f"{where}: there is no lifecycle event of this name", "and it never runs")
-        scripts = tuple(_scripts(reader, value, where))
-        total = sum(script.timeout_seconds for script in scripts)
+        read = list(_scripts(reader, value, where))
+        scripts = tuple(script for script, _ in read)
+        total = sum(script.timeout_seconds for script, has_timeout in read if has_timeout)
         if total > EVENT_SECONDS:
             note = f"{where}: its scripts may take {total} s together; the event ends after {EVENT_SECONDS} s"
             reader.warn(value, note)
@@ -165,7 +166,8 @@ def _hooks(reader: DocumentReader, node: yaml.Node | None, events: Sequence[str]
     return hooks
 
 
-def _scripts(reader: DocumentReader, node: yaml.Node, where: str) -> Iterator[HookScript]:
+def _scripts(reader: DocumentReader, node: yaml.Node, where: str) -> Iterator[tuple[HookScript, bool]]:
+    """Each script, and whether it says how long it may take."""
     for name, item in entries_of(reader, node, where):
         entry = reader.mapping(item, name)
         reader.known(entry, ("location", "timeout", "runas", "sudo"), name)
@@ -173,13 +175,14 @@ def _scripts(reader: DocumentReader, node: yaml.Node, where: str) -> Iterator[Ho
         runas = reader.text(entry.get("runas"), f"{name}.runas").strip()
         if runas and not USER.match(runas):
             reader.fault(entry["runas"], f"{name}.runas: {runas!r} is not the name of a user")
-        yield HookScript(
+        script = HookScript(
             location,
             _timeout(reader, entry.get("timeout"), f"{name}.timeout"),
             runas,
             reader.boolean(entry.get("sudo"), f"{name}.sudo"),
             item.start_mark.line + 1,
         )
+        yield script, "timeout" in entry
 
 
 def _location(reader: DocumentReader, node: yaml.Node | None, item: yaml.Node, where: str) -> str:

@@ -102,10 +102,12 @@ def install_release(
         refuse(plan)
         for note in plan.notes:
             say(note)
-        carry_out(archive, plan.steps, lambda _records: None)
+        # The release goes as a whole, when it is old; what SELinux is told of it does not lie in it.
+        record = Cleanup(state).record
+        carry_out(archive, plan.steps, lambda records: record([each for each in records if "context" in each]))
         switch(link, deployment_id)
         say(f"{link} leads to {RELEASES}/{deployment_id} now" + (f", before to {previous}" if previous else ""))
-    for note in Cleanup(state).carry_out(spared=link):
+    for note in Cleanup(state).carry_out(spared=(link, release)):
         say(note)
     for gone in _prune(Path(release).parent, {deployment_id, previous}):
         say(f"the release {gone} is removed")

@@ -35,6 +35,8 @@ def take(source: Path, into: Path, appspec_name: str) -> None:
 
     A single directory at an archive's top that has the appspec in it is left out. Raises BundleError, OSError.
     """
+    if source.is_dir() and into.resolve().is_relative_to(source.resolve()):
+        raise BundleError(f"{into} lies in the bundle {source} itself; keep the state of deployments somewhere else")
     into.mkdir(mode=0o755)
     writer = _Writer(into)
     if source.is_dir():

@@ -146,6 +146,11 @@ class HostDeployment:
         directory = self._release(event)
         return directory.name if directory is not None else ""
 
+    @property
+    def is_stopped(self) -> bool:
+        """Whether somebody wants the deployment to end."""
+        return self._scripts.is_stopped()
+
     def carry_out(self, event: str) -> EventResult:
         """Do what belongs to an event, once; how it has ended. Raises StateError and OSError where it could not be tried."""
         known = self.result(event)
@@ -160,7 +165,7 @@ class HostDeployment:
             self._journal.append([{"event": event, "state": "begun"}])
             self._do(event, log)
         except EventFailed as error:
-            message = str(error)
+            message = str(error).encode(errors="replace").decode()  # names of files are bytes, reports are text
             origin = self.origin(event)
             if origin not in {"", self.deployment.deployment_id} and error.script:
                 message += f" (the script is that of the deployment {origin})"

@@ -72,15 +72,19 @@ class Cleanup:
         """Note what is about to be made."""
         self._lines.append(records)
 
-    def carry_out(self, spared: str = "") -> list[str]:
+    def carry_out(self, spared: Sequence[str] = ()) -> list[str]:
         """Take away what was put there, newest first, and forget it; what stays, with the reason.
 
         A directory stays that is not empty, and what a link that others may have made leads to; also everything below
-        ``spared``. Raises InstallError for what cannot be removed: the record is kept then.
+        ``spared``, of which contexts stay in the record. Raises InstallError for what cannot be removed: the record is
+        kept then.
         """
         left: list[str] = []
+        kept: list[dict[str, Any]] = []
         for record in reversed(self._lines.read()):
-            if spared and "root" in record and f"{_place(record).path}/".startswith(f"{spared}/"):
+            path = str(record["context"]) if "context" in record else _place(record).path
+            if any(f"{path}/".startswith(f"{above}/") for above in spared):
+                kept += [record] if "context" in record else []
                 continue
             try:
                 if "context" in record:
@@ -91,7 +95,10 @@ class Cleanup:
                 left.append(f"{_place(record).path} is not removed: {error}")
             except OSError as error:
                 raise InstallError(f"what the deployment before has put there cannot be removed: {error}") from error
-        self._lines.path.unlink(missing_ok=True)
+        if kept:
+            replace_file(self._lines.path, "".join(f"{json.dumps(record)}\n" for record in reversed(kept)))
+        else:
+            self._lines.path.unlink(missing_ok=True)
         return left
 
 

@@ -93,6 +93,8 @@ def _events(host: HostDeployment, skipped: Sequence[str], *, ignores_stop: bool)
     for event in host.deployment.events:
         if failed:
             yield host.skip(event, f"{failed} has failed")
+        elif host.is_stopped:
+            yield host.skip(event, "the deployment was stopped")
         elif event in skipped:
             yield host.skip(event, "it was asked to be left out")
         else:
@@ -105,7 +107,9 @@ def _events(host: HostDeployment, skipped: Sequence[str], *, ignores_stop: bool)
             yield result
 
 
-def has_succeeded(results: Sequence[EventResult], *, ignores_stop: bool) -> bool:
+def has_succeeded(host: HostDeployment, results: Sequence[EventResult], *, ignores_stop: bool) -> bool:
     """Whether a deployment of these events has."""
+    if host.is_stopped:
+        return False
     failed = [result.event for result in results if result.status is EventStatus.FAILED]
     return not failed or (ignores_stop and failed == [APPLICATION_STOP])

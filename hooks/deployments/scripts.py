@@ -64,6 +64,9 @@ def run_script(
     seconds_left: float,
 ) -> None:
     """Run one script of an unpacked bundle. Raises EventFailed with the code that says how it has gone wrong."""
+    if seconds_left <= 0:
+        message = f"Script at specified location: {script.location} was not started: the event's time is over"
+        raise EventFailed(ErrorCode.SCRIPT_TIMED_OUT, message, script.location)
     path = _found(script, archive)
     identity = _identity(script, settings)
     _make_executable(script, path)

@@ -190,6 +190,8 @@ class Lines:
 
     def append(self, records: Sequence[Mapping[str, Any]]) -> None:
         """Write lines, and return when they are on the disk."""
+        if not records:
+            return
         is_new = not self.path.exists()
         with self.path.open("ab+") as file:
             self._cut_torn(file.fileno())

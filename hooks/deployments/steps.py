@@ -109,7 +109,7 @@ class InstallPlan:
 
     @property
     def created(self) -> tuple[str, ...]:
-        """Paths that are new."""
+        """Paths that are new. Names of files are bytes: what is no text in them is a surrogate, as with ``os``."""
         return tuple(
             step.place.path
             for step in self.steps

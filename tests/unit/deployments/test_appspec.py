@@ -1,5 +1,7 @@
 """appspec.yml for servers: the grammar, every fault with its line, and where it means something else to CodeDeploy's agent."""
 
+import contextlib
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -185,7 +187,8 @@ hooks:
     - location: y
   AfterInstall:
     - {location: a, timeout: 1800}
-    - {location: b}
+    - {location: b, timeout: 1801}
+    - {location: c}
   ValidateService:
 other: 1
 """
@@ -194,8 +197,8 @@ other: 1
         "line 6: files[0].overwrite is unknown and is ignored",
         "line 8: hooks.Install: no scripts run in this event, it is the engine's own and it is ignored",
         "line 10: hooks.ApplicatonStart: there is no lifecycle event of this name and it never runs",
-        "line 13: hooks.AfterInstall: its scripts may take 5400 s together; the event ends after 3600 s",
-        "line 16: other is unknown and is ignored",
+        "line 13: hooks.AfterInstall: its scripts may take 3601 s together; the event ends after 3600 s",
+        "line 17: other is unknown and is ignored",
     )
     assert "Install" not in spec.hooks
     assert "ValidateService" not in spec.hooks
@@ -211,7 +214,7 @@ def test_a_byte_order_mark_and_windows_line_ends_are_nothing():
     assert parse_appspec("\ufeff" + HEAD.replace("\n", "\r\n") + "files:\r\n- source: a\r\n  destination: /b\r\n").files
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(st.recursive(st.text(max_size=8), lambda inner: st.lists(inner, max_size=3) | st.dictionaries(
     st.sampled_from(["files", "source", "destination", "permissions", "object", "mode", "acls", "context", "type", "hooks",
                      "ApplicationStart", "location", "timeout", "runas", "os", "version", "except", "range"]), inner, max_size=4
@@ -219,7 +222,5 @@ def test_a_byte_order_mark_and_windows_line_ends_are_nothing():
 def test_any_document_is_read_or_refused(value):
     import json
 
-    try:
-        parse_appspec(json.dumps(value))
-    except InvalidDocument as error:
-        assert error.faults
+    with contextlib.suppress(InvalidDocument):
+        assert isinstance(parse_appspec(json.dumps(value)), AppSpec)

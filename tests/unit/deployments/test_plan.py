@@ -202,20 +202,39 @@ def test_the_same_account_twice_in_a_list_is_refused():
 
 
 def test_the_order_of_events():
-    server = ("ApplicationStop", "DownloadBundle", "BeforeInstall", "Install", "AfterInstall", "ApplicationStart", "ValidateService")
-    block, allow = ("BeforeBlockTraffic", "BlockTraffic", "AfterBlockTraffic"), ("BeforeAllowTraffic", "AllowTraffic", "AfterAllowTraffic")
+    server = (
+        "ApplicationStop",
+        "DownloadBundle",
+        "BeforeInstall",
+        "Install",
+        "AfterInstall",
+        "ApplicationStart",
+        "ValidateService",
+    )
+    block, allow = (
+        ("BeforeBlockTraffic", "BlockTraffic", "AfterBlockTraffic"),
+        ("BeforeAllowTraffic", "AllowTraffic", "AfterAllowTraffic"),
+    )
     assert Course.IN_PLACE.events == server
     assert Course.IN_PLACE_BALANCED.events == (*block, *server, *allow)
     assert Course.BLUE_GREEN_REPLACEMENT.events == (*server, *allow)
     assert Course.BLUE_GREEN_ORIGINAL.events == Course.BLUE_GREEN_ROLLBACK_REPLACEMENT.events == block
     assert Course.BLUE_GREEN_ROLLBACK_ORIGINAL.events == allow
-    assert Course.LOCAL.events == ("BeforeBlockTraffic", "AfterBlockTraffic", *server, "BeforeAllowTraffic", "AfterAllowTraffic")
+    assert Course.LOCAL.events == (
+        "BeforeBlockTraffic",
+        "AfterBlockTraffic",
+        *server,
+        "BeforeAllowTraffic",
+        "AfterAllowTraffic",
+    )
 
 
 def test_whose_scripts_run():
     for event in ("ApplicationStop", "BeforeBlockTraffic", "AfterBlockTraffic"):
         assert release_of(event, Course.IN_PLACE) is Release.LAST_SUCCESSFUL
-    assert release_of("AfterInstall", Course.IN_PLACE) is release_of("AfterAllowTraffic", Course.LOCAL) is Release.CURRENT
+    assert (
+        release_of("AfterInstall", Course.IN_PLACE) is release_of("AfterAllowTraffic", Course.LOCAL) is Release.CURRENT
+    )
     assert release_of("AfterBlockTraffic", Course.BLUE_GREEN_ROLLBACK_REPLACEMENT) is Release.MOST_RECENT
     assert release_of("BeforeAllowTraffic", Course.BLUE_GREEN_ROLLBACK_ORIGINAL) is Release.LAST_SUCCESSFUL
 
