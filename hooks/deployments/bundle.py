@@ -38,7 +38,13 @@ def take(source: Path, into: Path, appspec_name: str) -> None:
     if source.is_dir() and into.resolve().is_relative_to(source.resolve()):
         raise BundleError(f"{into} lies in the bundle {source} itself; keep the state of deployments somewhere else")
     into.mkdir(mode=0o755)
-    writer = _Writer(into)
+    with places.directories_kept_open():
+        _take(source, _Writer(into))
+    if not source.is_dir():
+        _lift(into, appspec_name)
+
+
+def _take(source: Path, writer: _Writer) -> None:
     if source.is_dir():
         _copy_tree(source, writer)
         return
@@ -49,7 +55,6 @@ def take(source: Path, into: Path, appspec_name: str) -> None:
             _untar(source, writer)
     except (tarfile.TarError, zipfile.BadZipFile, EOFError, RuntimeError, NotImplementedError, ValueError) as error:
         raise BundleError(f"{source.name} is no tar or zip file that can be read: {error}") from error
-    _lift(into, appspec_name)
 
 
 def listing(directory: Path) -> dict[str, Kind]:

@@ -39,7 +39,7 @@ from hooks.deployments.steps import (
 
 _BATCH = 200
 _SPECIAL = re.compile(r"([.^$*+?()\[\]{}|\\])")
-_SHOWN_CONFLICTS = 20
+_SHOWN_CONFLICTS = 5
 
 
 class InstallError(Exception):
@@ -81,25 +81,33 @@ class Cleanup:
         """
         left: list[str] = []
         kept: list[dict[str, Any]] = []
-        for record in reversed(self._lines.read()):
-            path = str(record["context"]) if "context" in record else _place(record).path
-            if any(f"{path}/".startswith(f"{above}/") for above in spared):
-                kept += [record] if "context" in record else []
-                continue
-            try:
-                if "context" in record:
-                    _forget_context(str(record["context"]))
-                elif not places.remove(_place(record)):
-                    left.append(f"{_place(record).path} is not empty, and stays")
-            except UnsafePlace as error:
-                left.append(f"{_place(record).path} is not removed: {error}")
-            except OSError as error:
-                raise InstallError(f"what the deployment before has put there cannot be removed: {error}") from error
+        with places.directories_kept_open():
+            for record in reversed(self._lines.read()):
+                path = str(record["context"]) if "context" in record else _place(record).path
+                if any(f"{path}/".startswith(f"{above}/") for above in spared):
+                    kept += [record] if "context" in record else []
+                    continue
+                note = _undo(record, path)
+                left += [note] if note else []
         if kept:
             replace_file(self._lines.path, "".join(f"{json.dumps(record)}\n" for record in reversed(kept)))
         else:
             self._lines.path.unlink(missing_ok=True)
         return left
+
+
+def _undo(record: Mapping[str, Any], path: str) -> str:
+    """Take away one thing; why it stays, if it does."""
+    try:
+        if "context" in record:
+            _forget_context(path)
+        elif not places.remove(_place(record)):
+            return f"{path} is not empty, and stays"
+    except UnsafePlace as error:
+        return f"{path} is not removed: {error}"
+    except OSError as error:
+        raise InstallError(f"what the deployment before has put there cannot be removed: {error}") from error
+    return ""
 
 
 def _place(record: Mapping[str, Any]) -> Place:
@@ -111,7 +119,8 @@ def preview(
 ) -> tuple[list[Place], InstallPlan]:
     """What an installation would remove, and do after that. Changes nothing."""
     leaving = Cleanup(state).places()
-    plan = plan_install(listing, spec, behavior, places.find, frozenset(place.path for place in leaving))
+    with places.directories_kept_open():
+        plan = plan_install(listing, spec, behavior, places.find, frozenset(place.path for place in leaving))
     unknown = [Conflict("permissions", reason) for reason in unknown_accounts(plan.steps)]
     return leaving, InstallPlan(plan.steps, (*plan.conflicts, *unknown), plan.retained, plan.notes)
 
@@ -130,7 +139,8 @@ def install(
     cleanup = Cleanup(state)
     for note in cleanup.carry_out():
         say(note)
-    plan = plan_install(listing, spec, behavior, places.find)
+    with places.directories_kept_open():
+        plan = plan_install(listing, spec, behavior, places.find)
     refuse(plan)
     for note in plan.notes:
         say(note)
@@ -147,15 +157,20 @@ def carry_out(archive: Path, steps: Sequence[Step], record: Callable[[Sequence[M
         records = list(_records(batch))
         if records:
             record(records)
-        for step in batch:
-            try:
-                take_step(archive, step)
-            except (OSError, ValueError) as error:
-                raise InstallError(f"{describe(step)['type']} {step.place.path}: {error}") from error
-            if isinstance(step, (Copy, MakeDirectory)):
-                devices.setdefault(_device_of(step.place), os.path.dirname(step.place.path))  # noqa: PTH120
+        with places.directories_kept_open():
+            for step in batch:
+                _take(archive, step, devices)
     for path in devices.values():
         _sync_file_system(path)
+
+
+def _take(archive: Path, step: Step, devices: dict[int, str]) -> None:
+    try:
+        take_step(archive, step)
+        if isinstance(step, (Copy, MakeDirectory)):
+            devices.setdefault(_device_of(step.place), os.path.dirname(step.place.path))  # noqa: PTH120
+    except (OSError, ValueError) as error:
+        raise InstallError(f"{describe(step)['type']} {step.place.path}: {error}") from error
 
 
 def _records(steps: Iterable[Step]) -> Iterator[dict[str, Any]]:

@@ -14,6 +14,7 @@ import os
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
 
 from hooks.deployments.plan import UnsafePlace
 from hooks.deployments.steps import Kind, Place
@@ -42,6 +43,9 @@ class _Walk:
         self._floor = 1
         self._root = ""
         self._links = 0
+        self.users = 0
+        self.is_done = True
+        """Whether it is closed as soon as nobody uses it."""
 
     @property
     def here(self) -> int:
@@ -131,21 +135,87 @@ class _Walk:
             self._path.pop()
 
 
-@contextmanager
-def opened(place: Place) -> Iterator[tuple[int, str]]:
-    """The directory a place is in, as a descriptor while the context lasts, and the place's name there.
-
-    Raises UnsafePlace, FileNotFoundError, NotADirectoryError.
-    """
+def _walked(place: Place) -> _Walk:
     walk = _Walk()
     try:
         walk.go(place.root.split("/"))
         if place.root != "/":
             walk.settle(place.root)
         walk.go(list(place.parts[:-1]))
+    except BaseException:
+        walk.close()
+        raise
+    return walk
+
+
+@contextmanager
+def opened(place: Place) -> Iterator[tuple[int, str]]:
+    """The directory a place is in, as a descriptor while the context lasts, and the place's name there.
+
+    Raises UnsafePlace, FileNotFoundError, NotADirectoryError.
+    """
+    kept = _KEPT.get()
+    walk = _walked(place) if kept is None else kept.walk(place)
+    walk.users += 1
+    try:
         yield walk.here, place.parts[-1]
     finally:
-        walk.close()
+        walk.users -= 1
+        if walk.is_done and not walk.users:
+            walk.close()
+
+
+class _Kept:
+    """The directories that many steps in a row were taken in, so that not each of them walks down from ``/``."""
+
+    def __init__(self) -> None:
+        self._walks: dict[tuple[str, tuple[str, ...]], _Walk] = {}
+
+    def walk(self, place: Place) -> _Walk:
+        key = (place.root, place.parts[:-1])
+        found = self._walks.get(key)
+        if found is None:
+            while len(self._walks) >= _MOST_KEPT:
+                self._drop(next(iter(self._walks)))
+            found = _walked(place)
+            found.is_done = False
+        else:
+            del self._walks[key]
+        self._walks[key] = found  # the newest is last
+        return found
+
+    def forget(self) -> None:
+        for key in list(self._walks):
+            self._drop(key)
+
+    def _drop(self, key: tuple[str, tuple[str, ...]]) -> None:
+        walk = self._walks.pop(key)
+        walk.is_done = True
+        if not walk.users:
+            walk.close()
+
+
+_KEPT: ContextVar[_Kept | None] = ContextVar("kept", default=None)
+_MOST_KEPT = 8  # the source's and the destination's, and those above them
+
+
+@contextmanager
+def directories_kept_open() -> Iterator[None]:
+    """While the context lasts, directories stay open from one step to the next in them. Not for several threads."""
+    kept = _Kept()
+    before = _KEPT.set(kept)
+    try:
+        yield
+    finally:
+        _KEPT.reset(before)
+        kept.forget()
+
+
+def _forget_kept() -> None:
+    """A directory has come or gone: what is open may not be what lies there now."""
+    kept = _KEPT.get()
+    if kept is not None:
+        kept.forget()
 
 
 def find(place: Place) -> Kind | None:
@@ -245,6 +315,7 @@ def _put(directory: int, temporary: str, name: str, *, replaces: bool) -> None:
 
 def remove(place: Place) -> bool:
     """Remove a file or link, or a directory that is empty; whether nothing is left there. Raises UnsafePlace, OSError."""
+    is_directory = False
     try:
         with opened(place) as (directory, name):
             with contextlib.suppress(FileNotFoundError):
@@ -253,12 +324,16 @@ def remove(place: Place) -> bool:
                 os.unlink(name, dir_fd=directory)
             except IsADirectoryError:
                 os.rmdir(name, dir_fd=directory)
+                is_directory = True
     except (FileNotFoundError, NotADirectoryError):
         return True
     except OSError as error:
         if error.errno in {errno.ENOTEMPTY, errno.EEXIST}:
             return False
         raise
+    finally:
+        if is_directory:
+            _forget_kept()
     return True
 
 

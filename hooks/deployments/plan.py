@@ -110,15 +110,22 @@ class _Seen:
     look: Look
     leaving: frozenset[str]
     conflicts: list[Conflict]
+    missing: set[str] = field(default_factory=set)
 
     def at(self, path: str, place: Place) -> Kind | None:
         if path in self.leaving:
             return None
+        if path.rpartition("/")[0] in self.missing:
+            self.missing.add(path)
+            return None
         try:
-            return self.look(place)
+            there = self.look(place)
         except UnsafePlace as error:
             self.conflicts.append(Conflict(path, str(error)))
             return None
+        if there is None:
+            self.missing.add(path)
+        return there
 
     def is_directory_wanted(self, path: str, place: Place) -> bool:
         there = self.at(path, place)
