@@ -227,6 +227,9 @@ def _deploy(source: Path | None, state: GroupState, options: dict[str, Any], *, 
 
     resumed = options["resume"]
     wanted = load_deployment(state, resumed) if resumed else _wanted(_needed(source), options)
+    for event in options["skipped"]:
+        if event not in wanted.events:
+            raise click.UsageError(f"--skip {event}: the deployment has no such event, only {', '.join(wanted.events)}")
     state.prepare()
     with state.locked(), _stopping() as is_stopped:
         _tell_unfinished(state, resumed)
