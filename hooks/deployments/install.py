@@ -40,6 +40,7 @@ from hooks.deployments.steps import (
 _BATCH = 200
 _SPECIAL = re.compile(r"([.^$*+?()\[\]{}|\\])")
 _SHOWN_CONFLICTS = 5
+_MOST_NUMBER = 2**32 - 2  # the one above it means "leave as it is"
 
 
 class InstallError(Exception):
@@ -242,6 +243,8 @@ def _set_acl(step: SetAcl) -> None:
 def number_of(kind: str, name: str) -> int:
     """The number of a user or group. Raises ValueError."""
     if name.isdecimal():
+        if int(name) > _MOST_NUMBER:
+            raise ValueError(f"{name} is no number of a {kind}")
         return int(name)
     try:
         return pwd.getpwnam(name).pw_uid if kind == "user" else grp.getgrnam(name).gr_gid

@@ -219,7 +219,7 @@ def _matches(
     found = [(path, place, kind) for path, (place, kind) in copied.items()] if permission.files else []
     if permission.directories:
         # The deepest first: a directory that its owner may not enter any more is in nobody's way then.
-        found += [(path, place, Kind.DIRECTORY) for path, place in reversed(made.items())]
+        found += [(path, place, Kind.DIRECTORY) for path, place in reversed(list(made.items()))]
     for path, place, kind in found:
         name = path.removeprefix(base)
         if name == path or not name or ("/" in name and permission.pattern != "**"):

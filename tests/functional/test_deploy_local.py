@@ -210,6 +210,9 @@ def test_an_unknown_owner_is_known_before_anything_is_changed(machine: Machine, 
     appspec = files_to(out) + f"permissions: [{{object: {out}, owner: nobody-of-this-name}}]"
     told = machine.deploy(bundle(tmp_path / "2", appspec, {"app/a": "2"}), fails=True)
     assert "this machine has no user 'nobody-of-this-name'" in told["Install"]["diagnostics"]["message"]
+    appspec = files_to(out) + f"permissions: [{{object: {out}, group: 4294967295}}]"
+    told = machine.deploy(bundle(tmp_path / "2", appspec, {"app/a": "2"}), fails=True)
+    assert "4294967295 is no number of a group" in told["Install"]["diagnostics"]["message"]
     assert tree(out) == {"a": "1"}
 
 
