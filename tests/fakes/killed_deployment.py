@@ -1,7 +1,8 @@
 """A deployment that is killed at its n-th change of the disk, for n as they come; and gone on with after that.
 
-``python killed_deployment.py plain|atomic PLACE EVERY``: prints how often it was killed, and how often the old and the
+``python killed_deployment.py plain|atomic|late PLACE EVERY``: prints how often it was killed, and how often the old and the
 new release were seen through the link after it. Ends with an error when the end is not the same as without a kill.
+``late`` is the negative control: what is made is noted after it was made.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from pathlib import Path
 ROOT = Path(__file__).parents[2]
 sys.path.insert(0, str(ROOT))
 
+from hooks.deployments import install  # noqa: E402
 from hooks.deployments.host import Deployment, HostDeployment, load_deployment  # noqa: E402
 from hooks.deployments.local import deploy  # noqa: E402
 from hooks.deployments.outcomes import EventStatus  # noqa: E402
@@ -106,7 +108,20 @@ def killed_at(number: int, trial: Trial) -> bool:
     return False
 
 
+def note_afterwards() -> None:
+    real = install.carry_out
+
+    def carry_out(archive, steps, record):
+        noted = []
+        real(archive, steps, noted.extend)
+        record(noted)
+
+    install.carry_out = carry_out
+
+
 def main(kind: str, place: Path, every: int) -> None:
+    if kind == "late":
+        note_afterwards()
     trial = Trial(kind, place)
     seen = {"kills": 0, "old": 0, "new": 0}
     number = 1

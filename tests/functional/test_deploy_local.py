@@ -531,9 +531,13 @@ def test_ctrl_c_ends_the_script_and_the_deployment(machine: Machine, tmp_path: P
 CAMPAIGN = Path(__file__).parents[1] / "fakes" / "killed_deployment.py"
 
 
-def campaign(kind: str, place: Path, every: int) -> dict[str, int]:
+def killed(kind: str, place: Path, every: int) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, str(CAMPAIGN), kind, str(place), str(every)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=CAMPAIGN.parents[2])
+    return subprocess.run(command, capture_output=True, text=True, check=False, cwd=CAMPAIGN.parents[2])
+
+
+def campaign(kind: str, place: Path, every: int) -> dict[str, int]:
+    done = killed(kind, place, every)
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout)
 
@@ -546,6 +550,13 @@ def test_killed_at_any_step_a_deployment_goes_on_to_the_same_end(kind: str, tmp_
         assert told["old"] + told["new"] == told["kills"]
         assert told["old"]
         assert told["new"]
+
+
+def test_notes_that_come_too_late_are_found_out(tmp_path: Path):
+    """Negative control of the campaign."""
+    done = killed("late", tmp_path, 20)
+    assert done.returncode == 1
+    assert "which is not of the deployment before" in done.stderr
 
 
 @pytest.mark.long
