@@ -28,7 +28,6 @@ def lint(file: IO[bytes], *, as_json: bool) -> None:
     document, names it does not know are faults.
     """
     from hooks.builds.document import MAX_DOCUMENT_BYTES
-    from hooks.builds.lacking import lacking_faults
     from hooks.builds.spec import parse_buildspec
     from registry.errors import InvalidDocument
 
@@ -49,7 +48,7 @@ def lint(file: IO[bytes], *, as_json: bool) -> None:
     except InvalidDocument as error:
         faults = list(error.faults)
     else:
-        warnings = [*spec.warnings, *lacking_faults(spec)]
+        warnings = list(spec.warnings)
     if as_json:
         print_json(_record(name, spec, faults, warnings))
     else:
