@@ -97,9 +97,7 @@ class Combiner:
             return f"the artifacts cannot be combined: {error}"
         return ""
 
-    def _write(
-        self, job: JobContext, artifacts: Sequence[tuple[str, BuildArtifact, Blob]], incoming: Incoming
-    ) -> int:
+    def _write(self, job: JobContext, artifacts: Sequence[tuple[str, BuildArtifact, Blob]], incoming: Incoming) -> int:
         digests: dict[str, tuple[bytes, str]] = {}
         with zipfile.ZipFile(_Sink(incoming), "w", zipfile.ZIP_DEFLATED) as target:
             for group, _, blob in artifacts:

@@ -151,7 +151,10 @@ def advance(session: Session, batch: BuildBatch, now: datetime, moves: Moves) ->
             match step:
                 case StartTask(identifier):
                     group = groups[identifier]
-                    group.build_id, group.status = moves.submit(session, batch, group, now), TaskStatus.IN_PROGRESS.value
+                    group.build_id, group.status = (
+                        moves.submit(session, batch, group, now),
+                        TaskStatus.IN_PROGRESS.value,
+                    )
                     has_moved = True
                 case SkipTask(identifier):
                     groups[identifier].status = TaskStatus.SKIPPED.value

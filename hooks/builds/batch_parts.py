@@ -42,7 +42,9 @@ class Reading:
         for task in planned:
             kind = environment_type(task.environment.type or None, self.types)
             own = replace(task.environment, type=kind or "")
-            environment, more = check_environment(environment_of(replace(task, environment=own), self.environment), self.types)
+            environment, more = check_environment(
+                environment_of(replace(task, environment=own), self.environment), self.types
+            )
             faults += [f"build {task.identifier}: {fault}" for fault in more]
             self.tasks.append((task, environment))
         self.fast_fail = spec.batch.fast_fail

@@ -34,7 +34,7 @@ class BatchTaskPlan:
     depends_on: tuple[str, ...] = ()
     ignore_failure: bool = False
     buildspec: str | None = None
-    environment: BatchEnvironment = BatchEnvironment()
+    environment: BatchEnvironment = field(default_factory=BatchEnvironment)
     chosen: Mapping[str, str] = field(default_factory=dict)
     shard: tuple[int, ...] = ()
 
@@ -106,7 +106,9 @@ def expand(batch: BatchSpec) -> tuple[BatchTaskPlan, ...]:
         return _matrix(batch.matrix)
     if batch.kind == "build-fanout":
         return tuple(
-            BatchTaskPlan(f"fanout_{number + 1}", ignore_failure=batch.ignore_failure, shard=(number, batch.parallelism))
+            BatchTaskPlan(
+                f"fanout_{number + 1}", ignore_failure=batch.ignore_failure, shard=(number, batch.parallelism)
+            )
             for number in range(batch.parallelism)
         )
     return tuple(
@@ -147,9 +149,7 @@ def _matrix(matrix: BatchMatrix) -> tuple[BatchTaskPlan, ...]:
     return tuple(tasks)
 
 
-def task_faults(
-    tasks: Collection[BatchTaskPlan], settings: BatchSettings, environment: Mapping[str, Any]
-) -> list[str]:
+def task_faults(tasks: Collection[BatchTaskPlan], settings: BatchSettings, environment: Mapping[str, Any]) -> list[str]:
     """Why these builds may not be started, one line each; ``environment`` is the project's."""
     faults = []
     most = settings.maximum_builds

@@ -98,8 +98,9 @@ class Promote(Protocol):
 class Parts:
     """Everything works in the session it is given, and commits nothing.
 
-    ``start_build`` returns the build's (or batch build's) id and raises NotFound for an unknown project. ``build_outcome`` is None while
-    the build has not ended. ``apply_build_project`` returns ``created``, ``updated`` or ``unchanged``.
+    ``start_build`` returns the id of the build, or of the batch build, and raises NotFound for an unknown project.
+    ``build_outcome`` is None while the build has not ended.
+    ``apply_build_project`` returns ``created``, ``updated`` or ``unchanged``.
     """
 
     start_build: Callable[[Session, BuildRequest, datetime], str]

@@ -101,7 +101,9 @@ def graphs(draw: st.DrawFn) -> list[Task]:
 
 @settings(max_examples=40, deadline=None)
 @given(graphs(), st.booleans(), st.data())
-def test_any_batch_comes_to_one_end_that_its_builds_explain(tasks: list[Task], fast_fail: bool, data: st.DataObject) -> None:
+def test_any_batch_comes_to_one_end_that_its_builds_explain(
+    tasks: list[Task], fast_fail: bool, data: st.DataObject
+) -> None:
     state = {task.identifier: task for task in tasks}
     ending = None
     started: list[str] = []
@@ -130,7 +132,9 @@ def test_any_batch_comes_to_one_end_that_its_builds_explain(tasks: list[Task], f
         pytest.fail("it never ended")
     assert len(started) == len(set(started))
     assert not any(task.status.is_open for task in state.values())
-    counted = any(task.status in ENDS and task.status is not DONE and not task.ignore_failure for task in state.values())
+    counted = any(
+        task.status in ENDS and task.status is not DONE and not task.ignore_failure for task in state.values()
+    )
     assert steps == [EndBatch(ending or (BuildStatus.FAILED if counted else BuildStatus.SUCCEEDED))]
     if not counted and ending is None:
         skipped = [task for task in state.values() if task.status is TaskStatus.SKIPPED]
@@ -173,7 +177,9 @@ def test_a_matrix_has_an_end() -> None:
 
 
 def test_a_fanout_is_so_many_shards() -> None:
-    batch = parse_buildspec("version: 0.2\nphases: {}\nbatch: {build-fanout: {parallelism: 3, ignore-failure: yes}}").batch
+    batch = parse_buildspec(
+        "version: 0.2\nphases: {}\nbatch: {build-fanout: {parallelism: 3, ignore-failure: yes}}"
+    ).batch
     assert batch is not None
     assert [(task.identifier, task.shard, task.ignore_failure) for task in expand(batch)] == [
         ("fanout_1", (0, 3), True), ("fanout_2", (1, 3), True), ("fanout_3", (2, 3), True),
@@ -219,8 +225,7 @@ def test_restrictions_are_held_against_what_the_section_expands_to() -> None:
     faults, _ = read(batch, settings=restricted, computeType="BUILD_GENERAL1_SMALL")
     assert faults == [
         "the batch has 2 builds, and the project allows 1 (maximumBuildsAllowed)",
-        "build a: compute-type is 'BUILD_GENERAL1_LARGE', and the project allows BUILD_GENERAL1_SMALL"
-        " (computeTypesAllowed)",
+        "build a: compute-type is 'BUILD_GENERAL1_LARGE', and the project allows BUILD_GENERAL1_SMALL (computeTypesAllowed)",
     ]
 
 
