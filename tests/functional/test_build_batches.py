@@ -34,7 +34,9 @@ batch: {batch}
 class Site:
     world: World
 
-    def put(self, name: str, command: str, batch: str, *, artifacts: str = "{files: ['*.txt']}", **document: Any) -> None:
+    def put(
+        self, name: str, command: str, batch: str, *, artifacts: str = "{files: ['*.txt']}", **document: Any
+    ) -> None:
         spec = SPEC.replace("{command}", command).replace("{batch}", batch).replace("{artifacts}", artifacts)
         text = json.dumps(
             {
@@ -85,8 +87,16 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
         general = wiring.general_jobs(parts)
         combining = wiring.combining_jobs(world.settings, world.services, parts)
         workers = [
-            Worker(world.db, builds.handlers, settle=builds.settle, slots=2, queues=(records.QUEUE,), poll_seconds=0.05),
-            Worker(world.db, {**general.handlers, **combining.handlers}, settle=combining.settle, slots=1, poll_seconds=0.05),
+            Worker(
+                world.db, builds.handlers, settle=builds.settle, slots=2, queues=(records.QUEUE,), poll_seconds=0.05
+            ),
+            Worker(
+                world.db,
+                {**general.handlers, **combining.handlers},
+                settle=combining.settle,
+                slots=1,
+                poll_seconds=0.05,
+            ),
         ]
         for worker in workers:
             worker.start()
@@ -102,7 +112,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
 
 
 def test_a_graph_with_an_ignored_failure_succeeds_and_its_artifacts_are_one(site: Site) -> None:
-    command = 'test $CODEBUILD_BATCH_BUILD_IDENTIFIER != lint && echo same > same.txt && echo $V > $CODEBUILD_BATCH_BUILD_IDENTIFIER.txt'
+    command = "test $CODEBUILD_BATCH_BUILD_IDENTIFIER != lint && echo same > same.txt && echo $V > $CODEBUILD_BATCH_BUILD_IDENTIFIER.txt"
     site.put(
         "graph",
         command.replace("'", "''"),
@@ -132,6 +142,7 @@ def test_a_graph_with_an_ignored_failure_succeeds_and_its_artifacts_are_one(site
         }
 
 
+@pytest.mark.long
 def test_artifacts_that_contradict_each_other_are_not_combined(site: Site) -> None:
     site.put(
         "clash",
@@ -164,15 +175,22 @@ def test_a_matrix_fails_where_one_choice_fails_and_only_that_is_retried(site: Si
     ]
     assert fine["currentBuildSummary"] == group(batch, "matrix_1")["currentBuildSummary"]
     assert (retried["attempt"], retried["buildBatchStatus"]) == (2, "FAILED")
-    assert [item["id"] for item in site.ask("GET", "/build-batches?project=matrix&status=FAILED")["items"]] == [batch["id"]]
+    assert [item["id"] for item in site.ask("GET", "/build-batches?project=matrix&status=FAILED")["items"]] == [
+        batch["id"]
+    ]
     found = site.ask("GET", f"/build-batches/batch-get?ids={batch['id']},absent")
-    assert ([each["id"] for each in found["buildBatches"]], found["buildBatchesNotFound"]) == ([batch["id"]], ["absent"])
+    assert ([each["id"] for each in found["buildBatches"]], found["buildBatchesNotFound"]) == (
+        [batch["id"]],
+        ["absent"],
+    )
 
 
 def test_a_batch_is_stopped_with_all_that_runs(site: Site) -> None:
     site.put("slow", "echo begun; sleep 600", "{build-graph: [{identifier: a}, {identifier: b, depend-on: [a]}]}")
     started = site.start("slow")
-    eventually(lambda: states(site.show(started)).get("a") == "IN_PROGRESS" and "begun\n" in site.log(site.show(started), "a"))
+    eventually(
+        lambda: states(site.show(started)).get("a") == "IN_PROGRESS" and "begun\n" in site.log(site.show(started), "a")
+    )
     site.ask("POST", f"/build-batches/{started['id']}/stop")
     batch = site.ended(started)
     assert (batch["buildBatchStatus"], batch["endingAs"], batch["currentPhase"]) == ("STOPPED", "STOPPED", "STOPPED")
@@ -181,6 +199,7 @@ def test_a_batch_is_stopped_with_all_that_runs(site: Site) -> None:
     site.ask("POST", f"/build-batches/{started['id']}/stop", 409)
 
 
+@pytest.mark.long
 def test_what_the_project_restricts_is_said_before_anything_runs(site: Site) -> None:
     site.put(
         "narrow",
