@@ -268,7 +268,7 @@ def test_permission_matrix(world: Hooks) -> None:
 
 
 def named(path: str) -> str:
-    return path.format(e=1, b="b", w=1, d="d", s=1, p="p", h="h", r="r", c="c")
+    return path.format(e=1, b="b", w=1, d="d", s=1, p="p", h="h", r="r", c="c", k="k")
 
 
 def test_the_matrix_covers_every_route(world: Hooks) -> None:
