@@ -145,9 +145,12 @@ class _Sink:
     def __init__(self, incoming: Incoming) -> None:
         self._incoming = incoming
 
-    def write(self, data: bytes) -> int:
+    def write(self, data: bytes, /) -> int:
         self._incoming.write(bytes(data))
         return len(data)
+
+    def close(self) -> None:
+        """Whoever made it keeps what was written, or does not."""
 
     def flush(self) -> None:
         """Nothing waits here."""

@@ -212,7 +212,7 @@ class BuildHandler:
             overrides=overrides,
             references=references,
             reserved={**reserved_variables(build, project.name, source), **self._addresses(build, project.part)},
-            on_spec=project.part.reading and project.part.reading.take,
+            on_spec=project.part.reading.take if project.part.reading is not None else None,
             network=Network(build.environment["network"]),
             room=reporter.room(build, project.name),
             credentials=Login(token.login, token.token) if token else None,
