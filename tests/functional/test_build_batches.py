@@ -202,7 +202,12 @@ def test_a_batch_is_stopped_with_all_that_runs(site: Site) -> None:
 @pytest.mark.long
 def test_the_builds_of_a_fanout_share_the_files(site: Site) -> None:
     search = 'codebuild-tests-run --test-command cat --files-search "codebuild-glob-search *.case"'
-    site.put("fanout", f"for n in 1 2 3; do echo case-$n > $n.case; done; {search}", "{build-fanout: {parallelism: 2}}")
+    site.put(
+        "fanout",
+        f"for n in 1 2 3; do echo case-$n > $n.case; done; {search}",
+        "{build-fanout: {parallelism: 2}}",
+        artifacts="{files: ['*.case']}",
+    )
     batch = site.ended(site.start("fanout"))
     assert batch["buildBatchStatus"] == "SUCCEEDED", site.log(batch, "fanout_1")
     shares = [[n for n in (1, 2, 3) if f"\ncase-{n}\n" in site.log(batch, f"fanout_{shard}")] for shard in (1, 2)]
