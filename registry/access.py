@@ -90,7 +90,7 @@ class Scope:
 
 
 DESCRIBE: Final = "codeartifact:DescribePackage"
-_BY_TOKEN = "the token's scope does not cover it"
+_TOO_NARROW = "the token's scope does not cover it"
 EVERYTHING = Scope(frozenset({Action.ADMIN}))
 
 
@@ -161,7 +161,7 @@ class Identity:
             return Decision(Outcome.IMPLICIT_DENY)
         for scope in self.scopes[1:]:
             if not scope.allows(action, target, package):
-                return Decision(Outcome.IMPLICIT_DENY, note=_BY_TOKEN)
+                return Decision(Outcome.IMPLICIT_DENY, note=_TOO_NARROW)
         own = self.scopes[0].allows(action, target, package)
         if self.standing is None:
             return Decision(Outcome.ALLOW, note="the account's own rights") if own else Decision(Outcome.IMPLICIT_DENY)
@@ -215,7 +215,7 @@ def check_at(identity: Identity | None, action: Action, place: Place, permission
             raise Denied(
                 f"the token of {identity.name} is for certain packages, and may not {action.value}{on}: {what}"
             )
-        if decision.note == _BY_TOKEN:
+        if decision.note == _TOO_NARROW:
             raise Denied(f"{identity.name} may not {action.value}{on} with this token")
         finer = f": {permission} is not allowed" if permission not in {"", USUAL[action]} else ""
         raise Denied(f"{identity.name} may not {action.value}{on}{finer}")

@@ -12,7 +12,7 @@ _DONE = (("VERSION", "version"), ("STATUS", "status"), ("REVISION", "revision"))
 
 
 def run_batch(client: Client, package: PackageAt, act: str, body: dict[str, Any], *, as_json: bool) -> None:
-    """Do ``act`` to versions of a package and tell what became of each version. Raises Failed when one of them stayed as it was."""
+    """Do ``act`` to versions of a package and tell what became of each. Raises Failed when one of them stayed as it was."""
     result = client.send("POST", *package.path, "versions", act, body=body, namespace=package.namespace)
     failed = result["failedVersions"]
     if as_json:

@@ -85,7 +85,9 @@ def answering(say: Say) -> Callable[[Exception], BaseResponse]:
         if isinstance(error, HTTPException):
             if error.response is not None:
                 return cast("BaseResponse", error.response)
-            words = NO_ROUTE if type(error) is NotFound and error.description == NotFound.description else error.description
+            words = (
+                NO_ROUTE if type(error) is NotFound and error.description == NotFound.description else error.description
+            )
             return say(error.code or 500, words or error.name, "http")
         status = status_of(error)
         if status == 500:

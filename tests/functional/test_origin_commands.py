@@ -7,11 +7,11 @@ import pytest
 import requests
 from click.testing import CliRunner, Result
 
-from config.cli.client import package, package_group
+from config.cli.client import package, package_group, repo
 from tests.harness.npm_packages import publish_document
 from tests.harness.server import Server
 
-COMMANDS = {"package": package, "package-group": package_group}
+COMMANDS = {"package": package, "package-group": package_group, "repo": repo}
 
 
 @pytest.fixture(scope="module")
@@ -109,3 +109,29 @@ def test_a_package_with_a_namespace_is_taken_as_lists_write_it(
     controls = run(server, admin, "package", "origin", "show", "dev", spelling, "--format", "npm").stdout
     assert controls.splitlines() == ["publish\tALLOW", "upstream\tBLOCK"]
     run(server, admin, "package", "delete", "prod", spelling, "1.0.0", "--yes", *known)
+
+
+def test_a_pattern_that_no_package_can_match_is_refused(server: Server, admin: str) -> None:
+    for pattern in ("/pypi/acme/*", "/generic/acme/tool~", "/pypi/acme~"):
+        refused = run(server, admin, "package-group", "create", pattern, status=1)
+        assert "matches no package" in refused.stderr
+    for pattern in ("/npm/acme/*", "/maven/com.acme~"):
+        run(server, admin, "package-group", "create", pattern)
+        run(server, admin, "package-group", "delete", pattern, "--yes")
+
+
+def test_a_repository_is_changed_as_far_as_is_said(server: Server, admin: str) -> None:
+    run(server, admin, "repo", "create", "teams", "--upstream", "dev", "--description", "theirs")
+    run(server, admin, "repo", "update", "teams", "--upstream", "staging", "--upstream", "dev", "--anonymous-read")
+    changed = json.loads(run(server, admin, "repo", "show", "teams", "--json").stdout)
+    assert (changed["upstreams"], changed["anonymousRead"], changed["description"]) == (
+        ["staging", "dev"],
+        True,
+        "theirs",
+    )
+    run(server, admin, "repo", "update", "teams", "--no-upstreams", "--no-anonymous-read")
+    changed = json.loads(run(server, admin, "repo", "show", "teams", "--json").stdout)
+    assert (changed["upstreams"], changed["anonymousRead"]) == ([], False)
+    assert "say what is to change" in run(server, admin, "repo", "update", "teams", status=2).stderr
+    both = run(server, admin, "repo", "update", "teams", "--upstream", "dev", "--no-upstreams", status=2)
+    assert "say different things" in both.stderr

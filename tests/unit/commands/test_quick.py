@@ -60,7 +60,7 @@ def test_there_are_all_the_commands() -> None:
     assert {" ".join(path) for path, _ in ALL} == {
         "login",
         *(f"token {word}" for word in ("new", "list", "revoke")),
-        *(f"repo {word}" for word in ("list", "show", "create", "delete", "quota")),
+        *(f"repo {word}" for word in ("list", "show", "create", "update", "delete", "quota")),
         *(f"domain {word}" for word in ("list", "describe", "create", "delete")),
         *(f"policy {word}" for word in ("get", "put", "delete")),
         *(f"role {word}" for word in ("list", "show", "grant", "revoke")),
