@@ -76,6 +76,7 @@ def test_there_are_all_the_commands() -> None:
         *(f"build {word}" for word in ("start", "retry", "images build", "images list")),
         *(f"build project {word}" for word in ("apply", "list", "show", "delete", "credential")),
         *(f"build project hook {word}" for word in ("list", "create", "change", "delete")),
+        *(f"deploy {word}" for word in ("lint", "run")),
         *(f"secret {word}" for word in ("put", "list", "show", "change", "delete")),
         *(f"parameter {word}" for word in ("put", "list", "show", "change", "delete")),
         *(f"webhook {word}" for word in ("kinds", "list", "show", "create", "change", "delete", "enable", "disable")),
