@@ -190,7 +190,7 @@ def test_errors_are_one_line_with_an_exit_code(site: Site) -> None:
         (
             ("package", "show", "dev", "absent"),
             1,
-            "Error: absent is not in default/dev under this spelling; try --format\n",
+            "Error: default/dev itself holds no package absent under this spelling; with --format it need not hold it",
         ),
         (("repo", "show"), 2, "Missing argument"),
         (("token", "new", "--ttl", "soon"), 2, "write a number and s, m, h or d"),
@@ -273,7 +273,8 @@ def test_tokens(site: Site, tmp_path: Path) -> None:
     assert [item["name"] for item in site.json("repo", "list", ENTREPOT_TOKEN=secret)] == ["dev"]
     file = tmp_path / "token"
     file.write_text(secret + "\n")
-    assert "may not admin" in site.run("repo", "create", "x1", "--token-file", str(file), status=1).stderr
+    refused = site.run("repo", "create", "x1", "--token-file", str(file), status=1).stderr
+    assert "may not admin on default with this token" in refused
     (listed,) = [item for item in site.json("token", "list") if item["name"] == "ci"]
     assert site.json("token", "revoke", str(listed["id"])) == [{"id": listed["id"], "revoked": True}]
     assert "revoked" in site.run("repo", "list", status=1, ENTREPOT_TOKEN=secret).stderr
@@ -510,6 +511,31 @@ def test_a_project_is_applied_and_a_directory_is_built(site: Site, tmp_path: Pat
         ending.join()
         assert f"of cli: {status.value}" in done.stderr
         assert done.stdout.strip() not in {"", first}
+
+
+MANY = r"""name: many
+repository: dev
+source: {type: NO_SOURCE, buildspec: "version: 0.2\nbatch: {build-list: [{identifier: a}]}"}
+"""
+
+
+def test_a_batch_is_started_watched_retried_and_stopped(site: Site, tmp_path: Path) -> None:
+    file = tmp_path / "project.yml"
+    file.write_text(MANY)
+    site.run("build", "project", "apply", str(file))
+    batch = site.run("build", "batch", "start", "many", "-e", "A=b", "--batch-timeout", "9").stdout.strip()
+    shown = site.json("build", "batch", "show", batch)
+    assert (shown["buildBatchStatus"], shown["buildBatchConfig"]) == ("IN_PROGRESS", {"timeoutInMins": 9})
+    assert batch in site.run("build", "batch", "list", "--project", "many").stdout
+    assert "DOWNLOAD_SOURCE" in site.run("build", "batch", "show", batch).stdout
+    site.end_build(shown["buildGroups"][0]["currentBuildSummary"]["id"], BuildStatus.FAILED)
+    ending = site.end_next(BuildStatus.FAULT)
+    done = site.run("build", "batch", "retry", batch, "--wait", status=1)
+    ending.join()
+    assert "DOWNLOAD_SOURCE: FAULT" in done.stderr
+    assert "batch 1 of many: FAILED" in done.stderr
+    site.run("build", "batch", "retry", batch, "--all")
+    assert site.json("build", "batch", "stop", batch)["endingAs"] == "STOPPED"
 
 
 def test_a_hook_is_made_changed_and_deleted(site: Site, tmp_path: Path) -> None:
