@@ -14,8 +14,8 @@ import requests
 from requests.auth import _basic_auth_str
 from werkzeug.routing import Rule
 
-from registry.accounts import new_token
 from registry.http.auth import permissions
+from registry.token_shape import new_token
 from tests.functional.api_world import World
 from tests.harness import packages
 from tests.security.attack import BOUNDARY, House, Stock, form_fields, multipart, nothing_stored

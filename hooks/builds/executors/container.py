@@ -11,6 +11,7 @@ from __future__ import annotations
 import logging
 import os
 import resource
+import socket
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -63,7 +64,7 @@ class ContainerSettings:
 
     socket: str
     work_dir: Path
-    registry_address: tuple[str, int] | None = None
+    registry_address: tuple[str, int] | Callable[[], socket.socket] | None = None
     users: UserRange = field(default_factory=lambda: UserRange(60578, 14))
     limits: Limits = field(default_factory=Limits)
     processors: int = 2
