@@ -42,7 +42,7 @@ from hooks.api.runner_shapes import (
 from hooks.builds import runners
 from hooks.builds.keeping import ArtifactName, CacheKey, Kept
 from hooks.builds.phases import BuildStatus
-from hooks.builds.references import Reference, Unresolved, VariableType
+from hooks.builds.references import Reference, Unresolved, VariableType, variable_fault
 from hooks.builds.report_lines import MOST_BYTES
 from hooks.builds.runner_work import Claim, Ending
 from hooks.builds.runners import Introduction
@@ -181,10 +181,11 @@ class RunnerProtocolViews:
 
     def get_values(self, lease: str, body: ReferenceList) -> ValueList:
         """Parameters and secrets that the build names, as far as its project may read them."""
-        try:
-            wanted = [Reference(each.variable, VariableType(each.type), each.value) for each in body.references]
-        except ValueError as error:
-            raise Invalid("a reference's type is PARAMETER_STORE or SECRETS_MANAGER") from error
+        for each in body.references:
+            fault = variable_fault({"type": each.type, "value": each.value})
+            if fault:
+                raise Invalid(f"reference {each.variable}: {fault}")
+        wanted = [Reference(each.variable, VariableType(each.type), each.value) for each in body.references]
         try:
             found = self._services.runners.work.values(_claim(lease), wanted)
         except Unresolved as error:
