@@ -23,7 +23,9 @@ from tests.harness.server import ROOT, Server
 pytestmark = pytest.mark.skipif(bool(MISSING_SANDBOX), reason=MISSING_SANDBOX)
 
 # What serves has them; what only runs builds must do without.
-COMMAND = "import sys; sys.modules['sqlalchemy'] = sys.modules['flask'] = None; from config.cli.main import main; main()"
+COMMAND = (
+    "import sys; sys.modules['sqlalchemy'] = sys.modules['flask'] = None; from config.cli.main import main; main()"
+)
 SECRET = "correct-horse-battery"
 FETCH = """
 import base64, netrc, urllib.request
@@ -82,7 +84,13 @@ class Site:
     def register(self, place: Path, token: str) -> subprocess.CompletedProcess[str]:
         command = self.command("register", "--url", self.server.url, "--data", str(place), "--token", "-")
         return subprocess.run(
-            command, cwd=ROOT, input=token, env=self.server.child_environment(), capture_output=True, text=True, check=False
+            command,
+            cwd=ROOT,
+            input=token,
+            env=self.server.child_environment(),
+            capture_output=True,
+            text=True,
+            check=False,
         )
 
     def run(self, place: Path) -> subprocess.Popen[bytes]:
@@ -118,7 +126,9 @@ class Site:
 @pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     environment = {"ENTREPOT_WORKER_LEASE_SECONDS": "6"}
-    server = Server(tmp_path_factory.mktemp("site") / "data", with_worker=False, environment=environment, web_processes=1)
+    server = Server(
+        tmp_path_factory.mktemp("site") / "data", with_worker=False, environment=environment, web_processes=1
+    )
     server.start()
     with work_directory() as place:
         made = Site(server, server.token())

@@ -8,7 +8,6 @@ import zipfile
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import timedelta
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -16,11 +15,10 @@ from sqlalchemy import delete, select, update
 
 from hooks.builds import runner_claims, runner_work
 from hooks.jobs import remote
-from hooks.models.build import Build, BuildProject
+from hooks.models.build import Build
 from hooks.models.build_output import BuildArtifact, BuildCache
 from hooks.models.job import Job, JobQueue, JobState
 from hooks.models.report import Report
-from hooks.models.runner import BuildRunner
 from tests.functional.api_world import World
 
 SPEC = "version: 0.2\nphases:\n  build:\n    commands: ['true']\n"
@@ -80,7 +78,9 @@ class Machine:
         sent = {"data": body} if isinstance(body, bytes) else {"json": body}
         return self.world.http.open(f"/api/v1/runner{path}", method=method, headers=headers, **sent)
 
-    def claim(self, *leases: str, environments: tuple[str, ...] = ("process",), slots: int = 9) -> dict[str, Any] | None:
+    def claim(
+        self, *leases: str, environments: tuple[str, ...] = ("process",), slots: int = 9
+    ) -> dict[str, Any] | None:
         said = {"protocol": 1, "host": "h", "version": "1", "environments": environments, "slots": slots}
         answer = self.ask("POST", "/claim", {**said, "leases": leases})
         assert answer.status_code == 200, answer.text
@@ -90,7 +90,9 @@ class Machine:
     def about(self, what: str, build: dict[str, Any] | None = None, token: str | None = None, body: Any = None) -> Any:
         build = build or self.build
         method, path, usual = ABOUT[what]
-        return self.ask(method, f"/leases/{build['leaseId']}/{path}", usual if body is None else body, token or build["leaseToken"])
+        return self.ask(
+            method, f"/leases/{build['leaseId']}/{path}", usual if body is None else body, token or build["leaseToken"]
+        )
 
 
 @dataclass
@@ -150,7 +152,9 @@ class Yard:
             found: dict[str, Any] = {}
             for model in (Build, Job, BuildArtifact, BuildCache, Report):
                 columns = [column for column in model.__table__.columns if column.name != "renewed_at"]
-                found[model.__tablename__] = [tuple(row) for row in session.execute(select(*columns).order_by(columns[0]))]
+                found[model.__tablename__] = [
+                    tuple(row) for row in session.execute(select(*columns).order_by(columns[0]))
+                ]
             return found
 
     def rest(self) -> None:
@@ -158,7 +162,9 @@ class Yard:
         with self.world.db.write() as session:
             session.execute(delete(Job))
             session.execute(delete(JobQueue))
-            session.execute(update(Build).where(Build.ended_at.is_(None)).values(status="STOPPED", ended_at=self.world.now))
+            session.execute(
+                update(Build).where(Build.ended_at.is_(None)).values(status="STOPPED", ended_at=self.world.now)
+            )
 
 
 @pytest.fixture(scope="module")
@@ -216,7 +222,12 @@ def test_H11_credentials_of_runners_and_of_people_open_nothing_of_each_other(yar
     for what in ABOUT:
         assert admin.about(what).status_code == 401, what
     assert admin.ask("POST", "/claim", {}).status_code == 401
-    for method, path in (("GET", "/runners"), ("GET", f"/builds/{build['id']}"), ("POST", "/users"), ("GET", "/build-projects")):
+    for method, path in (
+        ("GET", "/runners"),
+        ("GET", f"/builds/{build['id']}"),
+        ("POST", "/users"),
+        ("GET", "/build-projects"),
+    ):
         for secret in (machine.credential, build["leaseToken"]):
             headers = {"Authorization": f"Bearer {secret}"}
             assert yard.world.http.open(f"/api/v1{path}", method=method, headers=headers, json={}).status_code == 401
@@ -270,7 +281,9 @@ def test_H11_an_old_lease_writes_nothing(yard: Yard) -> None:
     assert second.about("finish").status_code == 204
 
 
-def test_H11_negative_control_without_the_fence_an_old_lease_writes(yard: Yard, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_H11_negative_control_without_the_fence_an_old_lease_writes(
+    yard: Yard, monkeypatch: pytest.MonkeyPatch
+) -> None:
     first, second = yard.machine(), yard.machine()
     build = yard.working(first)
     yard.expire(build["id"])
@@ -354,8 +367,16 @@ def test_H11_what_no_honest_runner_says_is_refused(yard: Yard) -> None:
         for body in bodies:
             assert machine.about(what, body=body).status_code in {400, 413}, (what, body)
     lease = build["leaseId"]
-    for path in ("log?offset=1", "artifacts/..?name=x&packaging=ZIP&files=1", "artifacts/p%20q?name=x&packaging=ZIP&files=1"):
-        assert machine.ask("PUT", f"/leases/{lease}/{path}", zipped(), build["leaseToken"]).status_code in {400, 404, 409}
+    for path in (
+        "log?offset=1",
+        "artifacts/..?name=x&packaging=ZIP&files=1",
+        "artifacts/p%20q?name=x&packaging=ZIP&files=1",
+    ):
+        assert machine.ask("PUT", f"/leases/{lease}/{path}", zipped(), build["leaseToken"]).status_code in {
+            400,
+            404,
+            409,
+        }
     after = yard.written()
     # A report whose later lines are none stays unfinished, and is ended with the build.
     known = before.pop("report")
@@ -481,5 +502,5 @@ def test_a_stop_and_a_time_out_reach_the_runner(yard: Yard) -> None:
         session.execute(update(Job).where(Job.state == JobState.RUNNING).values(deadline=Job.started_at - 61))
     assert machine.about("heartbeat").status_code == 409  # it had its time to end it
     yard.expire(build["id"])
-    remote.reap(yard.world.db, {"build"}, yard.world.hooks.runners.claims._attempts.settle)  # noqa: SLF001
+    remote.reap(yard.world.db, {"build"}, yard.world.hooks.runners.claims._attempts.settle)
     assert yard.world.call("GET", f"/builds/{build['id']}").json["status"] != "SUCCEEDED"
