@@ -16,7 +16,7 @@ import click
 
 from registry.commands.client import Failed
 from registry.commands.options import example
-from registry.commands.output import say
+from registry.commands.output import json_option, print_json, say
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -47,7 +47,8 @@ _data = click.option(
     metavar="TOKEN",
     help="What `entrepot runner add` has printed; - reads it from stdin [ENTREPOT_REGISTRATION_TOKEN].",
 )
-def register(url: str, data: Path, token: str) -> None:
+@json_option
+def register(url: str, data: Path, token: str, *, as_json: bool) -> None:
     """Register this machine's runner, once: its identity goes into DIR/runner.json, which only you can read."""
     from hooks.builds.remote.link import PROTOCOL, Away, Link, NotAdmitted, Rejected
     from registry.commands.client import Client
@@ -74,6 +75,8 @@ def register(url: str, data: Path, token: str) -> None:
     except OSError as error:
         raise Failed(f"{data} cannot be written to: {error.strerror}") from error
     say(f"runner {told['name']} is registered; start it with: entrepot runner run --data {data}")
+    if as_json:
+        print_json({"name": told["name"], "url": address, "data": str(data)})
 
 
 def _write(path: Path, identity: Mapping[str, str]) -> None:
@@ -97,7 +100,8 @@ def _write(path: Path, identity: Mapping[str, str]) -> None:
     envvar="REQUESTS_CA_BUNDLE",
     help="Authorities of the server's certificate.",
 )
-def run(data: Path, slots: int | None, ca_bundle: str | None) -> None:
+@json_option
+def run(data: Path, slots: int | None, ca_bundle: str | None, *, as_json: bool) -> None:
     """Run builds of the server until TERM; then running builds have a while to end, and the others go elsewhere.
 
     What builds may use of this machine is said in DIR/entrepot.toml ([builds], [builds.container], [worker], [log]).
@@ -128,6 +132,8 @@ def run(data: Path, slots: int | None, ca_bundle: str | None) -> None:
         say(f"runner {identity['name']} asks {identity['url']} for builds ({', '.join(bench.executors)})")
         try:
             runner.run(told, settings.worker.drain_seconds)
+            if as_json:
+                print_json({"name": identity["name"], "ended": True})
         except (NotAdmitted, Rejected) as error:
             raise Failed(f"{identity['url']} takes nothing from this runner: {error}") from error
 
