@@ -8,7 +8,7 @@ import click
 
 
 def commands(builders: Sequence[click.Command] = (), running: Sequence[click.Command] = ()) -> list[click.Command]:
-    """``pipeline``, ``build``, ``webhook``, ``secret``, ``parameter`` and ``runner``.
+    """``pipeline``, ``build``, ``webhook``, ``secret``, ``parameter``, ``deploy`` and ``runner``.
 
     ``builders`` go into ``build``, ``running`` into ``runner``: what only the composition root can make.
     """
@@ -18,6 +18,7 @@ def commands(builders: Sequence[click.Command] = (), running: Sequence[click.Com
     from hooks.commands.build_project import project
     from hooks.commands.build_reports import reports
     from hooks.commands.build_start import retry, start
+    from hooks.commands.deploy import deploy
     from hooks.commands.pipeline import pipeline
     from hooks.commands.runner import runner
     from hooks.commands.secret import parameter, secret
@@ -28,4 +29,4 @@ def commands(builders: Sequence[click.Command] = (), running: Sequence[click.Com
         build.add_command(command)
     for command in running:
         runner.add_command(command)
-    return [pipeline, build, webhook, secret, parameter, runner]
+    return [pipeline, build, webhook, secret, parameter, deploy, runner]
