@@ -13,6 +13,7 @@ from typing import Any
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
+from hooks.builds import batch_parts
 from hooks.builds.build_services import BuildServices, IssuedToken
 from hooks.builds.cache_scope import scope_of
 from hooks.builds.executor import Login, Network, SourceBundle
@@ -43,10 +44,14 @@ JOB_STATES: Mapping[BuildStatus, JobState] = {
 
 @dataclass(frozen=True, slots=True)
 class Project:
-    """What a build needs of its project's row when it begins; ``document`` is CodeBuild's, as it is stored."""
+    """What a build needs of its project's row when it begins; ``document`` is CodeBuild's, as it is stored.
+
+    ``part`` is the build's in its batch.
+    """
 
     name: str
     document: Mapping[str, Any]
+    part: batch_parts.Part = batch_parts.ALONE
 
 
 class BuildAttempts:
@@ -56,8 +61,11 @@ class BuildAttempts:
         self._services = services
         self.logs = LogStore(services.sealer)
 
-    def begin(self, session: Session, build_id: str) -> tuple[Build, Project] | None:
-        """Note that an attempt begins; None for a build that was deleted, or has ended meanwhile."""
+    def begin(self, session: Session, build_id: str, types: Collection[str]) -> tuple[Build, Project] | None:
+        """Note that an attempt begins; None for a build that was deleted, or has ended meanwhile.
+
+        ``types`` are those of the environments that a batch it may begin can name.
+        """
         now = self._services.clock()
         statement = select(Build, BuildProject).join(BuildProject, Build.project_id == BuildProject.id)
         row = session.execute(statement.where(Build.id == build_id)).one_or_none()
@@ -73,7 +81,7 @@ class BuildAttempts:
         build.attempt += 1
         build.started_at = build.started_at or now
         session.flush()
-        return build, Project(row[1].name, row[1].document)
+        return build, Project(row[1].name, row[1].document, batch_parts.part_of(session, build, types))
 
     def plan(self, build: Build, project: Project, token: IssuedToken | None) -> BuildPlan:
         """The plan without its files, room and resolver, which are the business of who runs it."""
@@ -89,7 +97,12 @@ class BuildAttempts:
             environment=services.client_variables(source) if token else {},
             overrides=overrides,
             references=references,
-            reserved={**reserved_variables(build, project.name, source), **self._addresses(build)},
+            reserved={
+                **reserved_variables(build, project.name, source),
+                **project.part.variables,
+                **self._addresses(build),
+            },
+            on_spec=project.part.reading.take if project.part.reading is not None else None,
             network=Network(build.environment["network"]),
             credentials=Login(token.login, token.token) if token else None,
             home_files=services.client_files(source, token) if token else {},
@@ -126,10 +139,15 @@ class BuildAttempts:
         status: BuildStatus,
         phases: Sequence[Mapping[str, Any]],
         exported: Mapping[str, str],
+        part: batch_parts.Part = batch_parts.ALONE,
     ) -> None:
-        """Write how a build that ran has ended; ``phases`` have the shape of ``PhaseRecord.as_json``."""
+        """Write how a build that ran has ended, after what it found as the first of a batch.
+
+        ``phases`` have the shape of ``PhaseRecord.as_json``.
+        """
         close_reports(session, build_id)
         self._close_leases(session, build_id)
+        batch_parts.write_found(session, session.get_one(Build, build_id), part, status)
         finish_build(
             session,
             build_id,

@@ -10,7 +10,7 @@ from dataclasses import replace
 from sqlalchemy import update
 from sqlalchemy.orm import Session
 
-from hooks.builds import image_pins
+from hooks.builds import batch_parts, image_pins
 from hooks.builds.attempts import JOB_STATES, BuildAttempts, Project, first_fault
 from hooks.builds.build_services import BuildServices, IssuedToken
 from hooks.builds.bundles import Inputs
@@ -57,7 +57,7 @@ class BuildHandler:
 
     def __call__(self, job: JobContext) -> None:
         """Run the build of ``job.payload["build_id"]``. Raises ExecutorError to be tried again, and LeaseLost."""
-        found = job.step(lambda session: self._attempts.begin(session, job.payload["build_id"]))
+        found = job.step(lambda session: self._attempts.begin(session, job.payload["build_id"], self._executors))
         if found is None:
             return
         build, project = found
@@ -82,7 +82,7 @@ class BuildHandler:
             raise
         finally:
             _revoke(token)
-        self._finish(job, build, outcome, reporter)
+        self._finish(job, build, outcome, reporter, project.part)
 
     def settle(self, session: Session, ended: EndedJob) -> None:
         """End the build of a job that ended without its handler: stopped, timed out, or not to be run at all."""
@@ -104,14 +104,16 @@ class BuildHandler:
             room=reporter.room(build, project.name),
         )
 
-    def _finish(self, job: JobContext, build: Build, outcome: BuildOutcome, reporter: _Reporter) -> None:
+    def _finish(
+        self, job: JobContext, build: Build, outcome: BuildOutcome, reporter: _Reporter, part: batch_parts.Part
+    ) -> None:
         reporter.report_tokens()
         phases = [record.as_json() for record in outcome.phases]
         message = first_fault(phases)
 
         def unit(session: Session) -> None:
             reporter.write(session)
-            self._attempts.end(session, build.id, outcome.status, phases, outcome.exported)
+            self._attempts.end(session, build.id, outcome.status, phases, outcome.exported, part)
 
         job.finish(JOB_STATES[outcome.status], unit, error=message or None)
 

@@ -113,7 +113,8 @@ class RunnerClaims:
             remote.reap(self._db, {JOB_KIND}, self._attempts.settle)
 
     def _take(self, runner: BuildRunner, said: Introduction) -> tuple[Claimed | None, Build | None, Project | None]:
-        only = runners.jobs_for(said.environments, Limits(tuple(runner.projects), tuple(runner.domains)))
+        limits = Limits(tuple(runner.projects), tuple(runner.domains))
+        only = runners.jobs_for(said.environments, limits, plans_batches=False)
         with self._db.read() as session:
             if not claims.anything_due(session, (QUEUE,), {JOB_KIND}, only=only):
                 return None, None, None
@@ -131,7 +132,7 @@ class RunnerClaims:
                 return None, None, None
             (claimed,) = taken
             build_id = claimed.payload["build_id"]
-            found = self._attempts.begin(session, build_id)
+            found = self._attempts.begin(session, build_id, ())
             if found is None:
                 claims.end(session, (claimed.job_id, claimed.fence), JobState.SUCCEEDED, None)
                 return claimed, None, None

@@ -13,6 +13,7 @@ def commands(builders: Sequence[click.Command] = (), running: Sequence[click.Com
     ``builders`` go into ``build``, ``running`` into ``runner``: what only the composition root can make.
     """
     from hooks.commands.build import build
+    from hooks.commands.build_batch import batch
     from hooks.commands.build_hook import hook
     from hooks.commands.build_lint import lint
     from hooks.commands.build_project import project
@@ -25,7 +26,7 @@ def commands(builders: Sequence[click.Command] = (), running: Sequence[click.Com
     from hooks.commands.webhook import webhook
 
     project.add_command(hook)
-    for command in (start, retry, project, lint, reports, *builders):
+    for command in (start, retry, batch, project, lint, reports, *builders):
         build.add_command(command)
     for command in running:
         runner.add_command(command)

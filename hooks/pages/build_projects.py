@@ -13,6 +13,7 @@ from hooks.builds.project_rights import check_start, may_see, may_start, visible
 from hooks.builds.projects import list_projects, sources_of
 from hooks.builds.records import Options, list_builds
 from hooks.builds.starting import Asked, place_of, start_project
+from hooks.pages.build_batches import batches_shown
 from hooks.pages.forms import sentence
 from hooks.services import HookServices
 from registry import audit
@@ -24,6 +25,7 @@ from registry.http.problems import status_of
 from registry.pages.appearance import redirect_with
 
 BUILDS_SHOWN = 20
+BATCHES_SHOWN = 10
 
 
 class BuildProjectPages:
@@ -69,6 +71,7 @@ class BuildProjectPages:
                 place="/".join(place) if place else "",
                 sources=sources,
                 builds=builds,
+                batches=batches_shown(session, name, BATCHES_SHOWN),
                 may_start=can_start and may_start(who, project),
                 message=message,
                 form=request.form,

@@ -50,13 +50,18 @@ class PinnedVersion:
 
 @dataclass(frozen=True, slots=True)
 class BuildRequest:
-    """A build that an action asks for. ``variables`` override those of the project and the buildspec."""
+    """A build that an action asks for. ``variables`` override those of the project and the buildspec.
+
+    With ``is_batch`` it is a batch build; ``combines_artifacts`` None leaves that to the project.
+    """
 
     project: str
     source: PinnedVersion
     variables: Mapping[str, Any]
     initiator: str
     subject: str
+    is_batch: bool = False
+    combines_artifacts: bool | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,8 +98,9 @@ class Promote(Protocol):
 class Parts:
     """Everything works in the session it is given, and commits nothing.
 
-    ``start_build`` returns the build's id and raises NotFound for an unknown project. ``build_outcome`` is None while
-    the build has not ended. ``apply_build_project`` returns ``created``, ``updated`` or ``unchanged``.
+    ``start_build`` returns the id of the build, or of the batch build, and raises NotFound for an unknown project.
+    ``build_outcome`` is None while the build has not ended.
+    ``apply_build_project`` returns ``created``, ``updated`` or ``unchanged``.
     """
 
     start_build: Callable[[Session, BuildRequest, datetime], str]
