@@ -9,11 +9,14 @@ import threading
 from collections.abc import Callable, Mapping, Sequence
 from datetime import timedelta
 
+from sqlalchemy import ColumnElement
+
 from config import executors, migrate, notifying, sqlite, wiring
 from config.settings import Settings
 from hooks.builds import output_care, report_store
 from hooks.builds import records as build_records
 from hooks.builds.executor import Executor
+from hooks.builds.runners import jobs_for
 from hooks.jobs.worker import Worker
 from hooks.notifications import fanout
 from hooks.triggers import dispatch
@@ -46,7 +49,9 @@ def run(settings: Settings, *, is_alone: bool = True) -> int:
         for each in workers:
             each.nudge()
 
-    def worker(jobs: wiring.JobTable, queue: str, slots: int, periodic: Rounds = ()) -> Worker:
+    def worker(
+        jobs: wiring.JobTable, queue: str, slots: int, periodic: Rounds = (), only: ColumnElement[bool] | None = None
+    ) -> Worker:
         return Worker(
             services.db,
             jobs.handlers,
@@ -59,6 +64,7 @@ def run(settings: Settings, *, is_alone: bool = True) -> int:
             name=f"{socket.gethostname()} {queue}",
             periodic=periodic,
             on_ended=nudge,
+            only=only,
         )
 
     consumers = notifying.consumers(settings, services)
@@ -82,9 +88,10 @@ def run(settings: Settings, *, is_alone: bool = True) -> int:
         worker(notices, fanout.QUEUE, settings.webhooks.slots, due),
     ]
     available = _that_can_build(executors.executors(settings))
-    if available:
-        builds = wiring.build_jobs(settings, services, parts, available)
-        workers.append(worker(builds, build_records.QUEUE, settings.builds.slots))
+    builds = wiring.build_jobs(settings, services, parts, available)
+    # Also where none runs here: somebody has to notice that a runner elsewhere fell silent.
+    slots, only = settings.builds.slots if available else 0, jobs_for(tuple(available))
+    workers.append(worker(builds, build_records.QUEUE, slots, only=only))
     _work(workers, settings.worker.drain_seconds)
     services.db.close()
     return 0

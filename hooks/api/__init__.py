@@ -14,13 +14,15 @@ from hooks.api.pipelines import PipelineViews
 from hooks.api.pushes import PushViews
 from hooks.api.pushes import receivers as push_receivers
 from hooks.api.reports import ReportViews
+from hooks.api.runner_protocol import blueprint as runner_protocol
+from hooks.api.runners import RunnerViews
 from hooks.api.secrets import SecretViews
 from hooks.api.subscriptions import SubscriptionViews
 from hooks.api.webhooks import WebhookViews
 from hooks.services import HookServices
 from registry.api.routes import register
 
-__all__ = ["blueprint", "push_receivers"]
+__all__ = ["blueprint", "push_receivers", "runner_protocol"]
 
 
 def blueprint(services: HookServices) -> Blueprint:
@@ -35,6 +37,7 @@ def blueprint(services: HookServices) -> Blueprint:
         BatchViews(services),
         ArtifactViews(services),
         ReportViews(services),
+        RunnerViews(services),
         SecretViews(services),
         WebhookViews(services),
         SubscriptionViews(services),

@@ -8,8 +8,8 @@ from typing import BinaryIO
 
 from sqlalchemy.orm import Session
 
+from hooks.builds.build_services import IssuedToken
 from hooks.builds.executor import REGISTRY_BASE_URL, ExecutorError, Refused
-from hooks.builds.handler import IssuedToken
 from hooks.builds.source import PackageSource
 from hooks.models.build import Build
 from registry.access import Action
@@ -86,7 +86,7 @@ class BuildAccess:
         def revoke() -> None:
             self._db.retry(lambda session: self._accounts.revoke_token(session, token_id, self._clock()))
 
-        return IssuedToken(ACCOUNT, secret, revoke)
+        return IssuedToken(ACCOUNT, secret, revoke, token_id)
 
     def client_variables(self, source: PackageSource) -> Mapping[str, str]:
         """Variables that point each format's clients at the source's repository."""

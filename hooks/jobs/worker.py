@@ -36,7 +36,8 @@ class Worker:
     """One worker process of the queue. ``run`` works until ``drain``; all times are in seconds.
 
     ``handlers`` by job kind: jobs of other kinds are left to other workers (of a newer version). ``slots`` jobs run at
-    a time, from ``queues``. ``heartbeat_seconds`` should be a fraction of ``lease_seconds``. ``settle`` by job kind.
+    a time, from ``queues``; ``only`` are those it may take at all. ``heartbeat_seconds`` should be a fraction of
+    ``lease_seconds``. ``settle`` by job kind.
     A handler that has not returned ``return_seconds`` after it was told to stop loses its lease. ``periodic``:
     (interval, callable) pairs, each run at start and then at most once per interval in this worker, never twice at
     the same time; several workers may each run theirs. Ended jobs are deleted after ``retention_days``. ``on_ended`` is
@@ -55,6 +56,7 @@ class Worker:
         heartbeat_seconds: float = 5.0,
         name: str = "worker",
         settle: Mapping[str, Settle] = _NOTHING,
+        only: claims.Only = None,
         periodic: Sequence[tuple[float, Callable[[], None]]] = (),
         reap_seconds: float = 3.0,
         return_seconds: float = 60.0,
@@ -67,6 +69,7 @@ class Worker:
         self._db = db
         self._handlers = dict(handlers)
         self._settle = dict(settle)
+        self._only = only
         self._slot_count = slots
         self._queues = tuple(sorted(set(queues)))
         self._poll_seconds = poll_seconds
@@ -146,7 +149,7 @@ class Worker:
         try:
             self._give_back_doubtful()
             with self._db.read() as session:
-                if not claims.anything_due(session, self._queues, self._handlers):
+                if not claims.anything_due(session, self._queues, self._handlers, only=self._only):
                     return False
             with self._db.write() as session:
                 claimed = claims.claim(
@@ -156,6 +159,7 @@ class Worker:
                     kinds=self._handlers,
                     free=free,
                     lease_seconds=self._lease_seconds,
+                    only=self._only,
                 )
         except OUTAGES as error:
             # The commit may have gone through: then these rows are ours and nobody runs them.

@@ -17,6 +17,7 @@ from hooks.models.notification import (
 )
 from hooks.models.pipeline import ActionExecution, Execution, Pipeline, PipelineDefinitionVersion, StageExecution
 from hooks.models.report import FileCoverageRow, Report, ReportGroup, TestCase
+from hooks.models.runner import BuildLease, BuildRunner
 from hooks.models.secret_store import StoredValue, StoredValueProject, StoredValueVersion
 
 __all__ = [
@@ -27,8 +28,10 @@ __all__ = [
     "BuildBatchGroup",
     "BuildCache",
     "BuildImagePin",
+    "BuildLease",
     "BuildLogChunk",
     "BuildProject",
+    "BuildRunner",
     "BuildUpload",
     "Execution",
     "FileCoverageRow",

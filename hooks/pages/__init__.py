@@ -17,6 +17,7 @@ from hooks.pages.notifications import NotificationPages
 from hooks.pages.panels import Panels
 from hooks.pages.pipelines import PipelinePages
 from hooks.pages.reports import ReportPages
+from hooks.pages.runners import RunnerPages
 from hooks.pages.secrets import SecretPages
 from hooks.pages.webhooks import WebhookPages
 from hooks.services import HookServices
@@ -41,6 +42,7 @@ def blueprint(services: HookServices) -> Blueprint:
         SecretPages(services),
         NotificationPages(services),
         KeyPages(services),
+        RunnerPages(services),
     ):
         part.routes(pages)
     for look_function in (look, look_of_stage, look_of_execution):

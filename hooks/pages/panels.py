@@ -12,6 +12,7 @@ from sqlalchemy.orm import Session
 from hooks.pages.keys import ENTRY
 from hooks.pages.pipelines import startable
 from hooks.pages.rights import waiting
+from hooks.pages.runners import ENTRY as RUNNERS
 from hooks.pages.secrets import may_list_secrets
 from hooks.pipelines import store
 from hooks.pipelines.gates import may_look_into
@@ -48,6 +49,8 @@ NOTICES = {
     "secret-changed": Notice("good", "It is changed; the value is as it was."),
     "secret-deleted": Notice("good", "It is deleted, with all its versions."),
     "build-stopping": Notice("good", "The build is told to stop."),
+    "runner-revoked": Notice("good", "The runner is revoked. What it ran starts anew elsewhere."),
+    "runner-deleted": Notice("good", "The runner is deleted."),
     "build-started": Notice("good", "The build was started."),
 }
 
@@ -83,7 +86,7 @@ class Panels:
                 NavigationEntry("Secrets", "lock", "hook_pages.secrets", ("/secrets",), may_see=may_list_secrets),
                 NavigationEntry("Webhooks", "globe", "hook_pages.webhooks", ("/webhooks",)),
             ),
-            administration=(ENTRY,),
+            administration=(ENTRY, RUNNERS),
             home=self.home,
             version=self.version,
             notices=NOTICES,

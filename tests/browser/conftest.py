@@ -91,6 +91,7 @@ class Visit:
             "/quotas",
             "/quotas/default",
             "/keys",
+            "/runners",
             "/account/tokens",
             "/account/password",
             "/account/second-factor",

@@ -237,6 +237,12 @@ MATRIX = [
     ("DELETE", "/subscriptions/{s}", None, (401, *[404] * 5, 204)),
     ("PUT", "/mail-address", {"address": "a@people.example"}, (401, *[409] * 6)),  # there is no mail server
     ("DELETE", "/mail-address", None, (401, *[204] * 6)),
+    ("GET", "/runners", None, (401, *[403] * 5, 200)),
+    ("POST", "/runners", {"name": "r"}, (401, *[403] * 5, 201)),
+    ("GET", "/runners/r", None, (401, *[403] * 5, 200)),
+    ("POST", "/runners/r/registration-token", None, (401, *[403] * 5, 201)),
+    ("POST", "/runners/r/revoke", None, (401, *[403] * 5, 200)),
+    ("DELETE", "/runners/r", None, (401, *[403] * 5, 204)),
     ("GET", "/domains/default/keys", None, (401, 403, 403, 403, 403, 403, 200)),
     ("POST", "/domains/default/keys/rotate", None, (401, 403, 403, 403, 403, 403, 202)),
     ("GET", "/domains/default/keys/verification", None, (401, 403, 403, 403, 403, 403, 200)),

@@ -67,6 +67,7 @@ PATHS = {
     "pages.sign_in": (),  # sends somebody signed in away; seen in test_pages_entrance
     "pages.asset": (),  # no page
     "hook_pages.keys": ("/keys",),
+    "hook_pages.runners": ("/runners",),
     "hook_pages.pipelines": ("/pipelines",),
     "hook_pages.pipeline": ("/pipelines/release", "/pipelines/release?before=1"),
     "hook_pages.execution": tuple(f"/executions/{number}" for number in (1, 2, 3, 4)),

@@ -14,6 +14,7 @@ import resource
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from socket import socket as connection
 from typing import Any
 
 from docker.types import LogConfig, Mount, Ulimit
@@ -64,7 +65,7 @@ class ContainerSettings:
 
     socket: str
     work_dir: Path
-    registry_address: tuple[str, int] | None = None
+    registry_address: tuple[str, int] | Callable[[], connection] | None = None
     users: UserRange = field(default_factory=lambda: UserRange(60578, 14))
     limits: Limits = field(default_factory=Limits)
     processors: int = 2
