@@ -14,12 +14,13 @@ from sqlalchemy.orm import Session
 from hooks.builds import image_pins
 from hooks.builds.bundles import FetchInput, Inputs, fetches_nothing
 from hooks.builds.cache_scope import PROTECTED_REFS, scope_of
-from hooks.builds.executor import Executor, ExecutorError, Login, Network, RoomRequest, StopReason
+from hooks.builds.executor import Executor, ExecutorError, Login, Network, Publishing, RoomRequest, StopReason
 from hooks.builds.keeping import Keeper, NoKeeper
 from hooks.builds.logs import MAX_LOG_BYTES, LogStore, Sealer
 from hooks.builds.output_settings import OutputSettings
 from hooks.builds.phases import BuildStatus, PhaseRecord
 from hooks.builds.plan import BuildOutcome, BuildPlan
+from hooks.builds.publishing import publish_place, why_not
 from hooks.builds.records import OnFinished, finish_build
 from hooks.builds.references import Remembering, Resolver, no_store, split_variables
 from hooks.builds.report_store import close_reports, drop_reports
@@ -60,7 +61,17 @@ class IssuedToken:
     revoke: Callable[[], None]
 
 
-def _no_files(_source: PackageSource, _token: IssuedToken) -> Mapping[str, str]:
+@dataclass(frozen=True, slots=True)
+class PublishDoor:
+    """How an attempt publishes: to which (domain, repository), with what, and the variables of the clients."""
+
+    place: tuple[str, str]
+    token: IssuedToken
+    publishing: Publishing
+    variables: Mapping[str, str]
+
+
+def _no_files(_source: PackageSource, _token: IssuedToken, _place: tuple[str, str] | None = None) -> Mapping[str, str]:
     return {}
 
 
@@ -86,7 +97,8 @@ class BuildServices:
     ``fetch_input`` brings what is no package's file: git sources and uploads.
     ``public_url`` is where people find the server's pages, None where nobody has said.
     ``on_tokens`` (tokens, build id) is told of tokens of this server in a log, which does not show them.
-    ``resolver`` makes what gets the values of parameters and secrets that a build names.
+    ``resolver`` makes what gets the values of parameters and secrets that a build names. ``open_publishing`` lets an attempt
+    publish to a repository; None where builds publish nowhere.
     """
 
     open_asset: Callable[[PackageSource, str], BinaryIO]
@@ -97,7 +109,8 @@ class BuildServices:
     sealer: Sealer
     clock: Clock
     public_url: str | None = None
-    client_files: Callable[[PackageSource, IssuedToken], Mapping[str, str]] = _no_files
+    client_files: Callable[[PackageSource, IssuedToken, tuple[str, str] | None], Mapping[str, str]] = _no_files
+    open_publishing: Callable[[Build, tuple[str, str]], PublishDoor] | None = None
     outputs: StoredOutputs | None = None
     protected_refs: tuple[str, ...] = PROTECTED_REFS
     on_tokens: Callable[[Collection[str], str], object] = _let_pass
@@ -111,6 +124,7 @@ class _Project:
 
     name: str
     outputs: OutputSettings
+    publishes_to: tuple[str, str] | None
 
 
 class BuildHandler:
@@ -135,12 +149,14 @@ class BuildHandler:
         build, project = found
         reporter = _Reporter(job, build, self._logs, self._services)
         token: IssuedToken | None = None
+        door: PublishDoor | None = None
         try:
             executor = self._executor(build)
             if build.environment["network"] != Network.NONE:
                 token = self._services.issue_token(build)
+                door = self._door(build, project, reporter)
             resolver = Remembering(self._services.resolver(build))
-            plan = replace(self._plan(build, project, token, reporter), resolver=resolver)
+            plan = replace(self._plan(build, project, token, door, reporter), resolver=resolver)
             reporter.keeper = self._keeper(job, build, plan, resolver)
             outcome = run_build(plan, executor, reporter, reporter.interrupt, self._services.clock)
         except Abandoned:
@@ -151,6 +167,7 @@ class BuildHandler:
             reporter.close()
             raise
         finally:
+            _revoke(door.token if door else None)
             _revoke(token)
         self._finish(job, build, outcome, reporter)
 
@@ -185,7 +202,8 @@ class BuildHandler:
             build.attempt += 1
             build.started_at = build.started_at or now
             session.flush()
-            return build, _Project(row[1].name, OutputSettings.of(row[1].document))
+            document = row[1].document
+            return build, _Project(row[1].name, OutputSettings.of(document), publish_place(document))
 
         return job.step(unit)
 
@@ -195,7 +213,24 @@ class BuildHandler:
             raise ExecutorError(f"this worker has no executor of type {build.environment['type']}")
         return executor
 
-    def _plan(self, build: Build, project: _Project, token: IssuedToken | None, reporter: _Reporter) -> BuildPlan:
+    def _door(self, build: Build, project: _Project, reporter: _Reporter) -> PublishDoor | None:
+        if project.publishes_to is None or self._services.open_publishing is None:
+            return None
+        obstacle = why_not(build, self._services.protected_refs)
+        if obstacle:
+            reporter.say(f"Warning: {obstacle}")
+            return None
+        reporter.say(f"This build may publish to {'/'.join(project.publishes_to)}")
+        return self._services.open_publishing(build, project.publishes_to)
+
+    def _plan(
+        self,
+        build: Build,
+        project: _Project,
+        token: IssuedToken | None,
+        door: PublishDoor | None,
+        reporter: _Reporter,
+    ) -> BuildPlan:
         services = self._services
         source = PackageSource.from_json(build.source)
         inputs = Inputs(build.project_id, source, services.fetch_input, reporter.interrupt, reporter.resolved)
@@ -206,15 +241,16 @@ class BuildHandler:
             source=inputs.bundle(services.open_asset),
             submitted_at=build.submitted_at,
             spec_text=spec_text,
-            environment=services.client_variables(source) if token else {},
+            environment={**services.client_variables(source), **(door.variables if door else {})} if token else {},
             overrides=overrides,
             references=references,
             reserved={**reserved_variables(build, project.name, source), **self._addresses(build)},
             network=Network(build.environment["network"]),
             room=reporter.room(build, project.name),
             credentials=Login(token.login, token.token) if token else None,
-            home_files=services.client_files(source, token) if token else {},
-            secrets=(token.token,) if token else (),
+            home_files=services.client_files(source, token, door.place if door else None) if token else {},
+            publishing=door.publishing if door else None,
+            secrets=tuple(each.token for each in (token, door.token if door else None) if each),
             project=project.name,
             outputs=project.outputs,
             timeout_seconds=build.timeout_minutes * 60.0,

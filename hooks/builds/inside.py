@@ -37,7 +37,7 @@ FORWARDER = "/entrepot/lib/forwarder.py"
 ARCHIVES = "/entrepot/lib/archives.py"
 BIN = ROOT / "user" / "bin"
 HASH_COMMAND = f'#!/bin/sh\nexec {sys.executable} -I -S {ARCHIVES} hash "$@"\n'
-REGISTRY_SOCKET = "/entrepot/net/registry.sock"
+NETWORK = "/entrepot/net"
 CHUNK_BYTES = 65536
 GRACE_SECONDS = 1.0
 HELD_OUTPUT_NOTICE_SECONDS = 10.0
@@ -126,8 +126,8 @@ class Runner:
         # Set in here, the limit counts this sandbox's processes only, also where the worker's user has others.
         if start["processes"]:
             resource.setrlimit(resource.RLIMIT_NPROC, (start["processes"], start["processes"]))
-        if start["registry_port"]:
-            _start_forwarder(start["registry_port"])
+        for name, port in start["ports"].items():
+            _start_forwarder(port, f"{NETWORK}/{name}")
 
     def define(self, request: Mapping[str, Any]) -> None:
         """Take over the variables of the first item, which starts in the source directory."""
@@ -288,9 +288,9 @@ class Runner:
         self._directory = directory
 
 
-def _start_forwarder(port: int) -> None:
+def _start_forwarder(port: int, path: str) -> None:
     process = subprocess.Popen(
-        [sys.executable, "-I", "-S", FORWARDER, str(port), REGISTRY_SOCKET],
+        [sys.executable, "-I", "-S", FORWARDER, str(port), path],
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         start_new_session=True,

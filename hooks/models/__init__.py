@@ -4,6 +4,7 @@ from hooks.models.build import Build, BuildLogChunk, BuildProject
 from hooks.models.build_image import BuildImagePin
 from hooks.models.build_output import BuildArtifact, BuildCache
 from hooks.models.build_source import BuildUpload, PushDelivery, PushHook, SourceCredential
+from hooks.models.build_token import BuildToken
 from hooks.models.job import Job, JobQueue, JobState, WorkerProcess
 from hooks.models.notification import (
     MailAddress,
@@ -26,6 +27,7 @@ __all__ = [
     "BuildImagePin",
     "BuildLogChunk",
     "BuildProject",
+    "BuildToken",
     "BuildUpload",
     "Execution",
     "FileCoverageRow",

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Protocol
-from urllib.parse import quote
 
 from sqlalchemy.orm import Session
 
+from hooks.builds.source import digest_of, package_url
 from hooks.pipelines.definition import BuildProjectDeclaration
 from registry.clock import Clock
 
@@ -33,8 +32,7 @@ class PinnedVersion:
     @property
     def digest(self) -> str:
         """One SHA-256 (hex) over names and digests of all files, in the form that ``sha256sum`` prints."""
-        lines = "".join(f"{sha256}  {filename}\n" for filename, sha256 in sorted(self.assets.items()))
-        return hashlib.sha256(lines.encode()).hexdigest()
+        return digest_of(self.assets)
 
     @property
     def full_name(self) -> str:
@@ -44,8 +42,7 @@ class PinnedVersion:
     @property
     def purl(self) -> str:
         """The package URL (purl specification); formats are named by their purl types."""
-        path = "/".join(quote(part, safe="") for part in self.full_name.split("/"))
-        return f"pkg:{self.format}/{path}@{quote(self.version, safe='')}"
+        return package_url(self.format, self.namespace, self.name, self.version)
 
 
 @dataclass(frozen=True, slots=True)
