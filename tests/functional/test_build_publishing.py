@@ -2,12 +2,13 @@
 
 import base64
 import io
-import os
+import re
 import shutil
 import time
 import zipfile
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,6 @@ from hooks.builds.executors.process import ProcessExecutor
 from hooks.builds.records import QUEUE
 from hooks.jobs.worker import Worker
 from tests.build_bench import MISSING_SANDBOX, work_directory
-from tests.harness.clients import BIN
 from tests.harness.maven import pom
 from tests.harness.packages import wheel
 from tests.harness.server import Server
@@ -88,18 +88,22 @@ def zipped(files: dict[str, bytes]) -> bytes:
 
 def tools_in(folder: Path) -> Path:
     """twine with what it needs, where a sandbox can read it: not below /tmp, which is each build's own."""
-    (site,) = (BIN.parent / "lib").glob("python3*/site-packages")
     target = folder / "tools"
-
-    def link(source: str, goal: str) -> None:
+    wanted, seen = ["twine"], set[str]()
+    while wanted:
+        name = wanted.pop()
+        if name in seen:
+            continue
+        seen.add(name)
         try:
-            os.link(source, goal)
-        except OSError:
-            shutil.copyfile(source, goal)
-
-    shutil.copytree(
-        site, target, copy_function=link, ignore=shutil.ignore_patterns("playwright", "mypy", "__pycache__")
-    )
+            found = metadata.distribution(name)
+        except metadata.PackageNotFoundError:
+            continue  # an extra, or for another system
+        wanted += [re.split(r"[^A-Za-z0-9._-]", line)[0] for line in found.requires or () if "extra ==" not in line]
+        for file in found.files or ():
+            if ".." not in file.parts and file.suffix != ".pyc":
+                (target / file).parent.mkdir(parents=True, exist_ok=True)
+                shutil.copyfile(str(file.locate()), target / file)
     return target
 
 
@@ -188,25 +192,22 @@ def test_a_build_publishes_nowhere_else(yard: Yard):
     """By its own token, through the door of another repository, and with no door at all."""
     name, body = wheel("kept-out", "1.0")
     twine = TWINE.format(tools=yard.tools)
-    files = {f"dist/{name}": body}
+    files = {f"dist/{name}": body, "README": b"two things at the top"}
     build, log = yard.build(
         "to-staging", f"{twine} --repository-url http://127.0.0.1:7980/pypi/default/prod/ dist/*.whl", files=files
     )
     assert build["status"] == "FAILED"
-    assert "403" in log
-    build, log = yard.build(
-        "nowhere", f"{twine} --repository-url http://127.0.0.1:7980/pypi/default/dev/ dist/*.whl", files=files
-    )
-    assert build["status"] == "FAILED"
-    assert "Connection refused" in log
-    token = "$(sed -n 's/^password //p' ~/.netrc)"
+    assert "403 Forbidden" in log, log
+    reading = "TWINE_USERNAME=x TWINE_PASSWORD=$(sed -n 's/^password //p' ~/.netrc)"
     build, log = yard.build(
         "nowhere",
-        f'TWINE_USERNAME=x TWINE_PASSWORD="{token}" {twine} --repository-url http://127.0.0.1:7979/pypi/default/dev/ dist/*.whl',
+        f"TWINE_USERNAME=x TWINE_PASSWORD=y {twine} --repository-url http://127.0.0.1:7980/pypi/default/dev/ dist/*.whl || true",
+        f"{reading} {twine} --repository-url http://127.0.0.1:7979/pypi/default/dev/ dist/*.whl",
         files=files,
     )
     assert build["status"] == "FAILED"
-    assert "403" in log
+    assert "Connection refused" in log, log
+    assert "403 Forbidden" in log, log
     for repository in ("dev", "prod", "staging"):
         path = f"/domains/default/repositories/{repository}/packages/pypi/kept-out"
         assert yard.ask("GET", path).status_code == 404
@@ -214,6 +215,6 @@ def test_a_build_publishes_nowhere_else(yard: Yard):
 
 def test_who_may_not_publish_there_starts_no_build_that_does(yard: Yard):
     token = yard.server.token("admin", "read", "publish", repositories=("dev",))
-    refused = yard.ask("POST", "/build-projects/to-staging/builds", json={"sourceUpload": "x"}, token=token)
+    refused = yard.ask("POST", "/build-projects/to-staging/builds", json={}, token=token)
     assert refused.status_code == 403
     assert "staging" in refused.text
