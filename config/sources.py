@@ -12,6 +12,7 @@ from hooks.builds.egress import Egress
 from hooks.builds.executor import ExecutorError, Interrupt
 from hooks.builds.executors.process import ProcessExecutor, ProcessSettings
 from hooks.builds.git_fetch import Fetched, GitFetcher, GitRules
+from hooks.builds.handing_over import open_artifact
 from hooks.builds.project import SourceSettings, SourceType
 from hooks.builds.source import PackageSource
 from hooks.builds.uploads import open_upload
@@ -34,6 +35,8 @@ def input_fetcher(settings: Settings, services: Services, builds: ProcessSetting
     def fetch(project_id: int, _source: PackageSource, wanted: SourceSettings, interrupt: Interrupt) -> Fetched:
         if wanted.type is SourceType.UPLOAD:
             return Fetched(open_upload(services.db, services.stores, project_id, wanted.location, wanted.version), "")
+        if wanted.type is SourceType.ARTIFACT:
+            return Fetched(open_artifact(services.db, services.stores, wanted), "")
         try:
             with services.db.read() as session:
                 credential = open_credential(session, sealer, project_id, wanted)

@@ -393,7 +393,9 @@ def detail(session: Session, build: Build, project: str) -> BuildDetail:
             )
             for each in source.inputs
         ),
-        resolved_source_version=resolved.get("", "" if source.primary is not None else source.version),
+        resolved_source_version=resolved.get(
+            "", "" if source.primary is not None and not source.is_package else source.version
+        ),
         retry_of=build.retry_of,
         auto_retry_config=AutoRetry(build.auto_retry_limit, build.auto_retry_number),
         queued_timeout_minutes=build.queued_timeout_minutes,

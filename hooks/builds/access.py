@@ -10,7 +10,7 @@ from sqlalchemy.orm import Session
 
 from hooks.builds import publishing
 from hooks.builds.executor import PUBLISH_BASE_URL, REGISTRY_BASE_URL, ExecutorError, Publishing, Refused
-from hooks.builds.handler import IssuedToken, PublishDoor
+from hooks.builds.grants import IssuedToken, PublishDoor
 from hooks.builds.source import PackageSource
 from hooks.models.build import Build
 from registry.access import Action

@@ -22,7 +22,13 @@ LOG = logging.getLogger(__name__)
 
 _REQUEST = re.compile(rb"(GET|HEAD|PUT|POST) (/[!-~]{0,8000}) HTTP/1\.[01]\Z")
 _FIELD = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,100}:[\t -~\x80-\xff]*\Z")
-_DROPPED = (b"authorization:", b"proxy-authorization:", b"proxy-connection:", b"connection:", b"keep-alive:")
+_DROPPED: tuple[bytes, ...] = (
+    b"authorization:",
+    b"proxy-authorization:",
+    b"proxy-connection:",
+    b"connection:",
+    b"keep-alive:",
+)
 _DROPPED += (b"cookie:", b"forwarded:", b"x-forwarded-", b"x-real-ip:", b"upgrade:")
 
 

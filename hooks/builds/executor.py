@@ -115,13 +115,14 @@ class SourceBundle:
 
     ``secondary`` is source identifier → archive of a secondary source, each unpacked into a directory of its own, which
     the sandbox's ``variables`` name from then on (CODEBUILD_SRC_DIR_identifier). ``facts`` are variables that are known
-    when the files have been fetched.
+    when the files have been fetched. Of the sources in ``as_is`` a single directory at the top stays where it is.
     """
 
     files: Sequence[SourceFile]
     unpack: str | None = None
     secondary: Mapping[str, str] = field(default_factory=dict)
     facts: Callable[[], Mapping[str, str]] = dict
+    as_is: frozenset[str] = frozenset()
 
 
 def _nobody(_text: str) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import BinaryIO
 
 from sqlalchemy import select, update
@@ -14,10 +14,11 @@ from sqlalchemy.orm import Session
 from hooks.builds import image_pins
 from hooks.builds.bundles import FetchInput, Inputs, fetches_nothing
 from hooks.builds.cache_scope import PROTECTED_REFS, scope_of
-from hooks.builds.executor import Executor, ExecutorError, Login, Network, Publishing, RoomRequest, StopReason
+from hooks.builds.executor import Executor, ExecutorError, Login, Network, RoomRequest, StopReason
+from hooks.builds.grants import IssuedToken, PublishDoor, revoke
 from hooks.builds.keeping import Keeper, NoKeeper
 from hooks.builds.logs import MAX_LOG_BYTES, LogStore, Sealer
-from hooks.builds.output_settings import OutputSettings
+from hooks.builds.output_settings import OutputSettings, handed_on
 from hooks.builds.phases import BuildStatus, PhaseRecord
 from hooks.builds.plan import BuildOutcome, BuildPlan
 from hooks.builds.publishing import publish_place, why_not
@@ -50,25 +51,6 @@ _JOB_STATES = {
     BuildStatus.TIMED_OUT: JobState.TIMED_OUT,
 }
 _REASONS = {"stop": StopReason.STOPPED, "timeout": StopReason.TIMED_OUT}
-
-
-@dataclass(frozen=True, slots=True)
-class IssuedToken:
-    """A credential for one attempt. ``revoke`` ends it; it also ends by itself."""
-
-    login: str
-    token: str = field(repr=False)
-    revoke: Callable[[], None]
-
-
-@dataclass(frozen=True, slots=True)
-class PublishDoor:
-    """How an attempt publishes: to which (domain, repository), with what, and the variables of the clients."""
-
-    place: tuple[str, str]
-    token: IssuedToken
-    publishing: Publishing
-    variables: Mapping[str, str]
 
 
 def _no_files(_source: PackageSource, _token: IssuedToken, _place: tuple[str, str] | None = None) -> Mapping[str, str]:
@@ -167,8 +149,7 @@ class BuildHandler:
             reporter.close()
             raise
         finally:
-            _revoke(door.token if door else None)
-            _revoke(token)
+            revoke(door.token if door else None, token)
         self._finish(job, build, outcome, reporter)
 
     def settle(self, session: Session, ended: EndedJob) -> None:
@@ -214,14 +195,14 @@ class BuildHandler:
         return executor
 
     def _door(self, build: Build, project: _Project, reporter: _Reporter) -> PublishDoor | None:
-        if project.publishes_to is None or self._services.open_publishing is None:
+        services = self._services
+        if project.publishes_to is None or services.open_publishing is None:
             return None
-        obstacle = why_not(build, self._services.protected_refs)
-        if obstacle:
-            reporter.say(f"Warning: {obstacle}")
-            return None
-        reporter.say(f"This build may publish to {'/'.join(project.publishes_to)}")
-        return self._services.open_publishing(build, project.publishes_to)
+        obstacle = why_not(build, services.protected_refs)
+        reporter.say(
+            f"Warning: {obstacle}" if obstacle else f"This build may publish to {'/'.join(project.publishes_to)}"
+        )
+        return None if obstacle else services.open_publishing(build, project.publishes_to)
 
     def _plan(
         self,
@@ -252,7 +233,7 @@ class BuildHandler:
             publishing=door.publishing if door else None,
             secrets=tuple(each.token for each in (token, door.token if door else None) if each),
             project=project.name,
-            outputs=project.outputs,
+            outputs=handed_on(project.outputs) if source.outputs else project.outputs,
             timeout_seconds=build.timeout_minutes * 60.0,
         )
 
@@ -404,6 +385,10 @@ class _Reporter:
         """What the build's environment asks of its sandbox; the image it gets is written down here."""
         return image_pins.room_of(self._job, build, project, self._services.clock)
 
+    def found(self, tokens: Collection[str]) -> None:
+        """Tell of these with those of the log."""
+        self._mask.found |= set(tokens)
+
     def report(self, report: ReportResult) -> str:
         """Keep a report."""
         self.flush()
@@ -411,12 +396,3 @@ class _Reporter:
 
     def _append(self, session: Session) -> int:
         return self._logs.append(session, self._build_id, self._end, bytes(self._waiting))
-
-
-def _revoke(token: IssuedToken | None) -> None:
-    if token is None:
-        return
-    try:
-        token.revoke()
-    except OUTAGES as error:
-        LOG.warning("a build's token could not be revoked and ends by itself: %s", error)

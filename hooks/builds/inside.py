@@ -155,6 +155,8 @@ class Runner:
     def unpack(self, request: Mapping[str, Any]) -> None:
         """Unpack an asset into a source directory, in a process of its own: archives are the user's."""
         command = [sys.executable, "-I", "-S", ARCHIVES, "unpack", str(ASSETS / request["file"])]
+        if request["as_is"]:
+            command.append("as-is")
         into = SOURCE.with_name(f"{SOURCE.name}-{request['into']}") if request["into"] else SOURCE
         into.mkdir(exist_ok=True)
         self._link.end(code=self._execute(command, {"PATH": "/usr/bin:/bin"}, str(into)))

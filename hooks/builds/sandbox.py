@@ -119,7 +119,12 @@ class ProcessSandbox:
         outcome = Outcome(Ended.EXITED, 0, time.monotonic() - started)
         archives = {"": source.unpack, **source.secondary} if source.unpack is not None else source.secondary
         for identifier, name in archives.items():
-            request = {"op": "unpack", "file": _plain_name(name), "into": identifier}
+            request = {
+                "op": "unpack",
+                "file": _plain_name(name),
+                "into": identifier,
+                "as_is": identifier in source.as_is,
+            }
             outcome = self._perform(request, sink, _refuse_data, interrupt)[0]
             if not outcome.succeeded:
                 return outcome

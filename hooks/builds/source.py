@@ -28,7 +28,8 @@ class PackageSource:
 
     ``domain`` and ``repository`` are where the build belongs: whose rights count, and what its token reads. Without a
     package ``format`` and ``name`` are "", and ``version`` is the source version that was asked for. ``inputs`` are
-    fetched as well: the one without an identifier is the primary source, the others are secondary ones.
+    fetched as well: the one without an identifier is the primary source, the others are secondary ones. ``outputs`` are the
+    artifacts that a pipeline hands on from here.
     """
 
     domain: str
@@ -39,6 +40,7 @@ class PackageSource:
     assets: tuple[SourceAsset, ...]
     namespace: str = ""
     inputs: tuple[SourceSettings, ...] = ()
+    outputs: tuple[str, ...] = ()
 
     @property
     def is_package(self) -> bool:
@@ -65,6 +67,7 @@ class PackageSource:
         return asdict(self) | {
             "assets": [asdict(asset) for asset in self.assets],
             "inputs": [each.as_json() for each in self.inputs],
+            "outputs": list(self.outputs),
         }
 
     @classmethod
@@ -72,7 +75,8 @@ class PackageSource:
         """Back from ``as_json``. Raises TypeError, KeyError for another shape."""
         assets = tuple(SourceAsset(**asset) for asset in stored["assets"])
         inputs = tuple(SourceSettings.from_json(each) for each in stored.get("inputs", ()))
-        return cls(**{**stored, "assets": assets, "inputs": inputs})
+        outputs = tuple(stored.get("outputs", ()))
+        return cls(**{**stored, "assets": assets, "inputs": inputs, "outputs": outputs})
 
 
 def package_url(format_name: str, namespace: str, name: str, version: str) -> str:

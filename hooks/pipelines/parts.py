@@ -47,18 +47,27 @@ class PinnedVersion:
 
 @dataclass(frozen=True, slots=True)
 class BuildRequest:
-    """A build that an action asks for. ``variables`` override those of the project and the buildspec."""
+    """A build that an action asks for. ``variables`` override those of the project and the buildspec.
+
+    ``inputs`` are the artifacts it is handed beside the version's own files, as (name, build, identifier); the name "" is
+    that of the primary one, and no build means the version's files. ``outputs`` are the artifacts that it hands on.
+    """
 
     project: str
     source: PinnedVersion
     variables: Mapping[str, Any]
     initiator: str
     subject: str
+    inputs: tuple[tuple[str, str | None, str], ...] = ()
+    outputs: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class BuildOutcome:
-    """How a build ended. ``variables`` are the exported ones; ``summary`` is for people."""
+    """How a build ended. ``variables`` are the exported ones; ``summary`` is for people.
+
+    A build that has not left what it was to hand on has not succeeded.
+    """
 
     succeeded: bool
     summary: str
