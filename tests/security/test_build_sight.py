@@ -37,7 +37,7 @@ def build_id(world: World, request: pytest.FixtureRequest) -> str:
         create_or_update_project(session, name="p", now=world.now)
         build = start_build(session, project="p", source=SOURCES[request.param], initiator="ann", now=world.now)
         LogStore(world.services.stores.server_keyring()).append_now(session, build.id, SAID)
-        build.status = "SUCCEEDED"
+        build.status, build.ended_at = "SUCCEEDED", world.now
     return build.id
 
 
