@@ -12,7 +12,7 @@ SIDE_BY_SIDE := -n 5 --dist loadfile --no-loadscope-reorder
 ALONE := tests/contract/test_executors.py tests/security/test_container_builds.py tests/functional/test_container_projects.py
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-dev dev-packages clients old-pips serve test lint tests-side-by-side format campaign bench lock clean
+.PHONY: help setup setup-dev dev-packages clients old-pips serve test lint tests-made-ready tests-side-by-side format campaign bench lock clean
 
 help:
 	@sed -n 's/^## //p' $(MAKEFILE_LIST)
@@ -55,10 +55,16 @@ lint: setup-dev
 	$(BIN)/lint-imports
 
 ## make test       everything: lint, then all tests (real clients, PostgreSQL, Chromium, sandbox)
-# Lint needs one process for half a minute, in which most tests wait for their servers.
+# One process makes the tests ready to run (pytest rewrites their assertions, 15 s of work) while lint has the other
+# core; else each of those side by side does so for itself. For that they have to be written down, whatever is set.
+test: export PYTHONDONTWRITEBYTECODE :=
 test: setup-dev
-	$(MAKE) --no-print-directory -j2 lint tests-side-by-side
+	$(MAKE) --no-print-directory -j2 lint tests-made-ready
+	$(MAKE) --no-print-directory tests-side-by-side
 	$(BIN)/python -m pytest -q $(ALONE) $(PYTEST_ARGS)
+
+tests-made-ready: setup-dev
+	$(BIN)/python -m pytest -q --collect-only > $(VENV)/collected || { tail -n 200 $(VENV)/collected; exit 1; }
 
 tests-side-by-side: setup-dev
 	$(BIN)/python -m pytest -q $(SIDE_BY_SIDE) --durations=15 $(addprefix --ignore=,$(ALONE)) $(PYTEST_ARGS)

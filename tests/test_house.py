@@ -1,6 +1,7 @@
 """The rules of the house that the import linter cannot see."""
 
 import ast
+import functools
 import importlib.util
 import os
 import re
@@ -24,6 +25,7 @@ def names(path: Path) -> str:
     return str(path.relative_to(ROOT))
 
 
+@functools.cache
 def code_of(path: Path) -> str:
     """A module's text without comments and docstrings."""
     tree = ast.parse(path.read_text())

@@ -11,6 +11,7 @@ import hmac
 import json
 import secrets
 import sys
+import threading
 import time
 from dataclasses import dataclass, field
 from urllib.parse import urlencode
@@ -40,12 +41,16 @@ class Issuer:
 
 app = Flask("issuer")
 ISSUERS: dict[str, Issuer] = {}
+MAKING = threading.Lock()
 STRANGER = RSAKey.generate_key(2048, {"kid": "one", "use": "sig", "alg": "RS256"})
 CURVE = ECKey.generate_key("P-256", {"kid": "curve", "use": "sig"})
 
 
 def issuer(name: str) -> Issuer:
-    return ISSUERS.setdefault(name, Issuer(f"{request.host_url}{name}"))
+    with MAKING:  # the key of one takes longer than all the rest of a test
+        if name not in ISSUERS:
+            ISSUERS[name] = Issuer(f"{request.host_url}{name}")
+        return ISSUERS[name]
 
 
 @app.get("/<name>/.well-known/openid-configuration")

@@ -29,12 +29,31 @@ def world(tmp_path: Path):
 
 @pytest.fixture
 def stocked(world: World):
+    return stock(world)
+
+
+def stock(world: World) -> World:
     world.publish("dev", "My-Pkg", "1.0", canonical="1")
     world.publish("dev", "My-Pkg", "1.10", canonical="1.10")
     world.publish("dev", "My-Pkg", "1.9", canonical="1.9")
     world.publish("dev", "other", "0.1")
     world.publish("open", "free", "3.0", canonical="3")
     return world
+
+
+@pytest.fixture(scope="module")
+def kept(tmp_path_factory: pytest.TempPathFactory):
+    """One stocked world for all tests whose requests change nothing."""
+    made = World(tmp_path_factory.mktemp("kept"))
+    yield stock(made)
+    made.close()
+
+
+@pytest.fixture
+def settled(kept: World):
+    """The same, a while after the last test: nobody's limit of requests is near."""
+    kept.now += timedelta(minutes=5)
+    return kept
 
 
 # --- who may do what -------------------------------------------------------------------------------------------------
@@ -166,23 +185,26 @@ CALLERS = (None, "reader", "publisher", "promoter", "stranger", "admin")
 
 
 @pytest.mark.parametrize(("method", "path", "body", "expected"), [(m, p, b, e) for m, p, b, *e in MATRIX])
-def test_permission_matrix(stocked: World, method: str, path: str, body: dict | None, expected: list[int]) -> None:
-    got = [stocked.call(method, path, as_=who, json=body).status_code for who in CALLERS]
+def test_permission_matrix(
+    request: pytest.FixtureRequest, method: str, path: str, body: dict | None, expected: list[int]
+) -> None:
+    world: World = request.getfixturevalue("settled" if method == "GET" else "stocked")
+    got = [world.call(method, path, as_=who, json=body).status_code for who in CALLERS]
     assert got == expected
 
 
-def test_the_matrix_covers_every_route(world: World) -> None:
-    adapter = world.app.url_map.bind("localhost")
+def test_the_matrix_covers_every_route(settled: World) -> None:
+    adapter = settled.app.url_map.bind("localhost")
     covered = {(adapter.match(f"/api/v1{path}".split("?")[0], method=method)[0], method) for method, path, *_ in MATRIX}
     served = {
-        (rule.endpoint, method) for rule in world.api_rules("api.") for method in rule.methods - {"HEAD", "OPTIONS"}
+        (rule.endpoint, method) for rule in settled.api_rules("api.") for method in rule.methods - {"HEAD", "OPTIONS"}
     }
     assert covered == served
 
 
-def test_a_state_changing_route_declares_no_read_permission(world: World) -> None:
-    declared = permissions(world.app)
-    changing = {rule.endpoint for rule in world.api_rules() if rule.methods & {"POST", "PUT", "PATCH", "DELETE"}}
+def test_a_state_changing_route_declares_no_read_permission(settled: World) -> None:
+    declared = permissions(settled.app)
+    changing = {rule.endpoint for rule in settled.api_rules() if rule.methods & {"POST", "PUT", "PATCH", "DELETE"}}
     changing -= {"api.report_leaked_tokens"}  # who has a token could do worse with it than end it
     assert changing
     assert not [endpoint for endpoint in changing if "read" in declared[endpoint] or "public" in declared[endpoint]]
@@ -191,16 +213,16 @@ def test_a_state_changing_route_declares_no_read_permission(world: World) -> Non
 @pytest.mark.parametrize(
     "path", [path for method, path, _, anonymous, *_ in MATRIX if method == "GET" and anonymous == 401]
 )
-def test_credentials_that_ended_are_refused(stocked: World, path: str) -> None:
-    expired = stocked.token("admin", "admin", life=timedelta(minutes=5))
-    revoked = stocked.token("admin", "admin")
-    control = stocked.token("admin", "admin")
-    stocked.revoke(revoked)
-    stocked.now += timedelta(minutes=5)
+def test_credentials_that_ended_are_refused(settled: World, path: str) -> None:
+    expired = settled.token("admin", "admin", life=timedelta(minutes=5))
+    revoked = settled.token("admin", "admin")
+    control = settled.token("admin", "admin")
+    settled.revoke(revoked)
+    settled.now += timedelta(minutes=5)
     forged = control[:-1] + ("A" if control[-1] != "A" else "B")
-    statuses = [stocked.call("GET", path, token=token).status_code for token in (expired, revoked, forged)]
+    statuses = [settled.call("GET", path, token=token).status_code for token in (expired, revoked, forged)]
     assert statuses == [401, 401, 401]
-    assert stocked.call("GET", path, token=control).status_code != 401  # negative control
+    assert settled.call("GET", path, token=control).status_code != 401  # negative control
 
 
 def test_a_disabled_users_token_is_refused(stocked: World) -> None:
@@ -216,11 +238,11 @@ def test_a_sign_in_cookie_opens_nothing_here(world: World) -> None:
     assert world.call("GET", "/whoami", as_=None).status_code == 401
 
 
-def test_basic_with_password_or_token_is_accepted(world: World) -> None:
-    for secret in (PASSWORD, world.tokens["reader"]):
-        answer = world.http.get("/api/v1/whoami", auth=("reader", secret))
+def test_basic_with_password_or_token_is_accepted(settled: World) -> None:
+    for secret in (PASSWORD, settled.tokens["reader"]):
+        answer = settled.http.get("/api/v1/whoami", auth=("reader", secret))
         assert (answer.status_code, answer.json["name"]) == (200, "reader")
-    assert world.http.get("/api/v1/whoami", auth=("reader", PASSWORD + "x")).status_code == 401
+    assert settled.http.get("/api/v1/whoami", auth=("reader", PASSWORD + "x")).status_code == 401
 
 
 def test_whoami_tells_every_scope(world: World) -> None:
@@ -269,16 +291,16 @@ BAD_BODIES = {
 
 
 @pytest.mark.parametrize("body", BAD_BODIES.values(), ids=BAD_BODIES)
-def test_bad_bodies_are_refused_and_nothing_is_stored(world: World, body: bytes) -> None:
+def test_bad_bodies_are_refused_and_nothing_is_stored(settled: World, body: bytes) -> None:
     """B7, D15, F7."""
-    before = world.audit()
-    answer = world.call("POST", "/domains/default/repositories", data=body, content_type="application/json")
+    before = settled.audit()
+    answer = settled.call("POST", "/domains/default/repositories", data=body, content_type="application/json")
     assert answer.status_code == 400
     assert answer.content_type == "application/problem+json"
     assert answer.json["code"] == "invalid"
     assert answer.json["detail"]
-    assert world.call("GET", "/domains/default/repositories/made").status_code == 404
-    assert world.audit() == before
+    assert settled.call("GET", "/domains/default/repositories/made").status_code == 404
+    assert settled.audit() == before
 
 
 def test_the_sound_body_beside_the_bad_ones_is_taken(world: World) -> None:
@@ -288,38 +310,38 @@ def test_the_sound_body_beside_the_bad_ones_is_taken(world: World) -> None:
     assert answer.status_code == 201
 
 
-def test_an_unknown_field_is_named(world: World) -> None:
-    answer = world.call("POST", "/users", json={"name": "eve", "actions": [], "isAdmin": True})
+def test_an_unknown_field_is_named(settled: World) -> None:
+    answer = settled.call("POST", "/users", json={"name": "eve", "actions": [], "isAdmin": True})
     assert "isAdmin" in answer.json["detail"]
-    assert world.call("PATCH", DEV, json={"domainId": 2}).status_code == 400
+    assert settled.call("PATCH", DEV, json={"domainId": 2}).status_code == 400
 
 
-def test_routes_without_body_take_none(stocked: World) -> None:
-    assert stocked.call("POST", f"{VERSION}/unyank", json={"by": "root"}).status_code == 400
-    assert stocked.call("POST", f"{VERSION}/unyank", json={}).status_code == 200
+def test_routes_without_body_take_none(settled: World) -> None:
+    assert settled.call("POST", f"{VERSION}/unyank", json={"by": "root"}).status_code == 400
+    assert settled.call("POST", f"{VERSION}/unyank", json={}).status_code == 200
 
 
-def test_query_parameters_are_checked(stocked: World) -> None:
+def test_query_parameters_are_checked(settled: World) -> None:
     for query in ("limit=0", "limit=201", "limit=x", "limit=1&limit=2", "sort=name", "after=1", f"search={'x' * 101}"):
-        assert stocked.call("GET", f"{DEV}/packages?{query}").status_code == 400, query
-    assert stocked.call("GET", "/whoami?verbose=1").status_code == 400
-    assert stocked.call("GET", f"{DEV}/packages?limit=1").status_code == 200
+        assert settled.call("GET", f"{DEV}/packages?{query}").status_code == 400, query
+    assert settled.call("GET", "/whoami?verbose=1").status_code == 400
+    assert settled.call("GET", f"{DEV}/packages?limit=1").status_code == 200
 
 
-def test_other_content_types_and_codings_are_refused(world: World) -> None:
+def test_other_content_types_and_codings_are_refused(settled: World) -> None:
     for headers in (
         {"Content-Type": "text/plain"},
         {"Content-Type": "application/x-www-form-urlencoded"},
         {"Content-Type": "application/json", "Content-Encoding": "gzip"},
     ):
-        answer = world.call("POST", "/domains/default/repositories", data=b'{"name": "made"}', headers=headers)
+        answer = settled.call("POST", "/domains/default/repositories", data=b'{"name": "made"}', headers=headers)
         assert answer.status_code == 400, headers
 
 
-def test_a_body_over_the_limit_is_refused_unread(world: World) -> None:
-    limit = world.services.limits.json_bytes
+def test_a_body_over_the_limit_is_refused_unread(settled: World) -> None:
+    limit = settled.services.limits.json_bytes
     body = b'{"name": "' + b"x" * limit + b'"}'
-    assert world.call("POST", "/users", data=body, content_type="application/json").status_code == 413
+    assert settled.call("POST", "/users", data=body, content_type="application/json").status_code == 413
 
 
 def test_a_body_cut_short_is_refused(world: World) -> None:
@@ -414,11 +436,11 @@ def test_a_repository_is_made_and_changed(world: World) -> None:
         ({"name": "made", "externalConnections": {"pypi": "https://"}}, 400),
     ],
 )
-def test_repositories_that_cannot_be(world: World, body: dict, status: int) -> None:
-    answer = world.call("POST", "/domains/default/repositories", json=body)
+def test_repositories_that_cannot_be(settled: World, body: dict, status: int) -> None:
+    answer = settled.call("POST", "/domains/default/repositories", json=body)
     assert answer.status_code == status
     assert "secret" not in answer.text
-    assert world.call("GET", "/domains/default/repositories/made").status_code == 404
+    assert settled.call("GET", "/domains/default/repositories/made").status_code == 404
 
 
 def test_upstreams_make_no_cycle(world: World) -> None:
@@ -437,23 +459,23 @@ def test_whoever_sets_an_upstream_must_be_able_to_read_it(world: World) -> None:
 # --- packages --------------------------------------------------------------------------------------------------------
 
 
-def test_packages_are_listed_with_their_highest_version(stocked: World) -> None:
-    items = stocked.call("GET", f"{DEV}/packages").json["items"]
+def test_packages_are_listed_with_their_highest_version(settled: World) -> None:
+    items = settled.call("GET", f"{DEV}/packages").json["items"]
     assert [(item["name"], item["latestVersion"], item["versionCount"]) for item in items] == [
         ("my-pkg", "1.10", 3),
         ("other", "0.1", 1),
     ]
     assert items[0]["displayName"] == "My-Pkg"
-    assert stocked.call("GET", DEV).json["packageCount"] == 2
+    assert settled.call("GET", DEV).json["packageCount"] == 2
 
 
-def test_packages_come_in_pages_and_by_search(stocked: World) -> None:
-    first = stocked.call("GET", f"{DEV}/packages?limit=1").json
-    second = stocked.call("GET", f"{DEV}/packages", query_string={"limit": 1, "after": first["next"]}).json
+def test_packages_come_in_pages_and_by_search(settled: World) -> None:
+    first = settled.call("GET", f"{DEV}/packages?limit=1").json
+    second = settled.call("GET", f"{DEV}/packages", query_string={"limit": 1, "after": first["next"]}).json
     assert [first["items"][0]["name"], second["items"][0]["name"], second["next"]] == ["my-pkg", "other", None]
 
     def found(**query: str) -> list[str]:
-        return [item["name"] for item in stocked.call("GET", f"{DEV}/packages", query_string=query).json["items"]]
+        return [item["name"] for item in settled.call("GET", f"{DEV}/packages", query_string=query).json["items"]]
 
     assert found(search="MY-p") == ["my-pkg"]
     assert found(search="%") == found(search="_") == []  # no wildcards
@@ -461,22 +483,22 @@ def test_packages_come_in_pages_and_by_search(stocked: World) -> None:
     assert found(format="cobol") == []
 
 
-def test_a_package_lists_versions_newest_first(stocked: World) -> None:
-    detail = stocked.call("GET", f"{DEV}/packages/pypi/My_Pkg").json
+def test_a_package_lists_versions_newest_first(settled: World) -> None:
+    detail = settled.call("GET", f"{DEV}/packages/pypi/My_Pkg").json
     assert [entry["displayVersion"] for entry in detail["versions"]] == ["1.10", "1.9", "1.0"]
     assert detail["versions"][0]["assetCount"] == 1
     assert detail["versions"][0]["sizeBytes"] > 0
 
 
-def test_a_version_is_found_by_any_spelling(stocked: World) -> None:
-    shown = [stocked.call("GET", f"{PACKAGE}/versions/{text}").json for text in ("1", "1.0", "1.0.0", "v1.0")]
+def test_a_version_is_found_by_any_spelling(settled: World) -> None:
+    shown = [settled.call("GET", f"{PACKAGE}/versions/{text}").json for text in ("1", "1.0", "1.0.0", "v1.0")]
     assert all(entry["version"] == "1" for entry in shown)
     assert shown[0]["metadata"] == {"license": "MIT"}
     assert shown[0]["assets"][0]["filename"] == "My_Pkg-1.0-py3-none-any.whl"
     for absent in (f"{PACKAGE}/versions/4", f"{PACKAGE}/versions/none", f"{DEV}/packages/pypi/nothing"):
-        assert stocked.call("GET", absent).status_code == 404
-    assert stocked.call("GET", f"{DEV}/packages/cobol/my-pkg").status_code == 404
-    assert stocked.call("GET", f"{PACKAGE}?namespace=other").status_code == 404
+        assert settled.call("GET", absent).status_code == 404
+    assert settled.call("GET", f"{DEV}/packages/cobol/my-pkg").status_code == 404
+    assert settled.call("GET", f"{PACKAGE}?namespace=other").status_code == 404
 
 
 def test_holders_the_caller_may_not_read_are_not_named(stocked: World) -> None:
@@ -512,9 +534,9 @@ def test_promotion_copies_the_named_bytes(stocked: World) -> None:
         ({"target": "staging", "assets": {"My_Pkg-1.0-py3-none-any.whl": "0" * 64}}, 409),
     ],
 )
-def test_promotions_that_cannot_be(stocked: World, body: dict, status: int) -> None:
-    assert stocked.call("POST", f"{VERSION}/promote", json=body).status_code == status
-    assert stocked.call("GET", "/domains/default/repositories/staging/packages").json["items"] == []
+def test_promotions_that_cannot_be(settled: World, body: dict, status: int) -> None:
+    assert settled.call("POST", f"{VERSION}/promote", json=body).status_code == status
+    assert settled.call("GET", "/domains/default/repositories/staging/packages").json["items"] == []
 
 
 def test_a_deleted_version_is_gone_and_the_others_stay(stocked: World) -> None:
@@ -538,9 +560,9 @@ def test_a_package_is_closed_and_opened(stocked: World) -> None:
 
 
 @pytest.mark.parametrize("body", [{}, {"status": "retired"}, {"status": "active", "reason": "x" * 501}])
-def test_a_status_that_is_none_is_refused(stocked: World, body: dict) -> None:
-    assert stocked.call("PUT", f"{PACKAGE}/status", json=body).status_code == 400
-    assert stocked.call("GET", PACKAGE).json["status"] == "active"
+def test_a_status_that_is_none_is_refused(settled: World, body: dict) -> None:
+    assert settled.call("PUT", f"{PACKAGE}/status", json=body).status_code == 400
+    assert settled.call("GET", PACKAGE).json["status"] == "active"
 
 
 def test_nothing_of_a_quarantined_package_is_promoted(stocked: World) -> None:
@@ -608,8 +630,8 @@ def test_a_token_is_shown_once_and_works(world: World) -> None:
         ({"actions": ["read"], "kind": "setup"}, 400),
     ],
 )
-def test_a_token_never_gets_more_than_its_maker_has(world: World, rights: dict, status: int) -> None:
-    assert _new_token(world, **rights).status_code == status
+def test_a_token_never_gets_more_than_its_maker_has(settled: World, rights: dict, status: int) -> None:
+    assert _new_token(settled, **rights).status_code == status
 
 
 def test_a_token_made_by_a_token_has_no_more_than_it(world: World) -> None:
@@ -642,8 +664,8 @@ def test_an_administrator_makes_and_ends_tokens_of_others(world: World) -> None:
 
 
 @pytest.mark.parametrize("number", ["0", "999999999", "9" * 20, "9" * 5000, "-1", "1.0", "x", "\u0661"])
-def test_numbers_that_are_no_tokens(world: World, number: str) -> None:
-    assert world.call("DELETE", f"/tokens/{number}").status_code == 404
+def test_numbers_that_are_no_tokens(settled: World, number: str) -> None:
+    assert settled.call("DELETE", f"/tokens/{number}").status_code == 404
 
 
 def test_tokens_come_in_pages(world: World) -> None:
@@ -708,11 +730,11 @@ def test_a_new_password_ends_browser_sessions(world: World) -> None:
 # --- the interface document ------------------------------------------------------------------------------------------
 
 
-def test_the_interface_document_covers_every_route(world: World) -> None:
-    document = world.call("GET", "/openapi.json", as_=None).json
+def test_the_interface_document_covers_every_route(settled: World) -> None:
+    document = settled.call("GET", "/openapi.json", as_=None).json
     described = {(path, method) for path, item in document["paths"].items() for method in item}
     served = set()
-    for rule in world.api_rules():
+    for rule in settled.api_rules():
         path = rule.rule
         for argument in rule.arguments:
             head, *rest = argument.split("_")
@@ -723,8 +745,8 @@ def test_the_interface_document_covers_every_route(world: World) -> None:
     assert document["openapi"] == "3.1.0"
 
 
-def test_the_interface_document_is_sound(world: World) -> None:
-    document = world.call("GET", "/openapi.json", as_=None).json
+def test_the_interface_document_is_sound(settled: World) -> None:
+    document = settled.call("GET", "/openapi.json", as_=None).json
     text = json.dumps(document)
     components = document["components"]["schemas"]
     referred = {part.split('"')[0] for part in text.split('"#/components/schemas/')[1:]}
