@@ -1,4 +1,4 @@
-"""What a build published, said as an in-toto statement with SLSA provenance (https://slsa.dev/spec/v1.0/provenance). Pure.
+"""What a build published, said as an in-toto statement with SLSA provenance (https://slsa.dev/spec/v1.0/provenance).
 
 It is made from the rows of the publishing transaction and is not signed: it is as good as this server's word.
 """
