@@ -90,6 +90,7 @@ class Scope:
 
 
 DESCRIBE: Final = "codeartifact:DescribePackage"
+_TOO_NARROW = "the token's scope does not cover it"
 EVERYTHING = Scope(frozenset({Action.ADMIN}))
 
 
@@ -160,7 +161,7 @@ class Identity:
             return Decision(Outcome.IMPLICIT_DENY)
         for scope in self.scopes[1:]:
             if not scope.allows(action, target, package):
-                return Decision(Outcome.IMPLICIT_DENY, note="the token's scope does not cover it")
+                return Decision(Outcome.IMPLICIT_DENY, note=_TOO_NARROW)
         own = self.scopes[0].allows(action, target, package)
         if self.standing is None:
             return Decision(Outcome.ALLOW, note="the account's own rights") if own else Decision(Outcome.IMPLICIT_DENY)
@@ -205,7 +206,8 @@ def check_at(identity: Identity | None, action: Action, place: Place, permission
     """``check``, with the place as a value."""
     if identity is None:
         raise Unauthenticated("sign in, or send a token, to do this")
-    if not identity.decide(action, place, permission).allowed:
+    decision = identity.decide(action, place, permission)
+    if not decision.allowed:
         where = f"{place.domain}/{place.repository}" if place.repository else place.domain
         on = f" on {where}" if where else ""
         if _is_for_others(identity, action, place) and identity.decide(action, _anywhere(place), permission).allowed:
@@ -213,6 +215,8 @@ def check_at(identity: Identity | None, action: Action, place: Place, permission
             raise Denied(
                 f"the token of {identity.name} is for certain packages, and may not {action.value}{on}: {what}"
             )
+        if decision.note == _TOO_NARROW:
+            raise Denied(f"{identity.name} may not {action.value}{on} with this token")
         finer = f": {permission} is not allowed" if permission not in {"", USUAL[action]} else ""
         raise Denied(f"{identity.name} may not {action.value}{on}{finer}")
 

@@ -120,7 +120,14 @@ def user() -> None:
 @user.command("create")
 @click.argument("name")
 @data_option
-@click.option("--action", "actions", multiple=True, default=("read",), help="read, publish, promote, approve or admin.")
+@click.option(
+    "--action",
+    "actions",
+    multiple=True,
+    default=("read",),
+    show_default=True,
+    help="read, publish, promote, approve or admin; repeatable.",
+)
 @click.option("--repository", "repositories", multiple=True, help="domain/repository pattern; none: everywhere.")
 @click.option("--password-stdin", is_flag=True, help="Read a password from standard input.")
 def user_create(

@@ -126,7 +126,7 @@ def _record(outcome: BuildOutcome, artifacts: Sequence[str]) -> dict[str, Any]:
 
 
 def _document(directory: Path, buildspec: Path | None) -> str | None:
-    from hooks.builds.document import MAX_DOCUMENT_BYTES
+    from hooks.document import MAX_DOCUMENT_BYTES
 
     if buildspec is None:
         return None

@@ -8,13 +8,17 @@ their session or lost their parent; PR_SET_PDEATHSIG alone reaches the direct ch
 The JSON object: ``argv``; ``fds`` (the child's 0, 1, 2); ``keep`` (further descriptors for the child); ``uid``/``gid``
 or null; ``rlimits`` (name without RLIMIT_ → value); ``cgroups`` (paths of ``cgroup.procs`` to enter);
 ``ends_by_itself`` (no TERM: the child sees the end of its own pipe and does the same inside its process namespace,
-where a TERM to bubblewrap from here would cut the second short).
+where a TERM to bubblewrap from here would cut the second short). And for what is no sandbox, optional: ``environment``
+and ``directory`` of the child; ``groups`` beside ``gid``; ``tells``: when the child has ended, its status is written to
+standard output as a line (0 to 255, 128 and the signal for one that was killed), and any byte on the life line then
+means that what the child has started may stay.
 """
 
 from __future__ import annotations
 
 import contextlib
 import ctypes
+import errno
 import json
 import os
 import resource
@@ -42,9 +46,18 @@ def main() -> int:
         _become(order)
     for descriptor in {*order["fds"], *order["keep"]}:
         os.close(descriptor)  # or the worker would never see the end of the child's output
-    _watch(child)
+    has_ended = _watch(child)
+    if order.get("tells") and has_ended and _is_rest_to_stay(child):
+        return 0
     _end_tree(term=not order["ends_by_itself"])
     return 0
+
+
+def _is_rest_to_stay(child: int) -> bool:
+    _, status = os.waitpid(child, 0)
+    code = os.waitstatus_to_exitcode(status)
+    os.write(1, b"%d\n" % (128 - code if code < 0 else code))
+    return bool(os.read(0, 4096))
 
 
 def _first_line() -> bytes:
@@ -66,14 +79,26 @@ def _become(order: dict[str, Any]) -> NoReturn:
         for name, value in order["rlimits"].items():
             resource.setrlimit(getattr(resource, f"RLIMIT_{name}"), (value, value))
         if order["uid"] is not None:
-            os.setgroups([])
+            os.setgroups(order.get("groups", []))
             os.setresgid(order["gid"], order["gid"], order["gid"])
             os.setresuid(order["uid"], order["uid"], order["uid"])
         _arrange_descriptors(order["fds"], order["keep"])
-        os.execvpe(order["argv"][0], order["argv"], {"PATH": "/usr/local/bin:/usr/bin:/bin"})  # noqa: S606 - no shell
+        if "directory" in order:
+            os.chdir(order["directory"])
+        _execute(order["argv"], order.get("environment", {"PATH": "/usr/local/bin:/usr/bin:/bin"}))
     except (OSError, ValueError) as error:
         os.write(2, f"could not start: {error}\n".encode())
     os._exit(126)
+
+
+def _execute(argv: list[str], environment: dict[str, str]) -> NoReturn:
+    try:
+        os.execvpe(argv[0], argv, environment)  # noqa: S606 - no shell
+    except OSError as error:
+        if error.errno != errno.ENOEXEC:
+            raise
+    # No program and no script that names one: the shell's, as for everybody who starts one by its name.
+    os.execve("/bin/sh", ["/bin/sh", *argv], environment)  # noqa: S606
 
 
 def _arrange_descriptors(standard: Sequence[int], keep: Sequence[int]) -> None:
@@ -89,7 +114,8 @@ def _arrange_descriptors(standard: Sequence[int], keep: Sequence[int]) -> None:
         os.set_inheritable(descriptor, True)
 
 
-def _watch(child: int) -> None:
+def _watch(child: int) -> bool:
+    """Wait for the end of the child (True) or of the life line (False)."""
     pidfd = os.pidfd_open(child)
     poller = select.poll()
     poller.register(pidfd, select.POLLIN)
@@ -97,7 +123,7 @@ def _watch(child: int) -> None:
     while True:
         ready = {descriptor for descriptor, _events in poller.poll()}
         if pidfd in ready or (0 in ready and not os.read(0, 4096)):
-            return
+            return pidfd in ready
 
 
 def _end_tree(*, term: bool) -> None:

@@ -12,7 +12,6 @@ from collections.abc import Mapping
 
 import yaml
 
-from hooks.builds.document import DocumentReader, compose, is_empty
 from hooks.builds.patterns import pattern_fault
 from hooks.builds.spec_batch import read_batch
 from hooks.builds.spec_environment import (
@@ -37,6 +36,7 @@ from hooks.builds.spec_model import (
     ReportSpec,
 )
 from hooks.builds.spec_results import read_artifacts, read_cache, read_reports
+from hooks.document import DocumentReader, compose, is_empty
 
 __all__ = [
     "DEFAULT_FILENAME",

@@ -8,9 +8,9 @@ from graphlib import CycleError, TopologicalSorter
 
 import yaml
 
-from hooks.builds.document import DocumentReader, is_empty
 from hooks.builds.spec_environment import read_variables
 from hooks.builds.spec_model import BatchEnvironment, BatchMatrix, BatchSpec, BatchTask
+from hooks.document import DocumentReader, is_empty
 
 KINDS = ("build-list", "build-graph", "build-matrix", "build-fanout")
 MAX_TASKS = 100

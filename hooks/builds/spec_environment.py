@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 import yaml
 
-from hooks.builds.document import DocumentReader, is_empty
+from hooks.document import DocumentReader, is_empty
 
 _SHELLS = {
     "bash": "/bin/bash",

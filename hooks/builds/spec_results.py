@@ -7,8 +7,8 @@ from collections.abc import Mapping
 
 import yaml
 
-from hooks.builds.document import DocumentReader, is_empty
 from hooks.builds.spec_model import ArtifactSpec, CacheSpec, ReportSpec
+from hooks.document import DocumentReader, is_empty
 
 MAX_REPORT_GROUPS = 20  # CodeBuild takes 5
 MAX_FALLBACK_KEYS = 5

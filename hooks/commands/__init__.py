@@ -8,7 +8,7 @@ import click
 
 
 def commands(builders: Sequence[click.Command] = ()) -> list[click.Command]:
-    """``pipeline``, ``build``, ``webhook``, ``secret`` and ``parameter``.
+    """``pipeline``, ``build``, ``webhook``, ``secret``, ``parameter`` and ``deploy``.
 
     ``builders`` go into ``build``: what only the composition root can make.
     """
@@ -18,6 +18,7 @@ def commands(builders: Sequence[click.Command] = ()) -> list[click.Command]:
     from hooks.commands.build_project import project
     from hooks.commands.build_reports import reports
     from hooks.commands.build_start import retry, start
+    from hooks.commands.deploy import deploy
     from hooks.commands.pipeline import pipeline
     from hooks.commands.secret import parameter, secret
     from hooks.commands.webhook import webhook
@@ -25,4 +26,4 @@ def commands(builders: Sequence[click.Command] = ()) -> list[click.Command]:
     project.add_command(hook)
     for command in (start, retry, project, lint, reports, *builders):
         build.add_command(command)
-    return [pipeline, build, webhook, secret, parameter]
+    return [pipeline, build, webhook, secret, parameter, deploy]

@@ -27,9 +27,9 @@ def lint(file: IO[bytes], *, as_json: bool) -> None:
     Exits with 0 when a build can use it, 1 when it cannot. Warnings alone do not count; with "strict: true" in the
     document, names it does not know are faults.
     """
-    from hooks.builds.document import MAX_DOCUMENT_BYTES
     from hooks.builds.lacking import lacking_faults
     from hooks.builds.spec import parse_buildspec
+    from hooks.document import MAX_DOCUMENT_BYTES
     from registry.errors import InvalidDocument
 
     name = getattr(file, "name", "-")

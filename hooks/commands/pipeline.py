@@ -9,7 +9,7 @@ from typing import IO, Any
 import click
 
 from registry.commands.client import Client, Failed, Unreachable, with_client
-from registry.commands.lookup import format_of
+from registry.commands.lookup import package_at
 from registry.commands.options import REPOSITORY, Place, example
 from registry.commands.output import cell, json_option, print_json, print_rows, say
 
@@ -93,11 +93,13 @@ def start(
     as_json: bool,
 ) -> None:
     """Start an execution for a package version; prints its number."""
+    (*_, known_format, known_name), namespace = package_at(client, repository, package, format_name)
     body = {
         "domain": repository.domain,
         "repository": repository.repository,
-        "format": format_name or format_of(client, repository, package),
-        "name": package,
+        "format": known_format,
+        "namespace": namespace or "",
+        "name": known_name,
         "version": version,
         "variables": _variables(variables),
     }

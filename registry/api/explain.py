@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 from dataclasses import dataclass, replace
 from typing import Annotated
 
@@ -9,7 +10,7 @@ from registry import explaining
 from registry.access import Action
 from registry.api.routes import Route
 from registry.api.shapes import Length
-from registry.errors import Denied
+from registry.errors import Denied, Invalid
 from registry.http import context
 from registry.http.auth import signed_in_api
 
@@ -33,6 +34,7 @@ def explain_access(query: AccessQuery) -> explaining.Explanation:
     Anybody may ask about themselves; of others, and with the rules that were looked at, those who may explain access there.
     """
     services, caller = context.services(), context.caller()
+    _check_address(query.source_ip)
     permission, place = explaining.permission_of(query.what), explaining.place_named(query.where)
     may_see = caller.decide(Action.ADMIN, place, "entrepot:ExplainAccess").allowed
     if not may_see and query.who not in {caller.name, f"user/{caller.name}"}:
@@ -42,6 +44,14 @@ def explain_access(query: AccessQuery) -> explaining.Explanation:
             session, services.accounts, query.who, permission, place, address=query.source_ip, now=services.clock()
         )
     return found if may_see else replace(found, looked_at=())
+
+
+def _check_address(text: str) -> None:
+    try:
+        ipaddress.ip_address(text or "::")
+    except ValueError as error:
+        # Without this, what is no address would count as one that lies in no network.
+        raise Invalid(f"sourceIp {text!r} is no IP address, as 192.0.2.7 and 2001:db8::7 are") from error
 
 
 ROUTES = (

@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from registry.commands.client import Client, with_client
-from registry.commands.lookup import format_of
+from registry.commands.lookup import package_at
 from registry.commands.options import REPOSITORY, Place, example
 from registry.commands.output import json_option, print_json, print_record, print_rows, say
 
@@ -35,7 +35,8 @@ def origin() -> None:
 @with_client
 def show_origin(client: Client, repository: Place, name: str, *, format_name: str, as_json: bool) -> None:
     """Show a package's own origin controls in a repository."""
-    found = client.get(*repository.path, "packages", format_name, name, "origin-configuration")
+    path, namespace = package_at(client, repository, name, format_name)
+    found = client.get(*path, "origin-configuration", namespace=namespace)
     print_record(found, _FIELDS, as_json=as_json)
 
 
@@ -72,8 +73,8 @@ def put_origin(
             abort=True,
             err=True,
         )
-    path = (*repository.path, "packages", format_name, name, "origin-configuration")
-    found = client.send("PUT", *path, body={"restrictions": wanted})
+    path, namespace = package_at(client, repository, name, format_name)
+    found = client.send("PUT", *path, "origin-configuration", body={"restrictions": wanted}, namespace=namespace)
     say(f"{name} in {repository.domain}/{repository.repository}: publish {publish}, upstream {upstream}")
     print_record(found, _FIELDS, as_json=as_json)
 
@@ -90,8 +91,8 @@ def explain(
     client: Client, name: str, *, repository: Place, version: str | None, format_name: str | None, as_json: bool
 ) -> None:
     """Say what a repository serves of a package, from where, and why not from elsewhere."""
-    known = format_name or format_of(client, repository, name)
-    found = client.get(*repository.path, "packages", known, name, "explain", version=version)
+    path, namespace = package_at(client, repository, name, format_name)
+    found = client.get(*path, "explain", namespace=namespace, version=version)
     if version is not None and not found["versions"] and not found["asksOutside"]:
         say(f"{name} {version} is in no repository that {repository.repository} asks, and the outside is not asked")
     if as_json:

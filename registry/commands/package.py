@@ -9,7 +9,7 @@ import click
 
 from registry.commands.batch import run_batch
 from registry.commands.client import Client, Failed, with_client
-from registry.commands.lookup import format_of
+from registry.commands.lookup import PackageAt, package_at
 from registry.commands.options import REPOSITORY, Place, example
 from registry.commands.origin import explain, origin
 from registry.commands.output import json_option, print_json, print_record, print_rows, say
@@ -98,15 +98,15 @@ def show(
     client: Client, repository: Place, name: str, version: str | None, format_name: str | None, *, as_json: bool
 ) -> None:
     """Show a package's versions, or one version with its files."""
-    path = (*repository.path, "packages", format_name or format_of(client, repository, name), name)
+    path, namespace = package_at(client, repository, name, format_name)
     if version is None:
-        detail = client.get(*path)
+        detail = client.get(*path, namespace=namespace)
         if as_json:
             print_json(detail)
         else:
             print_rows(detail["versions"], _VERSIONS, as_json=False)
         return
-    detail = client.get(*path, "versions", version)
+    detail = client.get(*path, "versions", version, namespace=namespace)
     readable = {
         **detail,
         "files": [f"{asset['filename']} sha256:{asset['sha256']}" for asset in detail["assets"]],
@@ -141,15 +141,15 @@ def promote(
     as_json: bool,
 ) -> None:
     """Copy a version to another repository: the same bytes, nothing built anew."""
-    path = _version_path(client, repository, name, version, format_name)
+    path, namespace = _version_at(client, repository, name, version, format_name)
     body: dict[str, Any] = {"target": target}
     if assets:
-        held = {asset["filename"]: asset["sha256"] for asset in client.get(*path)["assets"]}
+        held = {asset["filename"]: asset["sha256"] for asset in client.get(*path, namespace=namespace)["assets"]}
         unknown = [asset for asset in assets if asset not in held]
         if unknown:
             raise Failed(f"{name} {version} has no file {unknown[0]}")
         body["assets"] = {asset: held[asset] for asset in assets}
-    promoted = client.send("POST", *path, "promote", body=body)
+    promoted = client.send("POST", *path, "promote", body=body, namespace=namespace)
     say(f"{name} {version} is in {promoted['domain']}/{target}")
     if as_json:
         print_json(promoted)
@@ -185,11 +185,11 @@ def yank(
     """Withdraw a version: clients take it only where it is pinned."""
     if undo and reason:
         raise click.UsageError("--undo takes no --reason")
-    path = _version_path(client, repository, name, version, format_name)
+    path, namespace = _version_at(client, repository, name, version, format_name)
     if undo:
-        detail = client.send("POST", *path, "unyank")
+        detail = client.send("POST", *path, "unyank", namespace=namespace)
     else:
-        detail = client.send("POST", *path, "yank", body={"reason": reason})
+        detail = client.send("POST", *path, "yank", body={"reason": reason}, namespace=namespace)
     say(f"{name} {version} is {'back' if undo else 'yanked'} in {repository.domain}/{repository.repository}")
     if as_json:
         print_json(detail)
@@ -207,7 +207,8 @@ def unyank(
     client: Client, repository: Place, name: str, version: str, *, format_name: str | None, as_json: bool
 ) -> None:
     """Put a yanked version back."""
-    detail = client.send("POST", *_version_path(client, repository, name, version, format_name), "unyank")
+    path, namespace = _version_at(client, repository, name, version, format_name)
+    detail = client.send("POST", *path, "unyank", namespace=namespace)
     say(f"{name} {version} is back in {repository.domain}/{repository.repository}")
     if as_json:
         print_json(detail)
@@ -230,15 +231,15 @@ def delete(
     Other repositories keep what was promoted to them. The names of its files are used up: they never come back with
     other content.
     """
-    path = _version_path(client, repository, name, version, format_name)
+    path, namespace = _version_at(client, repository, name, version, format_name)
     place = f"{repository.domain}/{repository.repository}"
-    detail = client.get(*path)
+    detail = client.get(*path, namespace=namespace)
     if not yes:
         files = ", ".join(asset["filename"] for asset in detail["assets"])
         click.confirm(
             f"Delete {name} {detail['displayVersion']} ({files}) from {place} for good?", abort=True, err=True
         )
-    client.send("DELETE", *path)
+    client.send("DELETE", *path, namespace=namespace)
     say(f"{name} {version} is deleted from {place}")
     if as_json:
         print_json({**detail, "deleted": True})
@@ -270,18 +271,19 @@ def status(
     """Show or set what state a package is in, or some of its versions.
 
     An archived package takes no uploads; of a quarantined one no file is listed or served either. A version is
-    Published, Unlisted (no tool chooses it, but who pins it gets it) or Archived (nobody gets it until it is back).
+    Published, Unlisted (no tool chooses it, but who has it in a lock gets it) or Archived (nobody gets it until it is back).
     """
     if versions or expected is not None or status in _VERSION_STATUSES:
         _set_version_status(client, repository, name, status, versions, expected, format_name, as_json=as_json)
         return
-    path = (*repository.path, "packages", format_name or format_of(client, repository, name), name)
+    path, namespace = package_at(client, repository, name, format_name)
     if status is None:
         if reason:
             raise click.UsageError("--reason goes with a status")
-        detail = client.get(*path)
+        detail = client.get(*path, namespace=namespace)
     else:
-        detail = client.send("PUT", *path, "status", body={"status": status, "reason": reason})
+        body = {"status": status, "reason": reason}
+        detail = client.send("PUT", *path, "status", body=body, namespace=namespace)
         say(f"{name} is {status} in {repository.domain}/{repository.repository}")
     print_record(detail, _STATUS, as_json=as_json)
 
@@ -302,13 +304,9 @@ def _set_version_status(
     body: dict[str, Any] = {"versions": list(versions), "targetStatus": status}
     if expected is not None:
         body["expectedStatus"] = expected
-    known = format_name or format_of(client, repository, name)
-    path = (*repository.path, "packages", known, name, "versions", "update_status")
-    run_batch(client, path, body, as_json=as_json)
+    run_batch(client, package_at(client, repository, name, format_name), "update_status", body, as_json=as_json)
 
 
-def _version_path(
-    client: Client, repository: Place, name: str, version: str, format_name: str | None
-) -> tuple[str, ...]:
-    known = format_name or format_of(client, repository, name)
-    return (*repository.path, "packages", known, name, "versions", version)
+def _version_at(client: Client, repository: Place, name: str, version: str, format_name: str | None) -> PackageAt:
+    path, namespace = package_at(client, repository, name, format_name)
+    return PackageAt((*path, "versions", version), namespace)

@@ -31,7 +31,7 @@ _FIELDS = (
 
 @click.group()
 def repo() -> None:
-    """Repositories: list, show, create, delete, quota, connection."""
+    """Repositories: list, show, create, update, delete, quota, connection."""
 
 
 repo.add_command(connection)
@@ -92,6 +92,43 @@ def create(
     made = client.send("POST", "domains", repository.domain, "repositories", body=body)
     say(f"made {made['domain']}/{made['name']}")
     print_record(_readable(made, as_json=as_json), _FIELDS, as_json=as_json)
+
+
+@example(
+    "entrepot repo update staging --upstream dev --upstream public\nentrepot repo update staging --no-anonymous-read"
+)
+@repo.command()
+@click.argument("repository", type=REPOSITORY)
+@click.option("--description", help="What it is for.")
+@click.option("--upstream", "upstreams", multiple=True, metavar="NAME", help="All it asks, in this order; repeatable.")
+@click.option("--no-upstreams", is_flag=True, help="Ask no other repository.")
+@click.option("--anonymous-read/--no-anonymous-read", default=None, help="Let everybody read it, or not any more.")
+@json_option
+@with_client
+def update(
+    client: Client,
+    repository: Place,
+    *,
+    description: str | None,
+    upstreams: tuple[str, ...],
+    no_upstreams: bool,
+    anonymous_read: bool | None,
+    as_json: bool,
+) -> None:
+    """Change what is given and leave the rest. The upstreams given take the place of those before."""
+    if upstreams and no_upstreams:
+        raise click.UsageError("--upstream and --no-upstreams say different things")
+    given = {
+        "description": description,
+        "upstreams": list(upstreams) if upstreams or no_upstreams else None,
+        "anonymousRead": anonymous_read,
+    }
+    body = {name: value for name, value in given.items() if value is not None}
+    if not body:
+        raise click.UsageError("say what is to change")
+    changed = client.send("PATCH", *repository.path, body=body)
+    say(f"changed {changed['domain']}/{changed['name']}")
+    print_record(_readable(changed, as_json=as_json), _FIELDS, as_json=as_json)
 
 
 @example("entrepot repo quota dev --set 50GiB")

@@ -8,7 +8,7 @@ import click
 
 from registry.commands.batch import run_batch
 from registry.commands.client import Client, with_client
-from registry.commands.lookup import format_of
+from registry.commands.lookup import package_at
 from registry.commands.options import REPOSITORY, Place, example
 from registry.commands.output import json_option, print_record, print_rows
 from registry.commands.package import format_option, package
@@ -26,11 +26,6 @@ _LISTED = (
     ("FROM", "origin.domainEntryPoint.repositoryName"),
     ("REVISION", "revision"),
 )
-
-
-def package_path(client: Client, repository: Place, name: str, format_name: str | None) -> tuple[str, ...]:
-    """Where the API has the package."""
-    return (*repository.path, "packages", format_name or format_of(client, repository, name), name)
 
 
 @example("entrepot package copy dev acme-client 1.4.0 1.4.1 --to staging")
@@ -72,8 +67,7 @@ def copy(
         "allowOverwrite": allow_overwrite,
         "includeFromUpstream": include_from_upstream,
     }
-    path = (*package_path(client, repository, name, format_name), "versions", "copy")
-    run_batch(client, path, body, as_json=as_json)
+    run_batch(client, package_at(client, repository, name, format_name), "copy", body, as_json=as_json)
 
 
 @example("entrepot package dispose dev acme-client 1.4.0 --yes")
@@ -102,8 +96,8 @@ def dispose(
     place = f"{repository.domain}/{repository.repository}"
     if not yes:
         click.confirm(f"Dispose of {name} {', '.join(versions)} in {place} for good?", abort=True, err=True)
-    path = (*package_path(client, repository, name, format_name), "versions", "dispose")
-    run_batch(client, path, {"versions": list(versions)}, as_json=as_json)
+    at = package_at(client, repository, name, format_name)
+    run_batch(client, at, "dispose", {"versions": list(versions)}, as_json=as_json)
 
 
 @example("entrepot package versions dev acme-client --status Archived")
@@ -130,12 +124,14 @@ def list_versions(
     as_json: bool,
 ) -> None:
     """List a package's versions with their states and revisions."""
-    path = (*package_path(client, repository, name, format_name), "versions")
+    path, namespace = package_at(client, repository, name, format_name)
     found: list[Any] = []
     token: str | None = None
     while True:
         page = client.get(
             *path,
+            "versions",
+            namespace=namespace,
             status=status,
             originType=origin,
             sortBy="PUBLISHED_TIME" if by_time else None,
@@ -171,6 +167,7 @@ def reopen(
     as_json: bool,
 ) -> None:
     """Let files be added to an old release for some hours (administrators)."""
-    path = (*package_path(client, repository, name, format_name), "versions", version, "reopen")
-    answer = client.send("POST", *path, body={"hours": hours, "reason": reason})
+    path, namespace = package_at(client, repository, name, format_name)
+    body = {"hours": hours, "reason": reason}
+    answer = client.send("POST", *path, "versions", version, "reopen", body=body, namespace=namespace)
     print_record(answer, (("open until", "openUntil"),), as_json=as_json)

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import cast
 
 from flask import Flask, Response, jsonify, redirect, request, url_for
-from werkzeug.exceptions import HTTPException
+from werkzeug.exceptions import HTTPException, NotFound
 from werkzeug.wrappers import Response as BaseResponse
 
 from registry import errors
@@ -53,6 +53,7 @@ def status_of(error: Exception) -> int:
 
 
 KEY_SECONDS = 30
+NO_ROUTE = "there is nothing at this address"
 """When to ask again for what a key is missing for: somebody has to see to it first."""
 
 
@@ -84,7 +85,10 @@ def answering(say: Say) -> Callable[[Exception], BaseResponse]:
         if isinstance(error, HTTPException):
             if error.response is not None:
                 return cast("BaseResponse", error.response)
-            return say(error.code or 500, error.description or error.name, "http")
+            words = (
+                NO_ROUTE if type(error) is NotFound and error.description == NotFound.description else error.description
+            )
+            return say(error.code or 500, words or error.name, "http")
         status = status_of(error)
         if status == 500:
             reference = uuid.uuid4().hex[:12]

@@ -25,7 +25,7 @@ from functools import cached_property
 
 from registry.models.package import ALLOW, BLOCK, UPSTREAM
 from registry.names import PackageKey
-from registry.repos.group_patterns import Restriction, Ruling
+from registry.repos.group_patterns import Mode, Restriction, Ruling
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,6 +157,11 @@ class Decision:
         if self.rule is Rule.CLAIMED:
             return f"{path} is a name of {where}, whose origin controls block the outside for it (upstream: BLOCK)"
         if self.rule is Rule.GROUP:
+            if self.mode == Mode.ALLOW_SPECIFIC_REPOSITORIES:
+                return (
+                    f"package group {self.pattern} allows {self.restriction} in certain repositories only "
+                    f"({self.mode}), and {where} is none of them"
+                )
             return f"package group {self.pattern} says {self.restriction}: {self.mode} for {where}"
         if self.rule is Rule.VARIATION:
             return f"{path} is a variation of package group {self.pattern}, so everything is blocked for it"

@@ -267,12 +267,27 @@ def _check_names(pattern: Pattern, formats: Mapping[str, Format]) -> None:
     known = formats.get(pattern.format)
     if known is None:
         raise Invalid(f"there is no format {pattern.format[:40]!a}; known are: {', '.join(sorted(formats))}")
+    begins = pattern.text.count("/") == 2 and pattern.literal  # a beginning of namespaces: not whole, perhaps
+    if pattern.namespace or begins:
+        _check_namespace(pattern, known, f"{begins}a" if begins else pattern.namespace)
     if not pattern.text.endswith("$"):
         return
     written = f"{pattern.namespace}/{pattern.literal}" if pattern.namespace else pattern.literal
     key = known.key(written)
     if (key.namespace, key.name) != (pattern.namespace, pattern.literal):
         raise Invalid(f"{pattern.text!a}: this package is kept as /{key.format}/{key.namespace}/{key.name}$")
+
+
+def _check_namespace(pattern: Pattern, known: Format, namespace: str) -> None:
+    try:
+        has_some = bool(known.key(f"{namespace}/a").namespace)
+    except Invalid:
+        has_some = False
+    if not has_some:
+        raise Invalid(
+            f"{pattern.text!a} matches no package: no namespace of {known.name} packages is or begins like that; where a "
+            f"format has none, nothing stands between the slashes, as in /{known.name}//name~"
+        )
 
 
 def _restriction(written: str) -> Restriction:

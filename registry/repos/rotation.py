@@ -240,10 +240,12 @@ def _change_blobs(changes: Sequence[dict[str, Any]], session: Session) -> None:
 def _change_field(
     each: SealedField, changes: Sequence[tuple[Row[Any], bytes]], domain_id: int | None, session: Session
 ) -> None:
+    # What a table renews with each change (a version's revision) stays: the same is kept, under another key.
+    same = {column.name: column for column in each.table.columns if column.onupdate is not None}
     for row, box in changes:
         here = [column == getattr(row, column.name) for column in each.key]
         before = getattr(row, each.box)
-        session.execute(update(each.table).where(*here, each.column == before).values({each.box: box}))
+        session.execute(update(each.table).where(*here, each.column == before).values({**same, each.box: box}))
     if changes and domain_id is not None and each.changed is not None:
         each.changed(session, domain_id)
 

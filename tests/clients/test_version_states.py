@@ -221,5 +221,8 @@ def test_files_of_any_kind(server: Server, token: str) -> None:
     listed = json.loads(command(server, token, "versions", "dev", "stated", "--json"))
     assert [(entry["version"], entry["status"]) for entry in listed] == [("1.1", "Disposed"), ("1.0", "Published")]
     assert "open until" in command(server, token, "reopen", "dev", "stated", "1.0", "--hours", "2")
+    assert command(server, token, "status", "dev", "stated", "Unlisted", "--version", "1.0")
+    unlisted = stated.get(url)
+    assert (unlisted.status_code, unlisted.text.strip()) == (404, "package 'stated' was not found")
     assert "say which --version" in command(server, token, "status", "dev", "stated", "Archived", status=2)
     assert server.fsck() == ""

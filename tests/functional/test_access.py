@@ -349,6 +349,9 @@ def test_explanations_say_what_decided_and_what_was_looked_at(world: World) -> N
                                      ("reader", "read", "a/b/c", 400)):  # fmt: skip
         answer = world.call("GET", "/explain/access", query_string={"who": who, "what": what, "where": where})
         assert answer.status_code == status
+    query = {"who": "reader", "what": "read", "where": "default/dev", "sourceIp": "the office"}
+    refused = world.call("GET", "/explain/access", query_string=query)
+    assert (refused.status_code, "is no IP address" in refused.json["detail"]) == (400, True)
 
 
 def test_an_explanation_is_what_then_happens(world: World) -> None:

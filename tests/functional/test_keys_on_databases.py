@@ -4,14 +4,15 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from sqlalchemy import select, text
+from sqlalchemy import delete, select, text
 
 from config import first_start, wiring
 from config.settings import load
 from hooks.models.build import Build, BuildProject
 from registry.clock import system_clock
-from registry.models import Blob, DomainKey
-from registry.repos import care, key_destruction, key_use, shelf
+from registry.models import Blob, DomainKey, Package, PackageVersion, Repository
+from registry.names import PackageKey, PackageName
+from registry.repos import care, descriptions, key_destruction, key_use, shelf
 from registry.repos.rotation import BATCH, Work
 from registry.repos.signing import Signer
 from registry.stores import handle_of, require_key_in_use
@@ -51,6 +52,23 @@ def test_rotation_counting_and_destruction(environment: dict[str, str], tmp_path
         with db.write() as session:
             for handle in handles:
                 shelf.ensure_blob(session, domain.domain_id, handle, system_clock())
+        described = PackageKey("generic", "", PackageName("tool"))
+        with db.write() as session:
+            holder = session.scalars(select(Repository.id)).first()
+            kept = Package(
+                repository_id=holder, format="generic", name="tool", display_name="tool", origin="published",
+                created_at=system_clock(),
+            )  # fmt: skip
+            session.add(kept)
+            session.flush()
+            version = PackageVersion(
+                package_id=kept.id, version="1", display_version="1", metadata_={}, origin="published",
+                description=descriptions.sealed(stores.keyring(domain.domain_id), described, "1", "What it is for"),
+                published_at=system_clock(), published_by="a test",
+            )  # fmt: skip
+            session.add(version)
+            session.flush()
+            revision = version.revision
         signer = Signer(db, stores, system_clock)
         public = signer.public_key("test")
         log = wiring.LogStore(stores.server_keyring())
@@ -80,15 +98,18 @@ def test_rotation_counting_and_destruction(environment: dict[str, str], tmp_path
         rotator = wiring.rotator(stores, db, system_clock)
         done = rotator.rotate(owners, Work("a test", wait=lambda _seconds: False))
         assert {one.owner.name: (one.moved, one.is_finished) for one in done} == {
-            "default": (COUNT, True),
+            "default": (COUNT + 1, True),
             key_use.SERVER_NAME: (4, True),
         }
+        with db.write() as session:
+            (version,) = session.scalars(select(PackageVersion))
+            assert version.revision == revision, "a copy that was asked for by its revision would be refused"
         with db.read() as session:
             uses = {owner.name: key_use.key_uses(session, stores, fields, owner) for owner in owners}
             assert log.read(session, "b1", 3, 8)[0] == b"cepiecep"
         states = {name: [(use.state, use.blobs + use.fields) for use in of_one] for name, of_one in uses.items()}
         assert states == {
-            "default": [("retired", 0), ("current", COUNT)],
+            "default": [("retired", 0), ("current", COUNT + 1)],
             key_use.SERVER_NAME: [("retired", 0), ("current", 4)],
         }
         with db.read() as session:
@@ -97,6 +118,9 @@ def test_rotation_counting_and_destruction(environment: dict[str, str], tmp_path
         assert Signer(db, stores, system_clock).public_key("test") == public
         with pytest.raises(Exception, match="rotated"), db.write() as session:
             require_key_in_use(session, handles[0])
+        with db.write() as session:  # it has no files
+            session.execute(delete(PackageVersion))
+            session.execute(delete(Package))
         again = {"actor": "a test", "rest": key_destruction.REST * 0}
         for owner in owners:
             assert len(key_destruction.destroy_retired(db, stores, fields, owner, system_clock, **again)) == 1

@@ -135,7 +135,7 @@ def _listed(services: Services, key: PackageKey, version: str | None) -> Respons
         listed = [file for file in offer.files if offer.withheld.lists(file.version)]
         files = [file for file in listed if version in (None, file.version)]
         if not files:
-            raise NotFound("version", f"{key.name} {version}")
+            raise NotFound("version", f"{key.name} {version}") if version else NotFound("package", key.name)
         body = json.dumps({"name": key.name, **_rendered(files)}).encode()
         document = make_document(body, JSON_TYPE, stamp, offer.valid_until, stale=offer.is_stale)
         services.documents.put(place, document)

@@ -60,7 +60,7 @@ def test_there_are_all_the_commands() -> None:
     assert {" ".join(path) for path, _ in ALL} == {
         "login",
         *(f"token {word}" for word in ("new", "list", "revoke")),
-        *(f"repo {word}" for word in ("list", "show", "create", "delete", "quota")),
+        *(f"repo {word}" for word in ("list", "show", "create", "update", "delete", "quota")),
         *(f"domain {word}" for word in ("list", "describe", "create", "delete")),
         *(f"policy {word}" for word in ("get", "put", "delete")),
         *(f"role {word}" for word in ("list", "show", "grant", "revoke")),
@@ -76,6 +76,7 @@ def test_there_are_all_the_commands() -> None:
         *(f"build {word}" for word in ("start", "retry", "images build", "images list")),
         *(f"build project {word}" for word in ("apply", "list", "show", "delete", "credential")),
         *(f"build project hook {word}" for word in ("list", "create", "change", "delete")),
+        *(f"deploy {word}" for word in ("lint", "run")),
         *(f"secret {word}" for word in ("put", "list", "show", "change", "delete")),
         *(f"parameter {word}" for word in ("put", "list", "show", "change", "delete")),
         *(f"webhook {word}" for word in ("kinds", "list", "show", "create", "change", "delete", "enable", "disable")),
