@@ -17,15 +17,19 @@ import ipaddress
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
+
+from sqlalchemy.orm import Session
 
 from config import ending, executors, notifying, sources
 from config.addresses import own_addresses
 from config.settings import LimitSettings, Settings, UpstreamSettings
 from hooks import key_rotation
+from hooks.builds import batch_engine, batch_jobs, waiting
 from hooks.builds import records as build_records
-from hooks.builds import waiting
 from hooks.builds.access import BuildAccess
+from hooks.builds.batch_combine import Combiner
 from hooks.builds.credentials import sealed_credentials
 from hooks.builds.executor import Executor
 from hooks.builds.handler import BuildHandler, BuildServices
@@ -287,11 +291,22 @@ def hook_services(services: Services, settings: Settings) -> HookServices:
 
 def general_jobs(parts: Parts) -> JobTable:
     """Handlers of everything but builds, and what becomes of jobs that ended without theirs."""
-    waits = waiting.handlers(parts.clock, lambda session, build_id: on_build_finished(session, parts, build_id))
+    on_finished = partial(_on_build_finished, parts)
+    waits = {**waiting.handlers(parts.clock, on_finished), **batch_jobs.handlers(parts.clock, on_finished)}
     return JobTable(
         {**pipeline_handlers(parts), **start_handlers(parts), **waits},
         {promote_action.JOB_KIND: lambda session, ended: settle_promotion(session, parts, ended)},
     )
+
+
+def _on_build_finished(parts: Parts, session: Session, build_id: str) -> None:
+    on_build_finished(session, parts, build_id)
+
+
+def combining_jobs(settings: Settings, services: Services, parts: Parts) -> JobTable:
+    """The handler that combines the artifacts of batches."""
+    combiner = Combiner(stored_outputs(settings, services), partial(_on_build_finished, parts))
+    return JobTable({batch_engine.COMBINE_KIND: combiner}, {batch_engine.COMBINE_KIND: combiner.settle})
 
 
 def notification_jobs(settings: Settings, services: Services) -> JobTable:
@@ -322,7 +337,7 @@ def build_jobs(
             client_variables=access.client_variables,
             client_files=access.client_files,
             open_publishing=access.open_publishing,
-            on_finished=lambda session, build_id: on_build_finished(session, parts, build_id),
+            on_finished=partial(_on_build_finished, parts),
             sealer=services.stores.server_keyring(),
             clock=services.clock,
             fetch_input=sources.input_fetcher(settings, services, executors.process_settings(settings)),

@@ -64,7 +64,11 @@ def run(settings: Settings, *, is_alone: bool = True) -> int:
     )
     services.stores.warm()
     general, keys = wiring.general_jobs(parts), wiring.key_jobs(services)
-    jobs = wiring.JobTable({**general.handlers, **keys.handlers}, {**general.settle, **keys.settle})
+    combining = wiring.combining_jobs(settings, services, parts)
+    jobs = wiring.JobTable(
+        {**general.handlers, **keys.handlers, **combining.handlers},
+        {**general.settle, **keys.settle, **combining.settle},
+    )
     notices, due = wiring.notification_jobs(settings, services), notifying.rounds(settings, services)
     workers = [
         worker(jobs, "default", settings.worker.slots, rounds),

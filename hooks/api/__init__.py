@@ -5,6 +5,7 @@ from __future__ import annotations
 from flask import Blueprint
 
 from hooks.api.build_artifacts import ArtifactViews
+from hooks.api.build_batches import BatchViews
 from hooks.api.build_projects import BuildProjectViews
 from hooks.api.builds import BuildViews
 from hooks.api.executions import ExecutionViews
@@ -32,6 +33,7 @@ def blueprint(services: HookServices) -> Blueprint:
         BuildProjectViews(services),
         PushViews(services),
         BuildViews(services),
+        BatchViews(services),
         ArtifactViews(services),
         ReportViews(services),
         SecretViews(services),

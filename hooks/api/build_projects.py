@@ -228,7 +228,7 @@ class BuildProjectViews:
         caller, services = context.caller(), self._services
         with services.db.write() as session:
             found = visible_project(session, project, caller)
-            asked = _asked(session, caller, body)
+            asked = asked_for(session, caller, body)
             if asked.package is None:
                 check_start(caller, found)
             else:
@@ -259,7 +259,8 @@ def _place(project: BuildProject) -> tuple[str, str]:
     return place
 
 
-def _asked(session: Session, caller: Identity, body: NewBuild) -> Asked:
+def asked_for(session: Session, caller: Identity, body: NewBuild) -> Asked:
+    """What a start asks for. Raises Invalid, and Denied for a package the caller may not build."""
     variables = _stored(body.environment_variables_override)
     return Asked(
         source_version=body.source_version,

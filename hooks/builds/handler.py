@@ -11,7 +11,7 @@ from typing import BinaryIO
 from sqlalchemy import select, update
 from sqlalchemy.orm import Session
 
-from hooks.builds import image_pins
+from hooks.builds import batch_parts, image_pins
 from hooks.builds.bundles import FetchInput, Inputs, fetches_nothing
 from hooks.builds.cache_scope import PROTECTED_REFS, scope_of
 from hooks.builds.executor import Executor, ExecutorError, Login, Network, RoomRequest, StopReason
@@ -107,6 +107,7 @@ class _Project:
     name: str
     outputs: OutputSettings
     publishes_to: tuple[str, str] | None
+    part: batch_parts.Part
 
 
 class BuildHandler:
@@ -150,7 +151,7 @@ class BuildHandler:
             raise
         finally:
             revoke(door.token if door else None, token)
-        self._finish(job, build, outcome, reporter)
+        self._finish(job, build, outcome, reporter, project.part)
 
     def settle(self, session: Session, ended: EndedJob) -> None:
         """End the build of a job that ended without its handler: stopped, timed out, or not to be run at all."""
@@ -184,7 +185,8 @@ class BuildHandler:
             build.started_at = build.started_at or now
             session.flush()
             document = row[1].document
-            return build, _Project(row[1].name, OutputSettings.of(document), publish_place(document))
+            part = batch_parts.part_of(session, build, self._executors)
+            return build, _Project(row[1].name, OutputSettings.of(document), publish_place(document), part)
 
         return job.step(unit)
 
@@ -225,7 +227,8 @@ class BuildHandler:
             environment={**services.client_variables(source), **(door.variables if door else {})} if token else {},
             overrides=overrides,
             references=references,
-            reserved={**reserved_variables(build, project.name, source), **self._addresses(build)},
+            reserved={**reserved_variables(build, project.name, source), **self._addresses(build, project.part)},
+            on_spec=project.part.reading.take if project.part.reading is not None else None,
             network=Network(build.environment["network"]),
             room=reporter.room(build, project.name),
             credentials=Login(token.login, token.token) if token else None,
@@ -237,9 +240,9 @@ class BuildHandler:
             timeout_seconds=build.timeout_minutes * 60.0,
         )
 
-    def _addresses(self, build: Build) -> dict[str, str]:
+    def _addresses(self, build: Build, part: batch_parts.Part) -> dict[str, str]:
         url = self._services.public_url
-        return {"CODEBUILD_BUILD_URL": f"{url.rstrip('/')}/builds/{build.id}"} if url else {}
+        return {**part.variables, **({"CODEBUILD_BUILD_URL": f"{url.rstrip('/')}/builds/{build.id}"} if url else {})}
 
     def _keeper(self, job: JobContext, build: Build, plan: BuildPlan, resolver: Remembering) -> Keeper:
         if self._services.outputs is None:
@@ -254,7 +257,9 @@ class BuildHandler:
         )
         return self._services.outputs.keeper(place, job.step)
 
-    def _finish(self, job: JobContext, build: Build, outcome: BuildOutcome, reporter: _Reporter) -> None:
+    def _finish(
+        self, job: JobContext, build: Build, outcome: BuildOutcome, reporter: _Reporter, part: batch_parts.Part
+    ) -> None:
         reporter.report_tokens()
         now = self._services.clock()
         failed = [fault.message for record in outcome.phases for fault in record.faults]
@@ -263,6 +268,7 @@ class BuildHandler:
         def unit(session: Session) -> None:
             reporter.write(session)
             close_reports(session, build.id)
+            batch_parts.write_found(session, build, part, outcome.status)
             finish_build(
                 session,
                 build.id,

@@ -36,7 +36,13 @@ ASSETS = Path("/entrepot/assets")
 FORWARDER = "/entrepot/lib/forwarder.py"
 ARCHIVES = "/entrepot/lib/archives.py"
 BIN = ROOT / "user" / "bin"
-HASH_COMMAND = f'#!/bin/sh\nexec {sys.executable} -I -S {ARCHIVES} hash "$@"\n'
+SHARDING = "/entrepot/lib/sharding.py"
+COMMANDS = {
+    "codebuild-hash-files": f'#!/bin/sh\nexec {sys.executable} -I -S {ARCHIVES} hash "$@"\n',
+    "codebuild-tests-run": f'#!/bin/sh\nexec {sys.executable} -I -S {SHARDING} run "$@"\n',
+    "codebuild-glob-search": f'#!/bin/sh\nexec {sys.executable} -I -S {SHARDING} glob "$@"\n',
+}
+"""What items find on their PATH beside the system's."""
 NETWORK = "/entrepot/net"
 CHUNK_BYTES = 65536
 GRACE_SECONDS = 1.0
@@ -114,8 +120,9 @@ class Runner:
         self._credentials = list(start["home_files"])
         for path in (SOURCE, HOME, STATE, BIN):
             path.mkdir(parents=True, exist_ok=True)
-        (BIN / "codebuild-hash-files").write_text(HASH_COMMAND, encoding="utf-8")
-        (BIN / "codebuild-hash-files").chmod(0o755)
+        for name, text in COMMANDS.items():
+            (BIN / name).write_text(text, encoding="utf-8")
+            (BIN / name).chmod(0o755)
         (STATE / "wrapper.sh").write_text(WRAPPER, encoding="utf-8")
         for name, text in start["home_files"].items():
             path = HOME / name

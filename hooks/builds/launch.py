@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from hooks.builds import archives, bubblewrap, forwarder, inside, shim
+from hooks.builds import archives, bubblewrap, forwarder, inside, sharding, shim
 from hooks.builds.cgroups import Group
 from hooks.builds.channel import Channel
 from hooks.builds.executor import PUBLISH_PORT, REGISTRY_PORT, Network, SandboxRequest
@@ -51,7 +51,7 @@ def lay_out(place: Path, limits: Limits, readonly_paths: Sequence[str], *, with_
         if directory is not None:
             directory.mkdir()
             directory.chmod(0o755)  # whatever the worker's umask is; the workspace itself is closed to others
-    for module in (inside, archives, forwarder):
+    for module in (inside, archives, forwarder, sharding):
         shutil.copyfile(str(module.__file__), layout.library_dir / Path(str(module.__file__)).name)
     for name, content in bubblewrap.OWN_FILES.items():
         (layout.etc_dir / name).write_text(content)

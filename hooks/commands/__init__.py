@@ -13,6 +13,7 @@ def commands(builders: Sequence[click.Command] = ()) -> list[click.Command]:
     ``builders`` go into ``build``: what only the composition root can make.
     """
     from hooks.commands.build import build
+    from hooks.commands.build_batch import batch
     from hooks.commands.build_hook import hook
     from hooks.commands.build_lint import lint
     from hooks.commands.build_project import project
@@ -24,6 +25,6 @@ def commands(builders: Sequence[click.Command] = ()) -> list[click.Command]:
     from hooks.commands.webhook import webhook
 
     project.add_command(hook)
-    for command in (start, retry, project, lint, reports, *builders):
+    for command in (start, retry, batch, project, lint, reports, *builders):
         build.add_command(command)
     return [pipeline, build, webhook, secret, parameter, deploy]

@@ -1,6 +1,7 @@
 """The tables of everything that happens because of a publish."""
 
 from hooks.models.build import Build, BuildLogChunk, BuildProject
+from hooks.models.build_batch import BuildBatch, BuildBatchGroup
 from hooks.models.build_image import BuildImagePin
 from hooks.models.build_output import BuildArtifact, BuildCache
 from hooks.models.build_source import BuildUpload, PushDelivery, PushHook, SourceCredential
@@ -23,6 +24,8 @@ __all__ = [
     "ActionExecution",
     "Build",
     "BuildArtifact",
+    "BuildBatch",
+    "BuildBatchGroup",
     "BuildCache",
     "BuildImagePin",
     "BuildLogChunk",

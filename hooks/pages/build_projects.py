@@ -15,6 +15,7 @@ from hooks.builds.projects import list_projects, sources_of
 from hooks.builds.publishing import publish_place
 from hooks.builds.records import Options, list_builds
 from hooks.builds.starting import Asked, place_of, start_project
+from hooks.pages.build_batches import batches_shown
 from hooks.pages.chart import draw
 from hooks.pages.forms import sentence
 from hooks.pages.looks import look
@@ -29,6 +30,7 @@ from registry.pages.appearance import redirect_with
 
 BUILDS_SHOWN = 20
 DURATIONS_SHOWN = 40
+BATCHES_SHOWN = 10
 
 
 class BuildProjectPages:
@@ -88,6 +90,7 @@ class BuildProjectPages:
                 else None,
                 first=-len(shown),
                 publishes_to="/".join(publish_place(project.document) or ()),
+                batches=batches_shown(session, name, BATCHES_SHOWN),
                 may_start=can_start and may_start(who, project),
                 message=message,
                 form=request.form,

@@ -51,6 +51,7 @@ class BuildRequest:
 
     ``inputs`` are the artifacts it is handed beside the version's own files, as (name, build, identifier); the name "" is
     that of the primary one, and no build means the version's files. ``outputs`` are the artifacts that it hands on.
+    With ``is_batch`` it is a batch build; ``combines_artifacts`` None leaves that to the project.
     """
 
     project: str
@@ -60,6 +61,8 @@ class BuildRequest:
     subject: str
     inputs: tuple[tuple[str, str | None, str], ...] = ()
     outputs: tuple[str, ...] = ()
+    is_batch: bool = False
+    combines_artifacts: bool | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,8 +102,9 @@ class Promote(Protocol):
 class Parts:
     """Everything works in the session it is given, and commits nothing.
 
-    ``start_build`` returns the build's id and raises NotFound for an unknown project. ``build_outcome`` is None while
-    the build has not ended. ``apply_build_project`` returns ``created``, ``updated`` or ``unchanged``.
+    ``start_build`` returns the id of the build, or of the batch build, and raises NotFound for an unknown project.
+    ``build_outcome`` is None while the build has not ended.
+    ``apply_build_project`` returns ``created``, ``updated`` or ``unchanged``.
     """
 
     start_build: Callable[[Session, BuildRequest, datetime], str]

@@ -107,6 +107,7 @@ class Visit:
             *(f"/executions/{number}" for number in self.found.values()),
             *(f"/builds/{number}" for number in builds),
             f"/builds/{builds[0]}?q=test",
+            f"/build-batches/{self.site.batch()}",
             "/report-groups",
             "/report-groups/tests-unit",
             "/report-groups/tests-cover",

@@ -16,11 +16,18 @@ from sqlalchemy.orm import Session
 
 from hooks import pages as hook_pages
 from hooks.builds import report_reading as reading
+from hooks.builds.batch_engine import groups_of
+from hooks.builds.batch_parts import part_of, write_found
+from hooks.builds.batches import start_batch
 from hooks.builds.keeping import ArtifactName
 from hooks.builds.logs import LogStore
 from hooks.builds.phases import BuildStatus, Fault, Phase, PhaseRecord
+from hooks.builds.records import finish_build
 from hooks.builds.reports.model import FileCoverage
 from hooks.builds.reports.result import ReportResult
+from hooks.builds.source import PackageSource
+from hooks.builds.spec import parse_buildspec
+from hooks.builds.starting import Asked
 from hooks.builds.stored_outputs import BuildPlace, OutputLimits, StoredOutputs
 from hooks.models import MailAddress, WebhookAttempt, WebhookDelivery
 from hooks.models.build import Build
@@ -154,6 +161,36 @@ class Site:
 
     def build_of(self, execution_id: int, path: str = "Test/UnitTests") -> str:
         return self.world.action(execution_id, path).build_id
+
+    def batch(self) -> str:
+        """A batch of builds in all states: one failed and is ignored, one runs, and others wait for it."""
+        document = (
+            "version: 0.2\nphases: {}\nbatch:\n  build-graph:\n"
+            "  - {identifier: lint, ignore-failure: true}\n  - {identifier: unit}\n  - {identifier: docs}\n"
+            "  - {identifier: wheel, depend-on: [lint, unit]}\n  - {identifier: image, depend-on: [wheel, docs]}\n"
+        )
+        source = PackageSource("default", "dev", "pypi", "acme-billing", "2.4.1", ())
+
+        def nobody(_session: Session, _build_id: str) -> None:
+            """No pipeline waits for it."""
+
+        with self.services.db.write() as session:
+            batch = start_batch(
+                session, "tests", source, Asked(), config={}, initiator="ada", now=self.clock(), on_finished=nobody
+            )
+            first = session.get_one(Build, groups_of(session, batch.id)[0].build_id)
+            part = part_of(session, first, ("process",))
+            assert part.reading is not None
+            assert part.reading.take(parse_buildspec(document)) == []
+            write_found(session, first, part, BuildStatus.SUCCEEDED)
+            finish_build(session, first.id, BuildStatus.SUCCEEDED, now=self.clock(), on_finished=nobody)
+            ends = {"lint": BuildStatus.FAILED, "docs": BuildStatus.SUCCEEDED}
+            for group in groups_of(session, batch.id):
+                if group.build_id is not None:
+                    session.get_one(Build, group.build_id).started_at = self.clock() - timedelta(seconds=90)
+                if group.identifier in ends:
+                    finish_build(session, group.build_id, ends[group.identifier], now=self.clock(), on_finished=nobody)
+            return batch.id
 
     def write_log(self, build_id: str, data: bytes) -> None:
         with self.services.db.write() as session:

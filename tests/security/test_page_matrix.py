@@ -104,6 +104,9 @@ TABLE: dict[str, set[str]] = {
     **dict.fromkeys(("GET /build-projects", "GET /build-projects/<name>"), KNOWN),
     "POST /build-projects/<name>/start": ROOT,
     f"POST {BUILD}/retry": PUBLISHERS,
+    "POST /build-projects/<name>/start-batch": ROOT,
+    **{f"GET /build-batches/<batch_id>{rest}": READERS for rest in ("", "/live")},
+    **{f"POST /build-batches/<batch_id>/{word}": PUBLISHERS for word in ("stop", "retry")},
     **{f"GET {BUILD}{rest}": READERS for rest in ("/log/stream", ARTIFACT, f"{ARTIFACT}/download")},
     "GET /report-groups": KNOWN,  # what is listed is decided for each
     **{f"GET /report-groups/<name>{rest}": READERS for rest in ("", "/test-cases/<case_key>")},
@@ -225,7 +228,7 @@ def paths(site: Site) -> dict[str, str]:
     values |= {"execution_id": 3, "build_id": site.build_of(2), "token_id": 1, "webhook_id": 1, "subscription_id": 1}
     values |= {"delivery_id": "msg_1", "grant_id": 2, "group": "team", "user": "member", "provider": "none"}
     values |= {"value_id": 1, "report_id": site.report_of(2, "tests-unit"), "case_key": site.failed_case()}
-    values |= {"artifact_identifier": "primary"}
+    values |= {"artifact_identifier": "primary", "batch_id": site.batch()}
     names = {"/pipelines": "release", "/build-projects": "tests", "/report-groups": "tests-unit"}
     with site.app.test_request_context():
         return {

@@ -62,6 +62,7 @@ def _stored(item: dict[str, str]) -> str | dict[str, str]:
 
 def _start(session: Session, starting: Starting) -> Progress:
     listed = json.loads(starting.configuration.get("EnvironmentVariables") or "[]")
+    combines = starting.configuration.get("CombineArtifacts")
     request = BuildRequest(
         project=starting.configuration["ProjectName"],
         source=starting.source,
@@ -71,9 +72,22 @@ def _start(session: Session, starting: Starting) -> Progress:
         subject=f"execution:{starting.execution_id}",
         inputs=_inputs(starting),
         outputs=starting.definition.outputs,
+        is_batch=_is_true(starting.configuration.get("BatchEnabled")),
+        combines_artifacts=None if combines is None else _is_true(combines),
     )
+    if request.is_batch and request.outputs:
+        raise Invalid("a batch build hands on no output artifacts: look at its tasks for what they left")
     build_id = starting.parts.start_build(session, request, starting.now)
-    return Progress(ActionStatus.IN_PROGRESS, f"build of {request.project}", build_id=build_id)
+    what = "batch build" if request.is_batch else "build"
+    return Progress(ActionStatus.IN_PROGRESS, f"{what} of {request.project}", build_id=build_id)
+
+
+def _is_true(value: str | None) -> bool:
+    return (value or "").lower() == "true"
+
+
+def _check_boolean(value: str) -> str | None:
+    return None if value.lower() in {"true", "false"} else "neither true nor false"
 
 
 def _inputs(starting: Starting) -> tuple[tuple[str, str | None, str], ...]:
@@ -110,6 +124,8 @@ def _kind(category: str) -> ActionKind:
         (
             Setting("ProjectName", is_required=True, check=_check_project),
             Setting("PrimarySource", check=_check_artifact),
+            Setting("BatchEnabled", check=_check_boolean),
+            Setting("CombineArtifacts", check=_check_boolean),
             Setting("EnvironmentVariables", check=_check_variables, is_json=True),
         ),
         inputs=(0, 5),

@@ -74,6 +74,7 @@ def test_there_are_all_the_commands() -> None:
         *(f"pipeline {word}" for word in ("apply", "list", "start", "status", "approve", "reject", "stop", "retry")),
         *(f"build {word}" for word in ("list", "show", "logs", "artifacts", "reports", "stop", "lint", "run")),
         *(f"build {word}" for word in ("start", "retry", "images build", "images list")),
+        *(f"build batch {word}" for word in ("start", "list", "show", "stop", "retry")),
         *(f"build project {word}" for word in ("apply", "list", "show", "delete", "credential")),
         *(f"build project hook {word}" for word in ("list", "create", "change", "delete")),
         *(f"deploy {word}" for word in ("lint", "run")),
