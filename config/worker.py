@@ -22,7 +22,7 @@ from registry.services import Services
 
 log = logging.getLogger("entrepot.worker")
 
-DISPATCH_SECONDS = 0.5
+DISPATCH_SECONDS = 0.2
 SWEEP_SECONDS = 3600.0
 IDLE_SECONDS = 5.0
 CHECKPOINT_SECONDS = 15.0
@@ -40,6 +40,11 @@ def run(settings: Settings, *, is_alone: bool = True) -> int:
         sqlite.warn(settings)
     checkpoints = wiring.checkpointer(settings, services.db, services.signer)
     parts = wiring.hook_services(services, settings).actions
+    workers: list[Worker] = []
+
+    def nudge() -> None:
+        for each in workers:
+            each.nudge()
 
     def worker(jobs: wiring.JobTable, queue: str, slots: int, periodic: Rounds = ()) -> Worker:
         return Worker(
@@ -53,11 +58,12 @@ def run(settings: Settings, *, is_alone: bool = True) -> int:
             heartbeat_seconds=settings.worker.lease_seconds / 6,
             name=f"{socket.gethostname()} {queue}",
             periodic=periodic,
+            on_ended=nudge,
         )
 
     consumers = notifying.consumers(settings, services)
     rounds = (
-        (DISPATCH_SECONDS, lambda: _dispatch(services, consumers)),
+        (DISPATCH_SECONDS, lambda: _dispatch(services, consumers, nudge)),
         (IDLE_SECONDS, lambda: _finish_idle(services)),
         (min(CHECKPOINT_SECONDS, settings.audit.checkpoint_minutes * 60), checkpoints.round),
         (SWEEP_SECONDS, lambda: _sweep(services, settings)),
@@ -70,7 +76,7 @@ def run(settings: Settings, *, is_alone: bool = True) -> int:
         {**general.settle, **keys.settle, **combining.settle},
     )
     notices, due = wiring.notification_jobs(settings, services), notifying.rounds(settings, services)
-    workers = [
+    workers += [
         worker(jobs, "default", settings.worker.slots, rounds),
         # Receivers and the mail server may be slow: they have slots of their own, which nothing else waits for.
         worker(notices, fanout.QUEUE, settings.webhooks.slots, due),
@@ -133,5 +139,6 @@ def _finish_idle(services: Services) -> None:
     services.idle.finish()
 
 
-def _dispatch(services: Services, consumers: Sequence[dispatch.Consumer]) -> None:
-    dispatch.dispatch(services.db, services.clock(), consumers)
+def _dispatch(services: Services, consumers: Sequence[dispatch.Consumer], nudge: Callable[[], None]) -> None:
+    if dispatch.dispatch(services.db, services.clock(), consumers):
+        nudge()

@@ -18,6 +18,7 @@ import json
 import os
 import resource
 import select
+import shutil
 import signal
 import struct
 import subprocess
@@ -123,6 +124,7 @@ class Runner:
         for name, text in COMMANDS.items():
             (BIN / name).write_text(text, encoding="utf-8")
             (BIN / name).chmod(0o755)
+        _name_python(self._initial.get("PATH", os.defpath))
         (STATE / "wrapper.sh").write_text(WRAPPER, encoding="utf-8")
         for name, text in start["home_files"].items():
             path = HOME / name
@@ -295,6 +297,14 @@ class Runner:
             name: value for name, _, value in entries if name not in _NOT_CARRIED and not name.startswith("BASH_FUNC_")
         }
         self._directory = directory
+
+
+def _name_python(path: str) -> None:
+    """Let ``python`` be found where a system has ``python3`` alone, as Debian's: half of all documents call it so."""
+    python = shutil.which("python3", path=path)
+    if python is not None and shutil.which("python", path=path) is None:
+        with contextlib.suppress(FileExistsError):
+            (BIN / "python").symlink_to(python)
 
 
 def _start_forwarder(port: int, path: str) -> None:

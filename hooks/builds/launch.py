@@ -20,6 +20,9 @@ from hooks.builds.executor import PUBLISH_PORT, REGISTRY_PORT, Network, SandboxR
 from hooks.builds.relay import PUBLISH_SOCKET, REGISTRY_SOCKET
 from hooks.builds.workspace import Workspace
 
+NICENESS = 10
+"""Builds stand back for the server: what counts where no control group can be made, and for reading and writing."""
+
 
 @dataclass(frozen=True, slots=True)
 class Limits:
@@ -134,6 +137,7 @@ def _order(limits: Limits, user: int | None, group: Group | None) -> dict[str, A
     return {
         "uid": user,
         "gid": user,
+        "niceness": NICENESS,
         "rlimits": rlimits,
         "cgroups": list(group.procs_files) if group else [],
         "ends_by_itself": True,

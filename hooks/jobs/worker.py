@@ -28,6 +28,10 @@ _LAST_ROUND_SECONDS = 10.0
 _NOTHING: Mapping[str, Settle] = MappingProxyType({})
 
 
+def _do_nothing() -> None:
+    """Where nobody waits for the end of a job."""
+
+
 class Worker:
     """One worker process of the queue. ``run`` works until ``drain``; all times are in seconds.
 
@@ -35,7 +39,8 @@ class Worker:
     a time, from ``queues``. ``heartbeat_seconds`` should be a fraction of ``lease_seconds``. ``settle`` by job kind.
     A handler that has not returned ``return_seconds`` after it was told to stop loses its lease. ``periodic``:
     (interval, callable) pairs, each run at start and then at most once per interval in this worker, never twice at
-    the same time; several workers may each run theirs. Ended jobs are deleted after ``retention_days``.
+    the same time; several workers may each run theirs. Ended jobs are deleted after ``retention_days``. ``on_ended`` is
+    called after each job, in its thread: what follows from a job is often another, which ``nudge`` finds at once.
     """
 
     def __init__(
@@ -55,6 +60,7 @@ class Worker:
         return_seconds: float = 60.0,
         first_retry_seconds: float = retry.FIRST_DELAY_SECONDS,
         retention_days: float = 30.0,
+        on_ended: Callable[[], None] = _do_nothing,
     ) -> None:
         self.id = uuid.uuid4().hex
         self.name = name
@@ -68,6 +74,7 @@ class Worker:
         self._return_seconds = return_seconds
         self._first_retry_seconds = first_retry_seconds
         self._retention_seconds = retention_days * _DAY_SECONDS
+        self._on_ended = on_ended
         self._rounds: list[tuple[float, Callable[[], None]]] = [
             (heartbeat_seconds, self._beat),
             (reap_seconds, self._reap),
@@ -108,6 +115,10 @@ class Worker:
         """Run in a thread of this process, until ``drain``."""
         self._thread = Thread(target=self.run, name=self.name, daemon=True)
         self._thread.start()
+
+    def nudge(self) -> None:
+        """Look for jobs now, not at the next poll: somebody in this process knows that there may be some."""
+        self._slot_freed.set()
 
     def join(self, timeout_seconds: float | None = None) -> bool:
         """Wait for a worker that was started with ``start``; say whether it has ended."""
@@ -194,6 +205,7 @@ class Worker:
         with self._lock:
             self._attempts.pop(attempt.lease.hold, None)
         self._slot_freed.set()
+        self._on_ended()
 
     # --- rounds: each in a thread of its own
 

@@ -44,6 +44,7 @@ _INTERPRETER = "python3"
 _FIRST = "/entrepot/lib/first.py"
 _ENGINE_VARIABLES = ("PATH", "HOME", "HOSTNAME", "TERM", "container")
 _TMPFS = "rw,exec,nosuid,nodev"
+_CPU_SHARES = 64  # of each build, where everything else has 1024: the server goes first
 _CPU_UNIT = 10**9
 _SCRATCH = ("/tmp", "/var/tmp")  # noqa: S108 - paths in the container
 _RUN_BYTES = 1024**2
@@ -229,6 +230,7 @@ class ContainerExecutor:
             "mem_limit": limits.memory_bytes,
             "memswap_limit": limits.memory_bytes,
             "nano_cpus": min(given.processors or 1024, os.cpu_count() or 1) * _CPU_UNIT,
+            "cpu_shares": _CPU_SHARES,
             "pids_limit": limits.processes,
             "ulimits": _ulimits(limits, has_own_user=workspace.user is not None),
             "log_config": LogConfig(type="none"),
