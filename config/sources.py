@@ -11,6 +11,7 @@ from hooks.builds.credentials import open_credential
 from hooks.builds.executor import ExecutorError, Interrupt
 from hooks.builds.executors.process import ProcessSettings
 from hooks.builds.git_fetch import Fetched, GitCredential
+from hooks.builds.handing_over import open_artifact
 from hooks.builds.project import SourceSettings, SourceType
 from hooks.builds.source import PackageSource
 from hooks.builds.uploads import open_upload
@@ -26,6 +27,8 @@ def input_fetcher(settings: Settings, services: Services, builds: ProcessSetting
     def fetch(project_id: int, _source: PackageSource, wanted: SourceSettings, interrupt: Interrupt) -> Fetched:
         if wanted.type is SourceType.UPLOAD:
             return Fetched(open_upload(services.db, services.stores, project_id, wanted.location, wanted.version), "")
+        if wanted.type is SourceType.ARTIFACT:
+            return Fetched(open_artifact(services.db, services.stores, wanted), "")
         return git.fetch(wanted, credential_of(project_id, wanted), interrupt)
 
     return fetch

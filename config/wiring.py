@@ -37,6 +37,7 @@ from hooks.builds.executor import Executor
 from hooks.builds.handler import BuildHandler
 from hooks.builds.logs import LogStore, sealed_chunks
 from hooks.builds.output_care import Retention
+from hooks.builds.publishing import witness
 from hooks.builds.pushes import sealed_hook_secrets
 from hooks.builds.report_store import sealed_messages
 from hooks.builds.runner_claims import RunnerClaims
@@ -210,7 +211,9 @@ def services(settings: Settings, clock: Clock = system_clock) -> Services:
     topologies = TopologyCache()
     frozen_after = timedelta(days=settings.storage.release_frozen_after_days)
     leaks = LeakGuard(db, people, clock)
-    publisher = Publisher(db, stores, admissions, known_formats, clock, topologies, leaks, frozen_after=frozen_after)
+    publisher = Publisher(
+        db, stores, admissions, known_formats, clock, topologies, leaks, frozen_after=frozen_after, witness=witness
+    )
     return Services(
         db=db,
         stores=stores,
@@ -359,6 +362,7 @@ def build_services(settings: Settings, services: Services, parts: Parts) -> Buil
         issue_token=access.issue_token,
         client_variables=access.client_variables,
         client_files=access.client_files,
+        open_publishing=access.open_publishing,
         on_finished=partial(_on_build_finished, parts),
         sealer=services.stores.server_keyring(),
         clock=services.clock,

@@ -10,6 +10,7 @@ from hooks.api.build_projects import BuildProjectViews
 from hooks.api.builds import BuildViews
 from hooks.api.executions import ExecutionViews
 from hooks.api.keys import KeyViews
+from hooks.api.metrics import blueprint as metrics
 from hooks.api.pipelines import PipelineViews
 from hooks.api.pushes import PushViews
 from hooks.api.pushes import receivers as push_receivers
@@ -22,7 +23,7 @@ from hooks.api.webhooks import WebhookViews
 from hooks.services import HookServices
 from registry.api.routes import register
 
-__all__ = ["blueprint", "push_receivers", "runner_protocol"]
+__all__ = ["blueprint", "metrics", "push_receivers", "runner_protocol"]
 
 
 def blueprint(services: HookServices) -> Blueprint:

@@ -37,7 +37,7 @@ from hooks.builds.batches import (
 )
 from hooks.builds.keeping import PRIMARY
 from hooks.builds.phases import BuildStatus
-from hooks.builds.project_rights import START, check_start, may_see_build, visible_project
+from hooks.builds.project_rights import START, check_publishes, check_start, may_see_build, visible_project
 from hooks.builds.source import PackageSource
 from hooks.models import BuildArtifact
 from hooks.models.build import Build, BuildProject
@@ -154,6 +154,8 @@ class BatchViews:
             asked = asked_for(session, caller, _as_build(body))
             if asked.package is None:
                 check_start(caller, found)
+            else:
+                check_publishes(caller, found)
             now = services.clock()
             batch = start_project_batch(
                 session,
@@ -192,7 +194,9 @@ class BatchViews:
         if body.retry_type not in list(RetryType):
             raise Invalid(f"retryType is {' or '.join(RetryType)}")
         with services.db.write() as session:
-            check(caller, Action.PUBLISH, _path(readable_batch(session, batch_id, caller)), permission=START)
+            found = readable_batch(session, batch_id, caller)
+            check(caller, Action.PUBLISH, _path(found), permission=START)
+            check_publishes(caller, session.get_one(BuildProject, found.project_id))
             now, kind = services.clock(), RetryType(body.retry_type)
             batch = retry_batch(session, batch_id, kind, now=now, on_finished=self._on_finished)
             audit.record(session, now, caller.name, "build_batch.retry", f"build-batch/{batch_id}", type=kind.value)

@@ -163,12 +163,14 @@ class RunnerProtocolViews:
         self._services.runners.work.phases(_claim(lease), phases_read(body.phases))
 
     def tell_facts(self, lease: str, body: BuildFacts) -> None:
-        """Keep which commit a source is, or what the image's name means now."""
+        """Keep which commit a source is, or what the image's name means now; end tokens that the build has shown."""
         work, claim = self._services.runners.work, _claim(lease)
         if body.resolved_source_version is not None:
             work.resolved(claim, body.source_identifier or "", body.resolved_source_version)
         elif body.image_digest is not None:
             work.image(claim, body.image_digest)
+        elif body.leaked_tokens:
+            work.leaked(claim, body.leaked_tokens)
         else:
             raise Invalid("nothing is told")
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Annotated, Any
 
+from hooks.builds.executor import Publishing
 from hooks.builds.phases import BuildStatus, Phase
 from hooks.builds.runner_claims import Assignment
 from registry.api.shapes import Between, Length
@@ -64,6 +65,14 @@ class BuildLogin:
 
 
 @dataclass(frozen=True, slots=True)
+class BuildPublishing:
+    """What the runner adds, outside of the sandbox, to what the build asks for below ``paths`` of the registry."""
+
+    paths: tuple[str, ...]
+    token: str
+
+
+@dataclass(frozen=True, slots=True)
 class BuildRoom:
     """What the build's environment asks of its sandbox."""
 
@@ -108,6 +117,7 @@ class ClaimedBuild:
     room: BuildRoom
     credentials: BuildLogin | None
     home_files: dict[str, str]
+    publishing: BuildPublishing | None
     outputs: dict[str, Any]
     timeout_seconds: float
 
@@ -174,11 +184,12 @@ class PhaseList:
 
 @dataclass(frozen=True, slots=True)
 class BuildFacts:
-    """What became known: the commit of a git source, or the digest of the build's image."""
+    """What became known: a git source's commit, the digest of the build's image, or tokens of this server that it showed."""
 
     source_identifier: Annotated[str, Length(0, 128)] | None = None
     resolved_source_version: Annotated[str, Length(1, 64)] | None = None
     image_digest: Annotated[str, Length(1, 80)] | None = None
+    leaked_tokens: Annotated[tuple[Annotated[str, Length(1, 200)], ...], Length(0, 100)] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -308,6 +319,7 @@ def claimed_build(given: Assignment, lease_seconds: float) -> ClaimedBuild:
         room=BuildRoom(room.image, room.pinned_digest, room.compute_type, room.is_privileged),
         credentials=BuildLogin(login.login, login.token) if login is not None else None,
         home_files=dict(plan.home_files),
+        publishing=_publishing(plan.publishing),
         outputs={
             name: given.document[name]
             for name in ("artifacts", "secondaryArtifacts", "cache")
@@ -315,6 +327,12 @@ def claimed_build(given: Assignment, lease_seconds: float) -> ClaimedBuild:
         },
         timeout_seconds=plan.timeout_seconds,
     )
+
+
+def _publishing(publishing: Publishing | None) -> BuildPublishing | None:
+    if publishing is None:
+        return None
+    return BuildPublishing(publishing.paths, publishing.authorization.removeprefix("Bearer "))
 
 
 def phases_read(phases: Sequence[BuildPhase]) -> list[dict[str, Any]]:

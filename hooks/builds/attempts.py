@@ -14,14 +14,16 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from hooks.builds import batch_parts
-from hooks.builds.build_services import BuildServices, IssuedToken
+from hooks.builds.build_services import BuildServices
 from hooks.builds.cache_scope import scope_of
 from hooks.builds.executor import Login, Network, SourceBundle
+from hooks.builds.grants import IssuedToken, PublishDoor
 from hooks.builds.keeping import Keeper, NoKeeper
 from hooks.builds.logs import LogStore
-from hooks.builds.output_settings import OutputSettings
+from hooks.builds.output_settings import OutputSettings, handed_on
 from hooks.builds.phases import BuildStatus
 from hooks.builds.plan import BuildPlan
+from hooks.builds.publishing import publish_place, tokens_of, why_not
 from hooks.builds.records import finish_build
 from hooks.builds.references import split_variables
 from hooks.builds.report_store import close_reports, drop_reports
@@ -83,10 +85,19 @@ class BuildAttempts:
         session.flush()
         return build, Project(row[1].name, row[1].document, batch_parts.part_of(session, build, types))
 
-    def plan(self, build: Build, project: Project, token: IssuedToken | None) -> BuildPlan:
+    def door(self, build: Build, project: Project, say: Callable[[str], None]) -> PublishDoor | None:
+        """How the attempt publishes; None where it does not. ``say`` is told which, for the log."""
+        place, services = publish_place(project.document), self._services
+        if place is None or services.open_publishing is None or build.environment["network"] == Network.NONE:
+            return None
+        obstacle = why_not(build, services.protected_refs)
+        say(f"Warning: {obstacle}" if obstacle else f"This build may publish to {'/'.join(place)}")
+        return None if obstacle else services.open_publishing(build, place)
+
+    def plan(self, build: Build, project: Project, token: IssuedToken | None, door: PublishDoor | None) -> BuildPlan:
         """The plan without its files, room and resolver, which are the business of who runs it."""
         services = self._services
-        source = PackageSource.from_json(build.source)
+        source, outputs = PackageSource.from_json(build.source), OutputSettings.of(project.document)
         overrides, references = split_variables({**build.environment["variables"], **build.variables})
         spec_text = build.buildspec if build.buildspec is not None else services.find_spec(source)
         return BuildPlan(
@@ -94,7 +105,7 @@ class BuildAttempts:
             source=SourceBundle(()),
             submitted_at=build.submitted_at,
             spec_text=spec_text,
-            environment=services.client_variables(source) if token else {},
+            environment={**services.client_variables(source), **(door.variables if door else {})} if token else {},
             overrides=overrides,
             references=references,
             reserved={
@@ -105,10 +116,11 @@ class BuildAttempts:
             on_spec=project.part.reading.take if project.part.reading is not None else None,
             network=Network(build.environment["network"]),
             credentials=Login(token.login, token.token) if token else None,
-            home_files=services.client_files(source, token) if token else {},
-            secrets=(token.token,) if token else (),
+            home_files=services.client_files(source, token, door.place if door else None) if token else {},
+            publishing=door.publishing if door else None,
+            secrets=tuple(each.token for each in (token, door.token if door else None) if each),
             project=project.name,
-            outputs=OutputSettings.of(project.document),
+            outputs=handed_on(outputs) if source.outputs else outputs,
             timeout_seconds=build.timeout_minutes * 60.0,
         )
 
@@ -175,7 +187,7 @@ class BuildAttempts:
 
     def _close_leases(self, session: Session, build_id: str) -> None:
         """Whatever runner had the build before has no say over it any more, and no token of it."""
-        for token_id in close_leases(session, build_id, self._services.clock()):
+        for token_id in (*close_leases(session, build_id, self._services.clock()), *tokens_of(session, build_id)):
             self._services.end_token(session, token_id)
 
 

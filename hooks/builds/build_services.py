@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import BinaryIO
 
 from sqlalchemy.orm import Session
@@ -11,6 +11,7 @@ from sqlalchemy.orm import Session
 from hooks.builds.bundles import FetchInput, fetches_nothing
 from hooks.builds.cache_scope import PROTECTED_REFS
 from hooks.builds.git_fetch import GitCredential
+from hooks.builds.grants import IssuedToken, PublishDoor
 from hooks.builds.logs import Sealer
 from hooks.builds.project import SourceSettings
 from hooks.builds.records import OnFinished
@@ -21,17 +22,7 @@ from hooks.models.build import Build
 from registry.clock import Clock
 
 
-@dataclass(frozen=True, slots=True)
-class IssuedToken:
-    """A credential for one attempt. ``revoke`` ends it; it also ends by itself. ``id`` is its row's, 0 where it has none."""
-
-    login: str
-    token: str = field(repr=False)
-    revoke: Callable[[], None]
-    id: int = 0
-
-
-def _no_files(_source: PackageSource, _token: IssuedToken) -> Mapping[str, str]:
+def _no_files(_source: PackageSource, _token: IssuedToken, _place: tuple[str, str] | None = None) -> Mapping[str, str]:
     return {}
 
 
@@ -66,7 +57,8 @@ class BuildServices:
     ``on_tokens`` (tokens, build id) is told of tokens of this server in a log, which does not show them.
     ``git_credential`` (project id, source) is for builds that fetch elsewhere; raises ExecutorError when it does not open
     now. ``end_token`` revokes an ``IssuedToken`` by its id, in a transaction of the caller's.
-    ``resolver`` makes what gets the values of parameters and secrets that a build names.
+    ``resolver`` makes what gets the values of parameters and secrets that a build names. ``open_publishing`` lets an
+    attempt publish to a repository; None where builds publish nowhere.
     """
 
     open_asset: Callable[[PackageSource, str], BinaryIO]
@@ -77,7 +69,8 @@ class BuildServices:
     sealer: Sealer
     clock: Clock
     public_url: str | None = None
-    client_files: Callable[[PackageSource, IssuedToken], Mapping[str, str]] = _no_files
+    client_files: Callable[[PackageSource, IssuedToken, tuple[str, str] | None], Mapping[str, str]] = _no_files
+    open_publishing: Callable[[Build, tuple[str, str]], PublishDoor] | None = None
     outputs: StoredOutputs | None = None
     protected_refs: tuple[str, ...] = PROTECTED_REFS
     on_tokens: Callable[[Collection[str], str], object] = _let_pass

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 
 from sqlalchemy import update
@@ -12,9 +12,10 @@ from sqlalchemy.orm import Session
 
 from hooks.builds import batch_parts, image_pins
 from hooks.builds.attempts import JOB_STATES, BuildAttempts, Project, first_fault
-from hooks.builds.build_services import BuildServices, IssuedToken
+from hooks.builds.build_services import BuildServices
 from hooks.builds.bundles import Inputs
 from hooks.builds.executor import Executor, ExecutorError, Network, RoomRequest, StopReason
+from hooks.builds.grants import IssuedToken, PublishDoor, revoke
 from hooks.builds.keeping import Keeper, NoKeeper
 from hooks.builds.log_size import MAX_LOG_BYTES
 from hooks.builds.logs import LogStore
@@ -38,6 +39,7 @@ LOG = logging.getLogger(__name__)
 _FLUSH_SECONDS = 0.5
 _FLUSH_BYTES = 64 * 1024
 _MAX_WAITING_BYTES = 4 * 1024 * 1024
+Granted = tuple[IssuedToken | None, PublishDoor | None]
 _REASONS = {"stop": StopReason.STOPPED, "timeout": StopReason.TIMED_OUT}
 
 
@@ -63,12 +65,14 @@ class BuildHandler:
         build, project = found
         reporter = _Reporter(job, build, self._attempts.logs, self._services)
         token: IssuedToken | None = None
+        door: PublishDoor | None = None
         try:
             executor = self._executor(build)
             if build.environment["network"] != Network.NONE:
                 token = self._services.issue_token(build)
+                door = self._attempts.door(build, project, reporter.say)
             resolver = Remembering(self._services.resolver(build))
-            plan = replace(self._plan(build, project, token, reporter), resolver=resolver)
+            plan = replace(self._plan(build, project, (token, door), reporter), resolver=resolver)
             # The secrets are asked for when an artifact is there: by then they are known.
             secrets = lambda: (*plan.secrets, *resolver.secrets)  # noqa: E731
             reporter.keeper = self._attempts.keeper(build, plan.outputs, job.step, secrets)
@@ -81,7 +85,7 @@ class BuildHandler:
             reporter.close()
             raise
         finally:
-            _revoke(token)
+            revoke(door.token if door else None, token)
         self._finish(job, build, outcome, reporter, project.part)
 
     def settle(self, session: Session, ended: EndedJob) -> None:
@@ -94,12 +98,12 @@ class BuildHandler:
             raise ExecutorError(f"this worker has no executor of type {build.environment['type']}")
         return executor
 
-    def _plan(self, build: Build, project: Project, token: IssuedToken | None, reporter: _Reporter) -> BuildPlan:
+    def _plan(self, build: Build, project: Project, granted: Granted, reporter: _Reporter) -> BuildPlan:
         services = self._services
         source = PackageSource.from_json(build.source)
         inputs = Inputs(build.project_id, source, services.fetch_input, reporter.interrupt, reporter.resolved)
         return replace(
-            self._attempts.plan(build, project, token),
+            self._attempts.plan(build, project, *granted),
             source=inputs.bundle(services.open_asset),
             room=reporter.room(build, project.name),
         )
@@ -226,6 +230,10 @@ class _Reporter:
         """What the build's environment asks of its sandbox; the image it gets is written down here."""
         return image_pins.room_of(self._job, build, project, self._services.clock)
 
+    def found(self, tokens: Collection[str]) -> None:
+        """Tell of these with those of the log."""
+        self._mask.found |= set(tokens)
+
     def report(self, report: ReportResult) -> str:
         """Keep a report."""
         self.flush()
@@ -233,12 +241,3 @@ class _Reporter:
 
     def _append(self, session: Session) -> int:
         return self._logs.append(session, self._build_id, self._end, bytes(self._waiting))
-
-
-def _revoke(token: IssuedToken | None) -> None:
-    if token is None:
-        return
-    try:
-        token.revoke()
-    except OUTAGES as error:
-        LOG.warning("a build's token could not be revoked and ends by itself: %s", error)

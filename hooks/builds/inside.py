@@ -44,7 +44,7 @@ COMMANDS = {
     "codebuild-glob-search": f'#!/bin/sh\nexec {sys.executable} -I -S {SHARDING} glob "$@"\n',
 }
 """What items find on their PATH beside the system's."""
-REGISTRY_SOCKET = "/entrepot/net/registry.sock"
+NETWORK = "/entrepot/net"
 CHUNK_BYTES = 65536
 GRACE_SECONDS = 1.0
 HELD_OUTPUT_NOTICE_SECONDS = 10.0
@@ -135,8 +135,8 @@ class Runner:
         # Set in here, the limit counts this sandbox's processes only, also where the worker's user has others.
         if start["processes"]:
             resource.setrlimit(resource.RLIMIT_NPROC, (start["processes"], start["processes"]))
-        if start["registry_port"]:
-            _start_forwarder(start["registry_port"])
+        for name, port in start["ports"].items():
+            _start_forwarder(port, f"{NETWORK}/{name}")
 
     def define(self, request: Mapping[str, Any]) -> None:
         """Take over the variables of the first item, which starts in the source directory."""
@@ -164,6 +164,8 @@ class Runner:
     def unpack(self, request: Mapping[str, Any]) -> None:
         """Unpack an asset into a source directory, in a process of its own: archives are the user's."""
         command = [sys.executable, "-I", "-S", ARCHIVES, "unpack", str(ASSETS / request["file"])]
+        if request["as_is"]:
+            command.append("as-is")
         into = SOURCE.with_name(f"{SOURCE.name}-{request['into']}") if request["into"] else SOURCE
         into.mkdir(exist_ok=True)
         self._link.end(code=self._execute(command, {"PATH": "/usr/bin:/bin"}, str(into)))
@@ -305,9 +307,9 @@ def _name_python(path: str) -> None:
             (BIN / "python").symlink_to(python)
 
 
-def _start_forwarder(port: int) -> None:
+def _start_forwarder(port: int, path: str) -> None:
     process = subprocess.Popen(
-        [sys.executable, "-I", "-S", FORWARDER, str(port), REGISTRY_SOCKET],
+        [sys.executable, "-I", "-S", FORWARDER, str(port), path],
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         start_new_session=True,

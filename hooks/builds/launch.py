@@ -16,7 +16,8 @@ from typing import Any
 from hooks.builds import archives, bubblewrap, forwarder, inside, sharding, shim
 from hooks.builds.cgroups import Group
 from hooks.builds.channel import Channel
-from hooks.builds.executor import SandboxRequest
+from hooks.builds.executor import PUBLISH_PORT, REGISTRY_PORT, Network, SandboxRequest
+from hooks.builds.relay import PUBLISH_SOCKET, REGISTRY_SOCKET
 from hooks.builds.workspace import Workspace
 
 NICENESS = 10
@@ -69,6 +70,13 @@ def home_files(request: SandboxRequest) -> dict[str, str]:
     # The standard file of most clients: the token stands in no variable and on no command line.
     netrc = f"machine 127.0.0.1\nlogin {request.credentials.login}\npassword {request.credentials.token}\n"
     return {".netrc": netrc, **request.home_files}
+
+
+def ports_of(request: SandboxRequest) -> dict[str, int]:
+    """The doors that a sandbox has: name of the socket → port of its own loopback."""
+    if request.network is Network.NONE:
+        return {}
+    return {REGISTRY_SOCKET: REGISTRY_PORT, **({PUBLISH_SOCKET: PUBLISH_PORT} if request.publishing else {})}
 
 
 def launch(

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 
-from hooks.builds.executor import Login, Network, RoomRequest, SourceBundle
+from hooks.builds.executor import Login, Network, Publishing, RoomRequest, SourceBundle
 from hooks.builds.output_settings import OutputSettings
 from hooks.builds.phases import BuildStatus, PhaseRecord
 from hooks.builds.references import Reference, Resolver, no_store
@@ -39,6 +39,7 @@ class BuildPlan:
     room: RoomRequest = field(default_factory=RoomRequest)
     credentials: Login | None = None
     home_files: Mapping[str, str] = field(default_factory=dict)
+    publishing: Publishing | None = None
     secrets: tuple[str, ...] = ()
     references: tuple[Reference, ...] = ()
     resolver: Resolver = no_store

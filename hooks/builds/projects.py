@@ -26,6 +26,7 @@ from hooks.builds.project import (
     path_fault,
     source_faults,
 )
+from hooks.builds.publishing import publish_faults
 from hooks.builds.references import variable_fault
 from hooks.builds.spec import parse_buildspec
 from hooks.models.build import BuildProject
@@ -127,6 +128,7 @@ def buildspec_faults(buildspec: str | None) -> list[str]:
 
 def _settings_faults(session: Session, settings: Settings, buildspec: str | None) -> list[str]:
     faults = output_faults(settings.document) + config_faults(settings.document.get("buildBatchConfig") or {})
+    faults += publish_faults(session, settings.document, settings.repository)
     primary = settings.sources[0]
     if settings.repository is not None:
         try:

@@ -167,7 +167,13 @@ class _Attempt:
             plan = self._plan
             self.journal.say("Waiting for agent ping")
             request = SandboxRequest(
-                plan.build_id, plan.network, plan.credentials, plan.home_files, plan.room, self.journal.say
+                plan.build_id,
+                plan.network,
+                plan.credentials,
+                plan.home_files,
+                plan.room,
+                self.journal.say,
+                plan.publishing,
             )
             try:
                 self._sandbox = self._executor.prepare(request)

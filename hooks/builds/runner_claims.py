@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from sqlalchemy import select
@@ -11,9 +11,10 @@ from sqlalchemy.orm import Session
 
 from hooks.builds import image_pins, runners
 from hooks.builds.attempts import BuildAttempts, Project
-from hooks.builds.build_services import BuildServices, IssuedToken
+from hooks.builds.build_services import BuildServices
 from hooks.builds.executor import ExecutorError, Network, RoomRequest
 from hooks.builds.git_fetch import GitCredential
+from hooks.builds.grants import IssuedToken, PublishDoor, revoke
 from hooks.builds.plan import BuildPlan
 from hooks.builds.project import SourceType
 from hooks.builds.records import JOB_KIND, QUEUE
@@ -143,9 +144,13 @@ class RunnerClaims:
 
     def _note(self, session: Session, runner: BuildRunner, build_id: str, attempt: int) -> None:
         now = self._services.clock()
-        line = f"[Container] {now:%Y/%m/%d %H:%M:%S} Running on runner {runner.name}\n"
-        self._attempts.logs.append_now(session, build_id, line.encode())
+        self._say(session, build_id, [f"Running on runner {runner.name}"])
         audit.record(session, now, f"runner/{runner.name}", "build.claim", f"build/{build_id}", attempt=attempt)
+
+    def _say(self, session: Session, build_id: str, lines: Iterable[str]) -> None:
+        for line in lines:
+            told = f"[Container] {self._services.clock():%Y/%m/%d %H:%M:%S} {line}\n"
+            self._attempts.logs.append_now(session, build_id, told.encode())
 
     def _assign(self, runner: BuildRunner, claimed: Claimed, build: Build, project: Project) -> Assignment:
         services, source = self._services, PackageSource.from_json(build.source)
@@ -156,9 +161,12 @@ class RunnerClaims:
                 if credential is not None:
                     credentials[wanted.identifier] = credential
         token: IssuedToken | None = None
+        door: PublishDoor | None = None
+        said: list[str] = []
         if build.environment["network"] != Network.NONE:
             token = services.issue_token(build)
-        plan = self._attempts.plan(build, project, token)
+            door = self._attempts.door(build, project, said.append)
+        plan = self._attempts.plan(build, project, token, door)
         texts = (*plan.secrets, *(each.secret for each in credentials.values()))
 
         def unit(session: Session) -> tuple[str, str, RoomRequest]:
@@ -173,13 +181,13 @@ class RunnerClaims:
                 now=services.clock(),
             )
             require_held(session, lease)
+            self._say(session, build.id, said)
             return lease.id, secret, _room(session, build)
 
         try:
             lease_id, secret, room = self._db.retry(unit)
         except BaseException:
-            if token is not None:
-                token.revoke()
+            revoke(token, door.token if door else None)
             raise
         return Assignment(
             lease_id,

@@ -7,7 +7,7 @@ read as a stranger's: bounded, masked again, and never more than its own build's
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import IO, Any, BinaryIO
@@ -22,7 +22,7 @@ from hooks.builds.executor import ExecutorError, Refused, StopReason
 from hooks.builds.keeping import PRIMARY, ArtifactName, CacheKey, FoundCache, Incoming, Keeper, Kept
 from hooks.builds.output_settings import OutputSettings, is_identifier
 from hooks.builds.phases import BuildStatus
-from hooks.builds.project import SourceType
+from hooks.builds.project import STORED, SourceType
 from hooks.builds.references import Reference, Remembering, Resolved
 from hooks.builds.report_lines import read_lines
 from hooks.builds.report_writer import ReportWriter
@@ -153,10 +153,16 @@ class RunnerWork:
             image = build.environment.get("image", "")
             image_pins.record(session, build.project_id, project, image, digest, self._services.clock())
 
+    def leaked(self, claim: Claim, tokens: Collection[str]) -> None:
+        """Tell of tokens of this server that the build showed, which the runner has masked."""
+        with self._db.write() as session:
+            build_id = self._held(session, claim).build_id
+        self._services.on_tokens(frozenset(tokens), build_id)
+
     # --- what it is given
 
     def open_source(self, claim: Claim, name: str | None, identifier: str | None) -> BinaryIO:
-        """A file of the package, or an uploaded source. Raises NotFound, Invalid for one that is gone, Unavailable."""
+        """A file of the package, or a source of the store. Raises NotFound, Invalid for one that is gone, Unavailable."""
         build = self._build(claim)
         source = PackageSource.from_json(build.source)
         try:
@@ -165,13 +171,13 @@ class RunnerWork:
                     raise NotFound("file of the build's source", name)
                 return self._services.open_asset(source, name)
             for wanted in source.inputs:
-                if wanted.type is SourceType.UPLOAD and wanted.identifier == (identifier or ""):
+                if wanted.type in STORED and wanted.identifier == (identifier or ""):
                     return self._services.fetch_input(build.project_id, source, wanted, lambda: None).body
         except Refused as error:
             raise Invalid(str(error)) from error
         except ExecutorError as error:
             raise Unavailable(str(error)) from error
-        raise NotFound("uploaded source", identifier or "(primary)")
+        raise NotFound("stored source", identifier or "(primary)")
 
     def values(self, claim: Claim, references: Sequence[Reference]) -> Sequence[Resolved]:
         """The values that the build names; from now on they are masked. Raises Unresolved, Unavailable."""

@@ -5,6 +5,7 @@ from hooks.models.build_batch import BuildBatch, BuildBatchGroup
 from hooks.models.build_image import BuildImagePin
 from hooks.models.build_output import BuildArtifact, BuildCache
 from hooks.models.build_source import BuildUpload, PushDelivery, PushHook, SourceCredential
+from hooks.models.build_token import BuildToken
 from hooks.models.job import Job, JobQueue, JobState, WorkerProcess
 from hooks.models.notification import (
     MailAddress,
@@ -32,6 +33,7 @@ __all__ = [
     "BuildLogChunk",
     "BuildProject",
     "BuildRunner",
+    "BuildToken",
     "BuildUpload",
     "Execution",
     "FileCoverageRow",

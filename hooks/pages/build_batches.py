@@ -26,7 +26,7 @@ from hooks.builds.batches import (
     stop_batch,
 )
 from hooks.builds.phases import BuildStatus
-from hooks.builds.project_rights import START, check_start, may_see_build, visible_project
+from hooks.builds.project_rights import START, check_publishes, check_start, may_see_build, visible_project
 from hooks.builds.records import Options
 from hooks.builds.source import PackageSource
 from hooks.builds.starting import Asked
@@ -162,6 +162,7 @@ class BatchPages:
                 who, now = context.caller(), self._services.clock()
                 place = f"{batch.source['domain']}/{batch.source['repository']}"
                 check(who, Action.PUBLISH, place, permission=START)
+                check_publishes(who, session.get_one(BuildProject, batch.project_id))
                 retry_batch(session, batch_id, kind, now=now, on_finished=self._on_finished)
                 audit.record(session, now, who.name, "build_batch.retry", f"build-batch/{batch_id}", type=kind.value)
         except Conflict as error:

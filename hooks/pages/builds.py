@@ -17,7 +17,8 @@ from sqlalchemy.orm import Session
 from hooks.builds import artifact_reading
 from hooks.builds.log_search import LONGEST_QUERY, Found, Place, search
 from hooks.builds.phases import BuildStatus
-from hooks.builds.project_rights import START, may_see_build
+from hooks.builds.project_rights import START, check_publishes, may_publish, may_see_build
+from hooks.builds.publishing import published_versions
 from hooks.builds.records import get_build, retry_build
 from hooks.builds.source import PackageSource
 from hooks.event_stream import Event, last_event_id, respond
@@ -121,20 +122,25 @@ class BuildPages:
     def _facts(self, session: Session, build: Build) -> dict[str, Any]:
         source = PackageSource.from_json(build.source)
         who = context.caller()
+        project = session.get_one(BuildProject, build.project_id)
         is_running = build.status == BuildStatus.IN_PROGRESS
         phases = [phase_row(record) for record in build.phases]
         return {
             "build": build,
-            "project": session.get_one(BuildProject, build.project_id).name,
+            "project": project.name,
             "source": source,
             "phases": phases,
             "faults": _faults(build, phases),
             "is_running": is_running,
             "may_stop": is_running and _may_stop(who, source),
-            "may_retry": not is_running and build.batch_id is None and _may_stop(who, source),
+            "may_retry": not is_running
+            and build.batch_id is None
+            and _may_stop(who, source)
+            and may_publish(who, project),
             "resolved": build.resolved_versions,
             "execution_id": execution_of(build.subject),
             "artifacts": artifact_reading.of_build(session, build.id),
+            "published": published_versions(session, build.id, who),
             "reports": panels(session, self._services, build.id),
             "took": ((build.ended_at or self._services.clock()) - build.submitted_at).total_seconds(),
         }
@@ -263,6 +269,7 @@ class BuildPages:
                 build = visible_build(session, build_id)
                 who, now = context.caller(), self._services.clock()
                 check(who, Action.PUBLISH, f"{build.source['domain']}/{build.source['repository']}", permission=START)
+                check_publishes(who, session.get_one(BuildProject, build.project_id))
                 again = retry_build(session, build_id, initiator=who.name, now=now)
                 audit.record(session, now, who.name, "build.retry", f"build/{again.id}", of=build_id)
                 new_id = again.id

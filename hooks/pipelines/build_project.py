@@ -47,7 +47,7 @@ _REPOSITORY = re.compile(r"(?:([a-z0-9][a-z0-9-]{0,49})/)?([A-Za-z0-9][A-Za-z0-9
 _KNOWN = {"name", "description", "buildspec", "buildSpec", "repository", "source", "secondarySources"}
 _KNOWN |= {"sourceVersion", "secondarySourceVersions", "artifacts", "secondaryArtifacts", "cache", "environment"}
 _KNOWN |= {"timeoutInMinutes", "queuedTimeoutInMinutes", "concurrentBuildLimit", "onLimit", "autoRetryLimit"}
-_KNOWN |= {"badgeEnabled", "tags", "buildBatchConfig"}
+_KNOWN |= {"badgeEnabled", "tags", "publishRepository", "buildBatchConfig"}
 _WITHOUT_EFFECT = {
     "serviceRole": "a build has a token of its own, which reads the project's repository",
     "encryptionKey": "what builds leave is encrypted with the server's keys",
@@ -217,12 +217,12 @@ def _secondary_versions(node: yaml.Node | None, faults: Faults) -> dict[str, str
     return found
 
 
-def _repository(node: yaml.Node | None, faults: Faults) -> tuple[str, str] | None:
+def _repository(node: yaml.Node | None, faults: Faults, what: str = "repository") -> tuple[str, str] | None:
     if node is None:
         return None
-    match = _REPOSITORY.match(text_of(node, "buildProject: repository", faults))
+    match = _REPOSITORY.match(text_of(node, f"buildProject: {what}", faults))
     if match is None:
-        faults.add(line_of(node), "buildProject: repository is written NAME or DOMAIN/NAME")
+        faults.add(line_of(node), f"buildProject: {what} is written NAME or DOMAIN/NAME")
         return None
     return match[1] or "default", match[2]
 
@@ -280,6 +280,9 @@ def _kept(entries: Mapping[str, yaml.Node], faults: Faults) -> dict[str, Any]:
     kept: dict[str, Any] = {}
     if "description" in entries:
         kept["description"] = limited(entries["description"], "buildProject: description", LONGEST_DESCRIPTION, faults)
+    if "publishRepository" in entries:
+        target = _repository(entries["publishRepository"], faults, "publishRepository")
+        kept["publishRepository"] = "/".join(target) if target else ""
     if "badgeEnabled" in entries:
         kept["badgeEnabled"] = _boolean(entries["badgeEnabled"], "buildProject: badgeEnabled", faults)
     if "buildBatchConfig" in entries:

@@ -12,8 +12,9 @@ from sqlalchemy.orm import Session
 
 from hooks.builds import image_pins
 from hooks.builds.batches import builds_of, start_batch, stop_batch
+from hooks.builds.handing_over import artifact_source, missing_outputs
 from hooks.builds.phases import BuildStatus
-from hooks.builds.project import QUEUED_TIMEOUT_MINUTES
+from hooks.builds.project import QUEUED_TIMEOUT_MINUTES, SourceSettings, SourceType
 from hooks.builds.projects import (
     DEFAULT_TIMEOUT_MINUTES,
     DEFAULT_TYPES,
@@ -65,6 +66,8 @@ def _start_build(session: Session, request: BuildRequest, now: datetime) -> str:
         name=pinned.name,
         version=pinned.version,
         assets=tuple(SourceAsset(filename, sha256) for filename, sha256 in sorted(pinned.assets.items())),
+        inputs=tuple(_input(session, *each) for each in request.inputs),
+        outputs=request.outputs,
     )
     if request.is_batch:
         return _start_batch(session, request, source, now)
@@ -108,7 +111,18 @@ def _build_outcome(session: Session, build_id: str) -> BuildOutcome | None:
     if build.status == BuildStatus.IN_PROGRESS:
         return None
     summary = f"build {build.number}: {build.status}" + (f", {build.message}" if build.message else "")
-    return BuildOutcome(build.status == BuildStatus.SUCCEEDED, summary, build.exported_variables)
+    if build.status != BuildStatus.SUCCEEDED:
+        return BuildOutcome(succeeded=False, summary=summary, variables=build.exported_variables)
+    missing = missing_outputs(session, build_id, PackageSource.from_json(build.source).outputs)
+    if missing:
+        summary += f", but it left no artifact {' and no '.join(missing)}"
+    return BuildOutcome(not missing, summary, build.exported_variables)
+
+
+def _input(session: Session, name: str, build_id: str | None, identifier: str) -> SourceSettings:
+    if build_id is None:
+        return SourceSettings(SourceType.PACKAGE, identifier=name)
+    return artifact_source(session, build_id, identifier, name)
 
 
 def _stop_build(session: Session, build_id: str, now: datetime) -> None:

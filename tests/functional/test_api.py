@@ -124,6 +124,7 @@ MATRIX = [
     ("GET", f"{PACKAGE}/versions", None, 401, 200, 200, 200, 403, 200),
     ("GET", f"{VERSION}/assets", None, 401, 200, 200, 200, 403, 200),
     ("GET", f"{VERSION}/dependencies", None, 401, 200, 200, 200, 403, 200),
+    ("GET", f"{VERSION}/provenance", None, 401, 404, 404, 404, 403, 404),  # no build made it
     ("GET", f"{VERSION}/readme", None, 401, 404, 404, 404, 403, 404),  # it has none
     ("POST", f"{VERSION}/reopen", {"hours": 2}, 401, 403, 403, 403, 403, 200),
     ("POST", f"{PACKAGE}/versions/copy", {"versions": ["1.0"], "destinationRepository": "staging"}, 401, 403, 403, 200, 403, 200),

@@ -214,6 +214,7 @@ REVIEWED = {
     f"DELETE {PACKAGE}": "api: codeartifact:DeletePackage on the repository",
     f"GET {VERSION}/assets": API_READ.replace("read", "codeartifact:ListPackageVersionAssets"),
     f"GET {VERSION}/readme": API_READ.replace("read", "codeartifact:GetPackageVersionReadme"),
+    f"GET {VERSION}/provenance": API_READ.replace("read", "codeartifact:DescribePackageVersion"),
     f"GET {VERSION}/dependencies": API_READ.replace("read", "codeartifact:ListPackageVersionDependencies"),
     f"POST {VERSION}/reopen": "api: entrepot:ReopenRelease on the repository",
     f"DELETE {VERSION}": "api: codeartifact:DeletePackageVersions on the repository",
@@ -433,6 +434,7 @@ REVIEWED = {
     "POST /account/notifications/address/remove": PAGE,
     "GET /account/notifications/confirm": PAGE,
     "POST /account/notifications/confirm": PAGE,  # the code in the mail, as who asked for it
+    "GET /metrics": SIGNED_IN,  # each caller sees the projects that they may see
     "GET /healthz": PUBLIC,
     "GET /readyz": PUBLIC,
 }

@@ -24,7 +24,6 @@ from hooks.builds.compute import ImageNames, Meant, Share, share
 from hooks.builds.container_sandbox import ContainerSandbox, Room
 from hooks.builds.engine import Engine, Image
 from hooks.builds.executor import (
-    REGISTRY_PORT,
     Availability,
     ExecutorError,
     Network,
@@ -34,7 +33,7 @@ from hooks.builds.executor import (
 )
 from hooks.builds.launch import Limits, lay_out
 from hooks.builds.probe import ProbeReport, attack
-from hooks.builds.relay import Relay
+from hooks.builds.relay import Relay, open_relays
 from hooks.builds.workspace import UserRange, WorkRoot, Workspace
 
 LOG = logging.getLogger(__name__)
@@ -160,8 +159,7 @@ class ContainerExecutor:
             sandbox.begin(
                 request,
                 room,
-                make_relay=self._relay_maker(layout, workspace),
-                registry_port=REGISTRY_PORT if with_registry else None,
+                make_relays=self._relay_maker(request, layout, workspace),
             )
         except OSError as error:
             sandbox.destroy()
@@ -278,18 +276,17 @@ class ContainerExecutor:
         path.write_text(text)
         return str(path)
 
-    def _relay_maker(self, layout: bubblewrap.Layout, workspace: Workspace) -> Any:
+    def _relay_maker(
+        self, request: SandboxRequest, layout: bubblewrap.Layout, workspace: Workspace
+    ) -> Callable[[], list[Relay]]:
         directory, address = layout.network_dir, self._settings.registry_address
-        if directory is None or address is None:
-            return None
 
-        def make() -> Relay:
+        def make() -> list[Relay]:
+            if directory is None or address is None:
+                return []
             owner = None if workspace.user is None else (workspace.user, workspace.user)
-            path = directory / "registry.sock"
-            relay = Relay(path, address, owner)
             # Nobody else gets to the workspace; whom a container's user is outside of it is the engine's affair.
-            path.chmod(0o666)
-            return relay
+            return open_relays(directory, address, request.publishing, owner, mode=0o666)
 
         return make
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
 from hooks.builds.executor import ExecutorError, StopReason
@@ -26,6 +26,7 @@ LOG = logging.getLogger(__name__)
 _FLUSH_SECONDS = 0.5
 _FLUSH_BYTES = 64 * 1024
 _PIECE_BYTES = 512 * 1024
+_MOST_TOKENS = 100
 _MAX_WAITING_BYTES = 4 * 1024 * 1024
 
 
@@ -69,6 +70,7 @@ class RemoteReporter:
         self._flushed_at = time.monotonic()
         try:
             self._send()
+            self._tell_of_tokens()
         except Away as error:
             LOG.warning("lease %s: the log has to wait: %s", self._lease.id, error)
 
@@ -85,6 +87,19 @@ class RemoteReporter:
                 raise ExecutorError("the server takes nothing of the log")
             del self._waiting[:taken]
             self._end += taken
+
+    def found(self, tokens: Collection[str]) -> None:
+        """Tell of these with those of the log."""
+        self._mask.found |= set(tokens)
+
+    def _tell_of_tokens(self) -> None:
+        while self._mask.found:
+            some = sorted(self._mask.found)[:_MOST_TOKENS]
+            try:
+                self._lease.ask("POST", "facts", json={"leakedTokens": some})
+            except Rejected as error:
+                raise ExecutorError(f"the server does not take it: {error}") from error
+            self._mask.found -= set(some)
 
     def phases(self, records: Sequence[PhaseRecord]) -> None:
         """Tell the phases so far; while the server is away the next phase brings them along."""
@@ -132,6 +147,7 @@ class RemoteReporter:
         """Tell how the build ended, after all of its log. Raises Abandoned, ExecutorError."""
         self._waiting += self._mask.flush()
         self._lease.insist(self._send)
+        self._lease.insist(self._tell_of_tokens)
         ending = {
             "status": outcome.status.value,
             "phases": [record.as_json() for record in outcome.phases],

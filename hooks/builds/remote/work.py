@@ -12,11 +12,11 @@ from pathlib import Path
 from typing import IO, Any, BinaryIO, cast
 
 from hooks.builds.bundles import Inputs
-from hooks.builds.executor import Executor, ExecutorError, Interrupt, Login, Network, Refused, RoomRequest
+from hooks.builds.executor import Executor, ExecutorError, Interrupt, Login, Network, Publishing, Refused, RoomRequest
 from hooks.builds.git_fetch import Fetched, GitCredential, GitFetcher
-from hooks.builds.output_settings import OutputSettings
+from hooks.builds.output_settings import OutputSettings, handed_on
 from hooks.builds.plan import BuildPlan
-from hooks.builds.project import SourceSettings, SourceType
+from hooks.builds.project import STORED, SourceSettings
 from hooks.builds.references import Reference, Resolved, Unresolved, VariableType
 from hooks.builds.remote.lease import HeldLease
 from hooks.builds.remote.link import Away, Rejected, broken_off
@@ -89,12 +89,13 @@ def _plan(bench: Bench, lease: HeldLease, build: Mapping[str, Any], reporter: Re
     files = _Files(bench, lease)
 
     def fetch(_project: int, _source: PackageSource, wanted: SourceSettings, interrupt: Interrupt) -> Fetched:
-        if wanted.type is SourceType.UPLOAD:
-            return Fetched(files.upload(wanted), "")
+        if wanted.type in STORED:
+            return Fetched(files.stored(wanted), "")
         return bench.git.fetch(wanted, given.get(wanted.identifier), interrupt)
 
     inputs = Inputs(0, source, fetch, reporter.interrupt, reporter.resolved)
-    login, room = build["credentials"], build["room"]
+    login, room, publishing = build["credentials"], build["room"], build["publishing"]
+    outputs = OutputSettings.of(build["outputs"])
     return BuildPlan(
         build_id=build["id"],
         source=inputs.bundle(files.asset),
@@ -114,11 +115,13 @@ def _plan(bench: Bench, lease: HeldLease, build: Mapping[str, Any], reporter: Re
         home_files=build["homeFiles"],
         secrets=(
             *((login["token"],) if login else ()),
+            *((publishing["token"],) if publishing else ()),
             *(each.secret for each in given.values()),
         ),
         resolver=lambda references: _values(lease, references),
         project=build["project"],
-        outputs=OutputSettings.of(build["outputs"]),
+        publishing=Publishing(tuple(publishing["paths"]), f"Bearer {publishing['token']}") if publishing else None,
+        outputs=handed_on(outputs) if source.outputs else outputs,
         timeout_seconds=build["timeoutSeconds"],
     )
 
@@ -151,9 +154,9 @@ class _Files:
         (pinned,) = [asset for asset in source.assets if asset.filename == filename]
         return self._brought({"name": filename}, pinned.sha256, filename)
 
-    def upload(self, wanted: SourceSettings) -> BinaryIO:
-        """An uploaded source. Raises as ``asset``."""
-        return self._brought({"identifier": wanted.identifier}, wanted.version, "the uploaded source")
+    def stored(self, wanted: SourceSettings) -> BinaryIO:
+        """A source of the server's store. Raises as ``asset``."""
+        return self._brought({"identifier": wanted.identifier}, wanted.version, "the source")
 
     def _brought(self, query: Mapping[str, str], sha256: str, what: str) -> BinaryIO:
         try:
