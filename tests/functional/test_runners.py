@@ -33,6 +33,11 @@ login, _, password = netrc.netrc().authenticators("127.0.0.1")
 request = urllib.request.Request("http://127.0.0.1:7979/pypi/default/dev/simple/")
 request.add_header("Authorization", "Basic " + base64.b64encode(f"{login}:{password}".encode()).decode())
 print("the registry says", urllib.request.urlopen(request).status)
+
+import os
+address = os.environ["ENTREPOT_PUBLISH_GENERIC_URL"] + "made/1.0/made.txt"
+print("published:", urllib.request.urlopen(urllib.request.Request(address, b"made elsewhere", method="PUT")).status)
+print("somebody's token:", os.environ["LEAK"] + os.environ["ED"])
 """
 SPEC = """
 version: 0.2
@@ -106,15 +111,21 @@ class Site:
         self.runners.append(process)
         return process
 
-    def project(self, name: str, source: str, spec: str | None, network: str) -> None:
+    def project(self, name: str, source: str, spec: str | None, network: str, **more: Any) -> None:
         document = {
             "name": name,
             "repository": "dev",
             "source": {"type": source},
             "environment": {"type": "process", "network": network},
             **({"buildspec": spec} if spec else {}),
+            **more,
         }
         self.call("PUT", f"/build-projects/{name}", json={"document": json.dumps(document)})
+
+    def status(self, token: str) -> int:
+        """What somebody with ``token`` is answered."""
+        headers = {"Authorization": f"Bearer {token}"}
+        return requests.get(f"{self.server.url}/api/v1/whoami", headers=headers, timeout=30).status_code
 
     def build(self, build_id: str) -> dict[str, Any]:
         return dict(self.call("GET", f"/builds/{build_id}").json())
@@ -163,7 +174,7 @@ def sources() -> bytes:
 
 
 def test_a_build_runs_on_a_runner_with_all_that_a_build_has(site: Site, runner: subprocess.Popen[bytes]) -> None:
-    site.project("whole", "UPLOAD", None, "registry")
+    site.project("whole", "UPLOAD", None, "registry", publishRepository="staging")
     site.call("PUT", "/parameters/team/password", json={"value": SECRET, "projects": ["whole"]})
     zip_type = {"Content-Type": "application/zip"}
     answer = requests.post(
@@ -173,7 +184,11 @@ def test_a_build_runs_on_a_runner_with_all_that_a_build_has(site: Site, runner: 
         timeout=30,
     )
     assert answer.status_code == 201, answer.text
-    started = {"sourceUpload": answer.json()["id"]}
+    leak = site.call("POST", "/tokens", 201, json={"name": "leak", "actions": ["read"], "ttlSeconds": 3600}).json()
+    assert site.status(leak["secret"]) == 200
+    halves = {"LEAK": leak["secret"][:20], "ED": leak["secret"][20:]}  # in one piece the server would not take it
+    leaks = [{"name": name, "value": half, "type": "PLAINTEXT"} for name, half in halves.items()]
+    started = {"sourceUpload": answer.json()["id"], "environmentVariablesOverride": leaks}
     build_id = site.call("POST", "/build-projects/whole/builds", 201, json=started).json()["id"]
     eventually(lambda: site.build(build_id)["status"] != "IN_PROGRESS", "the build never ended")
     log, build = site.log(build_id), site.build(build_id)
@@ -182,6 +197,12 @@ def test_a_build_runs_on_a_runner_with_all_that_a_build_has(site: Site, runner: 
 
     assert "Running on runner first" in log
     assert "the registry says 200" in log  # with a token of its own, and through the runner alone
+    assert "published: 201" in log
+    (by,) = site.call("GET", "/domains/default/repositories/staging/packages/generic/made/versions/1.0").json()["builtBy"]
+    assert (by["buildId"], by["runner"]) == (build_id, "runner first")
+    assert "somebody's token: " in log
+    assert leak["secret"] not in log
+    assert site.status(leak["secret"]) == 401  # what a log shows is ended
     assert "the password is ***" in log
     assert SECRET not in log
     lines = log.splitlines()
