@@ -20,6 +20,7 @@ from hooks.builds.runners import jobs_for
 from hooks.jobs.worker import Worker
 from hooks.notifications import fanout
 from hooks.triggers import dispatch
+from registry.db import Database
 from registry.repos import care, evict
 from registry.services import Services
 
@@ -30,6 +31,47 @@ SWEEP_SECONDS = 3600.0
 IDLE_SECONDS = 5.0
 CHECKPOINT_SECONDS = 15.0
 Rounds = Sequence[tuple[float, Callable[[], None]]]
+
+
+class Crew:
+    """The workers of this process, one for each queue. One whose job has ended lets all others look at once."""
+
+    def __init__(self, settings: Settings, db: Database) -> None:
+        self._settings = settings
+        self._db = db
+        self.workers: list[Worker] = []
+
+    def nudge(self) -> None:
+        """Let all of them look for jobs now."""
+        for each in self.workers:
+            each.nudge()
+
+    def hire(
+        self,
+        jobs: wiring.JobTable,
+        queue: str,
+        slots: int,
+        periodic: Rounds = (),
+        only: ColumnElement[bool] | None = None,
+    ) -> None:
+        """Add a worker of ``queue``, which does ``periodic`` as well; of the jobs it takes ``only`` those."""
+        lease_seconds = self._settings.worker.lease_seconds
+        self.workers.append(
+            Worker(
+                self._db,
+                jobs.handlers,
+                settle=jobs.settle,
+                slots=slots,
+                queues=(queue,),
+                poll_seconds=self._settings.worker.poll_seconds,
+                lease_seconds=lease_seconds,
+                heartbeat_seconds=lease_seconds / 6,
+                name=f"{socket.gethostname()} {queue}",
+                periodic=periodic,
+                on_ended=self.nudge,
+                only=only,
+            )
+        )
 
 
 def run(settings: Settings, *, is_alone: bool = True) -> int:
@@ -43,33 +85,9 @@ def run(settings: Settings, *, is_alone: bool = True) -> int:
         sqlite.warn(settings)
     checkpoints = wiring.checkpointer(settings, services.db, services.signer)
     parts = wiring.hook_services(services, settings).actions
-    workers: list[Worker] = []
-
-    def nudge() -> None:
-        for each in workers:
-            each.nudge()
-
-    def worker(
-        jobs: wiring.JobTable, queue: str, slots: int, periodic: Rounds = (), only: ColumnElement[bool] | None = None
-    ) -> Worker:
-        return Worker(
-            services.db,
-            jobs.handlers,
-            settle=jobs.settle,
-            slots=slots,
-            queues=(queue,),
-            poll_seconds=settings.worker.poll_seconds,
-            lease_seconds=settings.worker.lease_seconds,
-            heartbeat_seconds=settings.worker.lease_seconds / 6,
-            name=f"{socket.gethostname()} {queue}",
-            periodic=periodic,
-            on_ended=nudge,
-            only=only,
-        )
-
-    consumers = notifying.consumers(settings, services)
+    crew, consumers = Crew(settings, services.db), notifying.consumers(settings, services)
     rounds = (
-        (DISPATCH_SECONDS, lambda: _dispatch(services, consumers, nudge)),
+        (DISPATCH_SECONDS, lambda: _dispatch(services, consumers, crew.nudge)),
         (IDLE_SECONDS, lambda: _finish_idle(services)),
         (min(CHECKPOINT_SECONDS, settings.audit.checkpoint_minutes * 60), checkpoints.round),
         (SWEEP_SECONDS, lambda: _sweep(services, settings)),
@@ -81,18 +99,16 @@ def run(settings: Settings, *, is_alone: bool = True) -> int:
         {**general.handlers, **keys.handlers, **combining.handlers},
         {**general.settle, **keys.settle, **combining.settle},
     )
+    crew.hire(jobs, "default", settings.worker.slots, rounds)
+    # Receivers and the mail server may be slow: they have slots of their own, which nothing else waits for.
     notices, due = wiring.notification_jobs(settings, services), notifying.rounds(settings, services)
-    workers += [
-        worker(jobs, "default", settings.worker.slots, rounds),
-        # Receivers and the mail server may be slow: they have slots of their own, which nothing else waits for.
-        worker(notices, fanout.QUEUE, settings.webhooks.slots, due),
-    ]
+    crew.hire(notices, fanout.QUEUE, settings.webhooks.slots, due)
     available = _that_can_build(executors.executors(settings))
     builds = wiring.build_jobs(settings, services, parts, available)
     # Also where none runs here: somebody has to notice that a runner elsewhere fell silent.
     slots, only = settings.builds.slots if available else 0, jobs_for(tuple(available))
-    workers.append(worker(builds, build_records.QUEUE, slots, only=only))
-    _work(workers, settings.worker.drain_seconds)
+    crew.hire(builds, build_records.QUEUE, slots, only=only)
+    _work(crew.workers, settings.worker.drain_seconds)
     services.db.close()
     return 0
 

@@ -198,7 +198,9 @@ def test_a_build_runs_on_a_runner_with_all_that_a_build_has(site: Site, runner: 
     assert "Running on runner first" in log
     assert "the registry says 200" in log  # with a token of its own, and through the runner alone
     assert "published: 201" in log
-    (by,) = site.call("GET", "/domains/default/repositories/staging/packages/generic/made/versions/1.0").json()["builtBy"]
+    (by,) = site.call("GET", "/domains/default/repositories/staging/packages/generic/made/versions/1.0").json()[
+        "builtBy"
+    ]
     assert (by["buildId"], by["runner"]) == (build_id, "runner first")
     assert "somebody's token: " in log
     assert leak["secret"] not in log
