@@ -110,13 +110,17 @@ def change(client: Client, number: int, *, as_json: bool, address: str | None, *
     print_record(client.send("PATCH", "webhooks", number, body=body), _FIELDS, as_json=as_json)
 
 
-@example("entrepot webhook delete 3")
+@example("entrepot webhook delete 3 --yes")
 @webhook.command()
 @click.argument("number", type=int)
+@click.option("--yes", is_flag=True, help="Do not ask.")
 @json_option
 @with_client
-def delete(client: Client, number: int, *, as_json: bool) -> None:
+def delete(client: Client, number: int, *, yes: bool, as_json: bool) -> None:
     """Remove a webhook with the records of its deliveries."""
+    if not yes:
+        address = client.get("webhooks", number)["url"]
+        click.confirm(f"Delete webhook {number} ({address}) and what is known of its deliveries?", abort=True, err=True)
     client.send("DELETE", "webhooks", number)
     say(f"webhook {number} is deleted")
     if as_json:

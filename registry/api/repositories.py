@@ -14,6 +14,7 @@ from registry.api.shapes import Between, Length
 from registry.errors import Invalid, NotFound
 from registry.http import context
 from registry.http.auth import requires, signed_in_api
+from registry.http.delivery import repository_url
 from registry.models import Domain
 from registry.names import repository_name
 from registry.repos import browse, topology
@@ -57,6 +58,28 @@ class RepositoryChange:
     description: Annotated[str, Length(0, 500)] | None = None
     upstreams: Annotated[tuple[str, ...], Length(0, 32)] | None = None
     anonymous_read: bool | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class EndpointQuery:
+    """Of which package format."""
+
+    format: Annotated[str, Length(1, 50)]
+
+
+@dataclass(frozen=True, slots=True)
+class RepositoryEndpoint:
+    """Where clients of the format find the repository; ends in a slash."""
+
+    repository_endpoint: str
+
+
+def show_endpoint(query: EndpointQuery) -> RepositoryEndpoint:
+    """The address of a repository for the clients of one format."""
+    services = context.services()
+    if query.format not in services.formats:
+        raise Invalid(f"format {query.format!r} is none of {', '.join(sorted(services.formats))}")
+    return RepositoryEndpoint(repository_url(services, query.format))
 
 
 def list_repositories(query: RepositoryQuery) -> RepositoryList:
@@ -169,6 +192,14 @@ ROUTES = (
         requires(Action.READ, repository=True, any_package=True),
         show_repository,
         answer=browse.RepositorySummary,
+    ),
+    Route(
+        "GET",
+        f"{_REPOSITORY}/endpoint",
+        requires(Action.READ, repository=True, any_package=True, permission="codeartifact:GetRepositoryEndpoint"),
+        show_endpoint,
+        query=EndpointQuery,
+        answer=RepositoryEndpoint,
     ),
     Route(
         "PATCH",

@@ -60,7 +60,7 @@ format_option: Callable[..., Any] = click.option(
 
 @click.group()
 def package() -> None:
-    """Packages: list, show, explain, copy, promote, yank, archive, dispose, delete, close, origin."""
+    """Packages: list, show, get-asset, explain, copy, promote, yank, archive, dispose, delete, close, origin."""
 
 
 package.add_command(origin)

@@ -218,7 +218,7 @@ def test_empty_pages_say_what_would_stand_there(tmp_path):
 def test_error_pages_say_what_can_be_done(filled):
     rob = sign_in(filled[0], "rob")
     denied = get(rob, "/repositories/default/prod", 403)
-    assert "<p>rob may not read on default/prod.</p>" in denied, "a name is spelt as it is"
+    assert "<p>rob may not read default/prod.</p>" in denied, "a name is spelt as it is"
     assert "An administrator can give you the right." in denied
     missing = get(rob, "/packages/default/dev/pypi/nothing", 404)
     assert "<p>Package &#39;nothing&#39; was not found.</p>" in missing
