@@ -86,7 +86,9 @@ def mint(
     return Made(issued, limits, issued.expires_at < now + life)
 
 
-def check_there(session: Session, maker: Identity, repositories: Sequence[str] | None, domain: str | None = None) -> None:
+def check_there(
+    session: Session, maker: Identity, repositories: Sequence[str] | None, domain: str | None = None
+) -> None:
     """Raise NotFound for a repository or domain that is named (no pattern) for a token, and is not there.
 
     Only where the maker may read: to anybody else it would tell what there is.

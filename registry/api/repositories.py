@@ -5,19 +5,16 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Annotated
 
-from sqlalchemy import select
-
-from registry import audit
-from registry.access import ANY_PACKAGE, Action, Identity, check
+from registry import repository_changes
+from registry.access import ANY_PACKAGE, Action
 from registry.api.routes import Route
 from registry.api.shapes import Between, Length
-from registry.errors import Invalid, NotFound
+from registry.errors import Invalid
 from registry.http import context
 from registry.http.auth import requires, signed_in_api
 from registry.http.delivery import repository_url
-from registry.models import Domain
 from registry.names import repository_name
-from registry.repos import browse, topology
+from registry.repos import browse
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,38 +104,15 @@ def show_repository() -> browse.RepositorySummary:
 def create_repository(domain: str, body: NewRepository) -> browse.RepositorySummary:
     """Add a repository to a domain."""
     services, caller = context.services(), context.caller()
-    now = services.clock()
     name = repository_name(body.name)
-    wanted = body.external_connections or {}
-    for format_name, url in wanted.items():
+    connections = body.external_connections or {}
+    for format_name, url in connections.items():
         services.connections.check_format(format_name)
         if url is not None:
             services.connections.check_url(url)
+    wanted = repository_changes.Wanted(name, body.description, body.upstreams, connections, body.anonymous_read)
     with services.db.write() as session:
-        domain_id = session.scalar(select(Domain.id).where(Domain.name == domain))
-        if domain_id is None:
-            raise NotFound("domain", domain)
-        made = topology.create_repository(
-            session,
-            domain_id,
-            name,
-            description=body.description,
-            upstreams=_checked_upstreams(body.upstreams, domain, caller),
-            external_formats=wanted,
-            anonymous_read=body.anonymous_read,
-            now=now,
-        )
-        audit.record(
-            session,
-            now,
-            caller.name,
-            "repository.create",
-            f"{domain}/{name}",
-            upstreams=list(body.upstreams),
-            external_connections=dict(wanted),
-            anonymous_read=body.anonymous_read,
-        )
-        session.flush()
+        made = repository_changes.create(session, domain, wanted, caller, services.clock())
         return browse.repository(session, made.id)
 
 
@@ -148,29 +122,10 @@ def change_repository(domain: str, repository: str, body: RepositoryChange) -> b
     Whoever sets an upstream must be able to read it: its packages are served through this repository from then on.
     """
     services, caller = context.services(), context.caller()
-    now = services.clock()
+    wanted = repository_changes.Change(body.description, body.upstreams, body.anonymous_read)
     with services.db.write() as session:
-        _, row = topology.find_repository(session, domain, repository)
-        changed: dict[str, object] = {}
-        if body.description is not None:
-            row.description = changed["description"] = body.description
-        if body.anonymous_read is not None:
-            row.anonymous_read = changed["anonymous_read"] = body.anonymous_read
-        if body.upstreams is not None:
-            changed["upstreams"] = list(body.upstreams)
-            topology.set_upstreams(session, row, _checked_upstreams(body.upstreams, domain, caller))
-        if changed:
-            audit.record(session, now, caller.name, "repository.change", f"{domain}/{repository}", **changed)
-        session.flush()
+        row = repository_changes.change(session, domain, repository, wanted, caller, services.clock())
         return browse.repository(session, row.id)
-
-
-def _checked_upstreams(upstreams: tuple[str, ...], domain: str, caller: Identity) -> tuple[str, ...]:
-    for name in upstreams:
-        check(caller, Action.READ, f"{domain}/{name}")
-    if len(set(upstreams)) != len(upstreams):
-        raise Invalid("upstreams names a repository twice")
-    return upstreams
 
 
 _REPOSITORIES = "/domains/<domain>/repositories"

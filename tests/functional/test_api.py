@@ -123,7 +123,7 @@ MATRIX = [
     ("GET", "/domains/default/list-associated-packages?packageGroup=/*", None, 401, 200, 200, 200, 403, 200),
     ("GET", f"{PACKAGE}/versions", None, 401, 200, 200, 200, 403, 200),
     ("GET", f"{VERSION}/assets", None, 401, 200, 200, 200, 403, 200),
-    ("GET", f"{VERSION}/asset?asset=acme_client-1.0-py3-none-any.whl", None, 401, 200, 200, 200, 403, 200),
+    ("GET", f"{VERSION}/asset?asset=my_pkg-1.0-py3-none-any.whl", None, 401, 200, 200, 200, 403, 200),
     ("GET", f"{DEV}/endpoint?format=pypi", None, 401, 200, 200, 200, 403, 200),
     ("GET", f"{VERSION}/dependencies", None, 401, 200, 200, 200, 403, 200),
     ("GET", f"{VERSION}/readme", None, 401, 404, 404, 404, 403, 404),  # it has none
@@ -711,7 +711,11 @@ def test_a_repository_tells_where_clients_of_a_format_find_it(world: World) -> N
 def test_refusals_are_sentences(world: World) -> None:
     for method, path, said in (
         ("GET", "/users", "reader may not manage users (entrepot:ManageUsers)"),
-        ("POST", "/domains/default/repositories", "reader may not create a repository (codeartifact:CreateRepository on default)"),
+        (
+            "POST",
+            "/domains/default/repositories",
+            "reader may not create a repository (codeartifact:CreateRepository on default)",
+        ),
         ("GET", "/domains/default/repositories/prod", "reader may not read default/prod"),
         ("GET", "/tokens?user=admin", "reader may not administer this server"),
     ):

@@ -51,6 +51,8 @@ PATHS = {
     "pages.user": ("/access/users/mel", "/access/users/ada"),
     "pages.groups": ("/access/groups", "/access/groups?q=zzz"),
     "pages.group": ("/access/groups/ops",),
+    "pages.new_repository": ("/domains/default/new-repository",),
+    "pages.repository_settings": ("/repositories/default/dev/settings",),
     "pages.quotas": ("/quotas",),
     "pages.domain_quotas": ("/quotas/default", "/quotas/default?q=dev"),
     "pages.access": ("/access", "/access?q=zzz"),

@@ -327,6 +327,8 @@ REVIEWED = {
     },
     "GET /access/groups": PAGE,  # the right to manage groups inside
     "GET /access/groups/<group>": PAGE,
+    **{f"{method} /domains/<domain>/new-repository": PAGE for method in ("GET", "POST")},
+    **{f"{method} /repositories/<domain>/<repository>/settings": PAGE for method in ("GET", "POST")},
     "GET /quotas": PAGE,  # shows the domains whose quotas one manages
     **{f"{method} /quotas/<domain>": PAGE for method in ("GET", "POST")},
     "POST /quotas/<domain>/<repository>": PAGE,
