@@ -16,6 +16,8 @@ ON_DATA = {
     "login-link": "user_login_link",
     "recover": "user_recover",
 }
+assert isinstance(over_http, click.Group)
+_OVER_HTTP: click.Group = over_http
 
 
 class UserGroup(click.Group):
@@ -23,12 +25,12 @@ class UserGroup(click.Group):
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         """All of them, those on the data directory last."""
-        return [*over_http.list_commands(ctx), *ON_DATA]
+        return [*_OVER_HTTP.list_commands(ctx), *ON_DATA]
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         """One of them."""
         if cmd_name not in ON_DATA:
-            return over_http.get_command(ctx, cmd_name)
+            return _OVER_HTTP.get_command(ctx, cmd_name)
         command: Any = getattr(importlib.import_module("config.cli.care"), ON_DATA[cmd_name])
         return command if isinstance(command, click.Command) else None
 

@@ -138,14 +138,16 @@ def _authorize(query: AuthorizationQuery, body: NewAuthorization) -> Authorizati
     with services.db.write() as session:
         minting.check_there(session, caller, named, domain)
         made = minting.mint(session, services.accounts, caller, wanted, now=now)
-    limits = (None if limit is None else tuple(limit) for limit in astuple(made.limits))
+    repositories, packages, networks = (None if limit is None else tuple(limit) for limit in astuple(made.limits))
     return Authorization(
         made.issued.secret,
         made.issued.expires_at,
         made.issued.id,
         caller.name,
         tuple(actions),
-        *limits,
+        repositories,
+        packages,
+        networks,
         caller.token_id,
         made.is_cut_short,
     )

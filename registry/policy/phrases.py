@@ -33,7 +33,8 @@ def refused(word: str, place: Place, permission: str = "") -> str:
 
 def spelt(permission: str) -> str:
     """An action's name as words: ``codeartifact:CreateRepository`` is "create a repository"."""
-    verb, *rest = _WORD.findall(permission.partition(":")[2])
+    words: list[str] = _WORD.findall(permission.partition(":")[2])
+    verb, *rest = words
     if not rest:
         return verb.lower()
     is_one = not rest[-1].endswith("s") or rest[-1] == "Status"
