@@ -24,6 +24,7 @@ _FIELDS = (
     ("OWNER", "owner"),
     ("SECRET", "secretFingerprint"),
 )
+_ON_TERMINAL = ("ID", "URL", "KINDS", "ENABLED", "DOMAIN", "REPOSITORY", "FORMAT", "PACKAGE", "OWNER", "WHY NOT")
 _DELIVERIES = (
     ("ID", "id"),
     ("KIND", "kind"),
@@ -34,6 +35,7 @@ _DELIVERIES = (
     ("CREATED", "createdAt"),
     ("NEXT", "dueAt"),
 )
+_TOLD = ("ID", "STATE", "KIND", "ATTEMPTS", "CREATED", "SUBJECT", "REASON", "NEXT")
 _FILTERS = (
     click.option("--kind", "kinds", multiple=True, metavar="PATTERN", help="Kinds of events, with *; repeatable."),
     click.option("--domain", help="Events of this domain; without it of the whole server."),
@@ -70,7 +72,7 @@ def kinds(client: Client, *, as_json: bool) -> None:
 @with_client
 def list_webhooks(client: Client, *, as_json: bool) -> None:
     """List your webhooks; all of them as an administrator of the server."""
-    print_rows(client.get("webhooks")["items"], _FIELDS, as_json=as_json)
+    print_rows(client.get("webhooks")["items"], _FIELDS, as_json=as_json, on_terminal=_ON_TERMINAL)
 
 
 @example("entrepot webhook show 3")
@@ -178,7 +180,12 @@ def rotate(client: Client, number: int, *, as_json: bool, overlap_hours: int) ->
 @with_client
 def deliveries(client: Client, number: int, *, as_json: bool, state: str | None) -> None:
     """List what was sent to a webhook, newest first."""
-    print_rows(client.items("webhooks", number, "deliveries", limit=100, state=state), _DELIVERIES, as_json=as_json)
+    print_rows(
+        client.items("webhooks", number, "deliveries", limit=100, state=state),
+        _DELIVERIES,
+        as_json=as_json,
+        on_terminal=_TOLD,
+    )
 
 
 @example("entrepot webhook delivery 3 msg_2c7a8e9d1f204b6ab1c3d5e7f9021436")

@@ -19,7 +19,8 @@ _CONTROLS = dict.fromkeys((*range(32), *range(127, 160)), " ")
 
 _MOMENT = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?(Z|\+00:00)")
 _BREAKS_AT = 24  # how wide a column stays that has to be broken into lines
-_GAP = 1
+_LONGEST_WORD = 40  # names, identifiers and digests are for copying; longer ones (addresses) are broken
+_GAP = 2
 _FEWEST = 2
 
 json_option: Callable[[Callable[..., Any]], Callable[..., Any]] = click.option(
@@ -101,18 +102,21 @@ def _short(text: str) -> str:
     return f"{text[:10]} {text[11:16]}" if _MOMENT.fullmatch(text) else text
 
 
-def fitting(widths: Sequence[int], room: int) -> int:
-    """How many of the columns, whose longest cells are so wide, stand beside each other in ``room`` characters.
-
-    Two always do; a long text is broken into lines, and needs no more than a part of its width.
-    """
+def fitting(needs: Sequence[int], room: int) -> int:
+    """How many of the columns, which need so many characters, stand beside each other in ``room``; two always do."""
     used, count = 0, 0
-    for width in widths:
-        used += min(width, _BREAKS_AT) + (_GAP if count else 0)
+    for need in needs:
+        used += need + (_GAP if count else 0)
         if used > room and count >= _FEWEST:
             break
         count += 1
     return count
+
+
+def _need(cells: Sequence[str], cell_len: Callable[[str], int]) -> int:
+    """How wide a column has to be: a short text stays on a line, a long one is broken between its words."""
+    longest_word = max((cell_len(word) for text in cells for word in text.split()), default=0)
+    return max(min(max(map(cell_len, cells)), _BREAKS_AT), min(longest_word, _LONGEST_WORD))
 
 
 def _draw(headings: Sequence[str] | None, rows: Sequence[Sequence[str]]) -> None:
@@ -123,11 +127,12 @@ def _draw(headings: Sequence[str] | None, rows: Sequence[Sequence[str]]) -> None
 
     console = Console(file=sys.stdout)
     named = headings or ("", "")
-    widths = [max(map(cell_len, (name, *(row[at] for row in rows)))) for at, name in enumerate(named)]
-    count = fitting(widths, console.width) if headings else len(named)
+    needs = [_need([name, *(row[at] for row in rows)], cell_len) for at, name in enumerate(named)]
+    count = fitting(needs, console.width) if headings else len(named)
+    is_enough = sum(needs[:count]) + _GAP * (count - 1) <= console.width
     table = Table(box=None, show_header=headings is not None, pad_edge=False, header_style="bold")
-    for name, width in zip(named[:count], widths, strict=False):
-        table.add_column(name, overflow="fold", no_wrap=width <= _BREAKS_AT)
+    for name, need in zip(named[:count], needs, strict=False):
+        table.add_column(name, overflow="fold", min_width=need if headings and is_enough else None)
     for row in rows:
         # Text, not str: rich would read [brackets] in a cell as markup.
         table.add_row(*(Text(entry) for entry in row[:count]))

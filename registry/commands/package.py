@@ -34,6 +34,7 @@ _VERSIONS = (
     ("STATUS", "status"),
     ("YANKED", "yankedReason"),
 )
+_VERSIONS_ON_TERMINAL = ("VERSION", "STATUS", "PUBLISHED", "BY", "YANKED", "ORIGIN", "FROM", "FILES", "BYTES")
 _VERSION = (
     ("name", "displayName"),
     ("version", "displayVersion"),
@@ -103,7 +104,7 @@ def show(
         if as_json:
             print_json(detail)
         else:
-            print_rows(detail["versions"], _VERSIONS, as_json=False)
+            print_rows(detail["versions"], _VERSIONS, as_json=False, on_terminal=_VERSIONS_ON_TERMINAL)
         return
     detail = client.get(*path, "versions", version, namespace=namespace)
     readable = {**detail, "files": [f"{asset['filename']} sha256:{asset['sha256']}" for asset in detail["assets"]]}

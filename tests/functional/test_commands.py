@@ -322,7 +322,8 @@ def test_a_repositorys_address_for_a_format(site: Site) -> None:
 
 def test_lists_are_read_on_a_terminal_of_80_columns(site: Site) -> None:
     site.run("token", "new", "--name", "the release machine's token", "--scope", "read", "--repository", "dev")
-    for words in (("token", "list"), ("repo", "list"), ("package", "list", "dev"), ("user", "list")):
+    for words in (("token", "list"), ("repo", "list"), ("package", "list", "dev"), ("package", "show", "dev", "acme-client"),
+                  ("user", "list"), ("repo", "connection", "list", "public"), ("role", "list")):  # fmt: skip
         lines = on_terminal(site, *words)
         assert max(map(len, lines)) <= 80, lines
     tokens = on_terminal(site, "token", "list")
