@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Annotated
 
 from registry import repository_changes
 from registry.access import ANY_PACKAGE, Action
+from registry.api import codeartifact
 from registry.api.routes import Route
 from registry.api.shapes import Between, Length
 from registry.errors import Invalid
@@ -18,19 +19,32 @@ from registry.repos import browse
 
 
 @dataclass(frozen=True, slots=True)
+class RepositoryView(browse.RepositorySummary):
+    """A repository; ``repository`` says the same in CodeArtifact's words."""
+
+    repository: codeartifact.RepositoryDescription
+
+
+@dataclass(frozen=True, slots=True)
 class RepositoryList:
-    """Repositories the caller may read; ``next`` goes into ``after`` for the following ones, null at the end."""
+    """Repositories the caller may read; ``next`` goes into ``after`` for the following ones, null at the end.
+
+    ``repositories`` and ``nextToken`` say the same in CodeArtifact's words.
+    """
 
     items: tuple[browse.RepositorySummary, ...]
     next: str | None
+    repositories: tuple[codeartifact.RepositoryEntry, ...]
+    next_token: str | None
 
 
 @dataclass(frozen=True, slots=True)
 class RepositoryQuery:
-    """Where to go on in the list: ``after`` is a ``domain/repository``."""
+    """Where to go on in the list: ``after`` is a ``domain/repository``; so is CodeArtifact's ``nextToken``."""
 
     after: Annotated[str, Length(0, 200)] = ""
     limit: Annotated[int, Between(1, 200)] = 50
+    next_token: Annotated[str, Length(0, 200)] = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,23 +99,24 @@ def list_repositories(query: RepositoryQuery) -> RepositoryList:
     with context.services().db.read() as session:
         # Sorted here, because databases sort letters each in their own way and the place is compared here.
         found = sorted(browse.repositories(session), key=lambda entry: (entry.domain, entry.name))
-    place = tuple(query.after.split("/", 1))
+    place = tuple((query.after or query.next_token).split("/", 1))
     readable = [
         repository
         for repository in found
         if caller.may(Action.READ, repository.path, ANY_PACKAGE) and (repository.domain, repository.name) > place
     ]
     shown = readable[: query.limit]
-    return RepositoryList(tuple(shown), shown[-1].path if len(readable) > len(shown) else None)
+    following = shown[-1].path if len(readable) > len(shown) else None
+    return RepositoryList(tuple(shown), following, tuple(map(codeartifact.listed, shown)), following)
 
 
-def show_repository() -> browse.RepositorySummary:
+def show_repository() -> RepositoryView:
     """One repository."""
     with context.services().db.read() as session:
-        return browse.repository(session, context.admission().repository_id)
+        return _view(browse.repository(session, context.admission().repository_id))
 
 
-def create_repository(domain: str, body: NewRepository) -> browse.RepositorySummary:
+def create_repository(domain: str, body: NewRepository) -> RepositoryView:
     """Add a repository to a domain."""
     services, caller = context.services(), context.caller()
     name = repository_name(body.name)
@@ -113,10 +128,10 @@ def create_repository(domain: str, body: NewRepository) -> browse.RepositorySumm
     wanted = repository_changes.Wanted(name, body.description, body.upstreams, connections, body.anonymous_read)
     with services.db.write() as session:
         made = repository_changes.create(session, domain, wanted, caller, services.clock())
-        return browse.repository(session, made.id)
+        return _view(browse.repository(session, made.id))
 
 
-def change_repository(domain: str, repository: str, body: RepositoryChange) -> browse.RepositorySummary:
+def change_repository(domain: str, repository: str, body: RepositoryChange) -> RepositoryView:
     """Change a repository's description, upstreams or anonymous reading.
 
     Whoever sets an upstream must be able to read it: its packages are served through this repository from then on.
@@ -125,7 +140,12 @@ def change_repository(domain: str, repository: str, body: RepositoryChange) -> b
     wanted = repository_changes.Change(body.description, body.upstreams, body.anonymous_read)
     with services.db.write() as session:
         row = repository_changes.change(session, domain, repository, wanted, caller, services.clock())
-        return browse.repository(session, row.id)
+        return _view(browse.repository(session, row.id))
+
+
+def _view(summary: browse.RepositorySummary) -> RepositoryView:
+    own = [getattr(summary, each.name) for each in fields(summary)]
+    return RepositoryView(*[*own, codeartifact.described(summary)])
 
 
 _REPOSITORIES = "/domains/<domain>/repositories"
@@ -138,7 +158,7 @@ ROUTES = (
         requires(Action.ADMIN, domain=True, permission="codeartifact:CreateRepository"),
         create_repository,
         body=NewRepository,
-        answer=browse.RepositorySummary,
+        answer=RepositoryView,
         status=201,
     ),
     Route(
@@ -146,7 +166,7 @@ ROUTES = (
         _REPOSITORY,
         requires(Action.READ, repository=True, any_package=True),
         show_repository,
-        answer=browse.RepositorySummary,
+        answer=RepositoryView,
     ),
     Route(
         "GET",
@@ -162,6 +182,6 @@ ROUTES = (
         requires(Action.ADMIN, repository=True, permission="codeartifact:UpdateRepository"),
         change_repository,
         body=RepositoryChange,
-        answer=browse.RepositorySummary,
+        answer=RepositoryView,
     ),
 )

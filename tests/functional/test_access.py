@@ -364,9 +364,10 @@ def test_an_explanation_of_what_is_not_there_says_so_to_who_may_know(world: Worl
         answer = world.call("GET", "/explain/access", as_=who, query_string=query)
         return answer.status_code, (answer.json.get("detail") or answer.json["decidedBy"]).replace(where, "WHERE")
 
-    for place in ("default/absent", "repository/default/absent", "package/default/absent/pypi//x"):
+    assert asked("admin", "default/absent") == (404, "repository 'WHERE' was not found")
+    for place in ("repository/default/absent", "package/default/absent/pypi//x"):
         assert asked("admin", place) == (404, "repository 'default/absent' was not found")
-    assert asked("admin", "absent") == (404, "domain 'absent' was not found")
+    assert asked("admin", "absent") == (404, "domain 'WHERE' was not found")
     assert asked("admin", "absent/dev") == (404, "domain 'absent' was not found")
     assert asked("prefixed", "default/devil") == (404, "repository 'WHERE' was not found")
     assert asked("prefixed", "default/dev")[0] == 200

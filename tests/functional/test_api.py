@@ -123,7 +123,7 @@ MATRIX = [
     ("GET", "/domains/default/list-associated-packages?packageGroup=/*", None, 401, 200, 200, 200, 403, 200),
     ("GET", f"{PACKAGE}/versions", None, 401, 200, 200, 200, 403, 200),
     ("GET", f"{VERSION}/assets", None, 401, 200, 200, 200, 403, 200),
-    ("GET", f"{VERSION}/asset?asset=my_pkg-1.0-py3-none-any.whl", None, 401, 200, 200, 200, 403, 200),
+    ("GET", f"{VERSION}/asset?asset=My_Pkg-1.0-py3-none-any.whl", None, 401, 200, 200, 200, 403, 200),
     ("GET", f"{DEV}/endpoint?format=pypi", None, 401, 200, 200, 200, 403, 200),
     ("GET", f"{VERSION}/dependencies", None, 401, 200, 200, 200, 403, 200),
     ("GET", f"{VERSION}/readme", None, 401, 404, 404, 404, 403, 404),  # it has none
@@ -383,7 +383,9 @@ def test_repositories_lists_what_the_caller_may_read(world: World) -> None:
         "dev",
         "staging",
     ]
-    assert world.call("GET", "/repositories", as_="stranger").json == {"items": [], "next": None}
+    assert world.call("GET", "/repositories", as_="stranger").json == {
+        "items": [], "next": None, "repositories": [], "nextToken": None
+    }  # fmt: skip
 
 
 def test_repositories_come_in_pages(world: World) -> None:
@@ -702,6 +704,32 @@ def test_one_file_is_downloaded_as_in_codeartifact(world: World) -> None:
     assert world.call("GET", f"{at}/1.0/asset?asset={name}", as_="reader").status_code in {403, 404}
 
 
+def test_answers_have_codeartifacts_names_beside_our_own(world: World) -> None:
+    world.publish("dev", "acme-client", "1.0")
+    shown = world.call("GET", DEV, as_="reader").json
+    assert (shown["domain"], shown["upstreams"]) == ("default", ["public"])
+    assert shown["repository"] == {
+        "name": "dev",
+        "domainName": "default",
+        "arn": "repository/default/dev",
+        "description": "",
+        "upstreams": [{"repositoryName": "public"}],
+        "externalConnections": [],
+    }
+    first = world.call("GET", "/repositories?limit=1").json
+    assert [each["name"] for each in first["items"]] == [each["name"] for each in first["repositories"]] == ["dev"]
+    rest = world.call("GET", f"/repositories?nextToken={first['nextToken']}").json["repositories"]
+    assert {each["domainName"] for each in rest} == {"default"}
+    assert "dev" not in [each["name"] for each in rest]
+    domain = world.call("GET", "/domains/default").json
+    assert domain["domain"].items() <= domain.items()
+    listed = world.call("GET", "/domains").json
+    assert [(each["name"], each["status"]) for each in listed["domains"]] == [("default", "Active")]
+    assert listed["nextToken"] is None
+    packages = world.call("GET", f"{DEV}/packages?limit=1", as_="reader").json
+    assert packages["packages"] == [{"format": "pypi", "namespace": "", "package": "acme-client"}]
+
+
 def test_a_repository_tells_where_clients_of_a_format_find_it(world: World) -> None:
     found = world.call("GET", f"{DEV}/endpoint?format=pypi", as_="reader").json
     assert found == {"repositoryEndpoint": "http://localhost/pypi/default/dev/"}
@@ -709,6 +737,7 @@ def test_a_repository_tells_where_clients_of_a_format_find_it(world: World) -> N
 
 
 def test_refusals_are_sentences(world: World) -> None:
+    unlimited = world.token("reader", "admin")
     for method, path, said in (
         ("GET", "/users", "reader may not manage users (entrepot:ManageUsers)"),
         (
@@ -719,7 +748,12 @@ def test_refusals_are_sentences(world: World) -> None:
         ("GET", "/domains/default/repositories/prod", "reader may not read default/prod"),
         ("GET", "/tokens?user=admin", "reader may not administer this server"),
     ):
-        assert world.call(method, path, as_="reader", json={} if method == "POST" else None).json["detail"] == said
+        answer = world.call(method, path, token=unlimited, json={} if method == "POST" else None)
+        assert answer.json["detail"] == said
+    narrow = world.token("admin", "read")
+    assert world.call("GET", "/users", token=narrow).json["detail"] == (
+        "admin may not manage users (entrepot:ManageUsers) with this token"
+    )
 
 
 def test_wildcards_within_ones_own_may_be_handed_on(world: World) -> None:
