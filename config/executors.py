@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import socket
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 
 from config.settings import Settings
 from hooks.builds.compute import BUILD_IMAGE, ImageNames, Share
@@ -12,12 +14,19 @@ from hooks.builds.launch import Limits
 from hooks.builds.workspace import UserRange
 from registry import formats
 
+Registry = tuple[str, int] | Callable[[], socket.socket]
+"""Where builds reach the registry: an address, or what makes the other end of each connection."""
 
-def executors(settings: Settings) -> Mapping[str, Executor]:
-    """The executors that the settings speak of; whether each works here it says itself. The first is the usual one."""
-    table: list[Executor] = [ProcessExecutor(process_settings(settings))]
+
+def executors(settings: Settings, registry: Registry | None = None) -> Mapping[str, Executor]:
+    """The executors that the settings speak of; whether each works here it says itself. The first is the usual one.
+
+    ``registry`` is where their builds reach it, if not where the settings say that the server is.
+    """
+    registry = registry or settings.registry_address
+    table: list[Executor] = [ProcessExecutor(replace(process_settings(settings), registry_address=registry))]
     if settings.builds_container.socket:
-        table.append(_container(settings))
+        table.append(_container(settings, registry))
     return {executor.name: executor for executor in table}
 
 
@@ -37,7 +46,7 @@ def process_settings(settings: Settings) -> ProcessSettings:
     )
 
 
-def _container(settings: Settings) -> Executor:
+def _container(settings: Settings, registry: Registry) -> Executor:
     # Imported when it is chosen: it brings the engine's client library along.
     from hooks.builds.executors.container import ContainerExecutor, ContainerSettings
 
@@ -45,7 +54,7 @@ def _container(settings: Settings) -> Executor:
     chosen_settings = ContainerSettings(
         socket=chosen.socket,
         work_dir=settings.workspace_path / "containers",
-        registry_address=settings.registry_address,
+        registry_address=registry,
         users=UserRange(chosen.first_user_id, settings.builds.user_ids),
         limits=_limits(settings, chosen.memory_limit_bytes),
         processors=chosen.processors,

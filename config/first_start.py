@@ -174,8 +174,9 @@ def _public_formats() -> list[str]:
 
 
 def _build_account(session: Session, people: Accounts, now: datetime) -> None:
+    # Each token of a build has the one repository that its project reads or publishes to; see hooks.builds.access.
     if session.scalar(select(Account.id).where(Account.name == BUILD_ACCOUNT)) is None:
-        people.create(session, BUILD_ACCOUNT, actions=[Action.READ], is_service=True, now=now)
+        people.create(session, BUILD_ACCOUNT, actions=[Action.READ, Action.PUBLISH], is_service=True, now=now)
         audit.record(session, now, "first start", "user.create", BUILD_ACCOUNT)
 
 

@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 
 from config.settings import Log
 
-# The same shape as registry.accounts.TOKEN_PATTERN; credentials in URLs as well.
+# The same shape as registry.token_shape.TOKEN_PATTERN; credentials in URLs as well.
 _SECRETS = re.compile(r"\bent_[0-9A-Za-z]{49}\b|(?<=://)[^/\s@:]*:[^/\s@]*(?=@)")
 _CUT_SECRET = re.compile(r"\bent_[0-9A-Za-z]{0,60}\Z")
 # What moves a terminal's cursor, ends a line for some reader, or turns the text around.

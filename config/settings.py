@@ -481,6 +481,8 @@ def _contradictions(settings: Settings) -> Iterator[str]:
         yield "server.public_url must start with http:// or https://"
     if settings.audit.checkpoint_url and urlsplit(settings.audit.checkpoint_url).scheme not in {"http", "https"}:
         yield "audit.checkpoint_url must start with http:// or https://"
+    if settings.builds.slots > settings.builds.user_ids:
+        yield "builds.slots is more than builds.user_ids: each build that runs at a time has a user id of its own"
     if settings.builds_container.moved_images not in {"stop", "warn"}:
         yield "builds.container.moved_images is stop or warn"
     yield from _bad_numbers(settings)

@@ -17,22 +17,32 @@ import ipaddress
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
+
+from sqlalchemy.orm import Session
 
 from config import ending, executors, notifying, sources
 from config.addresses import own_addresses
 from config.settings import LimitSettings, Settings, UpstreamSettings
 from hooks import key_rotation
+from hooks.builds import batch_engine, batch_jobs, waiting
 from hooks.builds import records as build_records
-from hooks.builds import waiting
 from hooks.builds.access import BuildAccess
+from hooks.builds.attempts import BuildAttempts
+from hooks.builds.batch_combine import Combiner
+from hooks.builds.build_services import BuildServices
 from hooks.builds.credentials import sealed_credentials
 from hooks.builds.executor import Executor
-from hooks.builds.handler import BuildHandler, BuildServices
+from hooks.builds.handler import BuildHandler
 from hooks.builds.logs import LogStore, sealed_chunks
 from hooks.builds.output_care import Retention
+from hooks.builds.publishing import witness
 from hooks.builds.pushes import sealed_hook_secrets
 from hooks.builds.report_store import sealed_messages
+from hooks.builds.runner_claims import RunnerClaims
+from hooks.builds.runner_leases import sealed_leases
+from hooks.builds.runner_work import RunnerWork
 from hooks.builds.stored_outputs import OutputLimits, StoredOutputs
 from hooks.builds.tailing import Tails
 from hooks.jobs.worker import Handler, Settle
@@ -45,7 +55,7 @@ from hooks.pipelines.parts import Parts
 from hooks.pipelines.wiring import real_parts
 from hooks.secret_store.delivery import Deliveries
 from hooks.secret_store.store import sealed_values
-from hooks.services import HookServices
+from hooks.services import HookServices, RunnerServices
 from hooks.triggers.start import handlers as start_handlers
 from registry import formats
 from registry.accounts import Accounts, SignInRules
@@ -173,6 +183,7 @@ def sealed_fields() -> Sequence[SealedField]:
         sealed_messages(),
         *sealed_secrets(),
         sealed_credentials(),
+        sealed_leases(),
         sealed_hook_secrets(),
         sealed_values(),
     )
@@ -200,7 +211,9 @@ def services(settings: Settings, clock: Clock = system_clock) -> Services:
     topologies = TopologyCache()
     frozen_after = timedelta(days=settings.storage.release_frozen_after_days)
     leaks = LeakGuard(db, people, clock)
-    publisher = Publisher(db, stores, admissions, known_formats, clock, topologies, leaks, frozen_after=frozen_after)
+    publisher = Publisher(
+        db, stores, admissions, known_formats, clock, topologies, leaks, frozen_after=frozen_after, witness=witness
+    )
     return Services(
         db=db,
         stores=stores,
@@ -265,14 +278,16 @@ def relying(settings: Settings, clock: Clock = system_clock) -> Relying:
 
 def hook_services(services: Services, settings: Settings) -> HookServices:
     """What the hooks' routes and jobs share."""
+    actions = real_parts(
+        services.clock,
+        executor_types=executors.types(settings),
+        release_frozen_after=services.release_frozen_after,
+    )
     return HookServices(
         db=services.db,
         clock=services.clock,
-        actions=real_parts(
-            services.clock,
-            executor_types=executors.types(settings),
-            release_frozen_after=services.release_frozen_after,
-        ),
+        actions=actions,
+        runners=runner_services(settings, services, actions),
         logs=LogStore(services.stores.server_keyring()),
         notifications=notifying.notifications(settings, services, services.stores.server_keyring()),
         stores=services.stores,
@@ -284,11 +299,22 @@ def hook_services(services: Services, settings: Settings) -> HookServices:
 
 def general_jobs(parts: Parts) -> JobTable:
     """Handlers of everything but builds, and what becomes of jobs that ended without theirs."""
-    waits = waiting.handlers(parts.clock, lambda session, build_id: on_build_finished(session, parts, build_id))
+    on_finished = partial(_on_build_finished, parts)
+    waits = {**waiting.handlers(parts.clock, on_finished), **batch_jobs.handlers(parts.clock, on_finished)}
     return JobTable(
         {**pipeline_handlers(parts), **start_handlers(parts), **waits},
         {promote_action.JOB_KIND: lambda session, ended: settle_promotion(session, parts, ended)},
     )
+
+
+def _on_build_finished(parts: Parts, session: Session, build_id: str) -> None:
+    on_build_finished(session, parts, build_id)
+
+
+def combining_jobs(settings: Settings, services: Services, parts: Parts) -> JobTable:
+    """The handler that combines the artifacts of batches."""
+    combiner = Combiner(stored_outputs(settings, services), partial(_on_build_finished, parts))
+    return JobTable({batch_engine.COMBINE_KIND: combiner}, {batch_engine.COMBINE_KIND: combiner.settle})
 
 
 def notification_jobs(settings: Settings, services: Services) -> JobTable:
@@ -302,33 +328,52 @@ def key_jobs(services: Services) -> JobTable:
     return JobTable({key_rotation.JOB_KIND: lambda context: key_rotation.run(rotates, context)}, {})
 
 
+def runner_services(settings: Settings, services: Services, parts: Parts) -> RunnerServices:
+    """What runners on other machines ask; builds are given to them as to the worker of this server."""
+    builds, digest = build_services(settings, services, parts), services.accounts.digest
+    attempts = BuildAttempts(builds)
+    lease_seconds = settings.worker.lease_seconds
+    return RunnerServices(
+        RunnerClaims(services.db, builds, attempts, digest=digest, lease_seconds=lease_seconds),
+        RunnerWork(services.db, builds, attempts, digest=digest, lease_seconds=lease_seconds),
+    )
+
+
 def build_jobs(
     settings: Settings, services: Services, parts: Parts, available: Mapping[str, Executor] | None = None
 ) -> JobTable:
     """The handler of builds, for the types of environment that are ``available`` (default: all of the settings)."""
-    access = BuildAccess(services.db, services.stores, services.accounts, services.formats, services.clock)
-    deliveries = Deliveries(services.db, services.stores.server_keyring(), services.clock)
     handler = BuildHandler(
         services.db,
         executors.executors(settings) if available is None else available,
-        BuildServices(
-            public_url=settings.server.public_url or None,
-            open_asset=access.open_asset,
-            find_spec=lambda _source: None,  # each source of this release is unpacked with its buildspec.yml in it
-            issue_token=access.issue_token,
-            client_variables=access.client_variables,
-            client_files=access.client_files,
-            on_finished=lambda session, build_id: on_build_finished(session, parts, build_id),
-            sealer=services.stores.server_keyring(),
-            clock=services.clock,
-            fetch_input=sources.input_fetcher(settings, services, executors.process_settings(settings)),
-            resolver=deliveries.resolver,
-            on_tokens=lambda found, build_id: services.leaks.end(found, f"the log of build {build_id}", "build"),
-            outputs=stored_outputs(settings, services),
-            protected_refs=settings.builds.protected_refs,
-        ),
+        build_services(settings, services, parts),
     )
     return JobTable({build_records.JOB_KIND: handler}, {build_records.JOB_KIND: handler.settle})
+
+
+def build_services(settings: Settings, services: Services, parts: Parts) -> BuildServices:
+    """What builds need of the rest of the server, wherever they run."""
+    access = BuildAccess(services.db, services.stores, services.accounts, services.formats, services.clock)
+    deliveries = Deliveries(services.db, services.stores.server_keyring(), services.clock)
+    return BuildServices(
+        public_url=settings.server.public_url or None,
+        open_asset=access.open_asset,
+        find_spec=lambda _source: None,  # each source of this release is unpacked with its buildspec.yml in it
+        issue_token=access.issue_token,
+        client_variables=access.client_variables,
+        client_files=access.client_files,
+        open_publishing=access.open_publishing,
+        on_finished=partial(_on_build_finished, parts),
+        sealer=services.stores.server_keyring(),
+        clock=services.clock,
+        fetch_input=sources.input_fetcher(settings, services, executors.process_settings(settings)),
+        resolver=deliveries.resolver,
+        on_tokens=lambda found, build_id: services.leaks.end(found, f"the log of build {build_id}", "build"),
+        outputs=stored_outputs(settings, services),
+        protected_refs=settings.builds.protected_refs,
+        git_credential=sources.credential_opener(services),
+        end_token=lambda session, token_id: services.accounts.revoke_token(session, token_id, services.clock()),
+    )
 
 
 def stored_outputs(settings: Settings, services: Services) -> StoredOutputs:

@@ -9,11 +9,14 @@ import threading
 from collections.abc import Callable, Mapping, Sequence
 from datetime import timedelta
 
+from sqlalchemy import ColumnElement
+
 from config import executors, migrate, notifying, sqlite, wiring
 from config.settings import Settings
 from hooks.builds import output_care, report_store
 from hooks.builds import records as build_records
 from hooks.builds.executor import Executor
+from hooks.builds.runners import jobs_for
 from hooks.jobs.worker import Worker
 from hooks.notifications import fanout
 from hooks.triggers import dispatch
@@ -22,7 +25,7 @@ from registry.services import Services
 
 log = logging.getLogger("entrepot.worker")
 
-DISPATCH_SECONDS = 0.5
+DISPATCH_SECONDS = 0.2
 SWEEP_SECONDS = 3600.0
 IDLE_SECONDS = 5.0
 CHECKPOINT_SECONDS = 15.0
@@ -40,8 +43,15 @@ def run(settings: Settings, *, is_alone: bool = True) -> int:
         sqlite.warn(settings)
     checkpoints = wiring.checkpointer(settings, services.db, services.signer)
     parts = wiring.hook_services(services, settings).actions
+    workers: list[Worker] = []
 
-    def worker(jobs: wiring.JobTable, queue: str, slots: int, periodic: Rounds = ()) -> Worker:
+    def nudge() -> None:
+        for each in workers:
+            each.nudge()
+
+    def worker(
+        jobs: wiring.JobTable, queue: str, slots: int, periodic: Rounds = (), only: ColumnElement[bool] | None = None
+    ) -> Worker:
         return Worker(
             services.db,
             jobs.handlers,
@@ -53,28 +63,35 @@ def run(settings: Settings, *, is_alone: bool = True) -> int:
             heartbeat_seconds=settings.worker.lease_seconds / 6,
             name=f"{socket.gethostname()} {queue}",
             periodic=periodic,
+            on_ended=nudge,
+            only=only,
         )
 
     consumers = notifying.consumers(settings, services)
     rounds = (
-        (DISPATCH_SECONDS, lambda: _dispatch(services, consumers)),
+        (DISPATCH_SECONDS, lambda: _dispatch(services, consumers, nudge)),
         (IDLE_SECONDS, lambda: _finish_idle(services)),
         (min(CHECKPOINT_SECONDS, settings.audit.checkpoint_minutes * 60), checkpoints.round),
         (SWEEP_SECONDS, lambda: _sweep(services, settings)),
     )
     services.stores.warm()
     general, keys = wiring.general_jobs(parts), wiring.key_jobs(services)
-    jobs = wiring.JobTable({**general.handlers, **keys.handlers}, {**general.settle, **keys.settle})
+    combining = wiring.combining_jobs(settings, services, parts)
+    jobs = wiring.JobTable(
+        {**general.handlers, **keys.handlers, **combining.handlers},
+        {**general.settle, **keys.settle, **combining.settle},
+    )
     notices, due = wiring.notification_jobs(settings, services), notifying.rounds(settings, services)
-    workers = [
+    workers += [
         worker(jobs, "default", settings.worker.slots, rounds),
         # Receivers and the mail server may be slow: they have slots of their own, which nothing else waits for.
         worker(notices, fanout.QUEUE, settings.webhooks.slots, due),
     ]
     available = _that_can_build(executors.executors(settings))
-    if available:
-        builds = wiring.build_jobs(settings, services, parts, available)
-        workers.append(worker(builds, build_records.QUEUE, settings.builds.slots))
+    builds = wiring.build_jobs(settings, services, parts, available)
+    # Also where none runs here: somebody has to notice that a runner elsewhere fell silent.
+    slots, only = settings.builds.slots if available else 0, jobs_for(tuple(available))
+    workers.append(worker(builds, build_records.QUEUE, slots, only=only))
     _work(workers, settings.worker.drain_seconds)
     services.db.close()
     return 0
@@ -129,5 +146,6 @@ def _finish_idle(services: Services) -> None:
     services.idle.finish()
 
 
-def _dispatch(services: Services, consumers: Sequence[dispatch.Consumer]) -> None:
-    dispatch.dispatch(services.db, services.clock(), consumers)
+def _dispatch(services: Services, consumers: Sequence[dispatch.Consumer], nudge: Callable[[], None]) -> None:
+    if dispatch.dispatch(services.db, services.clock(), consumers):
+        nudge()

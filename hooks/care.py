@@ -2,11 +2,20 @@
 
 from __future__ import annotations
 
-from sqlalchemy import func, select
+from sqlalchemy import exists, func, select
 from sqlalchemy.orm import Session
 
 from hooks.jobs import queue
-from hooks.models import ActionExecution, Build, BuildArtifact, BuildCache, Execution, Report
+from hooks.models import (
+    ActionExecution,
+    Build,
+    BuildArtifact,
+    BuildBatch,
+    BuildBatchGroup,
+    BuildCache,
+    Execution,
+    Report,
+)
 from registry.db import Database
 from registry.models import Blob
 
@@ -18,6 +27,7 @@ def check(db: Database) -> list[tuple[str, str]]:
     with db.read() as session:
         found = [("I8", fault) for fault in queue.faults(session)]
         found += [("I8", fault) for fault in _builds(session)]
+        found += [("I8", fault) for fault in _batches(session)]
         found += [("I1", fault) for fault in _outputs(session)]
         found += [("I8", fault) for fault in _reports(session)]
         return found + [("I8", fault) for fault in _executions(session)]
@@ -27,6 +37,32 @@ def _builds(session: Session) -> list[str]:
     """A build that ended says when, and one that says when has ended."""
     rows = session.scalars(select(Build.id).where((Build.status == "IN_PROGRESS") != Build.ended_at.is_(None)))
     return [f"build {build_id} has a status and an end that disagree" for build_id in rows]
+
+
+def _batches(session: Session) -> list[str]:
+    """A batch that ended says when, and has nothing that goes on; one that goes on has something that does."""
+    rows = session.scalars(
+        select(BuildBatch.id).where((BuildBatch.status == "IN_PROGRESS") != BuildBatch.ended_at.is_(None))
+    )
+    faults = [f"build batch {batch_id} has a status and an end that disagree" for batch_id in rows]
+    differing = session.execute(
+        select(BuildBatchGroup.batch_id, BuildBatchGroup.identifier)
+        .join(Build, Build.id == BuildBatchGroup.build_id)
+        .where(BuildBatchGroup.status != Build.status)
+    )
+    faults += [f"build batch {row[0]}: {row[1]} and its build disagree on their status" for row in differing]
+    is_open = exists().where(
+        BuildBatchGroup.batch_id == BuildBatch.id, BuildBatchGroup.status.in_(("PENDING", "IN_PROGRESS"))
+    )
+    ended = session.scalars(select(BuildBatch.id).where(BuildBatch.status != "IN_PROGRESS", is_open))
+    faults += [f"build batch {batch_id} has ended, and a build of it has not" for batch_id in ended]
+    runs = exists().where(BuildBatchGroup.batch_id == BuildBatch.id, BuildBatchGroup.status == "IN_PROGRESS")
+    stuck = select(BuildBatch.id).where(
+        BuildBatch.status == "IN_PROGRESS", BuildBatch.phase != "COMBINE_ARTIFACTS", ~runs
+    )
+    return faults + [
+        f"build batch {batch_id} goes on, and none of its builds does" for batch_id in session.scalars(stuck)
+    ]
 
 
 def _outputs(session: Session) -> list[str]:

@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from hooks.builds.logs import LogStore
+from hooks.builds.runner_claims import RunnerClaims
+from hooks.builds.runner_work import RunnerWork
 from hooks.builds.tailing import Tails
 from hooks.notifications.endpoints import Sealer
 from hooks.notifications.fanout import Fanout
@@ -38,6 +40,14 @@ class Notifications:
 
 
 @dataclass(frozen=True, slots=True)
+class RunnerServices:
+    """What runners on other machines ask: for builds, and about those they have."""
+
+    claims: RunnerClaims
+    work: RunnerWork
+
+
+@dataclass(frozen=True, slots=True)
 class HookServices:
     """``actions`` is what the pipeline engine acts through; ``logs`` reads what builds have written.
 
@@ -51,4 +61,5 @@ class HookServices:
     notifications: Notifications
     stores: DomainStores
     sealed_fields: Sequence[SealedField]
+    runners: RunnerServices
     tails: Tails = field(default_factory=Tails)

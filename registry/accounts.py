@@ -4,11 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import hmac
-import re
 import secrets
-import string
 import threading
-import zlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -26,12 +23,7 @@ from registry.models import Account, PendingSignIn, SetupLogin, Token, Totp, Web
 from registry.names import account_name
 from registry.policy.book import Standing
 from registry.rulebook import Rulebooks
-
-TOKEN_PREFIX = "ent_"  # noqa: S105  (a prefix, so that scanners can find tokens; not a secret)
-TOKEN_PATTERN = re.compile(r"\bent_[0-9A-Za-z]{49}\b")
-_ALPHABET = string.digits + string.ascii_uppercase + string.ascii_lowercase
-_RANDOM_CHARACTERS = 43  # log2(62) * 43 = 256 bit
-_CHECK_CHARACTERS = 6
+from registry.token_shape import new_token
 
 PASSWORD_MINIMUM_CHARACTERS = 12
 SESSION_IDLE = timedelta(hours=12)
@@ -94,28 +86,6 @@ class BrowserSession:
         """Whether that was lately enough for what is dangerous."""
         life = LINK_PROOF_LIFE if self.by.startswith(BY_LINK) else PROOF_LIFE
         return self.proved_at is not None and now - self.proved_at <= life
-
-
-def new_token() -> str:
-    """``ent_``, 43 random base62 characters, 6 of CRC-32: garbage is refused before a database is asked."""
-    body = TOKEN_PREFIX + "".join(secrets.choice(_ALPHABET) for _ in range(_RANDOM_CHARACTERS))
-    return body + _checksum(body)
-
-
-def looks_like_token(text: str) -> bool:
-    """Whether ``text`` has a token's shape and checksum."""
-    return (
-        TOKEN_PATTERN.fullmatch(text) is not None and _checksum(text[:-_CHECK_CHARACTERS]) == text[-_CHECK_CHARACTERS:]
-    )
-
-
-def _checksum(body: str) -> str:
-    number = zlib.crc32(body.encode())
-    digits = []
-    for _ in range(_CHECK_CHARACTERS):
-        number, remainder = divmod(number, len(_ALPHABET))
-        digits.append(_ALPHABET[remainder])
-    return "".join(digits)
 
 
 def account_scope(account: Account) -> Scope:

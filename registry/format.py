@@ -238,11 +238,15 @@ class Format(Protocol):
         Credentials are not in it: a build finds them in its ``~/.netrc``, and in its ``build_files``.
         """
 
-    def build_files(self, target: LoginTarget) -> Mapping[str, str]:
+    def build_files(self, target: LoginTarget, publish: LoginTarget | None = None) -> Mapping[str, str]:
         """Give the files that builds have below their home besides ``~/.netrc``, by path, for clients that do not read it.
 
-        All are of mode 0600; the token is the build's own and ends with it.
+        All are of mode 0600; the token is the build's own and ends with it. ``publish`` is where the build may publish,
+        with a user and a token that mean nothing: the real ones are added on the way.
         """
+
+    def publish_variables(self, target: LoginTarget) -> Mapping[str, str]:
+        """Give the environment that makes the ecosystem's clients publish to a repository; see ``build_files``."""
 
     def build_paths(self) -> Sequence[str]:
         """Give what builds may read of this machine outside ``/usr`` because its clients need it to run.

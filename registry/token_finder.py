@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from typing import BinaryIO, Final
 from zipfile import BadZipFile, LargeZipFile, ZipFile, is_zipfile
 
-from registry.accounts import TOKEN_PREFIX, looks_like_token
+from registry.token_shape import TOKEN_PREFIX, looks_like_token
 
 TOKEN_CHARACTERS: Final = 53
 _PREFIX = TOKEN_PREFIX.encode()
@@ -66,6 +66,11 @@ class Mask:
         self.found: set[str] = set()
         self._finder = Finder()
         self._held = b""
+
+    @property
+    def held(self) -> bytes:
+        """What is held back: another one that is fed with it first goes on where this one left off."""
+        return self._held
 
     def feed(self, data: bytes) -> bytes:
         """What may be shown so far; only an ending that could be the start of a token is held back."""

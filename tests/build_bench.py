@@ -9,7 +9,7 @@ import shutil
 import tarfile
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -109,6 +109,7 @@ class Log:
     def __init__(self) -> None:
         self.data = bytearray()
         self.commands: Sequence[str] = ()
+        self.tokens: set[str] = set()
         self.records: list[PhaseRecord] = []
         self.artifacts: dict[str, bytes] = {}
         self.caches: dict[tuple[str, str], bytes] = {}
@@ -116,6 +117,9 @@ class Log:
 
     def log(self, data: bytes) -> None:
         self.data += data
+
+    def found(self, tokens: Collection[str]) -> None:
+        self.tokens |= set(tokens)
 
     def phases(self, records: Sequence[PhaseRecord]) -> None:
         self.records = list(records)

@@ -11,7 +11,8 @@ from sqlalchemy.orm import Session
 
 from hooks.builds.executor import Executor, ExecutorError, Refused
 from hooks.builds.executors.process import ProcessExecutor, ProcessSettings
-from hooks.builds.handler import BuildHandler, BuildServices, IssuedToken
+from hooks.builds.grants import IssuedToken
+from hooks.builds.handler import BuildHandler, BuildServices
 from hooks.builds.records import JOB_KIND, QUEUE
 from hooks.builds.source import PackageSource
 from hooks.jobs.worker import Worker

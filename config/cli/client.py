@@ -11,6 +11,8 @@ import hooks.commands
 import registry.commands
 from config.cli.images import images
 from config.cli.local_build import run as run_build
+from config.cli.runner import register
+from config.cli.runner import run as run_runner
 from registry.format import Tool
 from registry.formats import FORMATS
 
@@ -48,4 +50,6 @@ def _new_token(
 (login, token, repo, package, package_group, user, domain, policy, role, group, explain) = registry.commands.commands(
     _tools(), _new_token
 )
-pipeline, build, webhook, secret, parameter, deploy = hooks.commands.commands([run_build, images])
+pipeline, build, webhook, secret, parameter, deploy, runner = hooks.commands.commands(
+    [run_build, images], [register, run_runner]
+)

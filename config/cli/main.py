@@ -47,6 +47,11 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     "deploy": ("config.cli.client", "deploy", "Deployments by appspec.yml, on this machine: run, lint."),
     "secret": ("config.cli.client", "secret", "Secrets for builds: put, list, show, change, delete."),
     "parameter": ("config.cli.client", "parameter", "Parameters for builds: put, list, show, change, delete."),
+    "runner": (
+        "config.cli.client",
+        "runner",
+        "Runners of builds elsewhere: add, list, show, revoke, delete, register, run.",
+    ),
     "webhook": ("config.cli.client", "webhook", "Webhooks: list, create, ping, rotate, deliveries, redeliver."),
 }
 

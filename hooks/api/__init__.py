@@ -5,21 +5,25 @@ from __future__ import annotations
 from flask import Blueprint
 
 from hooks.api.build_artifacts import ArtifactViews
+from hooks.api.build_batches import BatchViews
 from hooks.api.build_projects import BuildProjectViews
 from hooks.api.builds import BuildViews
 from hooks.api.executions import ExecutionViews
 from hooks.api.keys import KeyViews
+from hooks.api.metrics import blueprint as metrics
 from hooks.api.pipelines import PipelineViews
 from hooks.api.pushes import PushViews
 from hooks.api.pushes import receivers as push_receivers
 from hooks.api.reports import ReportViews
+from hooks.api.runner_protocol import blueprint as runner_protocol
+from hooks.api.runners import RunnerViews
 from hooks.api.secrets import SecretViews
 from hooks.api.subscriptions import SubscriptionViews
 from hooks.api.webhooks import WebhookViews
 from hooks.services import HookServices
 from registry.api.routes import register
 
-__all__ = ["blueprint", "push_receivers"]
+__all__ = ["blueprint", "metrics", "push_receivers", "runner_protocol"]
 
 
 def blueprint(services: HookServices) -> Blueprint:
@@ -31,8 +35,10 @@ def blueprint(services: HookServices) -> Blueprint:
         BuildProjectViews(services),
         PushViews(services),
         BuildViews(services),
+        BatchViews(services),
         ArtifactViews(services),
         ReportViews(services),
+        RunnerViews(services),
         SecretViews(services),
         WebhookViews(services),
         SubscriptionViews(services),

@@ -26,7 +26,14 @@ from hooks.api.build_project_shapes import (
 from hooks.api.builds import BuildDetail, detail
 from hooks.builds.credentials import delete_credential, put_credential
 from hooks.builds.git_fetch import GitCredential
-from hooks.builds.project_rights import check_manage, check_start, check_start_at, may_see, visible_project
+from hooks.builds.project_rights import (
+    check_manage,
+    check_publishes,
+    check_start,
+    check_start_at,
+    may_see,
+    visible_project,
+)
 from hooks.builds.project_shown import as_document
 from hooks.builds.projects import delete_project, get_project, list_projects, sources_of
 from hooks.builds.records import Options
@@ -216,19 +223,21 @@ class BuildProjectViews:
         """Start a build of the project.
 
         Needs `read` and `publish` on the project's repository, or on that of the package version that is built: a build
-        reads there, and what it does is what publishing does.
+        reads there, and what it does is what publishing does; and `publish` where the project publishes.
         """
         caller, services = context.caller(), self._services
         with services.db.write() as session:
             found = visible_project(session, project, caller)
-            asked = _asked(session, caller, body)
+            asked = asked_for(session, caller, body)
             if asked.package is None:
                 check_start(caller, found)
+            else:
+                check_publishes(caller, found)
             now = services.clock()
             build = start_project(session, project, asked, initiator=caller.name, now=now)
             audit.record(session, now, caller.name, "build.start", f"build/{build.id}", project=project)
             session.flush()
-            return detail(build, project)
+            return detail(session, build, project)
 
 
 class _Behind:
@@ -250,7 +259,8 @@ def _place(project: BuildProject) -> tuple[str, str]:
     return place
 
 
-def _asked(session: Session, caller: Identity, body: NewBuild) -> Asked:
+def asked_for(session: Session, caller: Identity, body: NewBuild) -> Asked:
+    """What a start asks for. Raises Invalid, and Denied for a package the caller may not build."""
     variables = _stored(body.environment_variables_override)
     return Asked(
         source_version=body.source_version,

@@ -13,7 +13,8 @@ from sqlalchemy.orm import Session
 
 from hooks.builds import log_search, tailing
 from hooks.builds.log_search import LogMatch, Place
-from hooks.builds.project_rights import may_see_build
+from hooks.builds.project_rights import check_publishes, may_see_build
+from hooks.builds.publishing import published_versions
 from hooks.builds.records import request_stop_build, retry_build
 from hooks.builds.source import PackageSource
 from hooks.event_stream import Event, last_event_id, respond
@@ -29,6 +30,7 @@ from registry.http import context
 from registry.http.auth import charge, signed_in_api
 from registry.http.responses import INERT_HEADERS, disposition
 from registry.rates import CostClass
+from registry.repos import built
 
 LOG_PIECE_BYTES = 1024 * 1024
 MOST_LOOKED_AT = 2000
@@ -87,7 +89,8 @@ class BuildDetail(BuildSummary):
     """A build with its phases (CodeBuild's shape); ``assets`` are the package's files, name → SHA-256.
 
     ``sources`` are what was fetched beside or instead of them, with the commit of each as soon as it is known.
-    ``retry_of`` is the build this one repeats.
+    ``retry_of`` is the build this one repeats. ``published`` are the versions with files that it published, also where they
+    were promoted to since, as far as the caller may look into them.
     """
 
     phases: tuple[dict[str, Any], ...]
@@ -101,6 +104,7 @@ class BuildDetail(BuildSummary):
     exported_variables: dict[str, str]
     attempt: int
     timeout_minutes: int
+    published: tuple[built.BuiltVersion, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -204,7 +208,7 @@ class BuildViews:
     def show_build(self, build_id: str) -> BuildDetail:
         """A build with its phases."""
         with self._services.db.read() as session:
-            return detail(*readable_build(session, build_id, context.caller()))
+            return detail(session, *readable_build(session, build_id, context.caller()))
 
     def read_build_log(self, build_id: str, query: LogQuery) -> Response:
         """A piece of the log, as the build wrote it, from byte `from` on.
@@ -302,22 +306,24 @@ class BuildViews:
             )
             audit.record(session, now, caller.name, "build.stop", f"build/{build_id}")
             session.flush()
-            return detail(*readable_build(session, build_id, caller))
+            return detail(session, *readable_build(session, build_id, caller))
 
     def retry_build(self, build_id: str) -> BuildDetail:
         """Build once more what an ended build was made from: the same commits, files, variables and buildspec.
 
-        Needs `read` and `publish` where it belongs. A pipeline's build is repeated without the pipeline.
+        Needs `read` and `publish` where it belongs, and `publish` where its project publishes. A pipeline's build is
+        repeated without the pipeline.
         """
         caller, services = context.caller(), self._services
         with services.db.write() as session:
             old, project = readable_build(session, build_id, caller)
             check(caller, Action.PUBLISH, _path(old), permission="entrepot:StartBuild")
+            check_publishes(caller, session.get_one(BuildProject, old.project_id))
             now = services.clock()
             build = retry_build(session, build_id, initiator=caller.name, now=now)
             audit.record(session, now, caller.name, "build.retry", f"build/{build.id}", of=build_id)
             session.flush()
-            return detail(build, project)
+            return detail(session, build, project)
 
 
 def _page(session: Session, project: str | None, after: str | None) -> list[tuple[Build, str]]:
@@ -370,7 +376,7 @@ def _facts(build: Build, project: str) -> dict[str, Any]:
     return {"project": project, **place, **{name: getattr(build, name) for name in (*own, *moments)}}
 
 
-def detail(build: Build, project: str) -> BuildDetail:
+def detail(session: Session, build: Build, project: str) -> BuildDetail:
     """A build to be answered with."""
     # Neither environment nor buildspec: their variables may hold what only the build is to know.
     source, resolved = PackageSource.from_json(build.source), build.resolved_versions
@@ -387,9 +393,12 @@ def detail(build: Build, project: str) -> BuildDetail:
             )
             for each in source.inputs
         ),
-        resolved_source_version=resolved.get("", "" if source.primary is not None else source.version),
+        resolved_source_version=resolved.get(
+            "", "" if source.primary is not None and not source.is_package else source.version
+        ),
         retry_of=build.retry_of,
         auto_retry_config=AutoRetry(build.auto_retry_limit, build.auto_retry_number),
         queued_timeout_minutes=build.queued_timeout_minutes,
         priority=build.priority,
+        published=tuple(published_versions(session, build.id, context.caller())),
     )

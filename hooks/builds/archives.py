@@ -44,8 +44,8 @@ class Chosen(NamedTuple):
         return self.base.joinpath(*self.parts)
 
 
-def unpack(archive: str) -> int:
-    """Unpack a zip or tar file into the current directory; a single directory at its top is left out."""
+def unpack(archive: str, *, as_is: bool = False) -> int:
+    """Unpack a zip or tar file into the current directory; a single directory at its top is left out unless ``as_is``."""
     into = Path.cwd()
     staging = into.parent / "unpacking"
     staging.mkdir()
@@ -58,7 +58,7 @@ def unpack(archive: str) -> int:
         sys.stdout.write(f"could not unpack {Path(archive).name}: {error}\n")
         return 1
     top = list(staging.iterdir())
-    start = top[0] if len(top) == 1 and top[0].is_dir() and not top[0].is_symlink() else staging
+    start = top[0] if not as_is and len(top) == 1 and top[0].is_dir() and not top[0].is_symlink() else staging
     for entry in list(start.iterdir()):
         entry.rename(into / entry.name)
     shutil.rmtree(staging)
@@ -406,7 +406,7 @@ def main() -> int:
     """Do what the command line says; the exit status."""
     verb, arguments = sys.argv[1], sys.argv[2:]
     if verb == "unpack":
-        return unpack(*arguments)
+        return unpack(arguments[0], as_is=arguments[1:] == ["as-is"])
     if verb == "restore":
         return restore(*arguments)
     if verb == "hash":

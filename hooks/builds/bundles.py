@@ -36,14 +36,20 @@ class Inputs:
     def bundle(self, open_asset: OpenAsset) -> SourceBundle:
         """All files. Nothing is fetched before it is opened."""
         source = self.source
-        files = [SourceFile(asset.filename, _opener(open_asset, source, asset.filename)) for asset in source.assets]
-        archives = {}
+        files = [
+            SourceFile(_plain(asset.filename), _opener(open_asset, source, asset.filename)) for asset in source.assets
+        ]
+        package = choose_archive(file.name for file in files)
+        archives: dict[str, str] = {}
         for wanted in source.inputs:
-            if wanted.type in {SourceType.GIT, SourceType.UPLOAD}:
+            if wanted.type is SourceType.PACKAGE:
+                archives |= {wanted.identifier: package} if package else {}
+            if wanted.type in {SourceType.GIT, SourceType.UPLOAD, SourceType.ARTIFACT}:
                 archives[wanted.identifier] = name = _name_of(wanted)
                 files.append(SourceFile(name, self._opener(wanted)))
-        unpack = archives.pop("", None) or choose_archive(asset.filename for asset in source.assets)
-        return SourceBundle(tuple(files), unpack, archives, self.facts)
+        unpack = archives.pop("", None) or package
+        as_is = frozenset(each.identifier for each in source.inputs if each.type is SourceType.ARTIFACT)
+        return SourceBundle(tuple(files), unpack, archives, self.facts, as_is)
 
     def facts(self) -> Mapping[str, str]:
         """CODEBUILD_RESOLVED_SOURCE_VERSION, for each source whose commit is known."""
@@ -76,7 +82,7 @@ def source_variables(source: PackageSource) -> dict[str, str]:
             "ENTREPOT_PACKAGE_VERSION": source.version,
         }
     for wanted in source.inputs:
-        if wanted.version:
+        if wanted.version and wanted.type is not SourceType.ARTIFACT:
             found[_named("CODEBUILD_SOURCE_VERSION", wanted.identifier)] = wanted.version
         if wanted.type is SourceType.GIT:
             found[_named("CODEBUILD_SOURCE_REPO_URL", wanted.identifier)] = wanted.location
@@ -90,7 +96,14 @@ def _named(variable: str, identifier: str) -> str:
 def _name_of(wanted: SourceSettings) -> str:
     if wanted.type is SourceType.UPLOAD:
         return "source.zip"
+    if wanted.type is SourceType.ARTIFACT:
+        return f"artifact-{wanted.identifier}.zip" if wanted.identifier else "artifact.zip"
     return f"source-{wanted.identifier}.tar" if wanted.identifier else "source.tar"
+
+
+def _plain(filename: str) -> str:
+    """A file's own name, where the format has folders: what a build gets of a version lies in one directory."""
+    return filename.rpartition("/")[2]
 
 
 def _opener(open_asset: OpenAsset, source: PackageSource, filename: str) -> Callable[[], BinaryIO]:

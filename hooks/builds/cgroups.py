@@ -2,6 +2,10 @@
 
 Needed where the worker is root's: resource limits count per user and process, a group counts a whole build. Elsewhere
 the resource limits have to do, and ``Cgroups.describe`` says so.
+
+All builds together are one group for the processors, with a small weight: where they and the server want the same
+processor, the server has it first. Niceness alone does not do that: the kernel weighs sessions, and a build can begin
+as many of them as it likes.
 """
 
 from __future__ import annotations
@@ -18,7 +22,10 @@ LOG = logging.getLogger(__name__)
 
 MOUNT = Path("/sys/fs/cgroup")
 PREFIX = "entrepot-"
+WEIGHT = 100
+"""Of all builds together for the processors: what the kernel gives one group, one service or one session by itself."""
 _REMOVE_SECONDS = 3.0
+_SHARES_OF_100 = 1024  # what version 1 calls a weight of 100
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,15 +71,18 @@ class Cgroups:
         """Find out by trying which version works here."""
         self.version = 0
         self._bases: tuple[Path, ...] = ()
+        self.has_weight = False
         for version, bases in ((2, (mount / "entrepot",)), (1, (mount / "memory", mount / "pids"))):
             if self._works(version, bases):
                 self.version, self._bases = version, bases
+                self._weigh(mount)
                 return
 
     def describe(self) -> str:
         """One line for the operator."""
         if self.version:
-            return f"memory and process limits by control groups (version {self.version})"
+            last = "" if self.has_weight else ", but no weight for the processors"
+            return f"memory and process limits by control groups (version {self.version}){last}"
         return "memory and process limits by resource limits only: control groups cannot be made here"
 
     def make(self, name: str, *, memory_bytes: int, processes: int) -> Group | None:
@@ -84,6 +94,23 @@ class Cgroups:
     def remove(self, name: str) -> None:
         """Remove the groups called ``name`` that a dead worker left."""
         Group(tuple(base / (PREFIX + name) for base in self._bases)).remove()
+
+    def _weigh(self, mount: Path) -> None:
+        """Give all builds together their weight for the processors, where there is a controller for it."""
+        parent = self._bases[0] if self.version == 2 else mount / "cpu" / "entrepot"
+        try:
+            if self.version == 2:
+                (mount / "cgroup.subtree_control").write_text("+cpu")
+                (parent / "cgroup.subtree_control").write_text("+cpu")  # builds share their part evenly
+                (parent / "cpu.weight").write_text(str(WEIGHT))
+            else:
+                parent.mkdir(exist_ok=True)
+                (parent / "cpu.shares").write_text(str(WEIGHT * _SHARES_OF_100 // 100))
+                self._bases = (*self._bases, parent)
+        except OSError as error:
+            LOG.debug("builds have no weight of their own for the processors: %s", error)
+        else:
+            self.has_weight = True
 
     def _works(self, version: int, bases: Sequence[Path]) -> bool:
         try:

@@ -89,13 +89,10 @@ class ContainerSandbox(ProcessSandbox):
         path = ":".join([*directories, image["PATH"]]) if image.get("PATH") else own["PATH"]
         return {**image, **own, "PATH": path, "LANG": image.get("LANG", own["LANG"])}
 
-    def begin(
-        self, request: SandboxRequest, room: Room, *, make_relay: Callable[[], Relay] | None, registry_port: int | None
-    ) -> None:
+    def begin(self, request: SandboxRequest, room: Room, *, make_relays: Callable[[], list[Relay]]) -> None:
         """Start the container and its runner. Raises ExecutorError, OSError."""
         self._room = room
-        if make_relay is not None:
-            self._relay = make_relay()
+        self._relays = make_relays()
         self._channel = EngineChannel(room.engine.start(room.container), self._errors)
         self._group = _group_of(room.engine.process(room.container))
         self._ask(
@@ -103,7 +100,7 @@ class ContainerSandbox(ProcessSandbox):
                 "environment": dict(self.variables),
                 "home_files": launch.home_files(request),
                 "processes": room.processes,
-                "registry_port": registry_port,
+                "ports": launch.ports_of(request),
             },
             deadline=time.monotonic() + START_SECONDS,
         )

@@ -13,14 +13,13 @@ import threading
 import time
 
 from hooks.builds.forwarder import carry
+from hooks.builds.request_head import read_head, refuse
 from registry.errors import Invalid
 from registry.upstream.dial import Dialer
 from registry.upstream.guard import AddressPolicy, BlockedAddress, parse_url
 
 LOG = logging.getLogger(__name__)
 
-_HEAD_BYTES = 32 * 1024
-_HEAD_SECONDS = 30.0
 _DIAL_SECONDS = 20.0
 _CONNECT = re.compile(rb"CONNECT (\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9.-]{1,253}):([0-9]{1,5}) HTTP/1\.[01]\Z")
 _ABSOLUTE = re.compile(rb"(GET|POST|HEAD) (http://[!-~]+) HTTP/1\.[01]\Z")
@@ -42,7 +41,7 @@ class Egress:
 
     def _serve(self, client: socket.socket) -> None:
         try:
-            head, rest = _read_head(client)
+            head, rest = read_head(client)
             host, port, opening = _asked(head)
             self._policy.check_host(host)
             target = Dialer(host, self._policy, adopts=False).dial(host, port, time.monotonic() + _DIAL_SECONDS)
@@ -68,22 +67,6 @@ class Egress:
         carry(client, target)
 
 
-def _read_head(client: socket.socket) -> tuple[bytes, bytes]:
-    """The request's head without its empty line, and what came behind it."""
-    client.settimeout(_HEAD_SECONDS)
-    data = b""
-    while b"\r\n\r\n" not in data:
-        if len(data) > _HEAD_BYTES:
-            raise Invalid("the request's head is too large")
-        piece = client.recv(8192)
-        if not piece:
-            raise Invalid("the request broke off")
-        data += piece
-    client.settimeout(None)
-    head, _, rest = data.partition(b"\r\n\r\n")
-    return head, rest
-
-
 def _asked(head: bytes) -> tuple[str, int, bytes]:
     """Host and port, and what is sent there first (nothing for a tunnel)."""
     line, *fields = head.split(b"\r\n")
@@ -104,10 +87,4 @@ def _asked(head: bytes) -> tuple[str, int, bytes]:
 
 def _refuse(client: socket.socket, status: str, why: str) -> None:
     LOG.warning("a git source may not reach what it asks for: %s", why)
-    body = f"{why}\n".encode(errors="replace")
-    head = f"HTTP/1.1 {status}\r\nContent-Type: text/plain\r\nContent-Length: {len(body)}\r\nConnection: close\r\n\r\n"
-    try:
-        client.sendall(head.encode() + body)
-    except OSError:
-        LOG.debug("the client was gone before it was refused")
-    client.close()
+    refuse(client, status, why)

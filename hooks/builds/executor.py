@@ -22,6 +22,11 @@ REGISTRY_BASE_URL = f"http://127.0.0.1:{REGISTRY_PORT}"
 """Where a build with network ``registry`` finds the registry: a port of its own loopback, and nothing else answers."""
 
 
+PUBLISH_PORT = 7980
+PUBLISH_BASE_URL = f"http://127.0.0.1:{PUBLISH_PORT}"
+"""Where a build that may publish does so: there the worker adds the credential, which the build never has."""
+
+
 class ExecutorError(Exception):
     """The executor could not run it (no sandbox, no disk, worker problem); says nothing about the build itself."""
 
@@ -86,6 +91,17 @@ class Login:
 
 
 @dataclass(frozen=True, slots=True)
+class Publishing:
+    """What a build may publish with, for the worker's eyes only.
+
+    ``paths`` are the beginnings of the paths that it may ask for, ``authorization`` is the value of the header.
+    """
+
+    paths: tuple[str, ...]
+    authorization: str = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
 class SourceFile:
     """One file of the source. ``open`` may raise Refused or ExecutorError."""
 
@@ -99,13 +115,14 @@ class SourceBundle:
 
     ``secondary`` is source identifier → archive of a secondary source, each unpacked into a directory of its own, which
     the sandbox's ``variables`` name from then on (CODEBUILD_SRC_DIR_identifier). ``facts`` are variables that are known
-    when the files have been fetched.
+    when the files have been fetched. Of the sources in ``as_is`` a single directory at the top stays where it is.
     """
 
     files: Sequence[SourceFile]
     unpack: str | None = None
     secondary: Mapping[str, str] = field(default_factory=dict)
     facts: Callable[[], Mapping[str, str]] = dict
+    as_is: frozenset[str] = frozenset()
 
 
 def _nobody(_text: str) -> None:
@@ -132,7 +149,8 @@ class RoomRequest:
 class SandboxRequest:
     """What a sandbox is made for. ``home_files`` are texts by path below the build's home, for its eyes only.
 
-    ``say`` takes lines for the build's log: which image it is, what was asked for and is not had.
+    ``say`` takes lines for the build's log: which image it is, what was asked for and is not had. With ``publishing`` (and a
+    network) ``PUBLISH_PORT`` of its loopback leads to the registry, too.
     """
 
     build_id: str
@@ -141,6 +159,7 @@ class SandboxRequest:
     home_files: Mapping[str, str] = field(default_factory=dict)
     room: RoomRequest = field(default_factory=RoomRequest)
     say: Callable[[str], object] = _nobody
+    publishing: Publishing | None = None
 
 
 @dataclass(frozen=True, slots=True)

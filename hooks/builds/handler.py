@@ -4,113 +4,43 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from typing import BinaryIO
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import replace
 
-from sqlalchemy import select, update
+from sqlalchemy import update
 from sqlalchemy.orm import Session
 
-from hooks.builds import image_pins
-from hooks.builds.bundles import FetchInput, Inputs, fetches_nothing
-from hooks.builds.cache_scope import PROTECTED_REFS, scope_of
-from hooks.builds.executor import Executor, ExecutorError, Login, Network, RoomRequest, StopReason
+from hooks.builds import batch_parts, image_pins
+from hooks.builds.attempts import JOB_STATES, BuildAttempts, Project, first_fault
+from hooks.builds.build_services import BuildServices
+from hooks.builds.bundles import Inputs
+from hooks.builds.executor import Executor, ExecutorError, Network, RoomRequest, StopReason
+from hooks.builds.grants import IssuedToken, PublishDoor, revoke
 from hooks.builds.keeping import Keeper, NoKeeper
-from hooks.builds.logs import MAX_LOG_BYTES, LogStore, Sealer
-from hooks.builds.output_settings import OutputSettings
-from hooks.builds.phases import BuildStatus, PhaseRecord
+from hooks.builds.log_size import MAX_LOG_BYTES
+from hooks.builds.logs import LogStore
+from hooks.builds.phases import PhaseRecord
 from hooks.builds.plan import BuildOutcome, BuildPlan
-from hooks.builds.records import OnFinished, finish_build
-from hooks.builds.references import Remembering, Resolver, no_store, split_variables
-from hooks.builds.report_store import close_reports, drop_reports
+from hooks.builds.references import Remembering
 from hooks.builds.report_writer import ReportWriter
 from hooks.builds.reports.result import ReportResult
-from hooks.builds.reserved import reserved_variables
 from hooks.builds.run import Abandoned, run_build
 from hooks.builds.source import PackageSource
-from hooks.builds.stored_outputs import BuildPlace, StoredOutputs
 from hooks.jobs.claims import EndedJob
 from hooks.jobs.context import OUTAGES, JobContext
-from hooks.models.build import Build, BuildProject
-from hooks.models.job import JobState
-from registry.clock import Clock
+from hooks.models.build import Build
 from registry.db import Database
 from registry.token_finder import Mask
+
+__all__ = ["BuildHandler", "BuildServices", "IssuedToken"]
 
 LOG = logging.getLogger(__name__)
 
 _FLUSH_SECONDS = 0.5
 _FLUSH_BYTES = 64 * 1024
 _MAX_WAITING_BYTES = 4 * 1024 * 1024
-_JOB_STATES = {
-    BuildStatus.SUCCEEDED: JobState.SUCCEEDED,
-    BuildStatus.FAILED: JobState.FAILED,
-    BuildStatus.STOPPED: JobState.STOPPED,
-    BuildStatus.TIMED_OUT: JobState.TIMED_OUT,
-}
+Granted = tuple[IssuedToken | None, PublishDoor | None]
 _REASONS = {"stop": StopReason.STOPPED, "timeout": StopReason.TIMED_OUT}
-
-
-@dataclass(frozen=True, slots=True)
-class IssuedToken:
-    """A credential for one attempt. ``revoke`` ends it; it also ends by itself."""
-
-    login: str
-    token: str = field(repr=False)
-    revoke: Callable[[], None]
-
-
-def _no_files(_source: PackageSource, _token: IssuedToken) -> Mapping[str, str]:
-    return {}
-
-
-def _no_values(_build: Build) -> Resolver:
-    return no_store
-
-
-def _let_pass(_tokens: Collection[str], _build_id: str) -> None:
-    """Where nobody knows of tokens."""
-
-
-@dataclass(frozen=True, slots=True)
-class BuildServices:
-    """What builds need of the rest of the server, handed in by the composition root.
-
-    ``public_url`` is where people find the server's pages, None where nobody has said.
-    ``open_asset`` raises Refused when the file is gone for good (or is not the promised one) and ExecutorError when it
-    cannot be had now. ``find_spec`` may give a buildspec for a source that has none in it. ``issue_token`` gives the
-    least a build of that row needs. ``client_variables`` are the environment of the format's clients, with addresses
-    below ``hooks.builds.executor.REGISTRY_BASE_URL``, ``client_files`` what those of them need below the home that read
-    no ``~/.netrc``. ``outputs`` keeps artifacts and caches; None where none are kept. ``protected_refs`` are the patterns
-    of branches and tags whose builds share the protected caches.
-    ``fetch_input`` brings what is no package's file: git sources and uploads.
-    ``public_url`` is where people find the server's pages, None where nobody has said.
-    ``on_tokens`` (tokens, build id) is told of tokens of this server in a log, which does not show them.
-    ``resolver`` makes what gets the values of parameters and secrets that a build names.
-    """
-
-    open_asset: Callable[[PackageSource, str], BinaryIO]
-    find_spec: Callable[[PackageSource], str | None]
-    issue_token: Callable[[Build], IssuedToken]
-    client_variables: Callable[[PackageSource], Mapping[str, str]]
-    on_finished: OnFinished
-    sealer: Sealer
-    clock: Clock
-    public_url: str | None = None
-    client_files: Callable[[PackageSource, IssuedToken], Mapping[str, str]] = _no_files
-    outputs: StoredOutputs | None = None
-    protected_refs: tuple[str, ...] = PROTECTED_REFS
-    on_tokens: Callable[[Collection[str], str], object] = _let_pass
-    fetch_input: FetchInput = fetches_nothing
-    resolver: Callable[[Build], Resolver] = _no_values
-
-
-@dataclass(frozen=True, slots=True)
-class _Project:
-    """What a build needs of its project's row when it begins."""
-
-    name: str
-    outputs: OutputSettings
 
 
 class BuildHandler:
@@ -125,23 +55,27 @@ class BuildHandler:
         self._db = db
         self._executors = executors
         self._services = services
-        self._logs = LogStore(services.sealer)
+        self._attempts = BuildAttempts(services)
 
     def __call__(self, job: JobContext) -> None:
         """Run the build of ``job.payload["build_id"]``. Raises ExecutorError to be tried again, and LeaseLost."""
-        found = self._begin(job)
+        found = job.step(lambda session: self._attempts.begin(session, job.payload["build_id"], self._executors))
         if found is None:
             return
         build, project = found
-        reporter = _Reporter(job, build, self._logs, self._services)
+        reporter = _Reporter(job, build, self._attempts.logs, self._services)
         token: IssuedToken | None = None
+        door: PublishDoor | None = None
         try:
             executor = self._executor(build)
             if build.environment["network"] != Network.NONE:
                 token = self._services.issue_token(build)
+                door = self._attempts.door(build, project, reporter.say)
             resolver = Remembering(self._services.resolver(build))
-            plan = replace(self._plan(build, project, token, reporter), resolver=resolver)
-            reporter.keeper = self._keeper(job, build, plan, resolver)
+            plan = replace(self._plan(build, project, (token, door), reporter), resolver=resolver)
+            # The secrets are asked for when an artifact is there: by then they are known.
+            secrets = lambda: (*plan.secrets, *resolver.secrets)  # noqa: E731
+            reporter.keeper = self._attempts.keeper(build, plan.outputs, job.step, secrets)
             outcome = run_build(plan, executor, reporter, reporter.interrupt, self._services.clock)
         except Abandoned:
             LOG.info("build %s was broken off; it starts anew", build.id)
@@ -151,43 +85,12 @@ class BuildHandler:
             reporter.close()
             raise
         finally:
-            _revoke(token)
-        self._finish(job, build, outcome, reporter)
+            revoke(door.token if door else None, token)
+        self._finish(job, build, outcome, reporter, project.part)
 
     def settle(self, session: Session, ended: EndedJob) -> None:
         """End the build of a job that ended without its handler: stopped, timed out, or not to be run at all."""
-        status = {JobState.STOPPED: BuildStatus.STOPPED, JobState.TIMED_OUT: BuildStatus.TIMED_OUT}.get(
-            ended.state, BuildStatus.FAULT
-        )
-        build_id = ended.payload["build_id"]
-        now = self._services.clock()
-        message = ended.error or ""
-        close_reports(session, build_id)
-        if finish_build(session, build_id, status, now=now, on_finished=self._services.on_finished, message=message):
-            line = f"[Container] {now:%Y/%m/%d %H:%M:%S} Build complete: {status.value} {message}".rstrip()
-            self._logs.append_now(session, build_id, line.encode() + b"\n")
-
-    def _begin(self, job: JobContext) -> tuple[Build, _Project] | None:
-        build_id = job.payload["build_id"]
-        now = self._services.clock()
-
-        def unit(session: Session) -> tuple[Build, _Project] | None:
-            statement = select(Build, BuildProject).join(BuildProject, Build.project_id == BuildProject.id)
-            row = session.execute(statement.where(Build.id == build_id)).one_or_none()
-            if row is None or row[0].status != BuildStatus.IN_PROGRESS:
-                return None  # deleted, or settled meanwhile
-            build = row[0]
-            if build.attempt:
-                line = f"[Container] {now:%Y/%m/%d %H:%M:%S} Attempt {build.attempt} broke off; the build starts anew\n"
-                self._logs.append_now(session, build_id, line.encode())
-                drop_reports(session, build_id)
-                session.refresh(build)
-            build.attempt += 1
-            build.started_at = build.started_at or now
-            session.flush()
-            return build, _Project(row[1].name, OutputSettings.of(row[1].document))
-
-        return job.step(unit)
+        self._attempts.settle(session, ended)
 
     def _executor(self, build: Build) -> Executor:
         executor = self._executors.get(build.environment["type"])
@@ -195,69 +98,28 @@ class BuildHandler:
             raise ExecutorError(f"this worker has no executor of type {build.environment['type']}")
         return executor
 
-    def _plan(self, build: Build, project: _Project, token: IssuedToken | None, reporter: _Reporter) -> BuildPlan:
+    def _plan(self, build: Build, project: Project, granted: Granted, reporter: _Reporter) -> BuildPlan:
         services = self._services
         source = PackageSource.from_json(build.source)
         inputs = Inputs(build.project_id, source, services.fetch_input, reporter.interrupt, reporter.resolved)
-        overrides, references = split_variables({**build.environment["variables"], **build.variables})
-        spec_text = build.buildspec if build.buildspec is not None else services.find_spec(source)
-        return BuildPlan(
-            build_id=build.id,
+        return replace(
+            self._attempts.plan(build, project, *granted),
             source=inputs.bundle(services.open_asset),
-            submitted_at=build.submitted_at,
-            spec_text=spec_text,
-            environment=services.client_variables(source) if token else {},
-            overrides=overrides,
-            references=references,
-            reserved={**reserved_variables(build, project.name, source), **self._addresses(build)},
-            network=Network(build.environment["network"]),
             room=reporter.room(build, project.name),
-            credentials=Login(token.login, token.token) if token else None,
-            home_files=services.client_files(source, token) if token else {},
-            secrets=(token.token,) if token else (),
-            project=project.name,
-            outputs=project.outputs,
-            timeout_seconds=build.timeout_minutes * 60.0,
         )
 
-    def _addresses(self, build: Build) -> dict[str, str]:
-        url = self._services.public_url
-        return {"CODEBUILD_BUILD_URL": f"{url.rstrip('/')}/builds/{build.id}"} if url else {}
-
-    def _keeper(self, job: JobContext, build: Build, plan: BuildPlan, resolver: Remembering) -> Keeper:
-        if self._services.outputs is None:
-            return NoKeeper()
-        shared = plan.outputs.cache_namespace
-        place = BuildPlace(
-            build.id,
-            build.source["domain"],
-            f"shared/{shared}" if shared else f"project/{build.project_id}",
-            scope_of(build.source, build.webhook, self._services.protected_refs),
-            lambda: (*plan.secrets, *resolver.secrets),  # asked when an artifact is there: by then they are known
-        )
-        return self._services.outputs.keeper(place, job.step)
-
-    def _finish(self, job: JobContext, build: Build, outcome: BuildOutcome, reporter: _Reporter) -> None:
+    def _finish(
+        self, job: JobContext, build: Build, outcome: BuildOutcome, reporter: _Reporter, part: batch_parts.Part
+    ) -> None:
         reporter.report_tokens()
-        now = self._services.clock()
-        failed = [fault.message for record in outcome.phases for fault in record.faults]
-        message = failed[0] if failed else ""
+        phases = [record.as_json() for record in outcome.phases]
+        message = first_fault(phases)
 
         def unit(session: Session) -> None:
             reporter.write(session)
-            close_reports(session, build.id)
-            finish_build(
-                session,
-                build.id,
-                outcome.status,
-                now=now,
-                on_finished=self._services.on_finished,
-                phases=[record.as_json() for record in outcome.phases],
-                exported_variables=outcome.exported,
-                message=message,
-            )
+            self._attempts.end(session, build.id, outcome.status, phases, outcome.exported, part)
 
-        job.finish(_JOB_STATES[outcome.status], unit, error=message or None)
+        job.finish(JOB_STATES[outcome.status], unit, error=message or None)
 
 
 class _Reporter:
@@ -368,6 +230,10 @@ class _Reporter:
         """What the build's environment asks of its sandbox; the image it gets is written down here."""
         return image_pins.room_of(self._job, build, project, self._services.clock)
 
+    def found(self, tokens: Collection[str]) -> None:
+        """Tell of these with those of the log."""
+        self._mask.found |= set(tokens)
+
     def report(self, report: ReportResult) -> str:
         """Keep a report."""
         self.flush()
@@ -375,12 +241,3 @@ class _Reporter:
 
     def _append(self, session: Session) -> int:
         return self._logs.append(session, self._build_id, self._end, bytes(self._waiting))
-
-
-def _revoke(token: IssuedToken | None) -> None:
-    if token is None:
-        return
-    try:
-        token.revoke()
-    except OUTAGES as error:
-        LOG.warning("a build's token could not be revoked and ends by itself: %s", error)

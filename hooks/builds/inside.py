@@ -18,6 +18,7 @@ import json
 import os
 import resource
 import select
+import shutil
 import signal
 import struct
 import subprocess
@@ -36,8 +37,14 @@ ASSETS = Path("/entrepot/assets")
 FORWARDER = "/entrepot/lib/forwarder.py"
 ARCHIVES = "/entrepot/lib/archives.py"
 BIN = ROOT / "user" / "bin"
-HASH_COMMAND = f'#!/bin/sh\nexec {sys.executable} -I -S {ARCHIVES} hash "$@"\n'
-REGISTRY_SOCKET = "/entrepot/net/registry.sock"
+SHARDING = "/entrepot/lib/sharding.py"
+COMMANDS = {
+    "codebuild-hash-files": f'#!/bin/sh\nexec {sys.executable} -I -S {ARCHIVES} hash "$@"\n',
+    "codebuild-tests-run": f'#!/bin/sh\nexec {sys.executable} -I -S {SHARDING} run "$@"\n',
+    "codebuild-glob-search": f'#!/bin/sh\nexec {sys.executable} -I -S {SHARDING} glob "$@"\n',
+}
+"""What items find on their PATH beside the system's."""
+NETWORK = "/entrepot/net"
 CHUNK_BYTES = 65536
 GRACE_SECONDS = 1.0
 HELD_OUTPUT_NOTICE_SECONDS = 10.0
@@ -114,8 +121,10 @@ class Runner:
         self._credentials = list(start["home_files"])
         for path in (SOURCE, HOME, STATE, BIN):
             path.mkdir(parents=True, exist_ok=True)
-        (BIN / "codebuild-hash-files").write_text(HASH_COMMAND, encoding="utf-8")
-        (BIN / "codebuild-hash-files").chmod(0o755)
+        for name, text in COMMANDS.items():
+            (BIN / name).write_text(text, encoding="utf-8")
+            (BIN / name).chmod(0o755)
+        _name_python(self._initial.get("PATH", os.defpath))
         (STATE / "wrapper.sh").write_text(WRAPPER, encoding="utf-8")
         for name, text in start["home_files"].items():
             path = HOME / name
@@ -126,8 +135,8 @@ class Runner:
         # Set in here, the limit counts this sandbox's processes only, also where the worker's user has others.
         if start["processes"]:
             resource.setrlimit(resource.RLIMIT_NPROC, (start["processes"], start["processes"]))
-        if start["registry_port"]:
-            _start_forwarder(start["registry_port"])
+        for name, port in start["ports"].items():
+            _start_forwarder(port, f"{NETWORK}/{name}")
 
     def define(self, request: Mapping[str, Any]) -> None:
         """Take over the variables of the first item, which starts in the source directory."""
@@ -155,6 +164,8 @@ class Runner:
     def unpack(self, request: Mapping[str, Any]) -> None:
         """Unpack an asset into a source directory, in a process of its own: archives are the user's."""
         command = [sys.executable, "-I", "-S", ARCHIVES, "unpack", str(ASSETS / request["file"])]
+        if request["as_is"]:
+            command.append("as-is")
         into = SOURCE.with_name(f"{SOURCE.name}-{request['into']}") if request["into"] else SOURCE
         into.mkdir(exist_ok=True)
         self._link.end(code=self._execute(command, {"PATH": "/usr/bin:/bin"}, str(into)))
@@ -288,9 +299,17 @@ class Runner:
         self._directory = directory
 
 
-def _start_forwarder(port: int) -> None:
+def _name_python(path: str) -> None:
+    """Let ``python`` be found where a system has ``python3`` alone, as Debian's: half of all documents call it so."""
+    python = shutil.which("python3", path=path)
+    if python is not None and shutil.which("python", path=path) is None:
+        with contextlib.suppress(FileExistsError):
+            (BIN / "python").symlink_to(python)
+
+
+def _start_forwarder(port: int, path: str) -> None:
     process = subprocess.Popen(
-        [sys.executable, "-I", "-S", FORWARDER, str(port), REGISTRY_SOCKET],
+        [sys.executable, "-I", "-S", FORWARDER, str(port), path],
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         start_new_session=True,

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import replace
 from datetime import datetime
 from typing import Protocol
 
+from hooks.builds import known_shapes
 from hooks.builds.keeping import Keeper
 from hooks.builds.masking import Masker
 from hooks.builds.phases import BuildStatus, Fault, Phase, PhaseRecord
@@ -33,6 +34,10 @@ class BuildReporter(Protocol):
         """What keeps the build's artifacts and caches."""
         ...
 
+    def found(self, tokens: Collection[str]) -> None:
+        """Be told of tokens of this server that stood in what is shown elsewhere than in the log."""
+        ...
+
     def report(self, report: ReportResult) -> str:
         """Take a report while the call lasts; why it cannot be taken (its group is of another type), else empty."""
         ...
@@ -46,6 +51,7 @@ class Journal:
         self._reporter = reporter
         self._clock = clock
         self._masker = Masker(secrets)
+        self._shapes = known_shapes.ShapeMask()
         self._at_line_start = True
         self._records: list[PhaseRecord] = []
 
@@ -76,19 +82,23 @@ class Journal:
         """Log a command's output."""
         if data:
             self._at_line_start = data.endswith(b"\n")
-            shown = self._masker.feed(data)
+            shown = self._shapes.feed(self._masker.feed(data))
             if shown:
                 self._reporter.log(shown)
 
     def flush(self) -> None:
         """Let go of what the masking holds back; at the end."""
-        rest = self._masker.flush()
+        rest = self._shapes.feed(self._masker.flush()) + self._shapes.flush()
         if rest:
             self._reporter.log(rest)
 
     def mask(self, text: str) -> str:
-        """``text`` without the secrets, and without any token of this server."""
-        return token_finder.mask(self._masker.mask(text))
+        """``text`` without the secrets, credentials of known shapes, and tokens of this server, which are told of."""
+        shown = self._masker.mask(text)
+        tokens = set(token_finder.find(shown.encode(errors="replace")))
+        if tokens:
+            self._reporter.found(tokens)
+        return token_finder.mask(known_shapes.mask(shown))
 
     def begin(self, submitted_at: datetime) -> None:
         """Record the two phases that are over when a worker starts."""

@@ -1,24 +1,10 @@
-"""What a buildspec may ask for and this server does not carry out: never dropped silently. Pure.
-
-A build that would be wrong without it fails in DOWNLOAD_SOURCE.
-"""
+"""What a buildspec may ask for and this server does not carry out: never dropped silently. Pure."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 from hooks.builds.spec import PHASES, BuildSpec
 
-_Row = tuple[Callable[[BuildSpec], object], str]
-
-_FAULTS: tuple[_Row, ...] = (
-    (lambda spec: spec.batch, "batch builds are not carried out by this server; remove the batch section"),
-)
-
-
-def lacking_faults(spec: BuildSpec) -> tuple[str, ...]:
-    """Why a build of ``spec`` would be wrong here."""
-    return tuple(text for applies, text in _FAULTS if applies(spec))
+BATCH_ALONE = "batch has no effect: this is a single build, and the section is a batch build's (StartBuildBatch)"
 
 
 def user_warnings(spec: BuildSpec, user: str) -> tuple[str, ...]:

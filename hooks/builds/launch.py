@@ -13,11 +13,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from hooks.builds import archives, bubblewrap, forwarder, inside, shim
+from hooks.builds import archives, bubblewrap, forwarder, inside, sharding, shim
 from hooks.builds.cgroups import Group
 from hooks.builds.channel import Channel
-from hooks.builds.executor import SandboxRequest
+from hooks.builds.executor import PUBLISH_PORT, REGISTRY_PORT, Network, SandboxRequest
+from hooks.builds.relay import PUBLISH_SOCKET, REGISTRY_SOCKET
 from hooks.builds.workspace import Workspace
+
+NICENESS = 10
+"""Builds stand back for the server: what counts where no control group can be made, and for reading and writing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +54,7 @@ def lay_out(place: Path, limits: Limits, readonly_paths: Sequence[str], *, with_
         if directory is not None:
             directory.mkdir()
             directory.chmod(0o755)  # whatever the worker's umask is; the workspace itself is closed to others
-    for module in (inside, archives, forwarder):
+    for module in (inside, archives, forwarder, sharding):
         shutil.copyfile(str(module.__file__), layout.library_dir / Path(str(module.__file__)).name)
     for name, content in bubblewrap.OWN_FILES.items():
         (layout.etc_dir / name).write_text(content)
@@ -66,6 +70,13 @@ def home_files(request: SandboxRequest) -> dict[str, str]:
     # The standard file of most clients: the token stands in no variable and on no command line.
     netrc = f"machine 127.0.0.1\nlogin {request.credentials.login}\npassword {request.credentials.token}\n"
     return {".netrc": netrc, **request.home_files}
+
+
+def ports_of(request: SandboxRequest) -> dict[str, int]:
+    """The doors that a sandbox has: name of the socket → port of its own loopback."""
+    if request.network is Network.NONE:
+        return {}
+    return {REGISTRY_SOCKET: REGISTRY_PORT, **({PUBLISH_SOCKET: PUBLISH_PORT} if request.publishing else {})}
 
 
 def launch(
@@ -126,6 +137,7 @@ def _order(limits: Limits, user: int | None, group: Group | None) -> dict[str, A
     return {
         "uid": user,
         "gid": user,
+        "niceness": NICENESS,
         "rlimits": rlimits,
         "cgroups": list(group.procs_files) if group else [],
         "ends_by_itself": True,

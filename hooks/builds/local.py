@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import tarfile
 import tempfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -55,6 +55,9 @@ class LocalReporter:
 
     def phases(self, records: Sequence[PhaseRecord]) -> None:
         """The log tells of them, too."""
+
+    def found(self, tokens: Collection[str]) -> None:
+        """No server is there to revoke them."""
 
     @property
     def keeper(self) -> Keeper:

@@ -8,12 +8,12 @@ from typing import Protocol
 from sqlalchemy import select, update
 from sqlalchemy.orm import Session
 
+from hooks.builds.log_size import MAX_LOG_BYTES
 from hooks.models.build import Build, BuildLogChunk
 from registry.db import Database, table_of
 from registry.errors import Conflict, NotFound
 from registry.repos.sealed_fields import SealedField
 
-MAX_LOG_BYTES = 50 * 1024 * 1024
 MARKER = b"\n[Container] The log is longer than 50 MiB; the rest is not kept\n"
 _MAX_CHUNK_BYTES = 1024 * 1024
 _CHUNKS_PER_READ = 64

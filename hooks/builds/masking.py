@@ -166,6 +166,15 @@ class Masker:
         text = self._held
         return self._shown(text, self._forms.look(text)[0], len(text))
 
+    @property
+    def state(self) -> tuple[bytes, int, bool]:
+        """What is held back, how much of its beginning is masked, and whether a mask reaches up to it: see ``resume``."""
+        return self._held, self._covered, self._follows_mask
+
+    def resume(self, state: tuple[bytes, int, bool]) -> None:
+        """Go on where another one with the same secrets left off."""
+        self._held, self._covered, self._follows_mask = state
+
     def mask(self, text: str) -> str:
         """A whole text, independent of the stream: messages, names, values of variables."""
         return self.mask_bytes(text.encode(errors="surrogatepass")).decode(errors="replace")

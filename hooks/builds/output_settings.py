@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 STORE, NO_ARTIFACTS, CODEPIPELINE = "STORE", "NO_ARTIFACTS", "CODEPIPELINE"
@@ -56,6 +56,11 @@ class OutputSettings:
             cache.get("type", STORE) != "NO_CACHE",
             cache.get("cacheNamespace", ""),
         )
+
+
+def handed_on(settings: OutputSettings) -> OutputSettings:
+    """The settings of a build whose artifacts a pipeline hands on: CODEPIPELINE, whatever the project says (CodeBuild)."""
+    return replace(settings, primary=replace(settings.primary, type=CODEPIPELINE), secondary=None)
 
 
 def output_faults(document: Mapping[str, Any]) -> list[str]:

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 
-from hooks.builds.executor import Login, Network, RoomRequest, SourceBundle
+from hooks.builds.executor import Login, Network, Publishing, RoomRequest, SourceBundle
 from hooks.builds.output_settings import OutputSettings
 from hooks.builds.phases import BuildStatus, PhaseRecord
 from hooks.builds.references import Reference, Resolver, no_store
+from hooks.builds.spec_model import BuildSpec
+
+BATCH_IDENTIFIER = "CODEBUILD_BATCH_BUILD_IDENTIFIER"
+"""The variable that tells a build of a batch which one of it it is."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,7 +24,8 @@ class BuildPlan:
     ``env``, ``overrides`` (the project's, then those of the start), ``reserved`` (CODEBUILD_*, CI). ``home_files`` are
     texts by path below the home. ``secrets`` are masked in all that is reported, and so is what ``resolver`` gives
     for ``references`` (overrides, too) and for those of the buildspec. ``outputs`` is what the project called
-    ``project`` says about artifacts and caches.
+    ``project`` says about artifacts and caches. ``on_spec`` is given the document by a build that does no more than read
+    it, and returns what is wrong with it.
     """
 
     build_id: str
@@ -34,12 +39,14 @@ class BuildPlan:
     room: RoomRequest = field(default_factory=RoomRequest)
     credentials: Login | None = None
     home_files: Mapping[str, str] = field(default_factory=dict)
+    publishing: Publishing | None = None
     secrets: tuple[str, ...] = ()
     references: tuple[Reference, ...] = ()
     resolver: Resolver = no_store
     project: str = "build"
     outputs: OutputSettings = field(default_factory=OutputSettings)
     timeout_seconds: float = 3600.0
+    on_spec: Callable[[BuildSpec], Sequence[str]] | None = None
 
 
 @dataclass(frozen=True, slots=True)

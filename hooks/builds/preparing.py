@@ -6,15 +6,16 @@ from collections.abc import Iterator
 
 from hooks.builds.executor import Interrupt, Item, Outcome, Sandbox
 from hooks.builds.journal import Journal
-from hooks.builds.lacking import user_warnings
+from hooks.builds.lacking import BATCH_ALONE, user_warnings
 from hooks.builds.runtimes import MAX_OUTPUT_BYTES, parse_found, probe_script, provide
 from hooks.builds.spec import DEFAULT_FILENAME, BuildSpec
 
 
-def tell_warnings(spec: BuildSpec, sandbox: Sandbox, journal: Journal) -> None:
+def tell_warnings(spec: BuildSpec, sandbox: Sandbox, journal: Journal, *, is_of_batch: bool) -> None:
     """Log what the document says without effect, here or anywhere."""
     users = () if sandbox.has_users else user_warnings(spec, sandbox.variables.get("USER", ""))
-    for warning in (*spec.warnings, *users):
+    alone = (BATCH_ALONE,) if spec.batch is not None and not is_of_batch else ()
+    for warning in (*spec.warnings, *users, *alone):
         journal.say(f"Warning: {DEFAULT_FILENAME}: {warning}")
 
 

@@ -17,16 +17,24 @@ MAX_AUTO_RETRIES = 10
 
 
 class SourceType(StrEnum):
-    """Where a source comes from. PACKAGE: the package version that a build is started for."""
+    """Where a source comes from. PACKAGE: the package version that a build is started for.
+
+    ARTIFACT: what another build left, handed on by a pipeline; no project can say it.
+    """
 
     PACKAGE = "PACKAGE"
     GIT = "GIT"
     UPLOAD = "UPLOAD"
     NO_SOURCE = "NO_SOURCE"
+    ARTIFACT = "ARTIFACT"
+
+
+STORED = frozenset({SourceType.UPLOAD, SourceType.ARTIFACT})
+"""Sources whose bytes lie in the server's store; their versions are SHA-256 digests."""
 
 
 SPELLINGS: Mapping[str, SourceType] = {
-    **{kind.value: kind for kind in SourceType},
+    **{kind.value: kind for kind in SourceType if kind is not SourceType.ARTIFACT},
     "CODEPIPELINE": SourceType.PACKAGE,
     **dict.fromkeys(
         ("GITHUB", "GITHUB_ENTERPRISE", "GITLAB", "GITLAB_SELF_MANAGED", "BITBUCKET", "CODECOMMIT"), SourceType.GIT

@@ -1,7 +1,8 @@
 """Who may do what to a build project: it belongs to a repository, and with it to a domain.
 
 Seeing it takes ``read`` there, starting its builds ``read`` and ``publish`` (a build reads there, and what it leaves is as
-good as published), changing it ``admin`` on the domain. One that belongs to no repository builds the versions it is given:
+good as published) and ``publish`` where it publishes, changing it ``admin`` on the domain. One that belongs to no
+repository builds the versions it is given:
 everybody signed in sees its name, and it is the server's administrators'.
 """
 
@@ -10,9 +11,10 @@ from __future__ import annotations
 from sqlalchemy.orm import Session
 
 from hooks.builds.projects import get_project
+from hooks.builds.publishing import publish_place
 from hooks.builds.source import PackageSource
 from hooks.builds.starting import place_of
-from hooks.models.build import BuildProject
+from hooks.models.build import Build, BuildProject
 from registry.access import Action, Identity, check
 from registry.errors import NotFound
 from registry.names import PackageKey, PackageName
@@ -46,6 +48,14 @@ def check_start(caller: Identity, project: BuildProject) -> None:
         check(caller, Action.ADMIN, permission=MANAGE)
     else:
         check_start_at(caller, place)
+    check_publishes(caller, project)
+
+
+def check_publishes(caller: Identity, project: BuildProject) -> None:
+    """Raise Denied for who may not publish where the project's builds do: who starts one decides what it publishes."""
+    target = publish_place(project.document)
+    if target is not None:
+        check(caller, Action.PUBLISH, "/".join(target), permission=START)
 
 
 def check_start_at(caller: Identity, place: tuple[str, str]) -> None:
@@ -61,7 +71,13 @@ def may_start(caller: Identity, project: BuildProject) -> bool:
         return caller.may(Action.ADMIN, permission=MANAGE)
     path = "/".join(place)
     reads = caller.may(Action.READ, path, permission=READ)
-    return reads and caller.may(Action.PUBLISH, path, permission=START)
+    return reads and caller.may(Action.PUBLISH, path, permission=START) and may_publish(caller, project)
+
+
+def may_publish(caller: Identity, project: BuildProject) -> bool:
+    """Whether a caller may publish where the project's builds do; also where these publish nowhere."""
+    target = publish_place(project.document)
+    return target is None or caller.may(Action.PUBLISH, "/".join(target), permission=START)
 
 
 def may_see_build(who: Identity, source: PackageSource) -> bool:
@@ -70,3 +86,9 @@ def may_see_build(who: Identity, source: PackageSource) -> bool:
     if not source.is_package:
         return who.may(Action.READ, place)
     return who.may_look_into(place, PackageKey(source.format, source.namespace, PackageName(source.name)))
+
+
+def may_open_build(session: Session, who: Identity, build_id: str) -> bool:
+    """Whether a build is still there, and somebody may see it."""
+    build = session.get(Build, build_id)
+    return build is not None and may_see_build(who, PackageSource.from_json(build.source))

@@ -12,6 +12,7 @@ from sqlalchemy import delete, select
 from sqlalchemy.orm import Session
 
 from hooks.builds import image_pins
+from hooks.builds.batch_tasks import config_faults
 from hooks.builds.compute import container_faults
 from hooks.builds.executor import Network
 from hooks.builds.output_settings import output_faults
@@ -25,6 +26,7 @@ from hooks.builds.project import (
     path_fault,
     source_faults,
 )
+from hooks.builds.publishing import publish_faults
 from hooks.builds.references import variable_fault
 from hooks.builds.spec import parse_buildspec
 from hooks.models.build import BuildProject
@@ -82,7 +84,7 @@ def create_or_update_project(
     elsewhere now is forgotten.
     """
     entity_name("build project", name)
-    checked, faults = _check_environment(environment or {}, types)
+    checked, faults = check_environment(environment or {}, types)
     if not 1 <= timeout_minutes <= MAX_TIMEOUT_MINUTES:
         faults.append(f"timeout_minutes: 1 to {MAX_TIMEOUT_MINUTES}")
     if max_concurrent is not None and not 1 <= max_concurrent <= MAX_CONCURRENT:
@@ -125,7 +127,8 @@ def buildspec_faults(buildspec: str | None) -> list[str]:
 
 
 def _settings_faults(session: Session, settings: Settings, buildspec: str | None) -> list[str]:
-    faults = output_faults(settings.document)
+    faults = output_faults(settings.document) + config_faults(settings.document.get("buildBatchConfig") or {})
+    faults += publish_faults(session, settings.document, settings.repository)
     primary = settings.sources[0]
     if settings.repository is not None:
         try:
@@ -201,7 +204,8 @@ def check_variables(variables: Mapping[Any, Any]) -> None:
         raise InvalidDocument("variables", faults)
 
 
-def _check_environment(environment: Mapping[str, Any], types: Collection[str]) -> tuple[dict[str, Any], list[str]]:
+def check_environment(environment: Mapping[str, Any], types: Collection[str]) -> tuple[dict[str, Any], list[str]]:
+    """An environment as it is stored, and what is wrong with it."""
     known = {"type", "network", "variables", *_KEPT_OF_ENVIRONMENT}
     faults = [f"environment.{key} is unknown" for key in sorted(set(environment) - known, key=str)]
     kind = environment.get("type", next(iter(types), ""))

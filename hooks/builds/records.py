@@ -12,11 +12,13 @@ from typing import Any
 from sqlalchemy import func, select, update
 from sqlalchemy.orm import Session
 
+from hooks.builds import batch_engine
 from hooks.builds.phases import BuildStatus, Phase
 from hooks.builds.projects import check_variables, get_project, sources_of
 from hooks.builds.source import PackageSource
 from hooks.jobs.queue import PATIENT_ATTEMPTS, enqueue, forget, job_state, request_stop
 from hooks.models.build import Build, BuildProject
+from hooks.models.build_batch import BuildBatch, BuildBatchGroup
 from hooks.models.job import JobState
 from registry import events
 from registry.errors import Conflict, NotFound
@@ -81,7 +83,7 @@ def start_build(
     """
     check_variables(variables or {})
     found = get_project(session, project)
-    _lock(session, found)
+    lock_project(session, found)
     if options.request_token is not None:
         earlier = _same_start(session, found, options.request_token, now)
         if earlier is not None:
@@ -108,18 +110,21 @@ def start_build(
 def retry_build(session: Session, build_id: str, *, initiator: str, now: datetime, by_itself: bool = False) -> Build:
     """Build once more what an ended build was made from, with all it was given: the same commits, files and texts.
 
-    It answers no pipeline: that one retries its stage. Raises NotFound, and Conflict while the build goes on.
+    It answers no pipeline: that one retries its stage. Raises NotFound, and Conflict while the build goes on, and for a
+    build of a batch: a batch is retried as such.
     """
     old = get_build(session, build_id)
+    if old.batch_id is not None:
+        raise Conflict(f"build {build_id} belongs to build batch {old.batch_id}; retry that, all of it or what failed")
     if old.status == BuildStatus.IN_PROGRESS:
         raise Conflict(f"build {build_id} has not ended; it can be retried when it has")
     project = session.get_one(BuildProject, old.project_id)
     if project.deleted_at is not None:
         raise Conflict(f"build project {project.name} was deleted; its builds cannot be retried")
-    _lock(session, project)
+    lock_project(session, project)
     copied = (*_COPIED, "priority", "webhook")
     build = Build(
-        source=_pinned(old).as_json(),
+        source=_pinned(old.source, old.resolved_versions).as_json(),
         **{name: getattr(old, name) for name in copied},
         retry_of=old.id,
         auto_retry_number=old.auto_retry_number + 1 if by_itself else 0,
@@ -138,17 +143,40 @@ _COPIED = (
 )
 
 
-def _pinned(build: Build) -> PackageSource:
-    """The source of a build with every version it found by then."""
-    source = PackageSource.from_json(build.source)
-    inputs = tuple(
-        replace(each, version=build.resolved_versions.get(each.identifier, each.version)) for each in source.inputs
-    )
+def _pinned(stored: Mapping[str, Any], found: Mapping[str, str]) -> PackageSource:
+    """The source of a build with every version that was found by then."""
+    source = PackageSource.from_json(stored)
+    inputs = tuple(replace(each, version=found.get(each.identifier, each.version)) for each in source.inputs)
     return replace(source, inputs=inputs)
 
 
+def submit_of_batch(session: Session, batch: BuildBatch, group: BuildBatchGroup, now: datetime) -> str:
+    """Start the build of a batch's group and return its id. Above the project's limit it waits, whatever the project says."""
+    build = Build(
+        source=_pinned(batch.source, batch.resolved_versions).as_json(),
+        buildspec=batch.buildspec if group.buildspec is None else group.buildspec,
+        environment=group.environment,
+        timeout_minutes=batch.build_timeout_minutes,
+        queued_timeout_minutes=batch.queued_timeout_minutes,
+        auto_retry_limit=0,
+        priority=batch.priority,
+        webhook=batch.webhook,
+        variables=batch.variables,
+        initiator=batch.initiator,
+        subject=batch.subject,
+        batch_id=batch.id,
+        batch_group=group.identifier,
+    )
+    return _submit(session, session.get_one(BuildProject, batch.project_id), build, now).id
+
+
+def moves(on_finished: OnFinished) -> batch_engine.Moves:
+    """What batches are moved with. ``on_finished`` is told of them as of builds."""
+    return batch_engine.Moves(submit_of_batch, on_finished)
+
+
 def _submit(session: Session, project: BuildProject, build: Build, now: datetime) -> Build:
-    if project.on_limit == "reject" and project.max_concurrent is not None:
+    if project.on_limit == "reject" and project.max_concurrent is not None and build.batch_id is None:
         running = (Build.project_id == project.id) & (Build.status == BuildStatus.IN_PROGRESS.value)
         count = session.scalar(select(func.count()).select_from(Build).where(running)) or 0
         if count >= project.max_concurrent:
@@ -182,7 +210,7 @@ def subject_of(build_id: str) -> str:
     return f"build:{build_id}"
 
 
-def _lock(session: Session, project: BuildProject) -> None:
+def lock_project(session: Session, project: BuildProject) -> None:
     """Make starts of one project wait for each other: its limit and its tokens are looked at before the row is there."""
     session.execute(select(BuildProject.id).where(BuildProject.id == project.id).with_for_update())
 
@@ -273,8 +301,10 @@ def finish_build(
         return False
     forget(session, WAITING_KIND, subject_of(build_id))
     session.expire_all()  # what the caller reads next is what was written
-    _tell(session, session.get_one(Build, build_id), _ENDED[status], now)
+    build = session.get_one(Build, build_id)
+    _tell(session, build, _ENDED[status], now)
     on_finished(session, build_id)
+    batch_engine.on_build_ended(session, build, now, moves(on_finished))
     _retry_by_itself(session, build_id, status, now)
     return True
 
@@ -298,6 +328,8 @@ def _retry_by_itself(session: Session, build_id: str, status: BuildStatus, now: 
 def _tell(session: Session, build: Build, kind: str, now: datetime) -> None:
     known = events.COORDINATES if build.source.get("format") else ("domain", "repository")
     where = {name: build.source[name] for name in known if name in build.source}
+    if build.batch_id is not None and not batch_engine.tells_of_builds(session, build.batch_id):
+        return
     project = session.get_one(BuildProject, build.project_id).name
     events.note(
         session, kind, now, **where, build=build.id, project=project, number=build.number, initiator=build.initiator

@@ -57,6 +57,7 @@ class Unresolved(Exception):
 
     def __init__(self, type_: VariableType, message: str) -> None:
         super().__init__(message)
+        self.type = type_
         self.status_code = STATUS_CODES[type_]
 
 

@@ -8,9 +8,14 @@ import threading
 from collections.abc import Callable
 from pathlib import Path
 
+from hooks.builds.broker import Broker
+from hooks.builds.executor import Publishing
 from hooks.builds.forwarder import MAX_CONNECTIONS, serve
 
 CONNECT_TIMEOUT_SECONDS = 10.0
+REGISTRY_SOCKET, PUBLISH_SOCKET = "registry.sock", "publish.sock"
+
+Dial = Callable[[], socket.socket]
 
 
 class Relay:
@@ -57,3 +62,27 @@ def _dial(address: tuple[str, int]) -> Callable[[], socket.socket]:
         return target
 
     return connect
+
+
+def open_relays(
+    directory: Path,
+    address: Dial | tuple[str, int],
+    publishing: Publishing | None,
+    owner: tuple[int, int] | None,
+    *,
+    mode: int = 0o600,
+) -> list[Relay]:
+    """The doors of one sandbox below ``directory``: to the registry, and where the build may publish. Raises OSError."""
+    doors: list[tuple[str, Dial | tuple[str, int]]] = [(REGISTRY_SOCKET, address)]
+    if publishing is not None:
+        doors.append((PUBLISH_SOCKET, Broker(publishing, address if callable(address) else _dial(address)).connect))
+    relays: list[Relay] = []
+    try:
+        for name, connect in doors:
+            relays.append(Relay(directory / name, connect, owner))
+            (directory / name).chmod(mode)
+    except OSError:
+        for relay in relays:
+            relay.close()
+        raise
+    return relays

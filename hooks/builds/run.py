@@ -23,7 +23,6 @@ from hooks.builds.executor import (
     StopReason,
 )
 from hooks.builds.journal import BuildReporter, Journal
-from hooks.builds.lacking import lacking_faults
 from hooks.builds.patterns import is_found
 from hooks.builds.phases import (
     CLIENT_ERROR,
@@ -35,7 +34,7 @@ from hooks.builds.phases import (
     Phase,
     next_phase,
 )
-from hooks.builds.plan import BuildOutcome, BuildPlan
+from hooks.builds.plan import BATCH_IDENTIFIER, BuildOutcome, BuildPlan
 from hooks.builds.preparing import install_runtimes, tell_phases, tell_warnings
 from hooks.builds.project import is_inline
 from hooks.builds.references import Unresolved, Values, resolve
@@ -168,7 +167,13 @@ class _Attempt:
             plan = self._plan
             self.journal.say("Waiting for agent ping")
             request = SandboxRequest(
-                plan.build_id, plan.network, plan.credentials, plan.home_files, plan.room, self.journal.say
+                plan.build_id,
+                plan.network,
+                plan.credentials,
+                plan.home_files,
+                plan.room,
+                self.journal.say,
+                plan.publishing,
             )
             try:
                 self._sandbox = self._executor.prepare(request)
@@ -213,9 +218,12 @@ class _Attempt:
         self.journal.say("Phase is DOWNLOAD_SOURCE")
         self.journal.say(f"CODEBUILD_SRC_DIR={sandbox.source_dir}")
         self._spec = self._read_spec(sandbox)
-        tell_warnings(self._spec, sandbox, self.journal)
-        for fault in lacking_faults(self._spec):
-            raise _PhaseFailed(YAML_FILE_ERROR, fault)
+        tell_warnings(self._spec, sandbox, self.journal, is_of_batch=BATCH_IDENTIFIER in self._plan.reserved)
+        if self._plan.on_spec is not None:
+            faults = self._plan.on_spec(self._spec)
+            if faults:
+                raise _PhaseFailed(YAML_FILE_ERROR, "; ".join(faults))
+            self._spec = BuildSpec("0.2")  # others build what it says
         self.journal.say("Processing environment variables")
         values = self._resolve()
         sandbox.define(

@@ -15,7 +15,6 @@ from hooks.builds import bubblewrap, launch, shim
 from hooks.builds.cgroups import Group
 from hooks.builds.channel import Channel, Vanished, parse_answer
 from hooks.builds.executor import (
-    REGISTRY_PORT,
     Ended,
     ExecutorError,
     Interrupt,
@@ -30,7 +29,7 @@ from hooks.builds.executor import (
     StopReason,
 )
 from hooks.builds.launch import Limits
-from hooks.builds.relay import Relay
+from hooks.builds.relay import Relay, open_relays
 from hooks.builds.workspace import Workspace
 
 LOG = logging.getLogger(__name__)
@@ -54,7 +53,7 @@ class ProcessSandbox:
         self._workspace = workspace
         self._limits = limits
         self._group: Group | None = None
-        self._relay: Relay | None = None
+        self._relays: list[Relay] = []
         self._channel: Channel | None = None
         self._shim: subprocess.Popen[bytes] | None = None
         self._errors = os.memfd_create("errors", os.MFD_CLOEXEC)
@@ -90,13 +89,11 @@ class ProcessSandbox:
         layout = launch.lay_out(
             self._workspace.path, self._limits, readonly_paths, with_network=request.network is Network.REGISTRY
         )
-        port = None
         if layout.network_dir is not None:
             if registry_address is None:
                 raise ExecutorError("no registry address is configured, so a build cannot have network 'registry'")
             owner = None if self._workspace.user is None else (self._workspace.user, self._workspace.user)
-            self._relay = Relay(layout.network_dir / "registry.sock", registry_address, owner)
-            port = REGISTRY_PORT
+            self._relays = open_relays(layout.network_dir, registry_address, request.publishing, owner)
         self._shim, self._channel = launch.launch(
             layout, self._workspace, self._limits, group=group, program=program, errors=self._errors
         )
@@ -105,7 +102,7 @@ class ProcessSandbox:
                 "environment": dict(self.variables),
                 "home_files": launch.home_files(request),
                 "processes": self._limits.processes,
-                "registry_port": port,
+                "ports": launch.ports_of(request),
             },
             deadline=time.monotonic() + START_SECONDS,
         )
@@ -122,7 +119,12 @@ class ProcessSandbox:
         outcome = Outcome(Ended.EXITED, 0, time.monotonic() - started)
         archives = {"": source.unpack, **source.secondary} if source.unpack is not None else source.secondary
         for identifier, name in archives.items():
-            request = {"op": "unpack", "file": _plain_name(name), "into": identifier}
+            request = {
+                "op": "unpack",
+                "file": _plain_name(name),
+                "into": identifier,
+                "as_is": identifier in source.as_is,
+            }
             outcome = self._perform(request, sink, _refuse_data, interrupt)[0]
             if not outcome.succeeded:
                 return outcome
@@ -243,8 +245,8 @@ class ProcessSandbox:
                 LOG.debug("the sandbox had ended before")
             self._channel.close()
         self._end_processes()
-        if self._relay is not None:
-            self._relay.close()
+        for relay in self._relays:
+            relay.close()
         if self._group is not None:
             self._group.remove()
         self._workspace.remove()

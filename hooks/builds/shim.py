@@ -8,10 +8,10 @@ their session or lost their parent; PR_SET_PDEATHSIG alone reaches the direct ch
 The JSON object: ``argv``; ``fds`` (the child's 0, 1, 2); ``keep`` (further descriptors for the child); ``uid``/``gid``
 or null; ``rlimits`` (name without RLIMIT_ → value); ``cgroups`` (paths of ``cgroup.procs`` to enter);
 ``ends_by_itself`` (no TERM: the child sees the end of its own pipe and does the same inside its process namespace,
-where a TERM to bubblewrap from here would cut the second short). And for what is no sandbox, optional: ``environment``
-and ``directory`` of the child; ``groups`` beside ``gid``; ``tells``: when the child has ended, its status is written to
-standard output as a line (0 to 255, 128 and the signal for one that was killed), and any byte on the life line then
-means that what the child has started may stay.
+where a TERM to bubblewrap from here would cut the second short). Optional: ``niceness``, added to the worker's. And for
+what is no sandbox, optional as well: ``environment`` and ``directory`` of the child; ``groups`` beside ``gid``; ``tells``:
+when the child has ended, its status is written to standard output as a line (0 to 255, 128 and the signal for one that was
+killed), and any byte on the life line then means that what the child has started may stay.
 """
 
 from __future__ import annotations
@@ -76,6 +76,7 @@ def _become(order: dict[str, Any]) -> NoReturn:
             signal.signal(number, signal.SIG_DFL)
         for path in order["cgroups"]:
             Path(path).write_text(str(os.getpid()))
+        os.nice(order.get("niceness", 0))
         for name, value in order["rlimits"].items():
             resource.setrlimit(getattr(resource, f"RLIMIT_{name}"), (value, value))
         if order["uid"] is not None:

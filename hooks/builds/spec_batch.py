@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Sequence
 from graphlib import CycleError, TopologicalSorter
@@ -58,6 +59,8 @@ def _tasks(reader: DocumentReader, kind: str, node: yaml.Node) -> tuple[BatchTas
 def _task(reader: DocumentReader, node: yaml.Node, where: str, keys: Sequence[str]) -> BatchTask:
     entries = reader.mapping(node, where)
     reader.known(entries, keys, where)
+    if reader.boolean(entries.get("debug-session"), f"{where}.debug-session"):
+        reader.warn(entries["debug-session"], f"{where}.debug-session has no effect on this server")
     return BatchTask(
         reader.text(entries.get("identifier"), f"{where}.identifier"),
         reader.text(entries.get("buildspec"), f"{where}.buildspec"),
@@ -123,7 +126,7 @@ def _matrix(reader: DocumentReader, node: yaml.Node) -> BatchMatrix:
     reader.known(choices, ("compute-type", "image", "variables"), f"{where}.dynamic.env")
     if not dynamic:
         reader.fault(node, f"{where}.dynamic is missing: there is nothing to choose from")
-    return BatchMatrix(
+    matrix = BatchMatrix(
         reader.boolean(static.get("ignore-failure"), f"{where}.static.ignore-failure"),
         _environment(reader, static.get("env"), f"{where}.static.env"),
         reader.texts(dynamic.get("buildspec"), f"{where}.dynamic.buildspec"),
@@ -131,6 +134,11 @@ def _matrix(reader: DocumentReader, node: yaml.Node) -> BatchMatrix:
         reader.texts(choices.get("image"), f"{where}.dynamic.env.image"),
         _lists(reader, choices.get("variables"), f"{where}.dynamic.env.variables"),
     )
+    axes = (matrix.buildspecs, matrix.compute_types, matrix.images, *matrix.variables.values())
+    count = math.prod(len(values) for values in axes if values)
+    if count > MAX_TASKS:
+        reader.fault(node, f"{where} makes {count} builds; at most {MAX_TASKS} are made")
+    return matrix
 
 
 def _lists(reader: DocumentReader, node: yaml.Node | None, where: str) -> dict[str, tuple[str, ...]]:

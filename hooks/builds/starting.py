@@ -44,6 +44,19 @@ def place_of(project: BuildProject) -> tuple[str, str] | None:
 
 def start_project(session: Session, name: str, asked: Asked, *, initiator: str, now: datetime) -> Build:
     """Start a build of a project's own source. Raises NotFound, InvalidDocument with all faults, and Conflict."""
+    return start_build(
+        session,
+        project=name,
+        source=source_of_start(session, name, asked, now),
+        initiator=initiator,
+        now=now,
+        variables=asked.variables,
+        options=asked.options,
+    )
+
+
+def source_of_start(session: Session, name: str, asked: Asked, now: datetime) -> PackageSource:
+    """What a start of the project builds. Raises NotFound, and InvalidDocument with all faults of the start."""
     project = get_project(session, name)
     faults = _faults(project, asked)
     if faults:
@@ -52,16 +65,7 @@ def start_project(session: Session, name: str, asked: Asked, *, initiator: str, 
     others = sources_of(project)[1:]
     versions = asked.secondary_versions
     inputs = tuple(replace(each, version=versions.get(each.identifier, each.version)) for each in others)
-    source = replace(source, inputs=(*source.inputs, *inputs))
-    return start_build(
-        session,
-        project=name,
-        source=source,
-        initiator=initiator,
-        now=now,
-        variables=asked.variables,
-        options=asked.options,
-    )
+    return replace(source, inputs=(*source.inputs, *inputs))
 
 
 def _source(session: Session, project: BuildProject, asked: Asked, now: datetime) -> PackageSource:

@@ -48,6 +48,7 @@ _FIELDS = (
     ("commit", "resolvedSourceVersion"),
     ("retry of", "retryOf"),
     ("exported variables", "exportedVariables"),
+    ("published", "published"),
     ("submitted", "submittedAt"),
     ("started", "startedAt"),
     ("ended", "endedAt"),
@@ -78,7 +79,13 @@ def list_builds(client: Client, limit: int, *, as_json: bool) -> None:
 @with_client
 def show(client: Client, build_id: str, *, as_json: bool) -> None:
     """Show a build: what it was about, and how it ended."""
-    print_record(client.get("builds", build_id), _FIELDS, as_json=as_json)
+    found = client.get("builds", build_id)
+    published = [
+        f"{each['namespace']}{'/' * bool(each['namespace'])}{each['name']} {each['version']}"
+        f" in {each['domain']}/{each['repository']}"
+        for each in found["published"]
+    ]
+    print_record(found if as_json else {**found, "published": published}, _FIELDS, as_json=as_json)
 
 
 @example("entrepot build logs 6f1c0f8e-0d3b-4c0e-9b57-3d1f0a2b4c5d -f")

@@ -27,7 +27,6 @@ def lint(file: IO[bytes], *, as_json: bool) -> None:
     Exits with 0 when a build can use it, 1 when it cannot. Warnings alone do not count; with "strict: true" in the
     document, names it does not know are faults.
     """
-    from hooks.builds.lacking import lacking_faults
     from hooks.builds.spec import parse_buildspec
     from hooks.document import MAX_DOCUMENT_BYTES
     from registry.errors import InvalidDocument
@@ -49,7 +48,7 @@ def lint(file: IO[bytes], *, as_json: bool) -> None:
     except InvalidDocument as error:
         faults = list(error.faults)
     else:
-        warnings = [*spec.warnings, *lacking_faults(spec)]
+        warnings = list(spec.warnings)
     if as_json:
         print_json(_record(name, spec, faults, warnings))
     else:

@@ -87,16 +87,16 @@ def start(
     body: dict[str, Any] = {
         "sourceVersion": source_version,
         "environmentVariablesOverride": [
-            *(_variable(text) for text in variables),
-            *({**_variable(text), "type": "SECRETS_MANAGER"} for text in secrets),
-            *({**_variable(text), "type": "PARAMETER_STORE"} for text in parameters),
+            *(variable_of(text) for text in variables),
+            *({**variable_of(text), "type": "SECRETS_MANAGER"} for text in secrets),
+            *({**variable_of(text), "type": "PARAMETER_STORE"} for text in parameters),
         ],
         "buildspecOverride": buildspec.read() if buildspec is not None else None,
         "timeoutInMinutesOverride": timeout,
         "idempotencyToken": request_token,
     }
     if folder is not None:
-        body["sourceUpload"] = _upload(client, project, folder)
+        body["sourceUpload"] = upload_folder(client, project, folder)
     build = client.send("POST", "build-projects", project, "builds", body=body)
     _tell(client, build, wait=wait, follow=follow, as_json=as_json)
 
@@ -177,14 +177,16 @@ def _progress() -> Iterator[Callable[[dict[str, Any]], None]]:
         yield show
 
 
-def _variable(text: str) -> dict[str, str]:
+def variable_of(text: str) -> dict[str, str]:
+    """NAME=VALUE as the API takes it. Raises click.UsageError."""
     name, equals, value = text.partition("=")
     if not name or not equals:
         raise click.UsageError(f"{text!r}: write NAME=VALUE")
     return {"name": name, "value": value}
 
 
-def _upload(client: Client, project: str, folder: Path) -> str:
+def upload_folder(client: Client, project: str, folder: Path) -> str:
+    """Zip a directory and send it; the id to start a build of it with. Raises Failed."""
     with tempfile.TemporaryFile() as file:
         count = _zip(folder, file)
         size_bytes = file.seek(0, os.SEEK_END)

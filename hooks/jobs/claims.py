@@ -14,6 +14,7 @@ from typing import Any
 
 from sqlalchemy import (
     BindParameter,
+    ColumnElement,
     Select,
     and_,
     bindparam,
@@ -125,22 +126,38 @@ _ANY_DUE = _DUE.order_by(None).limit(1)
 _FULL = _full()
 
 
-def anything_due(session: Session, queues: Sequence[str], kinds: Collection[str]) -> bool:
+Only = ColumnElement[bool] | None
+"""Which jobs a holder may take, as a condition on them; None: any."""
+
+
+def anything_due(session: Session, queues: Sequence[str], kinds: Collection[str], *, only: Only = None) -> bool:
     """Whether a claim would find something. Only reads, so that idle workers never take SQLite's write lock."""
     full = set(session.scalars(_FULL, {"queues": queues}))
     open_queues = [queue for queue in queues if queue not in full]
-    due = session.execute(_ANY_DUE, {"queues": open_queues, "kinds": list(kinds)})
+    wanted = _ANY_DUE if only is None else _ANY_DUE.where(only)
+    due = session.execute(wanted, {"queues": open_queues, "kinds": list(kinds)})
     return due.first() is not None
 
 
 def claim(
-    session: Session, *, owner: str, queues: Sequence[str], kinds: Collection[str], free: int, lease_seconds: float
+    session: Session,
+    *,
+    owner: str,
+    queues: Sequence[str],
+    kinds: Collection[str],
+    free: int,
+    lease_seconds: float,
+    only: Only = None,
 ) -> list[Claimed]:
-    """Take up to ``free`` due jobs of ``kinds``, most urgent first, within the limits of their queues."""
+    """Take up to ``free`` due jobs of ``kinds``, most urgent first, within the limits of their queues.
+
+    ``only`` are the jobs that this holder may have at all.
+    """
     due: list[Any] = []
+    open_to_it = _DUE if only is None else _DUE.where(only)
     for queue, room in _rooms(session, queues, free).items():
         if room > 0:
-            locked = _DUE.limit(room).with_for_update(skip_locked=True, of=Job)
+            locked = open_to_it.limit(room).with_for_update(skip_locked=True, of=Job)
             due += session.execute(locked, {"queues": [queue], "kinds": list(kinds)}).all()
     due.sort(key=lambda row: (-row.priority, row.id))
     chosen = due[:free]

@@ -28,14 +28,20 @@ _LAST_ROUND_SECONDS = 10.0
 _NOTHING: Mapping[str, Settle] = MappingProxyType({})
 
 
+def _do_nothing() -> None:
+    """Where nobody waits for the end of a job."""
+
+
 class Worker:
     """One worker process of the queue. ``run`` works until ``drain``; all times are in seconds.
 
     ``handlers`` by job kind: jobs of other kinds are left to other workers (of a newer version). ``slots`` jobs run at
-    a time, from ``queues``. ``heartbeat_seconds`` should be a fraction of ``lease_seconds``. ``settle`` by job kind.
+    a time, from ``queues``; ``only`` are those it may take at all. ``heartbeat_seconds`` should be a fraction of
+    ``lease_seconds``. ``settle`` by job kind.
     A handler that has not returned ``return_seconds`` after it was told to stop loses its lease. ``periodic``:
     (interval, callable) pairs, each run at start and then at most once per interval in this worker, never twice at
-    the same time; several workers may each run theirs. Ended jobs are deleted after ``retention_days``.
+    the same time; several workers may each run theirs. Ended jobs are deleted after ``retention_days``. ``on_ended`` is
+    called after each job, in its thread: what follows from a job is often another, which ``nudge`` finds at once.
     """
 
     def __init__(
@@ -50,17 +56,20 @@ class Worker:
         heartbeat_seconds: float = 5.0,
         name: str = "worker",
         settle: Mapping[str, Settle] = _NOTHING,
+        only: claims.Only = None,
         periodic: Sequence[tuple[float, Callable[[], None]]] = (),
         reap_seconds: float = 3.0,
         return_seconds: float = 60.0,
         first_retry_seconds: float = retry.FIRST_DELAY_SECONDS,
         retention_days: float = 30.0,
+        on_ended: Callable[[], None] = _do_nothing,
     ) -> None:
         self.id = uuid.uuid4().hex
         self.name = name
         self._db = db
         self._handlers = dict(handlers)
         self._settle = dict(settle)
+        self._only = only
         self._slot_count = slots
         self._queues = tuple(sorted(set(queues)))
         self._poll_seconds = poll_seconds
@@ -68,6 +77,7 @@ class Worker:
         self._return_seconds = return_seconds
         self._first_retry_seconds = first_retry_seconds
         self._retention_seconds = retention_days * _DAY_SECONDS
+        self._on_ended = on_ended
         self._rounds: list[tuple[float, Callable[[], None]]] = [
             (heartbeat_seconds, self._beat),
             (reap_seconds, self._reap),
@@ -109,6 +119,10 @@ class Worker:
         self._thread = Thread(target=self.run, name=self.name, daemon=True)
         self._thread.start()
 
+    def nudge(self) -> None:
+        """Look for jobs now, not at the next poll: somebody in this process knows that there may be some."""
+        self._slot_freed.set()
+
     def join(self, timeout_seconds: float | None = None) -> bool:
         """Wait for a worker that was started with ``start``; say whether it has ended."""
         if self._thread is None:
@@ -135,7 +149,7 @@ class Worker:
         try:
             self._give_back_doubtful()
             with self._db.read() as session:
-                if not claims.anything_due(session, self._queues, self._handlers):
+                if not claims.anything_due(session, self._queues, self._handlers, only=self._only):
                     return False
             with self._db.write() as session:
                 claimed = claims.claim(
@@ -145,6 +159,7 @@ class Worker:
                     kinds=self._handlers,
                     free=free,
                     lease_seconds=self._lease_seconds,
+                    only=self._only,
                 )
         except OUTAGES as error:
             # The commit may have gone through: then these rows are ours and nobody runs them.
@@ -194,6 +209,7 @@ class Worker:
         with self._lock:
             self._attempts.pop(attempt.lease.hold, None)
         self._slot_freed.set()
+        self._on_ended()
 
     # --- rounds: each in a thread of its own
 

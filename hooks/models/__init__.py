@@ -1,9 +1,11 @@
 """The tables of everything that happens because of a publish."""
 
 from hooks.models.build import Build, BuildLogChunk, BuildProject
+from hooks.models.build_batch import BuildBatch, BuildBatchGroup
 from hooks.models.build_image import BuildImagePin
 from hooks.models.build_output import BuildArtifact, BuildCache
 from hooks.models.build_source import BuildUpload, PushDelivery, PushHook, SourceCredential
+from hooks.models.build_token import BuildToken
 from hooks.models.job import Job, JobQueue, JobState, WorkerProcess
 from hooks.models.notification import (
     MailAddress,
@@ -16,16 +18,22 @@ from hooks.models.notification import (
 )
 from hooks.models.pipeline import ActionExecution, Execution, Pipeline, PipelineDefinitionVersion, StageExecution
 from hooks.models.report import FileCoverageRow, Report, ReportGroup, TestCase
+from hooks.models.runner import BuildLease, BuildRunner
 from hooks.models.secret_store import StoredValue, StoredValueProject, StoredValueVersion
 
 __all__ = [
     "ActionExecution",
     "Build",
     "BuildArtifact",
+    "BuildBatch",
+    "BuildBatchGroup",
     "BuildCache",
     "BuildImagePin",
+    "BuildLease",
     "BuildLogChunk",
     "BuildProject",
+    "BuildRunner",
+    "BuildToken",
     "BuildUpload",
     "Execution",
     "FileCoverageRow",

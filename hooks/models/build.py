@@ -15,7 +15,8 @@ class BuildProject(Base):
     """How something is built. ``buildspec`` null: the ``buildspec.yml`` in the source.
 
     ``environment``: ``{"type": "process", "network": "registry" | "none", "variables": {…}}``. ``max_concurrent`` null:
-    no limit but the workers'; ``on_limit`` is ``queue`` or ``reject``. ``last_number`` is the number of the newest build.
+    no limit but the workers'; ``on_limit`` is ``queue`` or ``reject``. ``last_number`` is the number of the newest build,
+    ``last_batch_number`` that of the newest batch.
     ``domain`` and ``repository`` are where it belongs: null for one that builds whatever version it is given.
     ``document`` is CodeBuild's project document as it was understood, without what has a column of its own; it holds
     ``source`` and ``secondarySources`` in the shape of ``hooks.builds.project.SourceSettings``. It holds no secret.
@@ -37,6 +38,7 @@ class BuildProject(Base):
     repository: Mapped[str | None] = mapped_column(String(100))
     document: Mapped[dict[str, Any]] = mapped_column(JSON, default=dict)
     last_number: Mapped[int] = mapped_column(default=0)
+    last_batch_number: Mapped[int] = mapped_column(default=0)
     created_at: Mapped[datetime] = mapped_column(UtcDateTime)
     updated_at: Mapped[datetime] = mapped_column(UtcDateTime)
     deleted_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
@@ -51,7 +53,7 @@ class Build(Base):
     ``resolved_versions`` is source identifier ("" for the primary source) → commit, as soon as it is known.
     ``retry_of`` is the build this one repeats; ``auto_retry_number`` counts those that came by themselves. ``subject``
     names what it was started for (``execution:12``). ``job_id`` may outlive its job. ``log_bytes`` is the length of the
-    log; a restarted attempt adds to it.
+    log; a restarted attempt adds to it. ``batch_id`` and ``batch_group`` are the batch it belongs to, and its group there.
     """
 
     __tablename__ = "build"
@@ -82,6 +84,8 @@ class Build(Base):
     exported_variables: Mapped[dict[str, str]] = mapped_column(JSON)
     initiator: Mapped[str] = mapped_column(String(255))
     subject: Mapped[str | None] = mapped_column(String(255), index=True)
+    batch_id: Mapped[str | None] = mapped_column(String(36), index=True)
+    batch_group: Mapped[str | None] = mapped_column(String(128))
     job_id: Mapped[int | None] = mapped_column(BigInteger)
     attempt: Mapped[int] = mapped_column(default=0)
     message: Mapped[str] = mapped_column(Text, default="")

@@ -7,6 +7,7 @@ from flask.blueprints import BlueprintSetupState
 
 from hooks.pages.approvals import ApprovalPages
 from hooks.pages.build_artifacts import ArtifactPages
+from hooks.pages.build_batches import BatchPages
 from hooks.pages.build_projects import BuildProjectPages
 from hooks.pages.builds import BuildPages
 from hooks.pages.executions import ExecutionPages
@@ -16,6 +17,7 @@ from hooks.pages.notifications import NotificationPages
 from hooks.pages.panels import Panels
 from hooks.pages.pipelines import PipelinePages
 from hooks.pages.reports import ReportPages
+from hooks.pages.runners import RunnerPages
 from hooks.pages.secrets import SecretPages
 from hooks.pages.webhooks import WebhookPages
 from hooks.services import HookServices
@@ -32,6 +34,7 @@ def blueprint(services: HookServices) -> Blueprint:
         ExecutionPages(services),
         ApprovalPages(services),
         BuildPages(services),
+        BatchPages(services),
         ArtifactPages(services),
         ReportPages(services),
         BuildProjectPages(services),
@@ -39,6 +42,7 @@ def blueprint(services: HookServices) -> Blueprint:
         SecretPages(services),
         NotificationPages(services),
         KeyPages(services),
+        RunnerPages(services),
     ):
         part.routes(pages)
     for look_function in (look, look_of_stage, look_of_execution):

@@ -8,12 +8,17 @@ from typing import Any
 from flask import Blueprint, render_template, request, url_for
 from flask.typing import ResponseReturnValue
 
+from hooks.builds.metrics import figures, totals
 from hooks.builds.project import SourceType
 from hooks.builds.project_rights import check_start, may_see, may_start, visible_project
 from hooks.builds.projects import list_projects, sources_of
+from hooks.builds.publishing import publish_place
 from hooks.builds.records import Options, list_builds
 from hooks.builds.starting import Asked, place_of, start_project
+from hooks.pages.build_batches import batches_shown
+from hooks.pages.chart import draw
 from hooks.pages.forms import sentence
+from hooks.pages.looks import look
 from hooks.services import HookServices
 from registry import audit
 from registry.access import Action
@@ -24,6 +29,8 @@ from registry.http.problems import status_of
 from registry.pages.appearance import redirect_with
 
 BUILDS_SHOWN = 20
+DURATIONS_SHOWN = 40
+BATCHES_SHOWN = 10
 
 
 class BuildProjectPages:
@@ -46,7 +53,8 @@ class BuildProjectPages:
             entries = [
                 (project, sources_of(project)[0], place_of(project)) for project in found if may_see(who, project)
             ]
-            return render_template("builds/projects.html", entries=entries)
+            figures_of = totals(session, [project.id for project, _, _ in entries])
+            return render_template("builds/projects.html", entries=entries, figures_of=figures_of)
 
     def show(self, name: str) -> str:
         """One project."""
@@ -62,6 +70,8 @@ class BuildProjectPages:
                 for build, _ in list_builds(session, project=name, limit=BUILDS_SHOWN)
                 if who.may(Action.READ, f"{build.source['domain']}/{build.source['repository']}")
             ]
+            measured = figures(session, project.id, self._services.clock())
+            shown = measured.durations[-DURATIONS_SHOWN:]
             can_start = place is not None and sources[0].type in {SourceType.GIT, SourceType.NO_SOURCE}
             return render_template(
                 "builds/project.html",
@@ -69,6 +79,18 @@ class BuildProjectPages:
                 place="/".join(place) if place else "",
                 sources=sources,
                 builds=builds,
+                figures=measured,
+                chart=draw(
+                    [
+                        (seconds, f"build {number}: {seconds:.0f} s, {look(status).text}")
+                        for number, seconds, status in shown
+                    ]
+                )
+                if shown
+                else None,
+                first=-len(shown),
+                publishes_to="/".join(publish_place(project.document) or ()),
+                batches=batches_shown(session, name, BATCHES_SHOWN),
                 may_start=can_start and may_start(who, project),
                 message=message,
                 form=request.form,

@@ -9,7 +9,7 @@ from datetime import datetime
 from typing import Any
 from urllib.parse import urlencode
 
-from flask import Blueprint, Response, render_template, request, url_for
+from flask import Blueprint, Response, redirect, render_template, request, url_for
 from flask.typing import ResponseReturnValue
 from markupsafe import Markup
 from sqlalchemy.orm import Session
@@ -17,11 +17,13 @@ from sqlalchemy.orm import Session
 from hooks.builds import artifact_reading
 from hooks.builds.log_search import LONGEST_QUERY, Found, Place, search
 from hooks.builds.phases import BuildStatus
-from hooks.builds.project_rights import START, may_see_build
+from hooks.builds.project_rights import START, check_publishes, may_publish, may_see_build
+from hooks.builds.publishing import published_versions
 from hooks.builds.records import get_build, retry_build
 from hooks.builds.source import PackageSource
 from hooks.event_stream import Event, last_event_id, respond
 from hooks.models.build import Build, BuildProject
+from hooks.models.build_batch import BuildBatch
 from hooks.pages.looks import look
 from hooks.pages.reports import panels
 from hooks.pages.terminal import PLAIN, Style, parse_style, render, render_line
@@ -83,8 +85,12 @@ class BuildPages:
         pages.add_url_rule(f"{one}/stop", "stop_build", page(self.stop), methods=["POST"])
         pages.add_url_rule(f"{one}/retry", "retry_build", page(self.retry), methods=["POST"])
 
-    def show(self, build_id: str) -> str:
-        """The whole page, with the end of the log, or with the part that was asked for."""
+    def show(self, build_id: str) -> ResponseReturnValue:
+        """The whole page, with the end of the log, or with the part that was asked for; a batch has a page of its own."""
+        with self._services.db.read() as session:
+            is_batch = session.get(BuildBatch, build_id) is not None
+        if is_batch:
+            return redirect(url_for("hook_pages.build_batch", batch_id=build_id))
         return self._page(build_id)
 
     def live(self, build_id: str) -> str:
@@ -116,21 +122,25 @@ class BuildPages:
     def _facts(self, session: Session, build: Build) -> dict[str, Any]:
         source = PackageSource.from_json(build.source)
         who = context.caller()
+        project = session.get_one(BuildProject, build.project_id)
         is_running = build.status == BuildStatus.IN_PROGRESS
-        execution = _EXECUTION.match(build.subject or "")
-        phases = [_phase_row(record) for record in build.phases]
+        phases = [phase_row(record) for record in build.phases]
         return {
             "build": build,
-            "project": session.get_one(BuildProject, build.project_id).name,
+            "project": project.name,
             "source": source,
             "phases": phases,
             "faults": _faults(build, phases),
             "is_running": is_running,
             "may_stop": is_running and _may_stop(who, source),
-            "may_retry": not is_running and _may_stop(who, source),
+            "may_retry": not is_running
+            and build.batch_id is None
+            and _may_stop(who, source)
+            and may_publish(who, project),
             "resolved": build.resolved_versions,
-            "execution_id": int(execution[1]) if execution else None,
+            "execution_id": execution_of(build.subject),
             "artifacts": artifact_reading.of_build(session, build.id),
+            "published": published_versions(session, build.id, who),
             "reports": panels(session, self._services, build.id),
             "took": ((build.ended_at or self._services.clock()) - build.submitted_at).total_seconds(),
         }
@@ -259,6 +269,7 @@ class BuildPages:
                 build = visible_build(session, build_id)
                 who, now = context.caller(), self._services.clock()
                 check(who, Action.PUBLISH, f"{build.source['domain']}/{build.source['repository']}", permission=START)
+                check_publishes(who, session.get_one(BuildProject, build.project_id))
                 again = retry_build(session, build_id, initiator=who.name, now=now)
                 audit.record(session, now, who.name, "build.retry", f"build/{again.id}", of=build_id)
                 new_id = again.id
@@ -306,7 +317,14 @@ def _may_stop(who: Identity, source: PackageSource) -> bool:
     return who.may(Action.PUBLISH, f"{source.domain}/{source.repository}")
 
 
-def _phase_row(record: Mapping[str, Any]) -> PhaseRow:
+def execution_of(subject: str | None) -> int | None:
+    """The number of the execution that something was started for."""
+    execution = _EXECUTION.match(subject or "")
+    return int(execution[1]) if execution else None
+
+
+def phase_row(record: Mapping[str, Any]) -> PhaseRow:
+    """A phase of a build or of a batch, as it is stored."""
     started_at = datetime.fromisoformat(record["startTime"])
     ended_at = datetime.fromisoformat(record["endTime"]) if "endTime" in record else None
     return PhaseRow(

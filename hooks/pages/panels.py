@@ -9,15 +9,20 @@ from flask import g, render_template
 from markupsafe import Markup
 from sqlalchemy.orm import Session
 
+from hooks.builds.project_rights import may_open_build
 from hooks.pages.keys import ENTRY
 from hooks.pages.pipelines import startable
 from hooks.pages.rights import waiting
+from hooks.pages.runners import ENTRY as RUNNERS
 from hooks.pages.secrets import may_list_secrets
 from hooks.pipelines import store
 from hooks.pipelines.gates import may_look_into
 from hooks.services import HookServices
 from registry.access import Identity
+from registry.names import PackageKey, PackageName
 from registry.pages.panels import Coordinate, Extension, NavigationEntry, Notice
+from registry.repos import built, shelf
+from registry.repos.topology import find_repository
 
 LATEST_EXECUTIONS = 5
 EXECUTIONS_OF_VERSION = 10
@@ -48,6 +53,8 @@ NOTICES = {
     "secret-changed": Notice("good", "It is changed; the value is as it was."),
     "secret-deleted": Notice("good", "It is deleted, with all its versions."),
     "build-stopping": Notice("good", "The build is told to stop."),
+    "runner-revoked": Notice("good", "The runner is revoked. What it ran starts anew elsewhere."),
+    "runner-deleted": Notice("good", "The runner is deleted."),
     "build-started": Notice("good", "The build was started."),
 }
 
@@ -66,7 +73,15 @@ class Panels:
                     "Pipelines",
                     "pipeline",
                     "hook_pages.pipelines",
-                    ("/pipelines", "/executions", "/builds", "/build-projects", "/reports", "/report-groups"),
+                    (
+                        "/pipelines",
+                        "/executions",
+                        "/builds",
+                        "/build-projects",
+                        "/build-batches",
+                        "/reports",
+                        "/report-groups",
+                    ),
                 ),
                 NavigationEntry("Approvals", "approval", "hook_pages.approvals", ("/approvals",), self.count_for_me),
             ),
@@ -75,7 +90,7 @@ class Panels:
                 NavigationEntry("Secrets", "lock", "hook_pages.secrets", ("/secrets",), may_see=may_list_secrets),
                 NavigationEntry("Webhooks", "globe", "hook_pages.webhooks", ("/webhooks",)),
             ),
-            administration=(ENTRY,),
+            administration=(ENTRY, RUNNERS),
             home=self.home,
             version=self.version,
             notices=NOTICES,
@@ -101,16 +116,18 @@ class Panels:
         return Markup(page)  # noqa: S704  (a template of ours, escaped there)
 
     def version(self, who: Identity, at: Coordinate) -> Markup:
-        """The executions of a version, and the pipelines that could be started for it."""
+        """The builds that published a version, its executions, and the pipelines that could be started for it."""
         package = (at.domain, at.format, at.namespace, at.name)
         with self._services.db.read() as session:
             found = store.list_executions(session, package=package, version=at.version, limit=_LOOKED_AT)
             executions = self._first_visible(session, found, who, EXECUTIONS_OF_VERSION)
             pipelines = startable(session, who, at)
-        if not executions and not pipelines:
-            return Markup()
-        page = render_template("pipelines/version_panel.html", at=at, executions=executions, pipelines=pipelines)
-        return Markup(page)  # noqa: S704  (a template of ours, escaped there)
+            built_by = published_by(session, at)
+            linked = {each.build_id for each in built_by if may_open_build(session, who, each.build_id)}
+        page = render_template("builds/version_panel.html", built_by=built_by, linked=linked) if built_by else ""
+        if executions or pipelines:
+            page += render_template("pipelines/version_panel.html", at=at, executions=executions, pipelines=pipelines)
+        return Markup(page)  # noqa: S704  (templates of ours, escaped there)
 
     @staticmethod
     def _first_visible(
@@ -118,3 +135,10 @@ class Panels:
     ) -> list[store.ExecutionView]:
         visible = (entry for entry in found if may_look_into(who, entry))
         return [store.get_execution(session, entry.id) for entry in islice(visible, most)]
+
+
+def published_by(session: Session, at: Coordinate) -> tuple[built.BuiltBy, ...]:
+    """The builds that published files of a version."""
+    _, repository = find_repository(session, at.domain, at.repository)
+    key = PackageKey(at.format, at.namespace, PackageName(at.name))
+    return built.of_version(session, shelf.find_version(session, repository.id, key, at.version).id)

@@ -13,6 +13,7 @@ from typing import Any
 
 import yaml
 
+from hooks.builds.batch_tasks import MAX_TIMEOUT_MINUTES
 from hooks.builds.project import (
     MAX_AUTO_RETRIES,
     MAX_DEPTH,
@@ -24,6 +25,7 @@ from hooks.builds.project import (
     source_faults,
 )
 from hooks.builds.references import VariableType, stored_variable
+from hooks.builds.spec_batch import MAX_TASKS
 from hooks.pipelines.definition import NAME, BuildProjectDeclaration
 from hooks.pipelines.document import (
     Faults,
@@ -45,7 +47,7 @@ _REPOSITORY = re.compile(r"(?:([a-z0-9][a-z0-9-]{0,49})/)?([A-Za-z0-9][A-Za-z0-9
 _KNOWN = {"name", "description", "buildspec", "buildSpec", "repository", "source", "secondarySources"}
 _KNOWN |= {"sourceVersion", "secondarySourceVersions", "artifacts", "secondaryArtifacts", "cache", "environment"}
 _KNOWN |= {"timeoutInMinutes", "queuedTimeoutInMinutes", "concurrentBuildLimit", "onLimit", "autoRetryLimit"}
-_KNOWN |= {"badgeEnabled", "tags"}
+_KNOWN |= {"badgeEnabled", "tags", "publishRepository", "buildBatchConfig"}
 _WITHOUT_EFFECT = {
     "serviceRole": "a build has a token of its own, which reads the project's repository",
     "encryptionKey": "what builds leave is encrypted with the server's keys",
@@ -57,7 +59,6 @@ _ANSWERED = {"arn", "created", "lastModified", "webhook", "badge", "publicProjec
 _REFUSED = {
     "vpcConfig": "a build reaches its registry, or nothing",
     "fileSystemLocations": "builds mount no file systems",
-    "buildBatchConfig": "batches are not carried out",
 }
 _SOURCE = {"type", "location", "gitCloneDepth", "buildspec", "buildSpec", "gitSubmodulesConfig", "sourceIdentifier"}
 _SOURCE |= {"auth", "reportBuildStatus", "buildStatusConfig", "insecureSsl"}
@@ -72,6 +73,7 @@ _ENVIRONMENT_REFUSED = {
 }
 _ARTIFACTS = {"type", "location", "path", "namespaceType", "name", "packaging", "overrideArtifactName"}
 _ARTIFACTS |= {"encryptionDisabled", "artifactIdentifier", "bucketOwnerAccess"}
+_BATCH = {"serviceRole", "combineArtifacts", "restrictions", "timeoutInMins", "batchReportMode"}
 _CACHE = {"type", "location", "modes", "cacheNamespace"}
 _BOOLEAN = "tag:yaml.org,2002:bool"
 
@@ -215,12 +217,12 @@ def _secondary_versions(node: yaml.Node | None, faults: Faults) -> dict[str, str
     return found
 
 
-def _repository(node: yaml.Node | None, faults: Faults) -> tuple[str, str] | None:
+def _repository(node: yaml.Node | None, faults: Faults, what: str = "repository") -> tuple[str, str] | None:
     if node is None:
         return None
-    match = _REPOSITORY.match(text_of(node, "buildProject: repository", faults))
+    match = _REPOSITORY.match(text_of(node, f"buildProject: {what}", faults))
     if match is None:
-        faults.add(line_of(node), "buildProject: repository is written NAME or DOMAIN/NAME")
+        faults.add(line_of(node), f"buildProject: {what} is written NAME or DOMAIN/NAME")
         return None
     return match[1] or "default", match[2]
 
@@ -278,8 +280,13 @@ def _kept(entries: Mapping[str, yaml.Node], faults: Faults) -> dict[str, Any]:
     kept: dict[str, Any] = {}
     if "description" in entries:
         kept["description"] = limited(entries["description"], "buildProject: description", LONGEST_DESCRIPTION, faults)
+    if "publishRepository" in entries:
+        target = _repository(entries["publishRepository"], faults, "publishRepository")
+        kept["publishRepository"] = "/".join(target) if target else ""
     if "badgeEnabled" in entries:
         kept["badgeEnabled"] = _boolean(entries["badgeEnabled"], "buildProject: badgeEnabled", faults)
+    if "buildBatchConfig" in entries:
+        kept["buildBatchConfig"] = _batch_config(entries["buildBatchConfig"], faults)
     for key, known in (("artifacts", _ARTIFACTS), ("cache", _CACHE)):
         if key in entries:
             kept[key] = _plain_fields(entries[key], f"buildProject: {key}", known, faults)
@@ -287,6 +294,33 @@ def _kept(entries: Mapping[str, yaml.Node], faults: Faults) -> dict[str, Any]:
         if key in entries:
             listed = items(entries[key], f"buildProject: {key}", faults)
             kept[key] = [_plain_fields(item, f"buildProject: {key}", known, faults) for item in listed]
+    return kept
+
+
+def _batch_config(node: yaml.Node, faults: Faults) -> dict[str, Any]:
+    """CodeBuild's ProjectBuildBatchConfig; its role has no effect: no build can start builds."""
+    what = "buildBatchConfig"
+    entries = fields(node, what, _BATCH, faults)
+    kept: dict[str, Any] = {}
+    if "combineArtifacts" in entries:
+        kept["combineArtifacts"] = _boolean(entries["combineArtifacts"], f"{what}: combineArtifacts", faults)
+    if "batchReportMode" in entries:
+        kept["batchReportMode"] = text_of(entries["batchReportMode"], f"{what}: batchReportMode", faults)
+    minutes = whole(entries, "timeoutInMins", what, (5, MAX_TIMEOUT_MINUTES), faults)
+    if minutes is not None:
+        kept["timeoutInMins"] = minutes
+    if "restrictions" in entries:
+        refused = {"fleetsAllowed": "there are no fleets; workers take builds as they are free"}
+        known = {"maximumBuildsAllowed", "computeTypesAllowed"}
+        inner = fields(entries["restrictions"], f"{what}: restrictions", known, faults, refused=refused)
+        restrictions: dict[str, Any] = {}
+        most = whole(inner, "maximumBuildsAllowed", f"{what}: restrictions", (1, MAX_TASKS), faults)
+        if most is not None:
+            restrictions["maximumBuildsAllowed"] = most
+        if "computeTypesAllowed" in inner:
+            listed = items(inner["computeTypesAllowed"], f"{what}: computeTypesAllowed", faults)
+            restrictions["computeTypesAllowed"] = [text_of(each, "computeTypesAllowed", faults) for each in listed]
+        kept["restrictions"] = restrictions
     return kept
 
 

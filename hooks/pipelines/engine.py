@@ -19,6 +19,7 @@ from hooks.pipelines import happenings
 from hooks.pipelines.actions import find_kind
 from hooks.pipelines.actions.kind import ActionKind, Progress, Starting
 from hooks.pipelines.definition import ActionDefinition, PipelineDefinition, from_model
+from hooks.pipelines.handover import handed_to
 from hooks.pipelines.parts import Parts, PinnedVersion
 from hooks.pipelines.run import SYSTEM, Run, lock, next_attempt, pinned_version
 from hooks.pipelines.state import (
@@ -309,6 +310,7 @@ def _begin(
                     configuration=row.resolved_configuration,
                     source=pinned_version(run.execution),
                     now=now,
+                    artifacts=handed_to(run, definition),
                 ),
             )
     except Unresolved as unresolved:

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Protocol
-from urllib.parse import quote
 
 from sqlalchemy.orm import Session
 
+from hooks.builds.source import digest_of, package_url
 from hooks.pipelines.definition import BuildProjectDeclaration
 from registry.clock import Clock
 
@@ -33,8 +32,7 @@ class PinnedVersion:
     @property
     def digest(self) -> str:
         """One SHA-256 (hex) over names and digests of all files, in the form that ``sha256sum`` prints."""
-        lines = "".join(f"{sha256}  {filename}\n" for filename, sha256 in sorted(self.assets.items()))
-        return hashlib.sha256(lines.encode()).hexdigest()
+        return digest_of(self.assets)
 
     @property
     def full_name(self) -> str:
@@ -44,24 +42,35 @@ class PinnedVersion:
     @property
     def purl(self) -> str:
         """The package URL (purl specification); formats are named by their purl types."""
-        path = "/".join(quote(part, safe="") for part in self.full_name.split("/"))
-        return f"pkg:{self.format}/{path}@{quote(self.version, safe='')}"
+        return package_url(self.format, self.namespace, self.name, self.version)
 
 
 @dataclass(frozen=True, slots=True)
 class BuildRequest:
-    """A build that an action asks for. ``variables`` override those of the project and the buildspec."""
+    """A build that an action asks for. ``variables`` override those of the project and the buildspec.
+
+    ``inputs`` are the artifacts it is handed beside the version's own files, as (name, build, identifier); the name "" is
+    that of the primary one, and no build means the version's files. ``outputs`` are the artifacts that it hands on.
+    With ``is_batch`` it is a batch build; ``combines_artifacts`` None leaves that to the project.
+    """
 
     project: str
     source: PinnedVersion
     variables: Mapping[str, Any]
     initiator: str
     subject: str
+    inputs: tuple[tuple[str, str | None, str], ...] = ()
+    outputs: tuple[str, ...] = ()
+    is_batch: bool = False
+    combines_artifacts: bool | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class BuildOutcome:
-    """How a build ended. ``variables`` are the exported ones; ``summary`` is for people."""
+    """How a build ended. ``variables`` are the exported ones; ``summary`` is for people.
+
+    A build that has not left what it was to hand on has not succeeded.
+    """
 
     succeeded: bool
     summary: str
@@ -93,8 +102,9 @@ class Promote(Protocol):
 class Parts:
     """Everything works in the session it is given, and commits nothing.
 
-    ``start_build`` returns the build's id and raises NotFound for an unknown project. ``build_outcome`` is None while
-    the build has not ended. ``apply_build_project`` returns ``created``, ``updated`` or ``unchanged``.
+    ``start_build`` returns the id of the build, or of the batch build, and raises NotFound for an unknown project.
+    ``build_outcome`` is None while the build has not ended.
+    ``apply_build_project`` returns ``created``, ``updated`` or ``unchanged``.
     """
 
     start_build: Callable[[Session, BuildRequest, datetime], str]

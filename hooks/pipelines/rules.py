@@ -157,6 +157,13 @@ def _check_provider(at: _At, provider: Provider, places: Places, faults: Faults)
         if not low <= len(names) <= high:
             allowed = f"{low}" if low == high else f"{low} to {high}"
             faults.add(line, f"{at.label}: {len(names)} {word} artifacts; {action.type.provider} has {allowed}")
+    primary = action.configuration.get("PrimarySource")
+    if provider.setting("PrimarySource") is not None and len(action.inputs) > 1 and primary is None:
+        faults.add(
+            line, f"{at.label}: configuration PrimarySource is missing: it says which input artifact is the primary one"
+        )
+    elif primary is not None and not has_reference(primary) and primary not in action.inputs:
+        faults.add(line, f"{at.label}: configuration PrimarySource: {primary!r} is none of the input artifacts")
     if action.timeout_minutes is not None and not provider.has_timeout:
         faults.add(line, f"{at.label}: timeoutInMinutes is for approvals only")
     known = ", ".join(setting.name for setting in provider.settings)

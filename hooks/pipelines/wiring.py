@@ -11,8 +11,10 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from hooks.builds import image_pins
+from hooks.builds.batches import builds_of, start_batch, stop_batch
+from hooks.builds.handing_over import artifact_source, missing_outputs
 from hooks.builds.phases import BuildStatus
-from hooks.builds.project import QUEUED_TIMEOUT_MINUTES
+from hooks.builds.project import QUEUED_TIMEOUT_MINUTES, SourceSettings, SourceType
 from hooks.builds.projects import (
     DEFAULT_TIMEOUT_MINUTES,
     DEFAULT_TYPES,
@@ -22,7 +24,9 @@ from hooks.builds.projects import (
 )
 from hooks.builds.records import get_build, request_stop_build, start_build
 from hooks.builds.source import PackageSource, SourceAsset
+from hooks.builds.starting import Asked
 from hooks.models.build import BuildProject
+from hooks.models.build_batch import BuildBatch
 from hooks.pipelines.definition import BuildProjectDeclaration
 from hooks.pipelines.parts import BuildOutcome, BuildRequest, Parts
 from registry.clock import Clock
@@ -62,7 +66,11 @@ def _start_build(session: Session, request: BuildRequest, now: datetime) -> str:
         name=pinned.name,
         version=pinned.version,
         assets=tuple(SourceAsset(filename, sha256) for filename, sha256 in sorted(pinned.assets.items())),
+        inputs=tuple(_input(session, *each) for each in request.inputs),
+        outputs=request.outputs,
     )
+    if request.is_batch:
+        return _start_batch(session, request, source, now)
     build = start_build(
         session,
         project=request.project,
@@ -75,18 +83,68 @@ def _start_build(session: Session, request: BuildRequest, now: datetime) -> str:
     return build.id
 
 
+def _start_batch(session: Session, request: BuildRequest, source: PackageSource, now: datetime) -> str:
+    combines = request.combines_artifacts
+    batch = start_batch(
+        session,
+        request.project,
+        source,
+        Asked(variables=request.variables),
+        config={} if combines is None else {"combineArtifacts": combines},
+        initiator=request.initiator,
+        subject=request.subject,
+        now=now,
+        on_finished=_nobody,
+    )
+    return batch.id
+
+
+def _nobody(_session: Session, _build_id: str) -> None:
+    """Nobody needs to be told."""
+
+
 def _build_outcome(session: Session, build_id: str) -> BuildOutcome | None:
+    batch = session.get(BuildBatch, build_id)
+    if batch is not None:
+        return _batch_outcome(session, batch)
     build = get_build(session, build_id)
     if build.status == BuildStatus.IN_PROGRESS:
         return None
     summary = f"build {build.number}: {build.status}" + (f", {build.message}" if build.message else "")
-    return BuildOutcome(build.status == BuildStatus.SUCCEEDED, summary, build.exported_variables)
+    if build.status != BuildStatus.SUCCEEDED:
+        return BuildOutcome(succeeded=False, summary=summary, variables=build.exported_variables)
+    missing = missing_outputs(session, build_id, PackageSource.from_json(build.source).outputs)
+    if missing:
+        summary += f", but it left no artifact {' and no '.join(missing)}"
+    return BuildOutcome(not missing, summary, build.exported_variables)
+
+
+def _input(session: Session, name: str, build_id: str | None, identifier: str) -> SourceSettings:
+    if build_id is None:
+        return SourceSettings(SourceType.PACKAGE, identifier=name)
+    return artifact_source(session, build_id, identifier, name)
 
 
 def _stop_build(session: Session, build_id: str, now: datetime) -> None:
     # Its action has ended already, so that nobody needs to be told; a build that has just ended needs no stop.
     with suppress(Conflict):
-        request_stop_build(session, build_id, now=now, on_finished=lambda _session, _build_id: None)
+        if session.get(BuildBatch, build_id) is not None:
+            stop_batch(session, build_id, now=now, on_finished=_nobody)
+        else:
+            request_stop_build(session, build_id, now=now, on_finished=_nobody)
+
+
+def _batch_outcome(session: Session, batch: BuildBatch) -> BuildOutcome | None:
+    """Exported variables are called ``IDENTIFIER_NAME``: two builds of a batch may export the same name."""
+    if batch.status == BuildStatus.IN_PROGRESS:
+        return None
+    summary = f"build batch {batch.number}: {batch.status}" + (f", {batch.message}" if batch.message else "")
+    variables = {
+        f"{identifier}_{name}": value
+        for identifier, builds in builds_of(session, batch.id).items()
+        for name, value in builds[0].exported_variables.items()
+    }
+    return BuildOutcome(batch.status == BuildStatus.SUCCEEDED, summary, variables)
 
 
 def _apply_build_project(

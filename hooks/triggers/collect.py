@@ -5,15 +5,17 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Any
 
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
+from hooks.models.build import Build
 from hooks.models.pipeline import Execution
 from hooks.pipelines.parts import PinnedVersion
 from hooks.triggers.match import Candidate
 from registry.errors import NotFound
-from registry.models import Asset, Package, PackageVersion
+from registry.models import Asset, BuiltAsset, Package, PackageVersion
 from registry.repos import shelf
 from registry.repos.topology import find_repository
 
@@ -86,9 +88,13 @@ def _held(session: Session, at: Coordinates, repository: str) -> _Held | None:
             Asset.published_by,
             PackageVersion.published_by.label("version_by"),
             PackageVersion.promoted_from,
+            BuiltAsset.initiator,
+            Build.subject,
         )
         .join(PackageVersion, PackageVersion.id == Asset.version_id)
         .join(Package, Package.id == PackageVersion.package_id)
+        .outerjoin(BuiltAsset, BuiltAsset.asset_id == Asset.id)
+        .outerjoin(Build, Build.id == BuiltAsset.build_id)
         .where(
             Package.repository_id == row.id,
             Package.format == at.format,
@@ -103,10 +109,15 @@ def _held(session: Session, at: Coordinates, repository: str) -> _Held | None:
         return None
     return _Held(
         {asset.filename: asset.sha256 for asset in found},
-        frozenset({asset.published_by for asset in found} | {found[0].version_by}),
+        # What a build published is also the work of whoever, or whichever execution, started it.
+        frozenset({asset.published_by for asset in found} | {found[0].version_by} | _starters(found)),
         found[-1].published_by,
         found[0].promoted_from,
     )
+
+
+def _starters(found: Iterable[Any]) -> set[str]:
+    return {name for asset in found for name in (asset.initiator, asset.subject) if name}
 
 
 def _causes(session: Session, principals: Iterable[str]) -> list[Execution]:

@@ -12,7 +12,7 @@ from flask import request
 
 from registry import minting
 from registry.access import Action, parse_actions
-from registry.accounts import capped, looks_like_token
+from registry.accounts import capped
 from registry.api.routes import Route
 from registry.api.shapes import Between, Length
 from registry.errors import Denied, Invalid
@@ -28,6 +28,7 @@ from registry.scopes import (
     in_domain,
     narrowed,
 )
+from registry.token_shape import looks_like_token
 
 SHORTEST, LONGEST = timedelta(minutes=15), timedelta(hours=12)
 MOST_REPORTED = 100

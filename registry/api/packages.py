@@ -151,7 +151,8 @@ def _shown(session: Session, at: Coordinate) -> browse.VersionDetail:
         if holder == admission.repository
         or (caller is not None and caller.may(Action.READ, f"{admission.domain}/{holder}", at.key))
     )
-    return replace(detail, held_by=readable)
+    # Builds and their runners are told to people who are known.
+    return replace(detail, held_by=readable, built_by=detail.built_by if caller is not None else ())
 
 
 def promote_version(

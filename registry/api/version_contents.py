@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from string import punctuation
-from typing import Annotated
+from typing import Annotated, Any
 from urllib.parse import quote
 
-from flask import Response
+from flask import Response, request
 
 from registry.access import Action
 from registry.api import coordinates
@@ -22,6 +22,7 @@ from registry.http import context
 from registry.http.auth import requires
 from registry.http.delivery import OCTETS, send_offered
 from registry.repos import browse, shelf
+from registry.repos.statement import statement
 
 HASH_NAMES: Mapping[str, str] = {"md5": "MD5", "sha1": "SHA-1", "sha256": "SHA-256", "sha512": "SHA-512"}
 
@@ -69,6 +70,18 @@ class VersionDependencies:
     version: str
     version_revision: str
     dependencies: tuple[Dependency, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class VersionProvenance:
+    """How builds made a version's files: one in-toto statement with SLSA provenance for each build. They are not signed."""
+
+    format: str
+    namespace: str
+    package: str
+    version: str
+    version_revision: str
+    statements: tuple[dict[str, Any], ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,6 +157,20 @@ def list_dependencies(format_name: str, name: str, version: str, query: Namespac
     return VersionDependencies(*_place(shown), tuple(each for each in found if each is not None))
 
 
+def show_provenance(format_name: str, name: str, version: str, query: NamespaceQuery) -> VersionProvenance:
+    """Say which builds published the files of a version, as in-toto statements. Not found where no build did.
+
+    It is for who is signed in: it names projects, sources and runners.
+    """
+    shown = _detail(format_name, name, version, query)
+    made = shown.built_by if context.identity() is not None else ()
+    if not made:
+        raise NotFound("provenance", f"{shown.display_name} {shown.display_version}")
+    digests = {asset.filename: asset.sha256 for asset in shown.assets}
+    base_url = context.services().public_url or request.host_url
+    return VersionProvenance(*_place(shown), tuple(statement(each, digests, base_url) for each in made))
+
+
 def _detail(format_name: str, name: str, version: str, query: NamespaceQuery) -> browse.VersionDetail:
     services, repository_id = context.services(), context.admission().repository_id
 
@@ -202,5 +229,13 @@ ROUTES = (
         list_dependencies,
         query=NamespaceQuery,
         answer=VersionDependencies,
+    ),
+    Route(
+        "GET",
+        f"{_VERSION}/provenance",
+        _may("DescribePackageVersion"),
+        show_provenance,
+        query=NamespaceQuery,
+        answer=VersionProvenance,
     ),
 )

@@ -47,6 +47,7 @@ _VERSION = (
     ("revision", "revision"),
     ("yanked", "yankedReason"),
     ("held by", "heldBy"),
+    ("built by", "builtBy"),
     ("files", "files"),
 )
 
@@ -107,7 +108,15 @@ def show(
             print_rows(detail["versions"], _VERSIONS, as_json=False, on_terminal=_VERSIONS_ON_TERMINAL)
         return
     detail = client.get(*path, "versions", version, namespace=namespace)
-    readable = {**detail, "files": [f"{asset['filename']} sha256:{asset['sha256']}" for asset in detail["assets"]]}
+    readable = {
+        **detail,
+        "files": [f"{asset['filename']} sha256:{asset['sha256']}" for asset in detail["assets"]],
+        "builtBy": [
+            f"{each['project']} build {each['number']} ({each['buildId']}) on {each['runner']}, from"
+            f" {each['source']['uri'] or each['source']['type']} {each['source']['version']}"
+            for each in detail["builtBy"]
+        ],
+    }
     print_record(detail if as_json else readable, _VERSION, as_json=as_json)
 
 

@@ -174,6 +174,25 @@ def signed_in_api(view: View) -> View:
     return cast("View", _declare(wrapped, "api: signed in"))
 
 
+def machine(said: str, prove: Callable[[Credential | None], str]) -> Callable[[View], View]:
+    """API door for our own programs on other machines, which are no accounts: no user's token opens it.
+
+    ``prove`` raises Unauthenticated or Denied, or says who it is that is to be charged.
+    """
+
+    def decorate(view: View) -> View:
+        @wraps(view)
+        def wrapped(*args: Any, **kwargs: Any) -> ResponseReturnValue:
+            context.remember(who=None)
+            services = context.services()
+            services.rates.spend(CostClass.MANAGE, prove(credential_sent()), services.clock())
+            return view(*args, **kwargs)
+
+        return cast("View", _declare(wrapped, f"machine: {said}"))
+
+    return decorate
+
+
 def client(
     action: Action,
     *,

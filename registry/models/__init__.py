@@ -11,6 +11,7 @@ from registry.models.account import (
     WebSession,
 )
 from registry.models.audit import AuditCheckpoint, AuditEntry
+from registry.models.built import BuiltAsset
 from registry.models.event import Event
 from registry.models.idempotency import IdempotencyKey
 from registry.models.package import (
@@ -46,6 +47,7 @@ __all__ = [
     "AuditCheckpoint",
     "AuditEntry",
     "Blob",
+    "BuiltAsset",
     "ClientLogin",
     "ConnectionHealth",
     "Domain",

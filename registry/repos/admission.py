@@ -17,7 +17,7 @@ from sqlalchemy.orm import Session
 
 from registry import attempts, rulebook
 from registry.access import DESCRIBE, Action, Identity, check, check_any, check_at
-from registry.accounts import LAST_USED_GRAIN, Accounts, account_scope, looks_like_token, token_identity
+from registry.accounts import LAST_USED_GRAIN, Accounts, account_scope, token_identity
 from registry.db import Database, table_of
 from registry.errors import Denied, Invalid, NotFound, Unauthenticated, Unavailable
 from registry.models import Account, Domain, PackageState, Repository, Token
@@ -26,6 +26,7 @@ from registry.policy.actions import USUAL
 from registry.policy.book import Standing
 from registry.policy.evaluate import Outcome
 from registry.policy.places import Place
+from registry.token_shape import looks_like_token
 
 log = logging.getLogger("entrepot.admission")
 

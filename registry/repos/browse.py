@@ -17,7 +17,7 @@ from sqlalchemy.orm import Session
 from registry.errors import Invalid, NotFound
 from registry.models import Asset, Domain, ExternalConnection, Package, PackageVersion, Repository, RepositoryUpstream
 from registry.names import PackageKey, PackageName
-from registry.repos import descriptions, shelf, states
+from registry.repos import built, descriptions, shelf, states
 from storage.keyring import Keyring
 
 SortKey = Callable[[str], Any]
@@ -143,6 +143,7 @@ class VersionDetail:
     """A version with its files. ``held_by`` names all repositories of the domain that hold the same version.
 
     ``description`` is the long text for people, ``description_type`` its media type; empty where there is none.
+    ``built_by`` are the builds that published its files.
     """
 
     format: str
@@ -165,6 +166,7 @@ class VersionDetail:
     assets: tuple[AssetSummary, ...]
     held_by: tuple[str, ...]
     revision: str
+    built_by: tuple[built.BuiltBy, ...] = ()
 
 
 def repositories(session: Session) -> list[RepositorySummary]:
@@ -448,6 +450,7 @@ def version(
         assets=assets,
         held_by=_held_by(session, found.domain_id, (format_name, namespace, name, version_text)),
         revision=found.revision,
+        built_by=built.of_version(session, found.id),
     )
 
 

@@ -17,7 +17,7 @@ from registry import audit, events
 from registry.errors import Conflict, Denied, FileExists
 from registry.models import Asset, Blob, Package, PackageVersion, Repository
 from registry.names import PackageKey, PackageName
-from registry.repos import freezing, quotas, shelf, states
+from registry.repos import built, freezing, quotas, shelf, states
 from registry.repos.origins import Ask, Controls, Facts, Place, Source, decide
 from registry.repos.topology import load_groups
 
@@ -136,7 +136,7 @@ def _copy(session: Session, route: Route, goal: PackageVersion, asset: Asset) ->
         session.get(Blob, blob_id) if blob_id is not None else None
         for blob_id in (asset.metadata_blob_id, asset.provenance_blob_id)
     )
-    shelf.add_asset(
+    copy = shelf.add_asset(
         session,
         goal,
         asset.filename,
@@ -149,6 +149,7 @@ def _copy(session: Session, route: Route, goal: PackageVersion, asset: Asset) ->
         published_at=asset.published_at,
         published_by=route.actor,
     )
+    built.carry(session, asset, copy)
     return True
 
 

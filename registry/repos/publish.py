@@ -24,7 +24,7 @@ from registry.format import Format, Release
 from registry.leaks import LeakGuard
 from registry.models import Asset, Blob, Package, PackageTag, PackageVersion
 from registry.names import PackageKey, PackageName
-from registry.repos import descriptions, freezing, promises, quotas, shelf, states
+from registry.repos import built, descriptions, freezing, promises, quotas, shelf, states
 from registry.repos.admission import Admission, Admissions, Credential
 from registry.repos.origins import Ask, Controls, Facts, Place, decide
 from registry.repos.topology import Topology, TopologyCache
@@ -78,8 +78,10 @@ class Publisher:
         leaks: LeakGuard,
         *,
         frozen_after: timedelta = states.FROZEN_AFTER,
+        witness: built.Witness = built.nobody,
     ) -> None:
-        """After ``frozen_after`` a version takes no further files (0: always)."""
+        """After ``frozen_after`` a version takes no further files (0: always). ``witness`` knows builds by their tokens."""
+        self._witness = witness
         self._leaks = leaks
         self._db = db
         self._topologies = topologies
@@ -182,6 +184,7 @@ class Publisher:
         is_finished: bool,
     ) -> tuple[Published, list[BlobHandle]]:
         now = self._clock()
+        made_by = self._witness(session, admission.identity)
         package = self._open_package(session, admission, key, release, now)
         holder = _holder(session, package, release.filename, bodies.file.digest)
         if holder is not None:
@@ -216,11 +219,13 @@ class Publisher:
             published_at=now,
             published_by=admission.actor,
         )
+        if made_by is not None:
+            built.keep(session, asset, made_by, now)
         quotas.check(session, admission.repository_id)
         shelf.bump(session, admission.domain_id, *key)
         if version.status != shelf.UNFINISHED:
             announce(session, admission, key, version.version, asset, now=now)
-        _audit(session, admission, key, version.version, asset, now)
+        _audit(session, admission, key, version.version, asset, now, built.details(made_by))
         return Published(release.filename, is_new=True, revision=version.revision), unused
 
     def check_may_publish(self, session: Session, admission: Admission, key: PackageKey) -> Package | None:
@@ -360,9 +365,17 @@ def announce(
     )
 
 
-def _audit(session: Session, admission: Admission, key: PackageKey, version: str, asset: Asset, now: datetime) -> None:
+def _audit(
+    session: Session,
+    admission: Admission,
+    key: PackageKey,
+    version: str,
+    asset: Asset,
+    now: datetime,
+    details: Mapping[str, Any],
+) -> None:
     place = f"{admission.path}/{key.format}/{key.path}/{version}/{asset.filename}"
-    audit.record(session, now, admission.actor, "asset.publish", place, sha256=asset.sha256)
+    audit.record(session, now, admission.actor, "asset.publish", place, sha256=asset.sha256, **details)
 
 
 def _holder(session: Session, package: Package, filename: str, digest: str) -> PackageVersion | None:

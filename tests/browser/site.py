@@ -16,14 +16,26 @@ from sqlalchemy.orm import Session
 
 from hooks import pages as hook_pages
 from hooks.builds import report_reading as reading
+from hooks.builds import runners as runner_rows
+from hooks.builds.attempts import BuildAttempts
+from hooks.builds.batch_engine import groups_of
+from hooks.builds.batch_parts import part_of, write_found
+from hooks.builds.batches import start_batch
 from hooks.builds.keeping import ArtifactName
 from hooks.builds.logs import LogStore
 from hooks.builds.phases import BuildStatus, Fault, Phase, PhaseRecord
+from hooks.builds.records import finish_build
 from hooks.builds.reports.model import FileCoverage
 from hooks.builds.reports.result import ReportResult
+from hooks.builds.runner_claims import RunnerClaims
+from hooks.builds.runner_work import RunnerWork
+from hooks.builds.source import PackageSource
+from hooks.builds.spec import parse_buildspec
+from hooks.builds.starting import Asked
 from hooks.builds.stored_outputs import BuildPlace, OutputLimits, StoredOutputs
 from hooks.models import MailAddress, WebhookAttempt, WebhookDelivery
 from hooks.models.build import Build
+from hooks.models.job import Job, JobState
 from hooks.models.report import TestCase
 from hooks.notifications import endpoints, mail_subscriptions
 from hooks.notifications.audience import Audience
@@ -34,7 +46,7 @@ from hooks.pipelines.approvals import Verdict, decide
 from hooks.secret_store import reading as secret_reading
 from hooks.secret_store import store
 from hooks.secret_store.names import Kind
-from hooks.services import HookServices, Notifications
+from hooks.services import HookServices, Notifications, RunnerServices
 from hooks.triggers.collect import Coordinates
 from hooks.triggers.start import start_manual
 from registry import formats, granting, groups, pages
@@ -69,6 +81,7 @@ from registry.upstream.guard import AddressPolicy
 from storage.filesystem import FileSystemStore
 from storage.keyfile import LocalKeyFile
 from tests.browser import corpus
+from tests.build_jobs import Parts
 from tests.fakes.pipelines import World
 from tests.report_bench import case, hand_in, result
 
@@ -154,6 +167,36 @@ class Site:
 
     def build_of(self, execution_id: int, path: str = "Test/UnitTests") -> str:
         return self.world.action(execution_id, path).build_id
+
+    def batch(self) -> str:
+        """A batch of builds in all states: one failed and is ignored, one runs, and others wait for it."""
+        document = (
+            "version: 0.2\nphases: {}\nbatch:\n  build-graph:\n"
+            "  - {identifier: lint, ignore-failure: true}\n  - {identifier: unit}\n  - {identifier: docs}\n"
+            "  - {identifier: wheel, depend-on: [lint, unit]}\n  - {identifier: image, depend-on: [wheel, docs]}\n"
+        )
+        source = PackageSource("default", "dev", "pypi", "acme-billing", "2.4.1", ())
+
+        def nobody(_session: Session, _build_id: str) -> None:
+            """No pipeline waits for it."""
+
+        with self.services.db.write() as session:
+            batch = start_batch(
+                session, "tests", source, Asked(), config={}, initiator="ada", now=self.clock(), on_finished=nobody
+            )
+            first = session.get_one(Build, groups_of(session, batch.id)[0].build_id)
+            part = part_of(session, first, ("process",))
+            assert part.reading is not None
+            assert part.reading.take(parse_buildspec(document)) == []
+            write_found(session, first, part, BuildStatus.SUCCEEDED)
+            finish_build(session, first.id, BuildStatus.SUCCEEDED, now=self.clock(), on_finished=nobody)
+            ends = {"lint": BuildStatus.FAILED, "docs": BuildStatus.SUCCEEDED}
+            for group in groups_of(session, batch.id):
+                if group.build_id is not None:
+                    session.get_one(Build, group.build_id).started_at = self.clock() - timedelta(seconds=90)
+                if group.identifier in ends:
+                    finish_build(session, group.build_id, ends[group.identifier], now=self.clock(), on_finished=nobody)
+            return batch.id
 
     def write_log(self, build_id: str, data: bytes) -> None:
         with self.services.db.write() as session:
@@ -286,7 +329,13 @@ def build(folder: Path) -> Site:
         Fanout(ADDRESS, Audience(services.accounts.rules)), Rules(), AesSealer(), ADDRESS, sends_mail=True
     )
     logs = LogStore(AesSealer())
-    hook_services = HookServices(world.db, services.clock, world.parts, logs, told, services.stores, ())
+    builds, digest = Parts().services(), services.accounts.digest
+    attempts = BuildAttempts(builds)
+    runners = RunnerServices(
+        RunnerClaims(world.db, builds, attempts, digest=digest, lease_seconds=30.0),
+        RunnerWork(world.db, builds, attempts, digest=digest, lease_seconds=30.0),
+    )
+    hook_services = HookServices(world.db, services.clock, world.parts, logs, told, services.stores, (), runners)
     app = Flask("entrepot", static_folder=None, template_folder=None)
     app.url_map.merge_slashes = False
     app.url_map.strict_slashes = False
@@ -409,6 +458,7 @@ def fill(site: Site) -> dict[str, int]:
     _tell(site)
     _let_steer(site)
     _keep(site)
+    _join(site, site.build_of(found["running"]))
     return found
 
 
@@ -501,6 +551,28 @@ def _report(site: Site, build_id: str, results: str) -> None:
     files = [FileCoverage("src/calc.py", 40 - len(results), len(results), 3, 1), FileCoverage("src/empty.py", 0, 0)]
     for report in (result("unit", cases), result("cover", files)):
         site.hand_in(build_id, report)
+
+
+def _join(site: Site, build_id: str) -> None:
+    """Runners in every state; the first of them has a build."""
+    said = runner_rows.Introduction("builder-1.acme.example", "1.0.0", ("process", "container"), 4)
+    digest, now = site.services.accounts.digest, site.world.now
+    with site.world.db.write() as session:
+        for name, limits in (
+            ("builder-1", runner_rows.Limits()),
+            ("builder-2", runner_rows.Limits(projects=("tests",), domains=("default",))),
+            ("builder-3", runner_rows.Limits()),
+            ("laptop", runner_rows.Limits()),
+        ):
+            row, given = runner_rows.add(session, name, limits, digest=digest, created_by="ada", now=now)
+            if name != "laptop":
+                runner_rows.register(session, given.secret, said, digest=digest, now=now)
+            if name == "builder-1":
+                job_id = session.get_one(Build, build_id).job_id
+                session.execute(update(Job).where(Job.id == job_id).values(owner=row.id, state=JobState.RUNNING))
+            elif name == "builder-2":
+                row.seen_at = now - timedelta(hours=3)
+        runner_rows.revoke(session, "builder-3", by="ada", now=now)
 
 
 def _let_run(site: Site, found: dict[str, int]) -> None:

@@ -56,6 +56,10 @@ def write_note(text: str) -> Any:
     return unit
 
 
+def write_end(text: str) -> Any:
+    return lambda job: job.finish(JobState.SUCCEEDED, write_note(text))
+
+
 def note_the_end(session: Session, ended: EndedJob) -> None:
     session.execute(insert(note).values(text=f"{ended.kind} {ended.state} {ended.attempt}"))
 
@@ -525,6 +529,22 @@ def test_an_idle_worker_only_reads(bench: Bench) -> None:
     eventually(lambda: "idle" in writes, "the control: a claim is seen")
     event.remove(bench.database.engine, "begin", on_begin)
     worker.drain(0)
+
+
+def test_what_a_job_leads_to_is_found_at_once_by_another_worker_of_the_process(bench: Bench) -> None:
+    """Each looks for jobs by itself at its start, and then after this test's patience only."""
+
+    def lead_on(job: JobContext) -> None:
+        job.finish(JobState.SUCCEEDED, lambda session: enqueue(session, "second", {}, queue="other") and None)
+
+    slow = {"poll_seconds": PATIENCE_SECONDS * 2}
+    second = bench.worker({"second": write_end("second")}, queues=("other",), **slow)
+    add(bench)
+    first = bench.worker({"work": lead_on}, on_ended=second.nudge, **slow)
+    eventually(lambda: bench.notes() == ["second"])
+    for worker in (first, second):
+        worker.drain(0)
+        worker.nudge()
 
 
 def test_periodic_tasks_go_on_after_a_failure_and_never_overlap(bench: Bench) -> None:

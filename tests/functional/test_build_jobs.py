@@ -27,8 +27,8 @@ from hooks.jobs.queue import job_state
 from hooks.jobs.worker import Worker
 from hooks.models import JobState
 from hooks.models.build import Build
-from registry.accounts import new_token
 from registry.db import Base, Database
+from registry.token_shape import new_token
 from tests.build_bench import MISSING_SANDBOX, NOW, KeySealer, eventually, host_processes, work_directory
 from tests.build_jobs import TOKEN, Parts, make_worker, on_finished
 from tests.job_bench import BACKENDS, fresh_url, note

@@ -291,6 +291,7 @@ def test_the_shim_alone_ends_everything_below_it():
             "keep": [],
             "uid": None,
             "gid": None,
+            "niceness": 10,
             "rlimits": {"CORE": 0},
             "cgroups": [],
             "ends_by_itself": False,
@@ -376,6 +377,47 @@ def test_a_fork_bomb_meets_its_limit(place: Path):
     # the control: below the limit it works
     outcome, log = run(small(place), "for i in $(seq 60); do sleep 100 >/dev/null 2>&1 & done; echo made it")
     assert log.output == ["made it"]
+
+
+def test_a_fork_bomb_ends_with_its_build(place: Path):
+    """One that never stops by itself: it fills its room, which is its build's and nobody else's, and then it is gone."""
+    marker = f"37{os.getpid()}"
+    code = "import os\nwhile True:\n  try: os.fork()\n  except OSError: os.sched_yield()"
+    bomb = f"python3 -c '{code}' {marker} >/dev/null 2>&1 </dev/null &"
+    # Built-in words only: where there is no room for a process, there is none for another command.
+    count = "set -- /proc/[0-9]*; i=$((i + 1))"
+    wait_and_count = f'{count}; until [ $# -gt 40 ] || [ $i -gt 9999 ]; do {count}; done; echo "$# there"'
+    started = time.monotonic()
+    _, log = run(small(place, processes=60), f"{bomb} {wait_and_count}", "echo on; echo 1 | cat")
+    assert int(log.output[0].removesuffix(" there")) > 40, "it was no bomb"
+    assert time.monotonic() - started < 30
+    eventually(lambda: not host_processes(marker), "the bomb outlived its build")
+
+
+def test_a_daemon_ends_with_its_build(executor):
+    marker = f"39{os.getpid()}"
+    twice = "python3 -c 'import os, sys; os.fork() or (os.setsid(), os.fork() or os.execvp(\"sleep\", sys.argv[1:]))'"
+    outcome, log = run(
+        executor,
+        f"{twice} sleep {marker} >/dev/null 2>&1; setsid nohup sleep {marker} >/dev/null 2>&1 &",
+        f"sleep 0.2; grep -lz {marker} /proc/[0-9]*/cmdline | wc -l",
+    )
+    assert outcome.status is BuildStatus.SUCCEEDED
+    assert int(log.output[0]) >= 2, "the daemons did not live on after their item"
+    assert not host_processes(f"sleep\0{marker}")
+
+
+def test_a_file_of_100_gb_is_refused_whole_or_full_of_holes(place: Path):
+    _, log = run(
+        small(place, workspace_bytes=8 * MIB, tmp_bytes=4 * MIB),
+        "yes | head -c 100000000000 >big || echo full at $(stat -c %s big)",
+        "rm big; fallocate -l 100000000000 big || echo no room",
+        "truncate -s 100000000000 big || echo too large",
+        "df --output=pcent . | tail -n 1",
+    )
+    said = [line for line in log.output if line.startswith(("full", "no room", "too large"))]
+    assert [line.partition(" at ")[0] for line in said] == ["full", "no room", "too large"]
+    assert int(said[0].rpartition(" ")[2]) <= 8 * MIB
 
 
 def test_files_have_a_ceiling(place: Path):

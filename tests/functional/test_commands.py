@@ -627,6 +627,31 @@ def test_a_project_is_applied_and_a_directory_is_built(site: Site, tmp_path: Pat
         assert done.stdout.strip() not in {"", first}
 
 
+MANY = r"""name: many
+repository: dev
+source: {type: NO_SOURCE, buildspec: "version: 0.2\nbatch: {build-list: [{identifier: a}]}"}
+"""
+
+
+def test_a_batch_is_started_watched_retried_and_stopped(site: Site, tmp_path: Path) -> None:
+    file = tmp_path / "project.yml"
+    file.write_text(MANY)
+    site.run("build", "project", "apply", str(file))
+    batch = site.run("build", "batch", "start", "many", "-e", "A=b", "--batch-timeout", "9").stdout.strip()
+    shown = site.json("build", "batch", "show", batch)
+    assert (shown["buildBatchStatus"], shown["buildBatchConfig"]) == ("IN_PROGRESS", {"timeoutInMins": 9})
+    assert batch in site.run("build", "batch", "list", "--project", "many").stdout
+    assert "DOWNLOAD_SOURCE" in site.run("build", "batch", "show", batch).stdout
+    site.end_build(shown["buildGroups"][0]["currentBuildSummary"]["id"], BuildStatus.FAILED)
+    ending = site.end_next(BuildStatus.FAULT)
+    done = site.run("build", "batch", "retry", batch, "--wait", status=1)
+    ending.join()
+    assert "DOWNLOAD_SOURCE: FAULT" in done.stderr
+    assert "batch 1 of many: FAILED" in done.stderr
+    site.run("build", "batch", "retry", batch, "--all")
+    assert site.json("build", "batch", "stop", batch)["endingAs"] == "STOPPED"
+
+
 def test_a_hook_is_made_changed_and_deleted(site: Site, tmp_path: Path) -> None:
     file = tmp_path / "project.yml"
     file.write_text(

@@ -187,6 +187,12 @@ MATRIX = [
     ("DELETE", "/build-projects/{p}/source-credential", None, (401, *[403] * 4, 404, 204)),
     ("POST", "/build-sources?project={p}", None, (401, 403, 400, 403, 403, 404, 400)),
     ("POST", "/build-projects/{p}/builds", {}, (401, 403, 201, 403, 403, 404, 201)),
+    ("POST", "/build-projects/{p}/batches", {}, (401, 403, 201, 403, 403, 404, 201)),
+    ("GET", "/build-batches", None, (401, *[200] * 6)),
+    ("GET", "/build-batches/batch-get?ids={k}", None, (401, *[200] * 6)),
+    ("GET", "/build-batches/{k}", None, (401, 200, 200, 200, 200, 404, 200)),
+    ("POST", "/build-batches/{k}/stop", None, (401, 403, 200, 403, 403, 404, 200)),
+    ("POST", "/build-batches/{k}/retry", {}, (401, 403, 409, 403, 403, 404, 409)),
     ("GET", "/build-projects/{p}/webhooks", None, (401, *[403] * 4, 404, 200)),
     ("POST", "/build-projects/{p}/webhooks", {"provider": "github"}, (401, *[403] * 4, 404, 201)),
     ("PATCH", "/build-projects/{p}/webhooks/{h}", {"rotateSecret": True}, (401, *[403] * 4, 404, 200)),
@@ -231,6 +237,12 @@ MATRIX = [
     ("DELETE", "/subscriptions/{s}", None, (401, *[404] * 5, 204)),
     ("PUT", "/mail-address", {"address": "a@people.example"}, (401, *[409] * 6)),  # there is no mail server
     ("DELETE", "/mail-address", None, (401, *[204] * 6)),
+    ("GET", "/runners", None, (401, *[403] * 5, 200)),
+    ("POST", "/runners", {"name": "r"}, (401, *[403] * 5, 201)),
+    ("GET", "/runners/r", None, (401, *[403] * 5, 200)),
+    ("POST", "/runners/r/registration-token", None, (401, *[403] * 5, 201)),
+    ("POST", "/runners/r/revoke", None, (401, *[403] * 5, 200)),
+    ("DELETE", "/runners/r", None, (401, *[403] * 5, 204)),
     ("GET", "/domains/default/keys", None, (401, 403, 403, 403, 403, 403, 200)),
     ("POST", "/domains/default/keys/rotate", None, (401, 403, 403, 403, 403, 403, 202)),
     ("GET", "/domains/default/keys/verification", None, (401, 403, 403, 403, 403, 403, 200)),
@@ -250,8 +262,9 @@ def test_permission_matrix(world: Hooks) -> None:
     key = world.call("GET", f"/reports/{report}/test-cases").json["items"][0]["id"]
     assert world.call("PUT", "/build-projects/mine", json={"document": PROJECT}).status_code == 200
     hook = world.call("POST", "/build-projects/mine/webhooks", json={"provider": "gitea"}).json["id"]
+    batch = world.call("POST", "/build-projects/mine/batches", json={}).json["id"]
     for method, path, body, expected in MATRIX:
-        place = path.format(e=execution, b=build, w=webhook, d=sent, s=own, p="mine", h=hook, r=report, c=key)
+        place = path.format(e=execution, b=build, w=webhook, d=sent, s=own, p="mine", h=hook, r=report, c=key, k=batch)
         got = []
         for who in CALLERS:
             with world.call(method, place, as_=who, json=body) as answer:  # closed: a stream holds a place until then
@@ -261,7 +274,7 @@ def test_permission_matrix(world: Hooks) -> None:
 
 
 def named(path: str) -> str:
-    return path.format(e=1, b="b", w=1, d="d", s=1, p="p", h="h", r="r", c="c")
+    return path.format(e=1, b="b", w=1, d="d", s=1, p="p", h="h", r="r", c="c", k="k")
 
 
 def test_the_matrix_covers_every_route(world: Hooks) -> None:

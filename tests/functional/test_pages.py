@@ -69,6 +69,7 @@ PATHS = {
     "pages.sign_in": (),  # sends somebody signed in away; seen in test_pages_entrance
     "pages.asset": (),  # no page
     "hook_pages.keys": ("/keys",),
+    "hook_pages.runners": ("/runners",),
     "hook_pages.pipelines": ("/pipelines",),
     "hook_pages.pipeline": ("/pipelines/release", "/pipelines/release?before=1"),
     "hook_pages.execution": tuple(f"/executions/{number}" for number in (1, 2, 3, 4)),
@@ -81,6 +82,8 @@ PATHS = {
         "/builds/{failed}?q=e",
         "/builds/{running}?q=nowhere&case=1",
     ),
+    "hook_pages.build_batch": ("/build-batches/{batch}",),
+    "hook_pages.build_batch_live": (),  # a part of a page
     "hook_pages.build_projects": ("/build-projects",),
     "hook_pages.build_project": ("/build-projects/tests",),
     "hook_pages.secrets": ("/secrets", "/secrets?path=shop", "/secrets?after=zzz"),
@@ -147,7 +150,7 @@ def all_paths(site: Site, found: dict[str, int]) -> list[str]:
         client, now = "npm/11.0.0 node/v20", site.services.clock()
         asked = client_login.begin(session, site.services.accounts, client=client, address="127.0.0.1", now=now)
         named |= {group: site.report_of(found["failed"], f"tests-{group}") for group in ("unit", "cover")}
-    named["case"] = site.failed_case()
+    named["case"], named["batch"] = site.failed_case(), site.batch()
     return [path.format(**named, waiting=asked.code) for paths in PATHS.values() for path in paths]
 
 

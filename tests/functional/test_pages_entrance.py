@@ -353,10 +353,10 @@ def test_nobody_revokes_the_token_of_another(site):
 
 def changing_routes(app: Flask) -> list[str]:
     rules = [rule for rule in app.url_map.iter_rules() if "POST" in (rule.methods or ())]
-    values = {"handle": "0" * 16, "token_id": 1, "execution_id": 3, "build_id": "b", "name": "release"}
+    values = {"handle": "0" * 16, "token_id": 1, "execution_id": 3, "build_id": "b", "batch_id": "b", "name": "release"}
     values |= {"domain": "default", "repository": "dev", "format_name": "pypi", "version": "1.0"}
     values |= {"grant_id": 1, "group": "ops", "user": "ada"}
-    values |= {"webhook_id": 1, "subscription_id": 1, "delivery_id": "msg_1", "value_id": 1}
+    values |= {"webhook_id": 1, "subscription_id": 1, "delivery_id": "msg_1", "value_id": 1, "runner": "r"}
     with app.test_request_context():
         return [rule.build({key: values[key] for key in rule.arguments})[1] for rule in rules]
 

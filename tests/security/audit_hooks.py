@@ -40,6 +40,17 @@ def _project(stage: Stage) -> str:
     return name
 
 
+def _batch(stage: Stage) -> str:
+    return str(stage.done("POST", f"/build-projects/{_project(stage)}/batches", {})["id"])
+
+
+def _failed_batch(stage: Stage) -> str:
+    batch = _batch(stage)
+    (first,) = stage.done("GET", f"/build-batches/{batch}")["buildGroups"]
+    stage.done("POST", f"/builds/{first['currentBuildSummary']['id']}/stop")
+    return batch
+
+
 def _push_hook(stage: Stage, project: str) -> dict[str, str]:
     hook: dict[str, str] = stage.done("POST", f"/build-projects/{project}/webhooks", {"provider": "gitlab"})
     stage.secrets.add(hook["secret"])
@@ -101,6 +112,12 @@ def _upload(stage: Stage) -> Ask:
 
 
 drive(f"POST {API}/build-projects/<project>/builds", lambda s: s.api(f"/build-projects/{_project(s)}/builds", {}))
+drive(f"POST {API}/build-projects/<project>/batches", lambda s: s.api(f"/build-projects/{_project(s)}/batches", {}))
+drive("POST /build-projects/<name>/start-batch", lambda s: s.form(f"/build-projects/{_project(s)}/start-batch"))
+drive(f"POST {API}/build-batches/<batch_id>/stop", lambda s: s.api(f"/build-batches/{_batch(s)}/stop"))
+drive("POST /build-batches/<batch_id>/stop", lambda s: s.form(f"/build-batches/{_batch(s)}/stop"))
+drive(f"POST {API}/build-batches/<batch_id>/retry", lambda s: s.api(f"/build-batches/{_failed_batch(s)}/retry", {}))
+drive("POST /build-batches/<batch_id>/retry", lambda s: s.form(f"/build-batches/{_failed_batch(s)}/retry"))
 drive("POST /build-projects/<name>/start", lambda s: s.form(f"/build-projects/{_project(s)}/start"))
 drive(
     f"POST {API}/build-projects/<project>/webhooks",

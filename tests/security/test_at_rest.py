@@ -10,7 +10,7 @@ from pathlib import Path
 
 import requests
 
-from registry.accounts import looks_like_token
+from registry.token_shape import looks_like_token
 from tests.harness import packages
 from tests.harness.clients import Clients
 from tests.harness.server import Server

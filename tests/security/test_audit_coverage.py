@@ -14,7 +14,16 @@ from registry.repos import audit_log
 from tests.security.audit_routes import DRIVERS, NO_CHANGE, Stage
 
 CHANGING = {"POST", "PUT", "PATCH", "DELETE"}
-WAYS = {"webhook secret", "token", "session", "password", "one-time link", "password and authenticator app"}
+WAYS = {
+    "webhook secret",
+    "runner credential",
+    "registration token",
+    "token",
+    "session",
+    "password",
+    "one-time link",
+    "password and authenticator app",
+}
 SECRET = re.compile(r"\bent_[0-9A-Za-z]{8,}")
 
 

@@ -15,7 +15,7 @@ from hooks.builds import push_filters, push_signatures, pushes, run
 from hooks.builds.access import BuildAccess
 from hooks.builds.executor import Item
 from hooks.builds.executors.process import ProcessExecutor, ProcessSettings
-from hooks.builds.handler import IssuedToken
+from hooks.builds.grants import IssuedToken
 from hooks.builds.patterns import is_found
 from hooks.builds.push_filters import Happening, passes
 from hooks.models import Build

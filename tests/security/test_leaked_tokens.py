@@ -17,9 +17,9 @@ import requests
 from sqlalchemy import select
 
 from registry import token_finder
-from registry.accounts import new_token
 from registry.leaks import MOST_AT_ONCE
 from registry.models import Event, TokenLeak
+from registry.token_shape import new_token
 from tests.functional.api_world import PASSWORD, World
 from tests.harness import npm_packages, packages
 from tests.security.attack import BOUNDARY, House, form_fields, multipart, nothing_stored

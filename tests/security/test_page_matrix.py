@@ -97,6 +97,8 @@ TABLE: dict[str, set[str]] = {
     "POST /access/users": ROOT,
     f"POST {USER}/second-factor/reset": NONE,  # the one who is asked about has none
     **dict.fromkeys(("GET /audit/export.jsonl", "POST /audit/verify"), ROOT),
+    **dict.fromkeys(("GET /runners", "POST /runners"), ROOT),
+    **{f"POST /runners/<runner>/{word}": ROOT for word in ("token", "revoke", "delete")},
     "GET /keys": SOMEWHERE,  # of each domain those who administer it, of the server its administrators
     **{f"POST /keys/domains/<domain>/{word}": ALL for word in ("rotate", "verify")},
     **{f"POST /keys/server/{word}": ROOT for word in ("rotate", "verify")},
@@ -106,6 +108,9 @@ TABLE: dict[str, set[str]] = {
     **dict.fromkeys(("GET /build-projects", "GET /build-projects/<name>"), KNOWN),
     "POST /build-projects/<name>/start": ROOT,
     f"POST {BUILD}/retry": PUBLISHERS,
+    "POST /build-projects/<name>/start-batch": ROOT,
+    **{f"GET /build-batches/<batch_id>{rest}": READERS for rest in ("", "/live")},
+    **{f"POST /build-batches/<batch_id>/{word}": PUBLISHERS for word in ("stop", "retry")},
     **{f"GET {BUILD}{rest}": READERS for rest in ("/log/stream", ARTIFACT, f"{ARTIFACT}/download")},
     "GET /report-groups": KNOWN,  # what is listed is decided for each
     **{f"GET /report-groups/<name>{rest}": READERS for rest in ("", "/test-cases/<case_key>")},
@@ -227,7 +232,7 @@ def paths(site: Site) -> dict[str, str]:
     values |= {"execution_id": 3, "build_id": site.build_of(2), "token_id": 1, "webhook_id": 1, "subscription_id": 1}
     values |= {"delivery_id": "msg_1", "grant_id": 2, "group": "team", "user": "member", "provider": "none"}
     values |= {"value_id": 1, "report_id": site.report_of(2, "tests-unit"), "case_key": site.failed_case()}
-    values |= {"artifact_identifier": "primary"}
+    values |= {"artifact_identifier": "primary", "runner": "builder-1", "batch_id": site.batch()}
     names = {"/pipelines": "release", "/build-projects": "tests", "/report-groups": "tests-unit"}
     with site.app.test_request_context():
         return {

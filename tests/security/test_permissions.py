@@ -14,8 +14,8 @@ import requests
 from requests.auth import _basic_auth_str
 from werkzeug.routing import Rule
 
-from registry.accounts import new_token
 from registry.http.auth import permissions
+from registry.token_shape import new_token
 from tests.functional.api_world import World
 from tests.harness import packages
 from tests.security.attack import BOUNDARY, House, Stock, form_fields, multipart, nothing_stored
@@ -38,6 +38,7 @@ DELETE_OR_METADATA = METADATA.replace(": ", ": codeartifact:DeletePackageVersion
 DELETE_ALL_OR_ONE = DELETE.replace(": ", ": codeartifact:DeletePackage or ")
 API_READ, API_PUBLISH = "api: read on the repository", "api: publish on the repository"
 SIGNED_IN, ADMIN, PAGE, OPEN_PAGE, PUBLIC = "api: signed in", "api: admin", "page: signed in", "page: public", "public"
+RUNNER = "machine: runner"
 MANAGE_USERS, MANAGE_GROUPS = "api: entrepot:ManageUsers", "api: entrepot:ManageGroups"
 API_STATUS = "api: codeartifact:UpdatePackageVersionsStatus on the repository"
 CONNECT = "api: codeartifact:AssociateExternalConnection on the repository"
@@ -45,6 +46,7 @@ DOMAIN = f"{API}/domains/<domain>"
 # What changes nothing but the caller's own credentials needs no more than these, or the right to be there.
 OWN_CREDENTIALS = {
     "POST /hooks/v1/<hook_id>": PUBLIC,  # each delivery is signed with the hook's secret
+    f"POST {API}/runner/register": PUBLIC,  # with a registration token, once
     f"POST {API}/leaked-tokens": PUBLIC,  # who has a token could do worse with it than end it
     f"POST {NPM}/-/v1/login": PUBLIC,  # who lets the client in is signed in
     f"PUT {NPM}/-/user/org.couchdb.user:<user>": PUBLIC,  # the password in the body
@@ -215,6 +217,7 @@ REVIEWED = {
     f"GET {VERSION}/assets": API_READ.replace("read", "codeartifact:ListPackageVersionAssets"),
     f"GET {VERSION}/asset": API_READ.replace("read", "codeartifact:GetPackageVersionAsset"),
     f"GET {VERSION}/readme": API_READ.replace("read", "codeartifact:GetPackageVersionReadme"),
+    f"GET {VERSION}/provenance": API_READ.replace("read", "codeartifact:DescribePackageVersion"),
     f"GET {VERSION}/dependencies": API_READ.replace("read", "codeartifact:ListPackageVersionDependencies"),
     f"POST {VERSION}/reopen": "api: entrepot:ReopenRelease on the repository",
     f"DELETE {VERSION}": "api: codeartifact:DeletePackageVersions on the repository",
@@ -256,6 +259,9 @@ REVIEWED = {
     **{f"{method} {API}/build-projects/<project>/source-credential": SIGNED_IN for method in ("PUT", "DELETE")},
     f"POST {API}/build-projects/<project>/builds": SIGNED_IN,
     f"POST {API}/build-sources": SIGNED_IN,
+    f"POST {API}/build-projects/<project>/batches": SIGNED_IN,
+    **{f"GET {API}/build-batches{rest}": SIGNED_IN for rest in ("", "/batch-get", "/<batch_id>")},
+    **{f"POST {API}/build-batches/<batch_id>/{word}": SIGNED_IN for word in ("stop", "retry")},
     **{f"{method} {API}/build-projects/<project>/webhooks": SIGNED_IN for method in ("GET", "POST")},
     **{f"{method} {API}/build-projects/<project>/webhooks/<hook_id>": SIGNED_IN for method in ("PATCH", "DELETE")},
     f"GET {API}/builds/<build_id>/log/stream": SIGNED_IN,
@@ -271,6 +277,19 @@ REVIEWED = {
     f"PATCH {API}/secrets/<path:value_name>": "api: secretsmanager:UpdateSecret",
     f"DELETE {API}/secrets/<path:value_name>": "api: secretsmanager:DeleteSecret",
     f"POST {API}/secret-values": "api: secretsmanager:GetSecretValue",  # the value itself
+    **{f"{method} {API}/runners": ADMIN for method in ("GET", "POST")},
+    **{f"{method} {API}/runners/<runner>": ADMIN for method in ("GET", "DELETE")},
+    **{f"POST {API}/runners/<runner>/{word}": ADMIN for word in ("registration-token", "revoke")},
+    # What runners ask with a credential of their own, which no account has; about a lease with its token as well.
+    f"POST {API}/runner/claim": RUNNER,
+    **{
+        f"{method} {API}/runner/leases/<lease>/{rest}": RUNNER
+        for method, rest in (
+            *(("POST", word) for word in ("heartbeat", "facts", "values", "cache", "finish", "give-back")),
+            *(("PUT", word) for word in ("log", "phases", "artifacts/<identifier>", "cache", "reports")),
+            ("GET", "source"),
+        )
+    },
     f"GET {API}/event-kinds": SIGNED_IN,
     f"GET {API}/webhooks": SIGNED_IN,  # one's own; all of them as administrator
     f"POST {API}/webhooks": SIGNED_IN,  # who administers what it hears of
@@ -332,6 +351,9 @@ REVIEWED = {
     "GET /quotas": PAGE,  # shows the domains whose quotas one manages
     **{f"{method} /quotas/<domain>": PAGE for method in ("GET", "POST")},
     "POST /quotas/<domain>/<repository>": PAGE,
+    "GET /runners": PAGE,  # for administrators: checked inside, as those below
+    "POST /runners": PAGE,
+    **{f"POST /runners/<runner>/{word}": PAGE for word in ("token", "revoke", "delete")},
     "GET /keys": PAGE,  # shows the keys one manages
     **{f"POST /keys/{whose}/{act}": PAGE for whose in ("server", "domains/<domain>") for act in ("rotate", "verify")},
     "POST /account/sign-out-everywhere": PAGE,
@@ -398,6 +420,9 @@ REVIEWED = {
     "GET /build-projects": PAGE,
     "GET /build-projects/<name>": PAGE,
     "POST /build-projects/<name>/start": PAGE,
+    "POST /build-projects/<name>/start-batch": PAGE,
+    **{f"GET /build-batches/<batch_id>{rest}": PAGE for rest in ("", "/live")},
+    **{f"POST /build-batches/<batch_id>/{word}": PAGE for word in ("stop", "retry")},
     "GET /webhooks": PAGE,
     "POST /webhooks": PAGE,  # who administers what it hears of; those below: its owner, and administrators
     **{f"{method} /webhooks/<int:webhook_id>": PAGE for method in ("GET", "POST")},
@@ -414,6 +439,7 @@ REVIEWED = {
     "POST /account/notifications/address/remove": PAGE,
     "GET /account/notifications/confirm": PAGE,
     "POST /account/notifications/confirm": PAGE,  # the code in the mail, as who asked for it
+    "GET /metrics": SIGNED_IN,  # each caller sees the projects that they may see
     "GET /healthz": PUBLIC,
     "GET /readyz": PUBLIC,
 }

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import requests
 
-from registry.accounts import new_token
+from registry.token_shape import new_token
 from tests.fakes.receiver import Receiver
 from tests.harness import packages, processes
 from tests.harness.server import Server

@@ -19,7 +19,7 @@ import pytest
 import requests
 
 from config.logs import JsonLines, TextLines
-from registry.accounts import looks_like_token, new_token
+from registry.token_shape import looks_like_token, new_token
 from tests.functional.api_world import World
 from tests.harness import packages, processes
 from tests.security.attack import House, exchange, request, words

@@ -14,6 +14,7 @@ import resource
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from socket import socket as connection
 from typing import Any
 
 from docker.types import LogConfig, Mount, Ulimit
@@ -23,7 +24,6 @@ from hooks.builds.compute import ImageNames, Meant, Share, share
 from hooks.builds.container_sandbox import ContainerSandbox, Room
 from hooks.builds.engine import Engine, Image
 from hooks.builds.executor import (
-    REGISTRY_PORT,
     Availability,
     ExecutorError,
     Network,
@@ -33,7 +33,7 @@ from hooks.builds.executor import (
 )
 from hooks.builds.launch import Limits, lay_out
 from hooks.builds.probe import ProbeReport, attack
-from hooks.builds.relay import Relay
+from hooks.builds.relay import Relay, open_relays
 from hooks.builds.workspace import UserRange, WorkRoot, Workspace
 
 LOG = logging.getLogger(__name__)
@@ -45,6 +45,7 @@ _INTERPRETER = "python3"
 _FIRST = "/entrepot/lib/first.py"
 _ENGINE_VARIABLES = ("PATH", "HOME", "HOSTNAME", "TERM", "container")
 _TMPFS = "rw,exec,nosuid,nodev"
+_CPU_SHARES = 64  # of each build, where everything else has 1024: the server goes first
 _CPU_UNIT = 10**9
 _SCRATCH = ("/tmp", "/var/tmp")  # noqa: S108 - paths in the container
 _RUN_BYTES = 1024**2
@@ -63,7 +64,7 @@ class ContainerSettings:
 
     socket: str
     work_dir: Path
-    registry_address: tuple[str, int] | None = None
+    registry_address: tuple[str, int] | Callable[[], connection] | None = None
     users: UserRange = field(default_factory=lambda: UserRange(60578, 14))
     limits: Limits = field(default_factory=Limits)
     processors: int = 2
@@ -158,8 +159,7 @@ class ContainerExecutor:
             sandbox.begin(
                 request,
                 room,
-                make_relay=self._relay_maker(layout, workspace),
-                registry_port=REGISTRY_PORT if with_registry else None,
+                make_relays=self._relay_maker(request, layout, workspace),
             )
         except OSError as error:
             sandbox.destroy()
@@ -231,6 +231,7 @@ class ContainerExecutor:
             "mem_limit": limits.memory_bytes,
             "memswap_limit": limits.memory_bytes,
             "nano_cpus": min(given.processors or 1024, os.cpu_count() or 1) * _CPU_UNIT,
+            "cpu_shares": _CPU_SHARES,
             "pids_limit": limits.processes,
             "ulimits": _ulimits(limits, has_own_user=workspace.user is not None),
             "log_config": LogConfig(type="none"),
@@ -275,18 +276,17 @@ class ContainerExecutor:
         path.write_text(text)
         return str(path)
 
-    def _relay_maker(self, layout: bubblewrap.Layout, workspace: Workspace) -> Any:
+    def _relay_maker(
+        self, request: SandboxRequest, layout: bubblewrap.Layout, workspace: Workspace
+    ) -> Callable[[], list[Relay]]:
         directory, address = layout.network_dir, self._settings.registry_address
-        if directory is None or address is None:
-            return None
 
-        def make() -> Relay:
+        def make() -> list[Relay]:
+            if directory is None or address is None:
+                return []
             owner = None if workspace.user is None else (workspace.user, workspace.user)
-            path = directory / "registry.sock"
-            relay = Relay(path, address, owner)
             # Nobody else gets to the workspace; whom a container's user is outside of it is the engine's affair.
-            path.chmod(0o666)
-            return relay
+            return open_relays(directory, address, request.publishing, owner, mode=0o666)
 
         return make
 

@@ -11,6 +11,7 @@ from sqlalchemy.orm import Session
 from hooks.builds.references import VariableType, stored_variable, variable_fault
 from hooks.models.pipeline import ActionExecution
 from hooks.pipelines.actions.kind import ActionKind, Progress, Starting
+from hooks.pipelines.definition import ARTIFACT
 from hooks.pipelines.parts import BuildRequest, Parts
 from hooks.pipelines.provider import Provider, Setting
 from hooks.pipelines.state import ActionStatus
@@ -61,6 +62,7 @@ def _stored(item: dict[str, str]) -> str | dict[str, str]:
 
 def _start(session: Session, starting: Starting) -> Progress:
     listed = json.loads(starting.configuration.get("EnvironmentVariables") or "[]")
+    combines = starting.configuration.get("CombineArtifacts")
     request = BuildRequest(
         project=starting.configuration["ProjectName"],
         source=starting.source,
@@ -68,9 +70,45 @@ def _start(session: Session, starting: Starting) -> Progress:
         # CODEBUILD_INITIATOR of builds that a pipeline starts (CodeBuild "Environment variables in build environments")
         initiator=f"codepipeline/{starting.pipeline}",
         subject=f"execution:{starting.execution_id}",
+        inputs=_inputs(starting),
+        outputs=starting.definition.outputs,
+        is_batch=_is_true(starting.configuration.get("BatchEnabled")),
+        combines_artifacts=None if combines is None else _is_true(combines),
     )
+    if request.is_batch and request.outputs:
+        raise Invalid("a batch build hands on no output artifacts: look at its tasks for what they left")
     build_id = starting.parts.start_build(session, request, starting.now)
-    return Progress(ActionStatus.IN_PROGRESS, f"build of {request.project}", build_id=build_id)
+    what = "batch build" if request.is_batch else "build"
+    return Progress(ActionStatus.IN_PROGRESS, f"{what} of {request.project}", build_id=build_id)
+
+
+def _is_true(value: str | None) -> bool:
+    return (value or "").lower() == "true"
+
+
+def _check_boolean(value: str) -> str | None:
+    return None if value.lower() in {"true", "false"} else "neither true nor false"
+
+
+def _inputs(starting: Starting) -> tuple[tuple[str, str | None, str], ...]:
+    """What the build is handed, the primary one under the name "". The version's own files need no mention as primary."""
+    names = list(starting.artifacts)
+    primary = starting.configuration.get("PrimarySource") or (names[0] if len(names) == 1 else "")
+    if len(names) > 1 and not primary:
+        raise Invalid(
+            "configuration PrimarySource is missing: of several input artifacts it says which is the primary one"
+        )
+    if primary and primary not in names:
+        raise Invalid(f"configuration PrimarySource: {primary!r} is none of the input artifacts")
+    return tuple(
+        ("" if name == primary else name, handed.build_id, handed.identifier)
+        for name, handed in starting.artifacts.items()
+        if name != primary or handed.build_id is not None
+    )
+
+
+def _check_artifact(value: str) -> str | None:
+    return None if ARTIFACT.match(value) else f"{value!r} is not the name of an artifact"
 
 
 def _stop(session: Session, parts: Parts, row: ActionExecution) -> None:
@@ -85,11 +123,13 @@ def _kind(category: str) -> ActionKind:
         "CodeBuild",
         (
             Setting("ProjectName", is_required=True, check=_check_project),
+            Setting("PrimarySource", check=_check_artifact),
+            Setting("BatchEnabled", check=_check_boolean),
+            Setting("CombineArtifacts", check=_check_boolean),
             Setting("EnvironmentVariables", check=_check_variables, is_json=True),
         ),
-        inputs=(0, 1),
-        # A build's files are not handed on: what a later stage gets is the package version and exported variables.
-        outputs=(0, 0),
+        inputs=(0, 5),
+        outputs=(0, 5),
         variables=None,
     )
     return ActionKind(provider, _start, _stop)

@@ -10,6 +10,7 @@ from sqlalchemy.orm import Session
 
 from hooks.models.pipeline import ActionExecution
 from hooks.pipelines.definition import ActionDefinition
+from hooks.pipelines.handover import Handed
 from hooks.pipelines.parts import Parts, PinnedVersion
 from hooks.pipelines.provider import Provider
 from hooks.pipelines.state import ActionStatus
@@ -17,7 +18,7 @@ from hooks.pipelines.state import ActionStatus
 
 @dataclass(frozen=True, slots=True)
 class Starting:
-    """An action about to start: everything it may look at. ``configuration`` is resolved."""
+    """An action about to start: everything it may look at. ``configuration`` is resolved, ``artifacts`` are its inputs."""
 
     parts: Parts
     pipeline: str
@@ -29,6 +30,7 @@ class Starting:
     configuration: Mapping[str, str]
     source: PinnedVersion
     now: datetime
+    artifacts: Mapping[str, Handed] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

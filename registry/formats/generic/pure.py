@@ -102,8 +102,12 @@ class PureGeneric:
         """Where builds find the files; ``curl --netrc`` has the credential."""
         return {"ENTREPOT_GENERIC_URL": repository_url}
 
-    def build_files(self, _target: LoginTarget) -> Mapping[str, str]:
+    def build_files(self, _target: LoginTarget, _publish: LoginTarget | None = None) -> Mapping[str, str]:
         """The clients read ``~/.netrc``."""
+        return {}
+
+    def publish_variables(self, _target: LoginTarget) -> Mapping[str, str]:
+        """None: the address is what a command is given."""
         return {}
 
     def build_packages(self) -> None:

@@ -39,6 +39,15 @@ _PROFILE = f"""\
     </pluginRepository>
   </pluginRepositories>
 </profile>"""
+DEPLOYMENT_ID = "entrepot-publish"
+# With the layout: versions of the plugin before 3 need it, and later ones take it.
+_DEPLOYMENT = """\
+<profile>
+  <id>entrepot-publish</id>
+  <properties>
+    <altDeploymentRepository>entrepot-publish::default::{url}</altDeploymentRepository>
+  </properties>
+</profile>"""
 _SERVER = """\
 <server>
   <id>entrepot</id>
@@ -121,6 +130,13 @@ def settings_text(existing: str | None, target: LoginTarget) -> str:
     for group, entry in (("servers", _SERVER), ("mirrors", _MIRROR), ("profiles", _PROFILE)):
         text = set_entry(text, group, entry.format(**values), ID)
     return set_entry(text, "activeProfiles", f"<activeProfile>{ID}</activeProfile>", ID)
+
+
+def with_deployment(text: str, repository_url: str) -> str:
+    """``settings.xml`` with a profile that makes ``mvn deploy`` publish there, whatever the POM says. Raises Invalid."""
+    profile = _DEPLOYMENT.format(url=escape(repository_url))
+    text = set_entry(text, "profiles", profile, DEPLOYMENT_ID)
+    return set_entry(text, "activeProfiles", f"<activeProfile>{DEPLOYMENT_ID}</activeProfile>", DEPLOYMENT_ID)
 
 
 def _mvn_notes(target: LoginTarget) -> list[str]:

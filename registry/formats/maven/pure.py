@@ -116,14 +116,21 @@ class PureMaven:
         """Where builds find the repository."""
         return {"ENTREPOT_MAVEN_URL": repository_url}
 
-    def build_files(self, target: LoginTarget) -> Mapping[str, str]:
-        """What ``login`` writes for a person: neither mvn nor gradle reads ``~/.netrc``."""
+    def build_files(self, target: LoginTarget, publish: LoginTarget | None = None) -> Mapping[str, str]:
+        """What ``login`` writes for a person: neither mvn nor gradle reads ``~/.netrc``. With where mvn deploys to."""
         home = Path("/")
         planned: dict[str, str] = {}
         for tool in login.TOOLS.values():
             texts = tool.plan(dict.fromkeys(tool.files(home, {})), target)
             planned.update({str(path.relative_to(home)): text for path, text in texts.items()})
+        if publish is not None:
+            settings = ".m2/settings.xml"
+            planned[settings] = login.with_deployment(planned[settings], publish.repository_url)
         return planned
+
+    def publish_variables(self, _target: LoginTarget) -> Mapping[str, str]:
+        """None: mvn reads its settings, and gradle's builds say where they publish."""
+        return {}
 
     def build_packages(self) -> tuple[str, Mapping[str, str]]:
         """A JDK and Maven."""

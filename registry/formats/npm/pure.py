@@ -109,11 +109,17 @@ class PureNpm:
             "YARN_NPM_MINIMAL_AGE_GATE": "0",
         }
 
-    def build_files(self, target: LoginTarget) -> Mapping[str, str]:
-        """What ``login`` would write: these clients read no ``.netrc``."""
+    def build_files(self, target: LoginTarget, publish: LoginTarget | None = None) -> Mapping[str, str]:
+        """What ``login`` would write: these clients read no ``.netrc``, and publish nothing without a token."""
         existing: dict[Path, str | None] = {Path(".yarnrc.yml"): None, Path(".npmrc"): None}
+        if publish is not None:
+            existing = {**existing, **TOOLS["npm"].plan({Path(".npmrc"): None}, publish)}
         planned = TOOLS["yarn"].plan(existing, target)
         return {path.name: text for path, text in planned.items()}
+
+    def publish_variables(self, target: LoginTarget) -> Mapping[str, str]:
+        """What yarn reads; npm and pnpm are told with ``--registry``."""
+        return {"YARN_NPM_PUBLISH_REGISTRY": target.repository_url}
 
     def build_packages(self) -> tuple[str, Mapping[str, str]]:
         """Node.js with npm."""

@@ -11,7 +11,7 @@ from sqlalchemy.orm import Session
 
 from registry import audit, client_login, minting
 from registry.access import Action, Identity
-from registry.accounts import IssuedToken, capped, looks_like_token
+from registry.accounts import IssuedToken, capped
 from registry.errors import Denied, Invalid, NotFound, Unauthenticated
 from registry.formats.npm.bodies import answer, read_object
 from registry.formats.npm.elsewhere import OWNERS
@@ -22,6 +22,7 @@ from registry.rates import CostClass
 from registry.repos.admission import Credential
 from registry.scopes import EVERYWHERE, Limits, checked_networks, checked_packages
 from registry.services import Services
+from registry.token_shape import looks_like_token
 
 # As long as the sign-in that ``entrepot login`` writes holds by default.
 LIFE = timedelta(hours=12)

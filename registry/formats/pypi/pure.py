@@ -103,9 +103,21 @@ class PurePypi:
             "PIP_BREAK_SYSTEM_PACKAGES": "1",
         }
 
-    def build_files(self, _target: LoginTarget) -> Mapping[str, str]:
+    def build_files(self, _target: LoginTarget, _publish: LoginTarget | None = None) -> Mapping[str, str]:
         """The clients read ``~/.netrc``."""
         return {}
+
+    def publish_variables(self, target: LoginTarget) -> Mapping[str, str]:
+        """What twine and uv read; neither asks anybody for a password."""
+        return {
+            "TWINE_REPOSITORY_URL": target.repository_url,
+            "TWINE_USERNAME": target.username,
+            "TWINE_PASSWORD": target.token,
+            "TWINE_NON_INTERACTIVE": "1",
+            "UV_PUBLISH_URL": target.repository_url,
+            "UV_PUBLISH_USERNAME": target.username,
+            "UV_PUBLISH_PASSWORD": target.token,
+        }
 
     def build_packages(self) -> tuple[str, Mapping[str, str]]:
         """The interpreter with venv and pip."""

@@ -114,7 +114,6 @@ def test_succeeding_and_last_exit_are_told_to_commands():
     [
         (None, "YAML file does not exist"),
         ("version: 0.2\nphases:\n  build:\n    commands:\n    - a: b", "line 5"),
-        ("version: 0.2\nbatch: {build-list: [{identifier: a}]}", "batch builds are not carried out"),
     ],
 )
 def test_a_document_that_cannot_be_used_fails_download_source(text: str | None, words: str):
@@ -278,18 +277,10 @@ def test_build_succeeding_stays_zero_after_a_failure_that_was_passed_over():
     assert outcome.status is BuildStatus.FAILED
 
 
-@pytest.mark.parametrize(
-    ("section", "words"),
-    [
-        ("batch: {build-list: [{identifier: a}]}", "batch builds are not carried out"),
-    ],
-)
-def test_what_a_build_would_be_wrong_without_fails_it(section: str, words: str):
-    executor = dummy()
-    outcome, _ = build(executor, f"version: 0.2\n{section}\nphases:\n  build:\n    commands: [ok]")
-    (fault,) = outcome.phases[3].faults
-    assert (fault.status_code, ran(executor)) == ("YAML_FILE_ERROR", [])
-    assert words in fault.message
+def test_a_single_build_of_a_batch_document_says_that_it_is_one():
+    outcome, log = build(dummy(), "version: 0.2\nbatch: {build-list: [{identifier: a}]}\nphases: {}")
+    assert outcome.status == "SUCCEEDED"
+    assert "batch has no effect: this is a single build" in log.text
 
 
 def test_a_build_that_pretends():

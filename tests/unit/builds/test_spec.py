@@ -141,7 +141,7 @@ def test_on_failure(word: str, rule: FailureRule):
             "line 5: phases.build.commands[0] is not text",
         ),
         ("version: 0.2\nphases:\n  build:\n    commands: {a: b}", "line 4: phases.build.commands has to be a list"),
-        ("version: 0.2\nphases:\n  build:\n    finally: [x]", "line 4: phases.build.commands is missing"),
+        ("version: 0.2\nphases:\n  build:\n    run-as: x", "line 4: phases.build.commands is missing"),
         ("version: 0.2\nphases: [a]", "line 2: phases has to be a mapping"),
         ("version: 0.2\nversion: 0.2\nphases: {}", "line 2: the buildspec: 'version' stands here twice"),
         (

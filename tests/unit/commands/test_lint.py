@@ -38,10 +38,10 @@ def test_strict_makes_faults_of_them(document: Path):
     assert (done.exit_code, done.output) == (1, f"{document}:5: fault: phasen is unknown\n")
 
 
-def test_what_this_server_lacks_is_said():
-    done = run("-", given=GOOD + "batch: {build-list: [{identifier: a}]}\n")
+def test_what_has_no_effect_here_is_said():
+    done = run("-", given=GOOD + "batch: {build-list: [{identifier: a, debug-session: yes}]}\n")
     assert done.exit_code == 0
-    assert done.output == "-: warning: batch builds are not carried out by this server; remove the batch section\n"
+    assert "warning: batch.build-list[0].debug-session has no effect on this server\n" in done.output
 
 
 def test_all_faults_at_once_as_json():

@@ -9,6 +9,8 @@ import pytest
 
 from config.cli.images import images
 from config.cli.local_build import run as run_build
+from config.cli.runner import register
+from config.cli.runner import run as run_runner
 from hooks.commands import commands as hook_commands
 from registry.commands import commands as registry_commands
 
@@ -29,7 +31,7 @@ def leaves(command: click.Command, path: tuple[str, ...] = ()) -> list[tuple[tup
 
 ALL = [
     leaf
-    for command in [*registry_commands({}, no_token), *hook_commands([run_build, images])]
+    for command in [*registry_commands({}, no_token), *hook_commands([run_build, images], [register, run_runner])]
     for leaf in leaves(command)
 ]
 
@@ -52,7 +54,7 @@ def test_help_of_client_commands_loads_nothing_heavy() -> None:
 
 
 def test_the_whole_command_line_offers_them_as_quickly() -> None:
-    code = "from config.cli.client import login, token, repo, package, pipeline, build, webhook, secret"
+    code = "from config.cli.client import login, token, repo, package, pipeline, build, webhook, secret, runner"
     assert not loaded_after(code).intersection(HEAVY)
 
 
@@ -76,8 +78,10 @@ def test_there_are_all_the_commands() -> None:
         *(f"pipeline {word}" for word in ("apply", "list", "start", "status", "approve", "reject", "stop", "retry")),
         *(f"build {word}" for word in ("list", "show", "logs", "artifacts", "reports", "stop", "lint", "run")),
         *(f"build {word}" for word in ("start", "retry", "images build", "images list")),
+        *(f"build batch {word}" for word in ("start", "list", "show", "stop", "retry")),
         *(f"build project {word}" for word in ("apply", "list", "show", "delete", "credential")),
         *(f"build project hook {word}" for word in ("list", "create", "change", "delete")),
+        *(f"runner {word}" for word in ("add", "token", "list", "show", "revoke", "delete", "register", "run")),
         *(f"deploy {word}" for word in ("lint", "run")),
         *(f"secret {word}" for word in ("put", "list", "show", "change", "delete")),
         *(f"parameter {word}" for word in ("put", "list", "show", "change", "delete")),

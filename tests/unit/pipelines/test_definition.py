@@ -167,7 +167,7 @@ stages:
   - name: D
     actionTypeId: {category: Test, provider: CodeBuild}
     inputArtifacts: [{name: Nowhere}]
-    outputArtifacts: [{name: Built}]
+    outputArtifacts: [{name: B1}, {name: B2}, {name: B3}, {name: B4}, {name: B5}, {name: B6}]
     configuration: {EnvironmentVariables: '[{"name":"A","value":"1","type":"VAULT"}]'}
 """
     found = faults(text)
@@ -193,7 +193,7 @@ stages:
         (29, "Build / AWS / CodeBuild / 2 is not carried out"),
         (30, "'region' is not carried out"),
         (31, "configuration ProjectName is missing"),
-        (31, "1 output artifacts; CodeBuild has 0"),
+        (31, "6 output artifacts; CodeBuild has 0 to 5"),
         (33, "no action makes the input artifact 'Nowhere'"),
         (35, "VAULT"),
     ]

@@ -1,0 +1,87 @@
+"""What a runner is given and may write, on both databases: the claim with its limits, the lease, the end."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+from hooks.builds import runners
+from hooks.builds.attempts import BuildAttempts
+from hooks.builds.phases import BuildStatus
+from hooks.builds.projects import create_or_update_project
+from hooks.builds.records import get_build, start_build
+from hooks.builds.runner_claims import RunnerClaims
+from hooks.builds.runner_work import Claim, Ending, RunnerWork
+from hooks.builds.runners import Introduction, Limits
+from hooks.builds.source import PackageSource
+from hooks.errors import LeaseLost
+from hooks.models.runner import BuildRunner
+from registry.db import Base, Database
+from tests.build_jobs import Parts
+from tests.job_bench import BACKENDS, fresh_url, note
+
+NOW = datetime(2026, 1, 1, tzinfo=UTC)
+SPEC = "version: 0.2\nphases:\n  build:\n    commands: ['true']\n"
+SAID = Introduction("host", "1", ("process",), 4)
+PHASES = [{"phaseType": "BUILD", "startTime": NOW.isoformat(), "contexts": []}]
+
+
+@pytest.fixture(params=BACKENDS)
+def database(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Database]:
+    with fresh_url(request.param, tmp_path) as url:
+        database = Database(url)
+        Base.metadata.create_all(database.engine)
+        note.metadata.create_all(database.engine)
+        yield database
+        database.close()
+
+
+def digest(secret: str) -> str:
+    return f"digest of {secret}"[:64]
+
+
+def runner(database: Database, name: str, limits: Limits) -> BuildRunner:
+    with database.write() as session:
+        _, given = runners.add(session, name, limits, digest=digest, created_by="ada", now=NOW)
+        row, _ = runners.register(session, given.secret, SAID, digest=digest, now=NOW)
+        session.expunge(row)
+        return row
+
+
+def test_a_runner_claims_what_it_may_have_writes_while_it_holds_it_and_ends_it_once(database: Database) -> None:
+    services = Parts().services()
+    attempts = BuildAttempts(services)
+    claims = RunnerClaims(database, services, attempts, digest=digest, lease_seconds=60.0)
+    work = RunnerWork(database, services, attempts, digest=digest, lease_seconds=60.0)
+    with database.write() as session:
+        ids = {}
+        for name in ("one", "two"):
+            create_or_update_project(session, name=name, buildspec=SPEC, now=NOW)
+            source = PackageSource("default", "dev", "", "", "", ())
+            ids[name] = start_build(session, project=name, source=source, initiator="joe", now=NOW).id
+    only_two = runner(database, "only-two", Limits(projects=("two",), domains=("default",)))
+    nowhere = runner(database, "nowhere", Limits(domains=("other",)))
+
+    assert claims.claim(nowhere, SAID, ()) is None
+    assert claims.claim(only_two, Introduction("host", "1", ("container",), 4), ()) is None
+    given = claims.claim(only_two, SAID, ())
+    assert given is not None
+    assert (given.plan.build_id, given.attempt) == (ids["two"], 1)
+    assert claims.claim(only_two, SAID, (given.lease_id,)) is None
+
+    claim = Claim(only_two, given.lease_id, given.token)
+    assert work.renew(claim) is None
+    assert work.log(claim, 0, b"begin\n") == 6
+    assert work.log(claim, 0, b"begin\nend\n") == 10
+    work.finish(claim, Ending(BuildStatus.SUCCEEDED, PHASES, {}, 10))
+    work.finish(claim, Ending(BuildStatus.SUCCEEDED, PHASES, {}, 10))
+    with pytest.raises(LeaseLost):
+        work.log(claim, 10, b"late\n")
+    with database.read() as session:
+        build = get_build(session, ids["two"])
+        assert build.status == "SUCCEEDED"
+        shown, _, is_all = attempts.logs.read(session, build.id, 0, 1000)
+    assert (shown.splitlines()[-2:], is_all) == ([b"begin", b"end"], True)

@@ -1,0 +1,239 @@
+"""kill -9 of servers and workers while they build, again and again: one end for each build, and nothing left behind.
+
+Two built-in workers share one database: a server's, killed with it, and a second one's (``entrepot worker``), killed by
+itself or frozen for longer than its lease, so that it comes back with a result that nobody may take. What must hold:
+every build has one end and one event of it, each line of its last attempt is there once and in its order, its number of
+attempts is what its log tells, and no process, workspace or control group stays.
+
+``make campaign`` runs it with 200 builds; ``ENTREPOT_BUILDS`` says another number, ``ENTREPOT_SEED`` replays a run's
+moments. What ``make test`` has of it: a killed worker (``tests/functional/test_build_jobs.py``), and a killed server whose
+pipelines build (``test_kill_campaign.py``).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import random
+import re
+import signal
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+import requests
+from sqlalchemy import text
+
+from hooks.builds.cgroups import MOUNT, PREFIX
+from hooks.builds.records import MAX_ATTEMPTS
+from registry.db import Database
+from tests.build_bench import MISSING_SANDBOX, host_processes, work_directory
+from tests.build_crowd import FIRST_USER_ID, USER_IDS, Builder
+from tests.harness.processes import wait_until
+from tests.harness.server import Server
+from tests.harness.zygote import Forked, zygote
+
+BUILDS = int(os.environ.get("ENTREPOT_BUILDS", "200"))
+SEED = int(os.environ.get("ENTREPOT_SEED", str(random.randrange(10**6))))
+LEASE_SECONDS = 3.0
+LINES = 300
+PATIENCE_SECONDS = 240.0
+# A daemon that leaves its session, and some seconds of lines that belong together.
+DAEMON = "(setsid sleep 3600 &) >/dev/null 2>&1 </dev/null"
+TALK = f"""for i in $(seq {LINES}); do
+  echo "<$CODEBUILD_BUILD_NUMBER|$i>"
+  case $i in *0) sleep 0.03;; esac
+done"""
+SPEC = json.dumps(
+    {
+        "version": "0.2",
+        "phases": {
+            "install": {"commands": [DAEMON, "test ! -e left; touch left"]},
+            "build": {"commands": [TALK]},
+        },
+    }
+)
+
+
+@dataclass
+class Worker:
+    """``entrepot worker`` over a server's data: the kind of it that is not the server's own."""
+
+    server: Server
+    process: Forked | None = None
+
+    def start(self) -> None:
+        arguments = ["worker", "--data", str(self.server.data)]
+        self.process = zygote().start(arguments, self.server.child_environment(), self.server.log)
+
+    def kill(self) -> None:
+        if self.process is not None:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(self.process.pid, signal.SIGKILL)
+            self.process.wait(20)
+            self.process = None
+
+    def freeze(self, seconds: float) -> None:
+        """Let it sleep through its lease and come back as if nothing had been."""
+        assert self.process is not None
+        os.kill(self.process.pid, signal.SIGSTOP)
+        time.sleep(seconds)
+        os.kill(self.process.pid, signal.SIGCONT)
+
+    def stop(self) -> None:
+        if self.process is not None:
+            self.process.send_signal(signal.SIGTERM)
+            self.process.wait(60)
+            self.process = None
+
+
+SecondWorker = Callable[[Server], Any]
+"""Makes what builds beside the server's own worker: ``start``, ``kill``, ``freeze``, ``stop``."""
+
+
+@contextmanager
+def two_workers(folder: Path, second: SecondWorker, place: Path) -> Iterator[tuple[Server, Any]]:
+    settings = {
+        "ENTREPOT_BUILDS_WORKSPACE_PATH": str(place),
+        "ENTREPOT_BUILDS_SLOTS": "3",
+        "ENTREPOT_BUILDS_FIRST_USER_ID": str(FIRST_USER_ID),
+        "ENTREPOT_BUILDS_USER_IDS": str(USER_IDS),
+        "ENTREPOT_WORKER_LEASE_SECONDS": str(LEASE_SECONDS),
+        "ENTREPOT_WORKER_POLL_SECONDS": "0.1",
+    }
+    server = Server(folder / "data", environment=settings)
+    other = second(server)
+    try:
+        yield server, other
+    finally:
+        other.kill()
+        server.kill()
+
+
+@dataclass
+class Campaign:
+    """The builds that were asked for, and what was done to whom."""
+
+    server: Server
+    other: Any
+    builder: Builder
+    dice: random.Random
+    place: Path
+    ids: list[str] = field(default_factory=list)
+    workspaces: set[str] = field(default_factory=set)
+    done: dict[str, int] = field(default_factory=lambda: {"server": 0, "worker": 0, "frozen": 0})
+
+    def run(self, builds: int) -> None:
+        """Start ``builds``, a few at a time, with a blow after each few, as long as there are some to start."""
+        while len(self.ids) < builds:
+            for _ in range(min(5, builds - len(self.ids))):
+                self.start()
+            time.sleep(self.dice.uniform(0.5, 4.0))
+            self.blow(self.dice.choice(["server", "worker", "frozen"]))
+        self.blow("frozen")
+
+    def start(self) -> None:
+        """One more build; an answer that a kill swallowed may have been one, too."""
+        with contextlib.suppress(requests.RequestException):
+            self.ids.append(self.builder.start("killed"))
+
+    def blow(self, what: str) -> None:
+        self.done[what] += 1
+        self.workspaces |= {path.name for path in self.place.glob("build-*")}
+        if what == "server":
+            self.server.kill()
+            self.server.start()
+        elif what == "worker":
+            self.other.kill()
+            self.other.start()
+        else:
+            self.other.freeze(LEASE_SECONDS + self.dice.uniform(0.5, 1.5))
+
+
+def query(server: Server, statement: str) -> list[Any]:
+    db = Database(server.environment.get("ENTREPOT_DATABASE_URL", f"sqlite:///{server.data}/entrepot.db"))
+    try:
+        with db.read() as session:
+            return list(session.execute(text(statement)).all())
+    finally:
+        db.close()
+
+
+def still_building(server: Server) -> bool:
+    jobs = "select count(*) from job where queue = 'builds' and state in ('queued', 'running')"
+    return bool(query(server, jobs)[0][0])
+
+
+def check_log(build: dict[str, Any], log: str) -> None:
+    """The last attempt's lines are whole, those before it broke off, and no attempt wrote after the next one began."""
+    attempts = re.split(r"\[Container\] \S+ \S+ Attempt (\d+) broke off; the build starts anew\n", log)
+    assert attempts[1::2] == [str(number) for number in range(1, len(attempts[1::2]) + 1)], log
+    ends = log.count("Build complete: ")
+    assert ends == 1, (build["number"], ends, log[-2000:])
+    wanted = [f"<{build['number']}|{line}>" for line in range(1, LINES + 1)]
+    for text_of_attempt in attempts[0:-1:2]:
+        said = [line for line in text_of_attempt.splitlines() if re.fullmatch(r"<\d+\|\d+>", line)]
+        assert said == wanted[: len(said)], build["number"]
+    if build["status"] == "SUCCEEDED":
+        assert build["attempt"] == len(attempts[1::2]) + 1
+        assert [line for line in attempts[-1].splitlines() if line.startswith("<")] == wanted
+
+
+def check(campaign: Campaign) -> dict[str, int]:
+    """What became of all builds: how many of each status, and of each number of attempts."""
+    server = campaign.server
+    rows = query(server, "select build.id, build.attempt, job.attempts from build join job on job.id = build.job_id")
+    assert {row.id for row in rows} >= set(campaign.ids)
+    counts: dict[str, int] = {}
+    for row in rows:
+        build = campaign.builder.build(row.id)
+        # A build that was broken off at each of its attempts is the one that cannot be carried out.
+        assert build["status"] == "SUCCEEDED" or (build["status"], row.attempts) == ("FAULT", MAX_ATTEMPTS), build
+        check_log(build, campaign.builder.log(row.id))
+        for what in (build["status"], f"{row.attempt} attempts"):
+            counts[what] = counts.get(what, 0) + 1
+    events = query(server, "select payload from event where kind in ('build.succeeded', 'build.failed', 'build.fault')")
+    told = sorted(
+        json.loads(row.payload)["build"] if isinstance(row.payload, str) else row.payload["build"] for row in events
+    )
+    assert told == sorted(row.id for row in rows), "an end was told of twice or never"
+    return counts
+
+
+def groups_left(workspaces: set[str]) -> list[Path]:
+    """Control groups of these builds; others' builds may run on this machine as well."""
+    return [path for path in MOUNT.glob(f"**/{PREFIX}build-*") if path.name.removeprefix(PREFIX) in workspaces]
+
+
+@pytest.mark.campaign
+@pytest.mark.long
+@pytest.mark.skipif(bool(MISSING_SANDBOX), reason=MISSING_SANDBOX)
+def test_each_build_ends_once_under_kill_9_and_nothing_stays(tmp_path: Path) -> None:
+    print(f"ENTREPOT_SEED={SEED} ENTREPOT_BUILDS={BUILDS}")
+    with work_directory() as place:
+        with two_workers(tmp_path, Worker, place) as (server, other):
+            server.start()
+            other.start()
+            builder = Builder(server, server.token("admin"))
+            builder.put_project("killed", SPEC)
+            campaign = Campaign(server, other, builder, random.Random(SEED), place)
+            campaign.run(BUILDS)
+            wait_until(lambda: not still_building(server), seconds=PATIENCE_SECONDS, pause_seconds=0.5)
+            counts = check(campaign)
+            refused = server.log_text().count("was broken off; it starts anew")
+            other.stop()
+            # The next build sweeps what dead workers left, as any next build does.
+            builder.ended([builder.start("killed")])
+            wait_until(lambda: not list(place.glob("build-*")), seconds=30)
+            wait_until(lambda: not host_processes("sleep\0" + "3600"), seconds=30)
+            server.stop()
+            assert server.fsck() == ""
+        assert not host_processes(str(place))
+        assert len(campaign.workspaces) > BUILDS / 10
+        assert groups_left(campaign.workspaces) == []
+    print(f"{counts} after {campaign.done}, {len(campaign.ids)} builds asked for, {refused} late attempts refused")

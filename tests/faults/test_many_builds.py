@@ -1,0 +1,24 @@
+"""Twenty builds at a time on a machine of two cores: nothing of their logs is lost or mixed, and the server answers."""
+
+from pathlib import Path
+
+import pytest
+
+from tests.build_bench import MISSING_SANDBOX
+from tests.build_crowd import Builder, Bystander, building_server, run_crowd
+
+BUILDS, LINES, ROUNDS = 20, 4000, 20_000
+
+
+@pytest.mark.long
+@pytest.mark.skipif(bool(MISSING_SANDBOX), reason=MISSING_SANDBOX)
+def test_twenty_builds_at_once_end_whole_while_the_server_answers(tmp_path: Path) -> None:
+    with building_server(tmp_path, slots=BUILDS) as server:
+        token = server.token("admin")
+        watches = Bystander(server, token).watches()
+        crowd = run_crowd(Builder(server, token), watches, builds=BUILDS, lines=LINES, rounds=ROUNDS)
+    assert crowd.faults == []
+    for watch in watches:
+        # How long they took is told by bench/builds.py: no test may hang on a neighbour's load.
+        assert set(watch.statuses) == {200}, watch
+        assert len(watch.seconds) > 10

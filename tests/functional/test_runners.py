@@ -1,0 +1,263 @@
+"""Builds on a runner: a server that builds nothing itself, and a real ``entrepot runner`` beside it, which has no SQLAlchemy."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import signal
+import subprocess
+import sys
+import zipfile
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+import requests
+
+from tests.build_bench import MISSING_SANDBOX, eventually, work_directory
+from tests.harness.server import ROOT, Server
+
+pytestmark = pytest.mark.skipif(bool(MISSING_SANDBOX), reason=MISSING_SANDBOX)
+
+# What serves has them; what only runs builds must do without.
+COMMAND = (
+    "import sys; sys.modules['sqlalchemy'] = sys.modules['flask'] = None; from config.cli.main import main; main()"
+)
+SECRET = "correct-horse-battery"
+FETCH = """
+import base64, netrc, urllib.request
+login, _, password = netrc.netrc().authenticators("127.0.0.1")
+request = urllib.request.Request("http://127.0.0.1:7979/pypi/default/dev/simple/")
+request.add_header("Authorization", "Basic " + base64.b64encode(f"{login}:{password}".encode()).decode())
+print("the registry says", urllib.request.urlopen(request).status)
+
+import os
+address = os.environ["ENTREPOT_PUBLISH_GENERIC_URL"] + "made/1.0/made.txt"
+print("published:", urllib.request.urlopen(urllib.request.Request(address, b"made elsewhere", method="PUT")).status)
+print("somebody's token:", os.environ["LEAK"] + os.environ["ED"])
+"""
+SPEC = """
+version: 0.2
+env:
+  parameter-store:
+    PASSWORD: /team/password
+  exported-variables: [SAID]
+phases:
+  build:
+    commands:
+      - python3 fetch.py
+      - echo "the password is $PASSWORD"
+      - seq 1 20000
+      - export SAID=hello
+      - mkdir -p out cached && echo content > out/file.txt && date > cached/when
+      - |
+        echo '<testsuite name="s"><testcase name="passes"/><testcase name="fails"><failure message="no"/></testcase></testsuite>' > report.xml
+artifacts:
+  files: ['out/**/*']
+cache:
+  key: the-key
+  paths: ['cached/**/*']
+reports:
+  unit:
+    files: [report.xml]
+"""
+ENDLESS = "version: 0.2\nphases:\n  build:\n    commands: ['echo it has begun', 'sleep 1234.5']\n"
+
+
+@dataclass
+class Site:
+    server: Server
+    token: str
+    places: list[Path] = field(default_factory=list)
+    runners: list[subprocess.Popen[bytes]] = field(default_factory=list)
+
+    def call(self, method: str, path: str, status: int = 200, **more: Any) -> requests.Response:
+        headers = {"Authorization": f"Bearer {self.token}"}
+        answer = requests.request(method, f"{self.server.url}/api/v1{path}", headers=headers, timeout=30, **more)
+        assert answer.status_code == status, answer.text
+        return answer
+
+    def add(self, name: str, **limits: Any) -> str:
+        return str(self.call("POST", "/runners", 201, json={"name": name, **limits}).json()["registrationToken"])
+
+    def command(self, *arguments: str) -> list[str]:
+        return [sys.executable, "-c", COMMAND, "runner", *arguments]
+
+    def register(self, place: Path, token: str) -> subprocess.CompletedProcess[str]:
+        command = self.command("register", "--url", self.server.url, "--data", str(place), "--token", "-")
+        return subprocess.run(
+            command,
+            cwd=ROOT,
+            input=token,
+            env=self.server.child_environment(),
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+
+    def run(self, place: Path) -> subprocess.Popen[bytes]:
+        with (place.parent / f"{place.name}.log").open("ab") as log:
+            process = subprocess.Popen(
+                self.command("run", "--data", str(place)),
+                cwd=ROOT,
+                env={**self.server.child_environment(), "ENTREPOT_BUILDS_WORKSPACE_PATH": str(place / "work")},
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+            )
+        self.runners.append(process)
+        return process
+
+    def project(self, name: str, source: str, spec: str | None, network: str, **more: Any) -> None:
+        document = {
+            "name": name,
+            "repository": "dev",
+            "source": {"type": source},
+            "environment": {"type": "process", "network": network},
+            **({"buildspec": spec} if spec else {}),
+            **more,
+        }
+        self.call("PUT", f"/build-projects/{name}", json={"document": json.dumps(document)})
+
+    def status(self, token: str) -> int:
+        """What somebody with ``token`` is answered."""
+        headers = {"Authorization": f"Bearer {token}"}
+        return requests.get(f"{self.server.url}/api/v1/whoami", headers=headers, timeout=30).status_code
+
+    def build(self, build_id: str) -> dict[str, Any]:
+        return dict(self.call("GET", f"/builds/{build_id}").json())
+
+    def log(self, build_id: str) -> str:
+        return self.call("GET", f"/builds/{build_id}/log").text
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
+    environment = {"ENTREPOT_WORKER_LEASE_SECONDS": "6"}
+    server = Server(
+        tmp_path_factory.mktemp("site") / "data", with_worker=False, environment=environment, web_processes=1
+    )
+    server.start()
+    with work_directory() as place:
+        made = Site(server, server.token())
+        made.places.append(place / "runner")
+        yield made
+        for process in made.runners:
+            if process.poll() is None:
+                process.kill()
+            process.wait(10)
+    server.kill()
+
+
+@pytest.fixture(scope="module")
+def runner(site: Site) -> subprocess.Popen[bytes]:
+    (place,) = site.places
+    token = site.add("first")
+    done = site.register(place, token)
+    assert done.returncode == 0, done.stderr
+    assert (place / "runner.json").stat().st_mode & 0o777 == 0o600
+    again = site.register(place.with_name("thief"), token)
+    assert again.returncode == 1
+    assert "unknown, used or too old" in again.stderr
+    return site.run(place)
+
+
+def sources() -> bytes:
+    body = io.BytesIO()
+    with zipfile.ZipFile(body, "w") as archive:
+        archive.writestr("buildspec.yml", SPEC)
+        archive.writestr("fetch.py", FETCH)
+    return body.getvalue()
+
+
+def test_a_build_runs_on_a_runner_with_all_that_a_build_has(site: Site, runner: subprocess.Popen[bytes]) -> None:
+    site.project("whole", "UPLOAD", None, "registry", publishRepository="staging")
+    site.call("PUT", "/parameters/team/password", json={"value": SECRET, "projects": ["whole"]})
+    zip_type = {"Content-Type": "application/zip"}
+    answer = requests.post(
+        f"{site.server.url}/api/v1/build-sources?project=whole",
+        data=sources(),
+        headers={"Authorization": f"Bearer {site.token}", **zip_type},
+        timeout=30,
+    )
+    assert answer.status_code == 201, answer.text
+    leak = site.call("POST", "/tokens", 201, json={"name": "leak", "actions": ["read"], "ttlSeconds": 3600}).json()
+    assert site.status(leak["secret"]) == 200
+    halves = {"LEAK": leak["secret"][:20], "ED": leak["secret"][20:]}  # in one piece the server would not take it
+    leaks = [{"name": name, "value": half, "type": "PLAINTEXT"} for name, half in halves.items()]
+    started = {"sourceUpload": answer.json()["id"], "environmentVariablesOverride": leaks}
+    build_id = site.call("POST", "/build-projects/whole/builds", 201, json=started).json()["id"]
+    eventually(lambda: site.build(build_id)["status"] != "IN_PROGRESS", "the build never ended")
+    log, build = site.log(build_id), site.build(build_id)
+    assert build["status"] == "SUCCEEDED", log
+    assert runner.poll() is None
+
+    assert "Running on runner first" in log
+    assert "the registry says 200" in log  # with a token of its own, and through the runner alone
+    assert "published: 201" in log
+    (by,) = site.call("GET", "/domains/default/repositories/staging/packages/generic/made/versions/1.0").json()[
+        "builtBy"
+    ]
+    assert (by["buildId"], by["runner"]) == (build_id, "runner first")
+    assert "somebody's token: " in log
+    assert leak["secret"] not in log
+    assert site.status(leak["secret"]) == 401  # what a log shows is ended
+    assert "the password is ***" in log
+    assert SECRET not in log
+    lines = log.splitlines()
+    first = lines.index("1")
+    assert lines[first : first + 20000] == [str(number) for number in range(1, 20001)]  # nothing lost, doubled or mixed
+    assert [phase["phaseType"] for phase in build["phases"]][-1] == "COMPLETED"
+    assert build["exportedVariables"] == {"SAID": "hello"}
+
+    (artifact,) = site.call("GET", f"/builds/{build_id}/artifacts").json()["items"]
+    body = site.call("GET", f"/builds/{build_id}/artifacts/{artifact['artifactIdentifier']}").content
+    with zipfile.ZipFile(io.BytesIO(body)) as archive:
+        assert archive.read("out/file.txt") == b"content\n"
+    (report,) = site.call("GET", f"/builds/{build_id}/reports").json()["items"]
+    assert (report["status"], report["testSummary"]["total"]) == ("FAILED", 2)
+
+    again = site.call("POST", "/build-projects/whole/builds", 201, json=started).json()["id"]
+    eventually(lambda: site.build(again)["status"] != "IN_PROGRESS", "the second build never ended")
+    assert "Restoring cache the-key, scope" in site.log(again)
+
+
+def test_kill_9_of_the_runner_starts_the_build_anew_elsewhere(site: Site, runner: subprocess.Popen[bytes]) -> None:
+    site.project("endless", "NO_SOURCE", ENDLESS, "none")
+    build_id = site.call("POST", "/build-projects/endless/builds", 201, json={}).json()["id"]
+    eventually(lambda: "it has begun" in site.log(build_id), "it never began")
+    eventually(sleepers, "nothing sleeps")
+    (shown,) = site.call("GET", "/runners").json()["items"]
+    assert (shown["state"], [each["id"] for each in shown["builds"]]) == ("ONLINE", [build_id])
+
+    os.kill(runner.pid, signal.SIGKILL)
+    eventually(lambda: not sleepers(), "the build outlived its runner")
+    place = site.places[0].with_name("second")
+    assert site.register(place, site.add("second", projects=["endless"])).returncode == 0
+    other = site.run(place)
+    eventually(lambda: "Attempt 1 broke off" in site.log(build_id), "nobody noticed")
+    eventually(lambda: "Running on runner second" in site.log(build_id), "nobody took it over")
+    eventually(sleepers, "the second attempt does not run")
+    assert site.build(build_id)["attempt"] == 2
+
+    site.call("POST", f"/builds/{build_id}/stop")
+    eventually(lambda: site.build(build_id)["status"] == "STOPPED", "it was not stopped")
+    eventually(lambda: not sleepers(), "the build outlived its end")
+    other.send_signal(signal.SIGTERM)
+    assert other.wait(30) == 0
+
+
+def sleepers() -> list[str]:
+    """Processes of the endless build."""
+    found = []
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        try:
+            words = path.read_bytes().split(b"\0")
+        except OSError:
+            continue
+        if words[:2] == [b"sleep", b"1234.5"]:
+            found.append(path.parent.name)
+    return found
