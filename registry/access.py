@@ -20,6 +20,7 @@ from registry.names import PackageKey
 from registry.policy.actions import USUAL
 from registry.policy.book import Standing
 from registry.policy.evaluate import Decision, Outcome
+from registry.policy.phrases import refused
 from registry.policy.places import Place
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
@@ -208,17 +209,12 @@ def check_at(identity: Identity | None, action: Action, place: Place, permission
         raise Unauthenticated("sign in, or send a token, to do this")
     decision = identity.decide(action, place, permission)
     if not decision.allowed:
-        where = f"{place.domain}/{place.repository}" if place.repository else place.domain
-        on = f" on {where}" if where else ""
+        refusal = refused(action.value, place, permission)
         if _is_for_others(identity, action, place) and identity.decide(action, _anywhere(place), permission).allowed:
             what = f"{place.package.format}/{place.package.path}" if place.package else "what is about no package"
-            raise Denied(
-                f"the token of {identity.name} is for certain packages, and may not {action.value}{on}: {what}"
-            )
-        if decision.note == _TOO_NARROW:
-            raise Denied(f"{identity.name} may not {action.value}{on} with this token")
-        finer = f": {permission} is not allowed" if permission not in {"", USUAL[action]} else ""
-        raise Denied(f"{identity.name} may not {action.value}{on}{finer}")
+            raise Denied(f"the token of {identity.name} is for certain packages, and may not {refusal}: {what}")
+        with_this = " with this token" if decision.note == _TOO_NARROW else ""
+        raise Denied(f"{identity.name} may not {refusal}{with_this}")
 
 
 def check_any(identity: Identity | None, action: Action, place: Place, permissions: Sequence[str]) -> None:

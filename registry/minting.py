@@ -8,8 +8,8 @@ from datetime import datetime, timedelta
 
 from sqlalchemy.orm import Session
 
-from registry import audit
-from registry.access import Action, Identity
+from registry import audit, existence
+from registry.access import ANY_PACKAGE, Action, Identity, place_of
 from registry.accounts import TOKEN_USUAL_LIFE, Accounts, IssuedToken
 from registry.scopes import EVERYWHERE, Limits, narrowed
 
@@ -30,10 +30,11 @@ class Wanted:
 
 @dataclass(frozen=True, slots=True)
 class Made:
-    """A new token and what it is limited to."""
+    """A new token and what it is limited to; ``is_cut_short`` where it ends, with its parent, before its life is over."""
 
     issued: IssuedToken
     limits: Limits
+    is_cut_short: bool = False
 
 
 def mint(
@@ -82,4 +83,18 @@ def mint(
         parent=maker.token_id,
         expires_at=issued.expires_at.isoformat(),
     )
-    return Made(issued, limits)
+    return Made(issued, limits, issued.expires_at < now + life)
+
+
+def check_there(
+    session: Session, maker: Identity, repositories: Sequence[str] | None, domain: str | None = None
+) -> None:
+    """Raise NotFound for a repository or domain that is named (no pattern) for a token, and is not there.
+
+    Only where the maker may read: to anybody else it would tell what there is.
+    """
+    if domain is not None and maker.may(Action.READ, domain=domain):
+        existence.check_there(session, place_of(None, domain))
+    for path in repositories or ():
+        if "*" not in path and maker.may(Action.READ, path, ANY_PACKAGE):
+            existence.check_there(session, place_of(path))

@@ -17,10 +17,12 @@ from config import addresses, wiring
 from config.cli.server import data_option, prepared, settings_of
 from config.settings import Settings
 from registry import audit, formats, second_factor
+from registry.access import place_of
 from registry.accounts import Accounts, end_sessions, find_account
 from registry.clock import system_clock
 from registry.db import Database
 from registry.errors import Problem
+from registry.existence import check_there
 from registry.repos import care, evict
 from registry.scopes import checked_networks, checked_packages
 from storage.errors import StorageError
@@ -109,15 +111,7 @@ def sweep_command(data: Path, grace_hours: float | None, dry_run: bool) -> None:
     click.echo(f"{report.deleted} bodies ({report.deleted_bytes} bytes) {verb}, {report.examined} looked at")
 
 
-@click.group()
-def user() -> None:
-    """Users, on the data directory itself: create, password, login-link, recover.
-
-    Example: entrepot user create alice --data /var/lib/entrepot --action read --action publish
-    """
-
-
-@user.command("create")
+@click.command("create")
 @click.argument("name")
 @data_option
 @click.option(
@@ -150,7 +144,7 @@ def user_create(
     click.echo(f"user {name} may {', '.join(actions)}")
 
 
-@user.command("password")
+@click.command("password")
 @click.argument("name")
 @data_option
 def user_password(name: str, data: Path) -> None:
@@ -170,7 +164,7 @@ def user_password(name: str, data: Path) -> None:
     click.echo(f"the password of {name} is set")
 
 
-@user.command("login-link")
+@click.command("login-link")
 @click.argument("name")
 @data_option
 def user_login_link(name: str, data: Path) -> None:
@@ -188,7 +182,7 @@ def _login_link(session: Session, people: Accounts, name: str) -> str:
     return people.new_setup_login(session, find_account(session, name).id, now)
 
 
-@user.command("recover")
+@click.command("recover")
 @click.argument("name")
 @data_option
 @click.option("--reset-second-factor", is_flag=True, help="Take the second factor off as well: app and codes are lost.")
@@ -231,6 +225,9 @@ def new_token(
     def unit(session: Session, people: Accounts) -> tuple[str, str]:
         now = system_clock()
         account = find_account(session, name)
+        for path in repositories:
+            if "*" not in path:
+                check_there(session, place_of(path))
         issued = people.issue_token(
             session,
             account.id,

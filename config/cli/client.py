@@ -47,7 +47,7 @@ def _new_token(
     )
 
 
-(login, token, repo, package, package_group, domain, policy, role, group, explain) = registry.commands.commands(
+(login, token, repo, package, package_group, user, domain, policy, role, group, explain) = registry.commands.commands(
     _tools(), _new_token
 )
 pipeline, build, webhook, secret, parameter, deploy, runner = hooks.commands.commands(

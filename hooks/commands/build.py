@@ -23,6 +23,7 @@ _COLUMNS = (
     ("STARTED", "startedAt"),
     ("ENDED", "endedAt"),
 )
+_ON_TERMINAL = ("ID", "STATUS", "STARTED", "PACKAGE", "VERSION", "PROJECT", "BY", "ENDED")
 _ARTIFACT_COLUMNS = (
     ("ARTIFACT", "artifactIdentifier"),
     ("NAME", "name"),
@@ -66,7 +67,9 @@ def build() -> None:
 @with_client
 def list_builds(client: Client, limit: int, *, as_json: bool) -> None:
     """List the latest builds."""
-    print_rows(client.items("builds", limit=min(limit, 100), most=limit), _COLUMNS, as_json=as_json)
+    print_rows(
+        client.items("builds", limit=min(limit, 100), most=limit), _COLUMNS, as_json=as_json, on_terminal=_ON_TERMINAL
+    )
 
 
 @example("entrepot build show 6f1c0f8e-0d3b-4c0e-9b57-3d1f0a2b4c5d --json")

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import os
-import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import IO, Any
 
 from registry.commands.client import Client, Failed
 from registry.commands.output import say
+from registry.commands.saving import save
 
 
 def download_paths(artifacts: Sequence[Mapping[str, Any]]) -> dict[Path, Mapping[str, Any]]:
@@ -33,18 +33,7 @@ def download_paths(artifacts: Sequence[Mapping[str, Any]]) -> dict[Path, Mapping
 
 def download(client: Client, build_id: str, artifact: Mapping[str, Any], path: Path) -> None:
     """Download one artifact to ``path``, replacing what is there. Raises Failed; nothing is left then."""
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(dir=path.parent, prefix=".entrepot-", delete=False) as file:
-            try:
-                _fetch(client, build_id, artifact, file)
-                os.fchmod(file.fileno(), 0o666 & ~_umask())
-                Path(file.name).replace(path)
-            except BaseException:
-                Path(file.name).unlink(missing_ok=True)
-                raise
-    except OSError as error:
-        raise Failed(f"{path} cannot be written: {error.strerror}") from error
+    save(path, lambda file: _fetch(client, build_id, artifact, file))
     say(f"{path}: {artifact['size']} bytes")
 
 
@@ -52,10 +41,3 @@ def _fetch(client: Client, build_id: str, artifact: Mapping[str, Any], file: IO[
     digest = client.download(file, "builds", build_id, "artifacts", artifact["artifactIdentifier"])
     if digest != artifact["sha256sum"]:
         raise Failed(f"{artifact['name']} arrived with another SHA-256 than the build's")
-    file.flush()
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask

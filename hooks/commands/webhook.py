@@ -24,6 +24,7 @@ _FIELDS = (
     ("OWNER", "owner"),
     ("SECRET", "secretFingerprint"),
 )
+_ON_TERMINAL = ("ID", "URL", "KINDS", "ENABLED", "DOMAIN", "REPOSITORY", "FORMAT", "PACKAGE", "OWNER", "WHY NOT")
 _DELIVERIES = (
     ("ID", "id"),
     ("KIND", "kind"),
@@ -34,6 +35,7 @@ _DELIVERIES = (
     ("CREATED", "createdAt"),
     ("NEXT", "dueAt"),
 )
+_TOLD = ("ID", "STATE", "KIND", "ATTEMPTS", "CREATED", "SUBJECT", "REASON", "NEXT")
 _FILTERS = (
     click.option("--kind", "kinds", multiple=True, metavar="PATTERN", help="Kinds of events, with *; repeatable."),
     click.option("--domain", help="Events of this domain; without it of the whole server."),
@@ -70,7 +72,7 @@ def kinds(client: Client, *, as_json: bool) -> None:
 @with_client
 def list_webhooks(client: Client, *, as_json: bool) -> None:
     """List your webhooks; all of them as an administrator of the server."""
-    print_rows(client.get("webhooks")["items"], _FIELDS, as_json=as_json)
+    print_rows(client.get("webhooks")["items"], _FIELDS, as_json=as_json, on_terminal=_ON_TERMINAL)
 
 
 @example("entrepot webhook show 3")
@@ -110,13 +112,17 @@ def change(client: Client, number: int, *, as_json: bool, address: str | None, *
     print_record(client.send("PATCH", "webhooks", number, body=body), _FIELDS, as_json=as_json)
 
 
-@example("entrepot webhook delete 3")
+@example("entrepot webhook delete 3 --yes")
 @webhook.command()
 @click.argument("number", type=int)
+@click.option("--yes", is_flag=True, help="Do not ask.")
 @json_option
 @with_client
-def delete(client: Client, number: int, *, as_json: bool) -> None:
+def delete(client: Client, number: int, *, yes: bool, as_json: bool) -> None:
     """Remove a webhook with the records of its deliveries."""
+    if not yes:
+        address = client.get("webhooks", number)["url"]
+        click.confirm(f"Delete webhook {number} ({address}) and what is known of its deliveries?", abort=True, err=True)
     client.send("DELETE", "webhooks", number)
     say(f"webhook {number} is deleted")
     if as_json:
@@ -174,7 +180,12 @@ def rotate(client: Client, number: int, *, as_json: bool, overlap_hours: int) ->
 @with_client
 def deliveries(client: Client, number: int, *, as_json: bool, state: str | None) -> None:
     """List what was sent to a webhook, newest first."""
-    print_rows(client.items("webhooks", number, "deliveries", limit=100, state=state), _DELIVERIES, as_json=as_json)
+    print_rows(
+        client.items("webhooks", number, "deliveries", limit=100, state=state),
+        _DELIVERIES,
+        as_json=as_json,
+        on_terminal=_TOLD,
+    )
 
 
 @example("entrepot webhook delivery 3 msg_2c7a8e9d1f204b6ab1c3d5e7f9021436")

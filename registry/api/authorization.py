@@ -59,7 +59,11 @@ class NewAuthorization:
 
 @dataclass(frozen=True, slots=True)
 class Authorization:
-    """A token, told now and never again, and when it ends; behind these, what CodeArtifact does not tell: its limits."""
+    """A token, told now and never again, and when it ends; behind these, what CodeArtifact does not tell: its limits.
+
+    ``parent_id`` is the token it was made with, and ends with; ``ends_with_parent`` says that this comes before the
+    life that was asked for is over.
+    """
 
     authorization_token: str
     expiration: datetime
@@ -69,6 +73,8 @@ class Authorization:
     repositories: tuple[str, ...] | None
     packages: tuple[str, ...] | None
     networks: tuple[str, ...] | None
+    parent_id: int | None
+    ends_with_parent: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,14 +131,26 @@ def _authorize(query: AuthorizationQuery, body: NewAuthorization) -> Authorizati
         checked_packages(body.packages, services.formats),
         checked_networks(body.networks),
     )
+    named, domain = asked.repositories, None
     if query.domain is not None:
-        asked = in_domain(narrowed(caller, actions, asked), domain_name(query.domain))
+        domain = domain_name(query.domain)
+        asked = in_domain(narrowed(caller, actions, asked), domain)
     wanted = minting.Wanted(body.name or "authorization token", actions, asked, life, minting.AUTHORIZATION)
     with services.db.write() as session:
+        minting.check_there(session, caller, named, domain)
         made = minting.mint(session, services.accounts, caller, wanted, now=now)
-    limits = (None if limit is None else tuple(limit) for limit in astuple(made.limits))
+    repositories, packages, networks = (None if limit is None else tuple(limit) for limit in astuple(made.limits))
     return Authorization(
-        made.issued.secret, made.issued.expires_at, made.issued.id, caller.name, tuple(actions), *limits
+        made.issued.secret,
+        made.issued.expires_at,
+        made.issued.id,
+        caller.name,
+        tuple(actions),
+        repositories,
+        packages,
+        networks,
+        caller.token_id,
+        made.is_cut_short,
     )
 
 

@@ -11,6 +11,7 @@ from sqlalchemy.orm import Session
 
 from registry import audit
 from registry.access import Action
+from registry.api.codeartifact import DomainDescription, DomainEntry
 from registry.api.routes import Route
 from registry.api.shapes import Length
 from registry.errors import Invalid, NotFound
@@ -23,7 +24,10 @@ from registry.repos import removal, topology
 
 @dataclass(frozen=True, slots=True)
 class DomainView:
-    """A domain, in CodeArtifact's words. ``assetSizeBytes`` counts each body once, however often it is used."""
+    """A domain, in CodeArtifact's words. ``assetSizeBytes`` counts each body once, however often it is used.
+
+    ``domain`` has what CodeArtifact has under that name.
+    """
 
     name: str
     arn: str
@@ -33,14 +37,17 @@ class DomainView:
     package_count: int
     asset_count: int
     asset_size_bytes: int
+    domain: DomainDescription
 
 
 @dataclass(frozen=True, slots=True)
 class DomainList:
-    """Domains by name; ``next`` is null: there are never so many."""
+    """Domains by name; ``next`` is null: there are never so many. ``domains`` says the same in CodeArtifact's words."""
 
     items: tuple[DomainView, ...]
     next: str | None
+    domains: tuple[DomainEntry, ...]
+    next_token: str | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,8 +75,10 @@ def list_domains() -> DomainList:
     """The domains that the caller may look into: all of it, or some repository of it."""
     with context.services().db.read() as session:
         names = session.scalars(select(Domain.name).order_by(Domain.name)).all()
-        items = tuple(_view(session, name) for name in names if is_visible(session, name))
-    return DomainList(tuple(sorted(items, key=lambda item: item.name)), None)
+        found = [_view(session, name) for name in names if is_visible(session, name)]
+    items = sorted(found, key=lambda item: item.name)
+    entries = (DomainEntry(each.name, each.arn, each.status, each.created_time) for each in items)
+    return DomainList(tuple(items), None, tuple(entries), None)
 
 
 def show_domain(domain: str) -> DomainView:
@@ -135,15 +144,24 @@ def _view(session: Session, name: str) -> DomainView:
         return session.scalar(select(func.count()).select_from(of).where(where)) or 0  # type: ignore[arg-type]
 
     size = session.scalar(select(func.coalesce(func.sum(Blob.size_bytes), 0)).where(Blob.domain_id == domain.id))
-    return DomainView(
+    described = DomainDescription(
         domain.name,
         f"domain/{domain.name}",
         "Active",
         domain.created_at,
         count(Repository, Repository.domain_id == domain.id),
+        int(size or 0),
+    )
+    return DomainView(
+        described.name,
+        described.arn,
+        described.status,
+        described.created_time,
+        described.repository_count,
         count(Package, Package.repository_id.in_(repositories)),
         count(Asset, Asset.package_id.in_(packages)),
-        int(size or 0),
+        described.asset_size_bytes,
+        described,
     )
 
 

@@ -11,6 +11,7 @@ from registry.access import Action
 from registry.api.routes import Route
 from registry.api.shapes import Length
 from registry.errors import Denied, Invalid
+from registry.existence import check_there
 from registry.http import context
 from registry.http.auth import signed_in_api
 
@@ -32,6 +33,8 @@ def explain_access(query: AccessQuery) -> explaining.Explanation:
     """Whether somebody may do something, and what decided.
 
     Anybody may ask about themselves; of others, and with the rules that were looked at, those who may explain access there.
+    Where there is no such domain or repository, that is said to who may explain access or read there; to others the
+    answer is the same as if it were there.
     """
     services, caller = context.services(), context.caller()
     _check_address(query.source_ip)
@@ -39,7 +42,10 @@ def explain_access(query: AccessQuery) -> explaining.Explanation:
     may_see = caller.decide(Action.ADMIN, place, "entrepot:ExplainAccess").allowed
     if not may_see and query.who not in {caller.name, f"user/{caller.name}"}:
         raise Denied(f"{caller.name} may not ask what {query.who} may do there")
+    may_know = may_see or caller.decide(Action.READ, place).allowed
     with services.db.read() as session:
+        if may_know:
+            check_there(session, place)
         found = explaining.explain(
             session, services.accounts, query.who, permission, place, address=query.source_ip, now=services.clock()
         )

@@ -8,7 +8,7 @@ from typing import Annotated
 from sqlalchemy.orm import Session
 
 from registry.access import DESCRIBE, Action, check
-from registry.api import coordinates
+from registry.api import codeartifact, coordinates
 from registry.api.coordinates import Coordinate, known_format, package_key, sort_keys
 from registry.api.routes import Route
 from registry.api.shapes import Between, Length
@@ -22,20 +22,26 @@ from registry.repos.topology import find_repository
 
 @dataclass(frozen=True, slots=True)
 class PackageList:
-    """Packages by format and name; ``next`` goes into ``after`` for the following ones, null at the end."""
+    """Packages by format and name; ``next`` goes into ``after`` for the following ones, null at the end.
+
+    ``packages`` and ``nextToken`` say the same in CodeArtifact's words.
+    """
 
     items: tuple[browse.PackageSummary, ...]
     next: str | None
+    packages: tuple[codeartifact.PackageEntry, ...]
+    next_token: str | None
 
 
 @dataclass(frozen=True, slots=True)
 class PackageQuery:
-    """Which packages: of one format, with ``search`` in their name, behind ``after``."""
+    """Which packages: of one format, with ``search`` in their name, behind ``after`` or CodeArtifact's ``nextToken``."""
 
     format: Annotated[str, Length(1, 32)] | None = None
     search: Annotated[str, Length(0, 100)] = ""
     after: Annotated[str, Length(1, 600)] | None = None
     limit: Annotated[int, Between(1, browse.LARGEST_PAGE - 1)] = 50
+    next_token: Annotated[str, Length(1, 600)] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,13 +103,14 @@ def list_packages(query: PackageQuery) -> PackageList:
             context.admission().repository_id,
             format_name=query.format,
             search=query.search,
-            after=query.after,
+            after=query.after or query.next_token,
             limit=query.limit + 1,
             sort_keys=sort_keys(services.formats),
         )
     admission, page = context.admission(), found[: query.limit]
     shown = [each for each in page if admission.describes(each.key)]
-    return PackageList(tuple(shown), page[-1].cursor if len(found) > len(page) else None)
+    following = page[-1].cursor if len(found) > len(page) else None
+    return PackageList(tuple(shown), following, tuple(map(codeartifact.package, shown)), following)
 
 
 def show_package(format_name: str, name: str, query: NamespaceQuery) -> browse.PackageDetail:

@@ -2,37 +2,49 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Annotated
 
-from sqlalchemy import select
-
-from registry import audit
-from registry.access import ANY_PACKAGE, Action, Identity, check
+from registry import repository_changes
+from registry.access import ANY_PACKAGE, Action
+from registry.api import codeartifact
 from registry.api.routes import Route
 from registry.api.shapes import Between, Length
-from registry.errors import Invalid, NotFound
+from registry.errors import Invalid
 from registry.http import context
 from registry.http.auth import requires, signed_in_api
-from registry.models import Domain
+from registry.http.delivery import repository_url
 from registry.names import repository_name
-from registry.repos import browse, topology
+from registry.repos import browse
+
+
+@dataclass(frozen=True, slots=True)
+class RepositoryView(browse.RepositorySummary):
+    """A repository; ``repository`` says the same in CodeArtifact's words."""
+
+    repository: codeartifact.RepositoryDescription
 
 
 @dataclass(frozen=True, slots=True)
 class RepositoryList:
-    """Repositories the caller may read; ``next`` goes into ``after`` for the following ones, null at the end."""
+    """Repositories the caller may read; ``next`` goes into ``after`` for the following ones, null at the end.
+
+    ``repositories`` and ``nextToken`` say the same in CodeArtifact's words.
+    """
 
     items: tuple[browse.RepositorySummary, ...]
     next: str | None
+    repositories: tuple[codeartifact.RepositoryEntry, ...]
+    next_token: str | None
 
 
 @dataclass(frozen=True, slots=True)
 class RepositoryQuery:
-    """Where to go on in the list: ``after`` is a ``domain/repository``."""
+    """Where to go on in the list: ``after`` is a ``domain/repository``; so is CodeArtifact's ``nextToken``."""
 
     after: Annotated[str, Length(0, 200)] = ""
     limit: Annotated[int, Between(1, 200)] = 50
+    next_token: Annotated[str, Length(0, 200)] = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,95 +71,81 @@ class RepositoryChange:
     anonymous_read: bool | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class EndpointQuery:
+    """Of which package format."""
+
+    format: Annotated[str, Length(1, 50)]
+
+
+@dataclass(frozen=True, slots=True)
+class RepositoryEndpoint:
+    """Where clients of the format find the repository; ends in a slash."""
+
+    repository_endpoint: str
+
+
+def show_endpoint(query: EndpointQuery) -> RepositoryEndpoint:
+    """The address of a repository for the clients of one format."""
+    services = context.services()
+    if query.format not in services.formats:
+        raise Invalid(f"format {query.format!r} is none of {', '.join(sorted(services.formats))}")
+    return RepositoryEndpoint(repository_url(services, query.format))
+
+
 def list_repositories(query: RepositoryQuery) -> RepositoryList:
     """The repositories the caller may read, by domain and name."""
     caller = context.caller()
     with context.services().db.read() as session:
         # Sorted here, because databases sort letters each in their own way and the place is compared here.
         found = sorted(browse.repositories(session), key=lambda entry: (entry.domain, entry.name))
-    place = tuple(query.after.split("/", 1))
+    place = tuple((query.after or query.next_token).split("/", 1))
     readable = [
         repository
         for repository in found
         if caller.may(Action.READ, repository.path, ANY_PACKAGE) and (repository.domain, repository.name) > place
     ]
     shown = readable[: query.limit]
-    return RepositoryList(tuple(shown), shown[-1].path if len(readable) > len(shown) else None)
+    following = shown[-1].path if len(readable) > len(shown) else None
+    return RepositoryList(tuple(shown), following, tuple(map(codeartifact.listed, shown)), following)
 
 
-def show_repository() -> browse.RepositorySummary:
+def show_repository() -> RepositoryView:
     """One repository."""
     with context.services().db.read() as session:
-        return browse.repository(session, context.admission().repository_id)
+        return _view(browse.repository(session, context.admission().repository_id))
 
 
-def create_repository(domain: str, body: NewRepository) -> browse.RepositorySummary:
+def create_repository(domain: str, body: NewRepository) -> RepositoryView:
     """Add a repository to a domain."""
     services, caller = context.services(), context.caller()
-    now = services.clock()
     name = repository_name(body.name)
-    wanted = body.external_connections or {}
-    for format_name, url in wanted.items():
+    connections = body.external_connections or {}
+    for format_name, url in connections.items():
         services.connections.check_format(format_name)
         if url is not None:
             services.connections.check_url(url)
+    wanted = repository_changes.Wanted(name, body.description, body.upstreams, connections, body.anonymous_read)
     with services.db.write() as session:
-        domain_id = session.scalar(select(Domain.id).where(Domain.name == domain))
-        if domain_id is None:
-            raise NotFound("domain", domain)
-        made = topology.create_repository(
-            session,
-            domain_id,
-            name,
-            description=body.description,
-            upstreams=_checked_upstreams(body.upstreams, domain, caller),
-            external_formats=wanted,
-            anonymous_read=body.anonymous_read,
-            now=now,
-        )
-        audit.record(
-            session,
-            now,
-            caller.name,
-            "repository.create",
-            f"{domain}/{name}",
-            upstreams=list(body.upstreams),
-            external_connections=dict(wanted),
-            anonymous_read=body.anonymous_read,
-        )
-        session.flush()
-        return browse.repository(session, made.id)
+        made = repository_changes.create(session, domain, wanted, caller, services.clock())
+        return _view(browse.repository(session, made.id))
 
 
-def change_repository(domain: str, repository: str, body: RepositoryChange) -> browse.RepositorySummary:
+def change_repository(domain: str, repository: str, body: RepositoryChange) -> RepositoryView:
     """Change a repository's description, upstreams or anonymous reading.
 
     Whoever sets an upstream must be able to read it: its packages are served through this repository from then on.
     """
     services, caller = context.services(), context.caller()
-    now = services.clock()
+    wanted = repository_changes.Change(body.description, body.upstreams, body.anonymous_read)
     with services.db.write() as session:
-        _, row = topology.find_repository(session, domain, repository)
-        changed: dict[str, object] = {}
-        if body.description is not None:
-            row.description = changed["description"] = body.description
-        if body.anonymous_read is not None:
-            row.anonymous_read = changed["anonymous_read"] = body.anonymous_read
-        if body.upstreams is not None:
-            changed["upstreams"] = list(body.upstreams)
-            topology.set_upstreams(session, row, _checked_upstreams(body.upstreams, domain, caller))
-        if changed:
-            audit.record(session, now, caller.name, "repository.change", f"{domain}/{repository}", **changed)
-        session.flush()
-        return browse.repository(session, row.id)
+        row = repository_changes.change(session, domain, repository, wanted, caller, services.clock())
+        return _view(browse.repository(session, row.id))
 
 
-def _checked_upstreams(upstreams: tuple[str, ...], domain: str, caller: Identity) -> tuple[str, ...]:
-    for name in upstreams:
-        check(caller, Action.READ, f"{domain}/{name}")
-    if len(set(upstreams)) != len(upstreams):
-        raise Invalid("upstreams names a repository twice")
-    return upstreams
+def _view(summary: browse.RepositorySummary) -> RepositoryView:
+    own = [getattr(summary, each.name) for each in fields(summary)]
+    return RepositoryView(*[*own, codeartifact.described(summary)])
 
 
 _REPOSITORIES = "/domains/<domain>/repositories"
@@ -160,7 +158,7 @@ ROUTES = (
         requires(Action.ADMIN, domain=True, permission="codeartifact:CreateRepository"),
         create_repository,
         body=NewRepository,
-        answer=browse.RepositorySummary,
+        answer=RepositoryView,
         status=201,
     ),
     Route(
@@ -168,7 +166,15 @@ ROUTES = (
         _REPOSITORY,
         requires(Action.READ, repository=True, any_package=True),
         show_repository,
-        answer=browse.RepositorySummary,
+        answer=RepositoryView,
+    ),
+    Route(
+        "GET",
+        f"{_REPOSITORY}/endpoint",
+        requires(Action.READ, repository=True, any_package=True, permission="codeartifact:GetRepositoryEndpoint"),
+        show_endpoint,
+        query=EndpointQuery,
+        answer=RepositoryEndpoint,
     ),
     Route(
         "PATCH",
@@ -176,6 +182,6 @@ ROUTES = (
         requires(Action.ADMIN, repository=True, permission="codeartifact:UpdateRepository"),
         change_repository,
         body=RepositoryChange,
-        answer=browse.RepositorySummary,
+        answer=RepositoryView,
     ),
 )

@@ -13,6 +13,7 @@ from registry.access import Action, Identity, check, parse_actions
 from registry.accounts import TOKEN_LONGEST, find_account
 from registry.api.routes import Route
 from registry.api.shapes import Between, Length
+from registry.errors import NotFound
 from registry.http import context
 from registry.http.auth import charge, signed_in_api
 from registry.models import Account, Token
@@ -81,7 +82,11 @@ class NewToken:
 
 @dataclass(frozen=True, slots=True)
 class MadeToken:
-    """A new token. ``secret`` is told now and never again."""
+    """A new token. ``secret`` is told now and never again.
+
+    ``parent_id`` is the token it was made with, and ends with; ``ends_with_parent`` says that this comes before the
+    life that was asked for is over.
+    """
 
     id: int
     user: str
@@ -92,6 +97,8 @@ class MadeToken:
     packages: tuple[str, ...] | None
     networks: tuple[str, ...] | None
     expires_at: datetime
+    parent_id: int | None
+    ends_with_parent: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,11 +138,28 @@ def list_tokens(query: TokenQuery) -> TokenList:
     )
 
 
+def show_token(token_id: int) -> TokenView:
+    """A token: one's own, or as administrator another's. One that is revoked is not found."""
+    services, caller = context.services(), context.caller()
+    statement = (
+        select(Token, Account.name)
+        .join(Account, Account.id == Token.account_id)
+        .where(Token.id == token_id, Token.revoked_at.is_(None))
+    )
+    with services.db.read() as session:
+        row = session.execute(statement).first()
+    # Somebody else's token answers as an unknown one does: ids are small numbers, and tell of nobody.
+    if row is None or (row[1] != caller.name and not caller.may(Action.ADMIN)):
+        raise NotFound("token", str(token_id))
+    return _view(*row)
+
+
 def create_token(body: NewToken) -> MadeToken:
     """Make a token for oneself, or as administrator for another.
 
     It never has more rights than the credential that makes it: fewer or the same actions and repositories, and, made
-    with a token, no later end. ``repositories`` null stands for all the maker has.
+    with a token, no later end. ``repositories`` null stands for all the maker has; one that is named without ``*`` and is
+    not there is not found, where the maker may read it.
     """
     charge(CostClass.MINT)
     services, caller = context.services(), context.caller()
@@ -149,6 +173,7 @@ def create_token(body: NewToken) -> MadeToken:
     life = None if body.ttl_seconds is None else timedelta(seconds=body.ttl_seconds)
     wanted = minting.Wanted(body.name, actions, limits, life)
     with services.db.write() as session:
+        minting.check_there(session, caller, limits.repositories)
         account_id = caller.account_id if owner == caller.name else find_account(session, owner).id
         made = minting.mint(session, services.accounts, caller, wanted, now=services.clock(), owner=(account_id, owner))
     return MadeToken(
@@ -161,6 +186,8 @@ def create_token(body: NewToken) -> MadeToken:
         _tuple(made.limits.packages),
         _tuple(made.limits.networks),
         made.issued.expires_at,
+        caller.token_id,
+        made.is_cut_short,
     )
 
 
@@ -214,6 +241,7 @@ def _view(token: Token, user: str) -> TokenView:
 ROUTES = (
     Route("GET", "/tokens", signed_in_api, list_tokens, query=TokenQuery, answer=TokenList),
     Route("POST", "/tokens", signed_in_api, create_token, body=NewToken, answer=MadeToken, status=201),
+    Route("GET", "/tokens/<id:token_id>", signed_in_api, show_token, answer=TokenView),
     Route("DELETE", "/tokens/<id:token_id>", signed_in_api, revoke_token, status=204),
     Route("DELETE", "/tokens", signed_in_api, revoke_tokens, query=RevokeQuery, answer=Revoked),
 )

@@ -4,20 +4,24 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from string import punctuation
+from typing import Annotated, Any
+from urllib.parse import quote
 
-from flask import request
+from flask import Response, request
 
 from registry.access import Action
 from registry.api import coordinates
 from registry.api.coordinates import known_format, package_key
 from registry.api.packages import NamespaceQuery
 from registry.api.routes import Door, Route
+from registry.api.shapes import Length
 from registry.errors import NotFound
 from registry.format import Dependency
 from registry.http import context
 from registry.http.auth import requires
-from registry.repos import browse
+from registry.http.delivery import OCTETS, send_offered
+from registry.repos import browse, shelf
 from registry.repos.statement import statement
 
 HASH_NAMES: Mapping[str, str] = {"md5": "MD5", "sha1": "SHA-1", "sha256": "SHA-256", "sha512": "SHA-512"}
@@ -78,6 +82,43 @@ class VersionProvenance:
     version: str
     version_revision: str
     statements: tuple[dict[str, Any], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class AssetQuery:
+    """Which file of the version, and of which revision of it (of any if not said)."""
+
+    asset: Annotated[str, Length(1, 1000)]
+    namespace: Annotated[str, Length(0, 255)] = ""
+    revision: Annotated[str, Length(0, 100)] = ""
+
+
+def get_asset(format_name: str, name: str, version: str, query: AssetQuery) -> Response:
+    """A file of a version that the repository holds, whole or one range of it; its ETag is made of its SHA-256.
+
+    Not found where the version has no such file, or another revision than the one that is asked for.
+    """
+    services, admission = context.services(), context.admission()
+    known = known_format(services.formats, format_name)
+    key = package_key(known, query.namespace, name)
+    with services.db.read() as session:
+        at = coordinates.find(
+            session, services.formats, admission.repository_id, format_name, query.namespace, name, version
+        )
+        shown = browse.version(session, admission.repository_id, *at, keyring=services.stores.keyring)
+    if query.revision and query.revision != shown.revision:
+        raise NotFound("revision", f"{query.revision} of {shown.display_name} {shown.display_version}")
+    if all(asset.filename != query.asset for asset in shown.assets):
+        raise NotFound("file", f"{query.asset} of {shown.display_name} {shown.display_version}")
+    offered = services.resolver.find_file(admission, key, query.asset)
+    who = context.identity()
+    if offered.status == shelf.UNFINISHED and (who is None or not who.may(Action.PUBLISH, admission.path, key)):
+        raise NotFound("file", query.asset)  # others get a version when it is whole
+    response = send_offered(services, key, offered)
+    named = {"AssetName": query.asset, "PackageVersion": shown.version, "PackageVersionRevision": shown.revision}
+    for header, value in named.items():
+        response.headers[f"X-{header}"] = quote(value, safe=punctuation)  # header fields are ASCII, names need not be
+    return response
 
 
 def list_assets(format_name: str, name: str, version: str, query: NamespaceQuery) -> VersionAssets:
@@ -157,6 +198,14 @@ def _may(name: str) -> Door:
 
 
 ROUTES = (
+    Route(
+        "GET",
+        f"{_VERSION}/asset",
+        _may("GetPackageVersionAsset"),
+        get_asset,
+        query=AssetQuery,
+        media_type=OCTETS,
+    ),
     Route(
         "GET",
         f"{_VERSION}/assets",

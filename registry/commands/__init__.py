@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 def commands(tools: Mapping[str, Mapping[str, Tool]], new_token_on_data: NewTokenOnData) -> list[click.Command]:
-    """``login``, ``token``, ``repo``, ``package``, ``package-group``, and those of access: ``domain`` … ``explain``.
+    """``login``, ``token``, ``repo``, ``package``, ``package-group``, and those of access: ``user`` … ``explain``.
 
     ``tools``: format → name → client tool. ``new_token_on_data`` makes a token on a data directory, without a server.
     """
@@ -22,7 +22,8 @@ def commands(tools: Mapping[str, Mapping[str, Tool]], new_token_on_data: NewToke
     from registry.commands.package_group import package_group
     from registry.commands.repo import repo
     from registry.commands.token import token_group
+    from registry.commands.user import user
     from registry.commands.versions import package
 
-    access = [domain, policy, role, group, explain]
+    access = [user, domain, policy, role, group, explain]
     return [login_command(tools), token_group(new_token_on_data), repo, package, package_group, *access]

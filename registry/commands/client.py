@@ -6,6 +6,7 @@ Imports neither the server's packages nor, before the first request, an HTTP lib
 from __future__ import annotations
 
 import hashlib
+import re
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from functools import cached_property, wraps
@@ -24,6 +25,7 @@ READ_SECONDS = 120
 MOST_REDIRECTS = 5
 DOWNLOAD_BYTES = 256 * 1024
 _STDIN = "-"
+_SHA256_ETAG = re.compile(r'"sha256-([0-9a-f]{64})"')
 
 
 class Failed(click.ClickException):
@@ -99,18 +101,24 @@ class Client:
         response = self._send("GET", path, query)
         return response.content, response.headers
 
-    def download(self, into: IO[bytes], *path: str | int) -> str:
-        """Write the body of a GET to ``into`` as it comes; its SHA-256 in hex. Raises Failed."""
+    def download(self, into: IO[bytes], *path: str | int, **query: Any) -> str:
+        """Write the body of a GET to ``into`` as it comes; its SHA-256 in hex.
+
+        Raises Failed, also where the server names another SHA-256 in its ETag.
+        """
         import requests
 
         digest = hashlib.sha256()
-        with self._send("GET", path, {}, streamed=True) as response:
+        with self._send("GET", path, query, streamed=True) as response:
             try:
                 for piece in response.iter_content(DOWNLOAD_BYTES):
                     digest.update(piece)
                     into.write(piece)
             except requests.RequestException as error:
                 raise Unreachable(f"{self.url} broke off: {_reason(error)}") from error
+        promised = _SHA256_ETAG.fullmatch(response.headers.get("ETag", ""))
+        if promised is not None and promised[1] != digest.hexdigest():
+            raise Failed(f"{self.url} sent something with another SHA-256 than the one it named")
         return digest.hexdigest()
 
     def events(self, *path: str | int, **query: Any) -> Iterator[tuple[str, str]]:

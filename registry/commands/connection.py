@@ -27,6 +27,7 @@ _FIELDS = (
     ("LAST FAILURE", "health.lastFailureAt"),
     ("REASON", "health.lastFailure"),
 )
+_ON_TERMINAL = ("FORMAT", "NAME", "STATE", "LAST ANSWER", "URL", "LAST FAILURE", "REASON", "POSITION", "CREDENTIAL")
 _SETTINGS = (
     click.option(
         "--index", "index_url", metavar="URL", help="The index; '' for the one the format's own tools point at."
@@ -59,7 +60,7 @@ def connection() -> None:
 @with_client
 def list_connections(client: Client, repository: Place, *, as_json: bool) -> None:
     """List a repository's external connections, in the order in which they are asked, with how each does."""
-    print_rows(client.get(*repository.path, "connections")["items"], _FIELDS, as_json=as_json)
+    print_rows(client.get(*repository.path, "connections")["items"], _FIELDS, as_json=as_json, on_terminal=_ON_TERMINAL)
 
 
 @example("entrepot repo connection add public generic partner --index https://packages.example/ --user we")

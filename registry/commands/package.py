@@ -34,6 +34,7 @@ _VERSIONS = (
     ("STATUS", "status"),
     ("YANKED", "yankedReason"),
 )
+_VERSIONS_ON_TERMINAL = ("VERSION", "STATUS", "PUBLISHED", "BY", "YANKED", "ORIGIN", "FROM", "FILES", "BYTES")
 _VERSION = (
     ("name", "displayName"),
     ("version", "displayVersion"),
@@ -61,7 +62,7 @@ format_option: Callable[..., Any] = click.option(
 
 @click.group()
 def package() -> None:
-    """Packages: list, show, explain, copy, promote, yank, archive, dispose, delete, close, origin."""
+    """Packages: list, show, get-asset, explain, copy, promote, yank, archive, dispose, delete, close, origin."""
 
 
 package.add_command(origin)
@@ -104,7 +105,7 @@ def show(
         if as_json:
             print_json(detail)
         else:
-            print_rows(detail["versions"], _VERSIONS, as_json=False)
+            print_rows(detail["versions"], _VERSIONS, as_json=False, on_terminal=_VERSIONS_ON_TERMINAL)
         return
     detail = client.get(*path, "versions", version, namespace=namespace)
     readable = {

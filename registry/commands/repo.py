@@ -31,7 +31,7 @@ _FIELDS = (
 
 @click.group()
 def repo() -> None:
-    """Repositories: list, show, create, update, delete, quota, connection."""
+    """Repositories: list, show, create, update, delete, endpoint, quota, connection."""
 
 
 repo.add_command(connection)
@@ -129,6 +129,21 @@ def update(
     changed = client.send("PATCH", *repository.path, body=body)
     say(f"changed {changed['domain']}/{changed['name']}")
     print_record(_readable(changed, as_json=as_json), _FIELDS, as_json=as_json)
+
+
+@example("entrepot repo endpoint dev --format generic")
+@repo.command()
+@click.argument("repository", type=REPOSITORY)
+@click.option("--format", "format_name", metavar="FORMAT", required=True, help="The clients' package format.")
+@json_option
+@with_client
+def endpoint(client: Client, repository: Place, format_name: str, *, as_json: bool) -> None:
+    """Print the address of a repository for the clients of a format."""
+    found = client.get(*repository.path, "endpoint", format=format_name)
+    if as_json:
+        print_json(found)
+    else:
+        click.echo(found["repositoryEndpoint"])
 
 
 @example("entrepot repo quota dev --set 50GiB")

@@ -11,7 +11,7 @@ import click
 
 from registry.commands.client import Client, connection_options, needs_server, with_client
 from registry.commands.options import DURATION, example
-from registry.commands.output import json_option, print_json, print_rows, say
+from registry.commands.output import json_option, print_json, print_record, print_rows, say
 
 SHORTEST, LONGEST = timedelta(minutes=15), timedelta(hours=12)
 """What the server gives as an authorization token; others are made as any token is."""
@@ -29,6 +29,13 @@ _COLUMNS = (
     ("EXPIRES", "expiresAt"),
     ("LAST USED", "lastUsedAt"),
     ("FROM", "lastUsedAddress"),
+)
+_ON_TERMINAL = ("ID", "NAME", "RIGHTS", "EXPIRES", "LAST USED", "KIND", "REPOSITORIES", "PACKAGES", "NETWORKS")
+_FIELDS = (
+    *((heading.lower(), name) for heading, name in _COLUMNS),
+    ("made", "createdAt"),
+    ("made by", "createdBy"),
+    ("made with token", "parentId"),
 )
 
 
@@ -55,10 +62,11 @@ def token_group(new_token_on_data: NewTokenOnData) -> click.Group:
 
     @click.group()
     def token() -> None:
-        """Tokens: make, list, revoke."""
+        """Tokens: new, list, show, revoke."""
 
     token.add_command(_new_command(new_token_on_data))
     token.add_command(list_tokens)
+    token.add_command(show)
     token.add_command(revoke)
     return token
 
@@ -159,7 +167,8 @@ def short_lived(
     """A token for hours, asked for in CodeArtifact's manner; told as any new token is. No actions stand for all."""
     body = {"name": name, "actions": actions, **{limit: list(patterns) or None for limit, patterns in limits.items()}}
     made = client.send("POST", "authorization-token", body=body, durationSeconds=int(ttl.total_seconds()))
-    told = {key: made[key] for key in ("user", "actions", "repositories", "packages", "networks")}
+    kept = ("user", "actions", "repositories", "packages", "networks", "parentId", "endsWithParent")
+    told = {key: made[key] for key in kept}
     return {
         **told,
         "id": made["tokenId"],
@@ -181,6 +190,8 @@ def _print_made(made: dict[str, Any], *, as_json: bool) -> None:
         print_json(made)
         return
     click.echo(made["secret"])
+    if made.get("endsWithParent"):
+        say(f"it ends with the token it was made with, on {made['expiresAt']}, before the time that was asked for")
     say(f"a token of {made['user']}, until {made['expiresAt']}; it is not shown again")
 
 
@@ -191,7 +202,17 @@ def _print_made(made: dict[str, Any], *, as_json: bool) -> None:
 @with_client
 def list_tokens(client: Client, user: str | None, *, as_json: bool) -> None:
     """List tokens that are not revoked (without their secrets)."""
-    print_rows(client.items("tokens", user=user, limit=200), _COLUMNS, as_json=as_json)
+    print_rows(client.items("tokens", user=user, limit=200), _COLUMNS, as_json=as_json, on_terminal=_ON_TERMINAL)
+
+
+@example("entrepot token show 17")
+@click.command()
+@click.argument("token_id", metavar="ID", type=click.IntRange(1))
+@json_option
+@with_client
+def show(client: Client, token_id: int, *, as_json: bool) -> None:
+    """Show everything about a token but its secret."""
+    print_record(client.get("tokens", token_id), _FIELDS, as_json=as_json)
 
 
 @example("entrepot token revoke 17\nentrepot token revoke --all --kind login")

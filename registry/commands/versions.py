@@ -1,8 +1,9 @@
-"""``entrepot package copy|dispose|versions|reopen``: many versions at once, and what became of each."""
+"""``entrepot package copy|dispose|versions|reopen|get-asset``: many versions at once, and single files."""
 
 from __future__ import annotations
 
-from typing import Any
+from pathlib import Path
+from typing import IO, Any
 
 import click
 
@@ -10,8 +11,9 @@ from registry.commands.batch import run_batch
 from registry.commands.client import Client, with_client
 from registry.commands.lookup import package_at
 from registry.commands.options import REPOSITORY, Place, example
-from registry.commands.output import json_option, print_record, print_rows
+from registry.commands.output import json_option, print_json, print_record, print_rows, say
 from registry.commands.package import format_option, package
+from registry.commands.saving import save
 
 __all__ = ["package"]
 
@@ -171,3 +173,50 @@ def reopen(
     body = {"hours": hours, "reason": reason}
     answer = client.send("POST", *path, "versions", version, "reopen", body=body, namespace=namespace)
     print_record(answer, (("open until", "openUntil"),), as_json=as_json)
+
+
+@example(
+    "entrepot package get-asset dev acme-client 1.4.0 acme_client-1.4.0-py3-none-any.whl\n"
+    "entrepot package get-asset dev acme-report 7 7/report.pdf -o report.pdf"
+)
+@package.command("get-asset")
+@click.argument("repository", type=REPOSITORY)
+@click.argument("name")
+@click.argument("version")
+@click.argument("asset")
+@click.option("-o", "--output", metavar="FILE", help="Where to; the asset's own name here if not given, - for stdout.")
+@format_option
+@json_option
+@with_client
+def get_asset(
+    client: Client,
+    repository: Place,
+    name: str,
+    version: str,
+    asset: str,
+    *,
+    output: str | None,
+    format_name: str | None,
+    as_json: bool,
+) -> None:
+    """Download one file of a version that the repository holds."""
+    if output == "-" and as_json:
+        raise click.UsageError("--json and -o - both want stdout")
+    path, namespace = package_at(client, repository, name, format_name)
+    where = (*path, "versions", version, "asset")
+    if output == "-":
+        with click.open_file("-", "wb") as stdout:
+            client.download(stdout, *where, namespace=namespace, asset=asset)
+        return
+    target = Path(asset.rpartition("/")[2] if output is None else output)
+    digest = ""
+
+    def write(file: IO[bytes]) -> None:
+        nonlocal digest
+        digest = client.download(file, *where, namespace=namespace, asset=asset)
+
+    save(target, write)
+    size = target.stat().st_size
+    say(f"{target}: {size} bytes, sha256:{digest}")
+    if as_json:
+        print_json({"asset": asset, "file": str(target), "sizeBytes": size, "sha256": digest})

@@ -10,7 +10,7 @@ from flask.typing import ResponseReturnValue
 from registry import attempts, minting, second_factor, self_service
 from registry.access import Action
 from registry.accounts import PASSWORD_MINIMUM_CHARACTERS, IssuedToken
-from registry.errors import Denied, Invalid, Problem, RateLimited, Unauthenticated
+from registry.errors import Denied, Invalid, NotFound, Problem, RateLimited, Unauthenticated
 from registry.http import context
 from registry.http.auth import before_second_factor, charge, cookie_name, page
 from registry.http.problems import status_of
@@ -191,6 +191,7 @@ def _create_token() -> ResponseReturnValue:
         packages = checked_packages(self_service.words(form.packages), services.formats)
         networks = checked_networks(self_service.words(form.networks))
         with services.db.write() as session:
+            minting.check_there(session, who, patterns)
             issued = self_service.create_token(
                 session,
                 services.accounts,
@@ -203,7 +204,7 @@ def _create_token() -> ResponseReturnValue:
                 life=timedelta(days=form.life_days),
                 now=services.clock(),
             )
-    except (Invalid, Denied) as error:
+    except (Invalid, Denied, NotFound) as error:
         return _tokens_page(form, message=_sentence(error)), status_of(error)
     return _tokens_page(TokenForm(), issued=issued)
 

@@ -42,6 +42,8 @@ NOTICES: Mapping[str, Notice] = MappingProxyType(
         "group-created": Notice("good", "The package group is made. It inherits everything until you say otherwise."),
         "group-set": Notice("good", "The package group is changed; it counts from now on."),
         "group-deleted": Notice("good", "The package group is deleted; its packages belong to its parent now."),
+        "repository-made": Notice("good", "The repository is made."),
+        "repository-changed": Notice("good", "The settings are saved; they count from now on."),
         "domain-made": Notice("good", "The domain is made. It has a key of its own and no repository yet."),
         "domain-deleted": Notice("good", "The domain is deleted with everything in it."),
         "role-granted": Notice("good", "The role is granted. It counts from now on."),
@@ -158,7 +160,7 @@ def _set_theme() -> BaseResponse:
 def page_links(*, with_counts: bool) -> list[Link]:
     """The bar's entries for who looks; an error page leaves out counts, which would need the database."""
     who = viewer()
-    here = request.path == "/" or _is_under("/repositories", "/packages")
+    here = request.path == "/" or _is_under("/repositories", "/packages", "/domains")
     links = [Link("Repositories", "repository", url_for("pages.home"), here, 0)]
     if who is None:
         return links

@@ -11,6 +11,7 @@ from typing import Protocol
 from flask import Blueprint, render_template, request, url_for
 from flask.typing import ResponseReturnValue
 from markupsafe import Markup
+from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from registry.access import Action, check
@@ -18,8 +19,10 @@ from registry.errors import NotFound, Unauthenticated
 from registry.format import Format
 from registry.http import context
 from registry.http.auth import charge, open_page
+from registry.models import Domain
 from registry.names import PackageKey, PackageName
 from registry.pages.panels import extensions
+from registry.pages.repositories import CREATE, UPDATE
 from registry.pages.sight import viewer
 from registry.rates import CostClass
 from registry.repos import browse, health
@@ -169,6 +172,7 @@ def _home() -> ResponseReturnValue:
     with services.db.read() as session:
         every = {(summary.domain, summary.name): summary for summary in browse.repositories(session)}
         visible = readable(session)
+        names = session.scalars(select(Domain.name).order_by(Domain.name)).all() if who is not None else []
     if who is None and not visible:
         raise Unauthenticated("sign in to see the repositories")
     # By age: repositories are made in the order in which packages travel through them.
@@ -178,13 +182,13 @@ def _home() -> ResponseReturnValue:
     panels: list[Markup] = []
     if who is not None:
         panels = [panel for extension in extensions() if extension.home and (panel := extension.home(who))]
-    may_create = who is not None and who.may(Action.ADMIN)
-    return render_template("home.html", domains=domains, panels=panels, may_create=may_create)
+    creates = [name for name in names if who is not None and who.may(Action.ADMIN, domain=name, permission=CREATE)]
+    return render_template("home.html", domains=domains, panels=panels, creates=creates)
 
 
 @open_page("checks the right to read, or that anybody may")
 def _repository(domain: str, repository: str) -> str:
-    services = context.services()
+    services, who = context.services(), context.identity()
     query, format_name = request.args.get("q", "").strip()[:200], request.args.get("format", "")
     after = request.args.get("after") or None
     with services.db.read() as session:
@@ -215,6 +219,7 @@ def _repository(domain: str, repository: str) -> str:
         formats=sorted(services.formats),
         tools=_tools(summary),
         connections=connections,
+        may_change=who is not None and who.may(Action.ADMIN, summary.path, permission=UPDATE),
     )
 
 

@@ -50,7 +50,7 @@ class Viewer:
         """Raise Unauthenticated for nobody, and Denied for somebody who may not."""
         if self.identity is None:
             raise Unauthenticated("sign in to see this page")
-        raise Denied(f"{self.identity.name} may not {Action.READ.value} on {summary.path}")
+        raise Denied(f"{self.identity.name} may not {Action.READ.value} {summary.path}")
 
 
 def viewer(session: Session) -> Viewer:

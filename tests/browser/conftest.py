@@ -88,6 +88,8 @@ class Visit:
             "/access/groups/ops",
             "/access",
             "/access/policy/default/dev?who=user/mel&what=codeartifact:ReadFromRepository",
+            "/domains/default/new-repository",
+            "/repositories/default/dev/settings",
             "/quotas",
             "/quotas/default",
             "/keys",

@@ -354,6 +354,28 @@ def test_explanations_say_what_decided_and_what_was_looked_at(world: World) -> N
     assert (refused.status_code, "is no IP address" in refused.json["detail"]) == (400, True)
 
 
+def test_an_explanation_of_what_is_not_there_says_so_to_who_may_know(world: World) -> None:
+    """To who may read neither, a place that is there and one that is not look the same."""
+    world.account("prefixed", "read", repositories=["default/de*"])
+    world.tokens["prefixed"] = world.token("prefixed", "read")
+
+    def asked(who: str, where: str) -> tuple[int, str]:
+        query = {"who": who, "what": "read", "where": where}
+        answer = world.call("GET", "/explain/access", as_=who, query_string=query)
+        return answer.status_code, (answer.json.get("detail") or answer.json["decidedBy"]).replace(where, "WHERE")
+
+    assert asked("admin", "default/absent") == (404, "repository 'WHERE' was not found")
+    for place in ("repository/default/absent", "package/default/absent/pypi//x"):
+        assert asked("admin", place) == (404, "repository 'default/absent' was not found")
+    assert asked("admin", "absent") == (404, "domain 'WHERE' was not found")
+    assert asked("admin", "absent/dev") == (404, "domain 'absent' was not found")
+    assert asked("prefixed", "default/devil") == (404, "repository 'WHERE' was not found")
+    assert asked("prefixed", "default/dev")[0] == 200
+    assert asked("prefixed", "default/absent") == asked("prefixed", "default/prod")
+    assert asked("prefixed", "absent") == asked("prefixed", "default")
+    assert asked("prefixed", "default/prod")[0] == 200
+
+
 def test_an_explanation_is_what_then_happens(world: World) -> None:
     world.account("eve")
     grant(world, "reader", "user/eve", "default/st*")

@@ -326,6 +326,60 @@ def test_a_quota_is_set_shown_and_lifted(site: Site, ada: Person) -> None:
     ada.get("/quotas/nowhere", 404)
 
 
+# --- repositories ----------------------------------------------------------------------------------------------------
+
+
+def test_a_repository_is_made_and_changed_on_its_pages(site: Site, ada: Person) -> None:
+    assert 'href="/domains/default/new-repository"' in ada.get("/")
+    new = "/domains/default/new-repository"
+    chosen = {"name": "tools", "description": "What our builds use", "upstreams": ["staging", "", "dev"]}
+    assert ada.post(new, **chosen) == "/repositories/default/tools"
+    assert noted(site, "repository.create").details["upstreams"] == ["staging", "dev"]
+    assert 'href="/repositories/default/tools/settings"' in ada.get("/repositories/default/tools")
+    settings = "/repositories/default/tools/settings"
+    page = ada.get(settings)
+    assert re.findall(r"<option selected>([^<]+)", page) == ["staging", "dev"]
+    assert 'value="What our builds use"' in page
+    assert (
+        ada.post(settings, description="Ours", upstreams=["dev"], anonymous_read="yes") == "/repositories/default/tools"
+    )
+    assert noted(site, "repository.change").details == {
+        "description": "Ours", "upstreams": ["dev"], "anonymous_read": True
+    }  # fmt: skip
+    with site.services.db.read() as session:
+        before = session.scalar(sa.select(sa.func.count()).select_from(AuditEntry))
+    ada.post(settings, description="Ours", upstreams=["dev"], anonymous_read="yes")
+    with site.services.db.read() as session:
+        assert session.scalar(sa.select(sa.func.count()).select_from(AuditEntry)) == before, (
+            "nothing changed, nothing is noted"
+        )
+
+
+def test_what_is_wrong_with_a_repository_stands_beside_its_field(site: Site, ada: Person) -> None:
+    new, settings = "/domains/default/new-repository", "/repositories/default/staging/settings"
+    for name, status, said in (
+        ("a", 400, "2 to 100 of letters"),
+        ("dev", 409, "exists already"),
+        ("", 400, "2 to 100"),
+    ):
+        page = ada.post(new, status, name=name, description="kept")
+        assert re.search(rf'class="wrong" id="name-hint">[^<]*{said}', page), name
+        assert 'value="kept"' in page
+    for upstreams, status, said in ((["dev", "dev"], 400, "twice"), (["absent"], 404, "not found")):
+        page = ada.post(new, status, name="tools2", upstreams=upstreams)
+        assert re.search(rf'class="wrong" id="upstreams-hint">[^<]*{said}', page), upstreams
+        assert re.findall(r"<option selected>([^<]+)", page) == upstreams
+    page = ada.post(settings, 400, upstreams=["staging"])
+    assert re.search(r'class="wrong" id="upstreams-hint">[^<]*its own upstream', page)
+    ada.get("/domains/nowhere/new-repository", 404)
+    ada.get("/repositories/default/nowhere/settings", 404)
+    rob = Person(site, "rob")
+    assert "settings" not in rob.get("/repositories/default/dev")
+    rob.get("/repositories/default/dev/settings", 403)
+    rob.get(new, 403)
+    rob.get("/domains/nowhere/new-repository", 403)
+
+
 # --- keys and the audit log ------------------------------------------------------------------------------------------
 
 

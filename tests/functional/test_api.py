@@ -123,6 +123,8 @@ MATRIX = [
     ("GET", "/domains/default/list-associated-packages?packageGroup=/*", None, 401, 200, 200, 200, 403, 200),
     ("GET", f"{PACKAGE}/versions", None, 401, 200, 200, 200, 403, 200),
     ("GET", f"{VERSION}/assets", None, 401, 200, 200, 200, 403, 200),
+    ("GET", f"{VERSION}/asset?asset=My_Pkg-1.0-py3-none-any.whl", None, 401, 200, 200, 200, 403, 200),
+    ("GET", f"{DEV}/endpoint?format=pypi", None, 401, 200, 200, 200, 403, 200),
     ("GET", f"{VERSION}/dependencies", None, 401, 200, 200, 200, 403, 200),
     ("GET", f"{VERSION}/provenance", None, 401, 404, 404, 404, 403, 404),  # no build made it
     ("GET", f"{VERSION}/readme", None, 401, 404, 404, 404, 403, 404),  # it has none
@@ -137,6 +139,7 @@ MATRIX = [
     ("GET", "/tokens?user=approver", None, 401, 403, 403, 403, 403, 200),
     ("POST", "/tokens", {"name": "n", "actions": ["read"], "ttlSeconds": 600}, 401, 201, 201, 201, 201, 201),
     ("POST", "/tokens", {"name": "n", "actions": ["admin"], "ttlSeconds": 600}, 401, 403, 403, 403, 403, 201),
+    ("GET", "/tokens/5", None, 401, 404, 404, 404, 404, 200),
     ("DELETE", "/tokens/5", None, 401, 404, 404, 404, 404, 204),
     ("GET", "/audit", None, 401, 403, 403, 403, 403, 200),
     ("DELETE", "/tokens?kind=build", None, 401, 200, 200, 200, 200, 200),
@@ -382,7 +385,9 @@ def test_repositories_lists_what_the_caller_may_read(world: World) -> None:
         "dev",
         "staging",
     ]
-    assert world.call("GET", "/repositories", as_="stranger").json == {"items": [], "next": None}
+    assert world.call("GET", "/repositories", as_="stranger").json == {
+        "items": [], "next": None, "repositories": [], "nextToken": None
+    }  # fmt: skip
 
 
 def test_repositories_come_in_pages(world: World) -> None:
@@ -646,6 +651,111 @@ def test_a_token_made_by_a_token_has_no_more_than_it(world: World) -> None:
     assert world.call("POST", "/tokens", as_="publisher", json=wider).status_code == 201  # negative control
     world.now += timedelta(minutes=59, seconds=30)
     assert world.call("POST", "/tokens", token=parent, json=body).status_code == 400  # no chain of short tokens
+
+
+def test_a_token_says_that_it_ends_with_the_one_it_was_made_with(world: World) -> None:
+    parent = world.token("publisher", "read", life=timedelta(hours=1))
+    body = {"name": "child", "actions": ["read"], "ttlSeconds": 86400}
+    told = [
+        world.call("POST", "/tokens", token=parent, json=body).json,
+        world.call("POST", "/tokens", token=parent, json={**body, "ttlSeconds": 600}).json,
+        world.call("POST", "/authorization-token?durationSeconds=43200", token=parent).json,
+        world.call("POST", "/authorization-token?durationSeconds=900", token=parent).json,
+    ]
+    assert [made["endsWithParent"] for made in told] == [True, False, True, False]
+    shown = world.call("GET", f"/tokens/{told[0]['id']}", as_="publisher").json
+    assert {made["parentId"] for made in told} == {shown["parentId"]}
+    assert (shown["expiresAt"], "secret" in shown) == ("2026-01-01T13:00:00.000Z", False)
+    assert world.call("GET", f"/tokens/{told[0]['id']}", as_="reader").status_code == 404
+
+
+def test_a_token_for_what_is_not_there_is_not_made_where_its_maker_may_know(world: World) -> None:
+    for place, status in (("default/absent", 404), ("absent/dev", 404), ("default/abs*", 201), ("default/dev", 201)):
+        assert _new_token(world, "admin", actions=["read"], repositories=[place]).status_code == status, place
+        path, body = "/authorization-token", {"repositories": [place]}
+        assert world.call("POST", path, json=body).status_code == (status if status == 404 else 200), place
+    gone = world.call("GET", "/authorization-token?domain=absent")
+    assert (gone.status_code, gone.json["detail"]) == (404, "domain 'absent' was not found")
+    assert _new_token(world, "admin", actions=["read"], repositories=["default/absent"]).json["detail"] == (
+        "repository 'default/absent' was not found"
+    )
+    # Who may not read there is answered as if it were there.
+    world.call("POST", "/domains", json={"name": "hidden"})
+    for domain in ("hidden", "absent"):
+        assert world.call("GET", f"/authorization-token?domain={domain}", as_="publisher").status_code == 403
+        assert _new_token(world, actions=["read"], repositories=[f"{domain}/x"]).status_code == 403
+
+
+def test_one_file_is_downloaded_as_in_codeartifact(world: World) -> None:
+    name = "acme_client-1.0-py3-none-any.whl"
+    world.publish("dev", "acme-client", "1.0")
+    at = f"{DEV}/packages/pypi/acme-client/versions"
+    whole = world.call("GET", f"{at}/1.0/asset?asset={name}", as_="reader")
+    assert (whole.status_code, whole.data) == (200, f"bytes of {name}".encode())
+    assert whole.headers["X-AssetName"] == name
+    assert whole.headers["X-PackageVersion"] == "1.0"
+    revision = whole.headers["X-PackageVersionRevision"]
+    part = world.call("GET", f"{at}/1.0/asset?asset={name}", as_="reader", headers={"Range": "bytes=6-7"})
+    assert (part.status_code, part.data) == (206, b"of")
+    assert world.call("GET", f"{at}/1.0/asset?asset={name}&revision={revision}", as_="reader").status_code == 200
+    for path in (f"1.0/asset?asset={name}&revision=other", "1.0/asset?asset=absent.whl", f"1.1/asset?asset={name}"):
+        assert world.call("GET", f"{at}/{path}", as_="reader").status_code == 404, path
+    assert world.call("GET", f"{at}/1.0/asset", as_="reader").status_code == 400
+    states = {"versions": ["1.0"], "targetStatus": "Archived"}
+    assert world.call("POST", f"{at}/update_status", json=states).json["successfulVersions"]
+    assert world.call("GET", f"{at}/1.0/asset?asset={name}", as_="reader").status_code in {403, 404}
+
+
+def test_answers_have_codeartifacts_names_beside_our_own(world: World) -> None:
+    world.publish("dev", "acme-client", "1.0")
+    shown = world.call("GET", DEV, as_="reader").json
+    assert (shown["domain"], shown["upstreams"]) == ("default", ["public"])
+    assert shown["repository"] == {
+        "name": "dev",
+        "domainName": "default",
+        "arn": "repository/default/dev",
+        "description": "",
+        "upstreams": [{"repositoryName": "public"}],
+        "externalConnections": [],
+    }
+    first = world.call("GET", "/repositories?limit=1").json
+    assert [each["name"] for each in first["items"]] == [each["name"] for each in first["repositories"]] == ["dev"]
+    rest = world.call("GET", f"/repositories?nextToken={first['nextToken']}").json["repositories"]
+    assert {each["domainName"] for each in rest} == {"default"}
+    assert "dev" not in [each["name"] for each in rest]
+    domain = world.call("GET", "/domains/default").json
+    assert domain["domain"].items() <= domain.items()
+    listed = world.call("GET", "/domains").json
+    assert [(each["name"], each["status"]) for each in listed["domains"]] == [("default", "Active")]
+    assert listed["nextToken"] is None
+    packages = world.call("GET", f"{DEV}/packages?limit=1", as_="reader").json
+    assert packages["packages"] == [{"format": "pypi", "namespace": "", "package": "acme-client"}]
+
+
+def test_a_repository_tells_where_clients_of_a_format_find_it(world: World) -> None:
+    found = world.call("GET", f"{DEV}/endpoint?format=pypi", as_="reader").json
+    assert found == {"repositoryEndpoint": "http://localhost/pypi/default/dev/"}
+    assert world.call("GET", f"{DEV}/endpoint?format=absent", as_="reader").status_code == 400
+
+
+def test_refusals_are_sentences(world: World) -> None:
+    unlimited = world.token("reader", "admin")
+    for method, path, said in (
+        ("GET", "/users", "reader may not manage users (entrepot:ManageUsers)"),
+        (
+            "POST",
+            "/domains/default/repositories",
+            "reader may not create a repository (codeartifact:CreateRepository on default)",
+        ),
+        ("GET", "/domains/default/repositories/prod", "reader may not read default/prod"),
+        ("GET", "/tokens?user=admin", "reader may not administer this server"),
+    ):
+        answer = world.call(method, path, token=unlimited, json={} if method == "POST" else None)
+        assert answer.json["detail"] == said
+    narrow = world.token("admin", "read")
+    assert world.call("GET", "/users", token=narrow).json["detail"] == (
+        "admin may not manage users (entrepot:ManageUsers) with this token"
+    )
 
 
 def test_wildcards_within_ones_own_may_be_handed_on(world: World) -> None:

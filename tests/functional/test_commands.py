@@ -1,9 +1,17 @@
 """The commands against a real server: gunicorn in its own process, the database shared with this test."""
 
+import fcntl
 import hashlib
 import io
 import json
+import os
+import pty
+import re
 import socket
+import struct
+import subprocess
+import sys
+import termios
 import threading
 import zipfile
 from collections.abc import Iterator
@@ -30,6 +38,8 @@ from config.cli.client import (
     role,
     secret,
     token,
+    user,
+    webhook,
 )
 from config.settings import load
 from hooks.builds.keeping import ArtifactName
@@ -56,6 +66,8 @@ COMMANDS = {
     "role": role,
     "login": login,
     "token": token,
+    "user": user,
+    "webhook": webhook,
     "repo": repo,
     "package": package,
     "pipeline": pipeline,
@@ -265,6 +277,108 @@ def test_packages(site: Site) -> None:
     assert site.json("package", "yank", "staging", "acme-client", "1.0", "--undo")["yankedReason"] is None
 
 
+def test_accounts_are_listed_shut_out_let_in_and_deleted(site: Site) -> None:
+    body = {"name": "temp", "actions": ["read"]}
+    call = {"headers": {"Authorization": f"Bearer {site.admin}"}, "timeout": 30}
+    assert requests.post(f"{site.server.url}/api/v1/users", json=body, **call).status_code == 201
+    made = requests.post(
+        f"{site.server.url}/api/v1/tokens", json={"name": "t", "actions": ["read"], "user": "temp"}, **call
+    )
+    secret = made.json()["secret"]
+    assert [user["name"] for user in site.json("user", "list", "--search", "temp")] == ["temp"]
+    assert site.run("repo", "list", ENTREPOT_TOKEN=secret).exit_code == 0
+    assert "user temp is disabled" in site.run("user", "disable", "temp").stderr
+    site.run("repo", "list", status=1, ENTREPOT_TOKEN=secret)
+    assert [user["name"] for user in site.json("user", "list", "--state", "disabled")] == ["temp"]
+    assert site.json("user", "enable", "temp")["isDisabled"] is False
+    assert site.run("repo", "list", ENTREPOT_TOKEN=secret).exit_code == 0
+    assert "entrepot:ManageUsers" in site.run("user", "list", status=1, ENTREPOT_TOKEN=secret).stderr
+    assert "with 1 tokens" in site.run("user", "delete", "temp", stdin="n\n", status=1).stderr
+    assert site.json("user", "delete", "temp", "--yes") == {"name": "temp", "deleted": True}
+    assert "temp" not in [user["name"] for user in site.json("user", "list")]
+    assert "was not found" in site.run("user", "delete", "temp", "--yes", status=1).stderr
+
+
+def test_one_asset_is_downloaded(site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    name, body = wheel("acme-client", "1.0")
+    asked = ("package", "get-asset", "dev", "acme-client", "1.0")
+    told = site.json(*asked, name)
+    assert told == {
+        "asset": name, "file": name, "sizeBytes": len(body), "sha256": hashlib.sha256(body).hexdigest()
+    }  # fmt: skip
+    assert (tmp_path / name).read_bytes() == body
+    site.run(*asked, name, "-o", "sub/copy.whl")
+    assert (tmp_path / "sub" / "copy.whl").read_bytes() == body
+    assert site.run(*asked, name, "-o", "-").stdout_bytes == body
+    assert "was not found" in site.run(*asked, "absent.whl", status=1).stderr
+    assert sorted(path.name for path in tmp_path.iterdir()) == [name, "sub"], "nothing is left of what failed"
+
+
+def test_a_repositorys_address_for_a_format(site: Site) -> None:
+    shown = site.run("repo", "endpoint", "dev", "--format", "pypi").stdout
+    assert shown == site.server.index("dev", simple=False) + "\n"
+
+
+def test_lists_are_read_on_a_terminal_of_80_columns(site: Site) -> None:
+    site.run("token", "new", "--name", "the release machine's token", "--scope", "read", "--repository", "dev")
+    for words in (("token", "list"), ("repo", "list"), ("package", "list", "dev"), ("package", "show", "dev", "acme-client"),
+                  ("user", "list"), ("repo", "connection", "list", "public"), ("role", "list")):  # fmt: skip
+        lines = on_terminal(site, *words)
+        assert max(map(len, lines)) <= 80, lines
+    tokens = on_terminal(site, "token", "list")
+    assert tokens[0].split()[:3] == ["ID", "NAME", "RIGHTS"]
+    (row,) = [line for line in tokens if "release" in line]
+    assert re.search(r"read +\d{4}-\d\d-\d\d \d\d:\d\d", row), "nothing that matters is broken in its middle"
+    assert any(line.startswith("not shown here: ") for line in tokens)
+
+
+def on_terminal(site: Site, *words: str) -> list[str]:
+    """What a command writes on a terminal of 80 columns and 24 lines."""
+    master, slave = pty.openpty()
+    fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 80, 0, 0))
+    settings = {**os.environ, "ENTREPOT_URL": site.server.url, "ENTREPOT_TOKEN": site.admin, "TERM": "dumb"}
+    for name in ("COLUMNS", "LINES"):
+        settings.pop(name, None)
+    run = subprocess.Popen(
+        [sys.executable, "-m", "config.cli.main", *words], env=settings, stdin=slave, stdout=slave, stderr=slave
+    )
+    os.close(slave)
+    written = b""
+    while True:
+        try:
+            piece = os.read(master, 4096)
+        except OSError:  # the other end is closed
+            break
+        if not piece:
+            break
+        written += piece
+    os.close(master)
+    assert run.wait(30) == 0, written
+    return [line.rstrip() for line in written.decode().splitlines()]
+
+
+def test_a_webhook_is_deleted_once_somebody_said_yes(site: Site) -> None:
+    site.run("webhook", "create", "https://ci.example/hooks", "--kind", "*")
+    (made,) = site.json("webhook", "list")
+    number = str(made["id"])
+    assert "https://ci.example/hooks" in site.run("webhook", "delete", number, stdin="n\n", status=1).stderr
+    assert len(site.json("webhook", "list")) == 1
+    assert site.json("webhook", "delete", number, "--yes") == {"id": made["id"], "deleted": True}
+    assert site.json("webhook", "list") == []
+
+
+def test_a_token_that_ends_early_says_so(site: Site) -> None:
+    short = site.run("token", "new", "--ttl", "1h").stdout.strip()
+    told = site.run("token", "new", "--ttl", "90d", ENTREPOT_TOKEN=short).stderr
+    assert "it ends with the token it was made with, on 20" in told
+    assert "ends with the token" not in site.run("token", "new", "--ttl", "30m", ENTREPOT_TOKEN=short).stderr
+    absent = site.run("token", "new", "--repository", "absent", "--scope", "read", status=1).stderr
+    assert "repository 'default/absent' was not found" in absent
+    first = site.json("token", "list")[0]
+    assert site.json("token", "show", str(first["id"])) == first
+
+
 def test_tokens(site: Site, tmp_path: Path) -> None:
     made = site.run("token", "new", "--name", "ci", "--scope", "read", "--repository", "dev", "--ttl", "1h")
     secret = made.stdout.strip()
@@ -274,7 +388,7 @@ def test_tokens(site: Site, tmp_path: Path) -> None:
     file = tmp_path / "token"
     file.write_text(secret + "\n")
     refused = site.run("repo", "create", "x1", "--token-file", str(file), status=1).stderr
-    assert "may not admin on default with this token" in refused
+    assert "may not create a repository (codeartifact:CreateRepository on default) with this token" in refused
     (listed,) = [item for item in site.json("token", "list") if item["name"] == "ci"]
     assert site.json("token", "revoke", str(listed["id"])) == [{"id": listed["id"], "revoked": True}]
     assert "revoked" in site.run("repo", "list", status=1, ENTREPOT_TOKEN=secret).stderr

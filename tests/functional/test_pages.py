@@ -51,6 +51,8 @@ PATHS = {
     "pages.user": ("/access/users/mel", "/access/users/ada"),
     "pages.groups": ("/access/groups", "/access/groups?q=zzz"),
     "pages.group": ("/access/groups/ops",),
+    "pages.new_repository": ("/domains/default/new-repository",),
+    "pages.repository_settings": ("/repositories/default/dev/settings",),
     "pages.quotas": ("/quotas",),
     "pages.domain_quotas": ("/quotas/default", "/quotas/default?q=dev"),
     "pages.access": ("/access", "/access?q=zzz"),
@@ -221,7 +223,7 @@ def test_empty_pages_say_what_would_stand_there(tmp_path):
 def test_error_pages_say_what_can_be_done(filled):
     rob = sign_in(filled[0], "rob")
     denied = get(rob, "/repositories/default/prod", 403)
-    assert "<p>rob may not read on default/prod.</p>" in denied, "a name is spelt as it is"
+    assert "<p>rob may not read default/prod.</p>" in denied, "a name is spelt as it is"
     assert "An administrator can give you the right." in denied
     missing = get(rob, "/packages/default/dev/pypi/nothing", 404)
     assert "<p>Package &#39;nothing&#39; was not found.</p>" in missing

@@ -106,7 +106,7 @@ def test_a_rejection_fails_the_stage_and_retry_asks_anew(site):
 
 
 @pytest.mark.parametrize(
-    ("name", "status", "words"), [("ada", 403, "may not approve it"), ("rob", 403, "may not approve on default/prod")]
+    ("name", "status", "words"), [("ada", 403, "may not approve it"), ("rob", 403, "may not approve in default/prod")]
 )
 def test_who_may_not_approve(site, name, status, words):
     started = waiting(site)

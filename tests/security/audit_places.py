@@ -13,6 +13,11 @@ BOTH = {"restrictions": {"publish": "ALLOW", "upstream": "ALLOW"}}
 drive(f"POST {API}/domains", lambda s: s.api("/domains", {"name": s.name("dom")}))
 drive(f"DELETE {DOMAIN}", lambda s: s.api(f"/domains/{s.domain()}"))
 drive(f"DELETE {REPOSITORY}", lambda s: s.api(f"/domains/default/repositories/{s.repository()}"))
+drive("POST /domains/<domain>/new-repository", lambda s: s.form("/domains/default/new-repository", name=s.name("repo")))
+drive(
+    "POST /repositories/<domain>/<repository>/settings",
+    lambda s: s.form(f"/repositories/default/{s.repository()}/settings", description="What our builds use"),
+)
 drive(f"PUT {DOMAIN}/quota", lambda s: s.api("/domains/default/quota", {"bytes": 10**12}))
 drive(f"PUT {REPOSITORY}/quota", lambda s: s.api(f"{DEV}/quota", {"bytes": 10**12}))
 drive(f"POST {DOMAIN}/keys/rotate", lambda s: s.api(f"/domains/{s.domain()}/keys/rotate"))

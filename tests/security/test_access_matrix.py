@@ -37,7 +37,7 @@ MAY: dict[str, set[str]] = {
         f"codeartifact:{name}": READERS
         for name in (
             "ListPackages", "DescribePackage", "ListPackageVersions", "DescribePackageVersion",
-            "ListPackageVersionAssets", "GetPackageVersionReadme", "ListPackageVersionDependencies",
+            "ListPackageVersionAssets", "GetPackageVersionAsset", "GetRepositoryEndpoint", "GetPackageVersionReadme", "ListPackageVersionDependencies",
         )
     },
     "publish": ALL | {"publisher", "group member"},

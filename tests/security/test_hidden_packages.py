@@ -93,7 +93,7 @@ OWN = {
         f"API {rest}": f"/api/v1{API}/packages/pypi/closed{rest}"
         for rest in (
             "", "/versions", "/versions/1", "/versions/1/assets", "/versions/1/readme", "/versions/1/dependencies",
-            "/origin-configuration", "/explain",
+            "/versions/1/asset?asset=closed-1.0-py3-none-any.whl", "/origin-configuration", "/explain",
         )
     },
 }  # fmt: skip
@@ -101,6 +101,7 @@ ONE_KIND = {
     "DescribePackage": "API ", "DescribePackageVersion": "API /versions/1", "ListPackageVersions": "API /versions",
     "ListPackageVersionAssets": "API /versions/1/assets", "GetPackageVersionReadme": "API /versions/1/readme",
     "ListPackageVersionDependencies": "API /versions/1/dependencies",
+    "GetPackageVersionAsset": "API /versions/1/asset?asset=closed-1.0-py3-none-any.whl",
 }  # fmt: skip
 
 

@@ -73,6 +73,8 @@ TABLE: dict[str, set[str]] = {
     **{f"GET /package-groups/<domain>{rest}": READERS | {"publisher elsewhere"} for rest in ("", "/group")},
     **{f"POST /package-groups/<domain>{rest}": ROOT for rest in ("", "/group", "/group/delete")},
     "GET /repositories/<domain>/<repository>": READERS,
+    **{f"{method} /repositories/<domain>/<repository>/settings": ALL for method in ("GET", "POST")},
+    **{f"{method} /domains/<domain>/new-repository": ALL for method in ("GET", "POST")},
     **{f"GET {PACKAGE}{rest}": READERS for rest in ("", VERSION)},
     **{f"POST {PACKAGE}{rest}": STATUS for rest in ("/status", f"{VERSION}/yank", f"{VERSION}/unyank")},
     f"POST {PACKAGE}{VERSION}/delete": PUBLISHERS,

@@ -129,6 +129,7 @@ REVIEWED = {
     f"POST {API}/users/<user>/enable": ADMIN,
     f"GET {API}/tokens": SIGNED_IN,  # one's own
     f"POST {API}/tokens": SIGNED_IN,  # never more than the maker has
+    f"GET {API}/tokens/<id:token_id>": SIGNED_IN,  # one's own
     f"DELETE {API}/tokens/<id:token_id>": SIGNED_IN,  # one's own
     f"DELETE {API}/tokens": SIGNED_IN,  # one's own
     f"GET {API}/authorization-token": SIGNED_IN,  # never more than the maker has
@@ -170,6 +171,7 @@ REVIEWED = {
     f"GET {API}/explain/access": SIGNED_IN,  # about oneself; of others with the right to
     f"POST {API}/domains/<domain>/repositories": "api: codeartifact:CreateRepository on the domain",
     f"GET {REPOSITORY}": API_READ,
+    f"GET {REPOSITORY}/endpoint": API_READ.replace("read", "codeartifact:GetRepositoryEndpoint"),
     f"PATCH {REPOSITORY}": "api: codeartifact:UpdateRepository on the repository",
     f"DELETE {REPOSITORY}": "api: codeartifact:DeleteRepository on the repository",
     f"GET {REPOSITORY}/connections": API_READ,  # never with a credential in it
@@ -213,6 +215,7 @@ REVIEWED = {
     f"POST {PACKAGE}/versions/delete": "api: codeartifact:DeletePackageVersions on the repository",
     f"DELETE {PACKAGE}": "api: codeartifact:DeletePackage on the repository",
     f"GET {VERSION}/assets": API_READ.replace("read", "codeartifact:ListPackageVersionAssets"),
+    f"GET {VERSION}/asset": API_READ.replace("read", "codeartifact:GetPackageVersionAsset"),
     f"GET {VERSION}/readme": API_READ.replace("read", "codeartifact:GetPackageVersionReadme"),
     f"GET {VERSION}/provenance": API_READ.replace("read", "codeartifact:DescribePackageVersion"),
     f"GET {VERSION}/dependencies": API_READ.replace("read", "codeartifact:ListPackageVersionDependencies"),
@@ -343,6 +346,8 @@ REVIEWED = {
     },
     "GET /access/groups": PAGE,  # the right to manage groups inside
     "GET /access/groups/<group>": PAGE,
+    **{f"{method} /domains/<domain>/new-repository": PAGE for method in ("GET", "POST")},
+    **{f"{method} /repositories/<domain>/<repository>/settings": PAGE for method in ("GET", "POST")},
     "GET /quotas": PAGE,  # shows the domains whose quotas one manages
     **{f"{method} /quotas/<domain>": PAGE for method in ("GET", "POST")},
     "POST /quotas/<domain>/<repository>": PAGE,

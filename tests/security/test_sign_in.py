@@ -499,6 +499,8 @@ PROVED = {  # endpoint: how it goes on
     "pages.delete_version": "asks in between",
     "pages.do_change_versions": "asks in between",
     "pages.delete_domain": "asks in between",
+    "pages.create_repository": "asks in between",
+    "pages.change_repository": "asks in between",
     "pages.grant_role": "asks in between",
     "pages.revoke_role": "asks in between",
     "pages.delete_group": "asks in between",
