@@ -12,6 +12,7 @@ import json
 import os
 import pwd
 import re
+import shutil
 import stat
 import subprocess
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -19,7 +20,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from hooks.deployments import acl, places
+from hooks.deployments import acl, bundle, places, trees
 from hooks.deployments.appspec_model import AppSpec, FileExistsBehavior, SecurityContext
 from hooks.deployments.plan import Listing, UnsafePlace, plan_install
 from hooks.deployments.state import GroupState, Lines, replace_file
@@ -40,6 +41,7 @@ from hooks.deployments.steps import (
 _BATCH = 200
 _SPECIAL = re.compile(r"([.^$*+?()\[\]{}|\\])")
 _SHOWN_CONFLICTS = 5
+_NOT_INSTALLED = "{} is not installed on this machine; context needs SELinux's programs"
 _MOST_NUMBER = 2**32 - 2  # the one above it means "leave as it is"
 
 
@@ -119,11 +121,28 @@ def preview(
     listing: Listing, spec: AppSpec, behavior: FileExistsBehavior, state: GroupState
 ) -> tuple[list[Place], InstallPlan]:
     """What an installation would remove, and do after that. Changes nothing."""
-    leaving = Cleanup(state).places()
+    noted = Cleanup(state).places()
     with places.directories_kept_open():
+        goes = _going(noted)
+        leaving = [place for place in noted if place.path in goes]
         plan = plan_install(listing, spec, behavior, places.find, frozenset(place.path for place in leaving))
     unknown = [Conflict("permissions", reason) for reason in unknown_accounts(plan.steps)]
     return leaving, InstallPlan(plan.steps, (*plan.conflicts, *unknown), plan.retained, plan.notes)
+
+
+def _going(noted: Sequence[Place]) -> set[str]:
+    """The paths of what the cleanup will remove: not directories that are not empty, nor what others decide about."""
+    goes: set[str] = set()
+    for place in reversed(noted):
+        try:
+            below = trees.names(place) or ()
+        except UnsafePlace:
+            continue
+        except PermissionError:
+            below = ()  # it shows when it is removed
+        if all(f"{place.path}/{name}" in goes or places.is_temporary(name) for name in below):
+            goes.add(place.path)
+    return goes
 
 
 def install(
@@ -153,6 +172,7 @@ def install(
 def carry_out(archive: Path, steps: Sequence[Step], record: Callable[[Sequence[Mapping[str, Any]]], object]) -> None:
     """Take the steps, each noted before. Raises InstallError."""
     devices: dict[int, str] = {}
+    rights = bundle.rights_of(archive)
     for start in range(0, len(steps), _BATCH):
         batch = steps[start : start + _BATCH]
         records = list(_records(batch))
@@ -160,14 +180,14 @@ def carry_out(archive: Path, steps: Sequence[Step], record: Callable[[Sequence[M
             record(records)
         with places.directories_kept_open():
             for step in batch:
-                _take(archive, step, devices)
+                _take(archive, step, devices, rights)
     for path in devices.values():
-        _sync_file_system(path)
+        sync_file_system(path)
 
 
-def _take(archive: Path, step: Step, devices: dict[int, str]) -> None:
+def _take(archive: Path, step: Step, devices: dict[int, str], rights: Mapping[str, int]) -> None:
     try:
-        take_step(archive, step)
+        take_step(archive, step, rights)
         if isinstance(step, (Copy, MakeDirectory)):
             devices.setdefault(_device_of(step.place), os.path.dirname(step.place.path))  # noqa: PTH120
     except (OSError, ValueError) as error:
@@ -182,12 +202,12 @@ def _records(steps: Iterable[Step]) -> Iterator[dict[str, Any]]:
             yield {"context": step.place.path}
 
 
-def take_step(archive: Path, step: Step) -> None:
-    """Take one step. Raises OSError, ValueError."""
+def take_step(archive: Path, step: Step, rights: Mapping[str, int]) -> None:
+    """Take one step. ``rights``: what ``bundle.rights_of`` says of the archive. Raises OSError, ValueError."""
     if isinstance(step, MakeDirectory):
         places.make_directory(step.place)
     elif isinstance(step, Copy):
-        _copy(archive, step)
+        _copy(archive, step, rights.get(step.source))
     elif isinstance(step, SetMode):
         with places.held(step.place) as path:
             os.chmod(path, step.mode)  # noqa: PTH101 - a path that stands for an open file
@@ -199,7 +219,7 @@ def take_step(archive: Path, step: Step) -> None:
         _set_owner(step)
 
 
-def _copy(archive: Path, step: Copy) -> None:
+def _copy(archive: Path, step: Copy, mode: int | None) -> None:
     inside = Place(str(archive), tuple(step.source.split("/")))
     with places.opened(inside) as (directory, name):
         if step.kind is Kind.LINK:
@@ -209,7 +229,7 @@ def _copy(archive: Path, step: Copy) -> None:
     try:
         if not stat.S_ISREG(os.fstat(source).st_mode):
             raise ValueError(f"{step.source} of the bundle is not a file")
-        places.write_file(step.place, source, replaces=step.replaces)
+        places.write_file(step.place, source, replaces=step.replaces, mode=mode)
     finally:
         os.close(source)
 
@@ -217,18 +237,7 @@ def _copy(archive: Path, step: Copy) -> None:
 def _set_owner(step: SetOwner) -> None:
     user = number_of("user", step.owner) if step.owner else -1
     group = number_of("group", step.group) if step.group else -1
-    mode = _mode_of(step.place)
-    places.change_owner(step.place, user, group)
-    if mode & (stat.S_ISUID | stat.S_ISGID):
-        # The kernel takes these bits away with the owner; the document has asked for both.
-        with places.held(step.place) as path:
-            os.chmod(path, mode)  # noqa: PTH101
-
-
-def _mode_of(place: Place) -> int:
-    with places.opened(place) as (directory, name):
-        mode = os.lstat(name, dir_fd=directory).st_mode
-        return 0 if stat.S_ISLNK(mode) else stat.S_IMODE(mode)
+    places.change_owner(step.place, user, group, step.special)
 
 
 def _set_acl(step: SetAcl) -> None:
@@ -255,18 +264,36 @@ def number_of(kind: str, name: str) -> int:
 def unknown_accounts(steps: Iterable[Step]) -> list[str]:
     """What the steps name and this machine has not, so that it is known before anything is changed."""
     wanted: dict[tuple[str, str], None] = {}
+    lists: dict[tuple[acl.AclEntry, ...], None] = {}
+    programs: dict[str, None] = {}
     for step in steps:
         if isinstance(step, SetOwner):
             wanted |= {(kind, name): None for kind, name in (("user", step.owner), ("group", step.group)) if name}
         elif isinstance(step, SetAcl):
             wanted |= {(entry.kind, entry.name): None for entry in step.entries if entry.name}
+            lists[step.entries] = None
+        elif isinstance(step, SetContext):
+            programs |= {"semanage": None, "restorecon": None}
     reasons: list[str] = []
     for kind, name in wanted:
         try:
             number_of(kind, name)
         except ValueError as error:
             reasons.append(str(error))
+    if not reasons:
+        reasons += [reason for entries in lists if (reason := _fault_of(entries))]
+    reasons += [_NOT_INSTALLED.format(name) for name in programs if shutil.which(name) is None]
     return reasons
+
+
+def _fault_of(entries: Sequence[acl.AclEntry]) -> str:
+    """What is wrong with a list on this machine, where two names may stand for one account; "" for nothing."""
+    try:
+        for is_default in (False, True):
+            acl.packed([entry for entry in entries if entry.is_default is is_default], number_of)
+    except ValueError as error:
+        return str(error)
+    return ""
 
 
 # --- SELinux
@@ -295,7 +322,7 @@ def _run(*command: str) -> None:
     try:
         done = subprocess.run(command, capture_output=True, text=True, errors="replace", check=False, timeout=300)
     except FileNotFoundError:
-        raise ValueError(f"{command[0]} is not installed on this machine; context needs SELinux's programs") from None
+        raise ValueError(_NOT_INSTALLED.format(command[0])) from None
     except subprocess.TimeoutExpired:
         raise ValueError(f"{command[0]} did not end within 300 s") from None
     if done.returncode:
@@ -310,8 +337,11 @@ def _device_of(place: Place) -> int:
         return os.fstat(directory).st_dev
 
 
-def _sync_file_system(path: str) -> None:
-    """One call for the whole installation: a sync of each file would take minutes for many small ones."""
+def sync_file_system(path: str | Path) -> None:
+    """Make all durable that was written to a directory's file system. Raises InstallError, OSError.
+
+    One call for many files: a sync of each would take minutes for many small ones.
+    """
     descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
     try:
         if ctypes.CDLL(None, use_errno=True).syncfs(descriptor):
