@@ -15,7 +15,7 @@ import re
 import shutil
 import stat
 import subprocess
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -46,11 +46,15 @@ _MOST_NUMBER = 2**32 - 2  # the one above it means "leave as it is"
 
 
 class InstallError(Exception):
-    """The installation was not made, or not all of it; ``conflicts`` stood against it before anything was changed."""
+    """The installation was not made, or not all of it; ``conflicts`` stood against it before anything was changed.
+
+    ``untaken`` are the paths that were noted, and not made for this error.
+    """
 
     def __init__(self, message: str, conflicts: Sequence[Conflict] = ()) -> None:
         super().__init__(message)
         self.conflicts = tuple(conflicts)
+        self.untaken: frozenset[str] = frozenset()
 
 
 def refuse(plan: InstallPlan) -> None:
@@ -75,6 +79,15 @@ class Cleanup:
         """Note what is about to be made."""
         self._lines.append(records)
 
+    def forget(self, paths: Collection[str]) -> None:
+        """Note that nothing was put there after all: what comes to lie there is not ours to remove. Raises StateError."""
+        if paths:
+            kept = [record for record in self._lines.read() if "root" not in record or _place(record).path not in paths]
+            self._rewrite(kept)
+
+    def _rewrite(self, records: Sequence[Mapping[str, Any]]) -> None:
+        replace_file(self._lines.path, "".join(f"{json.dumps(record)}\n" for record in records))
+
     def carry_out(self, spared: Sequence[str] = ()) -> list[str]:
         """Take away what was put there, newest first, and forget it; what stays, with the reason.
 
@@ -93,7 +106,7 @@ class Cleanup:
                 note = _undo(record, path)
                 left += [note] if note else []
         if kept:
-            replace_file(self._lines.path, "".join(f"{json.dumps(record)}\n" for record in reversed(kept)))
+            self._rewrite(kept[::-1])
         else:
             self._lines.path.unlink(missing_ok=True)
         return left
@@ -165,7 +178,11 @@ def install(
     for note in plan.notes:
         say(note)
     replace_file(state.install_plan, json.dumps({"instructions": [describe(step) for step in plan.steps]}, indent=1))
-    carry_out(archive, plan.steps, cleanup.record)
+    try:
+        carry_out(archive, plan.steps, cleanup.record)
+    except InstallError as error:
+        cleanup.forget(error.untaken)
+        raise
     return plan
 
 
@@ -179,8 +196,12 @@ def carry_out(archive: Path, steps: Sequence[Step], record: Callable[[Sequence[M
         if records:
             record(records)
         with places.directories_kept_open():
-            for step in batch:
-                _take(archive, step, devices, rights)
+            for index, step in enumerate(batch):
+                try:
+                    _take(archive, step, devices, rights)
+                except InstallError as error:
+                    error.untaken = frozenset(_place(each).path for each in _records(batch[index:]) if "root" in each)
+                    raise
     for path in devices.values():
         sync_file_system(path)
 

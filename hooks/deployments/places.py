@@ -291,6 +291,10 @@ def write_file(place: Place, source: int, *, replaces: bool, mode: int | None = 
                     view = view[os.write(target, view) :]
             os.fchmod(target, (facts.st_mode if mode is None else mode) & 0o777)
             os.utime(target, ns=(facts.st_atime_ns, facts.st_mtime_ns))
+        except OSError:
+            with contextlib.suppress(OSError):
+                os.unlink(temporary, dir_fd=directory)
+            raise
         finally:
             os.close(target)
         _put(directory, temporary, name, replaces=replaces)

@@ -44,7 +44,8 @@ def remove(place: Place) -> None:
     """Remove a directory with all that is in it; never what a link leads to. Raises UnsafePlace, OSError."""
     with places.opened(place) as (above, name):
         # Directories that a document has made read-only are in a plain user's way.
-        for *_, directory in os.fwalk(name, dir_fd=above) if os.geteuid() else ():
-            with contextlib.suppress(PermissionError):
-                os.fchmod(directory, 0o700)
+        if os.geteuid():
+            for _, _, _, directory in os.fwalk(name, dir_fd=above):
+                with contextlib.suppress(PermissionError):
+                    os.fchmod(directory, 0o700)
         shutil.rmtree(name, dir_fd=above)

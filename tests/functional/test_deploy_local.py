@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import json
 import os
@@ -23,7 +24,8 @@ import pytest
 from click.testing import CliRunner
 
 from config.cli.main import main
-from hooks.deployments import host, scripts
+from hooks.deployments import host, places, scripts
+from hooks.deployments.steps import Place
 from tests.deploying import EVENTS, IS_ROOT, Machine, bundle, said, tree
 from tests.harness.processes import all_pids, command_line, is_alive
 
@@ -734,3 +736,27 @@ def test_lint_tells_what_it_cannot_look_at(tmp_path: Path):
 def test_a_dry_run_moves_nobodys_cursor(machine: Machine, tmp_path: Path):
     source = bundle(tmp_path / "b", files_to(tmp_path / "out"), {"app/a\x1b[2Jb": "1"})
     assert "\x1b" not in machine.run(source, "--dry-run").stdout
+
+
+def test_what_a_failed_deployment_did_not_come_to_is_not_its_own(
+    machine: Machine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    out = tmp_path / "out"
+    source = bundle(tmp_path / "1", files_to(out), {"app/a": "1", "app/b": "1", "app/c": "1"})
+    written = places.write_file
+
+    def full(place: Place, *arguments, **options) -> None:
+        if place.parts[-1] == "b":
+            raise OSError(errno.ENOSPC, "the disk is full")
+        written(place, *arguments, **options)
+
+    monkeypatch.setattr(places, "write_file", full)
+    assert "the disk is full" in machine.deploy(source, fails=True)["Install"]["diagnostics"]["message"]
+    monkeypatch.undo()
+    assert tree(out) == {"a": "1"}
+    (out / "c").write_text("of somebody")
+    told = machine.deploy(source, fails=True)["Install"]["diagnostics"]["message"]
+    assert f"{out}/c: a file of that name lies there" in told
+    (out / "c").unlink()
+    machine.deploy(source)
+    assert tree(out) == {"a": "1", "b": "1", "c": "1"}
