@@ -235,7 +235,7 @@ def take_step(archive: Path, step: Step, rights: Mapping[str, int]) -> None:
     elif isinstance(step, SetAcl):
         _set_acl(step)
     elif isinstance(step, SetContext):
-        _set_context(step.place.path, step.context)
+        _set_context(_true_path(step.place), step.context)
     else:
         _set_owner(step)
 
@@ -320,22 +320,28 @@ def _fault_of(entries: Sequence[acl.AclEntry]) -> str:
 # --- SELinux
 
 
+def _true_path(place: Place) -> str:
+    """The path without links on the way, of which each was looked at. Raises UnsafePlace, OSError."""
+    with places.opened(place) as (directory, name):
+        return f"{os.readlink(f'/proc/self/fd/{directory}').rstrip('/')}/{name}"  # noqa: PTH115
+
+
 def _set_context(path: str, context: SecurityContext) -> None:
     options = ["-t", context.type]
     options += ["-s", context.user] if context.user else []
     options += ["-r", context.range] if context.range else []
-    pattern = _SPECIAL.sub(r"\\\1", os.path.realpath(path))
+    pattern = _SPECIAL.sub(r"\\\1", path)
     try:
         _run("semanage", "fcontext", "-a", *options, pattern)
     except ValueError:
         _run("semanage", "fcontext", "-m", *options, pattern)  # there is one already, of before a crash or of others
-    _run("restorecon", "-v", os.path.realpath(path))
+    _run("restorecon", "-v", path)
 
 
 def _forget_context(path: str) -> None:
     try:
-        _run("semanage", "fcontext", "-d", _SPECIAL.sub(r"\\\1", os.path.realpath(path)))
-    except ValueError:
+        _run("semanage", "fcontext", "-d", _SPECIAL.sub(r"\\\1", _true_path(Place.of(path))))
+    except (ValueError, FileNotFoundError, NotADirectoryError):
         return  # it was noted before it was made, and was not made
 
 

@@ -24,7 +24,7 @@ def names(place: Place) -> list[str] | None:
             return None
         raise
     try:
-        return os.listdir(directory)
+        return os.listdir(directory)  # noqa: PTH208 - a descriptor
     finally:
         os.close(directory)
 
@@ -33,7 +33,7 @@ def directories(place: Place) -> list[str]:
     """The names of the directories in a directory, the one first that has not changed for longest. Raises OSError."""
     found: list[tuple[int, str]] = []
     with places.opened(Place(place.root, (*place.parts, "."))) as (directory, _):
-        for name in os.listdir(directory):
+        for name in os.listdir(directory):  # noqa: PTH208
             facts = os.lstat(name, dir_fd=directory)
             if stat.S_ISDIR(facts.st_mode):
                 found.append((facts.st_mtime_ns, name))

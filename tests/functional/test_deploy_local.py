@@ -715,7 +715,9 @@ def test_a_deployment_that_has_hardly_begun_is_gone_on_with(machine: Machine, tm
 @needs_root
 def test_runas_under_a_umask_that_shuts_others_out(open_place: Path):
     machine = Machine(open_place / "state")
-    source = bundle(open_place / "b", hooks_of(AfterInstall="location: d/s.sh, runas: daemon"), {"d/s.sh": f"{SH}id -un"})
+    source = bundle(
+        open_place / "b", hooks_of(AfterInstall="location: d/s.sh, runas: daemon"), {"d/s.sh": f"{SH}id -un"}
+    )
     before = os.umask(0o077)
     try:
         told = machine.deploy(source, "--allow-runas", "daemon")

@@ -346,9 +346,7 @@ def test_I5_old_releases_are_not_removed_where_somebodys_link_leads(
 
 
 @pytest.mark.skipif(not IS_ROOT, reason="only root gives files away")
-def test_I5_a_set_user_id_bit_stays_on_the_deployments_own_file_alone(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-):
+def test_I5_a_set_user_id_bit_stays_on_the_deployments_own_file_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     def given_to_root(owner: int, special: int) -> int:
         path = tmp_path / "tool"
         path.write_text("of somebody")
