@@ -10,6 +10,7 @@ rights that files have beyond that are kept beside, and count where the files ar
 
 from __future__ import annotations
 
+import gzip
 import json
 import lzma
 import os
@@ -20,7 +21,7 @@ import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO, BinaryIO, NoReturn
+from typing import IO, BinaryIO, NoReturn, Self
 
 from hooks.deployments import places
 from hooks.deployments.appspec_model import OTHER_FILENAME
@@ -35,6 +36,7 @@ _UNREADABLE = (
     tarfile.TarError,
     zipfile.BadZipFile,
     zlib.error,
+    gzip.BadGzipFile,
     lzma.LZMAError,
     EOFError,
     OverflowError,
@@ -169,6 +171,11 @@ class _Writer:
             self._make(Place(str(self.into), tuple(parts[:count])))
         return Place(str(self.into), tuple(parts))
 
+    def count(self, number: int) -> None:
+        self.total += number
+        if self.total > MAX_BYTES:
+            raise BundleError(f"the bundle is larger than {MAX_BYTES} bytes")
+
     def _make(self, place: Place) -> None:
         if not os.path.isdir(place.path):  # noqa: PTH112 - we made what is there, and no link to a directory counts
             places.make_directory(place)
@@ -189,9 +196,7 @@ class _Writer:
             target = os.open(last, flags, 0o600, dir_fd=directory)
             with os.fdopen(target, "wb") as file:
                 while data := body.read(_COPY_BYTES):
-                    self.total += len(data)
-                    if self.total > MAX_BYTES:
-                        raise BundleError(f"the bundle is larger than {MAX_BYTES} bytes")
+                    self.count(len(data))
                     file.write(data)
                 file.flush()
                 os.fchmod(file.fileno(), (mode & 0o777 & ~_SHARED_WRITE) | 0o400)
@@ -231,8 +236,21 @@ def _copy_tree(source: Path, writer: _Writer) -> None:
                 raise BundleError(f"{relative!r} is neither a file nor a directory")
 
 
+class _Member(tarfile.TarInfo):
+    """A member of a tar file. One that cannot be read is a fault, where ``tarfile`` takes it for the archive's end."""
+
+    @classmethod
+    def frombuf(cls, buf: bytes | bytearray, encoding: str, errors: str) -> Self:
+        try:
+            return super().frombuf(buf, encoding, errors)
+        except tarfile.HeaderError as error:
+            if not buf.strip(b"\0"):
+                raise  # the end, as it should be
+            raise tarfile.ReadError(f"it is damaged: {error}") from error
+
+
 def _untar(source: Path, writer: _Writer) -> None:
-    with tarfile.open(source) as tar:
+    with tarfile.open(source, tarinfo=_Member) as tar:
         for member in tar:
             if member.isdir():
                 writer.directory(member.name, member.mode)
@@ -249,6 +267,9 @@ def _untar(source: Path, writer: _Writer) -> None:
                 writer.file(member.name, taken, member.mode, member.mtime)
             else:
                 raise BundleError(f"the member {member.name!r} is neither a file nor a directory nor a link")
+        # What was compressed has its checksum behind the last member.
+        while rest := tar.fileobj.read(_COPY_BYTES):
+            writer.count(len(rest))
 
 
 def _path_of(name: str) -> str:
