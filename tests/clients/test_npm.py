@@ -229,7 +229,9 @@ FURTHER = {
 
 
 @pytest.mark.network
-@pytest.mark.parametrize("client", FURTHER)
+@pytest.mark.parametrize(
+    "client", [pytest.param(each, marks=pytest.mark.long) if each in {NPM_10, DENO} else each for each in FURTHER]
+)
 def test_further_clients(
     client: str, server: Server, token: str, upstream: FaultyUpstream, clients: NpmClients, tmp_path: Path
 ):

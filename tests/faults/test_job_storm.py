@@ -127,6 +127,7 @@ def add(bench: Bench, kind: str, **options: Any) -> int:
     return job_id
 
 
+@pytest.mark.long  # tests/faults/test_kill_campaign.py has its like in make test, over whole servers
 @pytest.mark.slow
 def test_kill_storm(bench: Bench) -> None:
     chains, length, kills = 60, 5, 5

@@ -155,6 +155,7 @@ def test_artifacts_that_contradict_each_other_are_not_combined(site: Site) -> No
     assert "a and b have different files 'out.txt'" in batch["message"]
 
 
+@pytest.mark.long
 def test_a_matrix_fails_where_one_choice_fails_and_only_that_is_retried(site: Site) -> None:
     site.put(
         "matrix",

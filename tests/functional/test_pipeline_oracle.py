@@ -241,7 +241,7 @@ class Campaign:
         self.compare()
 
 
-@pytest.fixture(params=["sqlite", "postgresql"], scope="module")
+@pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.long)], scope="module")
 def world(request, tmp_path_factory):
     if request.param == "postgresql" and postgres.find_binaries() is None:
         pytest.skip("there is no PostgreSQL on this machine")
