@@ -173,8 +173,7 @@ class RunnerClaims:
 
             def unit(session: Session) -> tuple[str, str, RoomRequest]:
                 # The job first, as everywhere: the lease's row refers to the runner's, which may be deleted meanwhile.
-                if not claims.is_held(session, (claimed.job_id, claimed.fence)):
-                    raise LeaseLost(claimed.job_id, claimed.fence)
+                _require_held(session, claimed)
                 token_id = token.id if token is not None and token.id else None
                 lease, secret = open_lease(
                     session,
@@ -204,6 +203,11 @@ class RunnerClaims:
             project.document,
             credentials,
         )
+
+
+def _require_held(session: Session, claimed: Claimed) -> None:
+    if not claims.is_held(session, (claimed.job_id, claimed.fence)):
+        raise LeaseLost(claimed.job_id, claimed.fence)
 
 
 def _room(session: Session, build: Build) -> RoomRequest:
