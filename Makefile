@@ -55,18 +55,18 @@ lint: setup-dev
 	$(BIN)/lint-imports
 
 ## make test       everything: lint, then all tests (real clients, PostgreSQL, Chromium, sandbox)
-# One process makes the tests ready to run (pytest rewrites their assertions, 15 s of work) while lint has the other
-# core; else each of those side by side does so for itself. For that they have to be written down, whatever is set.
+# One process makes the tests ready to run (pytest rewrites their assertions, 15 s of work); else each of those side by
+# side does so for itself. For that they have to be written down, whatever is set. Lint needs one process for a minute, in
+# which most tests wait for their servers.
 test: export PYTHONDONTWRITEBYTECODE :=
 test: setup-dev
-	$(MAKE) --no-print-directory -j2 lint tests-made-ready
-	$(MAKE) --no-print-directory tests-side-by-side
+	$(MAKE) --no-print-directory -j2 lint tests-side-by-side
 	$(BIN)/python -m pytest -q $(ALONE) $(PYTEST_ARGS)
 
 tests-made-ready: setup-dev
 	$(BIN)/python -m pytest -q --collect-only > $(VENV)/collected || { tail -n 200 $(VENV)/collected; exit 1; }
 
-tests-side-by-side: setup-dev
+tests-side-by-side: tests-made-ready
 	$(BIN)/python -m pytest -q $(SIDE_BY_SIDE) --durations=15 $(addprefix --ignore=,$(ALONE)) $(PYTEST_ARGS)
 
 ## make campaign   the long fault campaigns, and what takes longest of the other tests
