@@ -17,6 +17,7 @@ MAX_DOCUMENT_BYTES = 256 * 1024
 MAX_DEPTH = 32
 MAX_NODES = 20_000
 MAX_MERGES = 1_000
+MAX_MERGE_DEPTH = 64
 
 _LOADER: Any = getattr(yaml, "CBaseLoader", yaml.BaseLoader)
 
@@ -83,6 +84,8 @@ class DocumentReader:
         self._faults: list[tuple[int, str]] = []
         self._warnings: list[tuple[int, str]] = []
         self._merges = 0
+        self._merge_depth = 0
+        self._is_too_deep = False
         self._name_lines: dict[int, int] = {}
         self.is_strict = False
         """Whether what is unknown is a fault rather than a warning; for the document to say."""
@@ -133,6 +136,19 @@ class DocumentReader:
             if self._merges == MAX_MERGES + 1:
                 self.fault(node, f"{where}: too many merge keys")
             return {}
+        # By aliases a merge reaches deeper than the text is nested, and in a circle also itself.
+        if self._merge_depth == MAX_MERGE_DEPTH:
+            if not self._is_too_deep:
+                self.fault(node, f"{where}: merge keys lead through more than {MAX_MERGE_DEPTH} others, or in a circle")
+            self._is_too_deep = True
+            return {}
+        self._merge_depth += 1
+        try:
+            return self._merged(node, where)
+        finally:
+            self._merge_depth -= 1
+
+    def _merged(self, node: yaml.Node, where: str) -> dict[str, yaml.Node]:
         if isinstance(node, yaml.SequenceNode):
             result: dict[str, yaml.Node] = {}
             for item in node.value:

@@ -83,8 +83,8 @@ class RunnerProtocolViews:
             Route("POST", "/runner/claim", door, self.claim_build, ClaimRequest, answer=ClaimAnswer),
             Route("POST", f"{lease}/heartbeat", beats, self.beat, answer=Beat),
             Route("PUT", f"{lease}/log", door, self.add_log, query=Offset, answer=LogEnd, body_media_type=_OCTETS),
-            Route("PUT", f"{lease}/phases", door, self.put_phases, PhaseList, status=204),
-            # Live tokens are what this tells of: to refuse them would break the build off that showed them.
+            # What a build says may hold a token of this server, and must not stand in the way of its end: it is masked here.
+            Route("PUT", f"{lease}/phases", door, self.put_phases, PhaseList, status=204, holds_secrets=True),
             Route("POST", f"{lease}/facts", door, self.tell_facts, BuildFacts, status=204, holds_secrets=True),
             Route("GET", f"{lease}/source", door, self.get_source, query=SourceQuery, media_type=_OCTETS),
             Route("POST", f"{lease}/values", door, self.get_values, ReferenceList, answer=ValueList),
@@ -108,8 +108,8 @@ class RunnerProtocolViews:
                 body_media_type=_OCTETS,
             ),
             Route("PUT", f"{lease}/reports", door, self.put_report, answer=ReportTaken, body_media_type=_OCTETS),
-            Route("POST", f"{lease}/finish", door, self.finish_build, BuildEnding, status=204),
-            Route("POST", f"{lease}/give-back", door, self.give_build_back, GivenBack, status=204),
+            Route("POST", f"{lease}/finish", door, self.finish_build, BuildEnding, status=204, holds_secrets=True),
+            Route("POST", f"{lease}/give-back", door, self.give_build_back, GivenBack, status=204, holds_secrets=True),
         )
 
     def _prove(self, sent: Credential | None) -> str:

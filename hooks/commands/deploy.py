@@ -223,6 +223,7 @@ def _deploy(source: Path | None, state: GroupState, options: dict[str, Any], *, 
     from hooks.deployments.local import deploy as deploy_locally
     from hooks.deployments.local import has_succeeded
     from hooks.deployments.scripts import ScriptSettings
+    from hooks.deployments.state import replace_file
     from registry.clock import system_clock
 
     resumed = options["resume"]
@@ -234,7 +235,11 @@ def _deploy(source: Path | None, state: GroupState, options: dict[str, Any], *, 
     with state.locked(), _stopping() as is_stopped:
         _tell_unfinished(state, resumed)
         scripts = ScriptSettings(frozenset(options["allowed"]), is_stopped=is_stopped)
-        host = HostDeployment(wanted, state, _fetch(source, state, wanted), scripts, system_clock, say)
+        noted = state.deployment(wanted.deployment_id) / "source"
+        host = HostDeployment(wanted, state, lambda _into: _noted_source(noted), scripts, system_clock, say)
+        host.begin()
+        if source is not None:
+            replace_file(noted, json.dumps(str(source.resolve())))  # for a deployment that is gone on with
         ignores = options["ignores_stop"]
         say(f"deployment {wanted.deployment_id}")
         results = deploy_locally(host, _show, skipped=options["skipped"], ignores_stop=ignores)
@@ -254,18 +259,14 @@ def _error(result: EventResult) -> str:
     return "" if result.code.number == 0 else result.code.aws_name
 
 
-def _fetch(source: Path | None, state: GroupState, wanted: Deployment) -> Callable[[Path], Path]:
-    """Where the bundle is: noted at the start, for a deployment that is gone on with."""
-    noted = state.deployment(wanted.deployment_id) / "source"
+def _noted_source(noted: Path) -> Path:
+    """Where the bundle is, as it was noted at the start; as JSON, because names of files are bytes."""
+    from hooks.deployments.bundle import BundleError
 
-    def fetch(_into: Path) -> Path:
-        from hooks.deployments.state import replace_file
-
-        if source is not None:
-            replace_file(noted, f"{source.resolve()}\n")
-        return Path(noted.read_text(encoding="utf-8").rstrip("\n"))
-
-    return fetch
+    try:
+        return Path(json.loads(noted.read_bytes()))
+    except (FileNotFoundError, ValueError):
+        raise BundleError("where it is was not noted before the interruption; say it with --local") from None
 
 
 def _tell_unfinished(state: GroupState, resumed: str | None) -> None:
@@ -309,11 +310,11 @@ def _print_preview(found: Preview) -> None:
     for warning in (*found.spec.warnings, *plan.notes):
         say(f"warning: {cell(warning)}")
     lines: Sequence[tuple[str, Sequence[str]]] = (
-        ("remove", [place.path for place in found.removed]),
-        ("create", plan.created),
-        ("overwrite", plan.overwritten),
-        ("retain", plan.retained),
-        ("conflict", [f"{each.path}\t{cell(each.reason)}" for each in plan.conflicts]),
+        ("remove", [cell(place.path) for place in found.removed]),
+        ("create", [cell(path) for path in plan.created]),
+        ("overwrite", [cell(path) for path in plan.overwritten]),
+        ("retain", [cell(path) for path in plan.retained]),
+        ("conflict", [f"{cell(each.path)}\t{cell(each.reason)}" for each in plan.conflicts]),
     )
     for word, paths in lines:
         for path in paths:

@@ -9,12 +9,11 @@ for the release.
 from __future__ import annotations
 
 import os
-import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
-from hooks.deployments import places
+from hooks.deployments import places, trees
 from hooks.deployments.appspec_model import AppSpec, FileExistsBehavior
 from hooks.deployments.install import Cleanup, InstallError, carry_out, refuse, unknown_accounts
 from hooks.deployments.plan import Listing, UnsafePlace, plan_install
@@ -97,7 +96,7 @@ def install_release(
     plan = InstallPlan()
     if previous != deployment_id:  # else it was interrupted after the switch
         if _lies_at(release) is Kind.DIRECTORY:
-            shutil.rmtree(release)  # the rest of an attempt that was interrupted
+            trees.remove(Place.of(release))  # the rest of an attempt that was interrupted
         plan = preview_release(listing, spec, behavior, link, deployment_id)
         refuse(plan)
         for note in plan.notes:
@@ -109,8 +108,11 @@ def install_release(
         say(f"{link} leads to {RELEASES}/{deployment_id} now" + (f", before to {previous}" if previous else ""))
     for note in Cleanup(state).carry_out(spared=(link, release)):
         say(note)
-    for gone in _prune(Path(release).parent, {deployment_id, previous}):
-        say(f"the release {gone} is removed")
+    try:
+        for gone in _prune(Place.of(os.path.dirname(release)), {deployment_id, previous}):  # noqa: PTH120
+            say(f"the release {gone} is removed")
+    except OSError as error:
+        say(f"old releases are not removed: {error}")  # the new one counts already
     return plan
 
 
@@ -124,17 +126,9 @@ def switch(link: str, deployment_id: str) -> None:
         raise InstallError(f"{link} cannot be switched: {error}") from error
 
 
-def _prune(releases: Path, kept: set[str]) -> list[str]:
-    found = sorted((path for path in releases.iterdir() if path.is_dir() and not path.is_symlink()), key=_age)
-    removed: list[str] = []
-    for path in found:
-        if len(found) - len(removed) <= KEPT_REVISIONS:
-            break
-        if path.name not in kept:
-            shutil.rmtree(path)
-            removed.append(path.name)
-    return removed
-
-
-def _age(path: Path) -> float:
-    return path.stat().st_mtime
+def _prune(releases: Place, kept: set[str]) -> Iterator[str]:
+    found = trees.directories(releases)
+    spare = len(found) - KEPT_REVISIONS
+    for name in [name for name in found if name not in kept][: max(spare, 0)]:
+        trees.remove(Place(releases.path, (name,)))
+        yield name

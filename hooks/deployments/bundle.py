@@ -3,18 +3,25 @@
 An archive is a stranger's. Nothing of it is written through a link, no name leaves the directory, links that lead out
 of the bundle, devices and names that stand there twice are refused, set-user-id bits are left out, and numbers and
 sizes are bounded.
+
+Nobody but this user may write to what lies here, whatever the bundle says: its scripts run later, perhaps as root. The
+rights that files have beyond that are kept beside, and count where the files are installed.
 """
 
 from __future__ import annotations
 
+import gzip
+import json
+import lzma
 import os
 import stat
 import tarfile
 import zipfile
-from collections.abc import Iterator
+import zlib
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO, BinaryIO
+from typing import IO, BinaryIO, NoReturn, Self
 
 from hooks.deployments import places
 from hooks.deployments.appspec_model import OTHER_FILENAME
@@ -24,6 +31,20 @@ MAX_MEMBERS = 100_000
 MAX_BYTES = 8 * 1024**3
 MAX_NAME_BYTES = 4096
 _COPY_BYTES = 1024 * 1024
+_SHARED_WRITE = 0o022
+_UNREADABLE = (
+    tarfile.TarError,
+    zipfile.BadZipFile,
+    zlib.error,
+    gzip.BadGzipFile,
+    lzma.LZMAError,
+    EOFError,
+    OverflowError,
+    RuntimeError,
+    NotImplementedError,
+    ValueError,
+)
+"""What broken and strange archives raise, apart from OSError."""
 
 
 class BundleError(Exception):
@@ -37,11 +58,31 @@ def take(source: Path, into: Path, appspec_name: str) -> None:
     """
     if source.is_dir() and into.resolve().is_relative_to(source.resolve()):
         raise BundleError(f"{into} lies in the bundle {source} itself; keep the state of deployments somewhere else")
-    into.mkdir(mode=0o755)
+    into.mkdir()
+    into.chmod(0o755)  # whatever the umask: scripts in it may run as other users
+    writer = _Writer(into)
     with places.directories_kept_open():
-        _take(source, _Writer(into))
-    if not source.is_dir():
-        _lift(into, appspec_name)
+        _take(source, writer)
+    lifted = "" if source.is_dir() else _lift(into, appspec_name)
+    start = f"{lifted}/" if lifted else ""
+    rights = {name.removeprefix(start): mode for name, mode in writer.rights.items()}
+    rights_file(into).write_text(json.dumps(rights), encoding="ascii")
+
+
+def rights_file(directory: Path) -> Path:
+    """Where the rights are kept that the files of an unpacked bundle have beyond those they have here."""
+    return directory.with_name(f"{directory.name}.rights")
+
+
+def rights_of(directory: Path) -> Mapping[str, int]:
+    """Path in the bundle → mode, for files that others than their owner may write to once they are installed."""
+    try:
+        found: dict[str, int] = json.loads(rights_file(directory).read_bytes())
+    except FileNotFoundError:
+        return {}
+    except ValueError as error:
+        raise BundleError(f"{rights_file(directory)} is not what was written") from error
+    return found
 
 
 def _take(source: Path, writer: _Writer) -> None:
@@ -49,23 +90,29 @@ def _take(source: Path, writer: _Writer) -> None:
         _copy_tree(source, writer)
         return
     try:
-        if zipfile.is_zipfile(source):
+        # In this order: a tar whose last member is a zip file ends as a zip file does.
+        if not tarfile.is_tarfile(source) and zipfile.is_zipfile(source):
             _unzip(source, writer)
         else:
             _untar(source, writer)
-    except (tarfile.TarError, zipfile.BadZipFile, EOFError, RuntimeError, NotImplementedError, ValueError) as error:
+    except _UNREADABLE as error:
         raise BundleError(f"{source.name} is no tar or zip file that can be read: {error}") from error
 
 
 def listing(directory: Path) -> dict[str, Kind]:
     """Everything below a directory, by its path there."""
     found: dict[str, Kind] = {}
-    for place, folders, files in os.walk(directory):
+    for place, folders, files in os.walk(directory, onerror=_refuse):
         start = os.path.relpath(place, directory)
         for name in (*folders, *files):
             path = name if start == "." else f"{start}/{name}"
             found[path] = places.kind_of(os.lstat(os.path.join(place, name)).st_mode)  # noqa: PTH118
     return found
+
+
+def _refuse(error: OSError) -> NoReturn:
+    """What cannot be read is not left out silently."""
+    raise error
 
 
 def find_appspec(directory: Path, name: str) -> Path | None:
@@ -77,14 +124,16 @@ def find_appspec(directory: Path, name: str) -> Path | None:
     return None
 
 
-def _lift(into: Path, appspec_name: str) -> None:
+def _lift(into: Path, appspec_name: str) -> str:
+    """The name of the directory that was left out; "" for none."""
     top = list(into.iterdir())
     if len(top) != 1 or top[0].is_symlink() or not top[0].is_dir() or find_appspec(top[0], appspec_name) is None:
-        return
+        return ""
     # Under a name that nothing in it can have: the directory may hold one of its own name.
     lifted = top[0].rename(into.with_name(f"{into.name}.lifted"))
     into.rmdir()
     lifted.rename(into)
+    return top[0].name
 
 
 @dataclass(slots=True)
@@ -95,6 +144,8 @@ class _Writer:
     members: int = 0
     total: int = 0
     kinds: dict[str, Kind] = field(default_factory=dict)
+    rights: dict[str, int] = field(default_factory=dict)
+    """Modes of files that others may write to, once they are installed."""
 
     def place(self, name: str, kind: Kind) -> Place | None:
         """Where a member goes, with the directories above it made; None for the top itself. Raises BundleError."""
@@ -120,6 +171,11 @@ class _Writer:
             self._make(Place(str(self.into), tuple(parts[:count])))
         return Place(str(self.into), tuple(parts))
 
+    def count(self, number: int) -> None:
+        self.total += number
+        if self.total > MAX_BYTES:
+            raise BundleError(f"the bundle is larger than {MAX_BYTES} bytes")
+
     def _make(self, place: Place) -> None:
         if not os.path.isdir(place.path):  # noqa: PTH112 - we made what is there, and no link to a directory counts
             places.make_directory(place)
@@ -129,7 +185,7 @@ class _Writer:
         if place is not None:
             self._make(place)
             with places.held(place) as path:
-                os.chmod(path, (mode & 0o777) | 0o700)  # noqa: PTH101
+                os.chmod(path, (mode & 0o777 & ~_SHARED_WRITE) | 0o700)  # noqa: PTH101
 
     def file(self, name: str, body: IO[bytes], mode: int, moment: float | None) -> None:
         place = self.place(name, Kind.FILE)
@@ -140,14 +196,14 @@ class _Writer:
             target = os.open(last, flags, 0o600, dir_fd=directory)
             with os.fdopen(target, "wb") as file:
                 while data := body.read(_COPY_BYTES):
-                    self.total += len(data)
-                    if self.total > MAX_BYTES:
-                        raise BundleError(f"the bundle is larger than {MAX_BYTES} bytes")
+                    self.count(len(data))
                     file.write(data)
                 file.flush()
-                os.fchmod(file.fileno(), (mode & 0o777) | 0o400)
+                os.fchmod(file.fileno(), (mode & 0o777 & ~_SHARED_WRITE) | 0o400)
                 if moment is not None:
                     os.utime(file.fileno(), (moment, moment))
+        if mode & _SHARED_WRITE:
+            self.rights["/".join(place.parts)] = (mode & 0o777) | 0o400
 
     def link(self, name: str, target: str) -> None:
         place = self.place(name, Kind.LINK)
@@ -163,7 +219,7 @@ class _Writer:
 
 
 def _copy_tree(source: Path, writer: _Writer) -> None:
-    for folder, folders, files in os.walk(source):
+    for folder, folders, files in os.walk(source, onerror=_refuse):
         folders.sort()
         for name in sorted([*folders, *files]):
             path = Path(folder, name)
@@ -180,8 +236,21 @@ def _copy_tree(source: Path, writer: _Writer) -> None:
                 raise BundleError(f"{relative!r} is neither a file nor a directory")
 
 
+class _Member(tarfile.TarInfo):
+    """A member of a tar file. One that cannot be read is a fault, where ``tarfile`` takes it for the archive's end."""
+
+    @classmethod
+    def frombuf(cls, buf: bytes | bytearray, encoding: str, errors: str) -> Self:
+        try:
+            return super().frombuf(buf, encoding, errors)
+        except tarfile.HeaderError as error:
+            if not buf.strip(b"\0"):
+                raise  # the end, as it should be
+            raise tarfile.ReadError(f"it is damaged: {error}") from error
+
+
 def _untar(source: Path, writer: _Writer) -> None:
-    with tarfile.open(source) as tar:
+    with tarfile.open(source, tarinfo=_Member) as tar:
         for member in tar:
             if member.isdir():
                 writer.directory(member.name, member.mode)
@@ -189,7 +258,8 @@ def _untar(source: Path, writer: _Writer) -> None:
                 writer.link(member.name, member.linkname)
             elif member.islnk():
                 with _already_there(writer, member) as body:
-                    writer.file(member.name, body, os.fstat(body.fileno()).st_mode, member.mtime)
+                    mode = writer.rights.get(_path_of(member.linkname), os.fstat(body.fileno()).st_mode)
+                    writer.file(member.name, body, mode, member.mtime)
             elif member.isreg():
                 taken = tar.extractfile(member)
                 if taken is None:
@@ -197,11 +267,18 @@ def _untar(source: Path, writer: _Writer) -> None:
                 writer.file(member.name, taken, member.mode, member.mtime)
             else:
                 raise BundleError(f"the member {member.name!r} is neither a file nor a directory nor a link")
+        # What was compressed has its checksum behind the last member.
+        while rest := tar.fileobj.read(_COPY_BYTES):
+            writer.count(len(rest))
+
+
+def _path_of(name: str) -> str:
+    return "/".join(part for part in name.split("/") if part not in {"", "."})
 
 
 def _already_there(writer: _Writer, member: tarfile.TarInfo) -> BinaryIO:
     """The file that a hard link names, which has to be a member from before."""
-    path = "/".join(part for part in member.linkname.split("/") if part not in {"", "."})
+    path = _path_of(member.linkname)
     if writer.kinds.get(path) is not Kind.FILE:
         raise BundleError(f"{member.name!r} is a hard link to {member.linkname!r}, which is no file of the bundle")
     return (writer.into / path).open("rb")
@@ -231,8 +308,3 @@ def _moment(entry: zipfile.ZipInfo) -> float | None:
         return datetime(*entry.date_time).timestamp()  # noqa: DTZ001 - zip files know the local time alone
     except (ValueError, OverflowError):
         return None
-
-
-def file_names(directory: Path) -> Iterator[str]:
-    """The regular files of a bundle, in the order of their names."""
-    yield from sorted(name for name, kind in listing(directory).items() if kind is Kind.FILE)

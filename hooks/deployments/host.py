@@ -20,12 +20,21 @@ from hooks.deployments import bundle
 from hooks.deployments.appspec import parse_appspec
 from hooks.deployments.appspec_model import DEFAULT_FILENAME, EVENT_SECONDS, AppSpec, FileExistsBehavior, HookScript
 from hooks.deployments.atomic import install_release
-from hooks.deployments.install import InstallError, install
+from hooks.deployments.install import InstallError, install, sync_file_system
 from hooks.deployments.lifecycle import DOWNLOAD_BUNDLE, ENGINE_EVENTS, INSTALL, Course, Release, release_of
 from hooks.deployments.outcomes import ErrorCode, EventFailed, EventResult, EventStatus
 from hooks.deployments.script_log import ScriptLog
 from hooks.deployments.scripts import ScriptSettings, run_script
-from hooks.deployments.state import ARCHIVE, GroupState, Lines, StateError, remove_tree, replace_file
+from hooks.deployments.state import (
+    ARCHIVE,
+    GroupState,
+    Lines,
+    StateError,
+    make_own,
+    remove_tree,
+    replace_file,
+    sync_directory,
+)
 from hooks.document import MAX_DOCUMENT_BYTES
 from registry.errors import InvalidDocument
 
@@ -117,7 +126,7 @@ class HostDeployment:
 
     def begin(self) -> None:
         """Make the deployment known on this machine, if it is not yet. Raises StateError, OSError."""
-        self._directory.mkdir(mode=0o711, exist_ok=True)
+        make_own(self._directory, 0o711)
         if not (self._directory / "deployment.json").exists():
             replace_file(self._directory / "deployment.json", json.dumps(self.deployment.as_json()))
         mark = self._state.ongoing / self.deployment.deployment_id
@@ -217,8 +226,12 @@ class HostDeployment:
             spec = self._read_appspec(fresh)
             for warning in spec.warnings:
                 log.say(f"{self.deployment.appspec_name}: {warning}")
+            # Before it is noted that it is here: after a crash what is missing of it would be installed as it is.
+            sync_file_system(fresh)
+            bundle.rights_file(fresh).rename(bundle.rights_file(archive))
             fresh.rename(archive)
-        except (bundle.BundleError, OSError, StateError) as error:
+            sync_directory(self._directory)
+        except (bundle.BundleError, InstallError, OSError, StateError) as error:
             raise EventFailed(ErrorCode.UNKNOWN_ERROR, f"the bundle cannot be used: {error}") from error
         self._state.point("most_recent", self.deployment.deployment_id)
 
@@ -236,7 +249,7 @@ class HostDeployment:
                 plan = install_release(archive, found, spec, behavior, *arguments)
             else:
                 plan = install(archive, found, spec, wanted.file_exists_behavior, self._state, log.say)
-        except (InstallError, StateError, OSError) as error:
+        except (bundle.BundleError, InstallError, StateError, OSError) as error:
             raise EventFailed(ErrorCode.UNKNOWN_ERROR, str(error)) from error
         log.say(f"{len(plan.created)} made, {len(plan.overwritten)} overwritten, {len(plan.retained)} retained")
         self._state.point("last_successful", wanted.deployment_id)

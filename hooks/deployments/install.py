@@ -12,14 +12,15 @@ import json
 import os
 import pwd
 import re
+import shutil
 import stat
 import subprocess
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from hooks.deployments import acl, places
+from hooks.deployments import acl, bundle, places, trees
 from hooks.deployments.appspec_model import AppSpec, FileExistsBehavior, SecurityContext
 from hooks.deployments.plan import Listing, UnsafePlace, plan_install
 from hooks.deployments.state import GroupState, Lines, replace_file
@@ -40,15 +41,20 @@ from hooks.deployments.steps import (
 _BATCH = 200
 _SPECIAL = re.compile(r"([.^$*+?()\[\]{}|\\])")
 _SHOWN_CONFLICTS = 5
+_NOT_INSTALLED = "{} is not installed on this machine; context needs SELinux's programs"
 _MOST_NUMBER = 2**32 - 2  # the one above it means "leave as it is"
 
 
 class InstallError(Exception):
-    """The installation was not made, or not all of it; ``conflicts`` stood against it before anything was changed."""
+    """The installation was not made, or not all of it; ``conflicts`` stood against it before anything was changed.
+
+    ``untaken`` are the paths that were noted, and not made for this error.
+    """
 
     def __init__(self, message: str, conflicts: Sequence[Conflict] = ()) -> None:
         super().__init__(message)
         self.conflicts = tuple(conflicts)
+        self.untaken: frozenset[str] = frozenset()
 
 
 def refuse(plan: InstallPlan) -> None:
@@ -73,6 +79,15 @@ class Cleanup:
         """Note what is about to be made."""
         self._lines.append(records)
 
+    def forget(self, paths: Collection[str]) -> None:
+        """Note that nothing was put there after all: what comes to lie there is not ours to remove. Raises StateError."""
+        if paths:
+            kept = [record for record in self._lines.read() if "root" not in record or _place(record).path not in paths]
+            self._rewrite(kept)
+
+    def _rewrite(self, records: Sequence[Mapping[str, Any]]) -> None:
+        replace_file(self._lines.path, "".join(f"{json.dumps(record)}\n" for record in records))
+
     def carry_out(self, spared: Sequence[str] = ()) -> list[str]:
         """Take away what was put there, newest first, and forget it; what stays, with the reason.
 
@@ -91,7 +106,7 @@ class Cleanup:
                 note = _undo(record, path)
                 left += [note] if note else []
         if kept:
-            replace_file(self._lines.path, "".join(f"{json.dumps(record)}\n" for record in reversed(kept)))
+            self._rewrite(kept[::-1])
         else:
             self._lines.path.unlink(missing_ok=True)
         return left
@@ -119,11 +134,28 @@ def preview(
     listing: Listing, spec: AppSpec, behavior: FileExistsBehavior, state: GroupState
 ) -> tuple[list[Place], InstallPlan]:
     """What an installation would remove, and do after that. Changes nothing."""
-    leaving = Cleanup(state).places()
+    noted = Cleanup(state).places()
     with places.directories_kept_open():
+        goes = _going(noted)
+        leaving = [place for place in noted if place.path in goes]
         plan = plan_install(listing, spec, behavior, places.find, frozenset(place.path for place in leaving))
     unknown = [Conflict("permissions", reason) for reason in unknown_accounts(plan.steps)]
     return leaving, InstallPlan(plan.steps, (*plan.conflicts, *unknown), plan.retained, plan.notes)
+
+
+def _going(noted: Sequence[Place]) -> set[str]:
+    """The paths of what the cleanup will remove: not directories that are not empty, nor what others decide about."""
+    goes: set[str] = set()
+    for place in reversed(noted):
+        try:
+            below = trees.names(place) or ()
+        except UnsafePlace:
+            continue
+        except PermissionError:
+            below = ()  # it shows when it is removed
+        if all(f"{place.path}/{name}" in goes or places.is_temporary(name) for name in below):
+            goes.add(place.path)
+    return goes
 
 
 def install(
@@ -146,28 +178,37 @@ def install(
     for note in plan.notes:
         say(note)
     replace_file(state.install_plan, json.dumps({"instructions": [describe(step) for step in plan.steps]}, indent=1))
-    carry_out(archive, plan.steps, cleanup.record)
+    try:
+        carry_out(archive, plan.steps, cleanup.record)
+    except InstallError as error:
+        cleanup.forget(error.untaken)
+        raise
     return plan
 
 
 def carry_out(archive: Path, steps: Sequence[Step], record: Callable[[Sequence[Mapping[str, Any]]], object]) -> None:
     """Take the steps, each noted before. Raises InstallError."""
     devices: dict[int, str] = {}
+    rights = bundle.rights_of(archive)
     for start in range(0, len(steps), _BATCH):
         batch = steps[start : start + _BATCH]
         records = list(_records(batch))
         if records:
             record(records)
         with places.directories_kept_open():
-            for step in batch:
-                _take(archive, step, devices)
+            for index, step in enumerate(batch):
+                try:
+                    _take(archive, step, devices, rights)
+                except InstallError as error:
+                    error.untaken = frozenset(_place(each).path for each in _records(batch[index:]) if "root" in each)
+                    raise
     for path in devices.values():
-        _sync_file_system(path)
+        sync_file_system(path)
 
 
-def _take(archive: Path, step: Step, devices: dict[int, str]) -> None:
+def _take(archive: Path, step: Step, devices: dict[int, str], rights: Mapping[str, int]) -> None:
     try:
-        take_step(archive, step)
+        take_step(archive, step, rights)
         if isinstance(step, (Copy, MakeDirectory)):
             devices.setdefault(_device_of(step.place), os.path.dirname(step.place.path))  # noqa: PTH120
     except (OSError, ValueError) as error:
@@ -182,24 +223,24 @@ def _records(steps: Iterable[Step]) -> Iterator[dict[str, Any]]:
             yield {"context": step.place.path}
 
 
-def take_step(archive: Path, step: Step) -> None:
-    """Take one step. Raises OSError, ValueError."""
+def take_step(archive: Path, step: Step, rights: Mapping[str, int]) -> None:
+    """Take one step. ``rights``: what ``bundle.rights_of`` says of the archive. Raises OSError, ValueError."""
     if isinstance(step, MakeDirectory):
         places.make_directory(step.place)
     elif isinstance(step, Copy):
-        _copy(archive, step)
+        _copy(archive, step, rights.get(step.source))
     elif isinstance(step, SetMode):
         with places.held(step.place) as path:
             os.chmod(path, step.mode)  # noqa: PTH101 - a path that stands for an open file
     elif isinstance(step, SetAcl):
         _set_acl(step)
     elif isinstance(step, SetContext):
-        _set_context(step.place.path, step.context)
+        _set_context(_true_path(step.place), step.context)
     else:
         _set_owner(step)
 
 
-def _copy(archive: Path, step: Copy) -> None:
+def _copy(archive: Path, step: Copy, mode: int | None) -> None:
     inside = Place(str(archive), tuple(step.source.split("/")))
     with places.opened(inside) as (directory, name):
         if step.kind is Kind.LINK:
@@ -209,7 +250,7 @@ def _copy(archive: Path, step: Copy) -> None:
     try:
         if not stat.S_ISREG(os.fstat(source).st_mode):
             raise ValueError(f"{step.source} of the bundle is not a file")
-        places.write_file(step.place, source, replaces=step.replaces)
+        places.write_file(step.place, source, replaces=step.replaces, mode=mode)
     finally:
         os.close(source)
 
@@ -217,18 +258,7 @@ def _copy(archive: Path, step: Copy) -> None:
 def _set_owner(step: SetOwner) -> None:
     user = number_of("user", step.owner) if step.owner else -1
     group = number_of("group", step.group) if step.group else -1
-    mode = _mode_of(step.place)
-    places.change_owner(step.place, user, group)
-    if mode & (stat.S_ISUID | stat.S_ISGID):
-        # The kernel takes these bits away with the owner; the document has asked for both.
-        with places.held(step.place) as path:
-            os.chmod(path, mode)  # noqa: PTH101
-
-
-def _mode_of(place: Place) -> int:
-    with places.opened(place) as (directory, name):
-        mode = os.lstat(name, dir_fd=directory).st_mode
-        return 0 if stat.S_ISLNK(mode) else stat.S_IMODE(mode)
+    places.change_owner(step.place, user, group, step.special)
 
 
 def _set_acl(step: SetAcl) -> None:
@@ -255,39 +285,63 @@ def number_of(kind: str, name: str) -> int:
 def unknown_accounts(steps: Iterable[Step]) -> list[str]:
     """What the steps name and this machine has not, so that it is known before anything is changed."""
     wanted: dict[tuple[str, str], None] = {}
+    lists: dict[tuple[acl.AclEntry, ...], None] = {}
+    programs: dict[str, None] = {}
     for step in steps:
         if isinstance(step, SetOwner):
             wanted |= {(kind, name): None for kind, name in (("user", step.owner), ("group", step.group)) if name}
         elif isinstance(step, SetAcl):
             wanted |= {(entry.kind, entry.name): None for entry in step.entries if entry.name}
+            lists[step.entries] = None
+        elif isinstance(step, SetContext):
+            programs |= {"semanage": None, "restorecon": None}
     reasons: list[str] = []
     for kind, name in wanted:
         try:
             number_of(kind, name)
         except ValueError as error:
             reasons.append(str(error))
+    if not reasons:
+        reasons += [reason for entries in lists if (reason := _fault_of(entries))]
+    reasons += [_NOT_INSTALLED.format(name) for name in programs if shutil.which(name) is None]
     return reasons
 
 
+def _fault_of(entries: Sequence[acl.AclEntry]) -> str:
+    """What is wrong with a list on this machine, where two names may stand for one account; "" for nothing."""
+    try:
+        for is_default in (False, True):
+            acl.packed([entry for entry in entries if entry.is_default is is_default], number_of)
+    except ValueError as error:
+        return str(error)
+    return ""
+
+
 # --- SELinux
+
+
+def _true_path(place: Place) -> str:
+    """The path without links on the way, of which each was looked at. Raises UnsafePlace, OSError."""
+    with places.opened(place) as (directory, name):
+        return f"{os.readlink(f'/proc/self/fd/{directory}').rstrip('/')}/{name}"  # noqa: PTH115
 
 
 def _set_context(path: str, context: SecurityContext) -> None:
     options = ["-t", context.type]
     options += ["-s", context.user] if context.user else []
     options += ["-r", context.range] if context.range else []
-    pattern = _SPECIAL.sub(r"\\\1", os.path.realpath(path))
+    pattern = _SPECIAL.sub(r"\\\1", path)
     try:
         _run("semanage", "fcontext", "-a", *options, pattern)
     except ValueError:
         _run("semanage", "fcontext", "-m", *options, pattern)  # there is one already, of before a crash or of others
-    _run("restorecon", "-v", os.path.realpath(path))
+    _run("restorecon", "-v", path)
 
 
 def _forget_context(path: str) -> None:
     try:
-        _run("semanage", "fcontext", "-d", _SPECIAL.sub(r"\\\1", os.path.realpath(path)))
-    except ValueError:
+        _run("semanage", "fcontext", "-d", _SPECIAL.sub(r"\\\1", _true_path(Place.of(path))))
+    except (ValueError, FileNotFoundError, NotADirectoryError):
         return  # it was noted before it was made, and was not made
 
 
@@ -295,7 +349,7 @@ def _run(*command: str) -> None:
     try:
         done = subprocess.run(command, capture_output=True, text=True, errors="replace", check=False, timeout=300)
     except FileNotFoundError:
-        raise ValueError(f"{command[0]} is not installed on this machine; context needs SELinux's programs") from None
+        raise ValueError(_NOT_INSTALLED.format(command[0])) from None
     except subprocess.TimeoutExpired:
         raise ValueError(f"{command[0]} did not end within 300 s") from None
     if done.returncode:
@@ -310,8 +364,11 @@ def _device_of(place: Place) -> int:
         return os.fstat(directory).st_dev
 
 
-def _sync_file_system(path: str) -> None:
-    """One call for the whole installation: a sync of each file would take minutes for many small ones."""
+def sync_file_system(path: str | Path) -> None:
+    """Make all durable that was written to a directory's file system. Raises InstallError, OSError.
+
+    One call for many files: a sync of each would take minutes for many small ones.
+    """
     descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
     try:
         if ctypes.CDLL(None, use_errno=True).syncfs(descriptor):

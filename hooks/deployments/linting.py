@@ -36,20 +36,30 @@ def lint_appspec(content: bytes, name: str, bundle: Path | None) -> tuple[list[s
 
 def _of_bundle(spec: AppSpec, bundle: Path) -> Iterator[str]:
     for mapping in spec.files:
-        if mapping.source and not (bundle / mapping.source).exists():
-            yield f"line {mapping.line}: the bundle has no {mapping.source}"
+        try:
+            if mapping.source and not (bundle / mapping.source).exists():
+                yield f"line {mapping.line}: the bundle has no {mapping.source}"
+        except OSError as error:
+            yield f"line {mapping.line}: {mapping.source} cannot be looked at: {error.strerror}"
     for event, scripts in spec.hooks.items():
         for script in scripts:
-            path = bundle / script.location
-            if not path.is_file():
-                yield f"line {script.line}: hooks.{event}: the bundle has no script {script.location}"
-                continue
-            with path.open("rb") as file:
-                head = file.read(_HEAD_BYTES)
-            fault = head_fault(head.removeprefix(_BYTE_ORDER_MARK))
-            if head.startswith(_BYTE_ORDER_MARK):
-                fault = fault or "it begins with a byte order mark, so that its first line counts for nothing"
+            try:
+                fault = _fault_of(bundle, script.location)
+            except OSError as error:
+                fault = f"{script.location} cannot be looked at: {error.strerror}"
             if fault:
-                yield f"line {script.line}: hooks.{event}: {script.location}: {fault}"
-            elif not path.stat().st_mode & 0o111:
-                yield f"line {script.line}: hooks.{event}: {script.location} is not executable; that is mended on the way"
+                yield f"line {script.line}: hooks.{event}: {fault}"
+
+
+def _fault_of(bundle: Path, location: str) -> str:
+    path = bundle / location
+    if not path.is_file():
+        return f"the bundle has no script {location}"
+    with path.open("rb") as file:
+        head = file.read(_HEAD_BYTES)
+    fault = head_fault(head.removeprefix(_BYTE_ORDER_MARK))
+    if head.startswith(_BYTE_ORDER_MARK):
+        fault = fault or "it begins with a byte order mark, so that its first line counts for nothing"
+    if fault:
+        return f"{location}: {fault}"
+    return "" if path.stat().st_mode & 0o111 else f"{location} is not executable; that is mended on the way"

@@ -11,6 +11,7 @@ import contextlib
 import errno
 import hashlib
 import os
+import re
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -23,6 +24,7 @@ MAX_LINKS = 40
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _NAME_ONLY = os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC
 _COPY_BYTES = 1024 * 1024
+_TEMPORARY = re.compile(r"\.entrepot-[0-9a-f]{16}\.new\Z")
 
 
 def kind_of(mode: int) -> Kind:
@@ -265,8 +267,13 @@ def _temporary(name: str) -> str:
     return f".entrepot-{hashlib.sha256(os.fsencode(name)).hexdigest()[:16]}.new"
 
 
-def write_file(place: Place, source: int, *, replaces: bool) -> None:
-    """Copy an open file there, with its mode and time; what is seen is the old file or the whole new one.
+def is_temporary(name: str) -> bool:
+    """Whether a file of this name is what an interrupted copy has left."""
+    return _TEMPORARY.match(name) is not None
+
+
+def write_file(place: Place, source: int, *, replaces: bool, mode: int | None = None) -> None:
+    """Copy an open file there, with its mode (or another) and time; what is seen is the old file or the whole new one.
 
     Raises FileExistsError if something is there and ``replaces`` is not set, OSError.
     """
@@ -282,8 +289,12 @@ def write_file(place: Place, source: int, *, replaces: bool) -> None:
                 view = memoryview(data)
                 while view:
                     view = view[os.write(target, view) :]
-            os.fchmod(target, facts.st_mode & 0o777)
+            os.fchmod(target, (facts.st_mode if mode is None else mode) & 0o777)
             os.utime(target, ns=(facts.st_atime_ns, facts.st_mtime_ns))
+        except OSError:
+            with contextlib.suppress(OSError):
+                os.unlink(temporary, dir_fd=directory)
+            raise
         finally:
             os.close(target)
         _put(directory, temporary, name, replaces=replaces)
@@ -355,11 +366,20 @@ def held(place: Place) -> Iterator[str]:
             os.close(descriptor)
 
 
-def change_owner(place: Place, user: int, group: int) -> None:
-    """Chown of a file, a directory or a link itself; -1 leaves as it is. Raises UnsafePlace, OSError."""
+def change_owner(place: Place, user: int, group: int, special: int = 0) -> None:
+    """Chown of a file, a directory or a link itself; -1 leaves as it is. Raises UnsafePlace, OSError.
+
+    ``special`` are the set-user-id and set-group-id bits that are to stay. The kernel takes them away with the owner, for
+    a reason: they stay on what this user has made alone, and not on what somebody has put into its place.
+    """
     with opened(place) as (directory, name):
         if stat.S_ISLNK(os.lstat(name, dir_fd=directory).st_mode):
             os.chown(name, user, group, dir_fd=directory, follow_symlinks=False)
             return
     with held(place) as path:
+        facts = os.stat(path)  # noqa: PTH116 - a path that stands for an open file
+        if special and facts.st_uid != os.geteuid():
+            raise UnsafePlace(f"{place.path} is somebody else's now, and is to have a set-user-id or set-group-id bit")
         os.chown(path, user, group)
+        if special:
+            os.chmod(path, stat.S_IMODE(facts.st_mode) & (0o1777 | special))  # noqa: PTH101

@@ -32,6 +32,8 @@ Listing = Mapping[str, Kind]
 Look = Callable[[Place], Kind | None]
 """What lies at a place now. Raises UnsafePlace where a link or a directory on the way must not be trusted."""
 
+_SPECIAL = 0o6000
+
 
 class UnsafePlace(OSError):
     """Somebody else decides where the way to a place leads; ``str()`` says who or what."""
@@ -243,4 +245,4 @@ def _steps_of(permission: Permission, place: Place, kind: Kind, conflicts: list[
     if permission.context is not None:
         yield SetContext(place, permission.context)
     if permission.owner or permission.group:
-        yield SetOwner(place, permission.owner, permission.group)
+        yield SetOwner(place, permission.owner, permission.group, (permission.mode or 0) & _SPECIAL)

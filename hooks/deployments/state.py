@@ -22,6 +22,7 @@ from typing import Any
 
 KEPT_REVISIONS = 5
 ARCHIVE = "deployment-archive"
+_INSTRUCTIONS, _ONGOING = _NO_GROUPS = ("deployment-instructions", "ongoing-deployment")
 _ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+=,@-]{0,99}\Z")
 
 
@@ -41,8 +42,10 @@ class GroupState:
     group_id: str
 
     def __post_init__(self) -> None:
-        """Refuse ids that are paths."""
+        """Refuse ids that are paths, or names of what lies beside the groups."""
         check_id(self.group_id)
+        if self.group_id in _NO_GROUPS:
+            raise StateError(f"{self.group_id!r} is no id of a group: the agent has a directory of this name")
 
     @property
     def directory(self) -> Path:
@@ -52,7 +55,7 @@ class GroupState:
     @property
     def instructions(self) -> Path:
         """Where the records of installations lie."""
-        return self.root / "deployment-instructions"
+        return self.root / _INSTRUCTIONS
 
     @property
     def cleanup(self) -> Path:
@@ -67,7 +70,7 @@ class GroupState:
     @property
     def ongoing(self) -> Path:
         """One file for each deployment that has begun and not ended, of all groups."""
-        return self.root / "ongoing-deployment"
+        return self.root / _ONGOING
 
     def deployment(self, deployment_id: str) -> Path:
         """A deployment's directory."""
@@ -76,11 +79,14 @@ class GroupState:
 
     def prepare(self) -> None:
         """Make the directories, for this user alone. Raises StateError, OSError."""
-        for path in (self.root, self.directory, self.instructions, self.ongoing):
-            path.mkdir(mode=0o755 if path == self.root else 0o711, parents=path == self.root, exist_ok=True)
+        if not self.root.exists():
+            self.root.parent.mkdir(parents=True, exist_ok=True)
+            make_own(self.root, 0o755)
         facts = self.root.stat()
         if facts.st_uid != os.geteuid() or facts.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
             raise StateError(f"{self.root} has to belong to this user, and nobody else may write to it")
+        for path in (self.directory, self.instructions, self.ongoing):
+            make_own(path, 0o711)
 
     @contextmanager
     def locked(self) -> Iterator[None]:
@@ -133,6 +139,12 @@ def check_id(text: str) -> None:
     """Raise StateError for an id that would not do as a file's name."""
     if not _ID.match(text):
         raise StateError(f"{text!r} is no id: up to 100 letters, digits and . _ + = , @ -, a letter or digit first")
+
+
+def make_own(path: Path, mode: int) -> None:
+    """Make a directory, if there is none yet, of this mode whatever the umask: scripts that run as others come through."""
+    path.mkdir(mode=mode & 0o700, exist_ok=True)
+    path.chmod(mode)
 
 
 def remove_tree(path: Path) -> None:

@@ -80,11 +80,12 @@ class SetContext:
 
 @dataclass(frozen=True, slots=True)
 class SetOwner:
-    """chown; "" leaves the owner or the group."""
+    """chown; "" leaves the owner or the group. ``special``: set-user-id and set-group-id bits that the document sets."""
 
     place: Place
     owner: str
     group: str
+    special: int = 0
 
 
 Step = MakeDirectory | Copy | SetMode | SetAcl | SetContext | SetOwner

@@ -52,8 +52,8 @@ def status_of(error: Exception) -> int:
     return 500
 
 
-KEY_SECONDS = 30
 NO_ROUTE = "there is nothing at this address"
+KEY_SECONDS = 30
 """When to ask again for what a key is missing for: somebody has to see to it first."""
 
 

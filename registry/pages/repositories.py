@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from flask import Blueprint, render_template, request, url_for
@@ -23,6 +25,7 @@ from registry.repos import browse
 from registry.repos.browse import RepositorySummary
 
 CREATE, UPDATE = "codeartifact:CreateRepository", "codeartifact:UpdateRepository"
+_LONGEST_SHOWN = 20_000
 _FEWEST_CHOICES, _FREE_CHOICES, _MOST_UPSTREAMS = 3, 2, 32
 
 
@@ -36,6 +39,8 @@ class RepositoryForm:
     anonymous_read: bool = False
     at_fault: str = ""
     why: str = ""
+    shown: str = ""
+    """The settings as they were when the form was shown, for the form to bring back; empty for a new repository."""
 
     def fault(self, name: str) -> str:
         """What is wrong with a field; empty for nothing."""
@@ -92,7 +97,13 @@ def _settings(domain: str, repository: str) -> str:
     return _form(
         domain,
         repository,
-        RepositoryForm(summary.name, summary.description, summary.upstreams, summary.anonymous_read),
+        RepositoryForm(
+            summary.name,
+            summary.description,
+            summary.upstreams,
+            summary.anonymous_read,
+            shown=_as_shown(summary.description, summary.upstreams, anonymous_read=summary.anonymous_read),
+        ),
     )
 
 
@@ -100,11 +111,13 @@ def _settings(domain: str, repository: str) -> str:
 @proved()
 def _change(domain: str, repository: str) -> ResponseReturnValue:
     services, present, form = context.services(), _found(domain, repository), _sent()
-    # Only what is different: somebody else's upstream, which stays, need not be one that who sends this may read.
+    # Only what is different from what the form said before: somebody else's upstream, which stays, need not be one that who
+    # sends this may read, and what somebody else has changed since then (closed to the public, say) is not undone.
+    description, upstreams, anonymous_read = _read_shown(form.shown, present)
     wanted = repository_changes.Change(
-        form.description if form.description != present.description else None,
-        form.upstreams if form.upstreams != present.upstreams else None,
-        form.anonymous_read if form.anonymous_read != present.anonymous_read else None,
+        form.description if form.description != description else None,
+        form.upstreams if form.upstreams != upstreams else None,
+        form.anonymous_read if form.anonymous_read != anonymous_read else None,
     )
     try:
         with services.db.write() as session:
@@ -112,6 +125,19 @@ def _change(domain: str, repository: str) -> ResponseReturnValue:
     except (Invalid, NotFound, Denied) as error:
         return _refused(domain, repository, form, "upstreams", error)
     return redirect_with("repository-changed", url_for("pages.repository", domain=domain, repository=repository))
+
+
+def _as_shown(description: str, upstreams: Sequence[str], *, anonymous_read: bool) -> str:
+    return json.dumps([description, list(upstreams), anonymous_read])
+
+
+def _read_shown(text: str, present: RepositorySummary) -> tuple[str, tuple[str, ...], bool]:
+    """What the form was shown with; the present settings for one that does not say."""
+    try:
+        description, upstreams, anonymous_read = json.loads(text)
+        return str(description), tuple(map(str, upstreams)), bool(anonymous_read)
+    except (ValueError, TypeError, RecursionError):
+        return present.description, present.upstreams, present.anonymous_read
 
 
 def _found(domain: str, repository: str) -> RepositorySummary:
@@ -133,6 +159,7 @@ def _sent() -> RepositoryForm:
         request.form.get("description", "").strip()[: repository_changes.LONGEST_DESCRIPTION],
         tuple(filter(None, request.form.getlist("upstreams")))[: _MOST_UPSTREAMS + 1],
         request.form.get("anonymous_read") == "yes",
+        shown=request.form.get("shown", "")[:_LONGEST_SHOWN],
     )
 
 

@@ -355,6 +355,21 @@ def test_a_repository_is_made_and_changed_on_its_pages(site: Site, ada: Person) 
         )
 
 
+def test_settings_that_somebody_else_has_changed_meanwhile_stay(site: Site, ada: Person) -> None:
+    ada.post("/domains/default/new-repository", name="meanwhile", anonymous_read="yes", upstreams=["dev"])
+    settings = "/repositories/default/meanwhile/settings"
+    (shown,) = re.findall(r'name="shown" value="([^>]*)">', ada.get(settings))
+    sent = {"shown": shown, "upstreams": ["dev"], "anonymous_read": "yes"}
+    ada.post(settings, upstreams=[])  # another one closes it
+    assert noted(site, "repository.change").details == {"upstreams": [], "anonymous_read": False}
+    ada.post(settings, description="mine", **sent)
+    assert noted(site, "repository.change").details == {"description": "mine"}
+    assert re.search(r'name="anonymous_read"[^>]*checked', ada.get(settings)) is None
+    for broken in ("nonsense", "7", "[1]", "[" * 20_000):
+        ada.post(settings, description="mine", upstreams=[], shown=broken)
+    assert noted(site, "repository.change").details == {"description": "mine"}
+
+
 def test_what_is_wrong_with_a_repository_stands_beside_its_field(site: Site, ada: Person) -> None:
     new, settings = "/domains/default/new-repository", "/repositories/default/staging/settings"
     for name, status, said in (

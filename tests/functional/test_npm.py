@@ -582,8 +582,11 @@ def test_rights_in_the_words_of_npm_access(server: Server, dev: Registry, upstre
     assert dev.get("-/package/@righted%2fdemo/collaborators").json()["admin"] == "write"
     assert readers.get("-/package/@righted%2fdemo/collaborators").status_code == 403
     # What others may do is not everybody's to know.
-    assert dev.get("-/user/builds/package").json()["@righted/demo"] == "read"
-    assert readers.get("-/user/builds/package").status_code == 403
+    onlooker = {"name": "onlooker", "actions": ["read"]}
+    headers = {"Authorization": f"Bearer {dev.token}"}
+    assert requests.post(f"{server.url}/api/v1/users", json=onlooker, headers=headers, timeout=60).status_code == 201
+    assert dev.get("-/user/onlooker/package").json()["@righted/demo"] == "read"
+    assert readers.get("-/user/onlooker/package").status_code == 403
     assert dev.get("-/package/@righted%2fdemo/visibility").json() == {"public": False}
     assert dev.get("-/package/@righted%2fnone/visibility").status_code == 404
 

@@ -12,11 +12,11 @@ from pathlib import Path
 
 import pytest
 
+from hooks.deployments import atomic, install, places, scripts
 from hooks.deployments import bundle as bundles
-from hooks.deployments import places, scripts
 from hooks.deployments.bundle import BundleError, take
 from hooks.deployments.plan import UnsafePlace
-from hooks.deployments.steps import Kind, Place
+from hooks.deployments.steps import Kind, Place, SetOwner
 from tests.deploying import HEAD, IS_ROOT, Machine, bundle, said
 
 OUTSIDE = "must stay as it is"
@@ -272,3 +272,93 @@ def test_I5_documents_are_read_once_and_bounded(machine: Machine, tmp_path: Path
     (source / "real").write_text(HEAD)
     (source / "appspec.yml").symlink_to("real")
     assert "has no appspec.yml" in machine.deploy(source, fails=True)["DownloadBundle"]["diagnostics"]["message"]
+
+
+# --- what others of the machine could change
+
+
+def world_writable(place: Path) -> Path:
+    source = bundle(
+        place,
+        "files:\nhooks: {ApplicationStop: [{location: d/stop.sh}]}\n",
+        {"d/stop.sh": "#!/bin/sh\n", "d/lib": "x"},
+    )
+    for path in (source / "d", *(source / "d").iterdir()):
+        path.chmod(0o777)
+    return source
+
+
+def writable_by_others(place: Path) -> list[str]:
+    return [path.name for path in place.rglob("*") if path.lstat().st_mode & 0o022]
+
+
+@pytest.mark.parametrize("kind", ["directory", "tar", "zip"])
+def test_I5_nobody_else_may_write_to_an_unpacked_bundle(
+    kind: str, machine: Machine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """Zip files made on Windows say 0777, and the scripts run later as who deploys."""
+    source = world_writable(tmp_path / "b")
+    if kind == "tar":
+        with tarfile.open(tmp_path / "x.tar", "w") as archive:
+            archive.add(source, arcname=".")
+        source = tmp_path / "x.tar"
+    if kind == "zip":
+        with zipfile.ZipFile(tmp_path / "x.zip", "w") as file:
+            for name in ("appspec.yml", "d", "d/stop.sh", "d/lib"):
+                file.write(source / name, name)
+        source = tmp_path / "x.zip"
+    unpacked = machine.root / "default-local-deployment-group" / machine.deploy(source)["id"] / "deployment-archive"
+    assert (unpacked / "d/stop.sh").exists()
+    assert writable_by_others(unpacked) == []
+    # negative control: the modes of the bundle as they are
+    monkeypatch.setattr(bundles, "_SHARED_WRITE", 0)
+    unpacked = unpacked.parents[1] / machine.deploy(source)["id"] / "deployment-archive"
+    assert sorted(writable_by_others(unpacked)) == ["d", "lib", "stop.sh"]
+
+
+@pytest.mark.skipif(not IS_ROOT, reason="only root makes links of other users")
+def test_I5_old_releases_are_not_removed_where_somebodys_link_leads(
+    machine: Machine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    elsewhere, app = tmp_path / "elsewhere", tmp_path / "app"
+    for number in range(9):
+        (elsewhere / str(number)).mkdir(parents=True)
+    app.mkdir()
+    os.chown(app, 1, 1)
+    switched = atomic.switch
+
+    def switch(link: str, deployment_id: str) -> None:
+        switched(link, deployment_id)
+        (app / "releases").rename(app / "moved")
+        (app / "releases").symlink_to(elsewhere)
+        os.chown(app / "releases", 1, 1, follow_symlinks=False)
+
+    monkeypatch.setattr(atomic, "switch", switch)
+    source = bundle(tmp_path / "b", f"files: [{{source: app, destination: {app}/current}}]\n", {"app/a": "1"})
+    told = machine.deploy(source, "--atomic", app / "current")
+    assert "old releases are not removed" in told["Install"]["diagnostics"]["logTail"]
+    assert len(list(elsewhere.iterdir())) == 9
+    # negative control: the link followed
+    monkeypatch.setattr(atomic, "switch", switched)
+    monkeypatch.setattr(places._Walk, "_target", lambda self, name: (self._back_to(1), str(elsewhere).split("/"))[1])
+    machine.deploy(source, "--atomic", app / "current")
+    assert len(list(elsewhere.iterdir())) == 5
+
+
+@pytest.mark.skipif(not IS_ROOT, reason="only root gives files away")
+def test_I5_a_set_user_id_bit_stays_on_the_deployments_own_file_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    def given_to_root(owner: int, special: int) -> int:
+        path = tmp_path / "tool"
+        path.write_text("of somebody")
+        os.chown(path, owner, owner)
+        path.chmod(0o4755)
+        install.take_step(tmp_path, SetOwner(Place.of(str(path)), "root", "daemon", special), {})
+        return stat.S_IMODE(path.stat().st_mode)
+
+    assert given_to_root(0, 0o4000) == 0o4755
+    assert given_to_root(1, 0) == 0o755, "the document says nothing of the bit, the kernel takes it away"
+    with pytest.raises(UnsafePlace, match="is somebody else's now"):
+        given_to_root(1, 0o4000)
+    # negative control: without the look at whose file it is
+    monkeypatch.setattr(os, "geteuid", lambda: 1)
+    assert given_to_root(1, 0o4000) == 0o4755

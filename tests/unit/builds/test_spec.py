@@ -514,3 +514,10 @@ def test_what_is_too_deep_too_many_too_large_or_endless(text: str):
         assert error.faults  # noqa: PT017 - the endless one may also be read, as it is ignored
     else:
         assert "[*a]" in text
+
+
+def test_merges_that_lead_in_a_circle_or_too_deep_are_refused():
+    for text in ("phases: &p {<<: *p}", "phases: &p {<<: [*p, *p]}"):
+        assert any("in a circle" in fault for fault in faults(text)), text
+    chain = ["a0: &a0 {build: {commands: [x]}}", *(f"a{n}: &a{n} {{<<: *a{n - 1}}}" for n in range(1, 700))]
+    assert any("through more than" in fault for fault in faults("\n".join([*chain, "phases: {<<: *a699}"])))
