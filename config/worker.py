@@ -29,6 +29,7 @@ log = logging.getLogger("entrepot.worker")
 DISPATCH_SECONDS = 0.2
 SWEEP_SECONDS = 3600.0
 IDLE_SECONDS = 5.0
+LOST_SECONDS = 5.0
 CHECKPOINT_SECONDS = 15.0
 Rounds = Sequence[tuple[float, Callable[[], None]]]
 
@@ -84,7 +85,8 @@ def run(settings: Settings, *, is_alone: bool = True) -> int:
     if is_alone:
         sqlite.warn(settings)
     checkpoints = wiring.checkpointer(settings, services.db, services.signer)
-    parts = wiring.hook_services(services, settings).actions
+    hook_services = wiring.hook_services(services, settings)
+    parts = hook_services.actions
     crew, consumers = Crew(settings, services.db), notifying.consumers(settings, services)
     rounds = (
         (DISPATCH_SECONDS, lambda: _dispatch(services, consumers, crew.nudge)),
@@ -107,7 +109,7 @@ def run(settings: Settings, *, is_alone: bool = True) -> int:
     builds = wiring.build_jobs(settings, services, parts, available)
     # Also where none runs here: somebody has to notice that a runner elsewhere fell silent.
     slots, only = settings.builds.slots if available else 0, jobs_for(tuple(available))
-    crew.hire(builds, build_records.QUEUE, slots, only=only)
+    crew.hire(builds, build_records.QUEUE, slots, ((LOST_SECONDS, hook_services.runners.work.close_lost),), only=only)
     _work(crew.workers, settings.worker.drain_seconds)
     services.db.close()
     return 0

@@ -77,10 +77,11 @@ class RunnerProtocolViews:
         """The part of the table that runners use."""
         known = public("a registration token is proof by itself, once")
         door, lease = machine("runner", self._prove), "/runner/leases/<lease>"
+        beats = machine("runner", self._prove_beat)
         return (
             Route("POST", "/runner/register", known, self.register_runner, Told, answer=RunnerIdentity, status=201),
             Route("POST", "/runner/claim", door, self.claim_build, ClaimRequest, answer=ClaimAnswer),
-            Route("POST", f"{lease}/heartbeat", door, self.beat, answer=Beat),
+            Route("POST", f"{lease}/heartbeat", beats, self.beat, answer=Beat),
             Route("PUT", f"{lease}/log", door, self.add_log, query=Offset, answer=LogEnd, body_media_type=_OCTETS),
             # What a build says may hold a token of this server, and must not stand in the way of its end: it is masked here.
             Route("PUT", f"{lease}/phases", door, self.put_phases, PhaseList, status=204, holds_secrets=True),
@@ -118,6 +119,10 @@ class RunnerProtocolViews:
             g.runner = runners.authenticate(session, sent.secret, context.services().accounts.digest)
         audit.proved_by("runner credential")
         return f"runner:{_runner().id}"
+
+    def _prove_beat(self, sent: Credential | None) -> str:
+        # Counted apart: a build that writes much must not cost the runner's other builds their leases.
+        return f"{self._prove(sent)}:beats"
 
     # --- identity and work
 

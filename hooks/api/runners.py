@@ -141,7 +141,8 @@ class RunnerViews:
         """Take nothing from a runner any more, from its next request on; what it runs is given to others."""
         services, caller = self._services, context.caller()
         with services.db.write() as session:
-            row = runners.revoke(session, runner, by=caller.name, now=services.clock())
+            end_token = services.runners.work.end_token
+            row = runners.revoke(session, runner, by=caller.name, now=services.clock(), end_token=end_token)
             session.flush()
             return self._details(session, [row])[0]
 
@@ -149,7 +150,8 @@ class RunnerViews:
         """Revoke a runner and forget it."""
         services, caller = self._services, context.caller()
         with services.db.write() as session:
-            runners.delete(session, runner, by=caller.name, now=services.clock())
+            end_token = services.runners.work.end_token
+            runners.delete(session, runner, by=caller.name, now=services.clock(), end_token=end_token)
 
     def _details(self, session: Session, rows: Sequence[BuildRunner]) -> list[RunnerDetail]:
         held, now = runners.held_now(session, [row.id for row in rows]), self._services.clock()

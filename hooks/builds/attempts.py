@@ -28,12 +28,13 @@ from hooks.builds.records import finish_build
 from hooks.builds.references import split_variables
 from hooks.builds.report_store import close_reports, drop_reports
 from hooks.builds.reserved import reserved_variables
-from hooks.builds.runner_leases import close_leases
+from hooks.builds.runner_leases import close_leases, lost
 from hooks.builds.source import PackageSource
 from hooks.builds.stored_outputs import BuildPlace, Step
 from hooks.jobs.claims import EndedJob
 from hooks.models.build import Build, BuildProject
 from hooks.models.job import JobState
+from registry.db import Database
 
 JOB_STATES: Mapping[BuildStatus, JobState] = {
     BuildStatus.SUCCEEDED: JobState.SUCCEEDED,
@@ -79,7 +80,7 @@ class BuildAttempts:
             self.logs.append_now(session, build_id, line.encode())
             drop_reports(session, build_id)
             session.refresh(build)
-        self._close_leases(session, build_id)
+        self.close(session, build_id)
         build.attempt += 1
         build.started_at = build.started_at or now
         session.flush()
@@ -158,7 +159,7 @@ class BuildAttempts:
         ``phases`` have the shape of ``PhaseRecord.as_json``.
         """
         close_reports(session, build_id)
-        self._close_leases(session, build_id)
+        self.close(session, build_id)
         batch_parts.write_found(session, session.get_one(Build, build_id), part, status)
         finish_build(
             session,
@@ -180,12 +181,21 @@ class BuildAttempts:
         now = self._services.clock()
         message = ended.error or ""
         close_reports(session, build_id)
-        self._close_leases(session, build_id)
+        self.close(session, build_id)
         if finish_build(session, build_id, status, now=now, on_finished=self._services.on_finished, message=message):
             line = f"[Container] {now:%Y/%m/%d %H:%M:%S} Build complete: {status.value} {message}".rstrip()
             self.logs.append_now(session, build_id, line.encode() + b"\n")
 
-    def _close_leases(self, session: Session, build_id: str) -> None:
+    def close_lost(self, db: Database) -> None:
+        """Forget what attempts were given that runners have lost: whether and when another begins is not known."""
+        with db.read() as session:
+            if not lost(session):
+                return
+        with db.write() as session:
+            for build_id in lost(session, locks=True):
+                self.close(session, build_id)
+
+    def close(self, session: Session, build_id: str) -> None:
         """Whatever runner had the build before has no say over it any more, and no token of it."""
         for token_id in (*close_leases(session, build_id, self._services.clock()), *tokens_of(session, build_id)):
             self._services.end_token(session, token_id)

@@ -66,17 +66,20 @@ class Combiner:
         status = BuildStatus.FAILED if fault else BuildStatus.SUCCEEDED
 
         def unit(session: Session) -> None:
-            self._end(session, batch_id, status, fault)
+            self._end(session, batch_id, job.job_id, status, fault)
 
         job.finish(JobState.FAILED if fault else JobState.SUCCEEDED, unit, error=fault or None)
 
     def settle(self, session: Session, ended: EndedJob) -> None:
         """End the batch of a job that could not be run to its end."""
-        self._end(session, ended.payload["batch_id"], BuildStatus.FAULT, ended.error or "artifacts: not combined")
+        fault = ended.error or "artifacts: not combined"
+        self._end(session, ended.payload["batch_id"], ended.job_id, BuildStatus.FAULT, fault)
 
-    def _end(self, session: Session, batch_id: str, status: BuildStatus, message: str) -> None:
+    def _end(self, session: Session, batch_id: str, job_id: int, status: BuildStatus, message: str) -> None:
         batch = lock(session, batch_id)
-        if batch.status == BuildStatus.IN_PROGRESS and batch.phase == BatchPhase.COMBINE_ARTIFACTS:
+        # A batch that was stopped and retried combines anew: what the job of before found does not count.
+        is_own = batch.phase == BatchPhase.COMBINE_ARTIFACTS and batch.job_id == job_id
+        if batch.status == BuildStatus.IN_PROGRESS and is_own:
             batch_engine.finish(session, batch, status, self._outputs.clock(), moves(self._on_finished), message)
 
     def _combine(self, job: JobContext, found: _Found) -> str:

@@ -193,16 +193,21 @@ def _submit(session: Session, project: BuildProject, build: Build, now: datetime
     build.job_id = _enqueue(session, project, build)
     session.add(build)
     session.flush()
+    _look_again(session, build, 0)
+    _tell(session, build, _STARTED, now)
+    return build
+
+
+def _look_again(session: Session, build: Build, waited: int | None) -> None:
+    """Have ``expire_waiting`` look at it when its queued time-out has passed once more."""
     enqueue(
         session,
         WAITING_KIND,
-        {"build_id": build.id},
+        {"build_id": build.id, "waited": waited},
         run_after_seconds=build.queued_timeout_minutes * 60,
         max_attempts=PATIENT_ATTEMPTS,
         subject=subject_of(build.id),
     )
-    _tell(session, build, _STARTED, now)
-    return build
 
 
 def subject_of(build_id: str) -> str:
@@ -246,12 +251,22 @@ def _enqueue(session: Session, project: BuildProject, build: Build) -> int | Non
     )
 
 
-def expire_waiting(session: Session, build_id: str, *, now: datetime, on_finished: OnFinished) -> bool:
-    """End a build that still waits for its turn: TIMED_OUT (CodeBuild's queued time-out). False when it had begun."""
+def expire_waiting(
+    session: Session, build_id: str, *, now: datetime, on_finished: OnFinished, waited: int | None = 0
+) -> bool:
+    """End a build that waited for its turn all the time: TIMED_OUT (CodeBuild's queued time-out); False for others.
+
+    ``waited``: how many attempts it had behind it when it was seen waiting before; None when it was seen running. One that
+    runs, or waits again since, is looked at once more: its runner may die, and nobody else be there to take it.
+    """
     build = session.get(Build, build_id)
-    if build is None or build.status != BuildStatus.IN_PROGRESS or build.job_id is None or build.started_at is not None:
+    if build is None or build.status != BuildStatus.IN_PROGRESS or build.job_id is None:
         return False
-    if job_state(session, build.job_id) is not JobState.QUEUED or not request_stop(session, build.job_id):
+    waits = job_state(session, build.job_id) is JobState.QUEUED
+    if not waits or build.attempt != waited:
+        _look_again(session, build, build.attempt if waits else None)
+        return False
+    if not request_stop(session, build.job_id):
         return False
     text = f"it waited for its turn longer than {build.queued_timeout_minutes} min"
     return finish_build(session, build_id, BuildStatus.TIMED_OUT, now=now, on_finished=on_finished, message=text)

@@ -18,9 +18,10 @@ from hooks.builds.grants import IssuedToken, PublishDoor, revoke
 from hooks.builds.plan import BuildPlan
 from hooks.builds.project import SourceType
 from hooks.builds.records import JOB_KIND, QUEUE
-from hooks.builds.runner_leases import Secrets, open_lease, require_held
+from hooks.builds.runner_leases import Secrets, open_lease
 from hooks.builds.runners import Digest, Introduction, Limits
 from hooks.builds.source import PackageSource
+from hooks.errors import LeaseLost
 from hooks.jobs import claims, remote
 from hooks.jobs.claims import Claimed
 from hooks.models.build import Build
@@ -163,28 +164,30 @@ class RunnerClaims:
         token: IssuedToken | None = None
         door: PublishDoor | None = None
         said: list[str] = []
-        if build.environment["network"] != Network.NONE:
-            token = services.issue_token(build)
-            door = self._attempts.door(build, project, said.append)
-        plan = self._attempts.plan(build, project, token, door)
-        texts = (*plan.secrets, *(each.secret for each in credentials.values()))
-
-        def unit(session: Session) -> tuple[str, str, RoomRequest]:
-            lease, secret = open_lease(
-                session,
-                claimed,
-                runner.id,
-                token.id if token is not None and token.id else None,
-                Secrets(texts),
-                sealer=services.sealer,
-                digest=self._digest,
-                now=services.clock(),
-            )
-            require_held(session, lease)
-            self._say(session, build.id, said)
-            return lease.id, secret, _room(session, build)
-
         try:
+            if build.environment["network"] != Network.NONE:
+                token = services.issue_token(build)
+                door = self._attempts.door(build, project, said.append)
+            plan = self._attempts.plan(build, project, token, door)
+            texts = (*plan.secrets, *(each.secret for each in credentials.values()))
+
+            def unit(session: Session) -> tuple[str, str, RoomRequest]:
+                # The job first, as everywhere: the lease's row refers to the runner's, which may be deleted meanwhile.
+                _require_held(session, claimed)
+                token_id = token.id if token is not None and token.id else None
+                lease, secret = open_lease(
+                    session,
+                    claimed,
+                    runner.id,
+                    token_id,
+                    Secrets(texts),
+                    sealer=services.sealer,
+                    digest=self._digest,
+                    now=services.clock(),
+                )
+                self._say(session, build.id, said)
+                return lease.id, secret, _room(session, build)
+
             lease_id, secret, room = self._db.retry(unit)
         except BaseException:
             revoke(token, door.token if door else None)
@@ -200,6 +203,11 @@ class RunnerClaims:
             project.document,
             credentials,
         )
+
+
+def _require_held(session: Session, claimed: Claimed) -> None:
+    if not claims.is_held(session, (claimed.job_id, claimed.fence)):
+        raise LeaseLost(claimed.job_id, claimed.fence)
 
 
 def _room(session: Session, build: Build) -> RoomRequest:

@@ -18,6 +18,7 @@ from hooks.builds.masking import Masker
 from hooks.builds.runners import Digest
 from hooks.errors import LeaseLost
 from hooks.jobs import claims
+from hooks.models.job import Job, JobState
 from hooks.models.runner import BuildLease
 from registry.db import table_of
 from registry.errors import Denied
@@ -26,6 +27,7 @@ from registry.token_finder import Mask, mask
 from registry.token_shape import looks_like_token, new_token
 
 _KEPT = timedelta(days=7)
+_AT_ONCE = 100
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,6 +153,23 @@ def close_leases(session: Session, build_id: str, now: datetime) -> Iterable[int
         delete(BuildLease).where(BuildLease.ended_at < now - _KEPT), execution_options={"synchronize_session": False}
     )
     return ended
+
+
+def lost(session: Session, *, locks: bool = False) -> list[str]:
+    """The builds whose runner lost them, and whose next attempt has not begun: what they were given is still out there.
+
+    With ``locks`` none begins before the transaction ends.
+    """
+    holds = select(Job.id).where(
+        Job.id == BuildLease.job_id, Job.fence == BuildLease.fence, Job.state == JobState.RUNNING
+    )
+    statement = (
+        select(BuildLease.build_id)
+        .where(BuildLease.ended_at.is_(None), ~holds.correlate(BuildLease).exists())
+        .order_by(BuildLease.id)
+        .limit(_AT_ONCE)
+    )
+    return list(session.scalars(statement.with_for_update(of=BuildLease) if locks else statement))
 
 
 def box_context(lease_id: str) -> str:

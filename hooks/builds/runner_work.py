@@ -202,7 +202,7 @@ class RunnerWork:
             raise Invalid("an artifact's identifier has letters, digits, '_' and '-'")
         if not name.name or not name.name.isprintable() or name.packaging not in {"ZIP", "NONE"}:
             raise Invalid("the artifact's name or packaging is none")
-        keeper, secrets = self._keeper(claim)
+        keeper, secrets = self._keeper(claim, name.identifier)
         named = replace(name, name=secrets.hider()(name.name)[:500])
         with _told():
             return _keep(keeper.begin_artifact(named), files, body)
@@ -273,6 +273,15 @@ class RunnerWork:
             actor, now = f"runner/{claim.runner.name}", self._services.clock()
             audit.record(session, now, actor, "build.give_back", f"build/{lease.build_id}", **about)
             remote.give_back(session, hold, self._attempts.settle, error=text, counts=error is not None)
+            self._attempts.close(session, lease.build_id)
+
+    def end_token(self, session: Session, token_id: int) -> None:
+        """End a token of a build's."""
+        self._services.end_token(session, token_id)
+
+    def close_lost(self) -> None:
+        """End what builds were given that their runners have lost. A round of the worker's."""
+        self._attempts.close_lost(self._db)
 
     # --- the lease
 
@@ -297,13 +306,15 @@ class RunnerWork:
         with self._db.read() as session:
             return session.get_one(Build, self._readable(session, claim).build_id)
 
-    def _keeper(self, claim: Claim) -> tuple[Keeper, Secrets]:
+    def _keeper(self, claim: Claim, artifact: str | None = None) -> tuple[Keeper, Secrets]:
+        """What keeps what the build leaves; ``artifact`` is the identifier of one that is to be kept. Raises Conflict."""
         with self._db.read() as session:
             lease = self._readable(session, claim)
             build = session.get_one(Build, lease.build_id)
             document = session.get_one(BuildProject, build.project_id).document
-            count = select(func.count()).select_from(BuildArtifact).where(BuildArtifact.build_id == build.id)
-            if (session.scalar(count) or 0) >= _MOST_ARTIFACTS:
+            others = (BuildArtifact.build_id == build.id) & (BuildArtifact.identifier != artifact)
+            count = select(func.count()).select_from(BuildArtifact).where(others)
+            if artifact is not None and (session.scalar(count) or 0) >= _MOST_ARTIFACTS:
                 raise Conflict(f"a build has at most {_MOST_ARTIFACTS} artifacts")
             secrets = secrets_of(self._services.sealer, lease)
         job = remote.context_of(self._db, (lease.job_id, lease.fence))

@@ -18,8 +18,9 @@ from sqlalchemy.orm import Session
 from hooks.builds.batch_plan import DOWNLOAD_SOURCE
 from hooks.jobs.remote import forsake
 from hooks.models.build import Build, BuildProject
+from hooks.models.build_token import BuildToken
 from hooks.models.job import Job, JobState
-from hooks.models.runner import BuildRunner
+from hooks.models.runner import BuildLease, BuildRunner
 from registry import audit
 from registry.errors import Conflict, Denied, Invalid, NotFound, Unauthenticated
 from registry.token_shape import looks_like_token, new_token
@@ -36,6 +37,8 @@ _BUILD_ID = Job.payload["build_id"].as_string()
 
 Digest = Callable[[str], str]
 """How a secret is kept (``registry.accounts.Accounts.digest``)."""
+EndToken = Callable[[Session, int], object]
+"""Ends a token of a build's by its id (``RunnerWork.end_token``)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -190,23 +193,39 @@ def _introduced(said: Introduction) -> dict[str, object]:
     }
 
 
-def revoke(session: Session, name: str, *, by: str, now: datetime) -> BuildRunner:
-    """End a runner: from its next request on nothing is taken from it, and what it held is given to others. Raises NotFound."""
+def revoke(session: Session, name: str, *, by: str, now: datetime, end_token: EndToken) -> BuildRunner:
+    """End a runner: from its next request on nothing is taken from it, and what it held is given to others.
+
+    The tokens of these builds end at once, whenever another runner takes them. Raises NotFound.
+    """
     row = find(session, name)
     if row.revoked_at is None:
         row.revoked_at = now
         row.registration_digest = row.registration_expires_at = None
         held = forsake(session, owner=row.id, held=())
+        _end_tokens(session, row.id, end_token)
         audit.record(session, now, by, "runner.revoke", f"runner/{name}", held=held)
     return row
 
 
-def delete(session: Session, name: str, *, by: str, now: datetime) -> None:
+def delete(session: Session, name: str, *, by: str, now: datetime, end_token: EndToken) -> None:
     """Forget a runner, which ends it as well. Raises NotFound."""
     row = find(session, name)
     held = forsake(session, owner=row.id, held=())
+    _end_tokens(session, row.id, end_token)  # with the row goes what is known of its builds
     session.delete(row)
     audit.record(session, now, by, "runner.delete", f"runner/{name}", held=held)
+
+
+def _end_tokens(session: Session, runner_id: str, end_token: EndToken) -> None:
+    mine = (BuildLease.runner_id == runner_id) & BuildLease.ended_at.is_(None)
+    # Locked: where its lease is still open no other attempt has begun, nor does one until this transaction has ended.
+    reading = session.scalars(select(BuildLease.token_id).where(mine).order_by(BuildLease.id).with_for_update()).all()
+    publishing = session.scalars(
+        select(BuildToken.token_id).join(BuildLease, BuildLease.build_id == BuildToken.build_id).where(mine)
+    ).all()
+    for token_id in sorted({each for each in (*reading, *publishing) if each is not None}):
+        end_token(session, token_id)
 
 
 def find(session: Session, name: str) -> BuildRunner:

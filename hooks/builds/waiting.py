@@ -13,11 +13,13 @@ from registry.clock import Clock
 
 
 def handlers(clock: Clock, on_finished: OnFinished) -> Mapping[str, Handler]:
-    """Job kind → handler. Running twice is harmless: only a build that has not begun is ended."""
+    """Job kind → handler. Running twice is harmless: only a build that waits is ended."""
 
     def end(context: JobContext) -> None:
         def unit(session: Session) -> None:
-            expire_waiting(session, context.payload["build_id"], now=clock(), on_finished=on_finished)
+            payload = context.payload
+            waited = payload.get("waited", 0)  # jobs of before knew of builds only that had not begun
+            expire_waiting(session, payload["build_id"], now=clock(), on_finished=on_finished, waited=waited)
 
         context.finish(JobState.SUCCEEDED, unit)
 

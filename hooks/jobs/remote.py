@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import random
 import time
 from collections.abc import Callable, Collection, Sequence
@@ -11,11 +12,13 @@ from sqlalchemy.orm import Session
 
 from hooks.jobs import claims, retry
 from hooks.jobs.claims import Claimed, EndedJob, Hold
-from hooks.jobs.context import JobContext
+from hooks.jobs.context import OUTAGES, JobContext
 from hooks.jobs.database_clock import database_now
 from hooks.jobs.lease import Lease
 from hooks.models.job import Job, JobState
 from registry.db import Database
+
+LOG = logging.getLogger(__name__)
 
 _MOST_RELEASES = 20
 _REQUEST_SECONDS = 10.0
@@ -37,14 +40,23 @@ def forsake(session: Session, *, owner: str, held: Sequence[Hold]) -> int:
 
 
 def reap(db: Database, kinds: Collection[str], settle: Callable[[Session, EndedJob], None]) -> None:
-    """Take jobs of ``kinds`` over from holders that fell silent, as workers do: there may be none that does."""
+    """Take jobs of ``kinds`` over from holders that fell silent, as workers do: there may be none that does.
+
+    One that cannot be settled is left for the next time. Raises what a database does that is away.
+    """
     with db.read() as session:
         holds = claims.expired(session, kinds)
     for hold in holds:
-        with db.write() as session:
-            ended = claims.reclaim(session, hold)
-            if ended is not None:
-                settle(session, ended)
+        try:
+            with db.write() as session:
+                ended = claims.reclaim(session, hold)
+                if ended is not None:
+                    settle(session, ended)
+        except OUTAGES:
+            raise
+        except Exception:
+            # Settled together or not at all. Whoever asks for a job must not be refused for that of somebody else.
+            LOG.exception("job %d of a silent holder could not be settled and is tried again", hold[0])
 
 
 def is_held(session: Session, hold: Hold) -> bool:

@@ -19,7 +19,7 @@ from hooks.builds.log_search import LONGEST_QUERY, Found, Place, search
 from hooks.builds.phases import BuildStatus
 from hooks.builds.project_rights import START, check_publishes, may_publish, may_see_build
 from hooks.builds.publishing import published_versions
-from hooks.builds.records import get_build, retry_build
+from hooks.builds.records import get_build, request_stop_build, retry_build
 from hooks.builds.source import PackageSource
 from hooks.event_stream import Event, last_event_id, respond
 from hooks.models.build import Build, BuildProject
@@ -28,6 +28,7 @@ from hooks.pages.looks import look
 from hooks.pages.reports import panels
 from hooks.pages.terminal import PLAIN, Style, parse_style, render, render_line
 from hooks.pipelines import store
+from hooks.pipelines.engine import on_build_finished
 from hooks.services import HookServices
 from registry import audit
 from registry.access import Action, Identity, check
@@ -256,7 +257,7 @@ class BuildPages:
                 who, now = context.caller(), self._services.clock()
                 check(who, Action.PUBLISH, f"{source.domain}/{source.repository}")
                 _check_running(build)
-                self._services.actions.stop_build(session, build_id, now)
+                request_stop_build(session, build_id, now=now, on_finished=self._on_finished)
                 audit.record(session, now, who.name, "build.stop", f"build/{build_id}")
         except Conflict as error:
             return self._page(build_id, str(error)), status_of(error)
@@ -276,6 +277,10 @@ class BuildPages:
         except Conflict as error:
             return self._page(build_id, str(error)), status_of(error)
         return redirect_with("build-started", url_for("hook_pages.build", build_id=new_id))
+
+    def _on_finished(self, session: Session, build_id: str) -> None:
+        # One that still waits ends here: what waits for it, or for its batch, goes on.
+        on_build_finished(session, self._services.actions, build_id)
 
 
 def visible_build(session: Session, build_id: str) -> Build:

@@ -99,15 +99,19 @@ class RunnerPages:
     def revoke(self, runner: str) -> ResponseReturnValue:
         """End a runner."""
         check(context.caller(), Action.ADMIN)
+        end_token = self._services.runners.work.end_token
         with self._services.db.write() as session:
-            runners.revoke(session, runner, by=context.caller().name, now=self._services.clock())
+            who, now = context.caller().name, self._services.clock()
+            runners.revoke(session, runner, by=who, now=now, end_token=end_token)
         return redirect_with("runner-revoked", url_for("hook_pages.runners"))
 
     def delete(self, runner: str) -> ResponseReturnValue:
         """End a runner and forget it."""
         check(context.caller(), Action.ADMIN)
+        end_token = self._services.runners.work.end_token
         with self._services.db.write() as session:
-            runners.delete(session, runner, by=context.caller().name, now=self._services.clock())
+            who, now = context.caller().name, self._services.clock()
+            runners.delete(session, runner, by=who, now=now, end_token=end_token)
         return redirect_with("runner-deleted", url_for("hook_pages.runners"))
 
 

@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
+from sqlalchemy import select, update
 
 from hooks.builds import runners
 from hooks.builds.attempts import BuildAttempts
@@ -18,7 +19,10 @@ from hooks.builds.runner_work import Claim, Ending, RunnerWork
 from hooks.builds.runners import Introduction, Limits
 from hooks.builds.source import PackageSource
 from hooks.errors import LeaseLost
-from hooks.models.runner import BuildRunner
+from hooks.jobs import remote
+from hooks.jobs.claims import EndedJob
+from hooks.models.job import Job, JobState
+from hooks.models.runner import BuildLease, BuildRunner
 from registry.db import Base, Database
 from tests.build_jobs import Parts
 from tests.job_bench import BACKENDS, fresh_url, note
@@ -85,3 +89,59 @@ def test_a_runner_claims_what_it_may_have_writes_while_it_holds_it_and_ends_it_o
         assert build.status == "SUCCEEDED"
         shown, _, is_all = attempts.logs.read(session, build.id, 0, 1000)
     assert (shown.splitlines()[-2:], is_all) == ([b"begin", b"end"], True)
+
+
+def test_a_job_that_cannot_be_settled_keeps_no_runner_from_its_builds(database: Database) -> None:
+    services = Parts().services()
+    attempts = BuildAttempts(services)
+    claims = RunnerClaims(database, services, attempts, digest=digest, lease_seconds=60.0)
+    source = PackageSource("default", "dev", "", "", "", ())
+    with database.write() as session:
+        create_or_update_project(session, name="one", buildspec=SPEC, now=NOW)
+        ids = [start_build(session, project="one", source=source, initiator="joe", now=NOW).id for _ in range(2)]
+    mine = runner(database, "mine", Limits())
+    first = claims.claim(mine, SAID, ())
+    assert first is not None
+    second = claims.claim(mine, SAID, (first.lease_id,))
+    assert second is not None
+    with database.write() as session:
+        session.execute(update(Job).where(Job.kind == "build").values(lease_until=1.0, stop_requested=True))
+    settled: list[str] = []
+
+    def settle(_session: object, ended: EndedJob) -> None:
+        if ended.payload["build_id"] == ids[0]:
+            raise RuntimeError("this one cannot be")
+        settled.append(ended.payload["build_id"])
+
+    remote.reap(database, {"build"}, settle)
+    assert settled == [ids[1]]
+    with database.read() as session:
+        states = session.scalars(select(Job.state).where(Job.kind == "build").order_by(Job.id)).all()
+    assert states == [JobState.RUNNING, JobState.STOPPED]  # the first one is tried again
+    settled.clear()
+    remote.reap(database, {"build"}, lambda _session, ended: settled.append(ended.payload["build_id"]))
+    assert settled == [ids[0]]
+
+
+def test_what_a_lost_lease_was_given_is_closed_once(database: Database) -> None:
+    ended: list[int] = []
+    services = Parts().services(end_token=lambda _session, token_id: ended.append(token_id))
+    attempts = BuildAttempts(services)
+    claims = RunnerClaims(database, services, attempts, digest=digest, lease_seconds=60.0)
+    with database.write() as session:
+        create_or_update_project(session, name="one", buildspec=SPEC, now=NOW)
+        start_build(
+            session, project="one", source=PackageSource("default", "dev", "", "", "", ()), initiator="joe", now=NOW
+        )
+    given = claims.claim(runner(database, "mine", Limits()), SAID, ())
+    assert given is not None
+    with database.write() as session:
+        session.get_one(BuildLease, given.lease_id).token_id = 7
+    attempts.close_lost(database)
+    assert ended == []
+    with database.write() as session:
+        session.execute(update(Job).where(Job.kind == "build").values(lease_until=1.0))
+    remote.reap(database, {"build"}, attempts.settle)
+    for _ in range(2):
+        attempts.close_lost(database)
+        assert ended == [7]

@@ -317,7 +317,8 @@ def test_a_failed_build_says_why_at_its_top_and_leads_back_to_its_pipeline(site)
 
 
 def test_a_build_is_stopped_by_who_may_publish(site):
-    number = site.build_of(site.start("acme-tax", "1.0"))
+    started = site.start("acme-tax", "1.0")
+    number = site.build_of(started)
     ada, rob = sign_in(site, "ada"), sign_in(site, "rob")
     assert "Stop the build" not in rob.get(f"/builds/{number}").text
     form = form_at(ada, f"/builds/{number}", "/stop")
@@ -327,5 +328,6 @@ def test_a_build_is_stopped_by_who_may_publish(site):
     with site.services.db.read() as session:
         assert session.scalar(sa.select(Job.state).where(Job.kind == "build")) == "stopped"
     assert site.world.build(number).status == "STOPPED"
+    assert site.world.execution(started).summary.status == "Failed", "what waited for it goes on"
     late = ada.post(f"/builds/{number}/stop", data=form)
     assert (late.status_code, "has ended" in late.text) == (409, True)

@@ -192,7 +192,7 @@ def test_a_build_runs_on_a_runner_with_all_that_a_build_has(site: Site, runner: 
     build_id = site.call("POST", "/build-projects/whole/builds", 201, json=started).json()["id"]
     eventually(lambda: site.build(build_id)["status"] != "IN_PROGRESS", "the build never ended")
     log, build = site.log(build_id), site.build(build_id)
-    assert build["status"] == "SUCCEEDED", log
+    assert (build["status"], build["attempt"]) == ("SUCCEEDED", 1), log
     assert runner.poll() is None
 
     assert "Running on runner first" in log

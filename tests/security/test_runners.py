@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import json
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any
@@ -19,6 +19,10 @@ from hooks.models.build import Build
 from hooks.models.build_output import BuildArtifact, BuildCache
 from hooks.models.job import Job, JobQueue, JobState
 from hooks.models.report import Report
+from hooks.models.runner import BuildLease, BuildRunner
+from registry.errors import RateLimited
+from registry.models import Account
+from registry.rates import CostClass
 from tests.functional.api_world import World
 
 SPEC = "version: 0.2\nphases:\n  build:\n    commands: ['true']\n"
@@ -504,3 +508,87 @@ def test_a_stop_and_a_time_out_reach_the_runner(yard: Yard) -> None:
     yard.expire(build["id"])
     remote.reap(yard.world.db, {"build"}, yard.world.hooks.runners.claims._attempts.settle)
     assert yard.world.call("GET", f"/builds/{build['id']}").json["status"] != "SUCCEEDED"
+
+
+# --- what it was given
+
+
+def is_live(yard: Yard, secret: str) -> bool:
+    headers = {"Authorization": f"Bearer {secret}"}
+    status = yard.world.http.get("/api/v1/whoami", headers=headers).status_code
+    assert status in {200, 401}
+    return status == 200
+
+
+def lose(yard: Yard, machine: Machine) -> None:
+    """The runner falls silent; nobody takes the build over, but a worker's rounds go on."""
+    yard.expire(machine.build["id"])
+    work = yard.world.hooks.runners.work
+    work.close_lost()
+    remote.reap(yard.world.db, {"build"}, yard.world.hooks.runners.claims._attempts.settle)
+    work.close_lost()
+
+
+GONE: dict[str, Callable[[Yard, Machine], Any]] = {
+    "revoked": lambda yard, machine: yard.world.call("POST", f"/runners/{machine.name}/revoke"),
+    "deleted": lambda yard, machine: yard.world.call("DELETE", f"/runners/{machine.name}"),
+    "given back": lambda _, machine: machine.about("give-back"),
+    "left": lambda _, machine: machine.about("give-back", body={"error": None}),
+    "lost": lose,
+}
+
+
+@pytest.mark.parametrize("how", GONE)
+def test_H11_the_tokens_of_a_build_end_with_its_runner_whoever_takes_it_next(reading: Yard, how: str) -> None:
+    machine = reading.machine()
+    build = reading.working(machine, "reading")
+    tokens = [build["credentials"]["token"], build["publishing"]["token"]]
+    assert [is_live(reading, token) for token in tokens] == [True, True]
+    reading.world.hooks.runners.work.close_lost()  # which leaves alone what is held
+    assert [is_live(reading, token) for token in tokens] == [True, True]
+    assert machine.about("heartbeat").status_code == 200
+    GONE[how](reading, machine)
+    assert [is_live(reading, token) for token in tokens] == [False, False]
+    if how == "lost":
+        with reading.world.db.read() as session:
+            states = session.scalars(select(BuildLease.sealed_state).where(BuildLease.build_id == build["id"])).all()
+        assert states == [None]  # its secrets are remembered no longer
+
+
+@pytest.fixture
+def reading(yard: Yard) -> Yard:
+    """A yard with a project whose builds read and publish."""
+    with yard.world.db.read() as session:
+        is_there = session.scalar(select(Account.id).where(Account.name == "builds")) is not None
+    if not is_there:
+        yard.world.account("builds", "read", "publish")
+        environment = {"type": "process", "network": "registry"}
+        yard.project("reading", environment=environment, publishRepository="staging")
+    return yard
+
+
+def test_H11_a_token_that_is_told_of_is_ended_and_the_telling_is_taken(yard: Yard) -> None:
+    machine = yard.machine()
+    yard.working(machine)
+    shown = yard.world.token("reader", "read")
+    assert is_live(yard, shown)
+    assert machine.about("facts", body={"leakedTokens": [shown]}).status_code == 204
+    assert not is_live(yard, shown)
+    assert machine.about("finish").status_code == 204
+
+
+def test_H11_a_build_that_writes_much_costs_no_other_its_lease(yard: Yard) -> None:
+    machine = yard.machine()
+    yard.working(machine)
+    with yard.world.db.read() as session:
+        runner_id = session.scalars(select(BuildRunner.id).where(BuildRunner.name == machine.name)).one()
+    rates = yard.world.services.rates
+
+    def ask_on_and_on() -> None:
+        for _ in range(rates.rates[CostClass.MANAGE] * 2):
+            rates.spend(CostClass.MANAGE, f"runner:{runner_id}", yard.world.now)
+
+    with pytest.raises(RateLimited):
+        ask_on_and_on()
+    assert machine.about("log").status_code == 429
+    assert machine.about("heartbeat").status_code == 200

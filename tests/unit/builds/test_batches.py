@@ -10,6 +10,7 @@ import pytest
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
+from hooks.builds.batch_combine import Combiner
 from hooks.builds.batch_engine import COMBINE_KIND, TIMEOUT_KIND, WIND_DOWN_KIND, groups_of
 from hooks.builds.batch_parts import part_of, write_found
 from hooks.builds.batch_plan import DOWNLOAD_SOURCE
@@ -29,6 +30,8 @@ from hooks.builds.records import Options, finish_build, get_build, retry_build
 from hooks.builds.source import PackageSource, SourceAsset
 from hooks.builds.spec import parse_buildspec
 from hooks.builds.starting import Asked
+from hooks.builds.stored_outputs import OutputLimits, StoredOutputs
+from hooks.jobs.claims import EndedJob
 from hooks.models import BuildBatch, Job, JobState
 from registry.errors import Conflict, InvalidDocument
 from registry.models import Event
@@ -213,6 +216,27 @@ def test_artifacts_are_combined_before_the_batch_has_succeeded(session: Session)
     assert stage.jobs(COMBINE_KIND) == [JobState.QUEUED]
     stop_batch(session, stage.batch.id, now=NOW, on_finished=stage.finished)
     assert (stage.batch.status, stage.jobs(COMBINE_KIND)) == ("STOPPED", [JobState.STOPPED])
+
+
+def test_what_combined_before_a_stop_does_not_end_the_retry(session: Session) -> None:
+    stage = Stage(session, settings=Settings(document={"buildBatchConfig": {"combineArtifacts": True}}))
+    stage.found()
+    for name in "abcd":
+        stage.end(name)
+    late = stage.batch.job_id
+    stop_batch(session, stage.batch.id, now=NOW, on_finished=stage.finished)
+    retry_batch(session, stage.batch.id, RetryType.FAILED, now=NOW, on_finished=stage.finished)
+    assert stage.phases[-1] == ("COMBINE_ARTIFACTS", None)
+    nothing: Any = None
+    combiner = Combiner(StoredOutputs(nothing, nothing, lambda: NOW, OutputLimits(), nothing), stage.finished)
+
+    def settle(job_id: int | None) -> str:
+        about = {"batch_id": stage.batch.id}
+        combiner.settle(session, EndedJob(job_id or 0, COMBINE_KIND, about, None, 1, JobState.LOST, "it was lost"))
+        return stage.batch.status
+
+    assert settle(late) == "IN_PROGRESS"
+    assert settle(stage.batch.job_id) == "FAULT"
 
 
 @pytest.mark.parametrize(("mode", "told"), [("REPORT_AGGREGATED_BATCH", 0), ("REPORT_INDIVIDUAL_BUILDS", 2)])

@@ -74,7 +74,7 @@ def test_a_build_that_waited_too_long_is_timed_out(session: Session) -> None:
     project(session, settings=Settings(queued_timeout_minutes=5))
     build = start(session)
     job = session.scalars(select(Job).where(Job.kind == "build_waiting")).one()
-    assert job.payload == {"build_id": build.id}
+    assert job.payload == {"build_id": build.id, "waited": 0}
     told.clear()
     assert expire_waiting(session, build.id, now=NOW, on_finished=lambda _session, ended: told.append(ended))
     assert (get_build(session, build.id).status, told) == ("TIMED_OUT", [build.id])
@@ -85,10 +85,42 @@ def test_a_build_that_waited_too_long_is_timed_out(session: Session) -> None:
 def test_a_build_that_has_begun_is_not_ended_by_the_queues_time_out(session: Session) -> None:
     project(session)
     build = start(session)
-    build.started_at = NOW
-    session.flush()
+    begin(session, build)
     assert not expire_waiting(session, build.id, now=NOW, on_finished=lambda *_: None)
     assert get_build(session, build.id).status == "IN_PROGRESS"
+
+
+def begin(session: Session, build: Build) -> None:
+    """Somebody takes it."""
+    build.started_at, build.attempt = NOW, build.attempt + 1
+    session.get_one(Job, build.job_id).state = JobState.RUNNING
+    session.flush()
+
+
+def test_a_build_whose_runner_died_waits_no_longer_than_its_queued_time_out_twice(session: Session) -> None:
+    project(session)
+    build = start(session)
+
+    def look() -> bool:
+        """As the job does that was left last."""
+        payload = session.scalars(select(Job.payload).where(Job.kind == "build_waiting").order_by(Job.id)).all()[-1]
+        assert payload["build_id"] == build.id
+        return expire_waiting(session, build.id, now=NOW, on_finished=lambda *_: None, waited=payload["waited"])
+
+    job = session.get_one(Job, build.job_id)
+    begin(session, build)
+    assert not look()
+    assert not look()
+    job.state = JobState.QUEUED  # its lease ran out, and nobody takes it
+    session.flush()
+    assert not look()
+    begin(session, build)  # somebody does
+    job.state = JobState.QUEUED  # and dies as well
+    session.flush()
+    assert not look()
+    assert look()
+    assert (get_build(session, build.id).status, job_state(session, job.id)) == ("TIMED_OUT", JobState.STOPPED)
+    assert not look()
 
 
 @pytest.mark.parametrize(
