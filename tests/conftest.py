@@ -87,6 +87,11 @@ def pytest_collection_finish() -> None:
     gc.freeze()
 
 
+def pytest_runtest_setup() -> None:
+    """Begin each test with a machine's usual umask: commands that keep files to themselves, run in here, leave theirs."""
+    os.umask(0o022)
+
+
 @pytest.fixture
 def server(tmp_path: Path) -> Iterator[Server]:
     """A running server with its worker."""
