@@ -17,22 +17,32 @@ MAX_CONNECTIONS = 128
 
 
 def carry(one: socket.socket, other: socket.socket) -> None:
-    """Copy both ways until both directions have ended; each end of file is passed on. Closes both sockets."""
+    """Copy both ways until both directions have ended; each end of file is passed on. Closes both sockets.
+
+    What one side no longer takes is thrown away: it may have answered before (a refused upload), and a connection closed
+    on unread bytes is reset, which would lose that answer.
+    """
     with one, other:
         waiting = {one: other, other: one}
+        deaf: set[socket.socket] = set()
         while waiting:
             ready, _, _ = select.select(list(waiting), [], [])
             for source in ready:
                 target = waiting[source]
                 data = _receive(source)
-                if data:
-                    try:
-                        target.sendall(data)
-                    except OSError:
-                        return
-                else:
+                if not data:
                     del waiting[source]
                     _finish_writing(target)
+                elif target not in deaf and not _sent(target, data):
+                    deaf.add(target)
+
+
+def _sent(target: socket.socket, data: bytes) -> bool:
+    try:
+        target.sendall(data)
+    except OSError:
+        return False
+    return True
 
 
 def _receive(source: socket.socket) -> bytes:
