@@ -124,10 +124,10 @@ class Load:
                 self.answered[ask(self.port)] += 1
             except Exception as failure:
                 self.failures.append(repr(failure))
-            # Two hundred a second from all of them show a gap as well as two thousand, for a tenth of the work.
-            time.sleep(0.01)
+            # A hundred a second from all of them show a gap as well as two thousand, for a twentieth of the work.
+            time.sleep(0.03)
 
-    def next(self, count: int = 30) -> Counter[str]:
+    def next(self, count: int = 12) -> Counter[str]:
         """Who answered the next ``count`` requests."""
         time.sleep(0.02)  # what was asked before the last change is over, but for slow ones
         before = self.answered.copy()
@@ -221,6 +221,11 @@ def _listens(port: int) -> bool:
         return probe.connect_ex(("127.0.0.1", port)) == 0
 
 
+def _listens_at(path: str) -> bool:
+    with socket.socket(socket.AF_UNIX) as probe:
+        return probe.connect_ex(path) == 0
+
+
 @contextmanager
 def haproxy(folder: Path, *, slots: str = "", keeps_state: bool = False, **options: Any) -> Iterator[Subject]:
     port, state = free_port(), folder / "state"
@@ -241,7 +246,8 @@ def haproxy(folder: Path, *, slots: str = "", keeps_state: bool = False, **optio
         state_file=str(state) if keeps_state else "",
         **options,
     )
-    running = Processes([HAPROXY, "-db", "-q", "-f", str(configuration)], lambda: _listens(port))
+    admin = str(folder / "admin.sock")
+    running = Processes([HAPROXY, "-db", "-q", "-f", str(configuration)], lambda: _listens(port) and _listens_at(admin))
     running.start()
     try:
         yield Subject(router, folder, port, running.start, running.stop, shows_sessions=True)

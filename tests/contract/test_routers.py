@@ -129,7 +129,7 @@ def test_a_drained_member_ends_what_it_has_begun(subject: Subject, targets: dict
         assert names(subject) == {"c"}
         router.deregister("green", "slow")
         assert "slow" not in by_name(router, "green")
-        assert not router.is_drained("green", "slow") or not subject.shows_sessions or answers == []
+        assert not router.is_drained("green", "slow")
     finally:
         target.let_go()
         asking.join()
@@ -154,7 +154,7 @@ def test_nothing_is_lost_while_targets_and_pools_change_under_load(subject: Subj
         found = {}
         for share in (10, 50, 100):
             router.shift("web", {"blue": 100 - share, "green": share})
-            found[share] = load.next(100)["c"]
+            found[share] = load.next(50)["c"]
         assert found[10] < found[50] < found[100]
         assert set(load.next()) == {"c"}
         for name in "ab":
@@ -164,7 +164,7 @@ def test_nothing_is_lost_while_targets_and_pools_change_under_load(subject: Subj
         router.shift("web", {"blue": 100, "green": 0})
         assert set(load.next()) == {"a"}
     assert load.failures == []
-    assert load.answered.total() > 300
+    assert load.answered.total() > 150
 
 
 def test_after_a_restart_what_is_said_again_holds(subject: Subject, targets: dict[str, Target]):

@@ -98,11 +98,18 @@ def _run(command: Sequence[str]) -> subprocess.CompletedProcess[str]:
 
 def _workers(master: int, *, ending: bool) -> Iterator[int]:
     """Its worker processes: those that end with their last request, or those that accept new ones."""
-    for place in Path("/proc").iterdir():
-        if place.name.isdigit() and _parent(place) == master:
-            title = _title(int(place.name))
-            if title.startswith("nginx: worker process") and ("shutting down" in title) is ending:
-                yield int(place.name)
+    for pid in _children(master):
+        title = _title(pid)
+        if title.startswith("nginx: worker process") and ("shutting down" in title) is ending:
+            yield pid
+
+
+def _children(parent: int) -> list[int]:
+    try:
+        return [int(text) for text in Path(f"/proc/{parent}/task/{parent}/children").read_text("ascii").split()]
+    except OSError:  # a kernel without that list: look at every process
+        places = [place for place in Path("/proc").iterdir() if place.name.isdigit()]
+        return [int(place.name) for place in places if _parent(place) == parent]
 
 
 def _parent(place: Path) -> int:

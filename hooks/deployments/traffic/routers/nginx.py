@@ -46,10 +46,14 @@ class NginxRouter:
         self._listeners = listeners
 
     def prepare(self) -> None:
-        """Write the file if there is none, so that nginx's configuration can name its variables before the first use."""
+        """Bring the file in line with the settings, for nginx to find its pools and variables at the next start.
+
+        nginx itself is told at the next change.
+        """
         with _alone(self._file):
-            if not _text(self._file).strip():
-                write_whole(self._file, render(self._table()))
+            text = render(self._table())
+            if text != _text(self._file):
+                write_whole(self._file, text)
 
     def members(self, pool: str) -> tuple[MemberState, ...]:
         """As the contract says."""
