@@ -86,6 +86,7 @@ def test_a_file_that_cannot_be_written_is_told_and_does_not_stop_the_server(
         (HAPROXY + "server_options = ['check; shutdown']", "is not one word"),
         (HAPROXY + "server_options = 'check'", "is not a list of texts"),
         (HAPROXY + "listeners = {web = '/a b'}", "listeners.web: '/a b' is not the file of a map"),
+        (HAPROXY + "listeners = {web = 'virt@web'}", "listeners.web: 'virt@web' is not an absolute path"),
         (HAPROXY + "listeners = {'w;b' = '/a'}", "listener 'w;b'"),
         (HAPROXY + "listeners = 3", "listeners is a table"),
         (NGINX.replace('"/etc/nginx/e.conf"', '"e.conf"'), "file: 'e.conf' is not an absolute path"),
