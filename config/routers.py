@@ -117,15 +117,18 @@ TYPES: Mapping[str, Callable[[Options], TrafficRouter]] = {"haproxy": _haproxy, 
 
 
 def routers(tables: Mapping[str, Mapping[str, Any]]) -> Mapping[str, TrafficRouter]:
-    """The routers of the settings by name, ready: nginx finds the file that its configuration includes."""
-    found = {name: _router(table) for name, table in tables.items()}
-    for name, router in found.items():
+    """The routers of the settings by name."""
+    return {name: _router(table) for name, table in tables.items()}
+
+
+def prepare(known: Mapping[str, TrafficRouter]) -> None:
+    """Have nginx find the file that its configuration includes. What cannot be done is logged, and stops nothing."""
+    for name, router in known.items():
         if isinstance(router, NginxRouter):
             try:
                 router.prepare()
             except RoutingError as error:
                 log.warning("the router %s is not ready: %s", name, error)
-    return found
 
 
 def read(tables: Any, faults: list[str]) -> dict[str, dict[str, Any]]:
