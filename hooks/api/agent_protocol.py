@@ -74,7 +74,13 @@ class AgentProtocolViews:
             Route("GET", f"{event}/bundle", door, self.get_bundle, media_type=_OCTETS),
             # A log may show a token of this server, and must not stand in the way of the end: it is masked here.
             Route(
-                "POST", f"{event}/complete", door, self.complete_event, Completion, answer=EventState, holds_secrets=True
+                "POST",
+                f"{event}/complete",
+                door,
+                self.complete_event,
+                Completion,
+                answer=EventState,
+                holds_secrets=True,
             ),
             Route("POST", "/agent/installed", door, self.tell_installed, InstalledReport, status=204),
         )
@@ -94,7 +100,9 @@ class AgentProtocolViews:
         """Enrol an agent with its token (sent as Bearer): its public key counts from now on, and no other."""
         charge(CostClass.MINT)
         if body.protocol != PROTOCOL:
-            raise Invalid(f"this server speaks version {PROTOCOL} of the agents' protocol, and the agent {body.protocol}")
+            raise Invalid(
+                f"this server speaks version {PROTOCOL} of the agents' protocol, and the agent {body.protocol}"
+            )
         scheme, _, token = request.headers.get("Authorization", "").partition(" ")
         if scheme.lower() != "bearer":
             raise Unauthenticated("send the enrolment token as Bearer")
@@ -143,8 +151,9 @@ class AgentProtocolViews:
 
     def get_bundle(self, event: int) -> Response:
         """The bytes of the revision, as long as the event goes on."""
-        body = self._services.agents.open_bundle(_agent(), event)
-        response = Response(_pieces(body), content_type=_OCTETS)
+        opened = self._services.agents.open_bundle(_agent(), event)
+        response = Response(_pieces(opened.body), content_type=_OCTETS)
+        response.headers["Content-Length"] = str(opened.size_bytes)
         response.headers["Cache-Control"] = "no-store"
         response.headers["X-Content-Type-Options"] = "nosniff"
         return response

@@ -57,13 +57,13 @@ _authorities = click.option(
     help="What `entrepot agent add` has printed; - reads it from stdin [ENTREPOT_ENROLMENT_TOKEN].",
 )
 @click.option(
-    "--server-key", metavar="SHA256:…", help="The fingerprint that `entrepot agent add` has printed; others are refused."
+    "--server-key",
+    metavar="SHA256:…",
+    help="The fingerprint that `entrepot agent add` has printed; others are refused.",
 )
 @_authorities
 @json_option
-def enrol(
-    url: str, data: Path, token: str, server_key: str | None, ca_bundle: str | None, *, as_json: bool
-) -> None:
+def enrol(url: str, data: Path, token: str, server_key: str | None, ca_bundle: str | None, *, as_json: bool) -> None:
     """Enrol this machine, once: a key is made here, of which the server gets the public half."""
     from hooks.builds.remote.link import Away, Link, NotAdmitted, Rejected
     from hooks.deployments.agent import identity

@@ -6,18 +6,24 @@ What is decided about a deployment is the engine's business.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
-from typing import Any, BinaryIO, Protocol
+from typing import Any
 
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from hooks.deployments import agents
+from hooks.deployments import agents, engine
 from hooks.deployments.appspec_model import DEFAULT_FILENAME, FileExistsBehavior
-from hooks.deployments.lifecycle import DOWNLOAD_BUNDLE, INSTALL, Course
+from hooks.deployments.lifecycle import DOWNLOAD_BUNDLE, INSTALL
 from hooks.deployments.outcomes import ErrorCode, EventResult, EventStatus
+from hooks.deployments.parts import Parts
+from hooks.deployments.phases import course_of
+from hooks.deployments.planning import DeploymentStatus
+from hooks.deployments.platform import Actor
+from hooks.deployments.revisions import OpenedRevision, open_revision
+from hooks.deployments.rows import ROLLBACK
 from hooks.deployments.signed_commands import Command, sign_command
 from hooks.models.deployment import (
     Deployment,
@@ -32,6 +38,7 @@ from registry import audit
 from registry.clock import Clock
 from registry.db import Database
 from registry.errors import Conflict, Invalid, NotFound
+from registry.stores import DomainStores
 from registry.token_finder import Mask, mask
 
 COMMAND_LIFE = timedelta(minutes=5)
@@ -41,19 +48,6 @@ MOST_TAIL_BYTES = 2048
 _MESSAGE_CHARACTERS = 4000
 
 Offer = tuple[Deployment, DeploymentTarget, DeploymentEvent]
-
-
-class Engine(Protocol):
-    """What moves deployments, as far as agents need it. All in the caller's transaction."""
-
-    def next_for_agent(self, session: Session, agent_id: str, now: datetime, busy: Collection[int]) -> Offer | None:
-        """The first event that the agent is to carry out of any target of its own, apart from the targets ``busy``."""
-
-    def event_begun(self, session: Session, event: DeploymentEvent, now: datetime) -> None:
-        """The agent has begun; said again it changes nothing."""
-
-    def event_ended(self, session: Session, event: DeploymentEvent, result: EventResult, now: datetime) -> None:
-        """An event has ended; said again it changes nothing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,23 +99,19 @@ class AgentWork:
     def __init__(
         self,
         db: Database,
-        engine: Engine,
+        stores: DomainStores,
+        parts: Parts,
         *,
         sign: Callable[[bytes], bytes],
-        open_bundle: Callable[[Mapping[str, Any]], BinaryIO],
         on_tokens: Callable[[Collection[str], str], object],
-        clock: Clock,
     ) -> None:
-        """``sign`` is by the server's key for commands; ``open_bundle`` gives the bytes of a pinned revision.
-
-        ``on_tokens`` ends tokens of this server that a log shows, and is told where.
-        """
+        """``sign`` is by the server's key for commands. ``on_tokens`` ends tokens that a log shows, and is told where."""
         self._db = db
-        self._engine = engine
+        self._stores = stores
+        self._parts = parts
         self._sign = sign
-        self._open_bundle = open_bundle
         self._on_tokens = on_tokens
-        self._clock = clock
+        self._clock: Clock = parts.clock
 
     def poll(self, agent: DeploymentAgent, running: Sequence[int], free: int) -> PollAnswer:
         """What an agent is to do now, beside the events that it is ``running``; ``free``: more of them. Mostly a read."""
@@ -129,12 +119,10 @@ class AgentWork:
         with self._db.read() as session:
             stopped, busy = self._looked_at(session, agent, running)
             is_going = self._is_going(session, agent.id)
-            offer = self._engine.next_for_agent(session, agent.id, now, busy) if is_going and free else None
-            wanted = None if offer is None else (offer[0].id, offer[2].id)
+            wanted = _chosen(session, agent.id, busy) if is_going and free else None
         command = None
         if wanted is not None:
-            self._sign(b"")  # the first use makes the key, which no other transaction may be open for
-            command = self._offered(agent, *wanted, now)
+            command = self._offered(agent, wanted, now)
         elif not agents.is_seen_lately(agent, now):
             with self._db.write() as session:
                 agents.see(session, agent.id, now)
@@ -161,14 +149,19 @@ class AgentWork:
             .where(DeploymentEvent.id.in_(running), DeploymentTarget.agent_id == agent.id)
         )
         found = session.execute(mine).all()
-        wanted = {event for event, ended_at, _, deployment in found if ended_at is None and is_wanted(deployment)}
+        wanted = {event for event, ended_at, _, deployment in found if ended_at is None and not is_stopped(deployment)}
         return tuple(each for each in running if each not in wanted), frozenset(target for _, _, target, _ in found)
 
-    def _offered(self, agent: DeploymentAgent, deployment_id: str, event_id: int, now: datetime) -> Signed | None:
+    def _offered(self, agent: DeploymentAgent, event_id: int, now: datetime) -> Signed | None:
         with self._db.write() as session:
             deployment, target, event = self._locked(session, agent, event_id)
             row = session.get(DeploymentAgent, agent.id, with_for_update=True, populate_existing=True)
-            if row is None or row.revoked_at is not None or event.ended_at is not None or not is_wanted(deployment):
+            if (
+                row is None
+                or row.revoked_at is not None
+                or event.ended_at is not None
+                or not engine.goes_on(deployment)
+            ):
                 return None
             row.sequence += 1
             row.seen_at = now
@@ -184,22 +177,21 @@ class AgentWork:
             deployment, _, event = self._locked(session, agent, event_id)
             if event.sequence is None:
                 raise Conflict("this event was not offered yet")
-            if event.ended_at is None and is_wanted(deployment):
-                self._engine.event_begun(session, event, now)
-                if is_noop and event.name not in {DOWNLOAD_BUNDLE, INSTALL}:
-                    # Closed here, without a further trip.
-                    self._end(session, agent, deployment, event, EventResult(event.name, EventStatus.SUCCEEDED), now)
-            goes_on = event.ended_at is None and is_wanted(deployment)
+            goes_on = engine.event_begun(session, event, now)
+            if goes_on and is_noop and event.name not in {DOWNLOAD_BUNDLE, INSTALL}:
+                # Closed here, without a further trip.
+                self._end(session, agent, deployment, event, EventResult(event.name, EventStatus.SUCCEEDED), now)
+                goes_on = False
             return event.status, goes_on
 
-    def open_bundle(self, agent: DeploymentAgent, event_id: int) -> BinaryIO:
-        """The bytes of the revision, while the event goes on. Raises NotFound, Conflict, and what the store raises."""
+    def open_bundle(self, agent: DeploymentAgent, event_id: int) -> OpenedRevision:
+        """The bytes of the revision, while the event goes on. Raises NotFound, Conflict, Unavailable."""
         with self._db.read() as session:
             deployment, _, event = self._of(session, agent, event_id)
-            if event.started_at is None or event.ended_at is not None or not is_wanted(deployment):
+            if event.started_at is None or event.ended_at is not None or is_stopped(deployment):
                 raise Conflict("this event does not go on")
-            revision = dict(deployment.revision)
-        return self._open_bundle(revision)
+            revision, application_id = dict(deployment.revision), deployment.application_id
+        return open_revision(self._db, self._stores, revision, application_id)
 
     def complete(self, agent: DeploymentAgent, event_id: int, result: EventResult) -> str:
         """The event has ended on the machine: its status. Said again it changes nothing. Raises NotFound, Conflict."""
@@ -230,7 +222,7 @@ class AgentWork:
     ) -> None:
         about = {"deployment": deployment.id, "event": event.name, "status": result.status.value}
         audit.record(session, now, f"agent/{agent.name}", "agent.event", f"agent/{agent.name}", **about)
-        self._engine.event_ended(session, event, result, now)
+        engine.event_ended(session, self._parts, event, result, now)
 
     def installed(self, agent: DeploymentAgent, found: Sequence[Found]) -> None:
         """Keep what is really there. Groups that the server has put nothing of on this machine are passed over."""
@@ -258,7 +250,7 @@ class AgentWork:
             event = session.get_one(DeploymentEvent, event_id)
             message = f"agent {name} was revoked while it carried this out"
             result = EventResult(event.name, EventStatus.FAILED, ErrorCode.UNKNOWN_ERROR, message)
-            self._engine.event_ended(session, event, result, now)
+            engine.event_ended(session, self._parts, event, result, now)
         return len(begun)
 
     # --- whose an event is
@@ -267,7 +259,7 @@ class AgentWork:
         """An event of this agent, with the deployment locked before it, as everywhere. Raises NotFound, Denied."""
         deployment, target, event = self._of(session, agent, event_id)
         deployment = session.get_one(Deployment, deployment.id, with_for_update=True, populate_existing=True)
-        event = session.get_one(DeploymentEvent, event.id, with_for_update=True, populate_existing=True)
+        event = session.get_one(DeploymentEvent, event.id, populate_existing=True)
         return deployment, target, event
 
     @staticmethod
@@ -278,7 +270,7 @@ class AgentWork:
             .join(DeploymentEvent, DeploymentEvent.target_id == DeploymentTarget.id)
             .where(
                 DeploymentEvent.id == event_id,
-                DeploymentEvent.actor == "agent",
+                DeploymentEvent.actor == Actor.AGENT.value,
                 is_of(agent),
             )
         ).one_or_none()
@@ -292,21 +284,17 @@ def is_of(agent: DeploymentAgent) -> Any:
     return DeploymentTarget.agent_id == agent.id
 
 
-def is_wanted(deployment: Deployment) -> bool:
-    """Whether a deployment goes on: what is ended or stopped wants nothing done. One that is paused wants nothing new."""
-    is_ending = deployment.stopped_by is not None or "ending" in deployment.details
-    return deployment.completed_at is None and not is_ending
+def is_stopped(deployment: Deployment) -> bool:
+    """Whether nobody waits for what is under way; where a deployment has failed elsewhere it comes to its end."""
+    ending = deployment.details.get("ending") or {}
+    return deployment.completed_at is not None or ending.get("status") == DeploymentStatus.STOPPED.value
 
 
-def course_of(deployment: Deployment, fleet: str, events: Sequence[str]) -> Course:
-    """Which course a target's events are of, for the agent that has to know whose scripts run."""
-    style = deployment.group_document.get("deploymentStyle") or {}
-    if style.get("deploymentType") == "BLUE_GREEN" and fleet:
-        is_back = deployment.rollback_of is not None
-        if fleet == "Green":
-            return Course.BLUE_GREEN_ROLLBACK_REPLACEMENT if is_back else Course.BLUE_GREEN_REPLACEMENT
-        return Course.BLUE_GREEN_ROLLBACK_ORIGINAL if is_back else Course.BLUE_GREEN_ORIGINAL
-    return Course.IN_PLACE_BALANCED if "BlockTraffic" in events else Course.IN_PLACE
+def _chosen(session: Session, agent_id: str, busy: Collection[int]) -> int | None:
+    """The event to offer, of a target that the agent is not at; what has not begun goes before what has."""
+    found = [each for each in engine.commands_for_agent(session, agent_id) if each[1].id not in busy]
+    fresh = [event for _, _, event in found if event.status == EventStatus.PENDING.value]
+    return next((event.id for event in (*fresh, *(event for _, _, event in found))), None)
 
 
 def _command(
@@ -320,6 +308,7 @@ def _command(
     names = select(DeploymentEvent.name).where(DeploymentEvent.target_id == target.id)
     events = tuple(session.scalars(names.order_by(DeploymentEvent.position)))
     options, group = deployment.options, deployment.group_document
+    is_rollback = deployment.creator == ROLLBACK
     behavior = options.get("fileExistsBehavior") or group.get("fileExistsBehavior") or "DISALLOW"
     return Command(
         agent=agent.name,
@@ -335,12 +324,12 @@ def _command(
         event=event.name,
         attempt=(event.offered_at or now).isoformat(timespec="milliseconds"),
         events=events,
-        course=course_of(deployment, target.fleet, events),
+        course=course_of(target.fleet, is_balanced="BlockTraffic" in events, is_rollback=is_rollback),
         revision=deployment.revision,
         file_exists_behavior=FileExistsBehavior(behavior),
         appspec_name=str(options.get("appSpecFilename") or DEFAULT_FILENAME),
         link=str(options.get("link") or group.get("link") or ""),
-        is_rollback=deployment.rollback_of is not None,
+        is_rollback=is_rollback,
     )
 
 

@@ -45,7 +45,11 @@ events.audited("agent.add", "agent.added", "-/agent", tells="An agent of deploym
 events.audited("agent.enrol", "agent.enrolled", "-/agent", "host", tells="An agent of deployments has enrolled.")
 events.audited("agent.revoke", "agent.revoked", "-/agent", tells="Nothing is taken from an agent any more.")
 events.audited(
-    "agent.alarm", "agent.alarmed", "-/agent", "reason", tells="Somebody should look at an agent: its key may be stolen."
+    "agent.alarm",
+    "agent.alarmed",
+    "-/agent",
+    "reason",
+    tells="Somebody should look at an agent: its key may be stolen.",
 )
 
 Digest = Callable[[str], str]
@@ -67,7 +71,7 @@ class Place:
         check_tags(self.tags)
         for domain in self.domains:
             domain_name(domain)
-        if len(self.zone) > 64 or not self.zone.isprintable():  # noqa: PLR2004 - the column's
+        if len(self.zone) > 64 or not self.zone.isprintable():
             raise Invalid("a zone is a word of at most 64 characters")
         if self.address and not _ADDRESS.match(self.address):
             raise Invalid("the address is HOST or HOST:PORT, where the application answers")
@@ -100,7 +104,7 @@ def check_tags(tags: Sequence[Tag]) -> None:
     if len(set(keys)) != len(keys):
         raise Invalid("a machine has a tag of one key once")
     for key, value in tags:
-        if not 0 < len(key) <= 128 or len(value) > 256 or not (key + value).isprintable():  # noqa: PLR2004
+        if not 0 < len(key) <= 128 or len(value) > 256 or not (key + value).isprintable():
             raise Invalid("a tag's key has 1 to 128 characters and its value at most 256, all printable")
 
 
@@ -210,7 +214,7 @@ def _issued_at(agent_id: str, text: str, digest: Digest, now: datetime) -> datet
     """When a challenge was given. Raises Unauthenticated for one that is not ours, another's, or too old."""
     nonce, _, rest = text.partition(".")
     moment = rest.partition(".")[0]
-    if not (moment.isascii() and moment.isdigit() and len(moment) <= 16):  # noqa: PLR2004 - until the year 2286
+    if not (moment.isascii() and moment.isdigit() and len(moment) <= 16):
         raise Unauthenticated("the challenge is none of this server's")
     if not hmac.compare_digest(text.encode(), _challenge(agent_id, nonce, int(moment), digest).encode()):
         raise Unauthenticated("the challenge is none of this server's")
@@ -269,7 +273,9 @@ def _look_for_another(session: Session, row: DeploymentAgent, proof: Proof, dige
 
 def authenticate(session: Session, credential: str, *, digest: Digest, now: datetime) -> DeploymentAgent:
     """The agent behind a session's credential. Raises Unauthenticated, and Denied for one that was revoked."""
-    row = session.scalar(select(DeploymentAgent).where(DeploymentAgent.session_digest == _digest_of(credential, digest)))
+    row = session.scalar(
+        select(DeploymentAgent).where(DeploymentAgent.session_digest == _digest_of(credential, digest))
+    )
     if row is None or row.session_expires_at is None or row.session_expires_at <= now:
         raise Unauthenticated("the session has ended; prove anew who you are")
     if row.revoked_at is not None:

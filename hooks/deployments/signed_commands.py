@@ -74,7 +74,7 @@ class Command:
         """The SHA-256 that the bundle has to have, 64 hex digits. Raises CommandRefused for a revision without one."""
         told = self.revision.get(_PLACES.get(self.kind, ""))
         digest = told.get("sha256") if isinstance(told, Mapping) else None
-        if not isinstance(digest, str) or len(digest) != 64:  # noqa: PLR2004 - the length of a SHA-256 in hex
+        if not isinstance(digest, str) or len(digest) != 64:
             raise CommandRefused(f"a revision of the kind {self.kind!r} has no bundle that this agent could install")
         return digest
 

@@ -138,7 +138,7 @@ def _told(response: requests.Response) -> Exception:
     if code == "lease_lost":
         return LeaseGone(detail)
     if response.status_code in {401, 403}:
-        return Unproved(detail) if response.status_code == 401 else NotAdmitted(detail)  # noqa: PLR2004
+        return Unproved(detail) if response.status_code == 401 else NotAdmitted(detail)
     return Rejected(detail)
 
 

@@ -52,7 +52,7 @@ class Agent:
                 pause.reset()
             except CommandRefused as error:
                 wait_seconds = pause.next_seconds()
-                LOG.error("a command is refused: %s", error)
+                LOG.warning("a command is refused: %s", error)
             except (Away, Rejected) as error:
                 wait_seconds = pause.next_seconds()
                 LOG.warning("nothing can be asked; next try in %.1f s: %s", wait_seconds, error)

@@ -123,15 +123,18 @@ def _compare(source: Path, destination: str, drift: Drift) -> None:
     except (FileNotFoundError, NotADirectoryError):
         drift.note_missing(destination)
         return
+    if not _is_same(source, wanted, Path(destination), there):
+        drift.note_changed(destination)
+
+
+def _is_same(source: Path, wanted: os.stat_result, destination: Path, there: os.stat_result) -> bool:
     if stat.S_IFMT(wanted.st_mode) != stat.S_IFMT(there.st_mode):
-        drift.note_changed(destination)
-    elif stat.S_ISLNK(wanted.st_mode):
-        if source.readlink() != Path(destination).readlink():
-            drift.note_changed(destination)
-    elif wanted.st_size != there.st_size:
-        drift.note_changed(destination)
-    elif wanted.st_mtime_ns != there.st_mtime_ns and _digest(source) != _digest(Path(destination)):
-        drift.note_changed(destination)
+        return False
+    if stat.S_ISLNK(wanted.st_mode):
+        return source.readlink() == destination.readlink()
+    if wanted.st_size != there.st_size:
+        return False
+    return wanted.st_mtime_ns == there.st_mtime_ns or _digest(source) == _digest(destination)
 
 
 def _digest(path: Path) -> bytes:

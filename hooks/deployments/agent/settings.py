@@ -27,10 +27,11 @@ class AgentFault(Exception):
 
 @dataclass(frozen=True, slots=True)
 class AgentSettings:
-    """``runas``: users that scripts may run as, beside the agent's own. ``destinations``: directories that Install may
+    """What is let.
 
-    write below; empty: anywhere that the agent's user may. ``revisions``: kinds of revisions. ``scripts``: whether scripts
-    run at all. ``at_once``: how many deployment groups at a time.
+    ``runas``: users that scripts may run as, beside the agent's own. ``destinations``: directories that Install may write
+    below; empty: anywhere that the agent's user may. ``revisions``: kinds of revisions. ``scripts``: whether scripts run at
+    all. ``at_once``: how many deployment groups at a time.
     """
 
     runas: tuple[str, ...] = ()

@@ -182,7 +182,9 @@ class Worker:
         # What this is about has ended: that the script was stopped is told as well.
         self._insist(job, "complete", told, always=True)
 
-    def _insist(self, job: Job, what: str, body: Mapping[str, Any], *, always: bool = False) -> Mapping[str, Any] | None:
+    def _insist(
+        self, job: Job, what: str, body: Mapping[str, Any], *, always: bool = False
+    ) -> Mapping[str, Any] | None:
         """The server's answer; None where it takes nothing about the event, or was not reached in time."""
         path = ("events", str(job.command.event_id), what)
         try:
