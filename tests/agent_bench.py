@@ -84,7 +84,12 @@ class Crew:
         with self.db.write() as session:
             now = system_clock()
             row = DeploymentApplication(
-                name="shop", domain="default", compute_platform="Server", created_by="ada", created_at=now, updated_at=now
+                name="shop",
+                domain="default",
+                compute_platform="Server",
+                created_by="ada",
+                created_at=now,
+                updated_at=now,
             )
             session.add(row)
             session.flush()

@@ -108,7 +108,7 @@ class AgentWork:
         """``sign`` is by the server's key for commands. ``on_tokens`` ends tokens that a log shows, and is told where."""
         self._db = db
         self._stores = stores
-        self._parts = parts
+        self.parts = parts
         self._sign = sign
         self._on_tokens = on_tokens
         self._clock: Clock = parts.clock
@@ -222,7 +222,7 @@ class AgentWork:
     ) -> None:
         about = {"deployment": deployment.id, "event": event.name, "status": result.status.value}
         audit.record(session, now, f"agent/{agent.name}", "agent.event", f"agent/{agent.name}", **about)
-        engine.event_ended(session, self._parts, event, result, now)
+        engine.event_ended(session, self.parts, event, result, now)
 
     def installed(self, agent: DeploymentAgent, found: Sequence[Found]) -> None:
         """Keep what is really there. Groups that the server has put nothing of on this machine are passed over."""
@@ -250,7 +250,7 @@ class AgentWork:
             event = session.get_one(DeploymentEvent, event_id)
             message = f"agent {name} was revoked while it carried this out"
             result = EventResult(event.name, EventStatus.FAILED, ErrorCode.UNKNOWN_ERROR, message)
-            engine.event_ended(session, self._parts, event, result, now)
+            engine.event_ended(session, self.parts, event, result, now)
         return len(begun)
 
     # --- whose an event is

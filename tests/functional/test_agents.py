@@ -81,9 +81,7 @@ def test_a_release_is_installed_in_place_and_the_next_one_replaces_it(crew: Crew
     assert crew.found(group, "web-1")["changedCount"] == 0
     (app / "0.txt").write_text("own\n")
     (app / "1.txt").unlink()
-    told = json.loads(
-        crew.server.command("agent", "status", "--data", str(crew.home("web-1")), "--json").stdout
-    )
+    told = json.loads(crew.server.command("agent", "status", "--data", str(crew.home("web-1")), "--json").stdout)
     assert told["running"] is True
     (drift,) = [each for each in told["installed"] if each["deploymentGroupId"] == group]
     assert (drift["changed"], drift["missing"]) == ([str(app / "0.txt")], [str(app / "1.txt")])
@@ -138,7 +136,9 @@ def test_kill_9_and_a_server_that_is_away_leave_a_true_end(crew: Crew, tmp_path:
     crew.server.stop()  # while the script runs, and until after it
     eventually(lambda: "ended" in marks.read_text())
     journal = crew.home("web-1") / "deployments" / group / done / "journal"
-    eventually(lambda: any('"AfterInstall"' in line and '"result"' in line for line in journal.read_text().splitlines()))
+    eventually(
+        lambda: any('"AfterInstall"' in line and '"result"' in line for line in journal.read_text().splitlines())
+    )
     crew.kill("web-1")  # what it knows of the end is in its journal alone
     crew.server.start()
     crew.run("web-1")
@@ -200,7 +200,9 @@ def test_what_the_machine_does_not_let_is_refused(crew: Crew, tmp_path: Path) ->
     assert crew.ended(outside) == "Failed"
     assert "is not below" in crew.events(outside)["DownloadBundle"].message
     assert not (tmp_path / "outside").exists()
-    scripted = crew.deploy(group, release(inside / "app", "three", hooks=hooks(AfterInstall="x.sh"), x_sh=f"{SH}exit 0\n"))
+    scripted = crew.deploy(
+        group, release(inside / "app", "three", hooks=hooks(AfterInstall="x.sh"), x_sh=f"{SH}exit 0\n")
+    )
     assert crew.ended(scripted) == "Failed"
     assert "scripts are switched off here" in crew.events(scripted)["DownloadBundle"].message
     assert tree(inside / "app")["0.txt"] == "one\n"
