@@ -45,6 +45,9 @@ from hooks.builds.runner_leases import sealed_leases
 from hooks.builds.runner_work import RunnerWork
 from hooks.builds.stored_outputs import OutputLimits, StoredOutputs
 from hooks.builds.tailing import Tails
+from hooks.deployments.agent_work import AgentWork
+from hooks.deployments.parts import Parts as DeploymentParts
+from hooks.deployments.platforms.dummy import DummyPlatform
 from hooks.jobs.worker import Handler, Settle
 from hooks.notifications.endpoints import sealed_secrets
 from hooks.pipelines.actions import promote as promote_action
@@ -81,7 +84,7 @@ from registry.repos.publish import Publisher
 from registry.repos.resolve import Resolver
 from registry.repos.rotation import Rotator
 from registry.repos.sealed_fields import SealedField, registry_fields
-from registry.repos.signing import Signer
+from registry.repos.signing import AGENT_COMMAND, Signer
 from registry.repos.topology import Connection, TopologyCache
 from registry.repos.upstreams import Upstreams
 from registry.services import Limits, Services
@@ -288,6 +291,7 @@ def hook_services(services: Services, settings: Settings) -> HookServices:
         clock=services.clock,
         actions=actions,
         runners=runner_services(settings, services, actions),
+        agents=agent_work(services, deployment_parts(services)),
         logs=LogStore(services.stores.server_keyring()),
         notifications=notifying.notifications(settings, services, services.stores.server_keyring()),
         stores=services.stores,
@@ -336,6 +340,22 @@ def runner_services(settings: Settings, services: Services, parts: Parts) -> Run
     return RunnerServices(
         RunnerClaims(services.db, builds, attempts, digest=digest, lease_seconds=lease_seconds),
         RunnerWork(services.db, builds, attempts, digest=digest, lease_seconds=lease_seconds),
+    )
+
+
+def deployment_parts(services: Services) -> DeploymentParts:
+    """What the deployment engine is given from outside."""
+    return DeploymentParts({"Server": DummyPlatform()}, services.clock, services.stores.server_keyring())
+
+
+def agent_work(services: Services, parts: DeploymentParts) -> AgentWork:
+    """What agents of deployments ask and tell."""
+    return AgentWork(
+        services.db,
+        services.stores,
+        parts,
+        sign=lambda message: services.signer.sign(AGENT_COMMAND, message).der,
+        on_tokens=lambda found, place: services.leaks.end(found, place, "build"),
     )
 
 

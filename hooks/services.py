@@ -9,6 +9,7 @@ from hooks.builds.logs import LogStore
 from hooks.builds.runner_claims import RunnerClaims
 from hooks.builds.runner_work import RunnerWork
 from hooks.builds.tailing import Tails
+from hooks.deployments.agent_work import AgentWork
 from hooks.notifications.endpoints import Sealer
 from hooks.notifications.fanout import Fanout
 from hooks.notifications.sending import Rules
@@ -62,4 +63,5 @@ class HookServices:
     stores: DomainStores
     sealed_fields: Sequence[SealedField]
     runners: RunnerServices
+    agents: AgentWork
     tails: Tails = field(default_factory=Tails)

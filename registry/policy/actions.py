@@ -38,6 +38,7 @@ _OURS = {
     "entrepot:Administer": "admin",
     "entrepot:ApplyPipelines": "admin",
     "entrepot:ExplainAccess": "admin",
+    "entrepot:ManageAgents": "admin",
     "entrepot:ManageBuildProjects": "admin",
     "entrepot:ManageGroups": "admin",
     "entrepot:ManageKeys": "admin",
