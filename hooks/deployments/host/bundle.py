@@ -51,16 +51,25 @@ class BundleError(Exception):
     """The bundle cannot be used; ``str()`` says why, with the name of the member."""
 
 
-def take(source: Path, into: Path, appspec_name: str) -> None:
+@dataclass(frozen=True, slots=True)
+class Made:
+    """A bundle that was made on this machine. ``outer_links`` (paths in it) may lead out of it: we have put them there."""
+
+    directory: Path
+    outer_links: frozenset[str] = frozenset()
+
+
+def take(given: Path | Made, into: Path, appspec_name: str) -> None:
     """Copy a directory, or unpack a tar (plain or compressed) or zip file, into the new directory ``into``.
 
     A single directory at an archive's top that has the appspec in it is left out. Raises BundleError, OSError.
     """
+    source, outer_links = (given.directory, given.outer_links) if isinstance(given, Made) else (given, frozenset[str]())
     if source.is_dir() and into.resolve().is_relative_to(source.resolve()):
         raise BundleError(f"{into} lies in the bundle {source} itself; keep the state of deployments somewhere else")
     into.mkdir()
     into.chmod(0o755)  # whatever the umask: scripts in it may run as other users
-    writer = _Writer(into)
+    writer = _Writer(into, outer_links)
     with places.directories_kept_open():
         _take(source, writer)
     lifted = "" if source.is_dir() else _lift(into, appspec_name)
@@ -141,6 +150,7 @@ class _Writer:
     """Puts members below a directory, and counts."""
 
     into: Path
+    outer_links: frozenset[str] = frozenset()
     members: int = 0
     total: int = 0
     kinds: dict[str, Kind] = field(default_factory=dict)
@@ -213,7 +223,8 @@ class _Writer:
             depth += {"": 0, ".": 0, "..": -1}.get(part, 1)
             if depth < 0:
                 break
-        if place is None or target.startswith("/") or depth < 0 or not target:
+        leads_out = target.startswith("/") or depth < 0
+        if place is None or not target or (leads_out and name not in self.outer_links):
             raise BundleError(f"{name!r} is a link to {target!r}, out of the bundle")
         places.make_link(place, target, replaces=False)
 

@@ -39,8 +39,11 @@ from hooks.document import MAX_DOCUMENT_BYTES
 from registry.errors import InvalidDocument
 
 Clock = Callable[[], datetime]
-Fetch = Callable[[Path], Path]
-"""Given a place for a file, the bundle's file or directory (there, or where it lies already). Raises BundleError, OSError."""
+Fetch = Callable[[Path], "Path | bundle.Made"]
+"""Given a place, the bundle's file or directory (there, or where it lies already), or one that was made there.
+
+Raises BundleError, OSError, EventFailed.
+"""
 Judge = Callable[[AppSpec], str]
 """Why this machine does not carry out a document, "" if it does."""
 
@@ -241,6 +244,8 @@ class HostDeployment:
             spec = self._read_appspec(fresh)
             for warning in spec.warnings:
                 log.say(f"{self.deployment.appspec_name}: {warning}")
+            if isinstance(source, bundle.Made):
+                remove_tree(source.directory)
             # Before it is noted that it is here: after a crash what is missing of it would be installed as it is.
             sync_file_system(fresh)
             bundle.rights_file(fresh).rename(bundle.rights_file(archive))

@@ -15,7 +15,7 @@ import selectors
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NoReturn, Self
@@ -78,12 +78,29 @@ def run_script(
         **variables,
     }
     limit = min(float(script.timeout_seconds), seconds_left)
-    with _Running(script, path, identity, environment) as running:
+    with _Running(script.location, [str(path)], identity, environment) as running:
         status = running.until_the_end(log, limit, settings.is_stopped)
     if status:
         who = f" run as user {script.runas}" if script.runas else ""
         message = f"Script at specified location: {script.location}{who} failed with exit code {status}"
         raise EventFailed(ErrorCode.SCRIPT_FAILED, message, script.location)
+
+
+def run_program(
+    name: str,
+    argv: Sequence[str],
+    environment: Mapping[str, str],
+    directory: Path,
+    log: ScriptLog,
+    limit_seconds: float,
+    is_stopped: Callable[[], bool],
+) -> int:
+    """Run a program of the agent's own as scripts run, with nothing else in its environment; its exit status.
+
+    Raises EventFailed where it takes longer, or is stopped.
+    """
+    with _Running(name, list(argv), _Identity(), environment, directory) as running:
+        return running.until_the_end(log, limit_seconds, is_stopped)
 
 
 def _found(script: HookScript, archive: Path) -> Path:
@@ -164,10 +181,17 @@ def _look_at_head(script: HookScript, path: Path, log: ScriptLog) -> None:
 class _Running:
     """A script that runs below the shim; when the context ends, what must end has ended."""
 
-    def __init__(self, script: HookScript, path: Path, identity: _Identity, environment: Mapping[str, str]) -> None:
-        self._script = script
+    def __init__(
+        self,
+        location: str,
+        argv: Sequence[str],
+        identity: _Identity,
+        environment: Mapping[str, str],
+        directory: Path = Path("/"),
+    ) -> None:
+        self._location = location
         self._order = {
-            "argv": [str(path)],
+            "argv": list(argv),
             "keep": [],
             "uid": identity.uid,
             "gid": identity.gid,
@@ -176,7 +200,7 @@ class _Running:
             "cgroups": [],
             "ends_by_itself": False,
             "environment": dict(environment),
-            "directory": "/",
+            "directory": str(directory),
             "tells": True,
         }
 
@@ -250,17 +274,17 @@ class _Running:
         return status
 
     def _give_up(self, limit: float, status: int | None, *, is_stopped: bool) -> NoReturn:
-        where = f"Script at specified location: {self._script.location}"
+        where = f"Script at specified location: {self._location}"
         if is_stopped:
-            raise EventFailed(ErrorCode.UNKNOWN_ERROR, f"{where} was stopped", self._script.location)
+            raise EventFailed(ErrorCode.UNKNOWN_ERROR, f"{where} was stopped", self._location)
         if status is None:
             message = f"{where} failed to complete in {limit:.0f} seconds"
-            raise EventFailed(ErrorCode.SCRIPT_TIMED_OUT, message, self._script.location)
+            raise EventFailed(ErrorCode.SCRIPT_TIMED_OUT, message, self._location)
         message = f"{where} failed to close STDOUT or STDERR: {self._held_words()}"
-        raise EventFailed(ErrorCode.OUTPUTS_LEFT_OPEN, message, self._script.location)
+        raise EventFailed(ErrorCode.OUTPUTS_LEFT_OPEN, message, self._location)
 
     def _held_words(self) -> str:
         return (
-            f"{self._script.location} has ended, but a process it has started holds its output; start it with"
+            f"{self._location} has ended, but a process it has started holds its output; start it with"
             " >/dev/null 2>&1 </dev/null &"
         )

@@ -1,0 +1,65 @@
+"""An npm package installed into a directory of its own, on the machine of a deployment."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from registry.native import Installation, InstallFault, NativeVersion
+
+
+class NpmInstaller:
+    """The pinned tarball by its path; what it depends on from the repository, and from no other registry."""
+
+    def choose(
+        self, version: NativeVersion, filenames: Sequence[str], *, runs_package_code: bool
+    ) -> Sequence[str]:
+        """The version's one tarball."""
+        _ = runs_package_code
+        found = [name for name in filenames if name.endswith(".tgz")]
+        if len(found) != 1:
+            raise InstallFault(f"{_full_name(version)} {version.version} has {len(found)} tarballs, not one")
+        return found
+
+    def install(self, wanted: Installation) -> frozenset[str]:
+        """``node_modules``, and ``bin`` for its commands."""
+        npm = shutil.which("npm")
+        if npm is None:
+            raise InstallFault("there is no npm on this machine")
+        environment = wanted.environment
+        environment.mkdir()
+        host = urlsplit(wanted.repository_url)
+        rights = f"//{host.netloc}{host.path}:_authToken={wanted.token}\n"
+        options = ["--omit=dev", "--no-audit", "--no-fund", "--no-update-notifier", "--no-package-lock", "--no-save"]
+        options += ["--registry", wanted.repository_url, "--cache", str(wanted.scratch / "cache")]
+        options += [] if wanted.runs_package_code else ["--ignore-scripts"]
+        files = [str(path) for path in wanted.files]
+        with wanted.secret_file(rights) as path:
+            # The configurations of the machine and of its users do not count: they could name another registry.
+            options += ["--userconfig", path, "--globalconfig", str(wanted.scratch / "no-configuration")]
+            variables = {"NODE_EXTRA_CA_CERTS": wanted.authorities} if wanted.authorities else {}
+            argv = [npm, "install", "--prefix", str(environment), *options, *files]
+            wanted.run(argv, variables, wanted.scratch)
+        if not (environment / "node_modules" / _full_name(version := wanted.version)).is_dir():
+            raise InstallFault(f"npm has not installed {_full_name(version)}: the tarball says another name")
+        (environment / "node_modules" / ".bin").mkdir(exist_ok=True)
+        (environment / "bin").symlink_to("node_modules/.bin")
+        return frozenset()
+
+    def installed_version(self, environment: Path, version: NativeVersion) -> str:
+        """What the package's own ``package.json`` says."""
+        try:
+            found = json.loads((environment / "node_modules" / _full_name(version) / "package.json").read_bytes())
+        except (OSError, ValueError):
+            return ""
+        return str(found.get("version", "")) if isinstance(found, dict) else ""
+
+
+def _full_name(version: NativeVersion) -> str:
+    return f"@{version.namespace}/{version.name}" if version.namespace else version.name
+
+
+INSTALLER = NpmInstaller()

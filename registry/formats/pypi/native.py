@@ -1,0 +1,102 @@
+"""A distribution installed into a virtual environment of its own, on the machine of a deployment."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import importlib.util
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from packaging.tags import sys_tags
+from packaging.utils import InvalidWheelFilename, canonicalize_name, canonicalize_version, parse_wheel_filename
+
+from registry.native import Installation, InstallFault, NativeVersion
+
+_SOURCES = (".tar.gz", ".zip")
+
+
+class PythonInstaller:
+    """The pinned file by its path; what it requires from the repository's index, and from no other place."""
+
+    def choose(
+        self, version: NativeVersion, filenames: Sequence[str], *, runs_package_code: bool
+    ) -> Sequence[str]:
+        """The wheel that fits this machine best; else, where packages' code may run, the source distribution."""
+        order = {tag: place for place, tag in enumerate(sys_tags())}
+        fitting = []
+        for name in filenames:
+            try:
+                tags = parse_wheel_filename(name)[3] if name.endswith(".whl") else frozenset()
+            except InvalidWheelFilename:
+                continue
+            places = [order[tag] for tag in tags if tag in order]
+            if places:
+                fitting.append((min(places), name))
+        if fitting:
+            return (min(fitting)[1],)
+        sources = [name for name in filenames if name.endswith(_SOURCES)]
+        if sources and runs_package_code:
+            return (sources[0],)
+        python = f"Python {sys.version_info.major}.{sys.version_info.minor}"
+        hint = "; to build it from its source the group has to say runPackageCode: true" if sources else ""
+        raise InstallFault(f"{version.name} {version.version} has no wheel for {python} on this machine{hint}")
+
+    def install(self, wanted: Installation) -> frozenset[str]:
+        """A venv without pip in it; its scripts begin with the stable path, at which they will lie."""
+        if importlib.util.find_spec("pip") is None:
+            raise InstallFault(f"{sys.executable} has no pip; install it there (ensurepip, or python3-pip)")
+        environment = wanted.environment
+        python = str(environment / "bin" / "python")
+        wanted.run([sys.executable, "-I", "-m", "venv", "--without-pip", str(environment)], {}, wanted.scratch)
+        index = f"{wanted.repository_url}simple/"
+        host = urlsplit(index)
+        options = ["--no-input", "--disable-pip-version-check", "--no-cache-dir", "--no-compile", "--index-url", index]
+        options += [] if wanted.runs_package_code else ["--only-binary", ":all:"]
+        options += ["--cert", wanted.authorities] if wanted.authorities else []
+        options += ["--trusted-host", host.netloc] if host.scheme == "http" else []
+        files = [str(path) for path in wanted.files]
+        netrc = f"machine {host.hostname} login __token__ password {wanted.token}\n"
+        with wanted.secret_file(netrc) as path:
+            # No configuration of the machine: it could name a further index.
+            variables = {"NETRC": path, "PIP_CONFIG_FILE": os.devnull}
+            pip = [sys.executable, "-I", "-m", "pip", "--python", python]
+            wanted.run([*pip, "install", *options, *files], variables, wanted.scratch)
+        _move(environment, wanted.stable_path)
+        # Before they are there at the stable path; their names in it are what tracebacks show.
+        compiled = [python, "-I", "-m", "compileall", "-q", "-q", "-s", str(environment), "-p", wanted.stable_path]
+        wanted.run(["/bin/sh", "-c", '"$@" || true', "sh", *compiled, str(environment / "lib")], {}, wanted.scratch)
+        return frozenset(
+            f"bin/{path.name}" for path in (environment / "bin").iterdir() if path.is_symlink() and _is_absolute(path)
+        )
+
+    def installed_version(self, environment: Path, version: NativeVersion) -> str:
+        """What the metadata in the environment say."""
+        wanted = canonicalize_name(version.name)
+        places = [str(path) for path in environment.glob("lib/python3*/site-packages")]
+        for found in importlib.metadata.distributions(path=places):
+            if canonicalize_name(found.metadata["Name"] or "") == wanted:
+                # Files may spell a version in another way than the revision does.
+                is_it = canonicalize_version(found.version) == canonicalize_version(version.version)
+                return version.version if is_it else found.version
+        return ""
+
+
+def _is_absolute(link: Path) -> bool:
+    return os.readlink(link).startswith("/")  # noqa: PTH115 - the text counts
+
+
+def _move(environment: Path, stable_path: str) -> None:
+    """Let everything in ``bin`` and the environment's own file name the place where it will be."""
+    old, new = os.fsencode(environment), os.fsencode(stable_path)
+    for path in (environment / "pyvenv.cfg", *(environment / "bin").iterdir()):
+        if path.is_symlink() or not path.is_file():
+            continue
+        content = path.read_bytes()
+        if old in content:
+            path.write_bytes(content.replace(old, new))
+
+
+INSTALLER = PythonInstaller()
