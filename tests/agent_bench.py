@@ -95,12 +95,12 @@ class _Between(BaseHTTPRequestHandler):
         body = middle.change(self.path, answer.content)
         self.send_response(answer.status_code)
         self.send_header("Content-Type", answer.headers.get("Content-Type", "application/json"))
-        if answer.status_code != 204:  # noqa: PLR2004
+        if answer.status_code != 204:
             self.send_header("Content-Length", str(len(body)))
         self.end_headers()
         self.wfile.write(body)
 
-    do_GET = do_POST = _pass_on  # noqa: N815  (as the library calls them)
+    do_GET = do_POST = _pass_on
 
     def log_message(self, *_: object) -> None:
         """Say nothing."""
