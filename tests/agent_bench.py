@@ -19,7 +19,7 @@ from typing import Any
 import requests
 from sqlalchemy import select
 
-from config import wiring
+from config import deploying, wiring
 from config.settings import load
 from hooks.deployments import engine
 from hooks.deployments.request import DeploymentRequest
@@ -27,7 +27,6 @@ from hooks.deployments.targets import log_context
 from hooks.deployments.uploads import keep_upload
 from hooks.models.deployment import (
     Deployment,
-    DeploymentAgent,
     DeploymentApplication,
     DeploymentEvent,
     DeploymentGroup,
@@ -119,7 +118,7 @@ class Crew:
         self.settings = load(self.server.data, self.server.child_environment())
         self.services = wiring.services(self.settings)
         self.db = self.services.db
-        self.parts = wiring.deployment_parts(self.services)
+        self.parts = deploying.parts(self.settings, self.services)
         with self.db.write() as session:
             now = system_clock()
             row = DeploymentApplication(
@@ -203,15 +202,13 @@ class Crew:
     def group(self, name: str, *agents: str, **document: Any) -> str:
         """A deployment group of these agents; its id."""
         with self.db.write() as session:
-            rows = session.scalars(select(DeploymentAgent).where(DeploymentAgent.name.in_(agents))).all()
-            targets = [{"name": row.name, "agent": row.id} for row in rows]
             group_id, now = uuid.uuid4().hex, system_clock()
             session.add(
                 DeploymentGroup(
                     id=group_id,
                     application_id=self.application_id,
                     name=name,
-                    document={"dummyTargets": targets, **document},
+                    document={"targets": list(agents), **document},
                     created_by="ada",
                     created_at=now,
                     updated_at=now,

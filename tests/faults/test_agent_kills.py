@@ -65,19 +65,19 @@ class Watcher(threading.Thread):
 def campaign(crew: Crew, place: Path, kills: int, seed: int) -> None:
     app, chance = place / "app", random.Random(seed)
     script = SCRIPT.replace("MARKS", str(place / "marks"))
-    group = crew.group(f"kills-{seed}", NAME)
+    group = crew.group(f"kills-{seed}", NAME, link=str(app))
 
     def bundle(version: str) -> bytes:
         return release(app, version, hooks=HOOKS, files=FILES, note_sh=script)
 
     crew.run(NAME)
-    first = crew.deploy(group, bundle("v0"), link=str(app))
+    first = crew.deploy(group, bundle("v0"))
     assert crew.ended(first) == "Succeeded", crew.log(NAME)
     watcher, current, ends = Watcher(app), "v0", {"Succeeded": 0, "Failed": 0}
     watcher.start()
     for number in range(1, kills + 1):
         version = f"v{number}"
-        done = crew.deploy(group, bundle(version), link=str(app))
+        done = crew.deploy(group, bundle(version))
         eventually(lambda done=done: crew.events(done)["ApplicationStop"].offered_at, "nothing was offered")
         time.sleep(chance.uniform(0, 1.2))
         crew.kill(NAME)
@@ -99,7 +99,7 @@ def campaign(crew: Crew, place: Path, kills: int, seed: int) -> None:
     assert watcher.looks > kills
     assert ends["Succeeded"] + ends["Failed"] == kills
     # After all of it the machine is as if nothing had been.
-    last = crew.deploy(group, bundle("last"), link=str(app))
+    last = crew.deploy(group, bundle("last"))
     assert crew.ended(last) == "Succeeded", crew.log(NAME)
     assert versions(app) == {"last"}
 
