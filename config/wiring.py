@@ -22,7 +22,7 @@ from pathlib import Path
 
 from sqlalchemy.orm import Session
 
-from config import ending, executors, notifying, sources
+from config import deploying, ending, executors, notifying, sources
 from config.addresses import own_addresses
 from config.settings import LimitSettings, Settings, UpstreamSettings
 from hooks import key_rotation
@@ -47,7 +47,7 @@ from hooks.builds.stored_outputs import OutputLimits, StoredOutputs
 from hooks.builds.tailing import Tails
 from hooks.deployments.agent_work import AgentWork
 from hooks.deployments.parts import Parts as DeploymentParts
-from hooks.deployments.platforms.dummy import DummyPlatform
+from hooks.deployments.targets import sealed_event_logs
 from hooks.jobs.worker import Handler, Settle
 from hooks.notifications.endpoints import sealed_secrets
 from hooks.pipelines.actions import promote as promote_action
@@ -189,6 +189,7 @@ def sealed_fields() -> Sequence[SealedField]:
         sealed_leases(),
         sealed_hook_secrets(),
         sealed_values(),
+        sealed_event_logs(),
     )
 
 
@@ -286,12 +287,14 @@ def hook_services(services: Services, settings: Settings) -> HookServices:
         executor_types=executors.types(settings),
         release_frozen_after=services.release_frozen_after,
     )
+    deployments = deploying.parts(settings, services)
     return HookServices(
         db=services.db,
         clock=services.clock,
         actions=actions,
         runners=runner_services(settings, services, actions),
-        agents=agent_work(services, deployment_parts(services)),
+        deployments=deployments,
+        agents=agent_work(services, deployments),
         logs=LogStore(services.stores.server_keyring()),
         notifications=notifying.notifications(settings, services, services.stores.server_keyring()),
         stores=services.stores,
@@ -326,6 +329,11 @@ def notification_jobs(settings: Settings, services: Services) -> JobTable:
     return JobTable(notifying.handlers(settings, services), {})
 
 
+def deployment_jobs(deployments: DeploymentParts) -> JobTable:
+    """The handlers of deployments."""
+    return JobTable(deploying.handlers(deployments), {})
+
+
 def key_jobs(services: Services) -> JobTable:
     """The handler of key rotations."""
     rotates = rotator(services.stores, services.db, services.clock)
@@ -341,11 +349,6 @@ def runner_services(settings: Settings, services: Services, parts: Parts) -> Run
         RunnerClaims(services.db, builds, attempts, digest=digest, lease_seconds=lease_seconds),
         RunnerWork(services.db, builds, attempts, digest=digest, lease_seconds=lease_seconds),
     )
-
-
-def deployment_parts(services: Services) -> DeploymentParts:
-    """What the deployment engine is given from outside."""
-    return DeploymentParts({"Server": DummyPlatform()}, services.clock, services.stores.server_keyring())
 
 
 def agent_work(services: Services, parts: DeploymentParts) -> AgentWork:

@@ -10,6 +10,7 @@ from hooks.builds.runner_claims import RunnerClaims
 from hooks.builds.runner_work import RunnerWork
 from hooks.builds.tailing import Tails
 from hooks.deployments.agent_work import AgentWork
+from hooks.deployments.parts import Parts as DeploymentParts
 from hooks.notifications.endpoints import Sealer
 from hooks.notifications.fanout import Fanout
 from hooks.notifications.sending import Rules
@@ -52,6 +53,7 @@ class RunnerServices:
 class HookServices:
     """``actions`` is what the pipeline engine acts through; ``logs`` reads what builds have written.
 
+    ``deployments`` is what the deployment engine acts through.
     ``sealed_fields`` are all columns that the key rings of ``stores`` seal into. ``tails`` says who may follow a log.
     """
 
@@ -63,5 +65,6 @@ class HookServices:
     stores: DomainStores
     sealed_fields: Sequence[SealedField]
     runners: RunnerServices
+    deployments: DeploymentParts
     agents: AgentWork
     tails: Tails = field(default_factory=Tails)

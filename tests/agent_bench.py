@@ -8,16 +8,18 @@ import signal
 import subprocess
 import sys
 import tarfile
+import threading
 import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
 import requests
 from sqlalchemy import select
 
-from config import wiring
+from config import deploying, wiring
 from config.settings import load
 from hooks.deployments import engine
 from hooks.deployments.request import DeploymentRequest
@@ -67,6 +69,42 @@ def release(destination: Path, version: str, *, hooks: str = "", files: int = 3,
     return tgz(content | {name.replace("_sh", ".sh"): text for name, text in more.items()})
 
 
+class Middle(ThreadingHTTPServer):
+    """Somebody between an agent and its server. ``change``: (path, the answer's body) → another body."""
+
+    daemon_threads = True
+
+    def __init__(self, server: Server) -> None:
+        super().__init__(("127.0.0.1", 0), _Between)
+        self.server, self.change = server, lambda _path, body: body
+        self.url = f"http://127.0.0.1:{self.server_port}"
+        threading.Thread(target=self.serve_forever, daemon=True).start()
+
+
+class _Between(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+
+    def _pass_on(self) -> None:
+        middle: Any = self.server
+        sent = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+        kept = {name: self.headers[name] for name in ("Authorization", "Content-Type") if name in self.headers}
+        answer = requests.request(
+            self.command, f"{middle.server.url}{self.path}", data=sent, headers=kept, timeout=30, allow_redirects=False
+        )
+        body = middle.change(self.path, answer.content)
+        self.send_response(answer.status_code)
+        self.send_header("Content-Type", answer.headers.get("Content-Type", "application/json"))
+        if answer.status_code != 204:
+            self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    do_GET = do_POST = _pass_on
+
+    def log_message(self, *_: object) -> None:
+        """Say nothing."""
+
+
 @dataclass
 class Crew:
     """A server without a worker, an application, and agents."""
@@ -80,7 +118,7 @@ class Crew:
         self.settings = load(self.server.data, self.server.child_environment())
         self.services = wiring.services(self.settings)
         self.db = self.services.db
-        self.parts = wiring.deployment_parts(self.services)
+        self.parts = deploying.parts(self.settings, self.services)
         with self.db.write() as session:
             now = system_clock()
             row = DeploymentApplication(
@@ -122,13 +160,13 @@ class Crew:
         return self.place / name
 
     def enrol(
-        self, name: str, token: str | None = None, *options: str, home: Path | None = None
+        self, name: str, token: str | None = None, *options: str, url: str = ""
     ) -> subprocess.CompletedProcess[str]:
         if token is None:
             token = self.call("POST", "/agents", 201, json={"name": name})["enrolmentToken"]
-        place = str(home or self.home(name))
+        place = str(self.home(name))
         return subprocess.run(
-            self.command("enrol", "--url", self.server.url, "--data", place, "--token", "-", *options),
+            self.command("enrol", "--url", url or self.server.url, "--data", place, "--token", "-", *options),
             cwd=ROOT,
             input=token,
             env=self.server.child_environment(),
@@ -137,10 +175,10 @@ class Crew:
             check=False,
         )
 
-    def run(self, name: str, home: Path | None = None) -> subprocess.Popen[bytes]:
+    def run(self, name: str) -> subprocess.Popen[bytes]:
         with (self.place / f"{name}.log").open("ab") as log:
             process = subprocess.Popen(
-                self.command("run", "--data", str(home or self.home(name))),
+                self.command("run", "--data", str(self.home(name))),
                 cwd=ROOT,
                 env=self.server.child_environment(),
                 stdout=log,
@@ -163,18 +201,14 @@ class Crew:
 
     def group(self, name: str, *agents: str, **document: Any) -> str:
         """A deployment group of these agents; its id."""
-        from hooks.models.deployment import DeploymentAgent
-
         with self.db.write() as session:
-            rows = session.scalars(select(DeploymentAgent).where(DeploymentAgent.name.in_(agents))).all()
-            targets = [{"name": row.name, "agent": row.id} for row in rows]
             group_id, now = uuid.uuid4().hex, system_clock()
             session.add(
                 DeploymentGroup(
                     id=group_id,
                     application_id=self.application_id,
                     name=name,
-                    document={"dummyTargets": targets, **document},
+                    document={"targets": list(agents), **document},
                     created_by="ada",
                     created_at=now,
                     updated_at=now,

@@ -125,7 +125,7 @@ def deploy_to(world: World, *machines: AgentMachine, **options: Any) -> str:
             session.add(application)
             session.flush()
         group_id = uuid.uuid4().hex
-        document = {"dummyTargets": [{"name": each.name, "agent": each.agent_id} for each in machines]}
+        document = {"targets": [each.name for each in machines]}
         about = {"created_by": "a", "created_at": now, "updated_at": now}
         session.add(
             DeploymentGroup(id=group_id, application_id=application.id, name=group_id[:8], document=document, **about)

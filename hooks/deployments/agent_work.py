@@ -15,7 +15,8 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from hooks.deployments import agents, engine
-from hooks.deployments.appspec_model import DEFAULT_FILENAME, FileExistsBehavior
+from hooks.deployments.appspec_model import FileExistsBehavior
+from hooks.deployments.documents.settings import GroupSettings
 from hooks.deployments.lifecycle import DOWNLOAD_BUNDLE, INSTALL
 from hooks.deployments.outcomes import ErrorCode, EventResult, EventStatus
 from hooks.deployments.parts import Parts
@@ -305,11 +306,12 @@ def _command(
     event: DeploymentEvent,
     now: datetime,
 ) -> Command:
-    names = select(DeploymentEvent.name).where(DeploymentEvent.target_id == target.id)
-    events = tuple(session.scalars(names.order_by(DeploymentEvent.position)))
-    options, group = deployment.options, deployment.group_document
+    plans = select(DeploymentEvent.name, DeploymentEvent.actor).where(DeploymentEvent.target_id == target.id)
+    found = session.execute(plans.order_by(DeploymentEvent.position)).all()
+    is_balanced = any(name == "BlockTraffic" for name, _ in found)
+    settings = GroupSettings.of(deployment.group_document, deployment.options)
     is_rollback = deployment.creator == ROLLBACK
-    behavior = options.get("fileExistsBehavior") or group.get("fileExistsBehavior") or "DISALLOW"
+    behavior = deployment.options.get("fileExistsBehavior", FileExistsBehavior.DISALLOW.value)
     return Command(
         agent=agent.name,
         agent_id=agent.id,
@@ -323,12 +325,12 @@ def _command(
         event_id=event.id,
         event=event.name,
         attempt=(event.offered_at or now).isoformat(timespec="milliseconds"),
-        events=events,
-        course=course_of(target.fleet, is_balanced="BlockTraffic" in events, is_rollback=is_rollback),
+        events=tuple(name for name, actor in found if actor == Actor.AGENT.value),
+        course=course_of(target.fleet, is_balanced=is_balanced, is_rollback=is_rollback),
         revision=deployment.revision,
         file_exists_behavior=FileExistsBehavior(behavior),
-        appspec_name=str(options.get("appSpecFilename") or DEFAULT_FILENAME),
-        link=str(options.get("link") or group.get("link") or ""),
+        appspec_name=settings.appspec_filename,
+        link=settings.link,
         is_rollback=is_rollback,
     )
 

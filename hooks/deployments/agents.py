@@ -262,7 +262,7 @@ def _look_for_another(session: Session, row: DeploymentAgent, proof: Proof, dige
     if started_at is None or row.seen_at is None or row.boot_id == proof.boot_id:
         return
     is_known = bool(proof.previous) and _digest_of(proof.previous, digest) == row.session_digest
-    was_used_lately = row.seen_at > started_at and now - row.seen_at < IN_USE
+    was_used_lately = row.seen_at >= started_at and now - row.seen_at < IN_USE
     if is_known or not was_used_lately:
         return
     if not row.alarm:
@@ -291,7 +291,7 @@ def _digest_of(secret: str, digest: Digest) -> str:
 def is_seen_lately(row: DeploymentAgent, now: datetime) -> bool:
     """Whether what ``see`` would write is there already, nearly."""
     started_at = _started_at(row)
-    is_of_session = row.seen_at is not None and (started_at is None or row.seen_at > started_at)
+    is_of_session = row.seen_at is not None and (started_at is None or row.seen_at >= started_at)
     return is_of_session and row.seen_at is not None and now - row.seen_at < _SEEN_GRAIN
 
 

@@ -94,13 +94,14 @@ class Rules:
     def of(name: str, document: Mapping[str, Any], max_concurrent: int | None = None) -> Rules:
         """The rules of a configuration; ``CodeDeployDefault.OneAtATime`` is one at a time and not 99 %."""
         zonal = document.get("zonalConfig")
+        caps = [each for each in (max_concurrent, document.get("maxConcurrent")) if each]
         watch = zonal or {}
         later = int(watch.get("monitorDurationInSeconds") or 0)
         first = watch.get("firstZoneMonitorDurationInSeconds")
         return Rules(
             Minimum.of(document.get("minimumHealthyHosts")),
             name == ONE_AT_A_TIME,
-            max_concurrent,
+            min(caps, default=None),
             Zonal(Minimum.of(watch.get("minimumHealthyHostsPerZone")), later if first is None else int(first), later)
             if zonal is not None
             else None,

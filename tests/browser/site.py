@@ -341,15 +341,16 @@ def build(folder: Path) -> Site:
         RunnerClaims(world.db, builds, attempts, digest=digest, lease_seconds=30.0),
         RunnerWork(world.db, builds, attempts, digest=digest, lease_seconds=30.0),
     )
-    deploying = AgentWork(
+    deployments = DeploymentParts({"Server": DummyPlatform()}, services.clock, AesSealer())
+    agents = AgentWork(
         world.db,
         services.stores,
-        DeploymentParts({"Server": DummyPlatform()}, services.clock, AesSealer()),
+        deployments,
         sign=lambda message: services.signer.sign(AGENT_COMMAND, message).der,
         on_tokens=lambda *_: None,
     )
     hook_services = HookServices(
-        world.db, services.clock, world.parts, logs, told, services.stores, (), runners, deploying
+        world.db, services.clock, world.parts, logs, told, services.stores, (), runners, deployments, agents
     )
     app = Flask("entrepot", static_folder=None, template_folder=None)
     app.url_map.merge_slashes = False

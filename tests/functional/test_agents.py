@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from hooks.deployments import engine
-from tests.agent_bench import Crew, release
+from tests.agent_bench import Crew, Middle, release
 from tests.build_bench import eventually, host_processes
 from tests.deploying import tree
 from tests.harness.server import Server
@@ -146,6 +146,7 @@ def test_kill_9_and_a_server_that_is_away_leave_a_true_end(crew: Crew, tmp_path:
     assert marks.read_text() == "begun\nended\n"  # once
 
 
+@pytest.mark.long
 def test_a_script_that_was_killed_with_its_agent_is_not_run_again(crew: Crew, tmp_path: Path) -> None:
     group, marks = crew.group("interrupted", "web-1"), tmp_path / "marks"
     script = f"{SH}echo begun >> {marks}\nsleep 4231.5\n"
@@ -187,27 +188,63 @@ def test_guided_failure_does_the_event_once_more(crew: Crew, tmp_path: Path) -> 
     assert crew.ended(done) == "Succeeded", crew.log("web-1")
 
 
-def test_what_the_machine_does_not_let_is_refused(crew: Crew, tmp_path: Path) -> None:
-    assert crew.enrol("strict").returncode == 0
-    home, inside = crew.home("strict"), tmp_path / "inside"
+@pytest.fixture(scope="module")
+def middle(crew: Crew) -> Iterator[Middle]:
+    """Between the server and an agent that lets little."""
+    made = Middle(crew.server)
+    assert crew.enrol("strict", url=made.url).returncode == 0
+    inside = crew.place / "inside"
     inside.mkdir()
-    (home / "agent.toml").write_text(f'destinations = ["{inside}"]\nscripts = false\nrevisions = ["Upload"]\n')
+    lets = f'destinations = ["{inside}"]\nscripts = false\nrevisions = ["Upload"]\n'
+    (crew.home("strict") / "agent.toml").write_text(lets)
     crew.run("strict")
-    group = crew.group("strict", "strict")
+    yield made
+    made.shutdown()
+
+
+def test_what_the_machine_does_not_let_is_refused(crew: Crew, middle: Middle, tmp_path: Path) -> None:
+    group, inside = crew.group("strict", "strict"), crew.place / "inside"
     good = crew.deploy(group, release(inside / "app", "one"))
     assert crew.ended(good) == "Succeeded", crew.log("strict")
     outside = crew.deploy(group, release(tmp_path / "outside", "two"))
     assert crew.ended(outside) == "Failed"
     assert "is not below" in crew.events(outside)["DownloadBundle"].message
     assert not (tmp_path / "outside").exists()
-    scripted = crew.deploy(
-        group, release(inside / "app", "three", hooks=hooks(AfterInstall="x.sh"), x_sh=f"{SH}exit 0\n")
-    )
+    script = {"hooks": hooks(AfterInstall="x.sh"), "x_sh": f"{SH}exit 0\n"}
+    scripted = crew.deploy(group, release(inside / "app", "three", **script))
     assert crew.ended(scripted) == "Failed"
     assert "scripts are switched off here" in crew.events(scripted)["DownloadBundle"].message
     assert tree(inside / "app")["0.txt"] == "one\n"
 
 
+def test_I2_what_somebody_in_between_changes_is_not_carried_out(crew: Crew, middle: Middle) -> None:
+    group, app = crew.group("between", "strict"), crew.place / "inside" / "between"
+    answers: list[bytes] = []
+
+    def keep(path: str, body: bytes) -> bytes:
+        if path.endswith("/poll") and b'"command":{' in body:
+            answers.append(body)
+        return release(app, "evil") if path.endswith("/bundle") else body
+
+    middle.change = keep
+    swapped = crew.deploy(group, release(app, "one"))
+    assert crew.ended(swapped) == "Failed"
+    event = crew.events(swapped)["DownloadBundle"]
+    assert "it is not the one that the deployment names: its SHA-256 is" in event.message
+    assert not app.exists()
+    assert not (crew.home("strict") / "deployments" / group / swapped / "bundle").exists()
+
+    middle.change = lambda path, body: answers[0] if path.endswith("/poll") else body  # one that was carried out
+    eventually(lambda: "is not above the last one" in crew.log("strict"))
+    forged = answers[-1].replace(b'"signature":"', b'"signature":"AAAA')[:-8] + answers[-1][-8:]
+    middle.change = lambda path, body: forged if path.endswith("/poll") else body
+    eventually(lambda: "a command is refused: its signature is not" in crew.log("strict"))
+    middle.change = lambda _path, body: body
+    done = crew.deploy(group, release(app, "two"))
+    assert crew.ended(done) == "Succeeded", crew.log("strict")  # it lives
+
+
+@pytest.mark.long
 def test_a_revoked_agent_is_given_nothing_and_ends(crew: Crew, tmp_path: Path) -> None:
     assert crew.enrol("leaver").returncode == 0
     process = crew.run("leaver")

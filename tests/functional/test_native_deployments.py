@@ -5,19 +5,19 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
-import sys
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import requests
 
 from hooks.deployments.outcomes import EventStatus
 from tests.build_bench import eventually, host_processes
 from tests.harness import packages
 from tests.harness.clients import Clients
 from tests.harness.npm_clients import NpmClients
-from tests.harness.server import ROOT, Server
+from tests.harness.server import Server
 from tests.native import Place, shop
 
 WHEELS = {version: shop(version) for version in ("1.0", "2.0")}
@@ -55,6 +55,7 @@ def place(tmp_path: Path, server: Server, token: str) -> Place:
             "hooks": {
                 "ApplicationStop": f"echo stop $PACKAGE_VERSION in $LINK >> {marks}",
                 "ApplicationStart": {"run": f"echo start $PACKAGE_NAME $PACKAGE_VERSION >> {marks}", "timeout": 60},
+                "BeforeInstall": ["${ENVIRONMENT}/bin/python", "-c", "import shop_web.web"],
                 "ValidateService": ["${LINK}/bin/python", "-c", "import shop_web.web"],
             },
         },
@@ -95,10 +96,67 @@ def test_a_python_application_is_installed_replaced_and_kept_when_the_new_one_is
                 assert str(tmp_path / "state").encode() not in content, path
     assert not list((tmp_path / "state").rglob("bundle/environment"))
 
+    # What cannot even be imported is found before the switch, and the release before goes on.
     failed = place.deploy("d-3.0", place.package("shop-web", "3.0", BROKEN))
-    assert failed["ValidateService"].status is EventStatus.FAILED
-    assert "what_is_not_there" in failed["ValidateService"].log
-    # The release before is there, whole, and the next deployment leads back to it.
-    again = place.deploy("d-back", place.package("shop-web", "2.0", WHEELS["2.0"]))
-    assert {result.status for result in again.values()} == {EventStatus.SUCCEEDED}
+    assert failed["BeforeInstall"].status is EventStatus.FAILED
+    assert "what_is_not_there" in failed["BeforeInstall"].log
+    assert failed["Install"].status is EventStatus.SKIPPED
     assert answer(link).startswith("shop 2.0 with 1.5")
+
+
+def test_a_file_that_was_swapped_on_the_way_is_not_installed(place: Place, tmp_path: Path) -> None:
+    package = place.package("shop-web", "1.0", WHEELS["1.0"])
+    place.bodies[WHEELS["1.0"][0]] = shop("1.0", "print('not what was pinned')\n")[1]
+    done = place.deploy("d-1", package)
+    assert done["DownloadBundle"].status is EventStatus.FAILED
+    assert "is not what the deployment names" in done["DownloadBundle"].message
+    assert not list((tmp_path / "app").iterdir())
+
+
+def test_kill_9_while_it_is_installed_leaves_the_old_one_and_is_gone_on_with(place: Place, tmp_path: Path) -> None:
+    link = tmp_path / "app" / "current"
+    place.deploy("d-1", place.package("shop-web", "1.0", WHEELS["1.0"]))
+    child = os.fork()
+    if child == 0:
+        place.deploy("d-2", place.package("shop-web", "2.0", WHEELS["2.0"]))
+        os._exit(0)
+    made = tmp_path / "state" / "g" / "d-2" / "bundle"
+    eventually((made / "environment" / "bin" / "python").exists)
+    os.kill(child, signal.SIGKILL)
+    _, status = os.waitpid(child, 0)
+    assert os.WIFSIGNALED(status)
+    eventually(lambda: not host_processes(str(made)))  # what installs ends with the agent
+    assert answer(link).startswith("shop 1.0")
+    done = place.deploy("d-2", place.package("shop-web", "2.0", WHEELS["2.0"]))
+    assert {result.status for result in done.values()} == {EventStatus.SUCCEEDED}
+    assert answer(link).startswith("shop 2.0")
+
+
+def test_an_npm_application_is_installed_with_what_it_depends_on(
+    place: Place, tmp_path: Path, server: Server, token: str
+) -> None:
+    registry = f"{server.url}/npm/default/dev/"
+    clients = NpmClients(tmp_path / "home", registry, server.token("admin"))
+    clients.npm("publish", cwd=clients.project("shop-words", "1.0.0")).ok()
+    tarballs = {}
+    for version in ("1.0.0", "2.0.0"):
+        more = {"bin": {"shop": "cli.js"}, "dependencies": {"shop-words": "^1.0.0"}}
+        scripts = {"postinstall": f"touch {tmp_path}/ran"}
+        folder = clients.project("shop-cli", version, scripts=scripts, **more)
+        program = "#!/usr/bin/env node\nconsole.log(require('./package.json').version, require.resolve('shop-words'))\n"
+        (folder / "cli.js").write_text(program)
+        clients.npm("publish", cwd=folder).ok()
+        headers = {"Authorization": f"Bearer {token}"}
+        name = f"shop-cli-{version}.tgz"
+        body = requests.get(f"{registry}shop-cli/-/{name}", headers=headers, timeout=30)
+        tarballs[version] = (name, body.content)
+    place.format, place.document = "npm", {"link": str(tmp_path / "app" / "current")}
+    for version, file in tarballs.items():
+        done = place.deploy(f"n-{version}", place.package("shop-cli", version, file))
+        assert {result.status for result in done.values()} == {EventStatus.SUCCEEDED}, done
+        said = subprocess.run([str(tmp_path / "app/current/bin/shop")], capture_output=True, text=True, check=True)
+        release = tmp_path / "app" / "releases" / f"n-{version}"
+        assert said.stdout.split() == [version, f"{release}/node_modules/shop-words/index.js"]
+    assert not (tmp_path / "ran").exists()
+    for path in (tmp_path / "app").rglob("*"):
+        assert not path.is_file() or token.encode() not in path.read_bytes(), path

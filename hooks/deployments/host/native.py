@@ -196,13 +196,15 @@ def _write_script(package: NativePackage, script: NativeScript, path: Path) -> N
         "PACKAGE_VERSION": package.version.version,
     }
     lines = ["#!/bin/sh", *(f"export {name}={shlex.quote(value)}" for name, value in told.items())]
+    # Before the switch it is not at the link yet.
+    lines += ['here=${0%/hooks/*}', f'export ENVIRONMENT="$here/{ENVIRONMENT}"']
     if script.words:
         words = []
         for word in script.words:
             for name, value in told.items():
                 word = word.replace(f"${{{name}}}", value)  # noqa: PLW2901
-            words.append(word)
-        lines.append(f"exec {shlex.join(words)}")
+            words.append(shlex.quote(word).replace("${ENVIRONMENT}", "'\"$ENVIRONMENT\"'"))
+        lines.append(f"exec {' '.join(words)}")
     else:
         own = path.with_name(f"{path.name}.script")
         text = script.text if script.text.startswith("#!") else f"#!/bin/sh\n{script.text}"
