@@ -24,6 +24,7 @@ from sqlalchemy.orm import Session
 
 from config import deploying, ending, executors, notifying, sources
 from config.addresses import own_addresses
+from config.deployment_tokens import reading_token
 from config.settings import LimitSettings, Settings, UpstreamSettings
 from hooks import key_rotation
 from hooks.builds import batch_engine, batch_jobs, waiting
@@ -359,6 +360,7 @@ def agent_work(services: Services, parts: DeploymentParts) -> AgentWork:
         parts,
         sign=lambda message: services.signer.sign(AGENT_COMMAND, message).der,
         on_tokens=lambda found, place: services.leaks.end(found, place, "build"),
+        issue_token=partial(reading_token, services.accounts),
     )
 
 

@@ -63,9 +63,7 @@ class Installation:
 class PackageInstaller(Protocol):
     """Installs versions of one format."""
 
-    def choose(
-        self, version: NativeVersion, filenames: Sequence[str], *, runs_package_code: bool
-    ) -> Sequence[str]:
+    def choose(self, version: NativeVersion, filenames: Sequence[str], *, runs_package_code: bool) -> Sequence[str]:
         """The files of a version that this machine wants. Raises InstallFault where there is none for it."""
 
     def install(self, wanted: Installation) -> frozenset[str]:

@@ -23,6 +23,7 @@ from config import deploying, wiring
 from config.settings import load
 from hooks.deployments import engine
 from hooks.deployments.request import DeploymentRequest
+from hooks.deployments.revisions import pin
 from hooks.deployments.targets import log_context
 from hooks.deployments.uploads import keep_upload
 from hooks.models.deployment import (
@@ -229,7 +230,15 @@ class Crew:
                 "revisionType": "Upload",
                 "upload": {"id": row.id, "sha256": sha256 or row.sha256, "bundleType": "tgz"},
             }
-            name, config = ALL_AT_ONCE
+        return self.deploy_revision(group_id, revision, **options)
+
+    def deploy_revision(self, group_id: str, revision: Mapping[str, Any], **options: Any) -> str:
+        """Deploy what a revision's document, pinned already or of a package, names. The deployment's id."""
+        now, (name, config) = system_clock(), ALL_AT_ONCE
+        with self.db.write() as session:
+            if revision["revisionType"] == "Package":
+                application = session.get_one(DeploymentApplication, self.application_id)
+                revision = pin(session, revision, application, now)
             wanted = DeploymentRequest(group_id, revision, "ada", config_name=name, config=config, options=options)
             return engine.create(session, self.parts, wanted, now).id
 

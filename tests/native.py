@@ -23,7 +23,7 @@ from registry.clock import system_clock
 from registry.native import NativeVersion
 from tests.harness import packages
 
-WEB = '''
+WEB = """
 import http.server, sys
 
 import shop_lib
@@ -42,7 +42,7 @@ def main():
     server = http.server.HTTPServer(("127.0.0.1", 0), Handler)
     print(server.server_port, flush=True)
     server.serve_forever()
-'''
+"""
 
 
 def shop(version: str, web: str = WEB) -> tuple[str, bytes]:
@@ -91,13 +91,10 @@ class Place:
             finally:
                 log.close()
 
-        wanted = Deployment(
-            deployment_id, "g", "g", "shop", Course.IN_PLACE.events, link=str(self.document["link"])
-        )
+        wanted = Deployment(deployment_id, "g", "g", "shop", Course.IN_PLACE.events, link=str(self.document["link"]))
         return HostDeployment(wanted, self.state, made, ScriptSettings(), system_clock, lambda _: None)
 
     def deploy(self, deployment_id: str, package: NativePackage) -> dict[str, EventResult]:
         with self.state.locked():
             results = deploy(self.host(deployment_id, package), lambda _: None)
         return {result.event: result for result in results}
-

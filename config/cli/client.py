@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import importlib.util
 from collections.abc import Mapping
 from datetime import timedelta
 from pathlib import Path
@@ -15,6 +16,7 @@ from config.cli.runner import register
 from config.cli.runner import run as run_runner
 from registry.format import Tool
 from registry.formats import FORMATS
+from registry.native import PackageInstaller
 
 
 def _tools() -> Mapping[str, Mapping[str, Tool]]:
@@ -47,9 +49,18 @@ def _new_token(
     )
 
 
+def _installer(name: str) -> PackageInstaller | None:
+    """What installs packages of a format on the machine of a deployment; None where nothing does."""
+    place = f"registry.formats.{name}.native"
+    if name not in FORMATS or importlib.util.find_spec(place) is None:
+        return None
+    found: PackageInstaller = importlib.import_module(place).INSTALLER
+    return found
+
+
 (login, token, repo, package, package_group, user, domain, policy, role, group, explain) = registry.commands.commands(
     _tools(), _new_token
 )
 pipeline, build, webhook, secret, parameter, deploy, runner, agent = hooks.commands.commands(
-    [run_build, images], [register, run_runner]
+    [run_build, images], [register, run_runner], _installer
 )

@@ -17,9 +17,11 @@ from hooks.api.agent_shapes import (
     Completion,
     Enrolment,
     EventState,
+    FileQuery,
     InstalledReport,
     Poll,
     PollResult,
+    RepositoryCredential,
     SessionRequest,
     SignedCommand,
     decoded,
@@ -27,6 +29,7 @@ from hooks.api.agent_shapes import (
 )
 from hooks.deployments import agents
 from hooks.deployments.agents import Proof
+from hooks.deployments.revisions import OpenedRevision
 from hooks.deployments.signed_commands import time_text
 from hooks.models.deployment import DeploymentAgent
 from hooks.services import HookServices
@@ -72,6 +75,16 @@ class AgentProtocolViews:
             Route("POST", "/agent/poll", door, self.poll_commands, Poll, answer=PollResult),
             Route("POST", f"{event}/begin", door, self.begin_event, Begin, answer=EventState),
             Route("GET", f"{event}/bundle", door, self.get_bundle, media_type=_OCTETS),
+            Route("GET", f"{event}/files", door, self.get_file, query=FileQuery, media_type=_OCTETS),
+            Route(
+                "POST",
+                f"{event}/credential",
+                door,
+                self.give_credential,
+                answer=RepositoryCredential,
+                status=201,
+                holds_secrets=True,
+            ),
             # A log may show a token of this server, and must not stand in the way of the end: it is masked here.
             Route(
                 "POST",
@@ -151,12 +164,16 @@ class AgentProtocolViews:
 
     def get_bundle(self, event: int) -> Response:
         """The bytes of the revision, as long as the event goes on."""
-        opened = self._services.agents.open_bundle(_agent(), event)
-        response = Response(_pieces(opened.body), content_type=_OCTETS)
-        response.headers["Content-Length"] = str(opened.size_bytes)
-        response.headers["Cache-Control"] = "no-store"
-        response.headers["X-Content-Type-Options"] = "nosniff"
-        return response
+        return _sent(self._services.agents.open_bundle(_agent(), event))
+
+    def get_file(self, event: int, query: FileQuery) -> Response:
+        """The bytes of one file of a package that is installed without a bundle, as long as the event goes on."""
+        return _sent(self._services.agents.open_bundle(_agent(), event, query.name))
+
+    def give_credential(self, event: int) -> RepositoryCredential:
+        """A token that reads the package's repository for half an hour, for what the package depends on."""
+        charge(CostClass.MINT)
+        return RepositoryCredential(self._services.agents.credential(_agent(), event))
 
     def complete_event(self, event: int, body: Completion) -> EventState:
         """Say how an event has ended. Saying it again changes nothing."""
@@ -176,6 +193,14 @@ def blueprint(services: HookServices) -> Blueprint:
 
 def _agent() -> DeploymentAgent:
     return cast("DeploymentAgent", g.agent)
+
+
+def _sent(opened: OpenedRevision) -> Response:
+    response = Response(_pieces(opened.body), content_type=_OCTETS)
+    response.headers["Content-Length"] = str(opened.size_bytes)
+    response.headers["Cache-Control"] = "no-store"
+    response.headers["X-Content-Type-Options"] = "nosniff"
+    return response
 
 
 def _pieces(body: BinaryIO) -> Iterator[bytes]:

@@ -93,6 +93,20 @@ class AgentSession:
 
 
 @dataclass(frozen=True, slots=True)
+class FileQuery:
+    """A file of the version that is installed."""
+
+    name: Annotated[str, Length(1, 1000)]
+
+
+@dataclass(frozen=True, slots=True)
+class RepositoryCredential:
+    """A token for reading one repository, never told again."""
+
+    token: str
+
+
+@dataclass(frozen=True, slots=True)
 class Poll:
     """``running`` are the lifecycle events that the agent is at, ``free`` how many more it could begin now."""
 

@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import click
 
 
-def commands(builders: Sequence[click.Command] = (), running: Sequence[click.Command] = ()) -> list[click.Command]:
+def commands(
+    builders: Sequence[click.Command] = (),
+    running: Sequence[click.Command] = (),
+    installers: Callable[[str], Any] = lambda _: None,
+) -> list[click.Command]:
     """``pipeline``, ``build``, ``webhook``, ``secret``, ``parameter``, ``deploy``, ``runner`` and ``agent``.
 
-    ``builders`` go into ``build``, ``running`` into ``runner``: what only the composition root can make.
+    ``builders`` go into ``build``, ``running`` into ``runner``: what only the composition root can make. ``installers``
+    gives what installs packages of a format (``registry.native.PackageInstaller``).
     """
     from hooks.commands.agent import agent
-    from hooks.commands.agent_machine import enrol, status, systemd_unit
-    from hooks.commands.agent_machine import run as run_agent
+    from hooks.commands.agent_machine import enrol, run_command, status, systemd_unit
     from hooks.commands.build import build
     from hooks.commands.build_batch import batch
     from hooks.commands.build_hook import hook
@@ -33,6 +38,6 @@ def commands(builders: Sequence[click.Command] = (), running: Sequence[click.Com
         build.add_command(command)
     for command in running:
         runner.add_command(command)
-    for command in (enrol, run_agent, status, systemd_unit):
+    for command in (enrol, run_command(installers), status, systemd_unit):
         agent.add_command(command)
     return [pipeline, build, webhook, secret, parameter, deploy, runner, agent]

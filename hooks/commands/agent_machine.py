@@ -25,6 +25,7 @@ from registry.commands.output import json_option, print_json, say
 
 if TYPE_CHECKING:
     from hooks.deployments.agent.identity import Identity
+    from hooks.deployments.agent.native import Installers
     from hooks.deployments.agent.settings import AgentSettings
 
 PROTOCOL = 1
@@ -115,16 +116,25 @@ def _check_key(made: Identity, wanted: str | None) -> None:
         raise Failed(f"the server's key is {found}, not {wanted}: this is another server, or somebody in between")
 
 
-@example("entrepot agent run --data /var/lib/entrepot-agent")
-@click.command()
-@_data
-@_authorities
-@json_option
-def run(data: Path, ca_bundle: str | None, *, as_json: bool) -> None:
-    """Carry out this machine's deployments until TERM, which waits for the event that is running; a second one does not.
+def run_command(installers: Installers) -> click.Command:
+    """``agent run``, with what installs packages of each format."""
 
-    What the server may have done here is said in DIR/agent.toml (docs/agents.md).
-    """
+    @example("entrepot agent run --data /var/lib/entrepot-agent")
+    @click.command()
+    @_data
+    @_authorities
+    @json_option
+    def run(data: Path, ca_bundle: str | None, *, as_json: bool) -> None:
+        """Carry out this machine's deployments until TERM, which waits for the event that is running; a second does not.
+
+        What the server may have done here is said in DIR/agent.toml (docs/agents.md).
+        """
+        _run(data, ca_bundle, installers, as_json=as_json)
+
+    return run
+
+
+def _run(data: Path, ca_bundle: str | None, installers: Installers, *, as_json: bool) -> None:
     from hooks.builds.remote.link import NotAdmitted
     from hooks.deployments.agent import identity
     from hooks.deployments.agent.agent import Agent
@@ -138,7 +148,7 @@ def run(data: Path, ca_bundle: str | None, *, as_json: bool) -> None:
     try:
         who, settings = identity.load(data), _settings(data)
         key, memory = identity.load_key(data), identity.Memory(data, who.agent_id)
-        agent = Agent(who, Line(who, key, memory), memory, settings, data / identity.DEPLOYMENTS)
+        agent = Agent(who, Line(who, key, memory), memory, settings, data / identity.DEPLOYMENTS, installers)
     except AgentFault as error:
         raise Failed(str(error)) from error
     with _locked(data):

@@ -23,7 +23,7 @@ from hooks.deployments.parts import Parts
 from hooks.deployments.phases import course_of
 from hooks.deployments.planning import DeploymentStatus
 from hooks.deployments.platform import Actor
-from hooks.deployments.revisions import OpenedRevision, open_revision
+from hooks.deployments.revisions import OpenedRevision, is_native, open_revision
 from hooks.deployments.rows import ROLLBACK
 from hooks.deployments.signed_commands import Command, sign_command
 from hooks.models.deployment import (
@@ -48,6 +48,7 @@ IDLE_POLL_SECONDS = 5.0
 MOST_TAIL_BYTES = 2048
 _MESSAGE_CHARACTERS = 4000
 
+IssueToken = Callable[[Session, str, str, datetime], str]
 Offer = tuple[Deployment, DeploymentTarget, DeploymentEvent]
 
 
@@ -105,13 +106,18 @@ class AgentWork:
         *,
         sign: Callable[[bytes], bytes],
         on_tokens: Callable[[Collection[str], str], object],
+        issue_token: IssueToken,
     ) -> None:
-        """``sign`` is by the server's key for commands. ``on_tokens`` ends tokens that a log shows, and is told where."""
+        """``sign`` is by the server's key for commands. ``on_tokens`` ends tokens that a log shows, and is told where.
+
+        ``issue_token`` makes one of this name that reads this repository (``domain/repository``).
+        """
         self._db = db
         self._stores = stores
         self.parts = parts
         self._sign = sign
         self._on_tokens = on_tokens
+        self._issue_token = issue_token
         self._clock: Clock = parts.clock
 
     def poll(self, agent: DeploymentAgent, running: Sequence[int], free: int) -> PollAnswer:
@@ -185,14 +191,37 @@ class AgentWork:
                 goes_on = False
             return event.status, goes_on
 
-    def open_bundle(self, agent: DeploymentAgent, event_id: int) -> OpenedRevision:
-        """The bytes of the revision, while the event goes on. Raises NotFound, Conflict, Unavailable."""
+    def open_bundle(self, agent: DeploymentAgent, event_id: int, filename: str | None = None) -> OpenedRevision:
+        """The bytes of the revision, while the event goes on; of a package without a bundle those of one of its files.
+
+        Raises NotFound, Conflict, Unavailable.
+        """
         with self._db.read() as session:
-            deployment, _, event = self._of(session, agent, event_id)
-            if event.started_at is None or event.ended_at is not None or is_stopped(deployment):
-                raise Conflict("this event does not go on")
+            deployment = self._going(session, agent, event_id)
             revision, application_id = dict(deployment.revision), deployment.application_id
-        return open_revision(self._db, self._stores, revision, application_id)
+        return open_revision(self._db, self._stores, revision, application_id, filename=filename)
+
+    def credential(self, agent: DeploymentAgent, event_id: int) -> str:
+        """A token that reads the repository of a package without a bundle for half an hour: what it needs comes from there.
+
+        Raises NotFound, Conflict.
+        """
+        now = self._clock()
+        with self._db.write() as session:
+            deployment = self._going(session, agent, event_id)
+            if not is_native(deployment.revision):
+                raise Conflict("this revision is a bundle, and needs nothing else")
+            package = deployment.revision["package"]
+            place = f"{package['domain']}/{package['repository']}"
+            about = {"deployment": deployment.id, "repository": place}
+            audit.record(session, now, f"agent/{agent.name}", "agent.credential", f"agent/{agent.name}", **about)
+            return self._issue_token(session, f"deployment {deployment.id} on {agent.name}", place, now)
+
+    def _going(self, session: Session, agent: DeploymentAgent, event_id: int) -> Deployment:
+        deployment, _, event = self._of(session, agent, event_id)
+        if event.started_at is None or event.ended_at is not None or is_stopped(deployment):
+            raise Conflict("this event does not go on")
+        return deployment
 
     def complete(self, agent: DeploymentAgent, event_id: int, result: EventResult) -> str:
         """The event has ended on the machine: its status. Said again it changes nothing. Raises NotFound, Conflict."""
@@ -312,6 +341,7 @@ def _command(
     settings = GroupSettings.of(deployment.group_document, deployment.options)
     is_rollback = deployment.creator == ROLLBACK
     behavior = deployment.options.get("fileExistsBehavior", FileExistsBehavior.DISALLOW.value)
+    native = _native_document(deployment)
     return Command(
         agent=agent.name,
         agent_id=agent.id,
@@ -330,9 +360,14 @@ def _command(
         revision=deployment.revision,
         file_exists_behavior=FileExistsBehavior(behavior),
         appspec_name=settings.appspec_filename,
-        link=settings.link,
+        link=str(native.get("link", "")) if native else settings.link,
         is_rollback=is_rollback,
+        native=native,
     )
+
+
+def _native_document(deployment: Deployment) -> dict[str, Any]:
+    return dict(deployment.group_document.get("nativePackage", {})) if is_native(deployment.revision) else {}
 
 
 def _bounded(result: EventResult) -> EventResult:

@@ -217,6 +217,11 @@ def label(revision: Mapping[str, Any]) -> str:
     return f"appspec {revision['appSpecContent']['sha256'][:12]}"
 
 
+def is_native(revision: Mapping[str, Any]) -> bool:
+    """Whether a pinned revision is a package version that machines install as such, without a bundle."""
+    return revision["revisionType"] == PACKAGE and revision["package"]["asset"] is None
+
+
 def version_of(revision: Mapping[str, Any]) -> str:
     """What is short enough for a table: a version, or the beginning of what there is instead."""
     kind = revision["revisionType"]

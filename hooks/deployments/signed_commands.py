@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
@@ -26,7 +26,9 @@ _COMMAND = b"entrepot agent command v1\n"
 _PROOF = b"entrepot agent session v1\n"
 _TIME = b"entrepot server time v1\n"
 # Where each kind of revision says what its bytes are.
-_PLACES = {"Package": "package", "BuildArtifact": "buildArtifact", "Upload": "upload"}
+NATIVE = "NativePackage"
+"""What a machine calls a revision that is a package version without a bundle in it."""
+_PLACES = {"Package": "package", "BuildArtifact": "buildArtifact", "Upload": "upload", NATIVE: "package"}
 KINDS = tuple(_PLACES)
 """The kinds of revisions that a machine can install."""
 
@@ -41,7 +43,8 @@ class Command:
 
     ``sequence`` grows with every command for an agent. ``attempt`` is another one where somebody wants the event done once
     more, and the same where it is only offered again. ``revision`` is a document as the deployment pins it.
-    ``expires_at`` is by the server's clock. ``link``: switch this link, "" for plain copies.
+    ``expires_at`` is by the server's clock. ``link``: switch this link, "" for plain copies. ``native`` is the
+    group's ``nativePackage``, for a package version without a bundle.
     """
 
     agent: str
@@ -63,11 +66,15 @@ class Command:
     appspec_name: str
     link: str
     is_rollback: bool
+    native: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def kind(self) -> str:
-        """The kind of the revision."""
-        return str(self.revision.get("revisionType", ""))
+        """The kind of the revision; a package version that is installed as such is one of its own."""
+        told = str(self.revision.get("revisionType", ""))
+        package = self.revision.get("package")
+        is_native = told == "Package" and isinstance(package, Mapping) and package.get("asset") is None
+        return NATIVE if is_native else told
 
     @property
     def sha256(self) -> str:
@@ -102,6 +109,7 @@ class Command:
                 "appSpecFilename": self.appspec_name,
                 "link": self.link,
                 "isRollback": self.is_rollback,
+                "nativePackage": dict(self.native),
             }
         )
 
@@ -132,6 +140,7 @@ class Command:
                 appspec_name=_text(found["appSpecFilename"]),
                 link=_text(found["link"]),
                 is_rollback=found["isRollback"] is True,
+                native=dict(found["nativePackage"]),
             )
         except (ValueError, KeyError, TypeError, RecursionError) as error:
             raise CommandRefused(f"it cannot be read: {type(error).__name__}") from error

@@ -7,12 +7,16 @@ import signal
 import subprocess
 import urllib.request
 from collections.abc import Iterator
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
 import requests
+from sqlalchemy import select
 
 from hooks.deployments.outcomes import EventStatus
+from registry.models import Token
+from tests.agent_bench import Crew
 from tests.build_bench import eventually, host_processes
 from tests.harness import packages
 from tests.harness.clients import Clients
@@ -130,6 +134,40 @@ def test_kill_9_while_it_is_installed_leaves_the_old_one_and_is_gone_on_with(pla
     done = place.deploy("d-2", place.package("shop-web", "2.0", WHEELS["2.0"]))
     assert {result.status for result in done.values()} == {EventStatus.SUCCEEDED}
     assert answer(link).startswith("shop 2.0")
+
+
+def test_an_agent_installs_a_package_version_where_its_machine_lets_it(
+    server: Server, place: Place, tmp_path: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    crew = Crew(server, tmp_path_factory.mktemp("crew"))
+    try:
+        assert crew.enrol("web-1").returncode == 0
+        crew.run("web-1")
+        group = crew.group("native", "web-1", nativePackage=dict(place.document))
+        package = {"repository": "dev", "format": "pypi", "name": "shop-web", "version": "1.0"}
+        revision = {"revisionType": "Package", "package": package}
+        refused = crew.deploy_revision(group, revision)
+        assert crew.ended(refused) == "Failed"
+        told = [event.message for event in crew.events(refused).values() if event.status == "Failed"]
+        assert "takes no revisions of the kind 'NativePackage'" in told[0]
+
+        crew.kill("web-1")
+        (crew.home("web-1") / "agent.toml").write_text('revisions = ["NativePackage"]\n')
+        crew.run("web-1")
+        done = crew.deploy_revision(group, revision)
+        assert crew.ended(done) == "Succeeded", crew.log("web-1")
+        link = tmp_path / "app" / "current"
+        assert answer(link).startswith("shop 1.0 with 1.5")
+        # What it was read with ends by itself, reads this repository alone, and lies nowhere on the machine.
+        with crew.db.read() as session:
+            token = session.scalars(select(Token).where(Token.name.startswith("deployment "))).one()
+        assert (token.actions, token.repositories) == (["read"], ["default/dev"])
+        assert token.expires_at - token.created_at == timedelta(minutes=30)
+        # What is really there is told.
+        assert eventually(lambda: crew.found(group, "web-1").get("files", 0) > 5)
+        assert crew.found(group, "web-1")["changedCount"] == 0
+    finally:
+        crew.close()
 
 
 def test_an_npm_application_is_installed_with_what_it_depends_on(

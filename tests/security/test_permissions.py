@@ -301,7 +301,8 @@ REVIEWED = {
     # What agents ask in a session of their own; each event has to be one of their own targets.
     **{f"POST {API}/agent/{word}": AGENT for word in ("poll", "installed")},
     **{f"POST {API}/agent/events/<id:event>/{word}": AGENT for word in ("begin", "complete")},
-    f"GET {API}/agent/events/<id:event>/bundle": AGENT,
+    **{f"GET {API}/agent/events/<id:event>/{word}": AGENT for word in ("bundle", "files")},
+    f"POST {API}/agent/events/<id:event>/credential": AGENT,  # reads the repository of what is installed
     f"GET {API}/event-kinds": SIGNED_IN,
     f"GET {API}/webhooks": SIGNED_IN,  # one's own; all of them as administrator
     f"POST {API}/webhooks": SIGNED_IN,  # who administers what it hears of

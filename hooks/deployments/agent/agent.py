@@ -14,6 +14,7 @@ from hooks.builds.remote.link import Away, NotAdmitted, Pause, Rejected
 from hooks.deployments.agent import drift
 from hooks.deployments.agent.identity import Identity, Memory
 from hooks.deployments.agent.line import Line
+from hooks.deployments.agent.native import Installers
 from hooks.deployments.agent.settings import AgentSettings
 from hooks.deployments.agent.work import Job, Worker
 from hooks.deployments.signed_commands import Command, CommandRefused, Trust
@@ -27,13 +28,21 @@ _OCCUPIED_SECONDS = 1.0
 class Agent:
     """One machine's agent. ``root`` is where its deployments lie."""
 
-    def __init__(self, identity: Identity, line: Line, memory: Memory, settings: AgentSettings, root: Path) -> None:
+    def __init__(
+        self,
+        identity: Identity,
+        line: Line,
+        memory: Memory,
+        settings: AgentSettings,
+        root: Path,
+        installers: Installers,
+    ) -> None:
         self._identity = identity
         self._line = line
         self._memory = memory
         self._settings = settings
         self._root = root
-        self._worker = Worker(line, settings, root)
+        self._worker = Worker(line, settings, root, installers)
         self._lock = threading.Lock()
         self._jobs: dict[int, tuple[Job, threading.Thread]] = {}
         self._freed = threading.Event()

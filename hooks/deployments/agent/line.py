@@ -43,9 +43,14 @@ class Line:
         """One request; the JSON of its answer, {} for none. Raises Away, Rejected, NotAdmitted."""
         return bounded_json(self._proved(method, *path, body=body, read_seconds=read_seconds))
 
-    def fetch(self, *path: str) -> requests.Response:
+    def fetch(self, *path: str, query: Mapping[str, str] | None = None) -> requests.Response:
         """A body that is read piece by piece. Raises as ``ask``."""
-        return self._proved("GET", *path, body=None, read_seconds=READ_SECONDS)
+        return self._proved("GET", *path, body=None, read_seconds=READ_SECONDS, query=query)
+
+    @property
+    def url(self) -> str:
+        """The server's address."""
+        return self._identity.url
 
     def now(self) -> datetime:
         """The server's time, whatever this machine's clock says. Raises Away before the first session."""
@@ -55,13 +60,16 @@ class Line:
         moment, at = known
         return moment + timedelta(seconds=_uptime() - at)
 
-    def _proved(self, method: str, *path: str, body: Any, read_seconds: float) -> requests.Response:
+    def _proved(
+        self, method: str, *path: str, body: Any, read_seconds: float, query: Mapping[str, str] | None = None
+    ) -> requests.Response:
+        more: dict[str, Any] = {"json": body, "query": query, "is_streamed": True, "read_seconds": read_seconds}
         used = self._session or self._open("")
         try:
-            return self._link.ask(method, *path, json=body, is_streamed=True, read_seconds=read_seconds)
+            return self._link.ask(method, *path, **more)
         except Unproved:
             self._open(used)
-        return self._link.ask(method, *path, json=body, is_streamed=True, read_seconds=read_seconds)
+        return self._link.ask(method, *path, **more)
 
     def _open(self, ended: str) -> str:
         """Open a session in the place of ``ended``, unless another thread has. Raises Away, Rejected, NotAdmitted."""

@@ -15,10 +15,12 @@ from pathlib import Path
 from typing import Any
 
 from hooks.deployments.appspec_model import AppSpec
-from hooks.deployments.signed_commands import KINDS
+from hooks.deployments.signed_commands import KINDS, NATIVE
 
 FILE = "agent.toml"
 MOST_AT_ONCE = 4
+USUAL = tuple(kind for kind in KINDS if kind != NATIVE)
+"""Kinds whose every byte the server has signed for; what a package depends on is found when it is installed."""
 
 
 class AgentFault(Exception):
@@ -36,7 +38,7 @@ class AgentSettings:
 
     runas: tuple[str, ...] = ()
     destinations: tuple[str, ...] = ()
-    revisions: tuple[str, ...] = KINDS
+    revisions: tuple[str, ...] = USUAL
     scripts: bool = True
     at_once: int = MOST_AT_ONCE
 
@@ -105,5 +107,5 @@ def _checked(found: dict[str, Any], path: Path) -> AgentSettings:
     if faults:
         raise AgentFault("; ".join(f"{path}: {fault}" for fault in faults))
     return AgentSettings(
-        texts.get("runas", ()), texts.get("destinations", ()), texts.get("revisions", KINDS), scripts, at_once
+        texts.get("runas", ()), texts.get("destinations", ()), texts.get("revisions", USUAL), scripts, at_once
     )

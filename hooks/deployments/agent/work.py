@@ -15,15 +15,17 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from hooks.builds.remote.link import Away, NotAdmitted, Rejected, broken_off, patiently
+from hooks.deployments.agent import native
 from hooks.deployments.agent.line import Line
 from hooks.deployments.agent.settings import AgentSettings
 from hooks.deployments.appspec_model import EVENT_SECONDS
 from hooks.deployments.host import bundle
 from hooks.deployments.host.deployment import Deployment, HostDeployment
+from hooks.deployments.host.native import Sources
 from hooks.deployments.host.scripts import ScriptSettings
 from hooks.deployments.host.state import GroupState, StateError
 from hooks.deployments.outcomes import ErrorCode, EventFailed, EventResult, EventStatus
-from hooks.deployments.signed_commands import Command, CommandRefused
+from hooks.deployments.signed_commands import NATIVE, Command, CommandRefused
 
 LOG = logging.getLogger("entrepot.agent")
 _PIECE_BYTES = 256 * 1024
@@ -48,8 +50,9 @@ class Job:
 class Worker:
     """Carries out commands on this machine. Safe for many threads, each with another deployment group."""
 
-    def __init__(self, line: Line, settings: AgentSettings, root: Path) -> None:
+    def __init__(self, line: Line, settings: AgentSettings, root: Path, installers: native.Installers) -> None:
         """``root`` is where the deployments of this machine lie."""
+        self._installers = installers
         self._line = line
         self._settings = settings
         self._root = root
@@ -125,20 +128,44 @@ class Worker:
 
     # --- the bundle
 
-    def _fetched(self, job: Job, into: Path) -> Path:
-        """The bundle in a file, as the signed command names it. Raises BundleError, OSError."""
+    def _fetched(self, job: Job, into: Path) -> Path | bundle.Made:
+        """The bundle in a file, as the signed command names it, or made here. Raises BundleError, OSError, EventFailed."""
+        if job.command.kind == NATIVE:
+            return native.made(
+                job.command,
+                self._settings,
+                self._installers,
+                into,
+                Sources(
+                    lambda name, path: self._files(job, path, name),
+                    lambda: str(self._answered(job, "credential").get("token", "")),
+                    lambda: job.is_stopped,
+                ),
+                self._line,
+            )
         wanted = job.command.sha256
         if into.is_file() and _digest_of(into) == wanted:
             return into
-        try:
-            self._patiently(job, lambda: self._download(job, into, wanted))
-        except (Away, Rejected, NotAdmitted) as error:
-            raise bundle.BundleError(str(error)) from error
+        self._from_server(job, lambda: self._download(into, wanted, "events", str(job.command.event_id), "bundle"))
         return into
 
-    def _download(self, job: Job, into: Path, wanted: str) -> None:
+    def _files(self, job: Job, into: Path, name: str) -> None:
+        wanted = str(job.command.revision["package"]["assets"][name])
+        path = ("events", str(job.command.event_id), "files")
+        self._from_server(job, lambda: self._download(into, wanted, *path, name=name))
+
+    def _answered(self, job: Job, what: str) -> Mapping[str, Any]:
+        return self._from_server(job, lambda: self._line.ask("POST", "events", str(job.command.event_id), what))
+
+    def _from_server(self, job: Job, attempt: Callable[[], T]) -> T:
+        try:
+            return self._patiently(job, attempt)
+        except (Away, Rejected, NotAdmitted) as error:
+            raise bundle.BundleError(str(error)) from error
+
+    def _download(self, into: Path, wanted: str, *path: str, **query: str) -> None:
         digest, taken = hashlib.sha256(), 0
-        with self._line.fetch("events", str(job.command.event_id), "bundle") as response, into.open("wb") as file:
+        with self._line.fetch(*path, query=query or None) as response, into.open("wb") as file:
             into.chmod(0o600)
             pieces = response.iter_content(_PIECE_BYTES)
             while True:

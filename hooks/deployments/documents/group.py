@@ -21,6 +21,7 @@ from hooks.deployments.documents.choices import (
     read_ours,
     read_rollback,
 )
+from hooks.deployments.documents.native import read_native
 from hooks.deployments.documents.values import StrictReader, read_document
 from hooks.deployments.health.checks import checks_of
 
@@ -118,9 +119,11 @@ def _ours(reader: StrictReader, entries: dict[str, yaml.Node]) -> dict[str, Any]
         if text.startswith("/") or ".." in text.split("/"):
             reader.fault(entries["appSpecFilename"], "appSpecFilename has to be a path within the bundle")
         found["appSpecFilename"] = text
+    if "nativePackage" in entries:
+        found["nativePackage"] = read_native(reader, entries["nativePackage"], "nativePackage")
     if "containerHost" in entries:
         found["containerHost"] = reader.name(entries["containerHost"], "containerHost")
-    for key in ("healthChecks", "hooks", "nativePackage"):
+    for key in ("healthChecks", "hooks"):
         if key in entries:
             found[key] = reader.plain(entries[key], key)
     if found.get("healthChecks") is not None:

@@ -35,8 +35,10 @@ class NativeScript:
 
 @dataclass(frozen=True, slots=True)
 class NativeDocument:
-    """``link`` leads to the environment of the version that counts; ``runs_package_code`` lets packages' own code run while
-    they are installed (install scripts, builds from source)."""
+    """What ``nativePackage`` says. ``link`` leads to the environment of the version that counts.
+
+    ``runs_package_code`` lets packages' own code run while they are installed (install scripts, builds from source).
+    """
 
     link: str
     hooks: Mapping[str, NativeScript]

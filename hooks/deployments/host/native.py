@@ -43,8 +43,10 @@ class NativePackage:
 
 @dataclass(frozen=True, slots=True)
 class Sources:
-    """``fetch`` writes a file of the version to a path (raises BundleError, OSError); ``token`` gives what reads the
-    repository; ``is_stopped`` is asked while programs run."""
+    """Where it comes from. ``fetch`` writes a file of the version to a path (raises BundleError, OSError).
+
+    ``token`` gives what reads the repository; ``is_stopped`` is asked while programs run.
+    """
 
     fetch: Callable[[str, Path], object]
     token: Callable[[], str]
@@ -197,7 +199,7 @@ def _write_script(package: NativePackage, script: NativeScript, path: Path) -> N
     }
     lines = ["#!/bin/sh", *(f"export {name}={shlex.quote(value)}" for name, value in told.items())]
     # Before the switch it is not at the link yet.
-    lines += ['here=${0%/hooks/*}', f'export ENVIRONMENT="$here/{ENVIRONMENT}"']
+    lines += ["here=${0%/hooks/*}", f'export ENVIRONMENT="$here/{ENVIRONMENT}"']
     if script.words:
         words = []
         for word in script.words:

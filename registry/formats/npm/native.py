@@ -14,9 +14,7 @@ from registry.native import Installation, InstallFault, NativeVersion
 class NpmInstaller:
     """The pinned tarball by its path; what it depends on from the repository, and from no other registry."""
 
-    def choose(
-        self, version: NativeVersion, filenames: Sequence[str], *, runs_package_code: bool
-    ) -> Sequence[str]:
+    def choose(self, version: NativeVersion, filenames: Sequence[str], *, runs_package_code: bool) -> Sequence[str]:
         """The version's one tarball."""
         _ = runs_package_code
         found = [name for name in filenames if name.endswith(".tgz")]

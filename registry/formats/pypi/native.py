@@ -21,9 +21,7 @@ _SOURCES = (".tar.gz", ".zip")
 class PythonInstaller:
     """The pinned file by its path; what it requires from the repository's index, and from no other place."""
 
-    def choose(
-        self, version: NativeVersion, filenames: Sequence[str], *, runs_package_code: bool
-    ) -> Sequence[str]:
+    def choose(self, version: NativeVersion, filenames: Sequence[str], *, runs_package_code: bool) -> Sequence[str]:
         """The wheel that fits this machine best; else, where packages' code may run, the source distribution."""
         order = {tag: place for place, tag in enumerate(sys_tags())}
         fitting = []
