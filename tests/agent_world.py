@@ -6,18 +6,21 @@ import base64
 import io
 import json
 import uuid
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from sqlalchemy import select
 
+from hooks.builds.access import ACCOUNT
 from hooks.deployments import engine
 from hooks.deployments.request import DeploymentRequest
 from hooks.deployments.signed_commands import proof_text
 from hooks.deployments.uploads import keep_upload
 from hooks.models.deployment import Deployment, DeploymentAgent, DeploymentApplication, DeploymentEvent, DeploymentGroup
-from registry.models import Domain
+from registry.access import Action
+from registry.models import Account, Domain
 from storage.intake import receive
 from tests.agent_bench import ALL_AT_ONCE
 from tests.functional.api_world import World
@@ -110,8 +113,24 @@ def machine(world: World, name: str, *, is_open: bool = True) -> AgentMachine:
     return made
 
 
-def deploy_to(world: World, *machines: AgentMachine, **options: Any) -> str:
-    """A deployment to these machines, of a group of its own; its id."""
+NATIVE = {
+    "revisionType": "Package",
+    "package": {
+        "domain": "default",
+        "repository": "dev",
+        "format": "pypi",
+        "namespace": "",
+        "name": "shop",
+        "version": "1.0",
+        "asset": None,
+        "sha256": "0" * 64,
+        "assets": {"shop-1.0-py3-none-any.whl": "1" * 64},
+    },
+}
+
+
+def deploy_to(world: World, *machines: AgentMachine, native: Mapping[str, Any] | None = None, **options: Any) -> str:
+    """A deployment to these machines, of a group of its own; its id. With ``native`` (a group's) of a package as it is."""
     parts, now = world.hooks.agents.parts, world.services.clock()
     with world.db.read() as session:
         domain_id = session.scalars(select(Domain.id).where(Domain.name == "default")).one()
@@ -125,7 +144,9 @@ def deploy_to(world: World, *machines: AgentMachine, **options: Any) -> str:
             session.add(application)
             session.flush()
         group_id = uuid.uuid4().hex
-        document = {"targets": [each.name for each in machines]}
+        document: dict[str, Any] = {"targets": [each.name for each in machines]}
+        if native is not None:
+            document["nativePackage"] = native
         about = {"created_by": "a", "created_at": now, "updated_at": now}
         session.add(
             DeploymentGroup(id=group_id, application_id=application.id, name=group_id[:8], document=document, **about)
@@ -133,6 +154,12 @@ def deploy_to(world: World, *machines: AgentMachine, **options: Any) -> str:
         session.flush()
         row, _ = keep_upload(session, application, domain_id, handle, "tgz", "a", now)
         revision = {"revisionType": "Upload", "upload": {"id": row.id, "sha256": row.sha256, "bundleType": "tgz"}}
+        if native is not None:
+            revision = NATIVE
+            if session.scalar(select(Account.id).where(Account.name == ACCOUNT)) is None:  # as the first start makes it
+                world.services.accounts.create(
+                    session, ACCOUNT, actions=[Action.READ, Action.PUBLISH], is_service=True, now=now
+                )
         name, config = ALL_AT_ONCE
         wanted = DeploymentRequest(group_id, revision, "a", config_name=name, config=config, options=options)
         return engine.create(session, parts, wanted, now).id

@@ -53,6 +53,15 @@ def _completion(stage: Stage) -> Ask:
     return Ask(f"{API}/agent/events/{event}/complete", made.session, options={"json": told})
 
 
+def _credential(stage: Stage) -> Ask:
+    made = machine(stage, stage.name("agent"))
+    stage.secrets.add(made.session)
+    deploy_to(stage, made, native={"link": "/srv/shop/current"})
+    event = made.command()["eventId"]
+    assert made.begin(event).json["goesOn"]
+    return Ask(f"{API}/agent/events/{event}/credential", made.session)
+
+
 drive(f"POST {API}/agents", lambda s: s.api("/agents", {"name": s.name("agent")}))
 drive(f"PATCH {API}/agents/<agent>", lambda s: s.api(f"/agents/{_added(s)[0]}", {"tags": [{"key": "role"}]}))
 drive(f"DELETE {API}/agents/<agent>/alarm", lambda s: s.api(f"/agents/{_alarmed(s)}/alarm"))
@@ -66,3 +75,4 @@ drive("POST /agents/<agent>/tags", lambda s: s.form(f"/agents/{_added(s)[0]}/tag
 drive("POST /agents/<agent>/alarm", lambda s: s.form(f"/agents/{_alarmed(s)}/alarm"))
 drive(f"POST {API}/agent/enrol", _enrolment)
 drive(f"POST {EVENT}/complete", _completion)
+drive(f"POST {EVENT}/credential", _credential)

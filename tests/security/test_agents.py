@@ -323,6 +323,36 @@ def test_I7_another_agents_events_are_not_found(world: World, monkeypatch: pytes
     assert deployment_row(world, deployment).status == "Failed"
 
 
+def test_I7_what_reads_a_repository_is_given_to_the_agent_of_the_event_while_it_goes_on(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made, thief = machine(world, next(NAMES)), machine(world, next(NAMES))
+    deploy_to(world, made, native={"link": "/srv/shop/current"})
+    command = made.command()
+    assert (command["link"], command["nativePackage"]) == ("/srv/shop/current", {"link": "/srv/shop/current"})
+    credential, event = f"/events/{command['eventId']}/credential", command["eventId"]
+    assert made.ask("POST", credential).status_code == 409  # not begun
+    assert made.begin(event).json["goesOn"]
+    given = made.ask("POST", credential)
+    assert given.status_code == 201
+    places, token = "/domains/default/repositories", given.json["token"]
+    assert world.call("GET", f"{places}/dev/packages", token=token).status_code == 200
+    assert world.call("POST", places, token=token, json={"name": "x"}).status_code == 403
+    assert world.call("GET", f"{places}/release/packages", token=token).status_code in {403, 404}
+    assert thief.ask("POST", credential).status_code == 404
+    with monkeypatch.context() as changed:  # with the check of whose event it is switched off it would be given
+        changed.setattr(agent_work, "is_of", lambda _agent: agent_work.DeploymentTarget.id > 0)
+        assert thief.ask("POST", credential).status_code == 201
+    assert made.complete(event, command["eventName"]).status_code == 200
+    assert made.ask("POST", credential).status_code == 409
+    bundled = machine(world, next(NAMES))
+    deploy_to(world, bundled)
+    event = bundled.command()["eventId"]
+    assert bundled.begin(event).json["goesOn"]
+    assert bundled.ask("POST", f"/events/{event}/credential").status_code == 409
+    assert bundled.ask("GET", f"/events/{event}/files", {}).status_code == 400
+
+
 def test_I7_events_go_in_their_order_and_end_once(world: World) -> None:
     made = machine(world, next(NAMES))
     deployment = deploy_to(world, made)
