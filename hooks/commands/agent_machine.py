@@ -131,7 +131,8 @@ def run_command(installers: Installers) -> click.Command:
         """
         _run(data, ca_bundle, installers, as_json=as_json)
 
-    return run
+    command: click.Command = run
+    return command
 
 
 def _run(data: Path, ca_bundle: str | None, installers: Installers, *, as_json: bool) -> None:
