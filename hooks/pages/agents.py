@@ -82,6 +82,7 @@ class AgentPages:
             "agents.html",
             agents=shown,
             groups=named,
+            joined={row.name: ", ".join("=".join(tag) for tag in tags) for row, _, tags, _ in shown},
             name=name,
             given=given,
             key=key,
