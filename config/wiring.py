@@ -22,7 +22,7 @@ from pathlib import Path
 
 from sqlalchemy.orm import Session
 
-from config import ending, executors, notifying, sources
+from config import deploying, ending, executors, notifying, sources
 from config.addresses import own_addresses
 from config.settings import LimitSettings, Settings, UpstreamSettings
 from hooks import key_rotation
@@ -287,6 +287,7 @@ def hook_services(services: Services, settings: Settings) -> HookServices:
         db=services.db,
         clock=services.clock,
         actions=actions,
+        deployments=deploying.deployment_parts(services),
         runners=runner_services(settings, services, actions),
         logs=LogStore(services.stores.server_keyring()),
         notifications=notifying.notifications(settings, services, services.stores.server_keyring()),
