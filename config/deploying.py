@@ -1,17 +1,30 @@
-"""What the deployment engine is given on this server: where applications run, the seal of logs, the clock."""
+"""What the deployment engine is given on this server: where applications run, what asks alarms, the seal of logs."""
 
 from __future__ import annotations
 
-from hooks.deployments.health.probing import Prober
+from collections.abc import Mapping
+
+from config.checking import prober
+from config.settings import Settings
 from hooks.deployments.parts import Parts
 from hooks.deployments.platform import DeploymentPlatform
 from hooks.deployments.platforms.server import ServerPlatform
+from hooks.deployments.traffic.router import TrafficRouter
 from registry.services import Services
-from registry.upstream.guard import AddressPolicy
 
 
-def deployment_parts(services: Services) -> Parts:
+def deployment_parts(settings: Settings, services: Services) -> Parts:
     """The engine's parts; a further platform is a line here."""
-    prober = Prober(AddressPolicy())
-    platforms: tuple[DeploymentPlatform, ...] = (ServerPlatform({}, check=prober.check, clock=services.clock),)
-    return Parts({platform.name: platform for platform in platforms}, services.clock, services.stores.server_keyring())
+    asking = prober(settings)
+    known: Mapping[str, TrafficRouter] = {}
+    if settings.routers:
+        from config import routers  # only where there are any
+
+        known = routers.routers(settings.routers)
+    platforms: tuple[DeploymentPlatform, ...] = (ServerPlatform(known, check=asking.check, clock=services.clock),)
+    return Parts(
+        {platform.name: platform for platform in platforms},
+        services.clock,
+        services.stores.server_keyring(),
+        poll=asking.poll,
+    )

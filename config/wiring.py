@@ -287,7 +287,7 @@ def hook_services(services: Services, settings: Settings) -> HookServices:
         db=services.db,
         clock=services.clock,
         actions=actions,
-        deployments=deploying.deployment_parts(services),
+        deployments=deploying.deployment_parts(settings, services),
         runners=runner_services(settings, services, actions),
         logs=LogStore(services.stores.server_keyring()),
         notifications=notifying.notifications(settings, services, services.stores.server_keyring()),
