@@ -5,7 +5,7 @@ import io
 import json
 import tarfile
 from collections.abc import Iterator
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -39,6 +39,34 @@ def bundle(text: str = "version: 0.0\nos: linux\nfiles: []\n") -> bytes:
     return packed.getvalue()
 
 
+def machine(name: str, role: str, now: datetime) -> DeploymentAgent:
+    """A machine whose agent has enrolled."""
+    return DeploymentAgent(
+        id=name,
+        name=name,
+        tags=[{"Key": "role", "Value": role}],
+        domains=[],
+        created_by="admin",
+        created_at=now,
+        enrolled_at=now,
+        seen_at=now,
+    )
+
+
+def step(world: World, agent: str, status: EventStatus = EventStatus.SUCCEEDED) -> str | None:
+    """Let a machine do its next event; which one it was."""
+    code = ErrorCode.SUCCESS if status is EventStatus.SUCCEEDED else ErrorCode.SCRIPT_FAILED
+    with world.db.write() as session:
+        found = engine.next_for_agent(session, agent, world.now)
+        if found is None:
+            return None
+        assert engine.event_begun(session, found[2], world.now)
+        told = ("it broke", "stop.sh", "the last words") if status is EventStatus.FAILED else ("", "", "")
+        result = EventResult(found[2].name, status, code, *told)
+        engine.event_ended(session, world.hooks.deployments, found[2], result, world.now)
+        return found[2].name
+
+
 class Deploying(World):
     """A world with an application, a group, two machines of it, and one of another role."""
 
@@ -51,18 +79,7 @@ class Deploying(World):
         self.made = 0
         with self.db.write() as session:
             for name, role in (("web-1", "web"), ("web-2", "web"), ("db-1", "db")):
-                session.add(
-                    DeploymentAgent(
-                        id=name,
-                        name=name,
-                        tags=[{"Key": "role", "Value": role}],
-                        domains=[],
-                        created_by="admin",
-                        created_at=self.now,
-                        enrolled_at=self.now,
-                        seen_at=self.now,
-                    )
-                )
+                session.add(machine(name, role, self.now))
 
     def done(self, method: str, path: str, status: int = 200, as_: str = "admin", **options: object) -> dict:
         answer = self.call(method, path, as_=as_, **options)
@@ -91,16 +108,7 @@ class Deploying(World):
 
     def step(self, agent: str, status: EventStatus = EventStatus.SUCCEEDED) -> str | None:
         """Let a machine do its next event; which one it was."""
-        code = ErrorCode.SUCCESS if status is EventStatus.SUCCEEDED else ErrorCode.SCRIPT_FAILED
-        with self.db.write() as session:
-            found = engine.next_for_agent(session, agent, self.now)
-            if found is None:
-                return None
-            assert engine.event_begun(session, found[2], self.now)
-            told = ("it broke", "stop.sh", "the last words") if status is EventStatus.FAILED else ("", "", "")
-            result = EventResult(found[2].name, status, code, *told)
-            engine.event_ended(session, self.hooks.deployments, found[2], result, self.now)
-            return found[2].name
+        return step(self, agent, status)
 
     def run(self, *agents: str, fails: str = "") -> None:
         """Let machines do all that there is for them; ``fails`` is the event that fails there."""
@@ -427,7 +435,6 @@ def test_who_may_not_read_where_a_revision_comes_from_does_not_deploy_it(world: 
     name, _ = world.group("targets: [nobody]")
     narrow = world.token("admin", "admin", repositories=["default/*"])
     assert world.deploy(name, revision=package())["revision"]
-    world.services.db  # noqa: B018
     body = {"applicationName": name, "deploymentGroupName": "prod", "revision": package(domain="other")}
     assert world.call("POST", "/deployments", token=narrow, json=body).status_code in {403, 404}
     build = {"revisionType": "BuildArtifact", "buildArtifact": {"buildId": "no-such-build"}}
