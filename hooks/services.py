@@ -50,10 +50,9 @@ class RunnerServices:
 
 @dataclass(frozen=True, slots=True)
 class HookServices:
-    """``actions`` is what the pipeline engine acts through, ``deployments`` what the deployment engine acts through.
+    """``actions`` is what the pipeline engine acts through, ``deployments`` what the deployment engine does.
 
     ``logs`` reads what builds have written.
-
     ``sealed_fields`` are all columns that the key rings of ``stores`` seal into. ``tails`` says who may follow a log.
     """
 

@@ -21,6 +21,8 @@ from hooks.models.deployment import DeploymentEvent, DeploymentInstallation, Dep
 from registry.db import table_of
 from registry.repos.sealed_fields import SealedField
 
+QUEUE = "deployments"
+"""The queue of all jobs of deployments."""
 EVENT_KIND = "deployment.event"
 """The job that carries out an engine's event of a target."""
 UNDO_KIND = "deployment.undo"
@@ -95,6 +97,7 @@ def enqueue_event(
         session,
         EVENT_KIND,
         {"deployment_id": run.deployment.id, "event_id": event.id},
+        queue=QUEUE,
         dedupe=f"{EVENT_KIND}:{event.id}",
         run_after_seconds=after_seconds,
         max_attempts=PATIENT_ATTEMPTS,
@@ -113,6 +116,7 @@ def enqueue_undo(session: Session, run: Run, target: DeploymentTarget, after_sec
         session,
         UNDO_KIND,
         {"deployment_id": run.deployment.id, "target_id": target.id},
+        queue=QUEUE,
         dedupe=f"{UNDO_KIND}:{target.id}",
         run_after_seconds=after_seconds,
         max_attempts=PATIENT_ATTEMPTS,

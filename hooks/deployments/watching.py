@@ -27,7 +27,7 @@ from hooks.deployments.parts import Parts
 from hooks.deployments.planning import DeploymentStatus
 from hooks.deployments.rows import ROLLBACK, lock
 from hooks.deployments.steering import stop_on_alarm
-from hooks.deployments.targets import subject_of
+from hooks.deployments.targets import QUEUE, subject_of
 from hooks.jobs.context import JobContext
 from hooks.jobs.queue import PATIENT_ATTEMPTS, enqueue
 from hooks.models.deployment import Deployment, DeploymentAlarm
@@ -61,6 +61,7 @@ def enqueue_watch(session: Session, row: Deployment, after_seconds: float = 0) -
             session,
             WATCH_KIND,
             {"deployment_id": row.id},
+            queue=QUEUE,
             dedupe=f"{WATCH_KIND}:{row.id}",
             run_after_seconds=after_seconds,
             max_attempts=PATIENT_ATTEMPTS,
@@ -105,9 +106,8 @@ def _note(session: Session, parts: Parts, deployment_id: str, polls: Mapping[str
             standings[alarm.name] = after_poll(alarm, before.get(alarm.name, Standing()), poll, now)
     run.note(alarms={name: _kept(standing) for name, standing in standings.items()})
     reason = reason_to_stop(configuration, standings)
-    if reason:
-        stop_on_alarm(session, parts, deployment_id, now, reason)
-    if row.completed_at is None and not run.is_stopping:
+    has_stopped = bool(reason) and stop_on_alarm(session, parts, deployment_id, now, reason)
+    if not has_stopped and not run.is_stopping:
         intervals = [each.interval_seconds for each in configuration.alarms if isinstance(each, PrometheusAlarm)]
         enqueue_watch(session, row, max(_FASTEST_SECONDS, min([_USUAL_SECONDS, *intervals])))
 

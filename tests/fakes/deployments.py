@@ -19,6 +19,7 @@ from hooks.deployments.outcomes import ErrorCode, EventResult, EventStatus
 from hooks.deployments.parts import Parts
 from hooks.deployments.platforms.dummy import DummyPlatform
 from hooks.deployments.request import DeploymentRequest
+from hooks.deployments.targets import QUEUE
 from hooks.jobs import claims
 from hooks.jobs.context import JobContext
 from hooks.jobs.lease import Lease
@@ -233,7 +234,7 @@ class World:
         while done < at_most:
             with self.db.write() as session:
                 claimed = claims.claim(
-                    session, owner="hand", queues=("default",), kinds=tuple(table), free=1, lease_seconds=60.0
+                    session, owner="hand", queues=(QUEUE,), kinds=tuple(table), free=1, lease_seconds=60.0
                 )
             if not claimed:
                 return done
