@@ -53,16 +53,18 @@ def machine(name: str, role: str, now: datetime) -> DeploymentAgent:
     )
 
 
-def step(world: World, agent: str, status: EventStatus = EventStatus.SUCCEEDED) -> str | None:
-    """Let a machine do its next event; which one it was."""
-    code = ErrorCode.SUCCESS if status is EventStatus.SUCCEEDED else ErrorCode.SCRIPT_FAILED
+def step(world: World, agent: str, status: EventStatus = EventStatus.SUCCEEDED, *, fails: str = "") -> str | None:
+    """Let a machine do its next event, which fails if it is ``fails``; which one it was."""
     with world.db.write() as session:
         found = engine.next_for_agent(session, agent, world.now)
         if found is None:
             return None
         assert engine.event_begun(session, found[2], world.now)
-        told = ("it broke", "stop.sh", "the last words") if status is EventStatus.FAILED else ("", "", "")
-        result = EventResult(found[2].name, status, code, *told)
+        is_bad = status is EventStatus.FAILED or found[2].name == fails
+        result = EventResult(found[2].name, EventStatus.SUCCEEDED)
+        if is_bad:
+            told = ("it broke", "stop.sh", "the last words")
+            result = EventResult(found[2].name, EventStatus.FAILED, ErrorCode.SCRIPT_FAILED, *told)
         engine.event_ended(session, world.hooks.deployments, found[2], result, world.now)
         return found[2].name
 
@@ -106,15 +108,11 @@ class Deploying(World):
         upload = self.upload(application, data)["id"]
         return self.deploy(application, revision={"revisionType": "Upload", "upload": {"id": upload}}, **more)
 
-    def step(self, agent: str, status: EventStatus = EventStatus.SUCCEEDED) -> str | None:
-        """Let a machine do its next event; which one it was."""
-        return step(self, agent, status)
-
     def run(self, *agents: str, fails: str = "") -> None:
         """Let machines do all that there is for them; ``fails`` is the event that fails there."""
         for agent in agents:
-            while (name := self.coming(agent)) is not None:
-                self.step(agent, EventStatus.FAILED if name == fails else EventStatus.SUCCEEDED)
+            while step(self, agent, fails=fails) is not None:
+                pass
 
     def coming(self, agent: str) -> str | None:
         with self.db.read() as session:
@@ -151,7 +149,7 @@ def test_a_deployment_from_the_upload_to_the_version_on_the_machines(world: Depl
     assert made["deploymentOverview"]["InProgress"] == 2
     assert made["fileExistsBehavior"] == "OVERWRITE"
     one = f"/deployments/{made['deploymentId']}"
-    assert [world.step("web-1"), world.step("web-1")] == ["ApplicationStop", "DownloadBundle"]
+    assert [step(world, "web-1"), step(world, "web-1")] == ["ApplicationStop", "DownloadBundle"]
     (first, second) = world.done("GET", f"{one}/targets", as_="deployer")["items"]
     assert (first["name"], first["status"]) == ("web-1", "InProgress")
     assert [each["status"] for each in first["lifecycleEvents"][:3]] == ["Succeeded", "Succeeded", "Pending"]
@@ -207,7 +205,7 @@ def test_pausing_resuming_stopping_and_bringing_back_what_was_there(world: Deplo
     second = world.deploy_upload(name, bundle("second"))
     one = f"/deployments/{second['deploymentId']}"
     assert second["previousRevision"] == first["revision"]
-    world.step("web-1")
+    step(world, "web-1")
     assert world.done("POST", f"{one}/pause", as_="deployer")["isPaused"]
     assert world.coming("web-1") is None
     assert not world.done("POST", f"{one}/resume", as_="deployer")["isPaused"]
