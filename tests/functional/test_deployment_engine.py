@@ -68,7 +68,7 @@ def test_agents_go_from_event_to_event(world: World) -> None:
 
 def test_a_failure_rolls_back_by_a_new_deployment(world: World) -> None:
     rolls = {"enabled": True, "events": ["DEPLOYMENT_FAILURE"]}
-    world.configure(["a", "b"], autoRollbackConfiguration=rolls)
+    world.configure(["a", "b"], autoRollbackConfiguration=rolls, dummyEvents=None)
     good = world.deploy("1")
     world.work()
     world.platform.outcomes["a", "ApplicationStart"] = [failed("ApplicationStart")]
@@ -134,7 +134,7 @@ def test_asked_for_twice_with_one_token_it_is_one(world: World) -> None:
 
 
 def test_the_next_one_takes_the_unhealthy_first_and_the_current_last(world: World) -> None:
-    world.configure(["a", "b", "c", "d"])
+    world.configure(["a", "b", "c", "d"], dummyEvents=["Install", "ApplicationStart"])
     world.deploy("1")
     world.work()
     world.platform.outcomes["c", "ApplicationStart"] = [failed("ApplicationStart")]
@@ -211,7 +211,7 @@ def test_a_silent_agent_fails_after_five_minutes(world: World) -> None:
     world.advance(started, seconds=2)
     assert world.status(started) == "Failed"
     assert "the agent did not answer" in world.deployment(started).error_message
-    assert world.events(started, "web-1")["DownloadBundle"] == "Failed"
+    assert world.events(started, "web-1")["Install"] == "Failed"
     assert world.begin_late(event) is False
 
 
@@ -259,7 +259,7 @@ def test_failures_of_the_release_that_goes_are_passed_over_if_asked(world: World
     world.configure([{"name": "web-1", "agent": agent}])
     started = world.deploy("1", ignoreApplicationStopFailures=True)
     world.end(world.begin(agent), EventStatus.FAILED)
-    assert world.next_for(agent) == "DownloadBundle"
+    assert world.next_for(agent) == "Install"
     world.end(world.begin(agent), EventStatus.FAILED)
     assert world.status(started) == "Failed"
 
@@ -270,7 +270,7 @@ def test_a_stuck_stop_is_skipped_and_its_report_comes_late(world: World) -> None
     with pytest.raises(Invalid, match="cannot be skipped"):
         world.do(engine.skip_event, started, "web-1", "Install")
     world.do(engine.skip_event, started, "web-1", "ApplicationStop")
-    assert world.next_for(agent) == "DownloadBundle"
+    assert world.next_for(agent) == "Install"
     assert not world.end(event, EventStatus.FAILED)
     with pytest.raises(Conflict, match="not at"):
         world.do(engine.skip_event, started, "web-1", "ApplicationStop")
@@ -293,9 +293,9 @@ def test_a_paused_one_begins_nothing(world: World) -> None:
     world.advance(started, hours=3)
     assert world.status(started) == "InProgress"
     world.do(engine.resume, started)
-    assert world.next_for(agent) == "DownloadBundle"
+    assert world.next_for(agent) == "Install"
     world.advance(started, seconds=299)
-    assert world.next_for(agent) == "DownloadBundle"
+    assert world.next_for(agent) == "Install"
 
 
 def test_a_stopped_one_waits_for_what_is_under_way(world: World) -> None:
@@ -329,7 +329,7 @@ def test_a_stop_undoes_when_it_is_asked_to(world: World) -> None:
     world.deploy("1")
     world.work()
     second = world.deploy("2", ONE)
-    world.work(at_most=5)
+    world.work(at_most=3)
     assert world.targets(second) == {"a": "Succeeded", "b": "InProgress"}
     world.do(engine.stop, second, rolls_back=True)
     world.work()
@@ -406,7 +406,7 @@ def test_a_failed_rollback_is_not_rolled_back(world: World) -> None:
     world.configure(["a"], autoRollbackConfiguration=ALWAYS)
     world.deploy("1")
     world.work()
-    world.platform.outcomes["a", "ApplicationStart"] = [failed("ApplicationStart")] * 2
+    world.platform.outcomes["a", "Install"] = [failed("Install")] * 2
     bad = world.deploy("2")
     world.work()
     undoing = world.deployment(world.deployment(bad).rolled_back_by)
@@ -418,7 +418,7 @@ def test_a_rollback_goes_before_what_is_queued(world: World) -> None:
     world.configure(["a"], autoRollbackConfiguration=ALWAYS)
     world.deploy("1")
     world.work()
-    world.platform.outcomes["a", "ApplicationStart"] = [failed("ApplicationStart")]
+    world.platform.outcomes["a", "Install"] = [failed("Install")]
     bad = world.deploy("2")
     queued = world.deploy("3")
     world.work()
