@@ -47,7 +47,7 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     "deploy": (
         "config.cli.client",
         "deploy",
-        "Deployments: create, status, stop, rollback, diff, targets, app, group, run, lint.",
+        "Deployments: create, status, stop, rollback, targets, app, group, run, lint.",
     ),
     "secret": ("config.cli.client", "secret", "Secrets for builds: put, list, show, change, delete."),
     "parameter": ("config.cli.client", "parameter", "Parameters for builds: put, list, show, change, delete."),
