@@ -280,6 +280,15 @@ class AgentWork:
         return found[0], found[1], found[2]
 
 
+def installations(session: Session, names: Sequence[str]) -> dict[str, list[DeploymentInstallation]]:
+    """What is installed on each of these machines."""
+    statement = select(DeploymentInstallation).where(DeploymentInstallation.target.in_(names))
+    found: dict[str, list[DeploymentInstallation]] = {}
+    for row in session.scalars(statement.order_by(DeploymentInstallation.group_id)):
+        found.setdefault(row.target, []).append(row)
+    return found
+
+
 def is_of(agent: DeploymentAgent) -> Any:
     """SQL for the targets that are this agent's."""
     return DeploymentTarget.agent_id == agent.id

@@ -35,6 +35,7 @@ SILENT_AFTER = timedelta(minutes=1)
 IN_USE = timedelta(minutes=15)
 """A session that was used so lately is somebody's."""
 MOST_TAGS = 10
+MANAGE = "entrepot:ManageAgents"
 _SEEN_GRAIN = timedelta(seconds=10)
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}\Z")
 _ADDRESS = re.compile(r"[A-Za-z0-9.\-]{1,200}(:[0-9]{1,5})?\Z|\[[0-9A-Fa-f:.]{2,45}\](:[0-9]{1,5})?\Z")

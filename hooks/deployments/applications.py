@@ -119,7 +119,7 @@ def list_applications(session: Session) -> Sequence[DeploymentApplication]:
     return sorted(session.scalars(_applications()).all(), key=lambda row: row.name)
 
 
-def _applications() -> Select[tuple[DeploymentApplication]]:
+def _applications() -> Select[DeploymentApplication]:
     return select(DeploymentApplication).where(DeploymentApplication.deleted_at.is_(None))
 
 
@@ -213,7 +213,7 @@ def _canonical(document: Mapping[str, Any]) -> bytes:
     return json.dumps(document, sort_keys=True, separators=(",", ":")).encode()
 
 
-def _groups(application: DeploymentApplication) -> Select[tuple[DeploymentGroup]]:
+def _groups(application: DeploymentApplication) -> Select[DeploymentGroup]:
     living = DeploymentGroup.deleted_at.is_(None)
     return select(DeploymentGroup).where(DeploymentGroup.application_id == application.id, living)
 

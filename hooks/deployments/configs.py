@@ -77,10 +77,10 @@ def find_config(session: Session, name: str) -> Mapping[str, Any]:
     """The document of a configuration. Raises NotFound."""
     if name in PREDEFINED:
         return PREDEFINED[name]
-    document = session.scalar(select(DeploymentConfig.document).where(DeploymentConfig.name == name))
-    if document is None:
+    row = session.scalar(select(DeploymentConfig).where(DeploymentConfig.name == name))
+    if row is None:
         raise NotFound("deployment configuration", name)
-    return document
+    return row.document
 
 
 def chosen_config(

@@ -44,7 +44,7 @@ COMMAND = Command(
     is_rollback=False,
 )
 # A few letters of every kind: the table of all of them takes seconds to be made.
-texts = st.text("a\x00\"\\\\ é☃😀\ud800", max_size=8)
+texts = st.text('a\x00"\\\\ é☃😀\ud800', max_size=8)
 commands = st.builds(
     replace,
     st.just(COMMAND),
