@@ -260,6 +260,18 @@ def test_a_revoked_agent_is_given_nothing_and_ends(crew: Crew, tmp_path: Path) -
     eventually(lambda: not host_processes("sleep 5123.5"))
 
 
+@pytest.mark.long
+def test_a_full_disk_fails_the_event_and_not_the_agent(crew: Crew, tmp_path: Path) -> None:
+    assert crew.enrol("small").returncode == 0
+    crew.run("small", prefix=("prlimit", f"--fsize={256 * 1024}"))
+    group = crew.group("small", "small")
+    big = crew.deploy(group, release(tmp_path / "app", "one", big=os.urandom(400_000).hex()))
+    assert crew.ended(big) == "Failed"
+    assert "File too large" in crew.events(big)["DownloadBundle"].message
+    done = crew.deploy(group, release(tmp_path / "app", "two"))
+    assert crew.ended(done) == "Succeeded", crew.log("small")
+
+
 @pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="there is no systemd here")
 def test_systemd_takes_the_unit(crew: Crew, tmp_path: Path) -> None:
     unit = tmp_path / "entrepot-agent.service"

@@ -128,6 +128,14 @@ def test_a_revision_without_a_digest_has_no_bundle(revision: dict[str, object]) 
         _ = replace(COMMAND, revision=revision).sha256
 
 
+def test_a_package_without_a_bundle_is_refused_by_name() -> None:
+    revision = {"revisionType": "Package", "package": {"name": "shop", "asset": None, "sha256": "0" * 64}}
+    with pytest.raises(CommandRefused, match="natively"):
+        _ = replace(COMMAND, revision=revision).sha256
+    bundle = {"revisionType": "Package", "package": {"name": "shop", "asset": "shop.tgz", "sha256": "0" * 64}}
+    assert replace(COMMAND, revision=bundle).sha256 == "0" * 64
+
+
 @settings(max_examples=25)
 @given(st.lists(st.tuples(st.integers(1, 20), st.booleans()), max_size=12))
 def test_numbers_go_up_alone_whenever_the_agent_starts_anew(offered: list[tuple[int, bool]]) -> None:
