@@ -9,15 +9,17 @@ from collections.abc import Iterator
 from datetime import timedelta
 
 import pytest
-from sqlalchemy import select
+from sqlalchemy import delete, select, update
 
-from hooks.deployments import engine
+from hooks import care as hooks_care
+from hooks.deployments import care, engine
 from hooks.deployments.health.alarms import Measured
 from hooks.deployments.outcomes import EventStatus
 from hooks.deployments.platform import Later, PlatformUnavailable
 from hooks.deployments.platforms.dummy import failed
 from hooks.deployments.request import DeploymentRequest
-from hooks.models.deployment import DeploymentEvent, DeploymentTarget
+from hooks.models.deployment import Deployment, DeploymentEvent, DeploymentTarget
+from hooks.models.job import Job
 from registry.errors import Conflict, Invalid
 from registry.models import AuditEntry
 from tests.fakes.deployments import HALF, ONE, World, new_world, wipe
@@ -524,6 +526,44 @@ def test_zones_are_watched_by_due_jobs(world: World) -> None:
     world.advance(started, seconds=1)
     world.work()
     assert world.status(started) == "Succeeded"
+
+
+# --- what is kept
+
+
+def test_old_deployments_go_but_for_those_that_count(world: World) -> None:
+    world.configure(["a", "b"], dummyEvents=["Install"])
+    first = world.deploy("1")
+    world.work()
+    second = world.deploy("2", targets=["a"])
+    third = world.deploy("3", targets=["a"])
+    world.work()
+    world.platform.outcomes["a", "Install"] = [failed("Install")]
+    last = world.deploy("4", targets=["a"])
+    world.work()
+    assert world.status(last) == "Failed"
+    with world.db.write() as session:
+        assert care.forget_old(session, world.now + timedelta(days=1)) == 1
+        assert care.forget_old(session, world.now + timedelta(days=1)) == 0
+        left = set(session.scalars(select(Deployment.id)))
+        assert not session.scalars(select(DeploymentTarget.id).where(DeploymentTarget.deployment_id == second)).all()
+    # The first one is on b still, the third was the last good one, the last one was tried last.
+    assert left == {first, third, last}
+    assert hooks_care.check(world.db) == []
+
+
+def test_fsck_sees_what_must_not_be(world: World) -> None:
+    world.configure(["a"])
+    started = world.deploy("1")
+    with world.db.write() as session:
+        session.execute(delete(Job))
+        session.execute(update(Deployment).values(status="Succeeded"))
+        session.execute(update(DeploymentTarget).values(status="Failed"))
+    assert [fault for _, fault in hooks_care.check(world.db)] == [
+        f"deployment {started} has a status and an end that disagree",
+        f"a target of deployment {started} has ended, and an event of it has not",
+        f"deployment {started} goes on, and no job looks at it",
+    ]
 
 
 # --- alarms
