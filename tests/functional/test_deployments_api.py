@@ -431,12 +431,26 @@ def test_a_package_version_is_pinned_whole_or_by_one_file(world: Deploying) -> N
 
 def test_who_may_not_read_where_a_revision_comes_from_does_not_deploy_it(world: Deploying) -> None:
     name, _ = world.group("targets: [nobody]")
-    narrow = world.token("admin", "admin", repositories=["default/*"])
-    assert world.deploy(name, revision=package())["revision"]
-    body = {"applicationName": name, "deploymentGroupName": "prod", "revision": package(domain="other")}
-    assert world.call("POST", "/deployments", token=narrow, json=body).status_code in {403, 404}
+    place = "/domains/default/repositories/dev/permissions/policy"
+    statement = {
+        "Effect": "Deny",
+        "Principal": "user/deployer",
+        "Action": "codeartifact:ReadFromRepository",
+        "Resource": "*",
+    }
+    body = {"applicationName": name, "deploymentGroupName": "prod"}
+    made = world.deploy(name, revision=package())
+    policy = json.dumps({"Version": "2012-10-17", "Statement": [statement]})
+    world.done("PUT", place, json={"policyDocument": policy})
+    try:
+        world.deploy(name, 403, revision=package())
+        world.done("POST", "/deployments/preview", 403, as_="deployer", json={**body, "revision": package()})
+        world.done("POST", f"/deployments/{made['deploymentId']}/retry", 403, as_="deployer")
+    finally:
+        world.done("DELETE", place)
+    world.deploy(name, revision=package())
     build = {"revisionType": "BuildArtifact", "buildArtifact": {"buildId": "no-such-build"}}
-    assert world.call("POST", "/deployments", json={**body, "revision": build}).status_code == 404
+    world.deploy(name, 404, revision=build)
 
 
 @pytest.mark.parametrize(
