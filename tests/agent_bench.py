@@ -176,10 +176,10 @@ class Crew:
             check=False,
         )
 
-    def run(self, name: str) -> subprocess.Popen[bytes]:
+    def run(self, name: str, prefix: tuple[str, ...] = ()) -> subprocess.Popen[bytes]:
         with (self.place / f"{name}.log").open("ab") as log:
             process = subprocess.Popen(
-                self.command("run", "--data", str(self.home(name))),
+                [*prefix, *self.command("run", "--data", str(self.home(name)))],
                 cwd=ROOT,
                 env=self.server.child_environment(),
                 stdout=log,

@@ -10,6 +10,8 @@ from hooks.api.build_artifacts import ArtifactViews
 from hooks.api.build_batches import BatchViews
 from hooks.api.build_projects import BuildProjectViews
 from hooks.api.builds import BuildViews
+from hooks.api.deployment_applications import DeploymentApplicationViews
+from hooks.api.deployments import DeploymentViews
 from hooks.api.executions import ExecutionViews
 from hooks.api.keys import KeyViews
 from hooks.api.metrics import blueprint as metrics
@@ -42,6 +44,8 @@ def blueprint(services: HookServices) -> Blueprint:
         ReportViews(services),
         RunnerViews(services),
         AgentViews(services),
+        DeploymentApplicationViews(services),
+        DeploymentViews(services),
         SecretViews(services),
         WebhookViews(services),
         SubscriptionViews(services),

@@ -103,7 +103,8 @@ class AgentProtocolViews:
             raise Unauthenticated("send the agent's own session")
         digest = context.services().accounts.digest
         with self._services.db.read() as session:
-            g.agent = agents.authenticate(session, sent.secret, digest=digest, now=self._services.clock())
+            found = agents.authenticate(session, sent.secret, digest=digest, now=self._services.clock())
+        g.agent, g.agent_is_going = found
         audit.proved_by("agent session")
         return f"agent:{_agent().id}"
 
@@ -153,7 +154,7 @@ class AgentProtocolViews:
 
     def poll_commands(self, body: Poll) -> PollResult:
         """Ask for what is to be done now, beside the events that are running; and which of those nobody waits for."""
-        told = self._services.agents.poll(_agent(), body.running, body.free)
+        told = self._services.agents.poll(_agent(), body.running, body.free, is_going=g.agent_is_going)
         given = told.command
         command = None if given is None else SignedCommand(encoded(given.payload), encoded(given.signature))
         return PollResult(command, told.stopped, told.poll_after_seconds)

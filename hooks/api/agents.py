@@ -11,6 +11,7 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from hooks.deployments import agents
+from hooks.deployments.agent_work import installations
 from hooks.deployments.agents import NewToken, Place
 from hooks.models.deployment import DeploymentAgent, DeploymentInstallation
 from hooks.services import HookServices
@@ -21,7 +22,6 @@ from registry.http import context
 from registry.http.auth import requires
 from registry.repos.signing import AGENT_COMMAND, key_id
 
-PERMISSION = "entrepot:ManageAgents"
 Domains = Annotated[tuple[Annotated[str, Length(1, 50)], ...], Length(0, 50)]
 Zone = Annotated[str, Length(0, 64)]
 Address = Annotated[str, Length(0, 255)]
@@ -132,7 +132,7 @@ class AgentViews:
 
     def routes(self) -> tuple[Route, ...]:
         """The part of the management interface's table: for administrators."""
-        door, one = requires(Action.ADMIN, permission=PERMISSION), "/agents/<agent>"
+        door, one = requires(Action.ADMIN, permission=agents.MANAGE), "/agents/<agent>"
         token = f"{one}/enrolment-token"
         return (
             Route("GET", "/agents", door, self.list_agents, answer=AgentList),
@@ -153,7 +153,7 @@ class AgentViews:
 
     def add_agent(self, body: NewAgent) -> EnrolmentToken:
         """Make an agent; answers with the token it enrols with, once and within 15 minutes."""
-        services, key = self._services, server_key_id()
+        services, key = self._services, _server_key_id()
         place = Place(_pairs(body.tags), body.domains, body.zone, body.address)
         with services.db.write() as session:
             digest, by = context.services().accounts.digest, context.caller().name
@@ -185,7 +185,7 @@ class AgentViews:
 
     def renew_agent_enrolment(self, agent: str) -> EnrolmentToken:
         """Another enrolment token, for an agent that lost its key: enrolling with it ends the old key."""
-        services, key = self._services, server_key_id()
+        services, key = self._services, _server_key_id()
         with services.db.write() as session:
             digest, by = context.services().accounts.digest, context.caller().name
             given = agents.renew_enrolment(session, agent, digest=digest, by=by, now=services.clock())
@@ -222,16 +222,7 @@ class AgentViews:
         return [_detail(row, found.get(row.name, ()), now) for row in rows]
 
 
-def installations(session: Session, names: Sequence[str]) -> dict[str, list[DeploymentInstallation]]:
-    """What is installed on each of these machines."""
-    statement = select(DeploymentInstallation).where(DeploymentInstallation.target.in_(names))
-    found: dict[str, list[DeploymentInstallation]] = {}
-    for row in session.scalars(statement.order_by(DeploymentInstallation.group_id)):
-        found.setdefault(row.target, []).append(row)
-    return found
-
-
-def server_key_id() -> str:
+def _server_key_id() -> str:
     """The fingerprint of the key for commands. Outside of any transaction: the first use makes the key."""
     return key_id(context.services().signer.public_key(AGENT_COMMAND))
 

@@ -28,6 +28,8 @@ def commands(
     from hooks.commands.build_reports import reports
     from hooks.commands.build_start import retry, start
     from hooks.commands.deploy import deploy
+    from hooks.commands.deploy_objects import app, config, group
+    from hooks.commands.deploy_server import COMMANDS as DEPLOYING
     from hooks.commands.pipeline import pipeline
     from hooks.commands.runner import runner
     from hooks.commands.secret import parameter, secret
@@ -36,6 +38,8 @@ def commands(
     project.add_command(hook)
     for command in (start, retry, batch, project, lint, reports, *builders):
         build.add_command(command)
+    for command in (app, group, config, *DEPLOYING):
+        deploy.add_command(command)
     for command in running:
         runner.add_command(command)
     for command in (enrol, run_command(installers), status, systemd_unit):

@@ -120,27 +120,23 @@ class AgentWork:
         self._issue_token = issue_token
         self._clock: Clock = parts.clock
 
-    def poll(self, agent: DeploymentAgent, running: Sequence[int], free: int) -> PollAnswer:
-        """What an agent is to do now, beside the events that it is ``running``; ``free``: more of them. Mostly a read."""
-        now = self._clock()
-        with self._db.read() as session:
-            stopped, busy = self._looked_at(session, agent, running)
-            is_going = self._is_going(session, agent.id)
-            wanted = _chosen(session, agent.id, busy) if is_going and free else None
-        command = None
+    def poll(self, agent: DeploymentAgent, running: Sequence[int], free: int, *, is_going: bool) -> PollAnswer:
+        """What an agent is to do now, beside the events that it is ``running``; ``free``: more of them. Mostly a read.
+
+        ``is_going``: whether a deployment is under way there, as far as was seen when the agent proved who it is.
+        """
+        now, wanted, command = self._clock(), None, None
+        stopped: tuple[int, ...] = ()
+        if running or is_going:
+            with self._db.read() as session:
+                stopped, busy = self._looked_at(session, agent, running)
+                wanted = _chosen(session, agent.id, busy) if is_going and free else None
         if wanted is not None:
             command = self._offered(agent, wanted, now)
         elif not agents.is_seen_lately(agent, now):
             with self._db.write() as session:
                 agents.see(session, agent.id, now)
         return PollAnswer(command, stopped, BUSY_POLL_SECONDS if is_going or running else IDLE_POLL_SECONDS)
-
-    @staticmethod
-    def _is_going(session: Session, agent_id: str) -> bool:
-        going = select(DeploymentTarget.id).where(
-            DeploymentTarget.agent_id == agent_id, DeploymentTarget.status == "InProgress"
-        )
-        return session.scalar(going.limit(1)) is not None
 
     @staticmethod
     def _looked_at(
@@ -307,6 +303,15 @@ class AgentWork:
         if found is None:
             raise NotFound("lifecycle event of this agent", str(event_id))
         return found[0], found[1], found[2]
+
+
+def installations(session: Session, names: Sequence[str]) -> dict[str, list[DeploymentInstallation]]:
+    """What is installed on each of these machines."""
+    statement = select(DeploymentInstallation).where(DeploymentInstallation.target.in_(names))
+    found: dict[str, list[DeploymentInstallation]] = {}
+    for row in session.scalars(statement.order_by(DeploymentInstallation.group_id)):
+        found.setdefault(row.target, []).append(row)
+    return found
 
 
 def is_of(agent: DeploymentAgent) -> Any:

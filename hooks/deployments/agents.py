@@ -18,11 +18,11 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
-from sqlalchemy import select, update
+from sqlalchemy import bindparam, exists, select, update
 from sqlalchemy.orm import Session
 
 from hooks.deployments.signed_commands import is_signed, proof_text
-from hooks.models.deployment import DeploymentAgent
+from hooks.models.deployment import DeploymentAgent, DeploymentTarget
 from registry import audit, events
 from registry.errors import Conflict, Denied, Invalid, NotFound, Unauthenticated
 from registry.names import domain_name
@@ -35,6 +35,7 @@ SILENT_AFTER = timedelta(minutes=1)
 IN_USE = timedelta(minutes=15)
 """A session that was used so lately is somebody's."""
 MOST_TAGS = 10
+MANAGE = "entrepot:ManageAgents"
 _SEEN_GRAIN = timedelta(seconds=10)
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}\Z")
 _ADDRESS = re.compile(r"[A-Za-z0-9.\-]{1,200}(:[0-9]{1,5})?\Z|\[[0-9A-Fa-f:.]{2,45}\](:[0-9]{1,5})?\Z")
@@ -51,6 +52,12 @@ events.audited(
     "reason",
     tells="Somebody should look at an agent: its key may be stolen.",
 )
+
+# One statement for each request of an agent, made once: idle agents ask every few seconds.
+_BY_SESSION = select(
+    DeploymentAgent,
+    exists().where(DeploymentTarget.agent_id == DeploymentAgent.id, DeploymentTarget.status == "InProgress"),
+).where(DeploymentAgent.session_digest == bindparam("digest"))
 
 Digest = Callable[[str], str]
 """How a secret is kept (``registry.accounts.Accounts.digest``)."""
@@ -271,16 +278,17 @@ def _look_for_another(session: Session, row: DeploymentAgent, proof: Proof, dige
     row.alarmed_at = now
 
 
-def authenticate(session: Session, credential: str, *, digest: Digest, now: datetime) -> DeploymentAgent:
-    """The agent behind a session's credential. Raises Unauthenticated, and Denied for one that was revoked."""
-    row = session.scalar(
-        select(DeploymentAgent).where(DeploymentAgent.session_digest == _digest_of(credential, digest))
-    )
-    if row is None or row.session_expires_at is None or row.session_expires_at <= now:
+def authenticate(session: Session, credential: str, *, digest: Digest, now: datetime) -> tuple[DeploymentAgent, bool]:
+    """The agent behind a session's credential, and whether a deployment is under way there.
+
+    Raises Unauthenticated, and Denied for one that was revoked.
+    """
+    found = session.execute(_BY_SESSION, {"digest": _digest_of(credential, digest)}).one_or_none()
+    if found is None or found[0].session_expires_at is None or found[0].session_expires_at <= now:
         raise Unauthenticated("the session has ended; prove anew who you are")
-    if row.revoked_at is not None:
-        raise Denied(f"agent {row.name} is revoked")
-    return row
+    if found[0].revoked_at is not None:
+        raise Denied(f"agent {found[0].name} is revoked")
+    return found[0], found[1]
 
 
 def _digest_of(secret: str, digest: Digest) -> str:

@@ -6,8 +6,8 @@ from flask import Blueprint, render_template, request, url_for
 from flask.typing import ResponseReturnValue
 from sqlalchemy import select
 
-from hooks.api.agents import PERMISSION, installations, server_key_id
 from hooks.deployments import agents
+from hooks.deployments.agent_work import installations
 from hooks.deployments.agents import NewToken, Place, Tag
 from hooks.models.deployment import DeploymentAgent, DeploymentApplication, DeploymentGroup
 from hooks.pages.forms import sentence
@@ -20,6 +20,7 @@ from registry.http.problems import status_of
 from registry.pages.appearance import redirect_with
 from registry.pages.panels import AdministrationEntry
 from registry.pages.proof import proved
+from registry.repos.signing import AGENT_COMMAND, key_id
 
 ENTRY = AdministrationEntry(
     "Agents",
@@ -27,7 +28,7 @@ ENTRY = AdministrationEntry(
     "hook_pages.agents",
     ("/agents",),
     "Machines that are deployed to: what each has installed, one more, revoked.",
-    lambda who: who.may(Action.ADMIN, permission=PERMISSION),
+    lambda who: who.may(Action.ADMIN, permission=agents.MANAGE),
 )
 LOOKS = {
     "ONLINE": ("good", "online"),
@@ -63,7 +64,7 @@ class AgentPages:
 
     def _shown(self, *, name: str = "", given: NewToken | None = None, message: str = "") -> str:
         _check()
-        key, now = server_key_id() if given else "", self._services.clock()
+        key, now = _key_id() if given else "", self._services.clock()
         with self._services.db.read() as session:
             rows = session.scalars(select(DeploymentAgent).order_by(DeploymentAgent.name)).all()
             found = installations(session, [row.name for row in rows])
@@ -82,6 +83,7 @@ class AgentPages:
             "agents.html",
             agents=shown,
             groups=named,
+            joined={row.name: ", ".join("=".join(tag) for tag in tags) for row, _, tags, _ in shown},
             name=name,
             given=given,
             key=key,
@@ -157,7 +159,12 @@ class AgentPages:
 
 
 def _check() -> None:
-    check(context.caller(), Action.ADMIN, permission=PERMISSION)
+    check(context.caller(), Action.ADMIN, permission=agents.MANAGE)
+
+
+def _key_id() -> str:
+    """The fingerprint of the key for commands. Outside of any transaction: the first use makes the key."""
+    return key_id(context.services().signer.public_key(AGENT_COMMAND))
 
 
 def _words(field: str) -> tuple[str, ...]:

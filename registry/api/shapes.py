@@ -11,6 +11,7 @@ import types
 from collections.abc import Mapping
 from dataclasses import MISSING, Field, dataclass, fields, is_dataclass
 from datetime import UTC, datetime
+from functools import cache
 from typing import Annotated, Any, TypeVar, Union, cast, get_args, get_origin, get_type_hints
 
 from registry.errors import Invalid
@@ -142,6 +143,7 @@ def _without_none(arguments: tuple[Any, ...]) -> Any:
     return next(argument for argument in arguments if argument is not type(None))
 
 
+@cache
 def _hints(shape: Any) -> dict[str, Any]:
     return get_type_hints(shape, include_extras=True)
 

@@ -1,25 +1,17 @@
-"""kill -9 of the agent at any moment of real deployments: a target is old or new, never between, and statuses are true."""
+"""Agents that are killed two hundred times."""
 
 from __future__ import annotations
 
-import random
-import threading
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.agent_bench import Crew, release
-from tests.build_bench import eventually
+from tests.agent_bench import Crew
+from tests.agent_kills import campaign
 from tests.harness.server import Server
 
-FILES = 40
 NAME = "web-1"
-SCRIPT = "#!/bin/sh\nsleep 0.05\necho $LIFECYCLE_EVENT >> MARKS\n"
-HOOKS = "hooks:\n" + "".join(
-    f"  {event}:\n    - {{location: note.sh}}\n" for event in ("BeforeInstall", "AfterInstall")
-)
 
 
 @pytest.fixture(scope="module")
@@ -29,85 +21,12 @@ def crew(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Crew]:
     server.start()
     made = Crew(server, place)
     assert made.enrol(NAME).returncode == 0
+    made.run(NAME)
     yield made
     made.close()
     server.kill()
 
 
-def versions(app: Path) -> set[str]:
-    """What the files of a release say, of one look at the link."""
-    release_now = app.resolve()
-    texts = [(release_now / f"{number}.txt").read_text() for number in range(FILES)]
-    assert all(text == text.splitlines(keepends=True)[0] * (number + 1) for number, text in enumerate(texts))
-    return {text.split("\n")[0] for text in texts}
-
-
-class Watcher(threading.Thread):
-    """Looks at the link on and on; what it ever saw that was not one whole release."""
-
-    def __init__(self, app: Path) -> None:
-        super().__init__(daemon=True)
-        self.app, self.is_over, self.torn, self.looks = app, False, [], 0
-
-    def run(self) -> None:
-        while not self.is_over:
-            try:
-                seen = versions(self.app)
-            except (OSError, AssertionError, IndexError) as error:
-                self.torn.append(repr(error))
-            else:
-                self.looks += 1
-                if len(seen) != 1:
-                    self.torn.append(repr(seen))
-            time.sleep(0.01)
-
-
-def campaign(crew: Crew, place: Path, kills: int, seed: int) -> None:
-    app, chance = place / "app", random.Random(seed)
-    script = SCRIPT.replace("MARKS", str(place / "marks"))
-    group = crew.group(f"kills-{seed}", NAME, link=str(app))
-
-    def bundle(version: str) -> bytes:
-        return release(app, version, hooks=HOOKS, files=FILES, note_sh=script)
-
-    crew.run(NAME)
-    first = crew.deploy(group, bundle("v0"))
-    assert crew.ended(first) == "Succeeded", crew.log(NAME)
-    watcher, current, ends = Watcher(app), "v0", {"Succeeded": 0, "Failed": 0}
-    watcher.start()
-    for number in range(1, kills + 1):
-        version = f"v{number}"
-        done = crew.deploy(group, bundle(version))
-        eventually(lambda done=done: crew.events(done)["ApplicationStop"].offered_at, "nothing was offered")
-        time.sleep(chance.uniform(0, 1.2))
-        crew.kill(NAME)
-        crew.run(NAME)
-        status = crew.ended(done)
-        ends[status] += 1
-        events = crew.events(done)
-        (now,) = versions(app)
-        assert now == (version if events["Install"].status == "Succeeded" else current), (seed, number, status)
-        assert (status == "Succeeded") is all(event.status == "Succeeded" for event in events.values())
-        if status == "Failed":
-            (failed,) = [event for event in events.values() if event.status == "Failed"]
-            # A script that had begun is the only thing that a kill may cost.
-            assert (failed.name in {"BeforeInstall", "AfterInstall"}, failed.agent_code) == (True, 7), failed.message
-        current = now
-    watcher.is_over = True
-    watcher.join()
-    assert watcher.torn == []
-    assert watcher.looks > kills
-    assert ends["Succeeded"] + ends["Failed"] == kills
-    # After all of it the machine is as if nothing had been.
-    last = crew.deploy(group, bundle("last"))
-    assert crew.ended(last) == "Succeeded", crew.log(NAME)
-    assert versions(app) == {"last"}
-
-
-def test_a_few_kills(crew: Crew, tmp_path: Path) -> None:
-    campaign(crew, tmp_path, 2, seed=1)
-
-
 @pytest.mark.long
 def test_two_hundred_kills(crew: Crew, tmp_path: Path) -> None:
-    campaign(crew, tmp_path, 200, seed=2)
+    campaign(crew, NAME, tmp_path, 200, seed=2)

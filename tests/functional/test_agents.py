@@ -14,6 +14,7 @@ import pytest
 
 from hooks.deployments import engine
 from tests.agent_bench import Crew, Middle, release
+from tests.agent_kills import campaign
 from tests.build_bench import eventually, host_processes
 from tests.deploying import tree
 from tests.harness.server import Server
@@ -146,6 +147,10 @@ def test_kill_9_and_a_server_that_is_away_leave_a_true_end(crew: Crew, tmp_path:
     assert marks.read_text() == "begun\nended\n"  # once
 
 
+def test_kills_leave_the_old_release_or_the_new_one(crew: Crew, tmp_path: Path) -> None:
+    campaign(crew, "web-1", tmp_path, 2, seed=1)
+
+
 @pytest.mark.long
 def test_a_script_that_was_killed_with_its_agent_is_not_run_again(crew: Crew, tmp_path: Path) -> None:
     group, marks = crew.group("interrupted", "web-1"), tmp_path / "marks"
@@ -161,6 +166,7 @@ def test_a_script_that_was_killed_with_its_agent_is_not_run_again(crew: Crew, tm
     assert marks.read_text() == "begun\n"
 
 
+@pytest.mark.long
 def test_term_waits_for_the_event_and_goes_on_after_a_start(crew: Crew, tmp_path: Path) -> None:
     group, marks = crew.group("term", "web-1"), tmp_path / "marks"
     script = f"{SH}echo begun >> {marks}\nsleep 0.5\necho ended >> {marks}\n"
@@ -258,6 +264,18 @@ def test_a_revoked_agent_is_given_nothing_and_ends(crew: Crew, tmp_path: Path) -
     assert "was revoked" in crew.events(done)["AfterInstall"].message
     assert process.wait(30) == 1
     eventually(lambda: not host_processes("sleep 5123.5"))
+
+
+@pytest.mark.long
+def test_a_full_disk_fails_the_event_and_not_the_agent(crew: Crew, tmp_path: Path) -> None:
+    assert crew.enrol("small").returncode == 0
+    crew.run("small", prefix=("prlimit", f"--fsize={256 * 1024}"))
+    group = crew.group("small", "small")
+    big = crew.deploy(group, release(tmp_path / "app", "one", big=os.urandom(400_000).hex()))
+    assert crew.ended(big) == "Failed"
+    assert "File too large" in crew.events(big)["DownloadBundle"].message
+    done = crew.deploy(group, release(tmp_path / "app", "two"))
+    assert crew.ended(done) == "Succeeded", crew.log("small")
 
 
 @pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="there is no systemd here")

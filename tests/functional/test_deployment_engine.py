@@ -9,15 +9,17 @@ from collections.abc import Iterator
 from datetime import timedelta
 
 import pytest
-from sqlalchemy import select
+from sqlalchemy import delete, select, update
 
-from hooks.deployments import engine
+from hooks import care as hooks_care
+from hooks.deployments import care, engine
 from hooks.deployments.health.alarms import Measured
 from hooks.deployments.outcomes import EventStatus
 from hooks.deployments.platform import Later, PlatformUnavailable
 from hooks.deployments.platforms.dummy import failed
 from hooks.deployments.request import DeploymentRequest
-from hooks.models.deployment import DeploymentEvent, DeploymentTarget
+from hooks.models.deployment import Deployment, DeploymentEvent, DeploymentTarget
+from hooks.models.job import Job
 from registry.errors import Conflict, Invalid
 from registry.models import AuditEntry
 from tests.fakes.deployments import HALF, ONE, World, new_world, wipe
@@ -36,7 +38,7 @@ def world(database: World) -> World:
 
 
 def test_one_after_the_other_to_the_end(world: World) -> None:
-    world.configure(["a", "b", "c"])
+    world.configure(["a", "b", "c"], dummyEvents=STOPS)
     first = world.deploy("1", ONE)
     assert world.targets(first) == {"a": "InProgress", "b": "Pending", "c": "Pending"}
     world.work()
@@ -68,7 +70,7 @@ def test_agents_go_from_event_to_event(world: World) -> None:
 
 def test_a_failure_rolls_back_by_a_new_deployment(world: World) -> None:
     rolls = {"enabled": True, "events": ["DEPLOYMENT_FAILURE"]}
-    world.configure(["a", "b"], autoRollbackConfiguration=rolls, dummyEvents=None)
+    world.configure(["a", "b"], autoRollbackConfiguration=rolls, dummyEvents=["Install", "ApplicationStart"])
     good = world.deploy("1")
     world.work()
     world.platform.outcomes["a", "ApplicationStart"] = [failed("ApplicationStart")]
@@ -84,6 +86,7 @@ def test_a_failure_rolls_back_by_a_new_deployment(world: World) -> None:
 # --- one at a time, and what cannot begin
 
 
+@pytest.mark.long
 def test_deployments_of_a_group_follow_each_other(world: World) -> None:
     world.configure(["a"])
     first, second, third = (world.deploy(version) for version in "123")
@@ -147,6 +150,7 @@ def test_the_next_one_takes_the_unhealthy_first_and_the_current_last(world: Worl
     assert [target for target, event in world.platform.done if event == "Install"] == ["c", "a", "d", "b"]
 
 
+@pytest.mark.long
 def test_only_outdated_ones(world: World) -> None:
     world.configure(["a", "b"])
     world.deploy("1")
@@ -175,7 +179,7 @@ def test_all_at_once_succeeds_with_one_and_says_with_how_many(world: World) -> N
 
 
 def test_only_the_failed_targets_are_retried(world: World) -> None:
-    world.configure(["a", "b", "c"])
+    world.configure(["a", "b", "c"], dummyEvents=STOPS)
     world.platform.outcomes["b", "ApplicationStop"] = [failed("ApplicationStop")] * 2
     first = world.deploy("1")
     world.work()
@@ -192,9 +196,12 @@ def test_only_the_failed_targets_are_retried(world: World) -> None:
 # --- agents
 
 
+STOPS = ["ApplicationStop", "Install"]
+
+
 def one_agent(world: World, **document: object) -> tuple[str, str]:
     agent = world.agent("web-1")
-    world.configure([{"name": "web-1", "agent": agent}], **document)
+    world.configure([{"name": "web-1", "agent": agent}], dummyEvents=STOPS, **document)
     return agent, world.deploy("1")
 
 
@@ -228,7 +235,9 @@ def test_an_event_has_an_hour(world: World) -> None:
 
 def test_a_deployment_in_place_has_eight_hours(world: World) -> None:
     agents = [world.agent(f"web-{number}") for number in range(3)]
-    world.configure([{"name": f"web-{number}", "agent": agent} for number, agent in enumerate(agents)])
+    world.configure(
+        [{"name": f"web-{number}", "agent": agent} for number, agent in enumerate(agents)], dummyEvents=STOPS
+    )
     started = world.deploy("1", ONE)
     event = world.begin(agents[0])
     world.advance(started, minutes=59)
@@ -256,7 +265,7 @@ def test_the_tail_of_a_log_is_sealed(world: World) -> None:
 
 def test_failures_of_the_release_that_goes_are_passed_over_if_asked(world: World) -> None:
     agent = world.agent("web-1")
-    world.configure([{"name": "web-1", "agent": agent}])
+    world.configure([{"name": "web-1", "agent": agent}], dummyEvents=STOPS)
     started = world.deploy("1", ignoreApplicationStopFailures=True)
     world.end(world.begin(agent), EventStatus.FAILED)
     assert world.next_for(agent) == "Install"
@@ -282,7 +291,7 @@ def test_a_stuck_stop_is_skipped_and_its_report_comes_late(world: World) -> None
 
 def test_a_paused_one_begins_nothing(world: World) -> None:
     agent = world.agent("web-1")
-    world.configure([{"name": "web-1", "agent": agent}, "z"])
+    world.configure([{"name": "web-1", "agent": agent}, "z"], dummyEvents=STOPS)
     started = world.deploy("1", ONE)
     event = world.begin(agent)
     world.do(engine.pause, started)
@@ -300,7 +309,9 @@ def test_a_paused_one_begins_nothing(world: World) -> None:
 
 def test_a_stopped_one_waits_for_what_is_under_way(world: World) -> None:
     agents = [world.agent(f"web-{number}") for number in range(3)]
-    world.configure([{"name": f"web-{number}", "agent": agent} for number, agent in enumerate(agents)])
+    world.configure(
+        [{"name": f"web-{number}", "agent": agent} for number, agent in enumerate(agents)], dummyEvents=STOPS
+    )
     started = world.deploy("1", HALF)
     event = world.begin(agents[0])
     world.do(engine.stop, started)
@@ -329,7 +340,7 @@ def test_a_stop_undoes_when_it_is_asked_to(world: World) -> None:
     world.deploy("1")
     world.work()
     second = world.deploy("2", ONE)
-    world.work(at_most=3)
+    world.work(at_most=1)
     assert world.targets(second) == {"a": "Succeeded", "b": "InProgress"}
     world.do(engine.stop, second, rolls_back=True)
     world.work()
@@ -402,6 +413,7 @@ def test_without_an_earlier_success_there_is_nothing_to_go_back_to(world: World)
         world.do(engine.rollback, bad.id)
 
 
+@pytest.mark.long
 def test_a_failed_rollback_is_not_rolled_back(world: World) -> None:
     world.configure(["a"], autoRollbackConfiguration=ALWAYS)
     world.deploy("1")
@@ -488,6 +500,7 @@ def test_what_broke_off_is_put_right_until_it_is(world: World) -> None:
     assert world.told().count("deployment-target.left-out") == 1
 
 
+@pytest.mark.long
 def test_a_newer_deployment_there_makes_an_undo_needless(world: World) -> None:
     world.configure(["a"])
     world.platform.outcomes["a", "Install"] = [failed("Install")]
@@ -524,6 +537,44 @@ def test_zones_are_watched_by_due_jobs(world: World) -> None:
     world.advance(started, seconds=1)
     world.work()
     assert world.status(started) == "Succeeded"
+
+
+# --- what is kept
+
+
+def test_old_deployments_go_but_for_those_that_count(world: World) -> None:
+    world.configure(["a", "b"], dummyEvents=["Install"])
+    first = world.deploy("1")
+    world.work()
+    second = world.deploy("2", targets=["a"])
+    third = world.deploy("3", targets=["a"])
+    world.work()
+    world.platform.outcomes["a", "Install"] = [failed("Install")]
+    last = world.deploy("4", targets=["a"])
+    world.work()
+    assert world.status(last) == "Failed"
+    with world.db.write() as session:
+        assert care.forget_old(session, world.now + timedelta(days=1)) == 1
+        assert care.forget_old(session, world.now + timedelta(days=1)) == 0
+        left = set(session.scalars(select(Deployment.id)))
+        assert not session.scalars(select(DeploymentTarget.id).where(DeploymentTarget.deployment_id == second)).all()
+    # The first one is on b still, the third was the last good one, the last one was tried last.
+    assert left == {first, third, last}
+    assert hooks_care.check(world.db) == []
+
+
+def test_fsck_sees_what_must_not_be(world: World) -> None:
+    world.configure(["a"])
+    started = world.deploy("1")
+    with world.db.write() as session:
+        session.execute(delete(Job))
+        session.execute(update(Deployment).values(status="Succeeded"))
+        session.execute(update(DeploymentTarget).values(status="Failed"))
+    assert [fault for _, fault in hooks_care.check(world.db)] == [
+        f"deployment {started} has a status and an end that disagree",
+        f"a target of deployment {started} has ended, and an event of it has not",
+        f"deployment {started} goes on, and no job looks at it",
+    ]
 
 
 # --- alarms
@@ -564,6 +615,7 @@ PROMETHEUS = {
 }  # fmt: skip
 
 
+@pytest.mark.long
 def test_a_measured_alarm_keeps_its_standing_between_polls(world: World) -> None:
     world.polls = [Measured((5.0,)), Measured((0.0,)), Measured((5.0,)), Measured((5.0,))]
     world.configure(["a"], alarmConfiguration={"enabled": True, "alarms": [PROMETHEUS]})
@@ -577,6 +629,7 @@ def test_a_measured_alarm_keeps_its_standing_between_polls(world: World) -> None
     assert statuses == ["Baking", "Baking", "Baking", "Stopped"]
 
 
+@pytest.mark.long
 def test_a_state_that_cannot_be_had_stops_unless_that_is_ignored(world: World) -> None:
     for ignores, ends in ((False, "Stopped"), (True, "Baking")):
         world.configure(

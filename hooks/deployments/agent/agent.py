@@ -122,6 +122,10 @@ class Agent:
         except OSError as error:
             # A command whose number is not on the disk could come a second time: it is not carried out.
             reason = f"it could not be carried out on this machine: {error}"
+        try:
+            _ = command.sha256
+        except CommandRefused as error:
+            reason = str(error)
         if command.kind not in self._settings.revisions:
             reason = f"this machine's agent takes no revisions of the kind {command.kind!r}"
         return self._begin(command, reason)

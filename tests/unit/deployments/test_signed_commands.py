@@ -43,7 +43,8 @@ COMMAND = Command(
     link="",
     is_rollback=False,
 )
-texts = st.text(max_size=20)
+# A few letters of every kind: the table of all of them takes seconds to be made.
+texts = st.text('a\x00"\\\\ é☃😀\ud800', max_size=8)
 commands = st.builds(
     replace,
     st.just(COMMAND),
@@ -125,6 +126,14 @@ def test_a_signature_for_one_purpose_is_none_for_another() -> None:
 def test_a_revision_without_a_digest_has_no_bundle(revision: dict[str, object]) -> None:
     with pytest.raises(CommandRefused, match="no bundle"):
         _ = replace(COMMAND, revision=revision).sha256
+
+
+def test_a_package_without_a_bundle_is_refused_by_name() -> None:
+    revision = {"revisionType": "Package", "package": {"name": "shop", "asset": None, "sha256": "0" * 64}}
+    with pytest.raises(CommandRefused, match="natively"):
+        _ = replace(COMMAND, revision=revision).sha256
+    bundle = {"revisionType": "Package", "package": {"name": "shop", "asset": "shop.tgz", "sha256": "0" * 64}}
+    assert replace(COMMAND, revision=bundle).sha256 == "0" * 64
 
 
 @settings(max_examples=25)
