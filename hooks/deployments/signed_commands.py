@@ -78,10 +78,11 @@ class Command:
 
     @property
     def sha256(self) -> str:
-        """The SHA-256 that the bundle has to have, 64 hex digits. Raises CommandRefused for a revision without one."""
+        """The SHA-256 that the bundle has to have, 64 hex digits; of a package as it is that over its files.
+
+        Raises CommandRefused for a revision without one.
+        """
         told = self.revision.get(_PLACES.get(self.kind, ""))
-        if isinstance(told, Mapping) and told.get("asset", "") is None:
-            raise CommandRefused("the revision is a package without a bundle, and agents install no packages natively")
         digest = told.get("sha256") if isinstance(told, Mapping) else None
         if not isinstance(digest, str) or len(digest) != 64:
             raise CommandRefused(f"a revision of the kind {self.kind!r} has no bundle that this agent could install")

@@ -128,12 +128,14 @@ def test_a_revision_without_a_digest_has_no_bundle(revision: dict[str, object]) 
         _ = replace(COMMAND, revision=revision).sha256
 
 
-def test_a_package_without_a_bundle_is_refused_by_name() -> None:
-    revision = {"revisionType": "Package", "package": {"name": "shop", "asset": None, "sha256": "0" * 64}}
-    with pytest.raises(CommandRefused, match="natively"):
-        _ = replace(COMMAND, revision=revision).sha256
+def test_a_package_without_a_bundle_is_a_kind_of_its_own() -> None:
+    package = {"revisionType": "Package", "package": {"name": "shop", "asset": None, "sha256": "0" * 64}}
+    assert replace(COMMAND, revision=package).kind == "NativePackage"
     bundle = {"revisionType": "Package", "package": {"name": "shop", "asset": "shop.tgz", "sha256": "0" * 64}}
-    assert replace(COMMAND, revision=bundle).sha256 == "0" * 64
+    assert replace(COMMAND, revision=bundle).kind == "Package"
+    assert {replace(COMMAND, revision=each).sha256 for each in (package, bundle)} == {"0" * 64}
+    native = replace(COMMAND, revision=package, native={"link": "/srv/shop/current"})
+    assert Command.of_payload(native.payload()) == native
 
 
 @settings(max_examples=25)
