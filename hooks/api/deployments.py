@@ -202,7 +202,9 @@ class DeploymentViews:
         if faults := list(platform.check_revision(revision)):
             raise InvalidDocument("revision", faults)
         if is_native(revision) and "nativePackage" not in group.document:
-            reason = "an asset of the package is missing: a bundle; or the group's nativePackage, to install it as it is"
+            reason = (
+                "an asset of the package is missing: a bundle; or the group's nativePackage, to install it as it is"
+            )
             raise InvalidDocument("revision", [reason])
         config_name, config = chosen_config(session, parsed.config_name, group.document, application.compute_platform)
         return _Wanted(parsed, application, group, revision, config_name, config)
