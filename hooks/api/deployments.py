@@ -31,7 +31,7 @@ from hooks.deployments.configs import chosen_config
 from hooks.deployments.documents.request import ParsedRequest, parse_request
 from hooks.deployments.engine import Answer, WaitType
 from hooks.deployments.request import DeploymentRequest
-from hooks.deployments.revisions import PACKAGE, check_served, is_native, label, pin
+from hooks.deployments.revisions import PACKAGE, check_served, label, pin
 from hooks.deployments.rights import check_deploy, check_revision, may_see, visible_application, visible_deployment
 from hooks.deployments.targets import log_context
 from hooks.deployments.views import DeploymentDetail, TargetView
@@ -201,11 +201,6 @@ class DeploymentViews:
         platform = installed.platform_of(self._services.deployments, application)
         if faults := list(platform.check_revision(revision)):
             raise InvalidDocument("revision", faults)
-        if is_native(revision) and "nativePackage" not in group.document:
-            reason = (
-                "an asset of the package is missing: a bundle; or the group's nativePackage, to install it as it is"
-            )
-            raise InvalidDocument("revision", [reason])
         config_name, config = chosen_config(session, parsed.config_name, group.document, application.compute_platform)
         return _Wanted(parsed, application, group, revision, config_name, config)
 
