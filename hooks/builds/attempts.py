@@ -91,7 +91,7 @@ class BuildAttempts:
         place, services = publish_place(project.document), self._services
         if place is None or services.open_publishing is None or build.environment["network"] == Network.NONE:
             return None
-        obstacle = why_not(build, services.protected_refs)
+        obstacle = why_not(build, place, services.protected_refs)
         say(f"Warning: {obstacle}" if obstacle else f"This build may publish to {'/'.join(place)}")
         return None if obstacle else services.open_publishing(build, place)
 

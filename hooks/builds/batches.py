@@ -17,6 +17,7 @@ from hooks.builds.batch_plan import DOWNLOAD_SOURCE, TaskStatus, to_retry
 from hooks.builds.batch_tasks import config_faults, merged
 from hooks.builds.phases import BuildStatus
 from hooks.builds.projects import check_variables, get_project
+from hooks.builds.publishing import publish_path
 from hooks.builds.records import OnFinished, lock_project, moves, request_stop_build
 from hooks.builds.source import PackageSource
 from hooks.builds.starting import Asked, source_of_start
@@ -46,11 +47,20 @@ def start_project_batch(
 ) -> BuildBatch:
     """Start a batch of a project's own source. ``config`` is the start's ``buildBatchConfigOverride``.
 
-    Raises NotFound, InvalidDocument with all faults, and Conflict.
+    Whoever starts it may publish where the project does (``project_rights.check_publishes``). Raises NotFound,
+    InvalidDocument with all faults, and Conflict.
     """
     source = source_of_start(session, name, asked, now)
     return start_batch(
-        session, name, source, asked, config=config, initiator=initiator, now=now, on_finished=on_finished
+        session,
+        name,
+        source,
+        asked,
+        config=config,
+        initiator=initiator,
+        now=now,
+        on_finished=on_finished,
+        publishes=True,
     )
 
 
@@ -65,8 +75,12 @@ def start_batch(
     now: datetime,
     on_finished: OnFinished,
     subject: str | None = None,
+    publishes: bool = False,
 ) -> BuildBatch:
-    """Start a batch of ``source``: its rows, and the build that reads its document. Raises as ``start_project_batch``."""
+    """Start a batch of ``source``: its rows, and the build that reads its document. Raises as ``start_project_batch``.
+
+    ``publishes`` is that of ``records.start_build``, for all builds of the batch.
+    """
     check_variables(asked.variables)
     project = get_project(session, name)
     holds = merged(project.document.get("buildBatchConfig") or {}, config)
@@ -101,6 +115,7 @@ def start_batch(
         attempt=1,
         initiator=initiator,
         subject=subject,
+        publish_to=publish_path(project.document) if publishes else None,
         message="",
         submitted_at=now,
     )
@@ -146,7 +161,8 @@ def retry_batch(
 ) -> BuildBatch:
     """Go on with a batch that has not succeeded: all its builds anew, or those that failed and what depends on them.
 
-    It is the same batch, of the same source versions and the same document. Raises NotFound and Conflict.
+    It is the same batch, of the same source versions and the same document. What it publishes from now on goes where the
+    project says now, as whoever asks for it has to be let. Raises NotFound and Conflict.
     """
     batch = lock(session, batch_id)
     if batch.status == BuildStatus.IN_PROGRESS:
@@ -162,6 +178,7 @@ def retry_batch(
         if group.identifier in again:
             group.status, group.build_id, group.is_stopping = TaskStatus.PENDING.value, None, False
     batch.status, batch.ending, batch.message, batch.ended_at = BuildStatus.IN_PROGRESS.value, None, "", None
+    batch.publish_to = publish_path(project.document)
     batch.attempt += 1
     batch.phases = []
     batch_engine.enter(batch, BatchPhase.SUBMITTED, now)

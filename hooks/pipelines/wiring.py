@@ -21,7 +21,9 @@ from hooks.builds.projects import (
     Settings,
     create_or_update_project,
     environment_type,
+    get_project,
 )
+from hooks.builds.publishing import ACTION_SETTING, publish_path
 from hooks.builds.records import get_build, request_stop_build, start_build
 from hooks.builds.source import PackageSource, SourceAsset
 from hooks.builds.starting import Asked
@@ -69,8 +71,9 @@ def _start_build(session: Session, request: BuildRequest, now: datetime) -> str:
         inputs=tuple(_input(session, *each) for each in request.inputs),
         outputs=request.outputs,
     )
+    publishes = _may_publish(session, request)
     if request.is_batch:
-        return _start_batch(session, request, source, now)
+        return _start_batch(session, request, source, now, publishes=publishes)
     build = start_build(
         session,
         project=request.project,
@@ -79,11 +82,28 @@ def _start_build(session: Session, request: BuildRequest, now: datetime) -> str:
         variables=request.variables,
         subject=request.subject,
         now=now,
+        publishes=publishes,
     )
     return build.id
 
 
-def _start_batch(session: Session, request: BuildRequest, source: PackageSource, now: datetime) -> str:
+def _may_publish(session: Session, request: BuildRequest) -> bool:
+    """Whether the build publishes: where its project does, and its action says the same. Raises NotFound, Conflict."""
+    if request.publish_repository is None:
+        return False
+    wanted = f"{request.source.domain}/{request.publish_repository}"
+    held = publish_path(get_project(session, request.project).document)
+    if held != wanted:
+        raise Conflict(
+            f"configuration {ACTION_SETTING}: {wanted} is not where build project {request.project} publishes"
+            f" ({held or 'nowhere'})"
+        )
+    return True
+
+
+def _start_batch(
+    session: Session, request: BuildRequest, source: PackageSource, now: datetime, *, publishes: bool
+) -> str:
     combines = request.combines_artifacts
     batch = start_batch(
         session,
@@ -95,6 +115,7 @@ def _start_batch(session: Session, request: BuildRequest, source: PackageSource,
         subject=request.subject,
         now=now,
         on_finished=_nobody,
+        publishes=publishes,
     )
     return batch.id
 

@@ -1,0 +1,57 @@
+"""where a build was let publish when it was started; the count of ended builds."""
+
+import sqlalchemy as sa
+from alembic import op
+
+
+revision = "0031"
+down_revision = "0028"
+branch_labels = None
+depends_on = None
+
+_OPEN = sa.text("ended_at IS NULL")
+
+
+def upgrade() -> None:
+    # Builds that wait now were started for nowhere as far as anybody knows: they publish when they are started anew.
+    with op.batch_alter_table("build", schema=None) as batch_op:
+        batch_op.add_column(sa.Column("publish_to", sa.String(length=151), nullable=True))
+        batch_op.create_index("ix_build_open", ["project_id"], sqlite_where=_OPEN, postgresql_where=_OPEN)
+    with op.batch_alter_table("build_batch", schema=None) as batch_op:
+        batch_op.add_column(sa.Column("publish_to", sa.String(length=151), nullable=True))
+    op.create_table(
+        "build_tally",
+        sa.Column("project_id", sa.Integer(), nullable=False),
+        sa.Column("status", sa.String(length=16), nullable=False),
+        sa.Column("builds", sa.BigInteger(), nullable=False),
+        sa.Column("begun", sa.BigInteger(), nullable=False),
+        sa.Column("queue_seconds", sa.Double(), nullable=False),
+        sa.Column("duration_seconds", sa.Double(), nullable=False),
+        sa.ForeignKeyConstraint(["project_id"], ["build_project.id"], ondelete="CASCADE"),
+        sa.PrimaryKeyConstraint("project_id", "status"),
+    )
+    _count()
+
+
+def _count() -> None:
+    """Count what has ended by now, once."""
+    if op.get_bind().dialect.name == "postgresql":
+        queue, took = "EXTRACT(EPOCH FROM started_at - submitted_at)", "EXTRACT(EPOCH FROM ended_at - started_at)"
+    else:
+        queue = "(julianday(started_at) - julianday(submitted_at)) * 86400.0"
+        took = "(julianday(ended_at) - julianday(started_at)) * 86400.0"
+    op.execute(
+        "INSERT INTO build_tally (project_id, status, builds, begun, queue_seconds, duration_seconds)"
+        " SELECT project_id, status, COUNT(*), COUNT(started_at),"
+        f" COALESCE(SUM({queue}), 0), COALESCE(SUM({took}), 0)"
+        " FROM build WHERE ended_at IS NOT NULL GROUP BY project_id, status"
+    )
+
+
+def downgrade() -> None:
+    op.drop_table("build_tally")
+    with op.batch_alter_table("build_batch", schema=None) as batch_op:
+        batch_op.drop_column("publish_to")
+    with op.batch_alter_table("build", schema=None) as batch_op:
+        batch_op.drop_index("ix_build_open")
+        batch_op.drop_column("publish_to")
