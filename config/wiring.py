@@ -41,6 +41,7 @@ from hooks.builds.publishing import witness
 from hooks.builds.pushes import sealed_hook_secrets
 from hooks.builds.report_store import sealed_messages
 from hooks.builds.runner_claims import RunnerClaims
+from hooks.builds.runner_leaks import RunnerCredentials
 from hooks.builds.runner_leases import sealed_leases
 from hooks.builds.runner_work import RunnerWork
 from hooks.builds.stored_outputs import OutputLimits, StoredOutputs
@@ -210,7 +211,8 @@ def services(settings: Settings, clock: Clock = system_clock) -> Services:
     admissions = Admissions(db, people)
     topologies = TopologyCache()
     frozen_after = timedelta(days=settings.storage.release_frozen_after_days)
-    leaks = LeakGuard(db, people, clock)
+    runner_credentials = RunnerCredentials(lambda session, token_id: people.revoke_token(session, token_id, clock()))
+    leaks = LeakGuard(db, people, clock, (runner_credentials,))
     publisher = Publisher(
         db, stores, admissions, known_formats, clock, topologies, leaks, frozen_after=frozen_after, witness=witness
     )

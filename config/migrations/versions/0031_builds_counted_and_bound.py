@@ -1,4 +1,4 @@
-"""where a build was let publish when it was started; the count of ended builds."""
+"""where a build was let publish when it was started; the count of ended builds; leaks of credentials of runners."""
 
 import sqlalchemy as sa
 from alembic import op
@@ -19,6 +19,9 @@ def upgrade() -> None:
         batch_op.create_index("ix_build_open", ["project_id"], sqlite_where=_OPEN, postgresql_where=_OPEN)
     with op.batch_alter_table("build_batch", schema=None) as batch_op:
         batch_op.add_column(sa.Column("publish_to", sa.String(length=151), nullable=True))
+    with op.batch_alter_table("token_leak", schema=None) as batch_op:
+        batch_op.alter_column("token_id", existing_type=sa.Integer(), nullable=True)
+        batch_op.add_column(sa.Column("name", sa.String(length=200), nullable=True))
     op.create_table(
         "build_tally",
         sa.Column("project_id", sa.Integer(), nullable=False),
@@ -50,6 +53,10 @@ def _count() -> None:
 
 def downgrade() -> None:
     op.drop_table("build_tally")
+    op.execute("DELETE FROM token_leak WHERE token_id IS NULL")
+    with op.batch_alter_table("token_leak", schema=None) as batch_op:
+        batch_op.drop_column("name")
+        batch_op.alter_column("token_id", existing_type=sa.Integer(), nullable=False)
     with op.batch_alter_table("build_batch", schema=None) as batch_op:
         batch_op.drop_column("publish_to")
     with op.batch_alter_table("build", schema=None) as batch_op:
