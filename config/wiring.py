@@ -374,6 +374,7 @@ def build_services(settings: Settings, services: Services, parts: Parts) -> Buil
         outputs=stored_outputs(settings, services),
         protected_refs=settings.builds.protected_refs,
         git_credential=sources.credential_opener(services),
+        environment_types=executors.types(settings),
         end_token=lambda session, token_id: services.accounts.revoke_token(session, token_id, services.clock()),
     )
 

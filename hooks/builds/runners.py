@@ -12,10 +12,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
-from sqlalchemy import ColumnElement, or_, select, update
+from sqlalchemy import ColumnElement, select, update
 from sqlalchemy.orm import Session
 
-from hooks.builds.batch_plan import DOWNLOAD_SOURCE
 from hooks.jobs.remote import forsake
 from hooks.models.build import Build, BuildProject
 from hooks.models.build_token import BuildToken
@@ -269,13 +268,8 @@ def held_now(session: Session, runner_ids: Sequence[str]) -> dict[str, list[Held
     return found
 
 
-def jobs_for(
-    environments: Sequence[str], limits: Limits = Limits(), *, plans_batches: bool = True
-) -> ColumnElement[bool]:
-    """Which jobs of builds somebody who can run ``environments`` may have: a condition for ``claims.claim``.
-
-    With ``plans_batches`` also those that find the builds of a batch, which is the server's own business.
-    """
+def jobs_for(environments: Sequence[str], limits: Limits = Limits()) -> ColumnElement[bool]:
+    """Which jobs of builds somebody who can run ``environments`` may have: a condition for ``claims.claim``."""
     wanted = select(Build.id).where(
         Build.id == _BUILD_ID, Build.environment["type"].as_string().in_(list(environments))
     )
@@ -285,6 +279,4 @@ def jobs_for(
         )
     if limits.domains:
         wanted = wanted.where(Build.source["domain"].as_string().in_(limits.domains))
-    if not plans_batches:
-        wanted = wanted.where(or_(Build.batch_group.is_(None), Build.batch_group != DOWNLOAD_SOURCE))
     return wanted.correlate(Job).exists()

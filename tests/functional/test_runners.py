@@ -122,6 +122,10 @@ class Site:
         }
         self.call("PUT", f"/build-projects/{name}", json={"document": json.dumps(document)})
 
+    def upload(self, project: str, files: dict[str, str]) -> str:
+        """Send a source; its id."""
+        return str(self.call("POST", f"/build-sources?project={project}", 201, data=zipped(files)).json()["id"])
+
     def status(self, token: str) -> int:
         """What somebody with ``token`` is answered."""
         headers = {"Authorization": f"Bearer {token}"}
@@ -165,30 +169,23 @@ def runner(site: Site) -> subprocess.Popen[bytes]:
     return site.run(place)
 
 
-def sources() -> bytes:
+def zipped(files: dict[str, str]) -> bytes:
     body = io.BytesIO()
     with zipfile.ZipFile(body, "w") as archive:
-        archive.writestr("buildspec.yml", SPEC)
-        archive.writestr("fetch.py", FETCH)
+        for name, text in files.items():
+            archive.writestr(name, text)
     return body.getvalue()
 
 
 def test_a_build_runs_on_a_runner_with_all_that_a_build_has(site: Site, runner: subprocess.Popen[bytes]) -> None:
     site.project("whole", "UPLOAD", None, "registry", publishRepository="staging")
     site.call("PUT", "/parameters/team/password", json={"value": SECRET, "projects": ["whole"]})
-    zip_type = {"Content-Type": "application/zip"}
-    answer = requests.post(
-        f"{site.server.url}/api/v1/build-sources?project=whole",
-        data=sources(),
-        headers={"Authorization": f"Bearer {site.token}", **zip_type},
-        timeout=30,
-    )
-    assert answer.status_code == 201, answer.text
+    upload = site.upload("whole", {"buildspec.yml": SPEC, "fetch.py": FETCH})
     leak = site.call("POST", "/tokens", 201, json={"name": "leak", "actions": ["read"], "ttlSeconds": 3600}).json()
     assert site.status(leak["secret"]) == 200
     halves = {"LEAK": leak["secret"][:20], "ED": leak["secret"][20:]}  # in one piece the server would not take it
     leaks = [{"name": name, "value": half, "type": "PLAINTEXT"} for name, half in halves.items()]
-    started = {"sourceUpload": answer.json()["id"], "environmentVariablesOverride": leaks}
+    started = {"sourceUpload": upload, "environmentVariablesOverride": leaks}
     build_id = site.call("POST", "/build-projects/whole/builds", 201, json=started).json()["id"]
     eventually(lambda: site.build(build_id)["status"] != "IN_PROGRESS", "the build never ended")
     log, build = site.log(build_id), site.build(build_id)
@@ -223,6 +220,52 @@ def test_a_build_runs_on_a_runner_with_all_that_a_build_has(site: Site, runner: 
     again = site.call("POST", "/build-projects/whole/builds", 201, json=started).json()["id"]
     eventually(lambda: site.build(again)["status"] != "IN_PROGRESS", "the second build never ended")
     assert "Restoring cache the-key, scope" in site.log(again)
+
+
+BATCH = """
+version: 0.2
+env:
+  exported-variables: [%s]
+phases:
+  build:
+    commands: ['eval "$(python3 make.py)"']
+batch:
+  build-list:
+    - {identifier: one, env: {variables: {WHO: one}}}
+    - {identifier: two, env: {variables: {WHO: two}}}
+""" % ", ".join(f"V{number}" for number in range(150))
+MAKE = "for number in range(150): print(f'export V{number}=' + 'x' * 9000)"
+
+
+def test_a_batch_is_found_and_built_on_a_runner_however_much_its_builds_export(
+    site: Site, runner: subprocess.Popen[bytes]
+) -> None:
+    site.project("batched", "UPLOAD", None, "none")
+    files = {"buildspec.yml": BATCH, "make.py": MAKE}
+    upload = site.upload("batched", files)
+    started = {"sourceUpload": upload}
+    batch = f"/build-batches/{site.call('POST', '/build-projects/batched/batches', 201, json=started).json()['id']}"
+    eventually(lambda: site.call("GET", batch).json()["complete"], "the batch never ended")
+    shown = site.call("GET", batch).json()
+    assert shown["buildBatchStatus"] == "SUCCEEDED", shown
+    groups = {group["identifier"]: group["currentBuildSummary"]["id"] for group in shown["buildGroups"]}
+    assert set(groups) == {"DOWNLOAD_SOURCE", "one", "two"}
+    for build_id in groups.values():
+        assert "Running on runner first" in site.log(build_id)
+    exported = site.build(groups["one"])["exportedVariables"]
+    assert len(exported) == 13  # 120 KiB of them, as a pipeline's action puts out
+    assert exported["V12"] == "x" * 9000
+    assert "Warning: V13 and 136 more not exported" in site.log(groups["one"])
+    # What is wrong with a batch is told before anything is built.
+    faulty = BATCH.replace("identifier: two", "identifier: two, depend-on: [nobody]").replace("build-list", "build-graph")
+    started = {"sourceUpload": site.upload("batched", {**files, "buildspec.yml": faulty})}
+    batch = f"/build-batches/{site.call('POST', '/build-projects/batched/batches', 201, json=started).json()['id']}"
+    eventually(lambda: site.call("GET", batch).json()["complete"], "the batch never ended")
+    shown = site.call("GET", batch).json()
+    assert shown["buildBatchStatus"] == "FAILED"
+    assert [group["identifier"] for group in shown["buildGroups"]] == ["DOWNLOAD_SOURCE"]
+    assert "nobody" in shown["message"]
+    assert runner.poll() is None
 
 
 def test_kill_9_of_the_runner_starts_the_build_anew_elsewhere(site: Site, runner: subprocess.Popen[bytes]) -> None:
