@@ -115,8 +115,9 @@ def retry_build(session: Session, build_id: str, *, initiator: str, now: datetim
     """Build once more what an ended build was made from, with all it was given: the same commits, files and texts.
 
     It answers no pipeline: that one retries its stage. It publishes where the project says now, as whoever asks for it has
-    to be let; one that comes ``by_itself`` publishes where the build before was let. Raises NotFound, and Conflict while the build goes on, and for a
-    build of a batch: a batch is retried as such.
+    to be let; one that comes ``by_itself`` publishes where the build before was let.
+
+    Raises NotFound, and Conflict while the build goes on, and for a build of a batch: a batch is retried as such.
     """
     old = get_build(session, build_id)
     if old.batch_id is not None:

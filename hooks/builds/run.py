@@ -52,7 +52,6 @@ from registry.clock import Clock
 from registry.errors import InvalidDocument
 
 
-
 class Abandoned(Exception):
     """The build was broken off because somebody else may own it by now; nothing may be written about it."""
 

@@ -116,7 +116,7 @@ class RunnerClaims:
 
     def _take(self, runner: BuildRunner, said: Introduction) -> tuple[Claimed | None, Build | None, Project | None]:
         limits = Limits(tuple(runner.projects), tuple(runner.domains))
-        only = runners.jobs_for(said.environments, limits)
+        only = runners.JobsFor(said.environments, limits)
         with self._db.read() as session:
             if not claims.anything_due(session, (QUEUE,), {JOB_KIND}, only=only):
                 return None, None, None

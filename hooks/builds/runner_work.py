@@ -166,7 +166,9 @@ class RunnerWork:
             build = session.get_one(Build, self._readable(session, claim).build_id)
             return self._reading(session, build, spec)[1]
 
-    def _reading(self, session: Session, build: Build, spec: BuildSpec | None) -> tuple[batch_parts.Part, Sequence[str]]:
+    def _reading(
+        self, session: Session, build: Build, spec: BuildSpec | None
+    ) -> tuple[batch_parts.Part, Sequence[str]]:
         """A build's part in its batch, with what the document says of it; and what is wrong with that."""
         part = batch_parts.part_of(session, build, self._services.environment_types)
         if part.reading is None:

@@ -268,15 +268,24 @@ def held_now(session: Session, runner_ids: Sequence[str]) -> dict[str, list[Held
     return found
 
 
-def jobs_for(environments: Sequence[str], limits: Limits = Limits()) -> ColumnElement[bool]:
-    """Which jobs of builds somebody who can run ``environments`` may have: a condition for ``claims.claim``."""
-    wanted = select(Build.id).where(
-        Build.id == _BUILD_ID, Build.environment["type"].as_string().in_(list(environments))
-    )
-    if limits.projects:
-        wanted = wanted.join(BuildProject, BuildProject.id == Build.project_id).where(
-            BuildProject.name.in_(limits.projects)
+@dataclass(frozen=True, slots=True)
+class JobsFor:
+    """Which jobs of builds somebody who can run ``environments`` may have: a ``hooks.jobs.claims.Only``."""
+
+    environments: tuple[str, ...]
+    limits: Limits = field(default_factory=Limits)
+
+    def __call__(self, job: type[Job]) -> ColumnElement[bool]:
+        """The condition on ``job``."""
+        limits = self.limits
+        wanted = select(Build.id).where(
+            Build.id == job.payload["build_id"].as_string(),
+            Build.environment["type"].as_string().in_(self.environments),
         )
-    if limits.domains:
-        wanted = wanted.where(Build.source["domain"].as_string().in_(limits.domains))
-    return wanted.correlate(Job).exists()
+        if limits.projects:
+            wanted = wanted.join(BuildProject, BuildProject.id == Build.project_id).where(
+                BuildProject.name.in_(limits.projects)
+            )
+        if limits.domains:
+            wanted = wanted.where(Build.source["domain"].as_string().in_(limits.domains))
+        return wanted.correlate(job).exists()

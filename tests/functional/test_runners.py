@@ -225,7 +225,7 @@ def test_a_build_runs_on_a_runner_with_all_that_a_build_has(site: Site, runner: 
 BATCH = """
 version: 0.2
 env:
-  exported-variables: [%s]
+  exported-variables: [NAMES]
 phases:
   build:
     commands: ['eval "$(python3 make.py)"']
@@ -233,7 +233,7 @@ batch:
   build-list:
     - {identifier: one, env: {variables: {WHO: one}}}
     - {identifier: two, env: {variables: {WHO: two}}}
-""" % ", ".join(f"V{number}" for number in range(150))
+""".replace("NAMES", ", ".join(f"V{number}" for number in range(150)))
 MAKE = "for number in range(150): print(f'export V{number}=' + 'x' * 9000)"
 
 
@@ -257,7 +257,9 @@ def test_a_batch_is_found_and_built_on_a_runner_however_much_its_builds_export(
     assert exported["V12"] == "x" * 9000
     assert "Warning: V13 and 136 more not exported" in site.log(groups["one"])
     # What is wrong with a batch is told before anything is built.
-    faulty = BATCH.replace("identifier: two", "identifier: two, depend-on: [nobody]").replace("build-list", "build-graph")
+    faulty = BATCH.replace("identifier: two", "identifier: two, depend-on: [nobody]").replace(
+        "build-list", "build-graph"
+    )
     started = {"sourceUpload": site.upload("batched", {**files, "buildspec.yml": faulty})}
     batch = f"/build-batches/{site.call('POST', '/build-projects/batched/batches', 201, json=started).json()['id']}"
     eventually(lambda: site.call("GET", batch).json()["complete"], "the batch never ended")

@@ -38,17 +38,33 @@ def upgrade() -> None:
 
 def _count() -> None:
     """Count what has ended by now, once."""
-    if op.get_bind().dialect.name == "postgresql":
-        queue, took = "EXTRACT(EPOCH FROM started_at - submitted_at)", "EXTRACT(EPOCH FROM ended_at - started_at)"
-    else:
-        queue = "(julianday(started_at) - julianday(submitted_at)) * 86400.0"
-        took = "(julianday(ended_at) - julianday(started_at)) * 86400.0"
-    op.execute(
-        "INSERT INTO build_tally (project_id, status, builds, begun, queue_seconds, duration_seconds)"
-        " SELECT project_id, status, COUNT(*), COUNT(started_at),"
-        f" COALESCE(SUM({queue}), 0), COALESCE(SUM({took}), 0)"
-        " FROM build WHERE ended_at IS NOT NULL GROUP BY project_id, status"
+    moment = sa.DateTime(timezone=True)
+    build = sa.table(
+        "build",
+        sa.column("project_id", sa.Integer()),
+        sa.column("status", sa.String()),
+        *(sa.column(name, moment) for name in ("submitted_at", "started_at", "ended_at")),
     )
+    names = ["project_id", "status", "builds", "begun", "queue_seconds", "duration_seconds"]
+    counted = (
+        sa.select(
+            build.c.project_id,
+            build.c.status,
+            sa.func.count(),
+            sa.func.count(build.c.started_at),
+            sa.func.coalesce(sa.func.sum(_seconds(build.c.submitted_at, build.c.started_at)), 0.0),
+            sa.func.coalesce(sa.func.sum(_seconds(build.c.started_at, build.c.ended_at)), 0.0),
+        )
+        .where(build.c.ended_at.is_not(None))
+        .group_by(build.c.project_id, build.c.status)
+    )
+    op.execute(sa.insert(sa.table("build_tally", *map(sa.column, names))).from_select(names, counted))
+
+
+def _seconds(start: sa.ColumnElement, end: sa.ColumnElement) -> sa.ColumnElement:
+    if op.get_bind().dialect.name == "postgresql":
+        return sa.func.extract("epoch", end - start)
+    return (sa.func.julianday(end) - sa.func.julianday(start)) * 86400.0
 
 
 def downgrade() -> None:
