@@ -26,7 +26,7 @@ from config import ending, executors, notifying, sources
 from config.addresses import own_addresses
 from config.settings import LimitSettings, Settings, UpstreamSettings
 from hooks import key_rotation
-from hooks.builds import batch_engine, batch_jobs, waiting
+from hooks.builds import batch_engine, batch_jobs, stopping, waiting
 from hooks.builds import records as build_records
 from hooks.builds.access import BuildAccess
 from hooks.builds.attempts import BuildAttempts
@@ -302,7 +302,8 @@ def hook_services(services: Services, settings: Settings) -> HookServices:
 def general_jobs(parts: Parts) -> JobTable:
     """Handlers of everything but builds, and what becomes of jobs that ended without theirs."""
     on_finished = partial(_on_build_finished, parts)
-    waits = {**waiting.handlers(parts.clock, on_finished), **batch_jobs.handlers(parts.clock, on_finished)}
+    of_builds = (waiting, batch_jobs, stopping)
+    waits = {kind: run for each in of_builds for kind, run in each.handlers(parts.clock, on_finished).items()}
     return JobTable(
         {**pipeline_handlers(parts), **start_handlers(parts), **waits},
         {promote_action.JOB_KIND: lambda session, ended: settle_promotion(session, parts, ended)},
