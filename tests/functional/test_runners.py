@@ -18,7 +18,9 @@ import pytest
 import requests
 
 from tests.build_bench import MISSING_SANDBOX, eventually, work_directory
+from tests.fakes.forge import Repository, forge
 from tests.harness.server import ROOT, Server
+from tests.harness.tls_front import Front, tls_front
 
 pytestmark = pytest.mark.skipif(bool(MISSING_SANDBOX), reason=MISSING_SANDBOX)
 
@@ -71,6 +73,7 @@ ENDLESS = "version: 0.2\nphases:\n  build:\n    commands: ['echo it has begun', 
 class Site:
     server: Server
     token: str
+    front: Front
     places: list[Path] = field(default_factory=list)
     runners: list[subprocess.Popen[bytes]] = field(default_factory=list)
 
@@ -86,8 +89,11 @@ class Site:
     def command(self, *arguments: str) -> list[str]:
         return [sys.executable, "-c", COMMAND, "runner", *arguments]
 
-    def register(self, place: Path, token: str) -> subprocess.CompletedProcess[str]:
-        command = self.command("register", "--url", self.server.url, "--data", str(place), "--token", "-")
+    def register(
+        self, place: Path, token: str, *options: str, url: str | None = None
+    ) -> subprocess.CompletedProcess[str]:
+        to = ("--url", url or self.server.url, "--data", str(place), "--token", "-")
+        command = self.command("register", *to, *options)
         return subprocess.run(
             command,
             cwd=ROOT,
@@ -98,10 +104,10 @@ class Site:
             check=False,
         )
 
-    def run(self, place: Path) -> subprocess.Popen[bytes]:
+    def run(self, place: Path, *options: str) -> subprocess.Popen[bytes]:
         with (place.parent / f"{place.name}.log").open("ab") as log:
             process = subprocess.Popen(
-                self.command("run", "--data", str(place)),
+                self.command("run", "--data", str(place), *options),
                 cwd=ROOT,
                 env={**self.server.child_environment(), "ENTREPOT_BUILDS_WORKSPACE_PATH": str(place / "work")},
                 stdout=log,
@@ -126,6 +132,10 @@ class Site:
         """Send a source; its id."""
         return str(self.call("POST", f"/build-sources?project={project}", 201, data=zipped(files)).json()["id"])
 
+    def publish(self, url: str, body: bytes) -> None:
+        headers = {"Authorization": f"Bearer {self.token}"}
+        assert requests.put(url, data=body, headers=headers, timeout=30).status_code == 201
+
     def status(self, token: str) -> int:
         """What somebody with ``token`` is answered."""
         headers = {"Authorization": f"Bearer {token}"}
@@ -145,8 +155,8 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
         tmp_path_factory.mktemp("site") / "data", with_worker=False, environment=environment, web_processes=1
     )
     server.start()
-    with work_directory() as place:
-        made = Site(server, server.token())
+    with work_directory() as place, tls_front(server.port, tmp_path_factory.mktemp("front")) as front:
+        made = Site(server, server.token(), front)
         made.places.append(place / "runner")
         yield made
         for process in made.runners:
@@ -158,15 +168,20 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
 
 @pytest.fixture(scope="module")
 def runner(site: Site) -> subprocess.Popen[bytes]:
+    """A runner that finds the server behind a TLS front; the one that comes later goes to it in the clear."""
     (place,) = site.places
     token = site.add("first")
-    done = site.register(place, token)
+    front, trust = site.front.url, ("--ca-bundle", str(site.front.authority))
+    stranger = site.register(place, token, url=front)
+    assert stranger.returncode == 1
+    assert "SSLError" in stranger.stderr  # nothing was sent to whom nobody vouches for: the token is still good
+    done = site.register(place, token, *trust, url=front)
     assert done.returncode == 0, done.stderr
     assert (place / "runner.json").stat().st_mode & 0o777 == 0o600
     again = site.register(place.with_name("thief"), token)
     assert again.returncode == 1
     assert "unknown, used or too old" in again.stderr
-    return site.run(place)
+    return site.run(place, *trust)
 
 
 def zipped(files: dict[str, str]) -> bytes:
@@ -267,6 +282,32 @@ def test_a_batch_is_found_and_built_on_a_runner_however_much_its_builds_export(
     assert shown["buildBatchStatus"] == "FAILED"
     assert [group["identifier"] for group in shown["buildGroups"]] == ["DOWNLOAD_SOURCE"]
     assert "nobody" in shown["message"]
+    assert runner.poll() is None
+
+
+def test_a_git_source_is_fetched_by_the_runner_with_the_projects_credential(
+    site: Site, runner: subprocess.Popen[bytes], tmp_path: Path
+) -> None:
+    repository = Repository(tmp_path, "one")
+    spec = "version: 0.2\nphases: {build: {commands: ['cat part.txt', 'echo commit $CODEBUILD_RESOLVED_SOURCE_VERSION']}}\n"
+    commit = repository.commit({"buildspec.yml": spec, "part.txt": "the part\n"})
+    with forge(tmp_path) as running:
+        running.credentials["one.git"] = ("joe", SECRET)
+        source = {"type": "GIT", "location": f"{running.url}/one.git"}
+        document = {"name": "sourced", "repository": "dev", "source": source, "environment": {"network": "none"}}
+        site.call("PUT", "/build-projects/sourced", json={"document": json.dumps(document)})
+        given = {"authType": "BASIC_AUTH", "username": "joe", "token": SECRET}
+        site.call("PUT", "/build-projects/sourced/source-credential", json=given)
+        build_id = site.call("POST", "/build-projects/sourced/builds", 201, json={}).json()["id"]
+        eventually(lambda: site.build(build_id)["status"] != "IN_PROGRESS", "the build never ended")
+    log, build = site.log(build_id), site.build(build_id)
+    assert build["status"] == "SUCCEEDED", log
+    assert "Running on runner first" in log
+    assert "the part" in log
+    assert f"commit {commit}" in log
+    assert build["resolvedSourceVersion"] == commit
+    assert ("/one.git/info/refs", f"joe:{SECRET}") in running.sent
+    assert SECRET not in log
     assert runner.poll() is None
 
 
