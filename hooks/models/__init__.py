@@ -6,6 +6,17 @@ from hooks.models.build_image import BuildImagePin
 from hooks.models.build_output import BuildArtifact, BuildCache
 from hooks.models.build_source import BuildUpload, PushDelivery, PushHook, SourceCredential
 from hooks.models.build_token import BuildToken
+from hooks.models.deployment import (
+    Deployment,
+    DeploymentAgent,
+    DeploymentAlarm,
+    DeploymentApplication,
+    DeploymentConfig,
+    DeploymentEvent,
+    DeploymentGroup,
+    DeploymentInstallation,
+    DeploymentTarget,
+)
 from hooks.models.job import Job, JobQueue, JobState, WorkerProcess
 from hooks.models.notification import (
     MailAddress,
@@ -36,6 +47,15 @@ __all__ = [
     "BuildTally",
     "BuildToken",
     "BuildUpload",
+    "Deployment",
+    "DeploymentAgent",
+    "DeploymentAlarm",
+    "DeploymentApplication",
+    "DeploymentConfig",
+    "DeploymentEvent",
+    "DeploymentGroup",
+    "DeploymentInstallation",
+    "DeploymentTarget",
     "Execution",
     "FileCoverageRow",
     "Job",
