@@ -26,6 +26,7 @@ from config import ending, executors, notifying, sources
 from config.addresses import own_addresses
 from config.settings import LimitSettings, Settings, UpstreamSettings
 from hooks import key_rotation
+from hooks.agent_credentials import AgentCredentials
 from hooks.builds import batch_engine, batch_jobs, stopping, waiting
 from hooks.builds import records as build_records
 from hooks.builds.access import BuildAccess
@@ -212,7 +213,7 @@ def services(settings: Settings, clock: Clock = system_clock) -> Services:
     topologies = TopologyCache()
     frozen_after = timedelta(days=settings.storage.release_frozen_after_days)
     runner_credentials = RunnerCredentials(lambda session, token_id: people.revoke_token(session, token_id, clock()))
-    leaks = LeakGuard(db, people, clock, (runner_credentials,))
+    leaks = LeakGuard(db, people, clock, (runner_credentials, AgentCredentials()))
     publisher = Publisher(
         db, stores, admissions, known_formats, clock, topologies, leaks, frozen_after=frozen_after, witness=witness
     )

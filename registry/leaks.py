@@ -62,7 +62,7 @@ class Keeper(Protocol):
         """Those of ``digests`` that open something."""
         ...
 
-    def end(self, session: Session, found: Other, now: datetime, by: str) -> None:
+    def end(self, session: Session, found: Other, now: datetime, by: str, /) -> None:
         """End one that ``live`` gave in this transaction; ``by`` is who came upon it."""
         ...
 
@@ -126,7 +126,8 @@ class LeakGuard:
             )
             log.warning("token %d of %s was found in %s and is revoked", row.id, row.owner, place)
         others = self._end_others(session, by_digest, place, by, now)
-        return frozenset(by_digest[each.digest] for each in (*live, *others))
+        ended_digests = (*(row.digest for row in live), *(each.digest for each in others))
+        return frozenset(by_digest[digest] for digest in ended_digests)
 
     def _end_others(
         self, session: Session, by_digest: Mapping[str, str], place: str, by: str, now: datetime

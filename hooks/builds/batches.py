@@ -93,32 +93,11 @@ def start_batch(
         earlier = _same_start(session, project, options.request_token, now)
         if earlier is not None:
             return earlier
-    batch = BuildBatch(
-        id=str(uuid.uuid4()),
-        project_id=project.id,
-        number=_next_number(session, project),
-        status=BuildStatus.IN_PROGRESS.value,
-        phase=BatchPhase.SUBMITTED.value,
-        phases=[],
-        source=source.as_json(),
-        buildspec=project.buildspec if options.buildspec is None else options.buildspec,
-        environment=project.environment,
-        variables=dict(asked.variables),
-        webhook=dict(options.webhook),
-        config=holds,
-        fast_fail=False,
-        build_timeout_minutes=options.timeout_minutes or project.timeout_minutes,
-        queued_timeout_minutes=options.queued_timeout_minutes or project.queued_timeout_minutes,
-        priority=options.priority,
-        request_token=options.request_token,
-        resolved_versions={},
-        attempt=1,
-        initiator=initiator,
-        subject=subject,
-        publish_to=publish_path(project.document) if publishes else None,
-        message="",
-        submitted_at=now,
+    batch = _new_batch(
+        project, source, asked, holds, number=_next_number(session, project), initiator=initiator, now=now
     )
+    batch.subject = subject
+    batch.publish_to = publish_path(project.document) if publishes else None
     session.add(batch)
     session.flush()
     session.add(_first_group(batch))
@@ -127,6 +106,42 @@ def start_batch(
     session.flush()
     batch_engine.begin(session, batch, now, moves(on_finished))
     return batch
+
+
+def _new_batch(
+    project: BuildProject,
+    source: PackageSource,
+    asked: Asked,
+    config: Mapping[str, Any],
+    *,
+    number: int,
+    initiator: str,
+    now: datetime,
+) -> BuildBatch:
+    return BuildBatch(
+        id=str(uuid.uuid4()),
+        project_id=project.id,
+        number=number,
+        status=BuildStatus.IN_PROGRESS.value,
+        phase=BatchPhase.SUBMITTED.value,
+        phases=[],
+        source=source.as_json(),
+        buildspec=project.buildspec if asked.options.buildspec is None else asked.options.buildspec,
+        environment=project.environment,
+        variables=dict(asked.variables),
+        webhook=dict(asked.options.webhook),
+        config=dict(config),
+        fast_fail=False,
+        build_timeout_minutes=asked.options.timeout_minutes or project.timeout_minutes,
+        queued_timeout_minutes=asked.options.queued_timeout_minutes or project.queued_timeout_minutes,
+        priority=asked.options.priority,
+        request_token=asked.options.request_token,
+        resolved_versions={},
+        attempt=1,
+        initiator=initiator,
+        message="",
+        submitted_at=now,
+    )
 
 
 def _first_group(batch: BuildBatch) -> BuildBatchGroup:

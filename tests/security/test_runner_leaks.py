@@ -1,14 +1,17 @@
-"""D9: a runner's credential in what is sent here is found, ended and told of, as tokens of people are."""
+"""D9: a runner's or an agent's credential in what is sent here is found, ended and told of, as tokens of people are."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from datetime import timedelta
 from typing import Any
 
 import pytest
 from sqlalchemy import select
 
+from hooks.models.deployment import DeploymentAgent, DeploymentAlarm
 from registry.models import Event, TokenLeak
+from registry.token_shape import new_token
 from tests.functional.api_world import PASSWORD, World
 from tests.security.test_runners import Yard
 
@@ -96,3 +99,40 @@ def test_D9_a_registration_token_ends_alone_and_a_report_ends_both(yard: Yard) -
     assert machine.ask("POST", "/claim", {}).status_code == 403
     with yard.world.db.read() as session:
         assert len(session.scalars(select(TokenLeak.id).where(TokenLeak.token_id.is_(None))).all()) == len(told(yard))
+
+
+def test_D9_what_an_agent_or_an_alarm_is_known_by_ends_where_it_is_found(yard: Yard) -> None:
+    world = yard.world
+    names = ("enrolment", "session", "late", "revoked", "alarm")
+    secrets = {name: new_token() for name in names}
+    digests = {name: world.services.accounts.digest(secret) for name, secret in secrets.items()}
+    later, made = world.now + timedelta(hours=1), {"created_by": "admin", "created_at": world.now}
+    with world.db.write() as session:
+        fresh = {"enrolment_expires_at": later, "session_expires_at": later}
+        fresh |= {"enrolment_digest": digests["enrolment"], "session_digest": digests["session"]}
+        old = {"session_digest": digests["late"], "session_expires_at": world.now}
+        gone = {"session_digest": digests["revoked"], "session_expires_at": later, "revoked_at": world.now}
+        for name, values in {"web-1": fresh, "web-2": old, "web-3": gone}.items():
+            session.add(DeploymentAgent(id=name, name=name, tags=[], domains=[], **made, **values))
+        session.add(
+            DeploymentAlarm(
+                domain="default", name="errors", state="OK", token_digest=digests["alarm"], updated_at=world.now, **made
+            )
+        )
+    before = len(told(yard))
+    report = [
+        {"token": secret, "type": "entrepot_token", "url": "", "source": "content"} for secret in secrets.values()
+    ]
+    judged = world.call("POST", "/leaked-tokens", as_=None, json=report).json
+    live = {name for name, each in zip(names, judged, strict=True) if each["label"] == "true_positive"}
+    assert live == {"enrolment", "session", "alarm"}
+    assert [each["token_name"] for each in told(yard)[before:]] == [
+        "enrolment of agent web-1",
+        "session of agent web-1",
+        "alarm errors",
+    ]
+    with world.db.read() as session:
+        agent = session.get_one(DeploymentAgent, "web-1")
+        assert (agent.enrolment_digest, agent.session_digest, agent.revoked_at) == (None, None, None)
+        assert session.scalars(select(DeploymentAlarm.token_digest)).all() == [None]
+    assert "true_positive" not in world.call("POST", "/leaked-tokens", as_=None, json=report).text

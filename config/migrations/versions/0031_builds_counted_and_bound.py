@@ -1,11 +1,13 @@
 """where a build was let publish when it was started; the count of ended builds; leaks of credentials of runners."""
 
+from typing import Any
+
 import sqlalchemy as sa
 from alembic import op
 
 
 revision = "0031"
-down_revision = "0028"
+down_revision = "0029"
 branch_labels = None
 depends_on = None
 
@@ -61,7 +63,7 @@ def _count() -> None:
     op.execute(sa.insert(sa.table("build_tally", *map(sa.column, names))).from_select(names, counted))
 
 
-def _seconds(start: sa.ColumnElement, end: sa.ColumnElement) -> sa.ColumnElement:
+def _seconds(start: Any, end: Any) -> Any:
     if op.get_bind().dialect.name == "postgresql":
         return sa.func.extract("epoch", end - start)
     return (sa.func.julianday(end) - sa.func.julianday(start)) * 86400.0
