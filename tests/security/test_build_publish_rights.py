@@ -125,8 +125,10 @@ def test_H8_an_approval_before_a_build_that_publishes_is_asked_of_approvers_ther
     assert site.given(build_id)[0] is not None
 
 
-@pytest.mark.parametrize("batch", [False, True])
-@pytest.mark.parametrize("before", ["", "open"])
+@pytest.mark.parametrize(
+    ("before", "batch"),
+    [("", False), ("", True), ("open", False), pytest.param("open", True, marks=pytest.mark.long)],
+)
 def test_H9_a_build_that_waits_when_its_project_begins_to_publish_elsewhere_publishes_nothing(
     site: Site, before: str, batch: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
