@@ -168,6 +168,7 @@ def test_an_agent_installs_a_package_version_where_its_machine_lets_it(
         crew.close()
 
 
+@pytest.mark.long
 def test_an_npm_application_is_installed_with_what_it_depends_on(
     place: Place, tmp_path: Path, server: Server, token: str
 ) -> None:
