@@ -348,6 +348,7 @@ def build(folder: Path) -> Site:
         deployments,
         sign=lambda message: services.signer.sign(AGENT_COMMAND, message).der,
         on_tokens=lambda *_: None,
+        issue_token=lambda *_: "",
     )
     hook_services = HookServices(
         world.db, services.clock, world.parts, logs, told, services.stores, (), runners, deployments, agents
