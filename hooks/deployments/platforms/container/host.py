@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import threading
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -11,6 +12,7 @@ from typing import Any
 import docker
 import docker.errors
 import requests.exceptions
+import urllib3.exceptions
 from docker.tls import TLSConfig
 
 from hooks.deployments.platform import PlatformUnavailable
@@ -19,6 +21,7 @@ from hooks.deployments.platforms.container.settings import HostSettings
 API_VERSION = "1.41"
 TIMEOUT_SECONDS = 60
 PULL_SECONDS = 1800
+MAX_STOP_SECONDS = 120
 MAX_LOG_BYTES = 2048
 _TAKEN = ("already allocated", "already in use", "address already", "port is already")
 _HTTP_UNAVAILABLE = 503
@@ -132,19 +135,22 @@ class ContainerHost:
     def run_inside(self, container: str, command: Sequence[str], timeout_seconds: int) -> int | None:
         """Exit code of a command in a running container; None when it takes longer."""
         client = self._connect(timeout_seconds)
+        deadline = time.monotonic() + timeout_seconds
         with self._errors("runs no command"):
-            made = client.exec_create(container, list(command), stdout=False, stderr=False)
+            made = client.exec_create(container, list(command))
             try:
-                client.exec_start(made["Id"])
-            except requests.exceptions.ReadTimeout:
+                for _piece in client.exec_start(made["Id"], stream=True):
+                    if time.monotonic() > deadline:
+                        return None
+            except (requests.exceptions.ReadTimeout, urllib3.exceptions.ReadTimeoutError):
                 return None
             found = client.exec_inspect(made["Id"])["ExitCode"]
         return None if found is None else int(found)
 
-    def stop(self, container: str, seconds: int) -> None:
-        """Ask it to end, and end it after ``seconds``; one that is gone is fine."""
+    def stop(self, container: str) -> None:
+        """Ask it to end, and end it after the time that it was made with; one that is gone is fine."""
         with self._errors("stops no container"), contextlib.suppress(docker.errors.NotFound):
-            self._connect(seconds + TIMEOUT_SECONDS).stop(container, timeout=seconds)
+            self._connect(MAX_STOP_SECONDS + TIMEOUT_SECONDS).stop(container)
 
     def remove(self, container: str) -> None:
         """Kill and remove it with its anonymous volumes; one that is gone is fine."""
