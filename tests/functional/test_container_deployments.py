@@ -2,22 +2,23 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from pathlib import Path
+from ipaddress import ip_network
 from typing import Any
 
 import docker
 import pytest
 
+from hooks.deployments.health.probing import Prober
 from hooks.deployments.outcomes import EventStatus
 from hooks.deployments.platform import Later
 from hooks.deployments.platforms.container.platform import ContainerPlatform
 from hooks.deployments.platforms.container.settings import HostSettings, Pace
+from registry.upstream.guard import AddressPolicy
 from tests.harness.podman import IMAGE, Podman
 from tests.routing import Load, Subject, ask, haproxy
-from tests.services import AT_ONCE, CANARY, CRASH, Course, Engine, Ticking, revision
+from tests.services import CANARY, CRASH, Course, Engine, Ticking, revision
 
 
 @dataclass
@@ -50,10 +51,9 @@ def harbour(podman: Podman, tmp_path_factory: pytest.TempPathFactory) -> Iterato
     clock = Ticking()
     with haproxy(tmp_path_factory.mktemp("edge")) as edge:
         host = HostSettings(f"unix://{podman.socket}", first_port=21500, last_port=21599)
-        pace = Pace(poll=1.0, watch=60.0)
-        platform = ContainerPlatform(
-            {"docks": host}, {"edge": edge.router}, clock=clock, check=lambda *_: "", pace=pace
-        )
+        pace = Pace(poll=1.0, watch=300.0, tolerated_failures=1)
+        prober = Prober(AddressPolicy((ip_network("127.0.0.1"),)))
+        platform = ContainerPlatform({"docks": host}, {"edge": edge.router}, clock=clock, ask=prober.check, pace=pace)
         yield Harbour(Engine(platform, clock), edge, client, image)
 
 
@@ -75,7 +75,8 @@ def test_a_service_goes_from_blue_to_green_and_a_broken_release_goes_back_withou
     with Load(harbour.edge.port) as load:
         hooks = "Hooks:\n  - BeforeInstall: smokeless\n"
         unknown = engine.run(engine.begin(revision(image, "two", hooks=hooks), CANARY))
-        assert unknown.failed is not None and "smokeless" in unknown.failed.message
+        assert unknown.failed is not None
+        assert "smokeless" in unknown.failed.message
         engine.undo(unknown)
 
         hooks = "Hooks:\n  - AfterInstall: arn:aws:lambda:x:1:function:smoke\n"
@@ -90,7 +91,8 @@ def test_a_service_goes_from_blue_to_green_and_a_broken_release_goes_back_withou
         for broken, event in (("crash", "Install"), ("tainted", "AllowTraffic")):
             program = {"program": CRASH} if broken == "crash" else {}
             bad = engine.run(engine.begin(revision(image, broken, **program), CANARY), between=look)
-            assert bad.failed is not None and bad.failed.event == event, bad.results
+            assert bad.failed is not None
+            assert bad.failed.event == event, bad.results
             engine.undo(bad)
             assert set(load.next(20)) == {"two"}
             assert not harbour.containers(bad)

@@ -7,10 +7,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from hooks.deployments.health.checks import CommandCheck, HttpCheck, TcpCheck, checks_of
+
 MAX_HOOK_SECONDS = 3600
 MAX_CONTAINERS = 100
 COLOURS = ("blue", "green")
 _SERVERS_OWN = ("ec2TagFilters", "onPremisesInstanceTagFilters", "ec2TagSet", "onPremisesTagSet", "targets", "link")
+_OWN_URLS = ("http://{host}:{port}/", "https://{host}:{port}/")
 _HOOK_NAME = re.compile(r"[^\x00-\x1f\x7f]{1,255}\Z")
 
 
@@ -39,7 +42,7 @@ class ServiceGroup:
     count: int = 1
     grace_seconds: int = 0
     hooks: Mapping[str, HookCommand] = field(default_factory=dict)
-    checks: Any = None
+    checks: tuple[HttpCheck | TcpCheck, ...] = ()
 
     def hook(self, name: str) -> HookCommand | None:
         """What a hook's name stands for; of a function's ARN, its last part is enough."""
@@ -73,7 +76,7 @@ def read_group(document: Mapping[str, Any]) -> tuple[ServiceGroup | None, tuple[
         count=count,
         grace_seconds=_whole(grace, "ecsServices.healthCheckGracePeriodSeconds", 0, 7200, faults),
         hooks=_hooks(document.get("hooks"), faults),
-        checks=document.get("healthChecks"),
+        checks=_checks(document.get("healthChecks"), faults),
     )
     return (None if faults else group), tuple(faults)
 
@@ -139,6 +142,21 @@ def _hooks(document: object, faults: list[str]) -> dict[str, HookCommand]:
         timeout = _whole(seconds, f"{where}.timeoutSeconds", 1, MAX_HOOK_SECONDS, faults)
         found[str(name)] = HookCommand(tuple(command), timeout)
     return found
+
+
+def _checks(document: object, faults: list[str]) -> tuple[HttpCheck | TcpCheck, ...]:
+    found: list[HttpCheck | TcpCheck] = []
+    for check in checks_of([] if document is None else document, faults):
+        if isinstance(check, CommandCheck):
+            faults.append(f"healthChecks: {check.name} is a COMMAND; of a container that is its task's healthCheck")
+        # A container's address is one that the server may ask (loopback, mostly); what else is there is not the group's.
+        elif isinstance(check, HttpCheck) and not f"{check.url}/".startswith(_OWN_URLS):
+            faults.append(f"healthChecks: {check.name} has to ask the container itself, at http://{{host}}:{{port}}/…")
+        elif isinstance(check, TcpCheck) and (check.host, check.port) != ("{host}", "{port}"):
+            faults.append(f"healthChecks: {check.name} has to ask the container itself, at {{host}}:{{port}}")
+        else:
+            found.append(check)
+    return tuple(found)
 
 
 def _number(value: object) -> object:

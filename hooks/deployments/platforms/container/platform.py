@@ -24,7 +24,7 @@ from hooks.deployments.platforms.container.hook_runs import run_hook
 from hooks.deployments.platforms.container.host import ContainerHost, HostRefused
 from hooks.deployments.platforms.container.routes import Routes
 from hooks.deployments.platforms.container.settings import HostSettings, Pace
-from hooks.deployments.platforms.container.work import Check, Work
+from hooks.deployments.platforms.container.work import Ask, Work
 from hooks.deployments.task_definition import TaskDefinition, read_task_definition
 from hooks.deployments.traffic.router import RoutingError, TrafficRouter
 from registry.clock import Clock
@@ -40,7 +40,7 @@ _PAUSE_SECONDS = 1.0
 class ContainerPlatform:
     """Implements ``hooks.deployments.platform.DeploymentPlatform``.
 
-    ``check`` asks ``healthChecks`` of a group; ``routers`` and ``hosts`` are those of the server's settings, by name.
+    ``ask`` asks ``healthChecks`` of a group; ``routers`` and ``hosts`` are those of the server's settings, by name.
     """
 
     name = "ECS"
@@ -51,14 +51,14 @@ class ContainerPlatform:
         routers: Mapping[str, TrafficRouter],
         *,
         clock: Clock,
-        check: Check,
+        ask: Ask,
         pace: Pace | None = None,
     ) -> None:
         """Touches nothing yet."""
         self._settings = hosts
         self._routers = routers
         self._clock = clock
-        self._check = check
+        self._ask = ask
         self._pace = pace or Pace()
         self._hosts: dict[str, ContainerHost] = {}
         self._lock = threading.Lock()
@@ -143,7 +143,7 @@ class ContainerPlatform:
             routes=Routes(self._routers[group.router], group, host.settings),
             pace=self._pace,
             now=self._clock(),
-            check=self._check,
+            ask=self._ask,
         )
 
     def _host(self, name: str) -> ContainerHost:

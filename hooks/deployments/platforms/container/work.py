@@ -13,6 +13,8 @@ from functools import cached_property
 from typing import Any
 
 from hooks.deployments.appspec_services import ServiceSpec
+from hooks.deployments.health.checks import HttpCheck, TcpCheck
+from hooks.deployments.health.probing import Answer
 from hooks.deployments.outcomes import ErrorCode, EventFailed, EventResult, EventStatus
 from hooks.deployments.platform import DeploymentFacts, Later, TargetPlan
 from hooks.deployments.platforms.container.group import ServiceGroup
@@ -39,8 +41,8 @@ from hooks.deployments.platforms.container.sets import (
 from hooks.deployments.platforms.container.settings import Pace
 from hooks.deployments.task_definition import TaskDefinition
 
-Check = Callable[[Any, str, int], str]
-"""``healthChecks`` of a group, asked of an address and a port: why the answer is not well, "" when it is."""
+Ask = Callable[[HttpCheck | TcpCheck, str, int], Answer]
+"""A check, asked of an address and a port."""
 
 _PORT_TRIES = 5
 _DIAL_SECONDS = 2.0
@@ -61,7 +63,7 @@ class Work:
     routes: Routes
     pace: Pace
     now: datetime
-    check: Check
+    ask: Ask
 
     # --- how an event goes on and ends
 
@@ -237,9 +239,11 @@ class Work:
             if code != 0:
                 ending = f"ends with {code}" if code is not None else f"takes longer than {check.timeout} s"
                 return f"its health check {ending}"
-        if self.group.checks:
-            return self.check(self.group.checks, address, port)
-        if check is not None:
+        for asked in self.group.checks:
+            answer = self.ask(asked, address, port)
+            if not answer.passed:
+                return f"check {asked.name}: {answer.detail}"
+        if check is not None or self.group.checks:
             return ""
         try:
             socket.create_connection((address, port), timeout=_DIAL_SECONDS).close()
