@@ -89,8 +89,10 @@ def revision(image: str, release: str, *, program: str = PROGRAM, hooks: str = "
     }
     return {
         "revisionType": "AppSpecContent",
-        "appSpecContent": {"content": APPSPEC + hooks},
-        "taskDefinition": {"family": "shop", "containerDefinitions": [container]},
+        "appSpecContent": {
+            "content": APPSPEC + hooks,
+            "taskDefinition": {"family": "shop", "containerDefinitions": [container]},
+        },
     }
 
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from config import container_hosts
 from hooks.deployments.platforms.container.group import HookCommand, read_group
 from hooks.deployments.platforms.container.platform import ContainerPlatform
 from hooks.deployments.platforms.container.settings import HostSettings
@@ -25,7 +26,7 @@ PLATFORM = ContainerPlatform(
 
 
 def definition(**container: Any) -> dict[str, Any]:
-    made = copy.deepcopy(revision(IMAGE, "one")["taskDefinition"])
+    made = copy.deepcopy(revision(IMAGE, "one")["appSpecContent"]["taskDefinition"])
     made["containerDefinitions"][0].update(container)
     return made
 
@@ -119,7 +120,7 @@ PAIR = GROUP["loadBalancerInfo"]["targetGroupPairInfoList"][0]
 @pytest.mark.parametrize(
     ("change", "told"),
     [
-        ({"deploymentStyle": {"deploymentType": "IN_PLACE"}}, "BLUE_GREEN and WITH_TRAFFIC_CONTROL"),
+        ({"deploymentStyle": {"deploymentType": "IN_PLACE"}}, "deploymentStyle is BLUE_GREEN"),
         ({"containerHost": ""}, "containerHost is missing"),
         ({"containerHost": "elsewhere"}, "there is no container host 'elsewhere'"),
         ({"ecsServices": []}, "one service with its serviceName is missing"),
@@ -162,7 +163,7 @@ def test_a_revision_is_checked_together_with_its_task_definition():
     good = revision(IMAGE, "one")
     assert PLATFORM.check_revision(good) == ()
     other = copy.deepcopy(good)
-    other["taskDefinition"]["containerDefinitions"][0] |= {"name": "web", "portMappings": []}
+    other["appSpecContent"]["taskDefinition"]["containerDefinitions"][0] |= {"name": "web", "portMappings": []}
     other["appSpecContent"]["content"] = other["appSpecContent"]["content"].replace("<TASK_DEFINITION>", "store:4")
     told = " ".join(PLATFORM.check_revision(other))
     for part in (
@@ -175,7 +176,7 @@ def test_a_revision_is_checked_together_with_its_task_definition():
         ({"revisionType": "S3"}, "AppSpecContent and a taskDefinition"),
         ({"revisionType": "AppSpecContent"}, "content is missing"),
         ({**good, "appSpecContent": {"content": "os: linux"}}, "for servers"),
-        ({**good, "taskDefinition": None}, "taskDefinition is missing"),
+        ({**good, "appSpecContent": {**good["appSpecContent"], "taskDefinition": None}}, "taskDefinition is missing"),
     ):
         assert part in " ".join(PLATFORM.check_revision(wrong))
 
@@ -192,12 +193,35 @@ def test_traffic_goes_over_in_steps():
 
 
 @pytest.mark.parametrize(
-    ("settings", "told"),
+    ("table", "told"),
     [
-        ({"api": "/run/docker.sock"}, "api is unix:///PATH or tcp://HOST:PORT"),
-        ({"api": "unix:///x", "network": "host"}, "do not share a network"),
-        ({"api": "unix:///x", "first_port": 9, "last_port": 8}, "first_port and last_port"),
+        ({}, "docks.api is missing"),
+        ({"api": "/run/docker.sock"}, "docks.api is unix:///PATH or tcp://HOST:PORT"),
+        ({"api": "unix:///x", "network": "host"}, "docks.network is one of the engine's own"),
+        ({"api": "unix:///x", "first_port": 9, "last_port": 8}, "docks.first_port and last_port"),
+        ({"api": "unix:///x", "publish_address": "docks.example"}, "docks.publish_address is an IP address"),
+        ({"api": "unix:///x", "pulls": "no"}, "docks.pulls is not true or false"),
+        ({"api": "unix:///x", "processes": True}, "docks.processes is not a whole number"),
+        ({"api": "unix:///x", "capabilities": [1]}, "docks.capabilities is not a list of texts"),
+        ({"api": "unix:///x", "privileged": True}, "docks.privileged is not a setting"),
+        ({"api": "unix:///x", "memory_bytes": 0}, "docks.memory_bytes must be more than 0"),
     ],
 )
-def test_what_a_host_may_not_be(settings: dict[str, Any], told: str):
-    assert any(told in fault for fault in HostSettings(**settings).faults("docks"))
+def test_what_a_host_may_not_be(table: dict[str, Any], told: str):
+    faults: list[str] = []
+    container_hosts.read({"docks": table}, faults)
+    assert any(told in fault for fault in faults), faults
+
+
+def test_a_host():
+    faults: list[str] = []
+    table = {"api": "tcp://10.0.0.4:2376", "tls_directory": "/etc/x", "capabilities": ["CHOWN"], "pulls": True}
+    found = container_hosts.read({"docks": table}, faults)
+    assert faults == []
+    assert (found["docks"].capabilities, found["docks"].address, found["docks"].pulls) == (
+        ("CHOWN",),
+        "127.0.0.1",
+        True,
+    )
+    assert container_hosts.read({"Docks": table}, faults) == container_hosts.read([], faults) == {}
+    assert len(faults) == 2

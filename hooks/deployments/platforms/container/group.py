@@ -86,8 +86,8 @@ def _misplaced(document: Mapping[str, Any]) -> list[str]:
         f"{name} is for servers; a service runs on its containerHost" for name in _SERVERS_OWN if document.get(name)
     ]
     style = document.get("deploymentStyle") or {}
-    if (style.get("deploymentType"), style.get("deploymentOption")) != ("BLUE_GREEN", "WITH_TRAFFIC_CONTROL"):
-        faults.append("deploymentStyle has to be BLUE_GREEN and WITH_TRAFFIC_CONTROL")
+    if style and (style.get("deploymentType"), style.get("deploymentOption")) != ("BLUE_GREEN", "WITH_TRAFFIC_CONTROL"):
+        faults.append("deploymentStyle is BLUE_GREEN and WITH_TRAFFIC_CONTROL, or left out")
     blue_green = document.get("blueGreenDeploymentConfiguration") or {}
     if (blue_green.get("terminateBlueInstancesOnDeploymentSuccess") or {}).get("action") == "KEEP_ALIVE":
         faults.append("terminateBlueInstancesOnDeploymentSuccess: the original task set is ended; let it wait for long")

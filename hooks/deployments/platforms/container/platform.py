@@ -173,16 +173,17 @@ def _read_revision(revision: Mapping[str, Any]) -> tuple[tuple[ServiceSpec, Task
     kind = revision.get("revisionType")
     if kind not in {"AppSpecContent", "String"}:
         return None, (f"revisionType {kind!r}: a service is deployed of AppSpecContent and a taskDefinition",)
-    content = (revision.get("appSpecContent") or {}).get("content")
+    given = revision.get("appSpecContent") or {}
+    content = given.get("content")
     if not isinstance(content, str):
         return None, ("appSpecContent.content is missing",)
     try:
         spec = parse_service_spec(content)
     except InvalidDocument as error:
         return None, (str(error),)
-    if revision.get("taskDefinition") is None:
-        return None, ("taskDefinition is missing: the document of the task definition belongs to the revision",)
-    task, faults = read_task_definition(revision["taskDefinition"])
+    if given.get("taskDefinition") is None:
+        return None, ("appSpecContent.taskDefinition is missing: a revision holds its task definition's document",)
+    task, faults = read_task_definition(given["taskDefinition"])
     if task is None:
         return None, faults
     faults = tuple(_contradictions(spec, task))

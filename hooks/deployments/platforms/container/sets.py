@@ -77,7 +77,7 @@ def _set_of(deployment: str, containers: Sequence[Container]) -> TaskSet:
 
 def revision_of(revision: Mapping[str, Any]) -> str:
     """What tells one revision from another."""
-    kept = {"content": revision.get("appSpecContent", {}).get("content"), "task": revision.get("taskDefinition")}
+    kept = {name: value for name, value in revision["appSpecContent"].items() if name != "sha256"}
     return hashlib.sha256(json.dumps(kept, sort_keys=True).encode()).hexdigest()
 
 

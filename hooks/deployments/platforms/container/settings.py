@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import ipaddress
 from dataclasses import dataclass
+
+MAX_PORT = 65536
+_AMOUNTS = ("memory_bytes", "most_memory_bytes", "cpu_units", "most_cpu_units", "processes", "most_containers")
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,16 +41,26 @@ class HostSettings:
         """Where published ports are reached."""
         return self.router_address or self.publish_address
 
-    def faults(self, name: str) -> list[str]:
-        """What is wrong with it, each naming the setting of the host called ``name``."""
-        where = f"deployments.container_hosts.{name}"
+    def faults(self) -> list[str]:
+        """What is wrong with it, each beginning with the setting's name."""
         found = []
         if not self.api.startswith(("unix:///", "tcp://")):
-            found.append(f"{where}.api is unix:///PATH or tcp://HOST:PORT")
-        if self.network == "host" or self.network.startswith("container:"):
-            found.append(f"{where}.network: containers of services do not share a network of others")
-        if not 0 < self.first_port <= self.last_port < 65536:
-            found.append(f"{where}.first_port and last_port are 1 to 65535, the first one first")
+            found.append("api is unix:///PATH or tcp://HOST:PORT")
+        if self.network in {"host", "none"} or self.network.startswith("container:"):
+            found.append("network is one of the engine's own; services share none with the host or another container")
+        if not 0 < self.first_port <= self.last_port < MAX_PORT:
+            found.append("first_port and last_port are 1 to 65535, the first one first")
+        for name in ("publish_address", "router_address"):
+            if getattr(self, name):
+                try:
+                    ipaddress.ip_address(getattr(self, name))
+                except ValueError:
+                    found.append(f"{name} is an IP address")
+        for name in _AMOUNTS:
+            if getattr(self, name) < 1:
+                found.append(f"{name} must be more than 0")
+        if self.memory_bytes > self.most_memory_bytes or self.cpu_units > self.most_cpu_units:
+            found.append("most_memory_bytes and most_cpu_units are no less than what a container gets without asking")
         return found
 
 
