@@ -23,6 +23,7 @@ MAX_CHECKS = 10
 MAX_SECONDS = 3600
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}\Z")
 _PLACEHOLDER = re.compile(r"\{[^{}]{0,80}\}?|\}")
+_HOST = re.compile(r"[A-Za-z0-9_.:-]{1,253}\Z")
 _CODES = re.compile(r"([1-5][0-9]{2})(?:-([1-5][0-9]{2}))?\Z")
 _USER = re.compile(r"[a-z_][a-z0-9_-]{0,31}\$?\Z")
 PLACEHOLDERS = ("{host}", "{port}")
@@ -149,6 +150,9 @@ def url_fault(url: str, placeholders: tuple[str, ...] = ()) -> str:
 
 
 def _filled(text: str, host: str, port: int | None) -> str:
+    # A machine says itself where it is: with "a/?" for a host it would have another page asked than the check's.
+    if not _HOST.match(host.removeprefix("[").removesuffix("]")):
+        raise BlockedAddress("the target's address is no host")
     if "{port}" in text and port is None:
         raise BlockedAddress("the target has no port, and the check asks for one: write it into the check")
     return text.replace("{host}", host).replace("{port}", str(port))

@@ -28,6 +28,7 @@ MOST_BODY_BYTES = 64 * 1024
 """So much of a checked page is read, and looked at for ``bodyContains``."""
 MOST_ANSWER_BYTES = 1024 * 1024
 MOST_SERIES = 10_000
+_NOT_PROMETHEUS = "the answer is not Prometheus'"
 _REFUSED = "its address is none that checks may go to (check_networks of the settings)"
 
 
@@ -129,10 +130,10 @@ def read_poll(status: int, body: bytes) -> Poll:
     try:
         document = json_text.parse(body)
     except Invalid:
-        return PollFailed(f"HTTP {status}, and the answer is not Prometheus'")
+        return PollFailed(f"HTTP {status}: {_NOT_PROMETHEUS}")
     if not isinstance(document, dict) or document.get("status") != "success" or status != 200:
         error = document.get("error", "") if isinstance(document, dict) else ""
-        return PollFailed(f"HTTP {status}: {_shown(error) or 'the answer is not Prometheus'}")
+        return PollFailed(f"HTTP {status}: {_shown(error) or _NOT_PROMETHEUS}")
     try:
         return Measured(tuple(_values(document["data"])))
     except (KeyError, TypeError, ValueError, IndexError):

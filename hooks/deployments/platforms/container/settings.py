@@ -56,9 +56,7 @@ class HostSettings:
                     ipaddress.ip_address(getattr(self, name))
                 except ValueError:
                     found.append(f"{name} is an IP address")
-        for name in _AMOUNTS:
-            if getattr(self, name) < 1:
-                found.append(f"{name} must be more than 0")
+        found += [f"{name} must be more than 0" for name in _AMOUNTS if getattr(self, name) < 1]
         if self.memory_bytes > self.most_memory_bytes or self.cpu_units > self.most_cpu_units:
             found.append("most_memory_bytes and most_cpu_units are no less than what a container gets without asking")
         return found
