@@ -1,18 +1,20 @@
-"""A service in containers for tests: its documents, and the events of a deployment one after the other, as an engine
-has them carried out, on a clock of its own."""
+"""A service in containers for tests: its documents, and its deployments by the engine's jobs on a clock that goes ahead."""
 
 from __future__ import annotations
 
-import itertools
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from typing import Any
 
-from hooks.deployments.outcomes import EventResult, EventStatus
-from hooks.deployments.platform import DeploymentFacts, Later, TargetPlan
+from sqlalchemy import select
+
+from hooks.deployments.ending import STEP_KIND
 from hooks.deployments.platforms.container.platform import ContainerPlatform
+from hooks.deployments.request import DeploymentRequest
+from hooks.deployments.targets import EVENT_KIND, UNDO_KIND
+from hooks.models.deployment import DeploymentApplication, DeploymentEvent, DeploymentGroup, DeploymentTarget
+from tests.fakes.deployments import World
 
 # It answers with the name of its release. A release called "tainted" is taken ill by its fourth request.
 PROGRAM = """
@@ -96,91 +98,63 @@ def revision(image: str, release: str, *, program: str = PROGRAM, hooks: str = "
     }
 
 
-@dataclass
-class Ticking:
-    """A clock that goes on when it is told to."""
+class Engine:
+    """Deployments of one group, carried out by the engine's jobs. Its clock goes on to whatever is due next."""
 
-    now: datetime = datetime(2026, 1, 1, tzinfo=UTC)
-
-    def __call__(self) -> datetime:
-        return self.now
-
-
-@dataclass
-class Course:
-    """A deployment, and what has come of its events."""
-
-    facts: DeploymentFacts
-    target: TargetPlan
-    results: dict[str, EventResult] = field(default_factory=dict)
-    said: list[str] = field(default_factory=list)
+    def __init__(self, world: World) -> None:
+        self.world = world
+        with world.db.write() as session:
+            for application in session.scalars(select(DeploymentApplication)):
+                application.compute_platform = "ECS"
+            session.get_one(DeploymentGroup, world.group_id).document = dict(GROUP)
+            session.get_one(DeploymentGroup, world.group_id).name = "live"
 
     @property
-    def failed(self) -> EventResult | None:
-        return next((result for result in self.results.values() if result.status is EventStatus.FAILED), None)
+    def platform(self) -> ContainerPlatform:
+        return self.world.parts.platforms["ECS"]  # type: ignore[return-value]
 
+    def configure(self, **document: Any) -> None:
+        with self.world.db.write() as session:
+            session.get_one(DeploymentGroup, self.world.group_id).document = {**GROUP, **document}
 
-class Engine:
-    """Has events carried out. ``between`` is called with a course and the answer after each call."""
+    def begin(self, wanted: Mapping[str, Any], config: Mapping[str, Any]) -> str:
+        """Make a deployment; its id."""
+        assert list(self.platform.check_revision(wanted)) == []
+        return self.world.create(DeploymentRequest(self.world.group_id, wanted, "ada", config=config))
 
-    def __init__(self, platform: ContainerPlatform, clock: Ticking) -> None:
-        self.platform, self.clock = platform, clock
-        self._numbers = itertools.count(1)
+    def go_on(self, until: Callable[[], bool] = lambda: False, between: Callable[[], None] = lambda: None) -> None:
+        """Do everything that is due now or will be, ``between`` called each time that it waits; up to ``until``."""
+        while True:
+            self.world.work()
+            waiting = self.world.queued(EVENT_KIND, UNDO_KIND)
+            looks = [job for job in self.world.queued(STEP_KIND) if self._waits(job.payload["deployment_id"])]
+            if until() or not (waiting or looks):
+                return
+            between()
+            time.sleep(0.05)
+            if waiting:
+                soonest = min(job.run_after for job in waiting) - time.time()
+                self.world.now += timedelta(seconds=max(0.0, soonest))
+                self.world.hasten()
+            else:
+                for job in looks:
+                    self.world.advance(job.payload["deployment_id"], seconds=60)
 
-    def begin(self, wanted: Mapping[str, Any], config: Mapping[str, Any], **facts: Any) -> Course:
-        about = DeploymentFacts(
-            **{
-                "deployment_id": f"d-TEST{next(self._numbers):05}",
-                "application": "shop",
-                "domain": "default",
-                "group_id": "5" * 32,
-                "group_name": "live",
-                "group": GROUP,
-                "config": config,
-                "revision": wanted,
-                **facts,
-            }
-        )
-        assert self.platform.check_group(about.group) == []
-        assert list(self.platform.check_revision(about.revision)) == []
-        return Course(about, self.platform.find_targets(None, about)[0])  # type: ignore[arg-type]
+    def _waits(self, deployment_id: str) -> bool:
+        return self.world.deployment(deployment_id).wait_until is not None
 
-    def call(self, course: Course, event: str) -> EventResult | Later:
-        """One call of an event."""
-        return self.platform.carry_out(course.facts, course.target, event, lambda: False)
+    def run(self, wanted: Mapping[str, Any], config: Mapping[str, Any], **more: Any) -> str:
+        """A deployment up to its end, and what it has to put right after that."""
+        deployment = self.begin(wanted, config)
+        self.go_on(**more)
+        return deployment
 
-    def run(
-        self,
-        course: Course,
-        *,
-        before: str = "",
-        between: Callable[[Course, str, Later], None] = lambda *_: None,
-        twice: bool = False,
-    ) -> Course:
-        """All events in their order, up to one that fails, or that called ``before``."""
-        for plan in self.platform.events(course.facts, course.target):
-            if plan.name in course.results:
-                continue
-            if plan.name == before or course.failed:
-                break
-            self._event(course, plan.name, between)
-            if twice and not course.failed:  # an engine that died before it could write the end down asks again
-                self._event(course, plan.name, between)
-        return course
-
-    def _event(self, course: Course, event: str, between: Callable[[Course, str, Later], None]) -> None:
-        while isinstance(answer := self.call(course, event), Later):
-            self.wait(course, answer)
-            between(course, event, answer)
-        course.results[event] = answer
-
-    def wait(self, course: Course, later: Later) -> None:
-        course.target = replace(course.target, details=dict(later.details))
-        course.said.append(later.message)
-        self.clock.now += timedelta(seconds=later.seconds)
-        time.sleep(min(later.seconds, 0.1))
-
-    def undo(self, course: Course) -> None:
-        """Until it has been put right."""
-        while (later := self.platform.undo(course.facts, course.target)) is not None:
-            self.wait(course, later)
+    def failure(self, deployment: str) -> tuple[str, str, str]:
+        """The event that failed, why, and the end of its log."""
+        with self.world.db.read() as session:
+            row = session.scalars(
+                select(DeploymentEvent)
+                .join(DeploymentTarget, DeploymentTarget.id == DeploymentEvent.target_id)
+                .where(DeploymentTarget.deployment_id == deployment, DeploymentEvent.status == "Failed")
+            ).one()
+            return row.name, row.message, (row.sealed_log or b"").decode()

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections import Counter
+from collections.abc import Iterator
 from dataclasses import dataclass
 from ipaddress import ip_network
 from typing import Any
@@ -11,14 +12,13 @@ import docker
 import pytest
 
 from hooks.deployments.health.probing import Prober
-from hooks.deployments.outcomes import EventStatus
-from hooks.deployments.platform import Later
 from hooks.deployments.platforms.container.platform import ContainerPlatform
 from hooks.deployments.platforms.container.settings import HostSettings, Pace
 from registry.upstream.guard import AddressPolicy
+from tests.fakes.deployments import new_world
 from tests.harness.podman import IMAGE, Podman
 from tests.routing import Load, Subject, ask, haproxy
-from tests.services import CANARY, CRASH, Course, Engine, Ticking, revision
+from tests.services import CANARY, CRASH, Engine, revision
 
 
 @dataclass
@@ -30,76 +30,80 @@ class Harbour:
     client: Any
     image: str
 
-    def containers(self, course: Course | None = None) -> list[Any]:
-        labels = [f"entrepot.deployment={course.facts.deployment_id}"] if course else ["entrepot.group-id"]
+    def containers(self, deployment: str = "") -> list[Any]:
+        labels = [f"entrepot.deployment={deployment}" if deployment else "entrepot.group-id"]
         found: list[Any] = self.client.containers(all=True, filters={"label": labels})
         return found
+
+    def status(self, deployment: str) -> str:
+        row = self.engine.world.deployment(deployment)
+        return f"{row.status} {row.error_message}".strip()
+
+    def share(self, pool: str) -> int:
+        return self.edge.router.shares("web")[pool]
 
     def clear(self) -> None:
         for container in self.containers():
             self.client.remove_container(container["Id"], force=True)
-        router = self.edge.router
         for pool in ("blue", "green"):
-            for member in router.members(pool):
-                router.deregister(pool, member.name)
+            for member in self.edge.router.members(pool):
+                self.edge.router.deregister(pool, member.name)
 
 
 @pytest.fixture(scope="module")
 def harbour(podman: Podman, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Harbour]:
     client = docker.APIClient(f"unix://{podman.socket}", "1.41")
     [image] = client.inspect_image(IMAGE)["RepoDigests"]
-    clock = Ticking()
-    with haproxy(tmp_path_factory.mktemp("edge")) as edge:
+    folder = tmp_path_factory.mktemp("edge")
+    with haproxy(folder) as edge, new_world("sqlite", folder) as world:
         host = HostSettings(f"unix://{podman.socket}", first_port=21500, last_port=21599)
-        pace = Pace(poll=1.0, watch=300.0, tolerated_failures=1)
-        prober = Prober(AddressPolicy((ip_network("127.0.0.1"),)))
-        platform = ContainerPlatform({"docks": host}, {"edge": edge.router}, clock=clock, ask=prober.check, pace=pace)
-        yield Harbour(Engine(platform, clock), edge, client, image)
-
-
-def succeeded(course: Course) -> bool:
-    return all(result.status is EventStatus.SUCCEEDED for result in course.results.values())
+        platform = ContainerPlatform(
+            {"docks": host},
+            {"edge": edge.router},
+            clock=lambda: world.now,
+            ask=Prober(AddressPolicy((ip_network("127.0.0.1"),))).check,
+            pace=Pace(poll=1.0, watch=300.0, tolerated_failures=1),
+        )
+        world.parts.platforms["ECS"] = platform  # type: ignore[index]
+        yield Harbour(Engine(world), edge, client, image)
 
 
 def test_a_service_goes_from_blue_to_green_and_a_broken_release_goes_back_without_a_lost_request(harbour: Harbour):
     engine, image = harbour.engine, harbour.image
-    first = engine.run(engine.begin(revision(image, "one"), CANARY))
-    assert succeeded(first), first.results
+    first = engine.run(revision(image, "one"), CANARY)
+    assert harbour.status(first) == "Succeeded"
     assert ask(harbour.edge.port) == "one"
-    seen: dict[str, Mapping[str, int]] = {}
+    seen: list[Counter[str]] = []
 
-    def look(_course: Course, event: str, _later: Later) -> None:
-        if event == "AllowTraffic":
-            seen[event] = load.next(40)
+    def look() -> None:
+        if 0 < harbour.share("green") < 100:
+            seen.append(load.next(40))
 
     with Load(harbour.edge.port) as load:
-        hooks = "Hooks:\n  - BeforeInstall: smokeless\n"
-        unknown = engine.run(engine.begin(revision(image, "two", hooks=hooks), CANARY))
-        assert unknown.failed is not None
-        assert "smokeless" in unknown.failed.message
-        engine.undo(unknown)
-
         hooks = "Hooks:\n  - AfterInstall: arn:aws:lambda:x:1:function:smoke\n"
-        second = engine.run(engine.begin(revision(image, "two", hooks=hooks), CANARY), between=look, twice=True)
-        assert succeeded(second), second.results
+        second = engine.run(revision(image, "two", hooks=hooks), CANARY, between=look)
+        assert harbour.status(second) == "Succeeded"
         assert set(load.next(20)) == {"two"}
-        assert set(seen["AllowTraffic"]) == {"one", "two"}
-        assert seen["AllowTraffic"]["one"] > seen["AllowTraffic"]["two"] > 0
+        assert set(seen[0]) == {"one", "two"}
+        assert seen[0]["one"] > seen[0]["two"]
         assert not harbour.containers(first)
         assert len(harbour.containers(second)) == 2
 
-        for broken, event in (("crash", "Install"), ("tainted", "AllowTraffic")):
-            program = {"program": CRASH} if broken == "crash" else {}
-            bad = engine.run(engine.begin(revision(image, broken, **program), CANARY), between=look)
-            assert bad.failed is not None
-            assert bad.failed.event == event, bad.results
-            engine.undo(bad)
-            assert set(load.next(20)) == {"two"}
-            assert not harbour.containers(bad)
-            assert harbour.edge.router.shares("web") == {"blue": 0, "green": 100}
-            if broken == "crash":
-                assert "exit code 3" in bad.failed.message
-                assert "no database" in bad.failed.log
+        crashing = engine.run(revision(image, "three", program=CRASH), CANARY)
+        assert engine.failure(crashing)[0] == "Install"
+        assert "exit code 3" in engine.failure(crashing)[1]
+        assert "no database" in engine.failure(crashing)[2]
+
+        tainted = engine.run(revision(image, "tainted"), CANARY, between=look)
+        assert engine.failure(tainted)[0] == "AllowTraffic"
+        assert "its health check ends with 1" in engine.failure(tainted)[1]
+        assert set(load.next(20)) == {"two"}
+    assert seen[-1]["tainted"] > 3
     assert load.failures == []
-    assert {member.name for member in harbour.edge.router.members("blue")} == set()
+    for failed in (crashing, tainted):
+        assert harbour.status(failed).startswith("Failed ")
+        assert not harbour.containers(failed)
+    assert harbour.edge.router.shares("web") == {"blue": 0, "green": 100}
+    assert harbour.edge.router.members("blue") == ()
+    assert engine.world.group().last_successful_id == second
     harbour.clear()
