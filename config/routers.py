@@ -78,16 +78,19 @@ class Options:
 def _haproxy(options: Options) -> TrafficRouter:
     socket = options.text("socket")
     listeners = options.table("listeners")
+    writes_maps = options.switch("writes_maps", default=True)
     for name, file in listeners.items():
         if not isinstance(file, str) or not _SERVER_OPTION.match(file):
             raise ValueError(f"listeners.{name}: {file!r} is not the file of a map")
+        if writes_maps and not file.startswith("/"):
+            raise ValueError(f"listeners.{name}: {file!r} is not an absolute path; without one, writes_maps is false")
     server_options = options.texts("server_options", ())
     if odd := [word for word in server_options if not _SERVER_OPTION.match(word)]:
         raise ValueError(f"server_options: {odd[0]!r} is not one word of a server's line")
     return HaproxyRouter(
         RuntimeApi(socket if socket.startswith("/") else _address(socket)),
         listeners=listeners,
-        writes_maps=options.switch("writes_maps", default=True),
+        writes_maps=writes_maps,
         state_file=options.path("state_file", ""),
         server_options=server_options,
     )
@@ -114,15 +117,18 @@ TYPES: Mapping[str, Callable[[Options], TrafficRouter]] = {"haproxy": _haproxy, 
 
 
 def routers(tables: Mapping[str, Mapping[str, Any]]) -> Mapping[str, TrafficRouter]:
-    """The routers of the settings by name, ready: nginx finds the file that its configuration includes."""
-    found = {name: _router(table) for name, table in tables.items()}
-    for name, router in found.items():
+    """The routers of the settings by name."""
+    return {name: _router(table) for name, table in tables.items()}
+
+
+def prepare(known: Mapping[str, TrafficRouter]) -> None:
+    """Have nginx find the file that its configuration includes. What cannot be done is logged, and stops nothing."""
+    for name, router in known.items():
         if isinstance(router, NginxRouter):
             try:
                 router.prepare()
             except RoutingError as error:
                 log.warning("the router %s is not ready: %s", name, error)
-    return found
 
 
 def read(tables: Any, faults: list[str]) -> dict[str, dict[str, Any]]:

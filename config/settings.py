@@ -197,10 +197,12 @@ class WebhookSettings:
 
 @dataclass(frozen=True, slots=True)
 class DeploymentSettings:
-    """What health checks and alarms of deployments may reach."""
+    """What health checks and alarms of deployments may reach, how much goes on at a time, and how long it is kept."""
 
     check_networks: tuple[str, ...] = ()
     check_ca_bundle: str = ""
+    slots: int = 4
+    keep_days: int = 365
 
 
 @dataclass(frozen=True, slots=True)
@@ -497,6 +499,7 @@ _MINIMUM = {
     "storage.cache_limit_bytes": 0,
     "storage.release_frozen_after_days": 0,
     "builds.report_days": 0,
+    "deployments.keep_days": 0,
     "upstream.stale_while_revalidate_seconds": 0,
     "limits.reads_per_minute": 0,
     "limits.management_per_minute": 0,

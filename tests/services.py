@@ -38,6 +38,8 @@ Server(("", 8080), Handler).serve_forever()
 CRASH = "import sys; print('no database'); sys.exit(3)"
 ASK = "import urllib.request as u; print('says', u.urlopen('http://127.0.0.1:8080/x').read().decode())"
 
+MOST_WAITS = 200
+
 GROUP: Mapping[str, Any] = {
     "deploymentStyle": {"deploymentType": "BLUE_GREEN", "deploymentOption": "WITH_TRAFFIC_CONTROL"},
     "blueGreenDeploymentConfiguration": {"terminateBlueInstancesOnDeploymentSuccess": {"action": "TERMINATE"}},
@@ -124,7 +126,7 @@ class Engine:
 
     def go_on(self, until: Callable[[], bool] = lambda: False, between: Callable[[], None] = lambda: None) -> None:
         """Do everything that is due now or will be, ``between`` called each time that it waits; up to ``until``."""
-        while True:
+        for _ in range(MOST_WAITS):
             self.world.work()
             waiting = self.world.queued(EVENT_KIND, UNDO_KIND)
             looks = [job for job in self.world.queued(STEP_KIND) if self._waits(job.payload["deployment_id"])]
@@ -139,6 +141,7 @@ class Engine:
             else:
                 for job in looks:
                     self.world.advance(job.payload["deployment_id"], seconds=60)
+        raise AssertionError("it goes on and on")
 
     def _waits(self, deployment_id: str) -> bool:
         return self.world.deployment(deployment_id).wait_until is not None

@@ -9,7 +9,7 @@ from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import delete, select
+from sqlalchemy import Select, delete, select
 from sqlalchemy.orm import Session
 
 from hooks.deployments import configs
@@ -119,7 +119,7 @@ def list_applications(session: Session) -> Sequence[DeploymentApplication]:
     return sorted(session.scalars(_applications()).all(), key=lambda row: row.name)
 
 
-def _applications() -> Any:
+def _applications() -> Select[tuple[DeploymentApplication]]:
     return select(DeploymentApplication).where(DeploymentApplication.deleted_at.is_(None))
 
 
@@ -213,7 +213,7 @@ def _canonical(document: Mapping[str, Any]) -> bytes:
     return json.dumps(document, sort_keys=True, separators=(",", ":")).encode()
 
 
-def _groups(application: DeploymentApplication) -> Any:
+def _groups(application: DeploymentApplication) -> Select[tuple[DeploymentGroup]]:
     living = DeploymentGroup.deleted_at.is_(None)
     return select(DeploymentGroup).where(DeploymentGroup.application_id == application.id, living)
 

@@ -17,6 +17,7 @@ from hooks.deployments.phases import Phase
 from hooks.deployments.planning import Age, DeploymentStatus, TargetStatus
 from hooks.deployments.platform import TargetPlan
 from hooks.deployments.rows import SYSTEM, Run, lock_group, targets_of
+from hooks.deployments.watching import enqueue_watch
 from hooks.models.deployment import DeploymentInstallation, DeploymentTarget
 
 MAX_TARGETS = 1000
@@ -47,6 +48,7 @@ def begin(session: Session, parts: Parts, run: Run, now: datetime) -> None:
         run.note(outside=outside or None, unhealthy=_unhealthy(plans, known) or None)
         goes_back = run.is_rollback and any(each.fleet for each in plans)
         enter(session, run, Phase.REROUTE if goes_back else Phase.DEPLOY, now)
+    enqueue_watch(session, row)
     go_on(session, parts, run, now)
 
 

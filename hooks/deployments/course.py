@@ -228,7 +228,8 @@ def _drain(session: Session, run: Run, targets: Sequence[DeploymentTarget], now:
 
 def _terminate(session: Session, parts: Parts, run: Run, targets: Sequence[DeploymentTarget], now: datetime) -> bool:
     waiting = [target for target in targets if target.status == TargetStatus.READY]
-    keeps = run.is_rollback or termination_wait_minutes(run.deployment.group_document) is None
+    goes_back = run.is_rollback and any(target.fleet for target in targets)
+    keeps = goes_back or termination_wait_minutes(run.deployment.group_document) is None
     for target in waiting:
         event = first_open(events_of(session, target.id))
         if keeps and event is not None:

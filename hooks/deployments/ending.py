@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
@@ -15,7 +14,7 @@ from hooks.deployments.parts import Parts
 from hooks.deployments.phases import Phase
 from hooks.deployments.planning import DeploymentStatus, TargetStatus
 from hooks.deployments.rows import ROLLBACK, SYSTEM, Run, lock_group, run_of, targets_of
-from hooks.deployments.targets import UNDO_KIND, enqueue_undo, subject_of
+from hooks.deployments.targets import QUEUE, UNDO_KIND, enqueue_undo, subject_of
 from hooks.jobs.queue import PATIENT_ATTEMPTS, enqueue, forget
 from hooks.models.deployment import Deployment, DeploymentGroup
 
@@ -56,7 +55,7 @@ def count_open(session: Session, group_id: str) -> int:
     return found or 0
 
 
-def last_good(session: Session, group: DeploymentGroup) -> Mapping[str, Any] | None:
+def last_good(session: Session, group: DeploymentGroup) -> dict[str, Any] | None:
     """The revision of a group's last success; None when there was none."""
     if group.last_successful_id is None:
         return None
@@ -70,6 +69,7 @@ def enqueue_step(session: Session, deployment_id: str, after_seconds: float = 0)
         session,
         STEP_KIND,
         {"deployment_id": deployment_id},
+        queue=QUEUE,
         dedupe=f"{STEP_KIND}:{deployment_id}",
         run_after_seconds=after_seconds,
         max_attempts=PATIENT_ATTEMPTS,

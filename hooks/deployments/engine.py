@@ -83,7 +83,7 @@ def create(session: Session, parts: Parts, wanted: DeploymentRequest, now: datet
         raise Conflict(f"{others} deployments of group {group.name} wait or go on; stop some of them first")
     row = _new(wanted, now)
     row.application_id, row.group_document = group.application_id, group.document
-    row.previous_revision = last_good(session, group)  # type: ignore[assignment]
+    row.previous_revision = last_good(session, group)
     row.status = (DeploymentStatus.QUEUED if others else DeploymentStatus.CREATED).value
     session.add(row)
     session.flush()

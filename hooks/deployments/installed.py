@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -166,11 +166,5 @@ def _drift(there: DeploymentInstallation | None) -> tuple[str, int]:
         return "unknown", 0
     if there.found.get("deploymentId") != there.deployment_id:
         return "other", 0
-    changed = sum(_count(there.found.get(key)) for key in ("changed", "missing"))
+    changed = int(there.found.get("changedCount", 0)) + int(there.found.get("missingCount", 0))
     return ("changed" if changed else "none"), changed
-
-
-def _count(found: Sequence[Any] | int | None) -> int:
-    if found is None:
-        return 0
-    return found if isinstance(found, int) else len(found)

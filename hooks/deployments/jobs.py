@@ -20,6 +20,7 @@ from hooks.deployments.planning import DeploymentStatus
 from hooks.deployments.platform import DeploymentFacts, Later, PlatformUnavailable, TargetPlan
 from hooks.deployments.rows import goes_on, has_ended, lock, plan_of, run_of
 from hooks.deployments.targets import EVENT_KIND, UNDO_KIND, enqueue_event, enqueue_undo
+from hooks.deployments.watching import WATCH_KIND, run_watch
 from hooks.jobs.context import Handler, JobContext
 from hooks.jobs.retry import Retry
 from hooks.models.deployment import Deployment, DeploymentEvent, DeploymentTarget
@@ -27,8 +28,8 @@ from hooks.models.job import JobState
 
 _PAUSE_SECONDS = 5.0
 _LOOK_SECONDS = 1.0
-_UNDO_ATTEMPTS = 60
-"""After so many (about five hours) it is reported that a target could not be put right; it goes on being tried."""
+_UNDO_ATTEMPTS = 6
+"""After so many (75 seconds) it is reported that a target could not be put right; it goes on being tried."""
 
 
 def handlers(parts: Parts) -> Mapping[str, Handler]:
@@ -37,6 +38,7 @@ def handlers(parts: Parts) -> Mapping[str, Handler]:
         STEP_KIND: partial(run_step, parts),
         EVENT_KIND: partial(run_event, parts),
         UNDO_KIND: partial(run_undo, parts),
+        WATCH_KIND: partial(run_watch, parts),
     }
 
 

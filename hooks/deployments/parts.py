@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from enum import Enum
 from typing import Protocol
 
-from hooks.deployments.platform import DeploymentFacts, DeploymentPlatform
+from hooks.deployments.health.alarms import Poll, PollFailed, PrometheusAlarm
+from hooks.deployments.platform import DeploymentPlatform
 from registry.clock import Clock
 
 
@@ -23,26 +23,9 @@ class Sealer(Protocol):
         ...
 
 
-class Watched(Enum):
-    """What an alarm says."""
-
-    OK = "OK"
-    FIRING = "ALARM"
-    UNREADABLE = "INSUFFICIENT_DATA"
-
-
-@dataclass(frozen=True, slots=True)
-class AlarmState:
-    """One alarm of a deployment as it is now; ``reason`` is for people."""
-
-    name: str
-    state: Watched
-    reason: str = ""
-
-
-def no_alarms(_about: DeploymentFacts, _names: Mapping[str, object]) -> list[AlarmState]:
-    """There are none that could be asked."""
-    return []
+def nobody_to_ask(_alarm: PrometheusAlarm) -> Poll:
+    """The answer where alarms are not asked."""
+    return PollFailed("this process asks no alarms")
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,11 +46,11 @@ class Patience:
 class Parts:
     """``platforms`` are by CodeDeploy's ``computePlatform``.
 
-    ``alarms`` asks those of a deployment that are outside (by the alarms' documents; called outside of any transaction).
+    ``poll`` asks an alarm that is outside; it is called outside of any transaction.
     """
 
     platforms: Mapping[str, DeploymentPlatform]
     clock: Clock
     sealer: Sealer
-    alarms: Callable[[DeploymentFacts, Mapping[str, object]], list[AlarmState]] = no_alarms
+    poll: Callable[[PrometheusAlarm], Poll] = nobody_to_ask
     patience: Patience = field(default_factory=Patience)

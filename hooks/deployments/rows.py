@@ -61,7 +61,9 @@ class Run:
 
     @property
     def is_blue_green(self) -> bool:
-        """Whether its style is BLUE_GREEN."""
+        """Whether its style is BLUE_GREEN; that of containers always is."""
+        if self.application.compute_platform == "ECS":
+            return True
         style = self.deployment.group_document.get("deploymentStyle") or {}
         return style.get("deploymentType") == "BLUE_GREEN"
 

@@ -261,7 +261,7 @@ def _add(session: Session, parts: Parts, run: Run, row: Deployment, now: datetim
     group = lock_group(session, row.group_id)
     if group.deleted_at is not None:
         raise NotFound("deployment group", group.name)
-    row.previous_revision = last_good(session, group)  # type: ignore[assignment]
+    row.previous_revision = last_good(session, group)
     session.add(row)
     session.flush()
     run_of(session, parts, row).record(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import datetime
 
+from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from hooks.deployments import happenings
@@ -17,7 +18,11 @@ from hooks.deployments.platform import Actor
 from hooks.deployments.rows import Run, events_of, first_open, has_ended, plan_of
 from hooks.jobs.queue import PATIENT_ATTEMPTS, enqueue
 from hooks.models.deployment import DeploymentEvent, DeploymentInstallation, DeploymentTarget
+from registry.db import table_of
+from registry.repos.sealed_fields import SealedField
 
+QUEUE = "deployments"
+"""The queue of all jobs of deployments."""
 EVENT_KIND = "deployment.event"
 """The job that carries out an engine's event of a target."""
 UNDO_KIND = "deployment.undo"
@@ -37,6 +42,13 @@ def subject_of(deployment_id: str) -> str:
 def log_context(event_id: int) -> str:
     """What the sealed log of an event is bound to."""
     return f"deployment-event:{event_id}"
+
+
+def sealed_event_logs() -> SealedField:
+    """Where the tails of events' logs lie, for whoever rotates the server's keys."""
+    table = table_of(DeploymentEvent)
+    rows = select(table.c.id, table.c.sealed_log)
+    return SealedField("logs of deployments", table, "sealed_log", rows, lambda row: log_context(row.id))
 
 
 def let_go(session: Session, run: Run, target: DeploymentTarget, now: datetime) -> None:
@@ -85,6 +97,7 @@ def enqueue_event(
         session,
         EVENT_KIND,
         {"deployment_id": run.deployment.id, "event_id": event.id},
+        queue=QUEUE,
         dedupe=f"{EVENT_KIND}:{event.id}",
         run_after_seconds=after_seconds,
         max_attempts=PATIENT_ATTEMPTS,
@@ -103,6 +116,7 @@ def enqueue_undo(session: Session, run: Run, target: DeploymentTarget, after_sec
         session,
         UNDO_KIND,
         {"deployment_id": run.deployment.id, "target_id": target.id},
+        queue=QUEUE,
         dedupe=f"{UNDO_KIND}:{target.id}",
         run_after_seconds=after_seconds,
         max_attempts=PATIENT_ATTEMPTS,
@@ -127,7 +141,7 @@ def close_event(
     session.flush()
     if event.name == INSTALL and result.status is EventStatus.SUCCEEDED:
         _note_installation(session, run, target, now, is_healthy=True, is_new=True)
-    if run.is_stopping:
+    if run.is_stopping and first_open(events_of(session, target.id)) is not None:
         cut_off(session, run, target, TargetStatus.FAILED, now)
     elif result.status is not EventStatus.FAILED or _passes_over(run, event):
         forward(session, run, target, now)
@@ -152,6 +166,8 @@ def await_answer(session: Session, run: Run, target: DeploymentTarget, event: De
 
 def fail(session: Session, run: Run, target: DeploymentTarget, now: datetime) -> None:
     """A target has failed: what was left of it is not done, and what was half done is put right."""
+    broken = [event.name for event in events_of(session, target.id) if event.status == EventStatus.FAILED.value]
+    target.details = {**target.details, "brokenAt": broken[-1] if broken else ""}
     cut_off(session, run, target, TargetStatus.FAILED, now)
     if not run.is_blue_green:
         enqueue_undo(session, run, target)

@@ -9,10 +9,11 @@ from sqlalchemy.orm import Session
 from hooks.deployments.course import begin_end
 from hooks.deployments.outcomes import ErrorCode, EventResult, EventStatus
 from hooks.deployments.parts import Parts
+from hooks.deployments.phases import Phase
 from hooks.deployments.planning import DeploymentStatus, TargetStatus
 from hooks.deployments.platform import Actor
 from hooks.deployments.rows import Run, events_of, first_open, targets_of
-from hooks.deployments.targets import close_event
+from hooks.deployments.targets import close_event, enqueue_event
 from hooks.models.deployment import DeploymentAgent, DeploymentEvent, DeploymentTarget
 
 NO_ANSWER = "the agent did not answer"
@@ -24,7 +25,8 @@ def check_times(session: Session, parts: Parts, run: Run, now: datetime) -> None
     if row.is_paused or row.started_at is None:
         return
     whole = patience.blue_green if run.is_blue_green else patience.in_place
-    if now - row.started_at > timedelta(seconds=whole):
+    has_its_own_end = Phase(row.phase) in {Phase.READY_WAIT, Phase.BAKE}
+    if now - row.started_at > timedelta(seconds=whole) and not has_its_own_end:
         begin_end(run, DeploymentStatus.FAILED, "TIMEOUT", f"it has not ended within {whole / 3600:g} hours")
     for target in targets_of(session, row.id):
         if target.status == TargetStatus.IN_PROGRESS and not row.is_paused:
@@ -32,6 +34,9 @@ def check_times(session: Session, parts: Parts, run: Run, now: datetime) -> None
             result = None if event is None else _overdue(session, parts, run, target, event, now=now)
             if event is not None and result is not None:
                 close_event(session, parts, run, target, event, result=result, now=now)
+            elif event is not None and event.actor == Actor.ENGINE.value and run.goes_on:
+                # It has its job already, unless that ended while the deployment was paused.
+                enqueue_event(session, run, target, event)
 
 
 def _overdue(

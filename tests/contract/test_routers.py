@@ -94,6 +94,12 @@ def test_who_was_drained_takes_requests_again_at_another_address_too(subject: Su
         assert names(subject) == {"c"}
 
 
+def test_one_address_may_be_spelled_in_several_ways(subject: Subject):
+    for address in ("[FD00:0::7]:80", "[fd00::7]:80"):
+        subject.router.register("green", Member("v6", address))
+        assert by_name(subject.router, "green")["v6"].address == "[fd00::7]:80"
+
+
 def test_weights_and_a_weight_of_none(subject: Subject):
     router = subject.router
     router.set_weights("blue", {"a": 0})

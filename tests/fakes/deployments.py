@@ -14,10 +14,12 @@ from sqlalchemy import delete, func, select, update
 
 from hooks.deployments import engine, jobs
 from hooks.deployments.ending import STEP_KIND
+from hooks.deployments.health.alarms import Poll, PollFailed
 from hooks.deployments.outcomes import ErrorCode, EventResult, EventStatus
-from hooks.deployments.parts import Parts, Patience
+from hooks.deployments.parts import Parts
 from hooks.deployments.platforms.dummy import DummyPlatform
 from hooks.deployments.request import DeploymentRequest
+from hooks.deployments.targets import QUEUE
 from hooks.jobs import claims
 from hooks.jobs.context import JobContext
 from hooks.jobs.lease import Lease
@@ -25,6 +27,7 @@ from hooks.jobs.retry import Retry
 from hooks.models.deployment import (
     Deployment,
     DeploymentAgent,
+    DeploymentAlarm,
     DeploymentApplication,
     DeploymentEvent,
     DeploymentGroup,
@@ -40,7 +43,7 @@ NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
 ALL_AT_ONCE = ("CodeDeployDefault.AllAtOnce", {"minimumHealthyHosts": {"type": "HOST_COUNT", "value": 0}})
 HALF = ("CodeDeployDefault.HalfAtATime", {"minimumHealthyHosts": {"type": "FLEET_PERCENT", "value": 50}})
 ONE = ("CodeDeployDefault.OneAtATime", {"minimumHealthyHosts": {"type": "FLEET_PERCENT", "value": 99}})
-IN_PLACE = ["ApplicationStop", "DownloadBundle", "BeforeInstall", "Install", "AfterInstall", "ApplicationStart"]
+SHORT = ["ApplicationStop", "DownloadBundle", "Install", "ApplicationStart"]
 
 
 class PlainSealer:
@@ -60,7 +63,14 @@ class World:
         self.db = database
         self.now = NOW
         self.platform = DummyPlatform()
-        self.parts = Parts({"Server": self.platform}, lambda: self.now, PlainSealer(), patience=Patience())
+        self.polls: list[Poll] = []
+        """What alarms that are outside answer, one after the other; then nobody answers."""
+        self.parts = Parts(
+            {"Server": self.platform},
+            lambda: self.now,
+            PlainSealer(),
+            lambda _: self.polls.pop(0) if self.polls else PollFailed("nobody answers"),
+        )
         with database.read() as session:
             self.audit_start = session.scalar(select(func.max(AuditEntry.seq))) or 0
         self.group_id = self.new_group("web")
@@ -94,9 +104,10 @@ class World:
         return group_id
 
     def configure(self, targets: Sequence[str | Mapping[str, Any]], **document: Any) -> None:
-        """Set the group's document."""
+        """Set the group's document; by ``dummyEvents`` without most of the usual events, which cost time."""
+        whole = {"dummyTargets": list(targets), "dummyEvents": SHORT, **document}
         with self.db.write() as session:
-            session.get_one(DeploymentGroup, self.group_id).document = {"dummyTargets": list(targets), **document}
+            session.get_one(DeploymentGroup, self.group_id).document = whole
 
     def deploy(self, version: str, config: tuple[str, Mapping[str, Any]] = ALL_AT_ONCE, **options: Any) -> str:
         wanted = DeploymentRequest(
@@ -110,6 +121,7 @@ class World:
         return self.create(wanted)
 
     def create(self, wanted: DeploymentRequest) -> str:
+        self.now += timedelta(seconds=1)
         with self.db.write() as session:
             return engine.create(session, self.parts, wanted, self.now).id
 
@@ -192,6 +204,22 @@ class World:
         with self.db.write() as session:
             return engine.event_ended(session, self.parts, event, result, self.now)
 
+    def begin_late(self, event: DeploymentEvent) -> bool:
+        with self.db.write() as session:
+            return engine.event_begun(session, event, self.now)
+
+    def answer(self, deployment_id: str, target: str, answer: engine.Answer) -> None:
+        self.do(engine.answer_failure, deployment_id, target, answer)
+
+    def alarm(self, name: str, state: str) -> None:
+        """Tell the state of an alarm from outside."""
+        with self.db.write() as session:
+            row = session.scalar(select(DeploymentAlarm).where(DeploymentAlarm.name == name))
+            if row is None:
+                row = DeploymentAlarm(domain="default", name=name, created_by="ada", created_at=self.now)
+                session.add(row)
+            row.state, row.updated_at = state, self.now
+
     # --- jobs
 
     def queued(self, *kinds: str) -> list[Job]:
@@ -206,7 +234,7 @@ class World:
         while done < at_most:
             with self.db.write() as session:
                 claimed = claims.claim(
-                    session, owner="hand", queues=("default",), kinds=tuple(table), free=1, lease_seconds=60.0
+                    session, owner="hand", queues=(QUEUE,), kinds=tuple(table), free=1, lease_seconds=60.0
                 )
             if not claimed:
                 return done
@@ -241,7 +269,8 @@ def new_world(backend: str, folder: Path) -> Iterator[World]:
 def wipe(world: World) -> None:
     """Empty all tables but the application's, for the next test: much cheaper than a new database."""
     with world.db.write() as session:
-        for table in (DeploymentEvent, DeploymentTarget, DeploymentInstallation, Deployment, DeploymentAgent, DeploymentGroup,
+        for table in (DeploymentEvent, DeploymentTarget, DeploymentInstallation, Deployment, DeploymentAgent, DeploymentAlarm,
+            DeploymentGroup,
             Event, Job,
         ):  # fmt: skip
             session.execute(delete(table))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import socket
+import ssl
 import subprocess
 import time
 from collections.abc import Iterator
@@ -19,6 +20,7 @@ from hooks.deployments.health.checks import HttpCheck, TcpCheck, read_checks
 from hooks.deployments.health.probing import MOST_BODY_BYTES, Prober
 from registry.upstream.guard import AddressPolicy
 from tests.fakes.upstream import Fault, FaultyUpstream
+from tests.harness.key_services import certificate
 from tests.routing import free_port, until
 
 LOOPBACK = AddressPolicy((ip_network("127.0.0.0/8"),))
@@ -106,6 +108,17 @@ def test_tcp(server: FaultyUpstream, prober: Prober):
     assert unknown.check(check, "nowhere.example", 80).detail == "the host cannot be reached"
     assert "no port" not in prober.check(check, "127.0.0.1", None).detail  # a document's fault is no address's
     assert not prober.check(check, "127.0.0.1", None).passed
+
+
+def test_certificates_of_the_operators_own_authority(tmp_path: Path):
+    own, key = certificate(tmp_path)
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    context.load_cert_chain(own, key)
+    with FaultyUpstream(tls=context) as secure:
+        secure.serve("/ok", b"ok")
+        asked = http("/ok", url="https://{host}:{port}/ok")
+        assert "not trusted" in Prober(LOOPBACK).check(asked, "127.0.0.1", secure.port).detail
+        assert Prober(LOOPBACK, ca_bundle=str(own)).check(asked, "127.0.0.1", secure.port).passed
 
 
 # --- Prometheus ------------------------------------------------------------------------------------------------------

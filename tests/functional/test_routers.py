@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from hooks.deployments.traffic import nginx_process
 from hooks.deployments.traffic.nginx_process import NginxProcess
 from hooks.deployments.traffic.router import Member, RoutingError
 from hooks.deployments.traffic.routers.haproxy import FIRST_ID
@@ -277,3 +278,10 @@ def test_a_reload_command_that_fails_and_one_that_is_not_there(engine_x: Subject
     master = Path(pid_file).read_text().strip()
     NginxProcess(pid_file=pid_file, test=["true"], reload=["kill", "-HUP", master]).reload()
     assert ask(engine_x.port) == "a"
+
+
+def test_workers_are_found_without_the_kernels_list_of_children_as_well(engine_x: Subject):
+    master = int((engine_x.folder / "nginx.pid").read_text())
+    listed = nginx_process._children(master)
+    assert len(listed) >= 2
+    assert sorted(nginx_process._children_by_looking(master)) == sorted(listed)

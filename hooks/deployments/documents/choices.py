@@ -8,6 +8,7 @@ import yaml
 
 from hooks.deployments.documents.tags import read_filters, read_names, read_tag_set
 from hooks.deployments.documents.values import StrictReader
+from hooks.deployments.health.alarms import alarms_of
 
 ROLLBACK_EVENTS = ("DEPLOYMENT_FAILURE", "DEPLOYMENT_STOP_ON_ALARM", "DEPLOYMENT_STOP_ON_REQUEST")
 FILE_EXISTS = ("DISALLOW", "OVERWRITE", "RETAIN")
@@ -20,7 +21,8 @@ _NO_SCALING = "there are no auto-scaling groups; name machines, or tag them"
 
 
 def read_alarms(reader: StrictReader, node: yaml.Node, where: str) -> dict[str, Any]:
-    """An ``alarmConfiguration``. Of an alarm the name is read here, and the rest kept for who looks at it."""
+    """An ``alarmConfiguration``. Of an alarm the name is read here, and the rest by who polls it."""
+    before = reader.fault_count
     entries = reader.fields(node, where, {"enabled", "ignorePollAlarmFailure", "alarms"})
     found: dict[str, Any] = {
         key: reader.boolean(entries[key], f"{where}.{key}")
@@ -43,6 +45,11 @@ def read_alarms(reader: StrictReader, node: yaml.Node, where: str) -> dict[str, 
         found["alarms"] = alarms
     if found.get("enabled") and not alarms:
         reader.fault(node, f"{where} is enabled and has no alarms")
+    if reader.fault_count == before:
+        faults: list[str] = []
+        alarms_of(found, faults, where)
+        for fault in faults:
+            reader.fault(node, fault)
     return found
 
 

@@ -22,6 +22,7 @@ from hooks.deployments.documents.choices import (
     read_rollback,
 )
 from hooks.deployments.documents.values import StrictReader, read_document
+from hooks.deployments.health.checks import checks_of
 
 TRIGGER_EVENTS = (
     *(f"Deployment{word}" for word in ("Start", "Success", "Failure", "Stop", "Rollback", "Ready")),
@@ -32,7 +33,7 @@ MOST_POOLS = 10
 MOST_WAIT_MINUTES = 2880
 _POOL = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,62}/[A-Za-z0-9][A-Za-z0-9_.:-]{0,127}\Z")
 _MACHINES = ("ec2TagFilters", "onPremisesInstanceTagFilters", "ec2TagSet", "onPremisesTagSet", "targets")
-_OPTIONS = ("link", "appSpecFilename", "healthChecks", "containerHost", "hooks", *OURS)
+_OPTIONS = ("link", "appSpecFilename", "healthChecks", "containerHost", "hooks", "nativePackage", *OURS)
 _KNOWN = (
     "applicationName",
     "deploymentGroupName",
@@ -119,9 +120,14 @@ def _ours(reader: StrictReader, entries: dict[str, yaml.Node]) -> dict[str, Any]
         found["appSpecFilename"] = text
     if "containerHost" in entries:
         found["containerHost"] = reader.name(entries["containerHost"], "containerHost")
-    for key in ("healthChecks", "hooks"):
+    for key in ("healthChecks", "hooks", "nativePackage"):
         if key in entries:
             found[key] = reader.plain(entries[key], key)
+    if found.get("healthChecks") is not None:
+        faults: list[str] = []
+        checks_of(found["healthChecks"], faults)
+        for fault in faults:
+            reader.fault(entries["healthChecks"], fault)
     return found
 
 

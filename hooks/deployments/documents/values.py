@@ -29,6 +29,11 @@ class StrictReader(DocumentReader):
         self.notes: list[str] = []
         """What is accepted and has no effect, with the reason."""
 
+    @property
+    def fault_count(self) -> int:
+        """How many faults have been found so far."""
+        return len(self._faults)
+
     def fields(
         self,
         node: yaml.Node | None,

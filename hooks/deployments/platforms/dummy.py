@@ -14,11 +14,12 @@ from hooks.deployments.phases import TERMINATE, course_of
 from hooks.deployments.platform import Actor, DeploymentFacts, EventPlan, Later, PlatformUnavailable, TargetPlan
 
 KEY = "dummyTargets"
+EVENTS = "dummyEvents"
 
 
 @dataclass
 class DummyPlatform:
-    """``dummyTargets`` of a group: names, or ``{"name", "fleet", "zone", "agent"}``.
+    """``dummyTargets`` of a group: names, or ``{"name", "fleet", "zone", "agent"}``. ``dummyEvents``: a course of one's own.
 
     Events of targets with an ``agent`` are the agent's, except for traffic's; all others are the engine's, and end as
     ``outcomes`` says: by (target, event) a list of what its calls return or raise, one after the other; then they
@@ -47,7 +48,10 @@ class DummyPlatform:
         course = course_of(
             target.fleet, is_balanced=bool(about.group.get("loadBalancerInfo")), is_rollback=about.is_rollback
         )
-        plans = [EventPlan(name, _actor_of(name, target)) for name in course.events]
+        names = course.events
+        if not target.fleet and about.group.get(EVENTS):
+            names = tuple(about.group[EVENTS])
+        plans = [EventPlan(name, _actor_of(name, target)) for name in names]
         if target.fleet == "Blue" and not about.is_rollback:
             plans.append(EventPlan(TERMINATE, Actor.ENGINE))
         return plans

@@ -107,9 +107,14 @@ def _workers(master: int, *, ending: bool) -> Iterator[int]:
 def _children(parent: int) -> list[int]:
     try:
         return [int(text) for text in Path(f"/proc/{parent}/task/{parent}/children").read_text("ascii").split()]
-    except OSError:  # a kernel without that list: look at every process
-        places = [place for place in Path("/proc").iterdir() if place.name.isdigit()]
-        return [int(place.name) for place in places if _parent(place) == parent]
+    except OSError:
+        return _children_by_looking(parent)
+
+
+def _children_by_looking(parent: int) -> list[int]:
+    """For a kernel without that list: a look at every process."""
+    places = [place for place in Path("/proc").iterdir() if place.name.isdigit()]
+    return [int(place.name) for place in places if _parent(place) == parent]
 
 
 def _parent(place: Path) -> int:

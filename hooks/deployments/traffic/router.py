@@ -45,14 +45,17 @@ def unreached(what: str) -> NoReturn:
 
 @dataclass(frozen=True, slots=True)
 class Member:
-    """A target in a pool: its name there, and ``host:port`` (an IP address, IPv6 in brackets). Raises RoutingError."""
+    """A target in a pool: its name there, and ``host:port`` (an IP address, IPv6 in brackets), in its one spelling.
+
+    Raises RoutingError.
+    """
 
     name: str
     address: str
 
     def __post_init__(self) -> None:
         checked_name("member", self.name)
-        host_and_port(self.address)
+        object.__setattr__(self, "address", address_of(*host_and_port(self.address)))
 
 
 @dataclass(frozen=True, slots=True)

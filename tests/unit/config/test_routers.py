@@ -56,7 +56,7 @@ def test_nginx_finds_its_file_before_the_first_deployment(tmp_path: Path):
     text = NGINX.replace("/etc/nginx/e.conf", str(file)) + "listeners = {web = ['blue', 'green']}\n"
     loaded = load(tmp_path, text)
     assert not file.exists()  # reading the settings writes nothing
-    routers.routers(loaded.routers)
+    routers.prepare(routers.routers(loaded.routers))
     assert "split_clients" in file.read_text()
 
 
@@ -64,7 +64,7 @@ def test_a_file_that_cannot_be_written_is_told_and_does_not_stop_the_server(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ):
     text = NGINX.replace("/etc/nginx/e.conf", str(tmp_path / "no/such/e.conf"))
-    assert set(routers.routers(load(tmp_path, text).routers)) == {"edge"}
+    routers.prepare(routers.routers(load(tmp_path, text).routers))
     assert "the router edge is not ready" in caplog.text
 
 
@@ -86,6 +86,7 @@ def test_a_file_that_cannot_be_written_is_told_and_does_not_stop_the_server(
         (HAPROXY + "server_options = ['check; shutdown']", "is not one word"),
         (HAPROXY + "server_options = 'check'", "is not a list of texts"),
         (HAPROXY + "listeners = {web = '/a b'}", "listeners.web: '/a b' is not the file of a map"),
+        (HAPROXY + "listeners = {web = 'virt@web'}", "listeners.web: 'virt@web' is not an absolute path"),
         (HAPROXY + "listeners = {'w;b' = '/a'}", "listener 'w;b'"),
         (HAPROXY + "listeners = 3", "listeners is a table"),
         (NGINX.replace('"/etc/nginx/e.conf"', '"e.conf"'), "file: 'e.conf' is not an absolute path"),

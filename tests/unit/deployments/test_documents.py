@@ -77,7 +77,7 @@ blueGreenDeploymentConfiguration:
   terminateBlueInstancesOnDeploymentSuccess: {action: TERMINATE, terminationWaitTimeInMinutes: 5}
   deploymentReadyOption: {actionOnTimeout: STOP_DEPLOYMENT, waitTimeInMinutes: 60}
   greenFleetProvisioningOption: {action: DISCOVER_EXISTING, tagFilters: [{Key: fleet, Value: green}]}
-alarmConfiguration: {enabled: true, ignorePollAlarmFailure: true, alarms: [{name: errors, query: up, threshold: 0.5}]}
+alarmConfiguration: {enabled: true, ignorePollAlarmFailure: true, alarms: [{name: errors, type: PROMETHEUS, url: "https://prometheus.example", query: up, comparisonOperator: GreaterThanThreshold, threshold: 0.5}]}
 autoRollbackConfiguration: {enabled: true, events: [DEPLOYMENT_FAILURE]}
 triggerConfigurations: [{triggerName: t, triggerTargetArn: "arn:x", triggerEvents: [DeploymentFailure]}]
 outdatedInstancesStrategy: IGNORE
@@ -86,7 +86,7 @@ terminationHookEnabled: false
 link: /opt/app//current/
 maxConcurrent: 3
 guidedFailure: yes
-healthChecks: [{type: http, url: "http://{host}:80/", status: "200", interval: 5}]
+healthChecks: [{name: ready, type: HTTP, url: "http://{host}:80/", bodyContains: "200", intervalSeconds: 5}]
 """
 
 
@@ -98,9 +98,18 @@ def test_a_whole_group() -> None:
         {"Type": "KEY_ONLY", "Key": "role"},
         {"Type": "VALUE_ONLY", "Value": "web"},
     ]
-    assert parsed.document["alarmConfiguration"]["alarms"] == [{"name": "errors", "query": "up", "threshold": 0.5}]
+    assert parsed.document["alarmConfiguration"]["alarms"] == [
+        {
+            "name": "errors",
+            "type": "PROMETHEUS",
+            "url": "https://prometheus.example",
+            "query": "up",
+            "comparisonOperator": "GreaterThanThreshold",
+            "threshold": 0.5,
+        }
+    ]
     assert parsed.document["healthChecks"] == [
-        {"type": "http", "url": "http://{host}:80/", "status": "200", "interval": 5}
+        {"name": "ready", "type": "HTTP", "url": "http://{host}:80/", "bodyContains": "200", "intervalSeconds": 5}
     ]
     assert [note.partition(" ")[0] for note in parsed.warnings] == [
         "serviceRoleArn",
@@ -202,6 +211,8 @@ link: current
         ("alarmConfiguration: {alarms: [{name: a}, {name: a}]}", "there twice"),
         ("deploymentGroupName: " + "x" * 101, "1 to 100"),
         ("targets: [a, a]", "there twice"),
+        ("healthChecks: [{name: a, type: HTTP, url: 'file:///etc/passwd'}]", "line 1: healthChecks"),
+        ("alarmConfiguration: {alarms: [{name: a, type: PROMETHEUS}]}", "line 1: alarmConfiguration"),
         ("deploymentStyle: {deploymentOption: WITH_TRAFFIC_CONTROL}", "names no pool"),
         ("deploymentStyle: {deploymentType: BLUE_GREEN}", "blueGreenDeploymentConfiguration is missing"),
         ("blueGreenDeploymentConfiguration: {}\nlink: /a/../b/c", "absolute path"),

@@ -10,6 +10,7 @@ from sqlalchemy.orm import Session
 
 from hooks.deployments.appspec_services import ServiceSpec, parse_service_spec
 from hooks.deployments.outcomes import ErrorCode, EventFailed, EventResult, EventStatus
+from hooks.deployments.phases import TERMINATE
 from hooks.deployments.platform import (
     Actor,
     DeploymentFacts,
@@ -30,7 +31,6 @@ from hooks.deployments.traffic.router import RoutingError, TrafficRouter
 from registry.clock import Clock
 from registry.errors import InvalidDocument
 
-TERMINATE = "TerminateOriginal"
 _BEFORE_TEST = ("BeforeInstall", "Install", "AfterInstall")
 _TEST = ("AllowTestTraffic", "AfterAllowTestTraffic")
 _AFTER_TEST = ("BeforeAllowTraffic", "AllowTraffic", "AfterAllowTraffic", TERMINATE)

@@ -22,6 +22,7 @@ from hooks.deployments.traffic.router import (
     unreached,
 )
 from hooks.deployments.traffic.runtime_api import RuntimeApi, Server, map_of, servers_of, sessions_of, shown
+from registry.upstream.guard import literal_address
 
 FIRST_ID = 1_000_000
 _TRIES = 5
@@ -156,7 +157,7 @@ class HaproxyRouter:
         if server is None and not self._add(pool, place, member):
             return
         host, port = host_and_port(member.address)
-        if server is not None and (server.host, server.port) != (host, port):
+        if server is not None and not _is_at(server, host, port):
             answer = self._api.ask("set", "server", place, "addr", host, "port", str(port))
             if "stats socket command" not in answer and not answer.startswith("No such server"):
                 refuse(f"HAProxy does not give member {member.name} of pool {pool} its address: {shown(answer)}")
@@ -194,7 +195,13 @@ class HaproxyRouter:
 
 def _serves(server: Server, member: Member) -> bool:
     is_ready = not (server.is_in_maintenance or server.is_drained)
-    return is_ready and (server.host, server.port) == host_and_port(member.address)
+    return is_ready and _is_at(server, *host_and_port(member.address))
+
+
+def _is_at(server: Server, host: str, port: int) -> bool:
+    # Compared as addresses: one may be spelled in several ways. A server whose name is not resolved is at none.
+    address = literal_address(server.host)
+    return address is not None and (address, server.port) == (literal_address(host), port)
 
 
 def _write(path: Path, text: Callable[[], str]) -> None:

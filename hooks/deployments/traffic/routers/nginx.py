@@ -17,11 +17,9 @@ from hooks.deployments.traffic.nginx_process import NginxProcess
 from hooks.deployments.traffic.router import (
     Member,
     MemberState,
-    address_of,
     check_shares,
     checked_name,
     checked_weights,
-    host_and_port,
     refuse,
     unreached,
 )
@@ -64,11 +62,10 @@ class NginxRouter:
 
     def register(self, pool: str, member: Member) -> None:
         """As the contract says."""
-        address = address_of(*host_and_port(member.address))
 
         def change(pools: Pools) -> None:
-            entry = pools[pool].get(member.name, Entry(address))
-            pools[pool][member.name] = dataclasses.replace(entry, address=address, is_drained=False)
+            entry = pools[pool].get(member.name, Entry(member.address))
+            pools[pool][member.name] = dataclasses.replace(entry, address=member.address, is_drained=False)
 
         self._change(pool, change)
 
