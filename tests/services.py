@@ -38,7 +38,7 @@ Server(("", 8080), Handler).serve_forever()
 CRASH = "import sys; print('no database'); sys.exit(3)"
 ASK = "import urllib.request as u; print('says', u.urlopen('http://127.0.0.1:8080/x').read().decode())"
 
-MOST_WAITS = 200
+MOST_WAITS = 100
 
 GROUP: Mapping[str, Any] = {
     "deploymentStyle": {"deploymentType": "BLUE_GREEN", "deploymentOption": "WITH_TRAFFIC_CONTROL"},
@@ -132,11 +132,11 @@ class Engine:
             looks = [job for job in self.world.queued(STEP_KIND) if self._waits(job.payload["deployment_id"])]
             if until() or not (waiting or looks):
                 return
+            soonest = min((job.run_after for job in waiting), default=0.0) - time.time()
             between()
             time.sleep(0.05)
             if waiting:
-                soonest = min(job.run_after for job in waiting) - time.time()
-                self.world.now += timedelta(seconds=max(0.0, soonest))
+                self.world.now += timedelta(seconds=max(0.0, soonest) + 0.5)
                 self.world.hasten()
             else:
                 for job in looks:

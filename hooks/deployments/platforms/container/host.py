@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import os
+import select
 import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -12,7 +14,6 @@ from typing import Any
 import docker
 import docker.errors
 import requests.exceptions
-import urllib3.exceptions
 from docker.tls import TLSConfig
 
 from hooks.deployments.platform import PlatformUnavailable
@@ -22,6 +23,7 @@ API_VERSION = "1.41"
 TIMEOUT_SECONDS = 60
 PULL_SECONDS = 1800
 MAX_STOP_SECONDS = 120
+_PIECE_BYTES = 64 * 1024
 MAX_LOG_BYTES = 2048
 _TAKEN = ("already allocated", "already in use", "address already", "port is already")
 _HTTP_UNAVAILABLE = 503
@@ -134,18 +136,19 @@ class ContainerHost:
 
     def run_inside(self, container: str, command: Sequence[str], timeout_seconds: int) -> int | None:
         """Exit code of a command in a running container; None when it takes longer."""
-        client = self._connect(timeout_seconds)
+        client = self._client()
         deadline = time.monotonic() + timeout_seconds
         with self._errors("runs no command"):
             made = client.exec_create(container, list(command))
+            # Detached, Podman tells of no end for minutes; and the library's own stream would wait without an end.
+            stream = client.exec_start(made["Id"], socket=True)
             try:
-                for _piece in client.exec_start(made["Id"], stream=True):
-                    if time.monotonic() > deadline:
-                        return None
-            except (requests.exceptions.ReadTimeout, urllib3.exceptions.ReadTimeoutError):
-                return None
-            found = client.exec_inspect(made["Id"])["ExitCode"]
-        return None if found is None else int(found)
+                _wait_for_end(stream.fileno(), deadline)
+            finally:
+                stream._response.close()  # noqa: SLF001 - the library keeps the connection alive by it
+                stream.close()
+            found = client.exec_inspect(made["Id"])
+        return None if found["Running"] or found["ExitCode"] is None else int(found["ExitCode"])
 
     def stop(self, container: str) -> None:
         """Ask it to end, and end it after the time that it was made with; one that is gone is fine."""
@@ -194,3 +197,12 @@ class ContainerHost:
             raise kind(f"{where} {what}: {told}") from error
         except (docker.errors.DockerException, requests.exceptions.RequestException, OSError) as error:
             raise PlatformUnavailable(f"{where} {what}: {error}") from error
+
+
+def _wait_for_end(descriptor: int, deadline: float) -> None:
+    """Read a stream to its end and throw it away, or until ``deadline`` (monotonic seconds)."""
+    waiting = select.poll()
+    waiting.register(descriptor, select.POLLIN)
+    while (left := deadline - time.monotonic()) > 0:
+        if waiting.poll(left * 1000) and not os.read(descriptor, _PIECE_BYTES):
+            return

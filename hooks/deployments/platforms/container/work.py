@@ -235,7 +235,10 @@ class Work:
     def _unwell(self, container: Container) -> str:
         check, address, port = self.task.container.health, self.host.settings.address, int(container.labels[PORT])
         if check is not None:
-            code = self.host.run_inside(container.id, check.command, check.timeout)
+            try:
+                code = self.host.run_inside(container.id, check.command, check.timeout)
+            except HostRefused as error:  # it has just ended, or has no such program
+                return str(error)
             if code != 0:
                 ending = f"ends with {code}" if code is not None else f"takes longer than {check.timeout} s"
                 return f"its health check {ending}"
