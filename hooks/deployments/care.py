@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import datetime
 
-from sqlalchemy import ColumnElement, delete, exists, func, or_, select
+from sqlalchemy import ColumnElement, delete, exists, literal, or_, select
 from sqlalchemy.orm import Session, aliased
 
 from hooks.deployments.ending import STEP_KIND
@@ -69,7 +69,7 @@ def faults(session: Session) -> list[str]:
     found += [f"a target of deployment {each} has ended, and an event of it has not" for each in _which(session, event)]
     has_job = exists().where(
         Job.kind == STEP_KIND,
-        Job.subject == func.concat("deployment:", Deployment.id),
+        Job.subject == literal("deployment:") + Deployment.id,
         Job.state.in_([JobState.QUEUED, JobState.RUNNING]),
     )
     found += [

@@ -21,7 +21,8 @@ from hooks.deployments.platforms.dummy import DummyPlatform
 from hooks.deployments.request import DeploymentRequest
 from hooks.deployments.targets import QUEUE
 from hooks.jobs import claims
-from hooks.jobs.context import JobContext
+from hooks.jobs.claims import Claimed
+from hooks.jobs.context import Handler, JobContext
 from hooks.jobs.lease import Lease
 from hooks.jobs.retry import Retry
 from hooks.models.deployment import (
@@ -43,7 +44,7 @@ NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
 ALL_AT_ONCE = ("CodeDeployDefault.AllAtOnce", {"minimumHealthyHosts": {"type": "HOST_COUNT", "value": 0}})
 HALF = ("CodeDeployDefault.HalfAtATime", {"minimumHealthyHosts": {"type": "FLEET_PERCENT", "value": 50}})
 ONE = ("CodeDeployDefault.OneAtATime", {"minimumHealthyHosts": {"type": "FLEET_PERCENT", "value": 99}})
-SHORT = ["ApplicationStop", "DownloadBundle", "Install", "ApplicationStart"]
+SHORT = ["ApplicationStop", "Install", "AllowTraffic", "BlockTraffic"]
 
 
 class PlainSealer:
@@ -211,6 +212,9 @@ class World:
     def answer(self, deployment_id: str, target: str, answer: engine.Answer) -> None:
         self.do(engine.answer_failure, deployment_id, target, answer)
 
+    def do_continue(self, deployment_id: str, wait: engine.WaitType) -> None:
+        self.do(engine.continue_deployment, deployment_id, wait)
+
     def alarm(self, name: str, state: str) -> None:
         """Tell the state of an alarm from outside."""
         with self.db.write() as session:
@@ -234,20 +238,28 @@ class World:
         while done < at_most:
             with self.db.write() as session:
                 claimed = claims.claim(
-                    session, owner="hand", queues=(QUEUE,), kinds=tuple(table), free=1, lease_seconds=60.0
+                    session,
+                    owner="hand",
+                    queues=(QUEUE,),
+                    kinds=tuple(table),
+                    free=min(8, at_most - done),
+                    lease_seconds=60.0,
                 )
             if not claimed:
                 return done
-            done += 1
-            lease = Lease(claimed[0], lease_seconds=60.0)
-            context = JobContext(self.db, claimed[0], lease)
-            try:
-                table[claimed[0].kind](context)
-            except Retry as again:
-                after = again.after_seconds
-                with self.db.write() as session:
-                    claims.give_back(session, lease.hold, after_seconds=after, error=str(again), counts=True)
+            for each in claimed:
+                done += 1
+                self._run(table, each)
         return done
+
+    def _run(self, table: Mapping[str, Handler], claimed: Claimed) -> None:
+        lease = Lease(claimed, lease_seconds=60.0)
+        try:
+            table[claimed.kind](JobContext(self.db, claimed, lease))
+        except Retry as again:
+            after = again.after_seconds
+            with self.db.write() as session:
+                claims.give_back(session, lease.hold, after_seconds=after, error=str(again), counts=True)
 
     def hasten(self) -> None:
         """Let every queued job be due now, except for the looks at time-outs."""

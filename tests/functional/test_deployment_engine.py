@@ -9,15 +9,17 @@ from collections.abc import Iterator
 from datetime import timedelta
 
 import pytest
-from sqlalchemy import select
+from sqlalchemy import delete, select, update
 
-from hooks.deployments import engine
+from hooks import care as hooks_care
+from hooks.deployments import care, engine
 from hooks.deployments.health.alarms import Measured
 from hooks.deployments.outcomes import EventStatus
 from hooks.deployments.platform import Later, PlatformUnavailable
 from hooks.deployments.platforms.dummy import failed
 from hooks.deployments.request import DeploymentRequest
-from hooks.models.deployment import DeploymentEvent, DeploymentTarget
+from hooks.models.deployment import Deployment, DeploymentEvent, DeploymentTarget
+from hooks.models.job import Job
 from registry.errors import Conflict, Invalid
 from registry.models import AuditEntry
 from tests.fakes.deployments import HALF, ONE, World, new_world, wipe
@@ -68,7 +70,7 @@ def test_agents_go_from_event_to_event(world: World) -> None:
 
 def test_a_failure_rolls_back_by_a_new_deployment(world: World) -> None:
     rolls = {"enabled": True, "events": ["DEPLOYMENT_FAILURE"]}
-    world.configure(["a", "b"], autoRollbackConfiguration=rolls)
+    world.configure(["a", "b"], autoRollbackConfiguration=rolls, dummyEvents=None)
     good = world.deploy("1")
     world.work()
     world.platform.outcomes["a", "ApplicationStart"] = [failed("ApplicationStart")]
@@ -134,7 +136,7 @@ def test_asked_for_twice_with_one_token_it_is_one(world: World) -> None:
 
 
 def test_the_next_one_takes_the_unhealthy_first_and_the_current_last(world: World) -> None:
-    world.configure(["a", "b", "c", "d"])
+    world.configure(["a", "b", "c", "d"], dummyEvents=["Install", "ApplicationStart"])
     world.deploy("1")
     world.work()
     world.platform.outcomes["c", "ApplicationStart"] = [failed("ApplicationStart")]
@@ -211,7 +213,7 @@ def test_a_silent_agent_fails_after_five_minutes(world: World) -> None:
     world.advance(started, seconds=2)
     assert world.status(started) == "Failed"
     assert "the agent did not answer" in world.deployment(started).error_message
-    assert world.events(started, "web-1")["DownloadBundle"] == "Failed"
+    assert world.events(started, "web-1")["Install"] == "Failed"
     assert world.begin_late(event) is False
 
 
@@ -259,7 +261,7 @@ def test_failures_of_the_release_that_goes_are_passed_over_if_asked(world: World
     world.configure([{"name": "web-1", "agent": agent}])
     started = world.deploy("1", ignoreApplicationStopFailures=True)
     world.end(world.begin(agent), EventStatus.FAILED)
-    assert world.next_for(agent) == "DownloadBundle"
+    assert world.next_for(agent) == "Install"
     world.end(world.begin(agent), EventStatus.FAILED)
     assert world.status(started) == "Failed"
 
@@ -270,7 +272,7 @@ def test_a_stuck_stop_is_skipped_and_its_report_comes_late(world: World) -> None
     with pytest.raises(Invalid, match="cannot be skipped"):
         world.do(engine.skip_event, started, "web-1", "Install")
     world.do(engine.skip_event, started, "web-1", "ApplicationStop")
-    assert world.next_for(agent) == "DownloadBundle"
+    assert world.next_for(agent) == "Install"
     assert not world.end(event, EventStatus.FAILED)
     with pytest.raises(Conflict, match="not at"):
         world.do(engine.skip_event, started, "web-1", "ApplicationStop")
@@ -293,9 +295,9 @@ def test_a_paused_one_begins_nothing(world: World) -> None:
     world.advance(started, hours=3)
     assert world.status(started) == "InProgress"
     world.do(engine.resume, started)
-    assert world.next_for(agent) == "DownloadBundle"
+    assert world.next_for(agent) == "Install"
     world.advance(started, seconds=299)
-    assert world.next_for(agent) == "DownloadBundle"
+    assert world.next_for(agent) == "Install"
 
 
 def test_a_stopped_one_waits_for_what_is_under_way(world: World) -> None:
@@ -329,7 +331,7 @@ def test_a_stop_undoes_when_it_is_asked_to(world: World) -> None:
     world.deploy("1")
     world.work()
     second = world.deploy("2", ONE)
-    world.work(at_most=5)
+    world.work(at_most=3)
     assert world.targets(second) == {"a": "Succeeded", "b": "InProgress"}
     world.do(engine.stop, second, rolls_back=True)
     world.work()
@@ -406,7 +408,7 @@ def test_a_failed_rollback_is_not_rolled_back(world: World) -> None:
     world.configure(["a"], autoRollbackConfiguration=ALWAYS)
     world.deploy("1")
     world.work()
-    world.platform.outcomes["a", "ApplicationStart"] = [failed("ApplicationStart")] * 2
+    world.platform.outcomes["a", "Install"] = [failed("Install")] * 2
     bad = world.deploy("2")
     world.work()
     undoing = world.deployment(world.deployment(bad).rolled_back_by)
@@ -418,7 +420,7 @@ def test_a_rollback_goes_before_what_is_queued(world: World) -> None:
     world.configure(["a"], autoRollbackConfiguration=ALWAYS)
     world.deploy("1")
     world.work()
-    world.platform.outcomes["a", "ApplicationStart"] = [failed("ApplicationStart")]
+    world.platform.outcomes["a", "Install"] = [failed("Install")]
     bad = world.deploy("2")
     queued = world.deploy("3")
     world.work()
@@ -524,6 +526,44 @@ def test_zones_are_watched_by_due_jobs(world: World) -> None:
     world.advance(started, seconds=1)
     world.work()
     assert world.status(started) == "Succeeded"
+
+
+# --- what is kept
+
+
+def test_old_deployments_go_but_for_those_that_count(world: World) -> None:
+    world.configure(["a", "b"], dummyEvents=["Install"])
+    first = world.deploy("1")
+    world.work()
+    second = world.deploy("2", targets=["a"])
+    third = world.deploy("3", targets=["a"])
+    world.work()
+    world.platform.outcomes["a", "Install"] = [failed("Install")]
+    last = world.deploy("4", targets=["a"])
+    world.work()
+    assert world.status(last) == "Failed"
+    with world.db.write() as session:
+        assert care.forget_old(session, world.now + timedelta(days=1)) == 1
+        assert care.forget_old(session, world.now + timedelta(days=1)) == 0
+        left = set(session.scalars(select(Deployment.id)))
+        assert not session.scalars(select(DeploymentTarget.id).where(DeploymentTarget.deployment_id == second)).all()
+    # The first one is on b still, the third was the last good one, the last one was tried last.
+    assert left == {first, third, last}
+    assert hooks_care.check(world.db) == []
+
+
+def test_fsck_sees_what_must_not_be(world: World) -> None:
+    world.configure(["a"])
+    started = world.deploy("1")
+    with world.db.write() as session:
+        session.execute(delete(Job))
+        session.execute(update(Deployment).values(status="Succeeded"))
+        session.execute(update(DeploymentTarget).values(status="Failed"))
+    assert [fault for _, fault in hooks_care.check(world.db)] == [
+        f"deployment {started} has a status and an end that disagree",
+        f"a target of deployment {started} has ended, and an event of it has not",
+        f"deployment {started} goes on, and no job looks at it",
+    ]
 
 
 # --- alarms

@@ -19,7 +19,7 @@ EVENTS = "dummyEvents"
 
 @dataclass
 class DummyPlatform:
-    """``dummyTargets`` of a group: names, or ``{"name", "fleet", "zone", "agent"}``. ``dummyEvents``: a course of one's own.
+    """``dummyTargets`` of a group: names, or ``{"name", "fleet", "zone", "agent"}``. ``dummyEvents``: only these of the course.
 
     Events of targets with an ``agent`` are the agent's, except for traffic's; all others are the engine's, and end as
     ``outcomes`` says: by (target, event) a list of what its calls return or raise, one after the other; then they
@@ -48,9 +48,8 @@ class DummyPlatform:
         course = course_of(
             target.fleet, is_balanced=bool(about.group.get("loadBalancerInfo")), is_rollback=about.is_rollback
         )
-        names = course.events
-        if not target.fleet and about.group.get(EVENTS):
-            names = tuple(about.group[EVENTS])
+        only = about.group.get(EVENTS) or course.events
+        names = [name for name in course.events if name in only]
         plans = [EventPlan(name, _actor_of(name, target)) for name in names]
         if target.fleet == "Blue" and not about.is_rollback:
             plans.append(EventPlan(TERMINATE, Actor.ENGINE))
