@@ -76,7 +76,9 @@ Resources:
 """
 
 
-def revision(image: str, release: str, *, program: str = PROGRAM, hooks: str = "") -> dict[str, Any]:
+def revision(
+    image: str, release: str, *, program: str = PROGRAM, hooks: str = "", health: bool = True
+) -> dict[str, Any]:
     """A revision that says ``release``."""
     container = {
         "name": "app",
@@ -89,7 +91,7 @@ def revision(image: str, release: str, *, program: str = PROGRAM, hooks: str = "
         "user": "1000",
         "readonlyRootFilesystem": True,
         "linuxParameters": {"tmpfs": [{"containerPath": "/tmp", "size": 1}]},
-        "healthCheck": {"command": ["CMD-SHELL", "test ! -e /tmp/sick"]},
+        "healthCheck": {"command": ["CMD-SHELL", "test ! -e /tmp/sick"] if health else ["NONE"]},
     }
     return {
         "revisionType": "AppSpecContent",

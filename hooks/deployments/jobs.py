@@ -99,6 +99,7 @@ def _end(session: Session, parts: Parts, event_id: int, answer: EventResult | La
     if answer.details:
         target.details = dict(answer.details)
     event.message = answer.message
+    target.updated_at = parts.clock()
     if not goes_on(run.deployment) and not run.deployment.is_paused:
         told = EventResult(event.name, EventStatus.FAILED, ErrorCode.UNKNOWN_ERROR, "the deployment was stopped")
         event_ended(session, parts, event, told, parts.clock())

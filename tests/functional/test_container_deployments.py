@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from ipaddress import ip_network
+from pathlib import Path
 from typing import Any
 
 import docker
@@ -14,6 +15,7 @@ import pytest
 from hooks.deployments.health.probing import Prober
 from hooks.deployments.platforms.container.platform import ContainerPlatform
 from hooks.deployments.platforms.container.settings import HostSettings, Pace
+from hooks.deployments.steering import rollback, stop
 from registry.upstream.guard import AddressPolicy
 from tests.fakes.deployments import new_world
 from tests.harness.podman import IMAGE, Podman
@@ -106,4 +108,57 @@ def test_a_service_goes_from_blue_to_green_and_a_broken_release_goes_back_withou
     assert harbour.edge.router.shares("web") == {"blue": 0, "green": 100}
     assert harbour.edge.router.members("blue") == ()
     assert engine.world.group().last_successful_id == second
+    harbour.clear()
+
+
+@pytest.mark.long
+def test_a_stop_gives_the_requests_back_and_a_rollback_takes_the_earlier_task_set_again(harbour: Harbour):
+    engine, world = harbour.engine, harbour.engine.world
+    kept = {"terminateBlueInstancesOnDeploymentSuccess": {"action": "TERMINATE", "terminationWaitTimeInMinutes": 30}}
+    engine.configure(blueGreenDeploymentConfiguration=kept)
+    first = engine.run(revision(harbour.image, "one"), CANARY)
+    was = harbour.edge.router.shares("web")
+    with Load(harbour.edge.port) as load:
+        stopped = engine.begin(revision(harbour.image, "two"), CANARY)
+        engine.go_on(until=lambda: harbour.edge.router.shares("web") != was)
+        world.do(stop, stopped)
+        engine.go_on()
+        assert world.status(stopped) == "Stopped"
+        assert harbour.edge.router.shares("web") == was
+        assert not harbour.containers(stopped)
+
+        regretted = engine.begin(revision(harbour.image, "three"), CANARY)
+        engine.go_on(until=lambda: world.status(regretted) == "Baking")
+        assert set(load.next(20)) == {"three"}
+        assert {len(harbour.containers(each)) for each in (first, regretted)} == {2}
+        made = {container["Id"] for container in harbour.containers(first)}
+        world.do(rollback, regretted)
+        engine.go_on()
+        assert set(load.next(20)) == {"one"}
+    assert load.failures == []
+    undoing = world.deployment(regretted).rolled_back_by
+    assert undoing is not None
+    assert harbour.status(undoing) == "Succeeded"
+    assert {container["Id"] for container in harbour.containers()} == made
+    assert harbour.edge.router.shares("web") == was
+    harbour.clear()
+
+
+def test_a_container_has_limits_and_nothing_of_its_host(harbour: Harbour):
+    engine = harbour.engine
+    engine.configure(ecsServices=[{"serviceName": "shop"}])
+    deployment = engine.begin(revision(harbour.image, "one", health=False), CANARY)
+    engine.go_on(until=lambda: bool(harbour.containers(deployment)))
+    found = harbour.client.inspect_container(harbour.containers(deployment)[0]["Id"])
+    host = found["HostConfig"]
+    assert (host["Memory"], host["MemorySwap"], host["NanoCpus"]) == (96 * 2**20, 96 * 2**20, 500_000_000)
+    assert (host["PidsLimit"], host["Privileged"], host["ReadonlyRootfs"]) == (512, False, True)
+    assert not host["Binds"]
+    assert not found["Mounts"]
+    assert host["NetworkMode"] not in {"host", "none"}
+    assert "no-new-privileges" in " ".join(host["SecurityOpt"])
+    status = found["State"]["Pid"]
+    lines = dict(line.split(":", 1) for line in Path(f"/proc/{status}/status").read_text().splitlines())
+    assert {int(lines[name], 16) for name in ("CapEff", "CapPrm", "CapBnd")} == {0}
+    assert lines["Seccomp"].strip() == "2"
     harbour.clear()

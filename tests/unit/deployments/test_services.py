@@ -3,17 +3,24 @@
 from __future__ import annotations
 
 import copy
+import json
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from config import container_hosts
+from config import container_hosts, deploying
+from config.checking import prober
+from config.settings import BadSettings, load
+from hooks.deployments import revisions
+from hooks.deployments.documents.group import parse_group
 from hooks.deployments.platforms.container.group import HookCommand, read_group
 from hooks.deployments.platforms.container.platform import ContainerPlatform
 from hooks.deployments.platforms.container.settings import HostSettings
 from hooks.deployments.task_definition import read_task_definition
 from hooks.deployments.traffic_steps import TrafficStep, traffic_steps
 from registry.clock import system_clock
+from registry.errors import InvalidDocument
 from tests.services import CANARY, GROUP, revision
 
 IMAGE = "localhost/shop@sha256:" + "0" * 64
@@ -225,3 +232,34 @@ def test_a_host():
     )
     assert container_hosts.read({"Docks": table}, faults) == container_hosts.read([], faults) == {}
     assert len(faults) == 2
+
+
+def test_the_platform_is_there_where_the_settings_have_a_host(tmp_path: Path):
+    assert set(deploying.platforms(load(tmp_path, {}), {}, prober(load(tmp_path, {})), system_clock)) == {"Server"}
+    (tmp_path / "entrepot.toml").write_text('[deployments.container_hosts.docks]\napi = "unix:///run/podman.sock"\n')
+    settings = load(tmp_path, {})
+    found = deploying.platforms(settings, {}, prober(settings), system_clock)
+    assert set(found) == {"Server", "ECS"}
+    assert list(found["ECS"].check_group(GROUP)) == ["there is no router 'edge' in the server's settings"]
+    (tmp_path / "entrepot.toml").write_text("[deployments.container_hosts.docks]\napi = 1\n")
+    with pytest.raises(BadSettings, match=r"docks\.api is not text"):
+        load(tmp_path, {})
+
+
+def test_a_groups_document_is_read_with_what_services_have():
+    document = {**GROUP, "ecsServices": [{"serviceName": "shop", "desiredCount": 3}], "deploymentConfigName": "c"}
+    parsed = parse_group(json.dumps(document)).document
+    assert parsed["ecsServices"] == [{"serviceName": "shop", "desiredCount": 3}]
+    assert PLATFORM.check_group(parsed) == []
+    with pytest.raises(InvalidDocument, match="desiredCount has to be a whole number from 1 to 100"):
+        parse_group(json.dumps({**document, "ecsServices": [{"serviceName": "shop", "desiredCount": 0}]}))
+
+
+def test_a_revisions_label_names_the_image():
+    pinned = {**revision(IMAGE, "one"), "revisionType": "AppSpecContent"}
+    pinned["appSpecContent"]["sha256"] = "a" * 64
+    assert revisions.version_of(pinned) == "localhost/shop@000000000000"
+    assert revisions.label(pinned) == "appspec aaaaaaaaaaaa localhost/shop@000000000000"
+    other = copy.deepcopy(pinned)
+    other["appSpecContent"]["taskDefinition"]["family"] = "store"
+    assert revisions.digest_of_revision(other) != revisions.digest_of_revision(pinned)
