@@ -24,7 +24,7 @@ from hooks.models.deployment import (
     DeploymentTarget,
 )
 from registry import audit
-from registry.errors import NotFound
+from registry.errors import Conflict, NotFound
 
 SYSTEM = "system"
 """Who acts when nobody does: an audit entry's actor for what follows from rows alone."""
@@ -133,10 +133,16 @@ def lock(session: Session, parts: Parts, deployment_id: str) -> Run:
 
 
 def run_of(session: Session, parts: Parts, deployment: Deployment) -> Run:
-    """A deployment with what it belongs to, for one that is locked already or is only read."""
+    """A deployment with what it belongs to, for one that is locked already or is only read.
+
+    Raises Conflict on a server that does not have its platform.
+    """
     group = session.get_one(DeploymentGroup, deployment.group_id)
     application = session.get_one(DeploymentApplication, deployment.application_id)
-    return Run(deployment, group, application, parts.platforms[application.compute_platform])
+    platform = parts.platforms.get(application.compute_platform)
+    if platform is None:
+        raise Conflict(f"this server does not deploy to {application.compute_platform}")
+    return Run(deployment, group, application, platform)
 
 
 def lock_group(session: Session, group_id: str) -> DeploymentGroup:

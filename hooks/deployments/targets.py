@@ -54,9 +54,10 @@ def sealed_event_logs() -> SealedField:
 def let_go(session: Session, run: Run, target: DeploymentTarget, now: datetime) -> None:
     """The deployment goes to a target: it gets all its events, and begins the first."""
     skipped = frozenset(run.deployment.options.get("skipEvents") or ())
+    events = []
     for position, planned in enumerate(run.platform.events(run.facts(), plan_of(target))):
         is_skipped = planned.name in skipped
-        session.add(
+        events.append(
             DeploymentEvent(
                 target_id=target.id,
                 position=position,
@@ -67,15 +68,24 @@ def let_go(session: Session, run: Run, target: DeploymentTarget, now: datetime) 
                 ended_at=now if is_skipped else None,
             )
         )
-    session.flush()
+    session.add_all(events)
     target.status, target.started_at = TargetStatus.IN_PROGRESS.value, now
     happenings.tell_target(session, run, target, now)
-    forward(session, run, target, now)
+    forward(session, run, target, now, events)
 
 
-def forward(session: Session, run: Run, target: DeploymentTarget, now: datetime) -> None:
-    """Go to a target's first open event: wait where the deployment is not that far, end the target where there is none."""
-    event = first_open(events_of(session, target.id))
+def forward(
+    session: Session,
+    run: Run,
+    target: DeploymentTarget,
+    now: datetime,
+    events: Sequence[DeploymentEvent] | None = None,
+) -> None:
+    """Go to a target's first open event: wait where the deployment is not that far, end the target where there is none.
+
+    ``events`` are all of its events, where the caller has them.
+    """
+    event = first_open(events_of(session, target.id) if events is None else events)
     target.updated_at = now
     if event is None:
         _end(session, run, target, TargetStatus.SUCCEEDED, now)
@@ -93,6 +103,7 @@ def enqueue_event(
     session: Session, run: Run, target: DeploymentTarget, event: DeploymentEvent, after_seconds: float = 0
 ) -> None:
     """Let a worker carry an event out. Jobs about one target follow each other, whatever deployment they are of."""
+    session.flush()
     enqueue(
         session,
         EVENT_KIND,
