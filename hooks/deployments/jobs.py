@@ -79,10 +79,25 @@ def run_event(parts: Parts, context: JobContext) -> None:
 def _begin(session: Session, parts: Parts, event_id: int) -> Any:
     event = session.get(DeploymentEvent, event_id)
     if event is None or not event_begun(session, event, parts.clock()):
+        if event is not None:
+            _end_what_is_stopped(session, parts, event)
         return None
     target = session.get_one(DeploymentTarget, event.target_id)
     run = run_of(session, parts, session.get_one(Deployment, target.deployment_id))
     return run.facts(), plan_of(target), event.name, run.platform
+
+
+def _end_what_is_stopped(session: Session, parts: Parts, event: DeploymentEvent) -> None:
+    """End an event that was to go on later, when its deployment has been stopped meanwhile."""
+    target = session.get_one(DeploymentTarget, event.target_id)
+    run = lock(session, parts, target.deployment_id)
+    session.refresh(event)
+    if run.is_stopping and event.status == EventStatus.IN_PROGRESS.value:
+        event_ended(session, parts, event, _stopped_result(event), parts.clock())
+
+
+def _stopped_result(event: DeploymentEvent) -> EventResult:
+    return EventResult(event.name, EventStatus.FAILED, ErrorCode.UNKNOWN_ERROR, "the deployment was stopped")
 
 
 def _end(session: Session, parts: Parts, event_id: int, answer: EventResult | Later) -> None:
@@ -101,8 +116,7 @@ def _end(session: Session, parts: Parts, event_id: int, answer: EventResult | La
     event.message = answer.message
     target.updated_at = parts.clock()
     if not goes_on(run.deployment) and not run.deployment.is_paused:
-        told = EventResult(event.name, EventStatus.FAILED, ErrorCode.UNKNOWN_ERROR, "the deployment was stopped")
-        event_ended(session, parts, event, told, parts.clock())
+        event_ended(session, parts, event, _stopped_result(event), parts.clock())
         return
     enqueue_event(session, run, target, event, answer.seconds)
 
