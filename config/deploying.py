@@ -7,7 +7,7 @@ from datetime import timedelta
 
 from config import checking, container_platform
 from config.settings import Settings
-from hooks.deployments import care, jobs
+from hooks.deployments import care, jobs, uploads
 from hooks.deployments.health.probing import Prober
 from hooks.deployments.parts import Parts
 from hooks.deployments.platform import DeploymentPlatform
@@ -53,8 +53,9 @@ def handlers(deployments: Parts) -> Mapping[str, Handler]:
 
 
 def forget_old(services: Services, settings: Settings) -> None:
-    """Let go of deployments that ended long ago."""
+    """Let go of deployments that ended long ago, and of uploaded bundles that nothing needs any more."""
     if settings.deployments.keep_days:
         before = services.clock() - timedelta(days=settings.deployments.keep_days)
         while services.db.retry(lambda session: care.forget_old(session, before)):
             pass
+    services.db.retry(lambda session: uploads.forget_uploads(session, services.clock()))

@@ -50,9 +50,9 @@ class RunnerServices:
 
 @dataclass(frozen=True, slots=True)
 class HookServices:
-    """``actions`` is what the pipeline engine acts through; ``logs`` reads what builds have written.
+    """``actions`` is what the pipeline engine acts through, ``deployments`` what the deployment engine does.
 
-    ``deployments`` is what the deployment engine acts through.
+    ``logs`` reads what builds have written.
     ``sealed_fields`` are all columns that the key rings of ``stores`` seal into. ``tails`` says who may follow a log.
     """
 

@@ -27,7 +27,7 @@ from hooks.api.deployment_shapes import (
 from hooks.deployments import applications, configs
 from hooks.deployments.documents.config import DEFAULTS, parse_config
 from hooks.deployments.documents.group import parse_group
-from hooks.deployments.installed import installed_targets
+from hooks.deployments.installed import installed_targets, platform_of
 from hooks.deployments.revisions import version_of
 from hooks.deployments.rights import check_deploy, check_manage, may_see, visible_application
 from hooks.deployments.uploads import MAX_BYTES, keep_upload
@@ -192,7 +192,7 @@ class DeploymentApplicationViews:
                 row,
                 group,
                 parsed,
-                services.deployments.platforms[row.compute_platform],
+                platform_of(services.deployments, row),
                 etag=body.etag,
                 actor=caller.name,
                 now=services.clock(),
@@ -214,7 +214,7 @@ class DeploymentApplicationViews:
         with services.db.read() as session:
             row = visible_application(session, application, context.caller())
             found = applications.find_group(session, row, group)
-            platform = services.deployments.platforms[row.compute_platform]
+            platform = platform_of(services.deployments, row)
             return InstalledList(tuple(installed_targets(session, row, found, platform)), None)
 
     # --- configurations

@@ -183,7 +183,7 @@ class DeploymentViews:
         parsed = parse_request(json.dumps(_document(shapes.write(body))))
         with services.db.read() as session:
             wanted = self._wanted(session, caller, parsed, services.clock())
-            platform = services.deployments.platforms[wanted.application.compute_platform]
+            platform = installed.platform_of(services.deployments, wanted.application)
             about = installed.facts_of(
                 wanted.application,
                 wanted.group,
@@ -198,7 +198,7 @@ class DeploymentViews:
         application = visible_application(session, parsed.application, caller)
         group = find_group(session, application, parsed.group)
         revision = self._revision(session, caller, parsed, application, group, now)
-        platform = self._services.deployments.platforms[application.compute_platform]
+        platform = installed.platform_of(self._services.deployments, application)
         if faults := list(platform.check_revision(revision)):
             raise InvalidDocument("revision", faults)
         config_name, config = chosen_config(session, parsed.config_name, group.document, application.compute_platform)

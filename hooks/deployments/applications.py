@@ -10,6 +10,7 @@ from datetime import datetime
 from typing import Any
 
 from sqlalchemy import Select, delete, select
+from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
 from hooks.deployments import configs
@@ -72,7 +73,7 @@ def create_application(
         name=name, domain=domain, compute_platform=platform, created_by=actor, created_at=now, updated_at=now
     )
     session.add(row)
-    session.flush()
+    _settle(session, f"an application is called {name} already")
     audit.record(session, now, actor, "application.create", f"application/{name}", domain=domain, platform=platform)
     return row
 
@@ -87,7 +88,7 @@ def rename_application(
     if session.scalar(_applications().where(DeploymentApplication.name == name)) is not None:
         raise Conflict(f"an application is called {name} already")
     before, row.name, row.updated_at = row.name, name, now
-    session.flush()
+    _settle(session, f"an application is called {name} already")
     audit.record(session, now, actor, "application.rename", f"application/{name}", domain=row.domain, before=before)
     return row
 
@@ -119,7 +120,7 @@ def list_applications(session: Session) -> Sequence[DeploymentApplication]:
     return sorted(session.scalars(_applications()).all(), key=lambda row: row.name)
 
 
-def _applications() -> Select[tuple[DeploymentApplication]]:
+def _applications() -> Select[DeploymentApplication]:
     return select(DeploymentApplication).where(DeploymentApplication.deleted_at.is_(None))
 
 
@@ -168,7 +169,7 @@ def put_group(
         )
         session.add(row)
     row.document, row.updated_at = document, now
-    session.flush()
+    _settle(session, f"deployment group {name} was made meanwhile; look at it again")
     path = f"application/{application.name}/group/{name}"
     audit.record(session, now, actor, f"deployment_group.{change[:-1]}", path, domain=application.domain)
     return row, change
@@ -213,9 +214,17 @@ def _canonical(document: Mapping[str, Any]) -> bytes:
     return json.dumps(document, sort_keys=True, separators=(",", ":")).encode()
 
 
-def _groups(application: DeploymentApplication) -> Select[tuple[DeploymentGroup]]:
+def _groups(application: DeploymentApplication) -> Select[DeploymentGroup]:
     living = DeploymentGroup.deleted_at.is_(None)
     return select(DeploymentGroup).where(DeploymentGroup.application_id == application.id, living)
+
+
+def _settle(session: Session, taken: str) -> None:
+    """Flush. Raises Conflict where somebody else was quicker: the database's unique names decide."""
+    try:
+        session.flush()
+    except IntegrityError as error:
+        raise Conflict(taken) from error
 
 
 def _check_name(what: str, name: str) -> None:

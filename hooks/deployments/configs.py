@@ -7,6 +7,7 @@ from datetime import datetime
 from typing import Any
 
 from sqlalchemy import func, select
+from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
 from hooks.deployments.documents.config import DEFAULTS, PREDEFINED, ParsedConfig
@@ -42,7 +43,10 @@ def create_config(session: Session, parsed: ParsedConfig, *, actor: str, now: da
         created_at=now,
     )
     session.add(row)
-    session.flush()
+    try:
+        session.flush()
+    except IntegrityError as error:
+        raise Conflict(f"there is a deployment configuration {parsed.name} already, and they never change") from error
     audit.record(session, now, actor, "deployment_config.create", f"deployment-config/{parsed.name}")
     return row
 
@@ -77,10 +81,10 @@ def find_config(session: Session, name: str) -> Mapping[str, Any]:
     """The document of a configuration. Raises NotFound."""
     if name in PREDEFINED:
         return PREDEFINED[name]
-    document = session.scalar(select(DeploymentConfig.document).where(DeploymentConfig.name == name))
-    if document is None:
+    row = session.scalar(select(DeploymentConfig).where(DeploymentConfig.name == name))
+    if row is None:
         raise NotFound("deployment configuration", name)
-    return document
+    return row.document
 
 
 def chosen_config(

@@ -10,9 +10,11 @@ from typing import Any
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
+from hooks.deployments.parts import Parts
 from hooks.deployments.platform import DeploymentFacts, DeploymentPlatform, TargetPlan
 from hooks.deployments.revisions import digest_of_revision, label, version_of
 from hooks.models.deployment import Deployment, DeploymentApplication, DeploymentGroup, DeploymentInstallation
+from registry.errors import Conflict
 
 DRIFT = ("none", "changed", "other", "unknown")
 
@@ -79,6 +81,14 @@ def facts_of(
         None,
         options,
     )
+
+
+def platform_of(parts: Parts, application: DeploymentApplication) -> DeploymentPlatform:
+    """Where an application runs. Raises Conflict on a server that does not have its platform."""
+    platform = parts.platforms.get(application.compute_platform)
+    if platform is None:
+        raise Conflict(f"this server does not deploy to {application.compute_platform}")
+    return platform
 
 
 def last_good(session: Session, group: DeploymentGroup) -> Mapping[str, Any] | None:

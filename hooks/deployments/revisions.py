@@ -24,6 +24,7 @@ from hooks.models.deployment import DeploymentApplication, DeploymentUpload
 from registry.db import Database
 from registry.errors import NotFound, Unavailable
 from registry.models import Blob
+from registry.repos.held import OfferedFile
 from registry.stores import DomainStores, handle_of
 from storage.blobs import BlobHandle
 from storage.errors import Damaged, Missing, StorageError
@@ -157,9 +158,13 @@ def check_served(session: Session, revision: Mapping[str, Any], application_id: 
     """Raise RevisionRefused where a pinned revision is not to be had any more as it was pinned."""
     if revision["revisionType"] == CONTENT:
         return
-    files = revision["package"].get("assets") if revision["revisionType"] == PACKAGE else None
-    for filename in files or (None,):
-        _found(session, revision, application_id, filename)
+    if revision["revisionType"] != PACKAGE:
+        _found(session, revision, application_id, None)
+        return
+    package = revision["package"]
+    served = served_files(session, package)
+    for name in package.get("assets") or (package["asset"],):
+        _same_file(served, package, name)
 
 
 def _found(
@@ -185,21 +190,27 @@ def _found(
 
 def _found_asset(session: Session, package: Mapping[str, Any], filename: str | None) -> tuple[int, BlobHandle, str]:
     name = package["asset"] or filename
-    pinned = package["sha256"] if package["asset"] else package["assets"].get(name)
-    if name is None or pinned is None or (package["asset"] and filename not in {None, package["asset"]}):
+    if name is None or filename not in {None, name}:
         raise RevisionRefused(f"{called(package)}: {filename!r} is no file that was pinned")
-    file = served_files(session, package).get(name)
-    if file is None or file.kept is None:
-        raise RevisionRefused(f"{called(package)} cannot be deployed any more: its file {name} is not served")
+    handle = _same_file(served_files(session, package), package, name)
+    domain_id = session.scalar(select(Blob.domain_id).where(Blob.locator == handle.locator))
+    if domain_id is None:
+        raise RevisionRefused(f"{called(package)} cannot be deployed any more: {name} is being deleted")
+    return domain_id, handle, name
+
+
+def _same_file(served: Mapping[str, OfferedFile], package: Mapping[str, Any], name: str) -> BlobHandle:
+    """The file ``name`` of a pinned version, if it is still the one that was pinned. Raises RevisionRefused."""
+    pinned = package["sha256"] if package["asset"] else package["assets"].get(name)
+    file = served.get(name)
+    if pinned is None or file is None or file.kept is None:
+        raise RevisionRefused(f"{called(package)} cannot be deployed any more: its file {name!r} is not served")
     if file.kept.handle.digest != pinned:
         raise RevisionRefused(
             f"{called(package)} cannot be deployed any more: {name} was replaced"
             f" ({file.kept.handle.digest[:12]}… instead of {pinned[:12]}…)"
         )
-    domain_id = session.scalar(select(Blob.domain_id).where(Blob.locator == file.kept.handle.locator))
-    if domain_id is None:
-        raise RevisionRefused(f"{called(package)} cannot be deployed any more: {name} is being deleted")
-    return domain_id, file.kept.handle, name
+    return file.kept.handle
 
 
 # --- what people see -------------------------------------------------------------------------------------------------

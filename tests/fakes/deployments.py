@@ -44,7 +44,7 @@ NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
 ALL_AT_ONCE = ("CodeDeployDefault.AllAtOnce", {"minimumHealthyHosts": {"type": "HOST_COUNT", "value": 0}})
 HALF = ("CodeDeployDefault.HalfAtATime", {"minimumHealthyHosts": {"type": "FLEET_PERCENT", "value": 50}})
 ONE = ("CodeDeployDefault.OneAtATime", {"minimumHealthyHosts": {"type": "FLEET_PERCENT", "value": 99}})
-SHORT = ["ApplicationStop", "Install", "AllowTraffic", "BlockTraffic"]
+SHORT = ["Install", "AllowTraffic", "BlockTraffic"]
 
 
 class PlainSealer:

@@ -87,6 +87,7 @@ def test_it_waits_for_somebody_before_and_after(world: World) -> None:
     assert world.status(started) == "Succeeded"
 
 
+@pytest.mark.long
 def test_waits_end_by_themselves(world: World) -> None:
     configure(world, ends={"action": "TERMINATE", "terminationWaitTimeInMinutes": 60})
     started = world.deploy("2")
@@ -96,6 +97,7 @@ def test_waits_end_by_themselves(world: World) -> None:
     assert world.status(started) == "Succeeded"
 
 
+@pytest.mark.long
 def test_nobody_lets_it_go_on_in_time(world: World) -> None:
     configure(world, ready=30)
     started = world.deploy("2")
@@ -108,6 +110,7 @@ def test_nobody_lets_it_go_on_in_time(world: World) -> None:
     assert order(world, "undo") == ["g1 undo", "g2 undo"]
 
 
+@pytest.mark.long
 def test_originals_may_be_kept(world: World) -> None:
     configure(world, ends={"action": "KEEP_ALIVE", "terminationWaitTimeInMinutes": 60})
     started = world.deploy("2")
@@ -116,6 +119,7 @@ def test_originals_may_be_kept(world: World) -> None:
     assert world.events(started, "b1")["TerminateOriginal"] == "Skipped"
 
 
+@pytest.mark.long
 def test_the_minimum_is_of_the_replacements(world: World) -> None:
     configure(world)
     world.platform.outcomes["g1", "Install"] = [failed("Install")]
@@ -165,6 +169,7 @@ def test_going_back_while_the_originals_are_there_changes_sides_again(world: Wor
     assert world.targets(undoing.id) == {"b1": "Succeeded", "b2": "Succeeded", "g1": "Succeeded", "g2": "Succeeded"}
 
 
+@pytest.mark.long
 def test_a_failed_replacement_can_be_left_behind(world: World) -> None:
     configure(world)
     world.platform.outcomes["g1", "Install"] = [failed("Install")]

@@ -38,7 +38,7 @@ def world(database: World) -> World:
 
 
 def test_one_after_the_other_to_the_end(world: World) -> None:
-    world.configure(["a", "b", "c"])
+    world.configure(["a", "b", "c"], dummyEvents=STOPS)
     first = world.deploy("1", ONE)
     assert world.targets(first) == {"a": "InProgress", "b": "Pending", "c": "Pending"}
     world.work()
@@ -70,7 +70,7 @@ def test_agents_go_from_event_to_event(world: World) -> None:
 
 def test_a_failure_rolls_back_by_a_new_deployment(world: World) -> None:
     rolls = {"enabled": True, "events": ["DEPLOYMENT_FAILURE"]}
-    world.configure(["a", "b"], autoRollbackConfiguration=rolls, dummyEvents=None)
+    world.configure(["a", "b"], autoRollbackConfiguration=rolls, dummyEvents=["Install", "ApplicationStart"])
     good = world.deploy("1")
     world.work()
     world.platform.outcomes["a", "ApplicationStart"] = [failed("ApplicationStart")]
@@ -86,6 +86,7 @@ def test_a_failure_rolls_back_by_a_new_deployment(world: World) -> None:
 # --- one at a time, and what cannot begin
 
 
+@pytest.mark.long
 def test_deployments_of_a_group_follow_each_other(world: World) -> None:
     world.configure(["a"])
     first, second, third = (world.deploy(version) for version in "123")
@@ -149,6 +150,7 @@ def test_the_next_one_takes_the_unhealthy_first_and_the_current_last(world: Worl
     assert [target for target, event in world.platform.done if event == "Install"] == ["c", "a", "d", "b"]
 
 
+@pytest.mark.long
 def test_only_outdated_ones(world: World) -> None:
     world.configure(["a", "b"])
     world.deploy("1")
@@ -177,7 +179,7 @@ def test_all_at_once_succeeds_with_one_and_says_with_how_many(world: World) -> N
 
 
 def test_only_the_failed_targets_are_retried(world: World) -> None:
-    world.configure(["a", "b", "c"])
+    world.configure(["a", "b", "c"], dummyEvents=STOPS)
     world.platform.outcomes["b", "ApplicationStop"] = [failed("ApplicationStop")] * 2
     first = world.deploy("1")
     world.work()
@@ -194,9 +196,12 @@ def test_only_the_failed_targets_are_retried(world: World) -> None:
 # --- agents
 
 
+STOPS = ["ApplicationStop", "Install"]
+
+
 def one_agent(world: World, **document: object) -> tuple[str, str]:
     agent = world.agent("web-1")
-    world.configure([{"name": "web-1", "agent": agent}], **document)
+    world.configure([{"name": "web-1", "agent": agent}], dummyEvents=STOPS, **document)
     return agent, world.deploy("1")
 
 
@@ -230,7 +235,9 @@ def test_an_event_has_an_hour(world: World) -> None:
 
 def test_a_deployment_in_place_has_eight_hours(world: World) -> None:
     agents = [world.agent(f"web-{number}") for number in range(3)]
-    world.configure([{"name": f"web-{number}", "agent": agent} for number, agent in enumerate(agents)])
+    world.configure(
+        [{"name": f"web-{number}", "agent": agent} for number, agent in enumerate(agents)], dummyEvents=STOPS
+    )
     started = world.deploy("1", ONE)
     event = world.begin(agents[0])
     world.advance(started, minutes=59)
@@ -258,7 +265,7 @@ def test_the_tail_of_a_log_is_sealed(world: World) -> None:
 
 def test_failures_of_the_release_that_goes_are_passed_over_if_asked(world: World) -> None:
     agent = world.agent("web-1")
-    world.configure([{"name": "web-1", "agent": agent}])
+    world.configure([{"name": "web-1", "agent": agent}], dummyEvents=STOPS)
     started = world.deploy("1", ignoreApplicationStopFailures=True)
     world.end(world.begin(agent), EventStatus.FAILED)
     assert world.next_for(agent) == "Install"
@@ -284,7 +291,7 @@ def test_a_stuck_stop_is_skipped_and_its_report_comes_late(world: World) -> None
 
 def test_a_paused_one_begins_nothing(world: World) -> None:
     agent = world.agent("web-1")
-    world.configure([{"name": "web-1", "agent": agent}, "z"])
+    world.configure([{"name": "web-1", "agent": agent}, "z"], dummyEvents=STOPS)
     started = world.deploy("1", ONE)
     event = world.begin(agent)
     world.do(engine.pause, started)
@@ -302,7 +309,9 @@ def test_a_paused_one_begins_nothing(world: World) -> None:
 
 def test_a_stopped_one_waits_for_what_is_under_way(world: World) -> None:
     agents = [world.agent(f"web-{number}") for number in range(3)]
-    world.configure([{"name": f"web-{number}", "agent": agent} for number, agent in enumerate(agents)])
+    world.configure(
+        [{"name": f"web-{number}", "agent": agent} for number, agent in enumerate(agents)], dummyEvents=STOPS
+    )
     started = world.deploy("1", HALF)
     event = world.begin(agents[0])
     world.do(engine.stop, started)
@@ -331,7 +340,7 @@ def test_a_stop_undoes_when_it_is_asked_to(world: World) -> None:
     world.deploy("1")
     world.work()
     second = world.deploy("2", ONE)
-    world.work(at_most=3)
+    world.work(at_most=1)
     assert world.targets(second) == {"a": "Succeeded", "b": "InProgress"}
     world.do(engine.stop, second, rolls_back=True)
     world.work()
@@ -404,6 +413,7 @@ def test_without_an_earlier_success_there_is_nothing_to_go_back_to(world: World)
         world.do(engine.rollback, bad.id)
 
 
+@pytest.mark.long
 def test_a_failed_rollback_is_not_rolled_back(world: World) -> None:
     world.configure(["a"], autoRollbackConfiguration=ALWAYS)
     world.deploy("1")
@@ -490,6 +500,7 @@ def test_what_broke_off_is_put_right_until_it_is(world: World) -> None:
     assert world.told().count("deployment-target.left-out") == 1
 
 
+@pytest.mark.long
 def test_a_newer_deployment_there_makes_an_undo_needless(world: World) -> None:
     world.configure(["a"])
     world.platform.outcomes["a", "Install"] = [failed("Install")]
@@ -604,6 +615,7 @@ PROMETHEUS = {
 }  # fmt: skip
 
 
+@pytest.mark.long
 def test_a_measured_alarm_keeps_its_standing_between_polls(world: World) -> None:
     world.polls = [Measured((5.0,)), Measured((0.0,)), Measured((5.0,)), Measured((5.0,))]
     world.configure(["a"], alarmConfiguration={"enabled": True, "alarms": [PROMETHEUS]})
@@ -617,6 +629,7 @@ def test_a_measured_alarm_keeps_its_standing_between_polls(world: World) -> None
     assert statuses == ["Baking", "Baking", "Baking", "Stopped"]
 
 
+@pytest.mark.long
 def test_a_state_that_cannot_be_had_stops_unless_that_is_ignored(world: World) -> None:
     for ignores, ends in ((False, "Stopped"), (True, "Baking")):
         world.configure(

@@ -167,6 +167,7 @@ def kill_and_go_on(world: World, made: Sequence[str], kills: int, chance: random
     check_all(world, made)
 
 
+@pytest.mark.parametrize("database", ["sqlite"], indirect=True)
 def test_killed_workers_lose_and_double_nothing(world: World) -> None:
     world.configure(
         ["a", "b", "bad", "c"], autoRollbackConfiguration=ROLLS, dummyEvents=["Install", "ApplicationStart"]

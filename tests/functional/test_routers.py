@@ -167,6 +167,21 @@ def test_over_tcp(tmp_path: Path, target: Target):
         assert over_tcp.ask("show", "info").startswith("Name: HAProxy")
 
 
+def test_a_map_that_cannot_be_written_is_told_and_nothing_is_shifted(with_slots: Subject, target: Target):
+    router, lock = with_slots.router, with_slots.folder / "web.map.lock"
+    router.register("blue", Member("s1", target.member.address))
+    router.register("green", target.member)
+    before = dict(router.shares("web"))
+    lock.unlink(missing_ok=True)
+    lock.mkdir()
+    try:
+        with pytest.raises(RoutingError, match=r"web\.map cannot be written"):
+            router.shift("web", {"blue": 97, "green": 3})
+        assert router.shares("web") == before
+    finally:
+        lock.rmdir()
+
+
 # --- nginx -------------------------------------------------------------------------------------------------------------
 
 

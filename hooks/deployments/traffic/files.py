@@ -8,6 +8,8 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
+from hooks.deployments.traffic.router import RoutingError
+
 
 def write_whole(path: Path, text: str) -> None:
     """Replace a file in one step; a reader sees the old or the new one. Raises OSError."""
@@ -46,10 +48,18 @@ def _keep_ownership(path: Path, descriptor: int) -> None:
 
 @contextlib.contextmanager
 def alone(path: Path) -> Iterator[None]:
-    """Hold the lock beside ``path``: threads and processes of this machine change it one after the other."""
-    lock = os.open(path.with_name(f"{path.name}.lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    """Hold the lock beside ``path``: threads and processes of this machine change it one after the other.
+
+    Raises RoutingError for what the disk refuses within.
+    """
     try:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(lock)
+        lock = os.open(path.with_name(f"{path.name}.lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            yield
+        finally:
+            os.close(lock)
+    except OSError as error:
+        # A full disk may be emptied; a right that is missing, or a directory, is for the operator.
+        lasts = isinstance(error, PermissionError | FileNotFoundError | NotADirectoryError)
+        raise RoutingError(f"{path} cannot be written: {error.strerror or error}", may_pass=not lasts) from error

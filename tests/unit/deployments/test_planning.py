@@ -143,8 +143,8 @@ def test_under_the_minimum_only_unhealthy_ones_are_tried_first() -> None:
 
 
 def test_one_at_a_time_is_one_however_many_there_are() -> None:
-    assert sizes(fleet(250, ONE)) == [1] * 250
-    assert run(fleet(250, ONE), "t7")[0].status is DeploymentStatus.FAILED
+    assert sizes(fleet(120, ONE)) == [1] * 120
+    assert run(fleet(120, ONE), "t7")[0].status is DeploymentStatus.FAILED
 
 
 def test_a_minimum_above_the_fleet_is_invalid() -> None:
@@ -233,7 +233,7 @@ rules = st.builds(
 )
 
 
-@settings(max_examples=250, deadline=None)
+@settings(max_examples=120, deadline=None)
 @given(targets, rules, st.randoms(use_true_random=False))
 def test_the_minimum_is_never_broken_by_us_and_it_always_ends(listed, wanted, chance) -> None:
     """Targets end in any order, some badly. No healthy one is ever taken from what has to stay."""
@@ -292,7 +292,7 @@ def oracle(healthy: int, ill: int, minimum: int, failures: list[bool]) -> bool:
     return successes >= 1 and serving >= minimum
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=80, deadline=None)
 @given(st.integers(0, 8), st.integers(0, 4), st.integers(0, 100), st.data())
 def test_one_at_a_time_ends_as_the_guide_says(healthy, ill, share, data) -> None:
     if healthy + ill < 2:

@@ -205,8 +205,5 @@ def _is_at(server: Server, host: str, port: int) -> bool:
 
 
 def _write(path: Path, text: Callable[[], str]) -> None:
-    try:
-        with alone(path):
-            write_whole(path, text())
-    except OSError as error:
-        unreached(f"{path} cannot be written: {error.strerror or error}")
+    with alone(path):
+        write_whole(path, text())

@@ -6,9 +6,8 @@ certain: what a crash left between writing and reloading is seen by the two bein
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from hooks.deployments.traffic.files import alone, write_whole
@@ -48,7 +47,7 @@ class NginxRouter:
 
         nginx itself is told at the next change.
         """
-        with _alone(self._file):
+        with alone(self._file):
             text = render(self._table())
             if text != _text(self._file):
                 write_whole(self._file, text)
@@ -116,7 +115,7 @@ class NginxRouter:
     def shift(self, listener: str, shares: Mapping[str, int]) -> None:
         """As the contract says."""
         check_shares(self, listener, shares, set(self.shares(listener)))
-        with _alone(self._file):
+        with alone(self._file):
             table = self._table()
             self._apply(dataclasses.replace(table, shares={**table.shares, listener: dict(shares)}))
 
@@ -136,7 +135,7 @@ class NginxRouter:
         return Table({pool: dict(kept.pools.get(pool, {})) for pool in self._pools}, shares)
 
     def _change(self, pool: str, change: Callable[[Pools], object]) -> None:
-        with _alone(self._file):
+        with alone(self._file):
             table = self._table()
             self._entries(table, pool)
             pools = {name: dict(members) for name, members in table.pools.items()}
@@ -154,16 +153,6 @@ class NginxRouter:
             refuse(f"nginx does not take the change, which was undone: {fault}")
         self._process.reload()
         write_whole(self._applied, text)
-
-
-@contextlib.contextmanager
-def _alone(path: Path) -> Iterator[None]:
-    """Alone with the file; what the disk refuses is told as the contract says."""
-    try:
-        with alone(path):
-            yield
-    except OSError as error:
-        unreached(f"{path} cannot be written: {error.strerror or error}")
 
 
 def _text(path: Path) -> str:

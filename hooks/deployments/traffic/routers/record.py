@@ -122,12 +122,9 @@ class RecordRouter:
     @contextlib.contextmanager
     def _changed(self) -> Iterator[dict[str, Any]]:
         """The file's contents, to be changed, and written if they were."""
-        try:
-            with alone(self._file):
-                kept = self._read()
-                before = json.dumps(kept)
-                yield kept
-                if json.dumps(kept) != before:
-                    write_whole(self._file, json.dumps(kept, indent=2) + "\n")
-        except OSError as error:
-            unreached(f"{self._file} cannot be written: {error.strerror or error}")
+        with alone(self._file):
+            kept = self._read()
+            before = json.dumps(kept)
+            yield kept
+            if json.dumps(kept) != before:
+                write_whole(self._file, json.dumps(kept, indent=2) + "\n")
