@@ -29,7 +29,9 @@ def read(tables: Any, faults: list[str]) -> dict[str, HostSettings]:
             continue
         wrong = list(_wrong(table))
         if not wrong:
-            given: dict[str, Any] = {key: tuple(value) if type(value) is list else value for key, value in table.items()}
+            given: dict[str, Any] = {
+                key: tuple(value) if type(value) is list else value for key, value in table.items()
+            }
             settings = HostSettings(**given)
             wrong = list(settings.faults())
             found[name] = settings
