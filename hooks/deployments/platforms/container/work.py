@@ -221,10 +221,10 @@ class Work:
             state = self.host.state(container.id)
             if state.restarts > self.pace.tolerated_restarts:
                 memory = ", at last without memory" if state.is_out_of_memory else ""
-                told = (
-                    f"container {slot} ends by itself, {state.restarts} times by now, with exit code {state.exit_code}"
-                )
-                return told + memory, container
+                # One that runs again just now has no exit code.
+                code = "" if state.is_running else f", at last with exit code {state.exit_code}"
+                told = f"container {slot} ends by itself, {state.restarts} times by now"
+                return told + code + memory, container
             if not state.is_running:
                 return f"container {slot} does not run (exit code {state.exit_code})", None
             why = self._unwell(container)
