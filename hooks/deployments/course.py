@@ -28,8 +28,10 @@ from hooks.deployments.planning import (
     View,
     plan,
 )
+from hooks.deployments.platform import Actor
 from hooks.deployments.rows import BLUE, GREEN, Run, events_of, first_open, targets_of
-from hooks.deployments.targets import cut_off, forward, let_go, told_of
+from hooks.deployments.targets import EVENT_KIND, cut_off, enqueue_event, forward, let_go, subject_of, told_of
+from hooks.jobs.queue import forget
 from hooks.models.deployment import DeploymentTarget
 
 _DONE_OR_READY = {TargetStatus.READY: TargetStatus.SUCCEEDED}
@@ -269,6 +271,9 @@ def begin_end(
 
 
 def _wind_down(session: Session, parts: Parts, run: Run, targets: Sequence[DeploymentTarget], now: datetime) -> bool:
+    if not run.deployment.details["ending"].get("isTold"):
+        run.note(ending={**run.deployment.details["ending"], "isTold": True})
+        _call_back(session, run, targets)
     has_rerouted = Phase(run.deployment.phase).has_rerouted
     for target in targets:
         if target.status == TargetStatus.IN_PROGRESS:
@@ -284,6 +289,16 @@ def _wind_down(session: Session, parts: Parts, run: Run, targets: Sequence[Deplo
     status = DeploymentStatus(ending["status"])
     finish(session, parts, run, status, ending["code"], ending["message"], now=now)
     return True
+
+
+def _call_back(session: Session, run: Run, targets: Sequence[DeploymentTarget]) -> None:
+    """What the engine was to go on with later ends now; it may have been hours."""
+    forget(session, EVENT_KIND, subject_of(run.deployment.id))
+    for target in targets:
+        event = first_open(events_of(session, target.id)) if target.status == TargetStatus.IN_PROGRESS else None
+        is_begun = event is not None and event.status == EventStatus.IN_PROGRESS.value
+        if event is not None and is_begun and event.actor == Actor.ENGINE.value:
+            enqueue_event(session, run, target, event)
 
 
 def _has_failed(session: Session, target: DeploymentTarget) -> bool:

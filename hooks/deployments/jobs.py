@@ -78,7 +78,10 @@ def run_event(parts: Parts, context: JobContext) -> None:
 
 def _begin(session: Session, parts: Parts, event_id: int) -> Any:
     event = session.get(DeploymentEvent, event_id)
-    if event is None or not event_begun(session, event, parts.clock()):
+    if event is None:
+        return None
+    if not event_begun(session, event, parts.clock()):
+        _end_stopped(session, parts, event)
         return None
     target = session.get_one(DeploymentTarget, event.target_id)
     run = run_of(session, parts, session.get_one(Deployment, target.deployment_id))
@@ -99,11 +102,19 @@ def _end(session: Session, parts: Parts, event_id: int, answer: EventResult | La
     if answer.details:
         target.details = dict(answer.details)
     event.message = answer.message
-    if not goes_on(run.deployment) and not run.deployment.is_paused:
-        told = EventResult(event.name, EventStatus.FAILED, ErrorCode.UNKNOWN_ERROR, "the deployment was stopped")
-        event_ended(session, parts, event, told, parts.clock())
+    target.updated_at = parts.clock()
+    if run.is_stopping:
+        _end_stopped(session, parts, event)
         return
     enqueue_event(session, run, target, event, answer.seconds)
+
+
+def _end_stopped(session: Session, parts: Parts, event: DeploymentEvent) -> None:
+    """An event that was to go on later, of a deployment that is being stopped meanwhile, has ended."""
+    deployment_id = session.get_one(DeploymentTarget, event.target_id).deployment_id
+    if lock(session, parts, deployment_id).is_stopping:
+        told = EventResult(event.name, EventStatus.FAILED, ErrorCode.UNKNOWN_ERROR, "the deployment was stopped")
+        event_ended(session, parts, event, told, parts.clock())
 
 
 def _stopped(context: JobContext) -> Callable[[], bool]:

@@ -487,6 +487,17 @@ def test_an_event_that_goes_on_later_waits_in_no_thread(world: World) -> None:
         assert session.scalars(select(DeploymentTarget.details)).one() == {"step": 2}
 
 
+def test_a_stop_does_not_wait_for_what_was_to_go_on_later(world: World) -> None:
+    world.configure(["a", "b"])
+    world.platform.outcomes["a", "Install"] = [Later(36_000)]
+    started = world.deploy("1")
+    world.work()
+    world.do(engine.stop, started)
+    world.work()
+    assert (world.status(started), world.targets(started)) == ("Stopped", {"a": "Failed", "b": "Succeeded"})
+    assert world.platform.done == [("a", "Install"), ("b", "Install"), ("a", "undo")]
+
+
 def test_what_broke_off_is_put_right_until_it_is(world: World) -> None:
     world.configure(["a"], loadBalancerInfo={"targetGroupInfoList": [{"name": "lb/web"}]})
     world.platform.outcomes["a", "Install"] = [failed("Install")]
