@@ -11,13 +11,13 @@ import types
 from collections.abc import Mapping
 from dataclasses import MISSING, Field, dataclass, fields, is_dataclass
 from datetime import UTC, datetime
-from functools import cache
 from typing import Annotated, Any, TypeVar, Union, cast, get_args, get_origin, get_type_hints
 
 from registry.errors import Invalid
 
 T = TypeVar("T")
 JsonSchema = dict[str, Any]
+_KNOWN_HINTS: dict[Any, dict[str, Any]] = {}  # by shape: reading the annotations costs more than reading most bodies
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,9 +143,11 @@ def _without_none(arguments: tuple[Any, ...]) -> Any:
     return next(argument for argument in arguments if argument is not type(None))
 
 
-@cache
 def _hints(shape: Any) -> dict[str, Any]:
-    return get_type_hints(shape, include_extras=True)
+    found = _KNOWN_HINTS.get(shape)
+    if found is None:
+        found = _KNOWN_HINTS[shape] = get_type_hints(shape, include_extras=True)
+    return found
 
 
 def write(value: Any) -> Any:
