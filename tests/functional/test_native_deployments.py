@@ -132,6 +132,7 @@ def test_a_file_that_was_swapped_on_the_way_is_not_installed(place: Place, tmp_p
     assert done["DownloadBundle"].status is EventStatus.FAILED
     assert "is not what the deployment names" in done["DownloadBundle"].message
     assert not list((tmp_path / "app").iterdir())
+    assert not (tmp_path / "state" / "g" / "d-1" / "bundle").exists()
 
 
 def test_an_agent_installs_a_package_version_where_its_machine_lets_it(

@@ -95,12 +95,14 @@ def make_bundle(
         taken = [_fetched(name, package.files[name], files, sources) for name in chosen]
         log.say(f"{package.version.name} {package.version.version} is installed from {', '.join(chosen)}")
         links = _install(package, installer, sources, into, taken, log)
-    except InstallFault as error:
-        raise bundle.BundleError(str(error)) from error
-    finally:
         remove_tree(scratch)
         remove_tree(files)
-    _write_appspec(package, into)
+        _write_appspec(package, into)
+    except BaseException as error:
+        remove_tree(into)  # an environment is large, and nobody asks for half of one
+        if isinstance(error, InstallFault):
+            raise bundle.BundleError(str(error)) from error
+        raise
     return bundle.Made(into, frozenset(f"{ENVIRONMENT}/{link}" for link in links))
 
 
