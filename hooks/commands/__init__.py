@@ -22,6 +22,7 @@ def commands(builders: Sequence[click.Command] = (), running: Sequence[click.Com
     from hooks.commands.deploy import deploy
     from hooks.commands.deploy_objects import app, config, group
     from hooks.commands.deploy_server import COMMANDS as DEPLOYING
+    from hooks.commands.deploy_steer import STEERING
     from hooks.commands.pipeline import pipeline
     from hooks.commands.runner import runner
     from hooks.commands.secret import parameter, secret
@@ -30,7 +31,7 @@ def commands(builders: Sequence[click.Command] = (), running: Sequence[click.Com
     project.add_command(hook)
     for command in (start, retry, batch, project, lint, reports, *builders):
         build.add_command(command)
-    for command in (app, group, config, *DEPLOYING):
+    for command in (app, group, config, *DEPLOYING, *STEERING):
         deploy.add_command(command)
     for command in running:
         runner.add_command(command)
