@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from datetime import timedelta
 
-from config import checking
+from config import checking, container_platform
 from config.settings import Settings
 from hooks.deployments import care, jobs, uploads
 from hooks.deployments.health.probing import Prober
@@ -18,9 +18,13 @@ from registry.clock import Clock
 from registry.services import Services
 
 
-def platforms(routers: Mapping[str, TrafficRouter], prober: Prober, clock: Clock) -> Mapping[str, DeploymentPlatform]:
+def platforms(
+    settings: Settings, routers: Mapping[str, TrafficRouter], prober: Prober, clock: Clock
+) -> Mapping[str, DeploymentPlatform]:
     """Every deployment platform there is: one line for each."""
-    found: tuple[DeploymentPlatform, ...] = (ServerPlatform(routers, check=prober.check, clock=clock),)
+    found: list[DeploymentPlatform] = [ServerPlatform(routers, check=prober.check, clock=clock)]
+    if settings.container_hosts:
+        found.append(container_platform.platform(settings, routers, clock))
     return {platform.name: platform for platform in found}
 
 
@@ -28,7 +32,7 @@ def parts(settings: Settings, services: Services) -> Parts:
     """What the engine is given. To be made once for each process, after a fork."""
     prober = checking.prober(settings)
     return Parts(
-        platforms(_routers(settings), prober, services.clock),
+        platforms(settings, _routers(settings), prober, services.clock),
         services.clock,
         services.stores.server_keyring(),
         prober.poll,

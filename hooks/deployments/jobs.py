@@ -102,6 +102,7 @@ def _end(session: Session, parts: Parts, event_id: int, answer: EventResult | La
     if answer.details:
         target.details = dict(answer.details)
     event.message = answer.message
+    target.updated_at = parts.clock()
     if run.is_stopping:
         _end_stopped(session, parts, event)
         return

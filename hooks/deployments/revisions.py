@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
@@ -225,7 +226,8 @@ def label(revision: Mapping[str, Any]) -> str:
         return f"artifact {revision['buildArtifact']['identifier']} of build {revision['buildArtifact']['buildId']}"
     if kind == UPLOAD:
         return f"upload {revision['upload']['id']}"
-    return f"appspec {revision['appSpecContent']['sha256'][:12]}"
+    content = revision["appSpecContent"]
+    return " ".join([f"appspec {content['sha256'][:12]}", *_images(content)])
 
 
 def version_of(revision: Mapping[str, Any]) -> str:
@@ -237,10 +239,22 @@ def version_of(revision: Mapping[str, Any]) -> str:
         return f"build {revision['buildArtifact']['buildId'][:8]}"
     if kind == UPLOAD:
         return f"upload {revision['upload']['sha256'][:12]}"
-    return f"appspec {revision['appSpecContent']['sha256'][:12]}"
+    content = revision["appSpecContent"]
+    return ", ".join(_images(content)) or f"appspec {content['sha256'][:12]}"
+
+
+def _images(content: Mapping[str, Any]) -> list[str]:
+    """The images of a service's revision, each by its name and the beginning of its digest."""
+    task = content.get("taskDefinition") or {}
+    found = [str(each.get("image", "")) for each in task.get("containerDefinitions") or ()]
+    names = [image.rpartition("@") for image in found]
+    return [f"{name}{at}{digest.removeprefix('sha256:')[:12]}" for name, at, digest in names]
 
 
 def digest_of_revision(revision: Mapping[str, Any]) -> str:
     """The SHA-256 that a pinned revision stands for: two revisions with the same one deploy the same bytes."""
     part = {PACKAGE: "package", ARTIFACT: "buildArtifact", UPLOAD: "upload", CONTENT: "appSpecContent"}
+    if revision["revisionType"] == CONTENT and "taskDefinition" in revision["appSpecContent"]:
+        content = json.dumps(revision["appSpecContent"], sort_keys=True)
+        return hashlib.sha256(content.encode()).hexdigest()
     return str(revision[part[revision["revisionType"]]]["sha256"])

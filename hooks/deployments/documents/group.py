@@ -233,11 +233,17 @@ def _triggers(reader: StrictReader, node: yaml.Node, where: str) -> list[dict[st
     return found
 
 
-def _services(reader: StrictReader, node: yaml.Node, where: str) -> list[dict[str, str]]:
-    found = []
+def _services(reader: StrictReader, node: yaml.Node, where: str) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = []
+    numbers = {"desiredCount": (1, 100), "healthCheckGracePeriodSeconds": (1, 7200)}
     for path, item in reader.listed(node, where, 1):
-        entries = reader.fields(item, path, {"serviceName", "clusterName"})
-        found.append({key: reader.name(entries[key], f"{path}.{key}") for key in sorted(entries)})
+        entries = reader.fields(item, path, {"serviceName", "clusterName", *numbers})
+        names = (key for key in sorted(entries) if key not in numbers)
+        found.append({key: reader.name(entries[key], f"{path}.{key}") for key in names})
+        for key, limits in numbers.items():
+            number = reader.whole(entries.get(key), f"{path}.{key}", limits)
+            if number is not None:
+                found[-1][key] = number
         if "serviceName" not in entries:
             reader.fault(item, f"{path}: serviceName is missing")
     return found
