@@ -9,6 +9,7 @@ from hooks.builds.logs import LogStore
 from hooks.builds.runner_claims import RunnerClaims
 from hooks.builds.runner_work import RunnerWork
 from hooks.builds.tailing import Tails
+from hooks.deployments.agent_work import AgentWork
 from hooks.deployments.parts import Parts as DeploymentParts
 from hooks.notifications.endpoints import Sealer
 from hooks.notifications.fanout import Fanout
@@ -65,4 +66,5 @@ class HookServices:
     sealed_fields: Sequence[SealedField]
     runners: RunnerServices
     deployments: DeploymentParts
+    agents: AgentWork
     tails: Tails = field(default_factory=Tails)

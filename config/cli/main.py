@@ -56,6 +56,11 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
         "runner",
         "Runners of builds elsewhere: add, list, show, revoke, delete, register, run.",
     ),
+    "agent": (
+        "config.cli.client",
+        "agent",
+        "Agents of deployments: add, list, show, tag, revoke, delete, enrol, run, status.",
+    ),
     "webhook": ("config.cli.client", "webhook", "Webhooks: list, create, ping, rotate, deliveries, redeliver."),
 }
 

@@ -8,10 +8,13 @@ import click
 
 
 def commands(builders: Sequence[click.Command] = (), running: Sequence[click.Command] = ()) -> list[click.Command]:
-    """``pipeline``, ``build``, ``webhook``, ``secret``, ``parameter``, ``deploy`` and ``runner``.
+    """``pipeline``, ``build``, ``webhook``, ``secret``, ``parameter``, ``deploy``, ``runner`` and ``agent``.
 
     ``builders`` go into ``build``, ``running`` into ``runner``: what only the composition root can make.
     """
+    from hooks.commands.agent import agent
+    from hooks.commands.agent_machine import enrol, status, systemd_unit
+    from hooks.commands.agent_machine import run as run_agent
     from hooks.commands.build import build
     from hooks.commands.build_batch import batch
     from hooks.commands.build_hook import hook
@@ -35,4 +38,6 @@ def commands(builders: Sequence[click.Command] = (), running: Sequence[click.Com
         deploy.add_command(command)
     for command in running:
         runner.add_command(command)
-    return [pipeline, build, webhook, secret, parameter, deploy, runner]
+    for command in (enrol, run_agent, status, systemd_unit):
+        agent.add_command(command)
+    return [pipeline, build, webhook, secret, parameter, deploy, runner, agent]

@@ -40,6 +40,7 @@ _OURS = {
     "entrepot:Administer": "admin",
     "entrepot:ApplyPipelines": "admin",
     "entrepot:ExplainAccess": "admin",
+    "entrepot:ManageAgents": "admin",
     "entrepot:ManageBuildProjects": "admin",
     "entrepot:ManageDeployments": "admin",
     "entrepot:ManageGroups": "admin",

@@ -39,7 +39,8 @@ DELETE_OR_METADATA = METADATA.replace(": ", ": codeartifact:DeletePackageVersion
 DELETE_ALL_OR_ONE = DELETE.replace(": ", ": codeartifact:DeletePackage or ")
 API_READ, API_PUBLISH = "api: read on the repository", "api: publish on the repository"
 SIGNED_IN, ADMIN, PAGE, OPEN_PAGE, PUBLIC = "api: signed in", "api: admin", "page: signed in", "page: public", "public"
-RUNNER = "machine: runner"
+RUNNER, AGENT = "machine: runner", "machine: agent"
+MANAGE_AGENTS = "api: entrepot:ManageAgents"
 MANAGE_USERS, MANAGE_GROUPS = "api: entrepot:ManageUsers", "api: entrepot:ManageGroups"
 API_STATUS = "api: codeartifact:UpdatePackageVersionsStatus on the repository"
 CONNECT = "api: codeartifact:AssociateExternalConnection on the repository"
@@ -48,6 +49,9 @@ DOMAIN = f"{API}/domains/<domain>"
 OWN_CREDENTIALS = {
     "POST /hooks/v1/<hook_id>": PUBLIC,  # each delivery is signed with the hook's secret
     f"POST {API}/runner/register": PUBLIC,  # with a registration token, once
+    f"POST {API}/agent/enrol": PUBLIC,  # with an enrolment token, once
+    f"POST {API}/agent/challenge": PUBLIC,  # worth nothing without the agent's key
+    f"POST {API}/agent/session": PUBLIC,  # with what the agent's key has signed, once
     f"POST {API}/leaked-tokens": PUBLIC,  # who has a token could do worse with it than end it
     f"POST {NPM}/-/v1/login": PUBLIC,  # who lets the client in is signed in
     f"PUT {NPM}/-/user/org.couchdb.user:<user>": PUBLIC,  # the password in the body
@@ -307,6 +311,14 @@ REVIEWED = {
             ("GET", "source"),
         )
     },
+    **{f"{method} {API}/agents": MANAGE_AGENTS for method in ("GET", "POST")},
+    **{f"{method} {API}/agents/<agent>": MANAGE_AGENTS for method in ("GET", "PATCH", "DELETE")},
+    **{f"POST {API}/agents/<agent>/{word}": MANAGE_AGENTS for word in ("enrolment-token", "revoke")},
+    f"DELETE {API}/agents/<agent>/alarm": MANAGE_AGENTS,
+    # What agents ask in a session of their own; each event has to be one of their own targets.
+    **{f"POST {API}/agent/{word}": AGENT for word in ("poll", "installed")},
+    **{f"POST {API}/agent/events/<id:event>/{word}": AGENT for word in ("begin", "complete")},
+    f"GET {API}/agent/events/<id:event>/bundle": AGENT,
     f"GET {API}/event-kinds": SIGNED_IN,
     f"GET {API}/webhooks": SIGNED_IN,  # one's own; all of them as administrator
     f"POST {API}/webhooks": SIGNED_IN,  # who administers what it hears of
@@ -371,6 +383,9 @@ REVIEWED = {
     "GET /runners": PAGE,  # for administrators: checked inside, as those below
     "POST /runners": PAGE,
     **{f"POST /runners/<runner>/{word}": PAGE for word in ("token", "revoke", "delete")},
+    "GET /agents": PAGE,  # the right to manage agents is checked inside, as below
+    "POST /agents": PAGE,
+    **{f"POST /agents/<agent>/{word}": PAGE for word in ("token", "tags", "alarm", "revoke", "delete")},
     "GET /keys": PAGE,  # shows the keys one manages
     **{f"POST /keys/{whose}/{act}": PAGE for whose in ("server", "domains/<domain>") for act in ("rotate", "verify")},
     "POST /account/sign-out-everywhere": PAGE,
