@@ -80,7 +80,7 @@ def test_there_are_all_the_commands() -> None:
         *(f"build {word}" for word in ("start", "retry", "images build", "images list")),
         *(f"build batch {word}" for word in ("start", "list", "show", "stop", "retry")),
         *(f"build project {word}" for word in ("apply", "list", "show", "delete", "credential")),
-        *(f"build project hook {word}" for word in ("list", "create", "change", "delete")),
+        *(f"build project hook {word}" for word in ("list", "waiting", "create", "change", "delete")),
         *(f"runner {word}" for word in ("add", "token", "list", "show", "revoke", "delete", "register", "run")),
         *(f"deploy {word}" for word in ("lint", "run")),
         *(f"secret {word}" for word in ("put", "list", "show", "change", "delete")),
