@@ -94,6 +94,14 @@ class SourceLogin:
 
 
 @dataclass(frozen=True, slots=True)
+class CacheScope:
+    """At which trust a build reads and writes the caches of the runner's machine (protected, branch or pull_request)."""
+
+    level: str
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
 class ClaimedBuild:
     """A build, and all that it needs but its files. ``leaseToken`` goes with each request about it (``Entrepot-Lease``)."""
 
@@ -119,6 +127,7 @@ class ClaimedBuild:
     home_files: dict[str, str]
     publishing: BuildPublishing | None
     outputs: dict[str, Any]
+    cache_scope: CacheScope
     timeout_seconds: float
 
 
@@ -325,6 +334,7 @@ def claimed_build(given: Assignment, lease_seconds: float) -> ClaimedBuild:
             for name in ("artifacts", "secondaryArtifacts", "cache")
             if name in given.document
         },
+        cache_scope=CacheScope(given.scope.level.value, given.scope.name),
         timeout_seconds=plan.timeout_seconds,
     )
 

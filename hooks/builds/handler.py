@@ -17,8 +17,10 @@ from hooks.builds.bundles import Inputs
 from hooks.builds.executor import Executor, ExecutorError, Network, RoomRequest, StopReason
 from hooks.builds.grants import IssuedToken, PublishDoor, revoke
 from hooks.builds.keeping import Keeper, NoKeeper
+from hooks.builds.local_caches import LocalCaches, LocalUse, place_of
 from hooks.builds.log_size import MAX_LOG_BYTES
 from hooks.builds.logs import LogStore
+from hooks.builds.output_settings import OutputSettings
 from hooks.builds.phases import PhaseRecord
 from hooks.builds.plan import BuildOutcome, BuildPlan
 from hooks.builds.references import Remembering
@@ -50,9 +52,16 @@ class BuildHandler:
     and the final status is one fenced update. A killed worker's attempt is begun anew, and the log says so.
     """
 
-    def __init__(self, db: Database, executors: Mapping[str, Executor], services: BuildServices) -> None:
-        """``executors`` by the type of environment whose builds each runs."""
+    def __init__(
+        self,
+        db: Database,
+        executors: Mapping[str, Executor],
+        services: BuildServices,
+        local: LocalCaches | None = None,
+    ) -> None:
+        """``executors`` by the type of environment whose builds each runs; ``local`` are the caches of this machine."""
         self._db = db
+        self._local = local
         self._executors = executors
         self._services = services
         self._attempts = BuildAttempts(services)
@@ -75,7 +84,8 @@ class BuildHandler:
             plan = replace(self._plan(build, project, (token, door), reporter), resolver=resolver)
             # The secrets are asked for when an artifact is there: by then they are known.
             secrets = lambda: (*plan.secrets, *resolver.secrets)  # noqa: E731
-            reporter.keeper = self._attempts.keeper(build, plan.outputs, job.step, secrets)
+            keeper = self._attempts.keeper(build, plan.outputs, job.step, secrets)
+            reporter.keeper = self._here(build, project, plan.outputs).keeper(keeper)
             outcome = run_build(plan, executor, reporter, reporter.interrupt, self._services.clock)
         except Abandoned:
             LOG.info("build %s was broken off; it starts anew", build.id)
@@ -101,12 +111,18 @@ class BuildHandler:
     def _plan(self, build: Build, project: Project, granted: Granted, reporter: _Reporter) -> BuildPlan:
         services = self._services
         source = PackageSource.from_json(build.source)
-        inputs = Inputs(build.project_id, source, services.fetch_input, reporter.interrupt, reporter.resolved)
+        plan = self._attempts.plan(build, project, *granted)
+        kept = self._here(build, project, plan.outputs).sources
+        inputs = Inputs(build.project_id, source, services.fetch_input, reporter.interrupt, reporter.resolved, kept)
         return replace(
-            self._attempts.plan(build, project, *granted),
+            plan,
             source=inputs.bundle(services.open_asset),
             room=reporter.room(build, project.name),
         )
+
+    def _here(self, build: Build, project: Project, outputs: OutputSettings) -> LocalUse:
+        source = PackageSource.from_json(build.source)
+        return LocalUse(self._local, outputs, place_of(source, project.name, self._attempts.scope(build)))
 
     def _finish(
         self, job: JobContext, build: Build, outcome: BuildOutcome, reporter: _Reporter, part: batch_parts.Part

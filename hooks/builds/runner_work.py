@@ -172,7 +172,7 @@ class RunnerWork:
                 return self._services.open_asset(source, name)
             for wanted in source.inputs:
                 if wanted.type in STORED and wanted.identifier == (identifier or ""):
-                    return self._services.fetch_input(build.project_id, source, wanted, lambda: None).body
+                    return self._services.fetch_input(build.project_id, source, wanted, lambda: None, None).body
         except Refused as error:
             raise Invalid(str(error)) from error
         except ExecutorError as error:
