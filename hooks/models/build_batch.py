@@ -18,7 +18,8 @@ class BuildBatch(Base):
     that is how it is going to end. ``phases`` has the shape of CodeBuild's ``phases`` of a build batch, ``phase`` is the
     one entered last. ``config`` is the ``buildBatchConfig`` that holds. ``resolved_versions`` is source identifier →
     commit, found by the batch's first build and the same for all. ``attempt`` counts the retries, 1 first.
-    ``job_id`` is the job that combines the artifacts.
+    ``auto_retry_number`` are those since somebody asked that came by themselves. ``job_id`` is the job that combines the
+    artifacts.
     """
 
     __tablename__ = "build_batch"
@@ -47,6 +48,8 @@ class BuildBatch(Base):
     request_token: Mapped[str | None] = mapped_column(String(64))
     resolved_versions: Mapped[dict[str, str]] = mapped_column(JSON)
     attempt: Mapped[int]
+    auto_retry_limit: Mapped[int] = mapped_column(default=0)
+    auto_retry_number: Mapped[int] = mapped_column(default=0)
     initiator: Mapped[str] = mapped_column(String(255))
     subject: Mapped[str | None] = mapped_column(String(255))
     job_id: Mapped[int | None] = mapped_column(BigInteger)
