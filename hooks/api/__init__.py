@@ -6,6 +6,7 @@ from flask import Blueprint
 
 from hooks.api.build_artifacts import ArtifactViews
 from hooks.api.build_batches import BatchViews
+from hooks.api.build_debugging import DebugViews
 from hooks.api.build_projects import BuildProjectViews
 from hooks.api.builds import BuildViews
 from hooks.api.executions import ExecutionViews
@@ -35,6 +36,7 @@ def blueprint(services: HookServices) -> Blueprint:
         BuildProjectViews(services),
         PushViews(services),
         BuildViews(services),
+        DebugViews(services),
         BatchViews(services),
         ArtifactViews(services),
         ReportViews(services),

@@ -82,7 +82,7 @@ class BuildAttempts:
             session.refresh(build)
         self.close(session, build_id)
         build.attempt += 1
-        build.started_at = build.started_at or now
+        build.started_at, build.paused_at = build.started_at or now, None
         session.flush()
         return build, Project(row[1].name, row[1].document, batch_parts.part_of(session, build, types))
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 
 from sqlalchemy import update
@@ -14,6 +14,7 @@ from hooks.builds import batch_parts, image_pins
 from hooks.builds.attempts import JOB_STATES, BuildAttempts, Project, first_fault
 from hooks.builds.build_services import BuildServices
 from hooks.builds.bundles import Inputs
+from hooks.builds.debug_rows import StoredSession
 from hooks.builds.executor import Executor, ExecutorError, Network, RoomRequest, StopReason
 from hooks.builds.grants import IssuedToken, PublishDoor, revoke
 from hooks.builds.keeping import Keeper, NoKeeper
@@ -117,6 +118,7 @@ class BuildHandler:
         return replace(
             plan,
             source=inputs.bundle(services.open_asset),
+            debug=reporter.debug_session(self._db) if build.debug_session else None,
             room=reporter.room(build, project.name),
         )
 
@@ -245,6 +247,14 @@ class _Reporter:
     def room(self, build: Build, project: str) -> RoomRequest:
         """What the build's environment asks of its sandbox; the image it gets is written down here."""
         return image_pins.room_of(self._job, build, project, self._services.clock)
+
+    def debug_session(self, db: Database) -> StoredSession:
+        """What the build's breakpoints are told to."""
+        return StoredSession(db, self._stepped, self._build_id, self._services.clock)
+
+    def _stepped(self, unit: Callable[[Session], object]) -> object:
+        self.flush()
+        return self._job.step(unit)
 
     def found(self, tokens: Collection[str]) -> None:
         """Tell of these with those of the log."""

@@ -9,6 +9,7 @@ import time
 
 from hooks.builds import caching
 from hooks.builds.artifacts_upload import UploadFailed, upload
+from hooks.builds.debugging import Halts
 from hooks.builds.evaluate import Bench
 from hooks.builds.executor import (
     Ended,
@@ -288,7 +289,8 @@ class _Attempt:
 
     def _run_command(self, command: str, user: str) -> None:
         self.journal.say(f"Running command {command}")
-        item = Item(command, self._spec.shell, self._told(), self._spec.carries_state, user)
+        halts = Halts(self._plan.debug, self.journal.say) if self._plan.debug is not None else None
+        item = Item(command, self._spec.shell, self._told(), self._spec.carries_state, user, halts)
         outcome = self._room().run(item, self.journal.log, self._interrupt)
         self._check(outcome)
         self._last_exit = outcome.exit_code or 0

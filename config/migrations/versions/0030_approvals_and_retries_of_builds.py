@@ -1,4 +1,4 @@
-"""what webhooks of builds start, who may let pull requests be built, and batches that are retried by themselves."""
+"""webhooks of batches, approvals of pull requests, batches retried by themselves, and debug sessions of builds."""
 
 import sqlalchemy as sa
 from alembic import op
@@ -31,12 +31,18 @@ def upgrade() -> None:
     )
     with op.batch_alter_table("build_push_waiting", schema=None) as batch_op:
         batch_op.create_index(batch_op.f("ix_build_push_waiting_received_at"), ["received_at"], unique=False)
+    with op.batch_alter_table("build", schema=None) as batch_op:
+        batch_op.add_column(sa.Column("debug_session", sa.Boolean(), server_default=sa.false(), nullable=False))
+        batch_op.add_column(sa.Column("paused_at", sa.DateTime(timezone=True), nullable=True))
     with op.batch_alter_table("build_batch", schema=None) as batch_op:
         batch_op.add_column(sa.Column("auto_retry_limit", sa.Integer(), server_default="0", nullable=False))
         batch_op.add_column(sa.Column("auto_retry_number", sa.Integer(), server_default="0", nullable=False))
 
 
 def downgrade() -> None:
+    with op.batch_alter_table("build", schema=None) as batch_op:
+        batch_op.drop_column("paused_at")
+        batch_op.drop_column("debug_session")
     with op.batch_alter_table("build_batch", schema=None) as batch_op:
         batch_op.drop_column("auto_retry_number")
         batch_op.drop_column("auto_retry_limit")
