@@ -128,6 +128,7 @@ class ClaimedBuild:
     publishing: BuildPublishing | None
     outputs: dict[str, Any]
     cache_scope: CacheScope
+    debug_session: bool
     timeout_seconds: float
 
 
@@ -141,10 +142,14 @@ class ClaimAnswer:
 
 @dataclass(frozen=True, slots=True)
 class Beat:
-    """The lease is good for so long from the question on; ``stop`` is STOPPED or TIMED_OUT where the build has to end."""
+    """The lease is good for so long from the question on; ``stop`` is STOPPED or TIMED_OUT where the build has to end.
+
+    ``paused``: it stands at a breakpoint, and nobody has resumed it.
+    """
 
     lease_seconds: float
     stop: str | None
+    paused: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -193,12 +198,16 @@ class PhaseList:
 
 @dataclass(frozen=True, slots=True)
 class BuildFacts:
-    """What became known: a git source's commit, the digest of the build's image, or tokens of this server that it showed."""
+    """What became known: a git source's commit, the digest of the build's image, or tokens of this server that it showed.
+
+    Or ``paused``: it stands at a breakpoint, or (false) goes on from there by itself.
+    """
 
     source_identifier: Annotated[str, Length(0, 128)] | None = None
     resolved_source_version: Annotated[str, Length(1, 64)] | None = None
     image_digest: Annotated[str, Length(1, 80)] | None = None
     leaked_tokens: Annotated[tuple[Annotated[str, Length(1, 200)], ...], Length(0, 100)] = ()
+    paused: bool | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -335,6 +344,7 @@ def claimed_build(given: Assignment, lease_seconds: float) -> ClaimedBuild:
             if name in given.document
         },
         cache_scope=CacheScope(given.scope.level.value, given.scope.name),
+        debug_session=given.debug_session,
         timeout_seconds=plan.timeout_seconds,
     )
 

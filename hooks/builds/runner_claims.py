@@ -41,7 +41,7 @@ class Assignment:
     """A build for a runner. ``token`` proves the lease; ``plan`` is without files, which are asked for by their names.
 
     ``git_credentials`` are by identifier of the source. ``document`` is the project's, for what becomes of its outputs;
-    ``scope`` is at which trust the build reads and writes caches.
+    ``scope`` is at which trust the build reads and writes caches. With ``debug_session`` it stands at breakpoints.
     """
 
     lease_id: str
@@ -53,6 +53,7 @@ class Assignment:
     plan: BuildPlan
     document: Mapping[str, object]
     scope: Scope
+    debug_session: bool
     git_credentials: Mapping[str, GitCredential] = field(default_factory=dict, repr=False)
 
 
@@ -205,6 +206,7 @@ class RunnerClaims:
             replace(plan, room=room),
             project.document,
             self._attempts.scope(build),
+            build.debug_session,
             credentials,
         )
 

@@ -153,6 +153,18 @@ class RunnerWork:
             image = build.environment.get("image", "")
             image_pins.record(session, build.project_id, project, image, digest, self._services.clock())
 
+    def pauses(self, claim: Claim, *, stands: bool) -> None:
+        """Write that a build with a debug session stands at a breakpoint, or goes on by itself. Raises Invalid."""
+        with self._db.write() as session:
+            build = session.get_one(Build, self._held(session, claim).build_id)
+            if not build.debug_session:
+                raise Invalid("the build has no debug session")
+            build.paused_at = self._services.clock() if stands else None
+
+    def stands(self, claim: Claim) -> bool:
+        """Whether the build stands at a breakpoint, and nobody has resumed it."""
+        return self._build(claim).paused_at is not None
+
     def leaked(self, claim: Claim, tokens: Collection[str]) -> None:
         """Tell of tokens of this server that the build showed, which the runner has masked."""
         with self._db.write() as session:
