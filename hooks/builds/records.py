@@ -168,6 +168,7 @@ def submit_of_batch(session: Session, batch: BuildBatch, group: BuildBatchGroup,
         subject=batch.subject,
         batch_id=batch.id,
         batch_group=group.identifier,
+        debug_session=group.debug_session,
     )
     return _submit(session, session.get_one(BuildProject, batch.project_id), build, now).id
 

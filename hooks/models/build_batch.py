@@ -62,7 +62,7 @@ class BuildBatchGroup(Base):
     """A build group of a batch (CodeBuild's word): the builds of one identifier, of which ``build_id`` is the current one.
 
     ``status`` is a ``hooks.builds.batch_plan.TaskStatus``; ``is_stopping`` says that its build was told to stop.
-    ``environment`` and ``buildspec`` are what its builds get; ``chosen`` is what a matrix chose for it, for people.
+    ``environment``, ``buildspec`` and ``debug_session`` are what its builds get; ``chosen`` is what a matrix chose for it, for people.
     """
 
     __tablename__ = "build_batch_group"
@@ -78,6 +78,7 @@ class BuildBatchGroup(Base):
     environment: Mapped[dict[str, Any]] = mapped_column(JSON)
     shard: Mapped[list[int]] = mapped_column(JSON)
     chosen: Mapped[dict[str, str]] = mapped_column(JSON)
+    debug_session: Mapped[bool] = mapped_column(Boolean, default=False)
     status: Mapped[str] = mapped_column(String(16))
     is_stopping: Mapped[bool] = mapped_column(Boolean)
     build_id: Mapped[str | None] = mapped_column(String(36))

@@ -37,9 +37,13 @@ def upgrade() -> None:
     with op.batch_alter_table("build_batch", schema=None) as batch_op:
         batch_op.add_column(sa.Column("auto_retry_limit", sa.Integer(), server_default="0", nullable=False))
         batch_op.add_column(sa.Column("auto_retry_number", sa.Integer(), server_default="0", nullable=False))
+    with op.batch_alter_table("build_batch_group", schema=None) as batch_op:
+        batch_op.add_column(sa.Column("debug_session", sa.Boolean(), server_default=sa.false(), nullable=False))
 
 
 def downgrade() -> None:
+    with op.batch_alter_table("build_batch_group", schema=None) as batch_op:
+        batch_op.drop_column("debug_session")
     with op.batch_alter_table("build", schema=None) as batch_op:
         batch_op.drop_column("paused_at")
         batch_op.drop_column("debug_session")

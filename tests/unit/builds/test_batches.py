@@ -45,7 +45,7 @@ phases: {}
 batch:
   fast-fail: {fast_fail}
   build-graph:
-  - {identifier: a}
+  - {identifier: a, debug-session: yes}
   - {identifier: b, ignore-failure: true}
   - {identifier: c, depend-on: [a, b]}
   - {identifier: d, depend-on: [c], buildspec: other.yml, env: {variables: {X: mine}}}
@@ -107,6 +107,8 @@ def test_a_graph_moves_as_its_builds_end(session: Session) -> None:
     stage.end("c")
     assert stage.states == "a:SUCCEEDED b:FAILED c:SUCCEEDED d:IN_PROGRESS"
     last = get_build(session, stage.ids["d"])
+    assert get_build(session, stage.ids["a"]).debug_session
+    assert not last.debug_session
     assert (last.buildspec, last.variables, last.batch_group) == ("other.yml", {"Y": "start"}, "d")
     assert last.environment["variables"] == {"X": "mine", "Y": "project"}
     stage.end("d")
