@@ -62,7 +62,8 @@ class BuildBatchGroup(Base):
     """A build group of a batch (CodeBuild's word): the builds of one identifier, of which ``build_id`` is the current one.
 
     ``status`` is a ``hooks.builds.batch_plan.TaskStatus``; ``is_stopping`` says that its build was told to stop.
-    ``environment``, ``buildspec`` and ``debug_session`` are what its builds get; ``chosen`` is what a matrix chose for it, for people.
+    ``environment``, ``buildspec`` and ``debug_session`` are what its builds get; ``chosen`` is what a matrix chose for it,
+    for people.
     """
 
     __tablename__ = "build_batch_group"
