@@ -20,10 +20,10 @@ from registry.commands.output import cell, json_option, print_json, print_rows, 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from hooks.deployments.host import Deployment
-    from hooks.deployments.local import Preview
+    from hooks.deployments.host.deployment import Deployment
+    from hooks.deployments.host.local import Preview
+    from hooks.deployments.host.state import GroupState
     from hooks.deployments.outcomes import EventResult
-    from hooks.deployments.state import GroupState
 
 DEFAULT_GROUP = "default-local-deployment-group"
 _LINE = re.compile(r"line (\d+): (.*)\Z", re.DOTALL)
@@ -63,7 +63,7 @@ def lint(file: IO[bytes], *, as_json: bool) -> None:
     Where FILE lies at the top of a bundle, its scripts and sources are looked for there, too. Exits with 0 when a
     deployment can use it, 1 when it cannot; warnings alone do not count.
     """
-    from hooks.deployments.linting import lint_appspec
+    from hooks.deployments.host.linting import lint_appspec
     from hooks.document import MAX_DOCUMENT_BYTES
 
     name = getattr(file, "name", "-")
@@ -161,8 +161,8 @@ def run(source: Path | None, root: Path | None, *, dry_run: bool, as_json: bool,
     The log goes to standard error, a line for each lifecycle event to standard output. Exits with 0 when the deployment
     succeeded, 1 when it did not or cannot be made, 2 when the command is not right. CTRL-C stops it.
     """
-    from hooks.deployments.bundle import BundleError
-    from hooks.deployments.state import StateError
+    from hooks.deployments.host.bundle import BundleError
+    from hooks.deployments.host.state import StateError
     from registry.errors import InvalidDocument
 
     try:
@@ -177,7 +177,7 @@ def run(source: Path | None, root: Path | None, *, dry_run: bool, as_json: bool,
 def _state(root: Path | None, group: str) -> GroupState:
     import os
 
-    from hooks.deployments.state import GroupState
+    from hooks.deployments.host.state import GroupState
 
     if root is None:
         home = Path(os.environ.get("XDG_STATE_HOME") or Path.home() / ".local/state")
@@ -190,7 +190,7 @@ def _wanted(source: Path, options: dict[str, Any]) -> Deployment:
     import string
 
     from hooks.deployments.appspec_model import FileExistsBehavior
-    from hooks.deployments.host import Deployment
+    from hooks.deployments.host.deployment import Deployment
     from hooks.deployments.lifecycle import Course, chosen
 
     course = Course(options["course"])
@@ -219,11 +219,11 @@ def _needed(source: Path | None) -> Path:
 
 
 def _deploy(source: Path | None, state: GroupState, options: dict[str, Any], *, as_json: bool) -> None:
-    from hooks.deployments.host import HostDeployment, load_deployment
-    from hooks.deployments.local import deploy as deploy_locally
-    from hooks.deployments.local import has_succeeded
-    from hooks.deployments.scripts import ScriptSettings
-    from hooks.deployments.state import replace_file
+    from hooks.deployments.host.deployment import HostDeployment, load_deployment
+    from hooks.deployments.host.local import deploy as deploy_locally
+    from hooks.deployments.host.local import has_succeeded
+    from hooks.deployments.host.scripts import ScriptSettings
+    from hooks.deployments.host.state import replace_file
     from registry.clock import system_clock
 
     resumed = options["resume"]
@@ -261,7 +261,7 @@ def _error(result: EventResult) -> str:
 
 def _noted_source(noted: Path) -> Path:
     """Where the bundle is, as it was noted at the start; as JSON, because names of files are bytes."""
-    from hooks.deployments.bundle import BundleError
+    from hooks.deployments.host.bundle import BundleError
 
     try:
         return Path(json.loads(noted.read_bytes()))
@@ -295,7 +295,7 @@ def _stopping() -> Iterator[Callable[[], bool]]:
 
 
 def _preview(source: Path | None, state: GroupState, options: dict[str, Any], *, as_json: bool) -> None:
-    from hooks.deployments.local import preview_deployment
+    from hooks.deployments.host.local import preview_deployment
 
     found = preview_deployment(_needed(source), _wanted(_needed(source), options), state)
     if as_json:

@@ -6,6 +6,17 @@ from hooks.models.build_image import BuildImagePin
 from hooks.models.build_output import BuildArtifact, BuildCache
 from hooks.models.build_source import BuildUpload, PushDelivery, PushHook, PushWaiting, SourceCredential
 from hooks.models.build_token import BuildToken
+from hooks.models.deployment import (
+    Deployment,
+    DeploymentAgent,
+    DeploymentAlarm,
+    DeploymentApplication,
+    DeploymentConfig,
+    DeploymentEvent,
+    DeploymentGroup,
+    DeploymentInstallation,
+    DeploymentTarget,
+)
 from hooks.models.job import Job, JobQueue, JobState, WorkerProcess
 from hooks.models.notification import (
     MailAddress,
@@ -35,6 +46,15 @@ __all__ = [
     "BuildRunner",
     "BuildToken",
     "BuildUpload",
+    "Deployment",
+    "DeploymentAgent",
+    "DeploymentAlarm",
+    "DeploymentApplication",
+    "DeploymentConfig",
+    "DeploymentEvent",
+    "DeploymentGroup",
+    "DeploymentInstallation",
+    "DeploymentTarget",
     "Execution",
     "FileCoverageRow",
     "Job",

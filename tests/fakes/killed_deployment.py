@@ -18,12 +18,12 @@ from pathlib import Path
 ROOT = Path(__file__).parents[2]
 sys.path.insert(0, str(ROOT))
 
-from hooks.deployments import install  # noqa: E402
-from hooks.deployments.host import Deployment, HostDeployment, load_deployment  # noqa: E402
-from hooks.deployments.local import deploy  # noqa: E402
+from hooks.deployments.host import install  # noqa: E402
+from hooks.deployments.host.deployment import Deployment, HostDeployment, load_deployment  # noqa: E402
+from hooks.deployments.host.local import deploy  # noqa: E402
+from hooks.deployments.host.scripts import ScriptSettings  # noqa: E402
+from hooks.deployments.host.state import GroupState  # noqa: E402
 from hooks.deployments.outcomes import EventStatus  # noqa: E402
-from hooks.deployments.scripts import ScriptSettings  # noqa: E402
-from hooks.deployments.state import GroupState  # noqa: E402
 from registry.clock import system_clock  # noqa: E402
 from tests.deploying import bundle, tree  # noqa: E402
 

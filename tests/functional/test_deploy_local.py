@@ -24,8 +24,9 @@ import pytest
 from click.testing import CliRunner
 
 from config.cli.main import main
-from hooks.deployments import host, places, scripts
-from hooks.deployments.steps import Place
+from hooks.deployments.host import deployment as host
+from hooks.deployments.host import places, scripts
+from hooks.deployments.host.steps import Place
 from tests.deploying import EVENTS, IS_ROOT, Machine, bundle, said, tree
 from tests.harness.processes import all_pids, command_line, is_alive
 

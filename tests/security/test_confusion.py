@@ -187,7 +187,7 @@ def test_C9_npm_never_gets_the_name_from_outside(
     assert install("corp-lib", "99.0.0") == "99.0.0"
 
 
-@pytest.mark.slow
+@pytest.mark.long  # one decision for all formats, shown by pip and npm in each run; Maven alone takes three minutes
 @pytest.mark.network
 @pytest.mark.skipif(shutil.which("mvn") is None, reason="there is no mvn on this machine")
 def test_C9_mvn_never_gets_the_name_from_outside(

@@ -12,11 +12,11 @@ from pathlib import Path
 
 import pytest
 
-from hooks.deployments import atomic, install, places, scripts
-from hooks.deployments import bundle as bundles
-from hooks.deployments.bundle import BundleError, take
-from hooks.deployments.plan import UnsafePlace
-from hooks.deployments.steps import Kind, Place, SetOwner
+from hooks.deployments.host import atomic, install, places, scripts
+from hooks.deployments.host import bundle as bundles
+from hooks.deployments.host.bundle import BundleError, take
+from hooks.deployments.host.plan import UnsafePlace
+from hooks.deployments.host.steps import Kind, Place, SetOwner
 from tests.deploying import HEAD, IS_ROOT, Machine, bundle, said
 
 OUTSIDE = "must stay as it is"

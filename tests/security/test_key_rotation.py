@@ -28,8 +28,8 @@ from tests.harness.publishing import file_url, publish
 from tests.harness.server import ROOT, Server
 
 LONG = os.environ.get("ENTREPOT_CAMPAIGN") == "long"
-POINTS = 50 if LONG else 6
-SEEDED = 2000 if LONG else 300
+POINTS = 50 if LONG else 4
+SEEDED = 2000 if LONG else 200
 WRITERS = 8
 PAUSE_SECONDS = 0.3 if LONG else 1.5
 SEED = int(os.environ.get("ENTREPOT_SEED", str(random.randrange(10**6))))

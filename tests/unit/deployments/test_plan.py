@@ -7,11 +7,11 @@ from hypothesis import strategies as st
 from hooks.deployments.acl import AclEntry, completed, packed, parse_entry
 from hooks.deployments.appspec import parse_appspec
 from hooks.deployments.appspec_model import FileExistsBehavior
-from hooks.deployments.globs import is_like
+from hooks.deployments.host.globs import is_like
+from hooks.deployments.host.plan import UnsafePlace, plan_install
+from hooks.deployments.host.steps import Copy, InstallPlan, Kind, MakeDirectory, SetAcl, SetContext, SetMode, SetOwner
 from hooks.deployments.lifecycle import Course, Release, chosen, release_of
 from hooks.deployments.outcomes import ErrorCode
-from hooks.deployments.plan import UnsafePlace, plan_install
-from hooks.deployments.steps import Copy, InstallPlan, Kind, MakeDirectory, SetAcl, SetContext, SetMode, SetOwner
 
 D, F, L = Kind.DIRECTORY, Kind.FILE, Kind.LINK
 BUNDLE = {"appspec.yml": F, "conf": D, "conf/a.ini": F, "conf/sub": D, "conf/sub/.b": F, "conf/sub/c.sh": F, "link": L}

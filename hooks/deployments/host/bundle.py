@@ -23,9 +23,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, BinaryIO, NoReturn, Self
 
-from hooks.deployments import places
 from hooks.deployments.appspec_model import OTHER_FILENAME
-from hooks.deployments.steps import Kind, Place
+from hooks.deployments.host import places
+from hooks.deployments.host.steps import Kind, Place
 
 MAX_MEMBERS = 100_000
 MAX_BYTES = 8 * 1024**3

@@ -8,16 +8,16 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from hooks.deployments import bundle
 from hooks.deployments.appspec import parse_appspec
 from hooks.deployments.appspec_model import AppSpec
-from hooks.deployments.atomic import current_release, preview_release
-from hooks.deployments.host import Deployment, HostDeployment
-from hooks.deployments.install import describe, preview
+from hooks.deployments.host import bundle
+from hooks.deployments.host.atomic import current_release, preview_release
+from hooks.deployments.host.deployment import Deployment, HostDeployment
+from hooks.deployments.host.install import describe, preview
+from hooks.deployments.host.state import GroupState
+from hooks.deployments.host.steps import InstallPlan, Place
 from hooks.deployments.lifecycle import APPLICATION_STOP
 from hooks.deployments.outcomes import EventResult, EventStatus
-from hooks.deployments.state import GroupState
-from hooks.deployments.steps import InstallPlan, Place
 from hooks.document import MAX_DOCUMENT_BYTES
 
 

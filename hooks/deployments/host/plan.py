@@ -11,8 +11,8 @@ from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 
 from hooks.deployments.appspec_model import AppSpec, FileExistsBehavior, FileMapping, Permission
-from hooks.deployments.globs import is_like
-from hooks.deployments.steps import (
+from hooks.deployments.host.globs import is_like
+from hooks.deployments.host.steps import (
     Conflict,
     Copy,
     InstallPlan,

@@ -17,8 +17,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 
-from hooks.deployments.plan import UnsafePlace
-from hooks.deployments.steps import Kind, Place
+from hooks.deployments.host.plan import UnsafePlace
+from hooks.deployments.host.steps import Kind, Place
 
 MAX_LINKS = 40
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC

@@ -16,16 +16,14 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from hooks.deployments import bundle
 from hooks.deployments.appspec import parse_appspec
 from hooks.deployments.appspec_model import DEFAULT_FILENAME, EVENT_SECONDS, AppSpec, FileExistsBehavior, HookScript
-from hooks.deployments.atomic import install_release
-from hooks.deployments.install import InstallError, install, sync_file_system
-from hooks.deployments.lifecycle import DOWNLOAD_BUNDLE, ENGINE_EVENTS, INSTALL, Course, Release, release_of
-from hooks.deployments.outcomes import ErrorCode, EventFailed, EventResult, EventStatus
-from hooks.deployments.script_log import ScriptLog
-from hooks.deployments.scripts import ScriptSettings, run_script
-from hooks.deployments.state import (
+from hooks.deployments.host import bundle
+from hooks.deployments.host.atomic import install_release
+from hooks.deployments.host.install import InstallError, install, sync_file_system
+from hooks.deployments.host.script_log import ScriptLog
+from hooks.deployments.host.scripts import ScriptSettings, run_script
+from hooks.deployments.host.state import (
     ARCHIVE,
     GroupState,
     Lines,
@@ -35,6 +33,8 @@ from hooks.deployments.state import (
     replace_file,
     sync_directory,
 )
+from hooks.deployments.lifecycle import DOWNLOAD_BUNDLE, ENGINE_EVENTS, INSTALL, Course, Release, release_of
+from hooks.deployments.outcomes import ErrorCode, EventFailed, EventResult, EventStatus
 from hooks.document import MAX_DOCUMENT_BYTES
 from registry.errors import InvalidDocument
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from hooks.deployments.appspec import parse_appspec
 from hooks.deployments.appspec_model import AppSpec
-from hooks.deployments.scripts import head_fault
+from hooks.deployments.host.scripts import head_fault
 from hooks.document import MAX_DOCUMENT_BYTES
 from registry.errors import InvalidDocument
 

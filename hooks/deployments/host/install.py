@@ -20,11 +20,12 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from hooks.deployments import acl, bundle, places, trees
+from hooks.deployments import acl
 from hooks.deployments.appspec_model import AppSpec, FileExistsBehavior, SecurityContext
-from hooks.deployments.plan import Listing, UnsafePlace, plan_install
-from hooks.deployments.state import GroupState, Lines, replace_file
-from hooks.deployments.steps import (
+from hooks.deployments.host import bundle, places, trees
+from hooks.deployments.host.plan import Listing, UnsafePlace, plan_install
+from hooks.deployments.host.state import GroupState, Lines, replace_file
+from hooks.deployments.host.steps import (
     Conflict,
     Copy,
     InstallPlan,

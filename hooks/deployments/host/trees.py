@@ -8,8 +8,8 @@ import os
 import shutil
 import stat
 
-from hooks.deployments import places
-from hooks.deployments.steps import Place
+from hooks.deployments.host import places
+from hooks.deployments.host.steps import Place
 
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 

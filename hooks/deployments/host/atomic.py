@@ -13,12 +13,12 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
-from hooks.deployments import places, trees
 from hooks.deployments.appspec_model import AppSpec, FileExistsBehavior
-from hooks.deployments.install import Cleanup, InstallError, carry_out, refuse, unknown_accounts
-from hooks.deployments.plan import Listing, UnsafePlace, plan_install
-from hooks.deployments.state import KEPT_REVISIONS, GroupState
-from hooks.deployments.steps import Conflict, InstallPlan, Kind, Place
+from hooks.deployments.host import places, trees
+from hooks.deployments.host.install import Cleanup, InstallError, carry_out, refuse, unknown_accounts
+from hooks.deployments.host.plan import Listing, UnsafePlace, plan_install
+from hooks.deployments.host.state import KEPT_REVISIONS, GroupState
+from hooks.deployments.host.steps import Conflict, InstallPlan, Kind, Place
 
 RELEASES = "releases"
 

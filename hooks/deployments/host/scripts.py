@@ -22,8 +22,8 @@ from typing import Any, NoReturn, Self
 
 from hooks.builds import shim
 from hooks.deployments.appspec_model import HookScript
+from hooks.deployments.host.script_log import ScriptLog
 from hooks.deployments.outcomes import ErrorCode, EventFailed
-from hooks.deployments.script_log import ScriptLog
 
 HELD_OUTPUT_NOTICE_SECONDS = 5.0
 _CHUNK_BYTES = 65536
