@@ -18,6 +18,7 @@ CUSTOM_CACHE, SOURCE_CACHE, LAYER_CACHE = LOCAL_MODES = (
     "LOCAL_DOCKER_LAYER_CACHE",
 )
 """CodeBuild's modes of local caches."""
+LAYER_WARNING = f"{LAYER_CACHE} has no effect: no layers are kept for Docker in a build"
 _IDENTIFIER = re.compile(r"[A-Za-z0-9_-]{1,128}\Z")
 _NAMESPACE = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}\Z")
 
@@ -70,7 +71,7 @@ class OutputSettings:
     def warnings(self) -> tuple[str, ...]:
         """What the project says of caches without effect."""
         has = self.modes is not None and LAYER_CACHE in self.modes
-        return (f"{LAYER_CACHE} has no effect: no layers are kept for Docker in a build",) if has else ()
+        return (LAYER_WARNING,) if has else ()
 
     @classmethod
     def of(cls, document: Mapping[str, Any]) -> OutputSettings:
