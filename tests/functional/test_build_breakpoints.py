@@ -79,6 +79,7 @@ def test_without_a_session_nothing_stands(executor: ProcessExecutor) -> None:
     assert log.output == ["before", "codebuild-breakpoint: this build has no debug session", "after"]
 
 
+@pytest.mark.long
 def test_a_process_of_its_own_can_let_it_go_on(executor: ProcessExecutor) -> None:
     spec = SPEC.replace("echo before", "(sleep 2; codebuild-resume) >/dev/null 2>&1 &")
     standing = Standing()

@@ -50,9 +50,6 @@ def test_a_local_cache_stays_on_the_machine_for_the_projects_next_build(world: O
     assert "again\n" in second
     with world.db.read() as session:
         assert session.scalar(select(func.count()).select_from(BuildCache)) == 0  # nothing went to the store
-    only_sources = {"cache": {"type": "LOCAL", "modes": ["LOCAL_SOURCE_CACHE"]}}
-    told = world.log_of(world.build(SPEC, document=only_sources))
-    assert "The project has a local cache without LOCAL_CUSTOM_CACHE" in told
 
 
 # --- what git has fetched
@@ -93,6 +90,7 @@ def test_git_fetches_what_is_new(place: Place, tmp_path: Path) -> None:
     assert not (deep / ".git" / "shallow").exists()
 
 
+@pytest.mark.long
 def test_a_source_that_was_kept_wrongly_is_fetched_anew(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
     caches = LocalCaches(place.work, LocalLimits())
     fetch(place, caches, PROTECTED)

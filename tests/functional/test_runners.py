@@ -229,6 +229,7 @@ def test_a_build_runs_on_a_runner_with_all_that_a_build_has(site: Site, runner: 
     assert "Restoring cache the-key, scope" in site.log(again)
 
 
+@pytest.mark.long
 def test_builds_stand_on_a_runner_and_find_its_machines_caches(site: Site, runner: subprocess.Popen[bytes]) -> None:
     site.project("standing", "NO_SOURCE", STANDING, "none", cache={"type": "LOCAL"})
 
