@@ -84,10 +84,6 @@ def test_git_fetches_what_is_new(place: Place, tmp_path: Path) -> None:
         ["git", "-C", str(repository), "-c", "safe.directory=*", "for-each-ref"], capture_output=True, check=True
     )
     assert references.stdout == b""
-    without = unpacked(fetch(place, LocalCaches(place.work, LocalLimits()), PROTECTED), tmp_path / "without")
-    assert not has(without, place.commits[0])
-    deep = unpacked(fetch(place, caches, PROTECTED, depth=0), tmp_path / "deep")
-    assert not (deep / ".git" / "shallow").exists()
 
 
 @pytest.mark.long
@@ -105,6 +101,15 @@ def test_a_source_that_was_kept_wrongly_is_fetched_anew(place: Place, monkeypatc
 def test_H7_what_a_pull_request_fetched_is_in_no_release(place: Place, tmp_path: Path) -> None:
     caches = LocalCaches(place.work, LocalLimits())
     fetch(place, caches, PULL, version="feature/x")
-    assert not has(unpacked(fetch(place, caches, PROTECTED), tmp_path / "release"), place.commits[2])
-    # A pull request's next build has both.
+    release = unpacked(fetch(place, caches, PROTECTED), tmp_path / "release")
+    assert not has(release, place.commits[2])
+    assert not has(release, place.commits[0])  # nor anything but the one commit that was asked for
+
+
+@pytest.mark.long
+def test_a_pull_request_has_what_it_fetched_before_and_other_depths_have_nothing(place: Place, tmp_path: Path) -> None:
+    caches = LocalCaches(place.work, LocalLimits())
+    fetch(place, caches, PULL, version="feature/x")
     assert has(unpacked(fetch(place, caches, PULL), tmp_path / "pull"), place.commits[2])
+    deep = unpacked(fetch(place, caches, PULL, depth=0), tmp_path / "deep")
+    assert not (deep / ".git" / "shallow").exists()
