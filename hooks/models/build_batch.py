@@ -19,7 +19,7 @@ class BuildBatch(Base):
     one entered last. ``config`` is the ``buildBatchConfig`` that holds. ``resolved_versions`` is source identifier →
     commit, found by the batch's first build and the same for all. ``attempt`` counts the retries, 1 first.
     ``auto_retry_number`` are those since somebody asked that came by themselves. ``job_id`` is the job that combines the
-    artifacts.
+    artifacts. ``publish_to`` is where its builds may publish, as a build's.
     """
 
     __tablename__ = "build_batch"
@@ -52,6 +52,7 @@ class BuildBatch(Base):
     auto_retry_number: Mapped[int] = mapped_column(default=0)
     initiator: Mapped[str] = mapped_column(String(255))
     subject: Mapped[str | None] = mapped_column(String(255))
+    publish_to: Mapped[str | None] = mapped_column(String(151))
     job_id: Mapped[int | None] = mapped_column(BigInteger)
     message: Mapped[str] = mapped_column(Text)
     submitted_at: Mapped[datetime] = mapped_column(UtcDateTime)
