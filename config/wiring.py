@@ -22,7 +22,7 @@ from pathlib import Path
 
 from sqlalchemy.orm import Session
 
-from config import ending, executors, notifying, sources
+from config import deploying, ending, executors, notifying, sources
 from config.addresses import own_addresses
 from config.settings import LimitSettings, Settings, UpstreamSettings
 from hooks import key_rotation
@@ -48,6 +48,8 @@ from hooks.builds.runner_leases import sealed_leases
 from hooks.builds.runner_work import RunnerWork
 from hooks.builds.stored_outputs import OutputLimits, StoredOutputs
 from hooks.builds.tailing import Tails
+from hooks.deployments.parts import Parts as DeploymentParts
+from hooks.deployments.targets import sealed_event_logs
 from hooks.jobs.worker import Handler, Settle
 from hooks.notifications.endpoints import sealed_secrets
 from hooks.pipelines.actions import promote as promote_action
@@ -189,6 +191,7 @@ def sealed_fields() -> Sequence[SealedField]:
         sealed_leases(),
         sealed_hook_secrets(),
         sealed_values(),
+        sealed_event_logs(),
     )
 
 
@@ -292,6 +295,7 @@ def hook_services(services: Services, settings: Settings) -> HookServices:
         clock=services.clock,
         actions=actions,
         runners=runner_services(settings, services, actions),
+        deployments=deploying.parts(settings, services),
         logs=LogStore(services.stores.server_keyring()),
         notifications=notifying.notifications(settings, services, services.stores.server_keyring()),
         stores=services.stores,
@@ -325,6 +329,11 @@ def combining_jobs(settings: Settings, services: Services, parts: Parts) -> JobT
 def notification_jobs(settings: Settings, services: Services) -> JobTable:
     """The handlers that deliver webhooks and hand over mails."""
     return JobTable(notifying.handlers(settings, services), {})
+
+
+def deployment_jobs(deployments: DeploymentParts) -> JobTable:
+    """The handlers of deployments."""
+    return JobTable(deploying.handlers(deployments), {})
 
 
 def key_jobs(services: Services) -> JobTable:

@@ -44,7 +44,11 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     "explain": ("config.cli.client", "explain", "Why the server decides as it does."),
     "pipeline": ("config.cli.client", "pipeline", "Pipelines: apply, start, status, approve, reject, retry."),
     "build": ("config.cli.client", "build", "Builds: list, show, logs, artifacts, reports, stop, lint, run, images."),
-    "deploy": ("config.cli.client", "deploy", "Deployments by appspec.yml, on this machine: run, lint."),
+    "deploy": (
+        "config.cli.client",
+        "deploy",
+        "Deployments: create, status, stop, rollback, targets, app, group, run, lint.",
+    ),
     "secret": ("config.cli.client", "secret", "Secrets for builds: put, list, show, change, delete."),
     "parameter": ("config.cli.client", "parameter", "Parameters for builds: put, list, show, change, delete."),
     "runner": (

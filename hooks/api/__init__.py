@@ -9,6 +9,8 @@ from hooks.api.build_batches import BatchViews
 from hooks.api.build_debugging import DebugViews
 from hooks.api.build_projects import BuildProjectViews
 from hooks.api.builds import BuildViews
+from hooks.api.deployment_applications import DeploymentApplicationViews
+from hooks.api.deployments import DeploymentViews
 from hooks.api.executions import ExecutionViews
 from hooks.api.keys import KeyViews
 from hooks.api.metrics import blueprint as metrics
@@ -41,6 +43,8 @@ def blueprint(services: HookServices) -> Blueprint:
         ArtifactViews(services),
         ReportViews(services),
         RunnerViews(services),
+        DeploymentApplicationViews(services),
+        DeploymentViews(services),
         SecretViews(services),
         WebhookViews(services),
         SubscriptionViews(services),

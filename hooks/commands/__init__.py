@@ -20,6 +20,9 @@ def commands(builders: Sequence[click.Command] = (), running: Sequence[click.Com
     from hooks.commands.build_reports import reports
     from hooks.commands.build_start import retry, start
     from hooks.commands.deploy import deploy
+    from hooks.commands.deploy_objects import app, config, group
+    from hooks.commands.deploy_server import COMMANDS as DEPLOYING
+    from hooks.commands.deploy_steer import STEERING
     from hooks.commands.pipeline import pipeline
     from hooks.commands.runner import runner
     from hooks.commands.secret import parameter, secret
@@ -28,6 +31,8 @@ def commands(builders: Sequence[click.Command] = (), running: Sequence[click.Com
     project.add_command(hook)
     for command in (start, retry, batch, project, lint, reports, *builders):
         build.add_command(command)
+    for command in (app, group, config, *DEPLOYING, *STEERING):
+        deploy.add_command(command)
     for command in running:
         runner.add_command(command)
     return [pipeline, build, webhook, secret, parameter, deploy, runner]

@@ -33,6 +33,8 @@ from hooks.builds.source import PackageSource
 from hooks.builds.spec import parse_buildspec
 from hooks.builds.starting import Asked
 from hooks.builds.stored_outputs import BuildPlace, OutputLimits, StoredOutputs
+from hooks.deployments.parts import Parts as DeploymentParts
+from hooks.deployments.platforms.dummy import DummyPlatform
 from hooks.models import MailAddress, WebhookAttempt, WebhookDelivery
 from hooks.models.build import Build
 from hooks.models.job import Job, JobState
@@ -335,7 +337,10 @@ def build(folder: Path) -> Site:
         RunnerClaims(world.db, builds, attempts, digest=digest, lease_seconds=30.0),
         RunnerWork(world.db, builds, attempts, digest=digest, lease_seconds=30.0),
     )
-    hook_services = HookServices(world.db, services.clock, world.parts, logs, told, services.stores, (), runners)
+    deployments = DeploymentParts({"Server": DummyPlatform()}, services.clock, AesSealer())
+    hook_services = HookServices(
+        world.db, services.clock, world.parts, logs, told, services.stores, (), runners, deployments
+    )
     app = Flask("entrepot", static_folder=None, template_folder=None)
     app.url_map.merge_slashes = False
     app.url_map.strict_slashes = False

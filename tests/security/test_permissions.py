@@ -29,6 +29,7 @@ GENERIC, MAVEN = "/generic/<domain>/<repository>", "/maven/<domain>/<repository>
 PYPI, API, REPOSITORY = "/pypi/<domain>/<repository>", "/api/v1", "/api/v1/domains/<domain>/repositories/<repository>"
 PACKAGE = f"{REPOSITORY}/packages/<format_name>/<name>"
 VERSION = f"{PACKAGE}/versions/<version>"
+APPLICATION, DEPLOYMENT = f"{API}/deployment-applications/<application>", f"{API}/deployments/<deployment_id>"
 READ, PUBLISH = "client: read on the repository", "client: publish on the repository"
 DELETE = "client: codeartifact:DeletePackageVersions on the repository"
 METADATA = "client: codeartifact:PutPackageMetadata on the repository"
@@ -281,6 +282,22 @@ REVIEWED = {
     **{f"{method} {API}/runners": ADMIN for method in ("GET", "POST")},
     **{f"{method} {API}/runners/<runner>": ADMIN for method in ("GET", "DELETE")},
     **{f"POST {API}/runners/<runner>/{word}": ADMIN for word in ("registration-token", "revoke")},
+    # An application's domain decides: read to see it, promote to deploy it, admin on the domain to change it.
+    **{f"{method} {API}/deployment-applications": SIGNED_IN for method in ("GET", "POST")},
+    **{f"{method} {APPLICATION}": SIGNED_IN for method in ("GET", "PATCH", "DELETE")},
+    f"POST {APPLICATION}/uploads": SIGNED_IN,
+    f"GET {APPLICATION}/groups": SIGNED_IN,
+    **{f"{method} {APPLICATION}/groups/<group>": SIGNED_IN for method in ("GET", "PUT", "DELETE")},
+    f"GET {APPLICATION}/groups/<group>/targets": SIGNED_IN,
+    # Configurations are everybody's to see, and the server's administrators' to make.
+    **{f"{method} {API}/deployment-configs": SIGNED_IN for method in ("GET", "POST")},
+    **{f"{method} {API}/deployment-configs/<config>": SIGNED_IN for method in ("GET", "DELETE")},
+    **{f"{method} {API}/deployments": SIGNED_IN for method in ("GET", "POST")},
+    f"POST {API}/deployments/preview": SIGNED_IN,
+    f"GET {DEPLOYMENT}": SIGNED_IN,
+    **{f"POST {DEPLOYMENT}/{word}": SIGNED_IN for word in ("stop", "continue", "pause", "resume", "retry", "rollback")},
+    **{f"GET {DEPLOYMENT}/targets{rest}": SIGNED_IN for rest in ("", "/<id:target_id>")},
+    **{f"POST {DEPLOYMENT}/targets/<id:target_id>/{word}": SIGNED_IN for word in ("skip", "answer")},
     # What runners ask with a credential of their own, which no account has; about a lease with its token as well.
     f"POST {API}/runner/claim": RUNNER,
     **{
