@@ -4,7 +4,7 @@ from hooks.models.build import Build, BuildLogChunk, BuildProject, BuildTally
 from hooks.models.build_batch import BuildBatch, BuildBatchGroup
 from hooks.models.build_image import BuildImagePin
 from hooks.models.build_output import BuildArtifact, BuildCache
-from hooks.models.build_source import BuildUpload, PushDelivery, PushHook, SourceCredential
+from hooks.models.build_source import BuildUpload, PushDelivery, PushHook, PushWaiting, SourceCredential
 from hooks.models.build_token import BuildToken
 from hooks.models.deployment import (
     Deployment,
@@ -71,6 +71,7 @@ __all__ = [
     "PipelineDefinitionVersion",
     "PushDelivery",
     "PushHook",
+    "PushWaiting",
     "Report",
     "ReportGroup",
     "SourceCredential",

@@ -53,6 +53,7 @@ NOTICES = {
     "secret-replaced": Notice("good", "The value is replaced. Builds get the new one from now on."),
     "secret-changed": Notice("good", "It is changed; the value is as it was."),
     "secret-deleted": Notice("good", "It is deleted, with all its versions."),
+    "build-resumed": Notice("good", "The build goes on."),
     "build-stopping": Notice("good", "The build is told to stop."),
     "runner-revoked": Notice("good", "The runner is revoked. What it ran starts anew elsewhere."),
     "runner-deleted": Notice("good", "The runner is deleted."),

@@ -191,6 +191,7 @@ MATRIX = [
     ("GET", "/reports/{r}/test-cases", None, (401, 200, 200, 200, 200, 404, 200)),
     ("GET", "/reports/{r}/coverage", None, (401, 200, 200, 200, 200, 404, 200)),
     ("POST", "/builds/{b}/retry", None, (401, 403, 409, 403, 403, 404, 409)),
+    ("POST", "/builds/{b}/resume", None, (401, *[403] * 4, 404, 409)),
     ("POST", "/builds/{b}/stop", None, (401, 403, 200, 403, 403, 404, 409)),
     ("GET", "/build-projects", None, (401, *[200] * 6)),
     ("GET", "/build-projects/{p}", None, (401, 403, 200, 403, 403, 404, 200)),

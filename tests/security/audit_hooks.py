@@ -4,7 +4,7 @@ import re
 
 from sqlalchemy import select, update
 
-from hooks.models import MailMessage, StoredValue, WebhookDelivery
+from hooks.models import Build, MailMessage, StoredValue, WebhookDelivery
 from hooks.notifications.mail_addresses import ASK_EVERY
 from tests.functional.test_hooks_api import CREDENTIAL, GATED, HOOK, PROJECT, START, action
 from tests.security.audit_stage import API, Ask, Stage, drive, drives
@@ -31,6 +31,13 @@ def _build(stage: Stage) -> str:
 def _ended(stage: Stage) -> str:
     build = _build(stage)
     stage.done("POST", f"/builds/{build}/stop")
+    return build
+
+
+def _standing(stage: Stage) -> str:
+    build = _build(stage)
+    with stage.db.write() as session:
+        session.get_one(Build, build).paused_at = stage.now
     return build
 
 
@@ -74,6 +81,8 @@ drive(f"POST {API}/executions/<id:execution_id>/stop", lambda s: s.api(f"/execut
 drive(f"POST {API}/builds/<build_id>/stop", lambda s: s.api(f"/builds/{_build(s)}/stop"))
 drive(f"POST {API}/builds/<build_id>/retry", lambda s: s.api(f"/builds/{_ended(s)}/retry"))
 drive("POST /builds/<build_id>/retry", lambda s: s.form(f"/builds/{_ended(s)}/retry"))
+drive(f"POST {API}/builds/<build_id>/resume", lambda s: s.api(f"/builds/{_standing(s)}/resume"))
+drive("POST /builds/<build_id>/resume", lambda s: s.form(f"/builds/{_standing(s)}/resume"))
 drive("POST /builds/<build_id>/stop", lambda s: s.form(f"/builds/{_build(s)}/stop"))
 drive("POST /executions/<int:execution_id>/stop", lambda s: s.form(f"/executions/{_waiting(s)}/stop", reason="wrong"))
 drive(

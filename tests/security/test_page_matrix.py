@@ -110,6 +110,7 @@ TABLE: dict[str, set[str]] = {
     **dict.fromkeys(("GET /build-projects", "GET /build-projects/<name>"), KNOWN),
     "POST /build-projects/<name>/start": ROOT,
     f"POST {BUILD}/retry": PUBLISHERS,
+    f"POST {BUILD}/resume": ROOT,
     "POST /build-projects/<name>/start-batch": ROOT,
     **{f"GET /build-batches/<batch_id>{rest}": READERS for rest in ("", "/live")},
     **{f"POST /build-batches/<batch_id>/{word}": PUBLISHERS for word in ("stop", "retry")},

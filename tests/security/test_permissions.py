@@ -247,6 +247,7 @@ REVIEWED = {
     f"GET {API}/builds/<build_id>/artifacts/<artifact_identifier>": SIGNED_IN,
     f"GET {API}/builds/<build_id>/artifacts/<artifact_identifier>/members": SIGNED_IN,
     f"POST {API}/builds/<build_id>/stop": SIGNED_IN,
+    f"POST {API}/builds/<build_id>/resume": SIGNED_IN,
     f"GET {API}/builds/<build_id>/reports": SIGNED_IN,
     f"GET {API}/report-groups": SIGNED_IN,  # those with a report of a build that may be read; so are those below
     f"GET {API}/report-groups/<name>": SIGNED_IN,
@@ -444,6 +445,7 @@ REVIEWED = {
     "GET /secrets/<int:value_id>": PAGE,
     **{f"POST /secrets/<int:value_id>/{word}": PAGE for word in ("value", "about", "delete")},
     "POST /builds/<build_id>/stop": PAGE,
+    "POST /builds/<build_id>/resume": PAGE,
     "GET /reports/<report_id>": PAGE,
     "GET /report-groups": PAGE,
     "GET /report-groups/<name>": PAGE,
