@@ -32,7 +32,10 @@ MOST_LOOKED_AT = 2000
 
 @dataclass(frozen=True, slots=True)
 class ExecutionDetail(store.ExecutionSummary):
-    """An execution with all its stages. ``assets`` is file name → SHA-256, as pinned."""
+    """An execution with all its stages. ``assets`` is file name → SHA-256, as pinned.
+
+    ``inbound_stage`` is the stage before which it waits, if it waits for one.
+    """
 
     assets: Mapping[str, str]
     publishers: tuple[str, ...]
@@ -40,6 +43,7 @@ class ExecutionDetail(store.ExecutionSummary):
     depth: int
     stop_reason: str | None
     stopped_by: str | None
+    inbound_stage: str | None
     stages: tuple[store.StageExecutionView, ...]
 
 

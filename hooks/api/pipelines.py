@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Annotated
 
 from hooks.pipelines import store
+from hooks.pipelines.applying import Applied, apply_document
 from hooks.pipelines.gates import may_look_into
 from hooks.services import HookServices
 from registry.access import Action
@@ -28,7 +29,7 @@ class Document:
 class AppliedList:
     """What became of each part of a document, in its order."""
 
-    items: tuple[store.Applied, ...]
+    items: tuple[Applied, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +83,7 @@ class PipelineViews:
         """
         services = self._services
         with services.db.write() as session:
-            applied = store.apply_document(
+            applied = apply_document(
                 session, services.actions, body.document, actor=context.caller().name, now=services.clock()
             )
         return AppliedList(tuple(applied))
