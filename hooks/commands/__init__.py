@@ -21,6 +21,7 @@ def commands(builders: Sequence[click.Command] = (), running: Sequence[click.Com
     from hooks.commands.build_start import retry, start
     from hooks.commands.deploy import deploy
     from hooks.commands.pipeline import pipeline
+    from hooks.commands.pipeline_stages import rollback, transition
     from hooks.commands.runner import runner
     from hooks.commands.secret import parameter, secret
     from hooks.commands.webhook import webhook
@@ -30,4 +31,6 @@ def commands(builders: Sequence[click.Command] = (), running: Sequence[click.Com
         build.add_command(command)
     for command in running:
         runner.add_command(command)
+    for command in (transition, rollback):
+        pipeline.add_command(command)
     return [pipeline, build, webhook, secret, parameter, deploy, runner]

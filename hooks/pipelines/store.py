@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -197,6 +197,11 @@ def list_executions(
     if before_id is not None:
         statement = statement.where(Execution.id < before_id)
     return [_summary(row) for row in session.execute(statement)]
+
+
+def summaries(session: Session, execution_ids: Collection[int]) -> list[ExecutionSummary]:
+    """The executions of these numbers, as far as there are such."""
+    return [_summary(row) for row in session.execute(_executions().where(Execution.id.in_(execution_ids)))]
 
 
 def get_execution(session: Session, execution_id: int) -> ExecutionView:

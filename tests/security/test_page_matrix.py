@@ -84,6 +84,8 @@ TABLE: dict[str, set[str]] = {
     **{f"GET {EXECUTION}{rest}": READERS for rest in ("", "/live")},
     f"POST {EXECUTION}/approval": READERS,  # who may approve is asked for in what is behind the form
     **{f"POST {EXECUTION}/{word}": PUBLISHERS for word in ("stop", "retry")},
+    f"POST {EXECUTION}/rollback": READERS,  # who may approve where the stage leads is asked for behind the form
+    "POST /pipelines/<name>/transition": ROOT,
     **{f"GET {BUILD}{rest}": READERS for rest in ("", "/live", "/log", "/log.txt")},
     f"POST {BUILD}/stop": PUBLISHERS,
     **{f"{method} /webhooks": KNOWN for method in ("GET", "POST")},  # one's own
