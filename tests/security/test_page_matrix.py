@@ -84,7 +84,7 @@ TABLE: dict[str, set[str]] = {
     **{f"GET {EXECUTION}{rest}": READERS for rest in ("", "/live")},
     f"POST {EXECUTION}/approval": READERS,  # who may approve is asked for in what is behind the form
     **{f"POST {EXECUTION}/{word}": PUBLISHERS for word in ("stop", "retry")},
-    f"POST {EXECUTION}/rollback": READERS,  # who may approve where the stage leads is asked for behind the form
+    f"POST {EXECUTION}/rollback": ALL,  # who may approve what the stage leads to, here dev itself
     "POST /pipelines/<name>/transition": ROOT,
     **{f"GET {BUILD}{rest}": READERS for rest in ("", "/live", "/log", "/log.txt")},
     f"POST {BUILD}/stop": PUBLISHERS,
