@@ -121,7 +121,7 @@ def _first(session: Session, pipeline_id: int, stage: str) -> int | None:
     )
 
 
-def _waiting(stage: str) -> Select[tuple[int]]:
+def _waiting(stage: str) -> Select[int]:
     return (
         select(Execution.id)
         .join(InboundExecution, InboundExecution.execution_id == Execution.id)
@@ -129,7 +129,7 @@ def _waiting(stage: str) -> Select[tuple[int]]:
     )
 
 
-def _entered(stage: str) -> Select[tuple[int]]:
+def _entered(stage: str) -> Select[int]:
     return (
         select(Execution.id)
         .join(StageExecution, StageExecution.execution_id == Execution.id)

@@ -345,7 +345,8 @@ def test_a_stage_is_closed_opened_and_rolled_back_from_pages(site):
     assert "Waiting before it" in page
     assert f'/executions/{second}"' in page
     assert "Waits before Test: another execution is in it." in ada.get(f"/executions/{second}").text
-    assert "Close the way into" not in mel.get("/pipelines/serial").text
+    assert "Close the way in" in page
+    assert "Close the way in" not in mel.get("/pipelines/serial").text
 
     form = {"stage": "Promote", "to": "closed", "reason": "freeze <until> Monday"}
     token = form_at(ada, "/pipelines/serial", "/transition")["csrf_token"]
