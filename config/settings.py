@@ -195,6 +195,14 @@ class WebhookSettings:
 
 
 @dataclass(frozen=True, slots=True)
+class DeploymentSettings:
+    """What health checks and alarms of deployments may reach."""
+
+    check_networks: tuple[str, ...] = ()
+    check_ca_bundle: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class MailSettings:
     """The mail server that takes notifications; without a host there is no mail."""
 
@@ -239,10 +247,12 @@ class Settings:
     worker: WorkerSettings = WorkerSettings()
     audit: AuditSettings = AuditSettings()
     webhooks: WebhookSettings = WebhookSettings()
+    deployments: DeploymentSettings = DeploymentSettings()
     mail: MailSettings = MailSettings()
     sign_in: SignIn = SignIn()
     log: Log = Log()
     providers: tuple[Provider, ...] = ()
+    routers: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
     @property
     def database_url(self) -> str:
@@ -336,6 +346,7 @@ SECTIONS: Mapping[str, type] = {
     "worker": WorkerSettings,
     "audit": AuditSettings,
     "webhooks": WebhookSettings,
+    "deployments": DeploymentSettings,
     "mail": MailSettings,
     "sign_in": SignIn,
     "log": Log,
@@ -356,6 +367,7 @@ def load(data: Path, environment: Mapping[str, str] = os.environ, **overrides: M
     except (tomllib.TOMLDecodeError, UnicodeDecodeError, OSError) as error:
         faults.append(f"{path}: {error}")
     known_providers = providers.read(document.pop("oidc", {}), environment, faults)
+    known_routers = _routers(document, faults)
     document = sections_of(document)
     faults.extend(f"[{name}] is not a section" for name in sorted(document.keys() - SECTIONS.keys()))
     values = {}
@@ -371,7 +383,7 @@ def load(data: Path, environment: Mapping[str, str] = os.environ, **overrides: M
         values[name.replace(".", "_")] = _section(name, kind, section, faults)
     if faults:
         raise BadSettings(faults)
-    settings = Settings(data, **values, providers=known_providers)
+    settings = Settings(data, **values, providers=known_providers, routers=known_routers)
     faults = list(_contradictions(settings))
     if faults:
         raise BadSettings(faults)
@@ -385,6 +397,17 @@ def sections_of(document: Mapping[str, Any]) -> dict[str, Any]:
         return dict(document)
     outer = {key: value for key, value in builds.items() if key != "container"}
     return {**document, "builds": outer, "builds.container": builds["container"]}
+
+
+def _routers(document: dict[str, Any], faults: list[str]) -> Mapping[str, Mapping[str, Any]]:
+    """Take ``[deployments.routers.NAME]`` out of the document."""
+    section = document.get("deployments")
+    if not isinstance(section, dict) or "routers" not in section:
+        return {}
+    from config import routers  # only where there are any: it brings every type of them along
+
+    document["deployments"] = {key: value for key, value in section.items() if key != "routers"}
+    return routers.read(section["routers"], faults)
 
 
 # What must not stand in a file that people copy around and keep under version control.
@@ -489,6 +512,7 @@ def _contradictions(settings: Settings) -> Iterator[str]:
     yield from _bad_git(settings.builds)
     yield from _bad_networks("upstream", settings.upstream.allowed_networks)
     yield from _bad_networks("webhooks", settings.webhooks.allowed_networks)
+    yield from _bad_networks("deployments", settings.deployments.check_networks, "check_networks")
     yield from _bad_mail(settings.mail)
     yield from _bad_keys(settings.keys)
     if not DATABASE_URL.match(settings.database_url):
@@ -508,12 +532,12 @@ def _bad_numbers(settings: Settings) -> Iterator[str]:
             yield f"{name} must be at least {minimum}"
 
 
-def _bad_networks(section: str, networks: Iterable[str]) -> Iterator[str]:
+def _bad_networks(section: str, networks: Iterable[str], name: str = "allowed_networks") -> Iterator[str]:
     for network in networks:
         try:
             ipaddress.ip_network(network)
         except ValueError as error:
-            yield f"{section}.allowed_networks: {error}"
+            yield f"{section}.{name}: {error}"
 
 
 def _bad_git(builds: Builds) -> Iterator[str]:

@@ -84,6 +84,10 @@ def run(settings: Settings, *, is_alone: bool = True) -> int:
     migrate.require_current(services.db)
     if is_alone:
         sqlite.warn(settings)
+    if settings.routers:
+        from config import routers  # only where there are any
+
+        routers.prepare(routers.routers(settings.routers))
     checkpoints = wiring.checkpointer(settings, services.db, services.signer)
     hook_services = wiring.hook_services(services, settings)
     parts = hook_services.actions

@@ -158,5 +158,7 @@ def check_config(data: Path) -> None:
         click.echo(f"sqlite    {sqlite_in_use}")
     click.echo(f"bodies    {settings.blobs_path}")
     click.echo(f"keys      {settings.keys_path}")
+    for name, table in sorted(settings.routers.items()):
+        click.echo(f"router    {name} ({table['type']})")
     for module in (config, hooks, registry, storage):
         click.echo(f"{module.__name__:9s} {Path(module.__file__ or '').parent}")
