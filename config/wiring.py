@@ -26,7 +26,8 @@ from config import ending, executors, notifying, sources
 from config.addresses import own_addresses
 from config.settings import LimitSettings, Settings, UpstreamSettings
 from hooks import key_rotation
-from hooks.builds import batch_engine, batch_jobs, waiting
+from hooks.agent_credentials import AgentCredentials
+from hooks.builds import batch_engine, batch_jobs, stopping, waiting
 from hooks.builds import records as build_records
 from hooks.builds.access import BuildAccess
 from hooks.builds.attempts import BuildAttempts
@@ -41,6 +42,7 @@ from hooks.builds.publishing import witness
 from hooks.builds.pushes import sealed_hook_secrets
 from hooks.builds.report_store import sealed_messages
 from hooks.builds.runner_claims import RunnerClaims
+from hooks.builds.runner_leaks import RunnerCredentials
 from hooks.builds.runner_leases import sealed_leases
 from hooks.builds.runner_work import RunnerWork
 from hooks.builds.stored_outputs import OutputLimits, StoredOutputs
@@ -210,7 +212,8 @@ def services(settings: Settings, clock: Clock = system_clock) -> Services:
     admissions = Admissions(db, people)
     topologies = TopologyCache()
     frozen_after = timedelta(days=settings.storage.release_frozen_after_days)
-    leaks = LeakGuard(db, people, clock)
+    runner_credentials = RunnerCredentials(lambda session, token_id: people.revoke_token(session, token_id, clock()))
+    leaks = LeakGuard(db, people, clock, (runner_credentials, AgentCredentials()))
     publisher = Publisher(
         db, stores, admissions, known_formats, clock, topologies, leaks, frozen_after=frozen_after, witness=witness
     )
@@ -300,7 +303,8 @@ def hook_services(services: Services, settings: Settings) -> HookServices:
 def general_jobs(parts: Parts) -> JobTable:
     """Handlers of everything but builds, and what becomes of jobs that ended without theirs."""
     on_finished = partial(_on_build_finished, parts)
-    waits = {**waiting.handlers(parts.clock, on_finished), **batch_jobs.handlers(parts.clock, on_finished)}
+    of_builds = (waiting, batch_jobs, stopping)
+    waits = {kind: run for each in of_builds for kind, run in each.handlers(parts.clock, on_finished).items()}
     return JobTable(
         {**pipeline_handlers(parts), **start_handlers(parts), **waits},
         {promote_action.JOB_KIND: lambda session, ended: settle_promotion(session, parts, ended)},
@@ -372,6 +376,7 @@ def build_services(settings: Settings, services: Services, parts: Parts) -> Buil
         outputs=stored_outputs(settings, services),
         protected_refs=settings.builds.protected_refs,
         git_credential=sources.credential_opener(services),
+        environment_types=executors.types(settings),
         end_token=lambda session, token_id: services.accounts.revoke_token(session, token_id, services.clock()),
     )
 

@@ -9,14 +9,13 @@ import threading
 from collections.abc import Callable, Mapping, Sequence
 from datetime import timedelta
 
-from sqlalchemy import ColumnElement
-
 from config import executors, migrate, notifying, sqlite, wiring
 from config.settings import Settings
 from hooks.builds import output_care, report_store
 from hooks.builds import records as build_records
 from hooks.builds.executor import Executor
-from hooks.builds.runners import jobs_for
+from hooks.builds.runners import JobsFor
+from hooks.jobs.claims import Only
 from hooks.jobs.worker import Worker
 from hooks.notifications import fanout
 from hooks.triggers import dispatch
@@ -53,7 +52,7 @@ class Crew:
         queue: str,
         slots: int,
         periodic: Rounds = (),
-        only: ColumnElement[bool] | None = None,
+        only: Only = None,
     ) -> None:
         """Add a worker of ``queue``, which does ``periodic`` as well; of the jobs it takes ``only`` those."""
         lease_seconds = self._settings.worker.lease_seconds
@@ -112,7 +111,7 @@ def run(settings: Settings, *, is_alone: bool = True) -> int:
     available = _that_can_build(executors.executors(settings))
     builds = wiring.build_jobs(settings, services, parts, available)
     # Also where none runs here: somebody has to notice that a runner elsewhere fell silent.
-    slots, only = settings.builds.slots if available else 0, jobs_for(tuple(available))
+    slots, only = settings.builds.slots if available else 0, JobsFor(tuple(available))
     crew.hire(builds, build_records.QUEUE, slots, ((LOST_SECONDS, hook_services.runners.work.close_lost),), only=only)
     _work(crew.workers, settings.worker.drain_seconds)
     services.db.close()

@@ -89,7 +89,8 @@ class VersionStatusChanged:
 class TokenLeaked:
     """A live token was found where it must not be (``place``, in words), and was revoked with all made with it.
 
-    ``by`` came upon it: ``scan`` for what was sent here, ``build`` for a build's log, ``report`` for a scanner outside.
+    ``token_id`` is 0 for a credential that is no account's token (a runner's). ``by`` came upon it: ``scan`` for what was
+    sent here, ``build`` for a build's log, ``report`` for a scanner outside.
     """
 
     kind: ClassVar[str] = "token.leaked"

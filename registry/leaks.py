@@ -7,11 +7,12 @@ again. A token that has ended already is no secret any more and passes.
 from __future__ import annotations
 
 import logging
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime
-from typing import BinaryIO, Final, NamedTuple
+from typing import BinaryIO, Final, NamedTuple, Protocol
 
-from sqlalchemy import select, update
+from sqlalchemy import func, select, update
 from sqlalchemy.orm import Session
 
 from registry import audit, events, token_lines
@@ -40,6 +41,32 @@ class Row(NamedTuple):
     owner: str
 
 
+@dataclass(frozen=True, slots=True)
+class Other:
+    """A live credential that is no account's token. ``owner`` is the account that is told, ``path`` its place in the audit log.
+
+    ``kind`` and ``name`` say what it is, in events and to people.
+    """
+
+    digest: str
+    kind: str
+    name: str
+    owner: str
+    path: str
+
+
+class Keeper(Protocol):
+    """Who keeps such credentials; they have the shape of tokens, and lie in the database by the same digest."""
+
+    def live(self, session: Session, digests: Collection[str], now: datetime) -> Sequence[Other]:
+        """Those of ``digests`` that open something."""
+        ...
+
+    def end(self, session: Session, found: Other, now: datetime, by: str, /) -> None:
+        """End one that ``live`` gave in this transaction; ``by`` is who came upon it."""
+        ...
+
+
 class TokenInside(Invalid):
     """What was sent holds a live token of this server. The token is revoked; nothing of what was sent is kept."""
 
@@ -55,10 +82,12 @@ class TokenInside(Invalid):
 class LeakGuard:
     """Knows which tokens are live, and ends those that are found. Safe for many threads."""
 
-    def __init__(self, db: Database, accounts: Accounts, clock: Clock) -> None:
+    def __init__(self, db: Database, accounts: Accounts, clock: Clock, keepers: Sequence[Keeper] = ()) -> None:
+        """``keepers`` know of credentials that are no account's."""
         self._db = db
         self._accounts = accounts
         self._clock = clock
+        self._keepers = keepers
 
     def watch(self, where: str, place: str) -> Watch:
         """Something that looks at a body while it comes in. ``where`` is for the sender, ``place`` for the owner."""
@@ -74,7 +103,10 @@ class LeakGuard:
         """Revoke those that are live, with all made with them; returns them. ``by`` is who came upon them."""
         by_digest = {self._accounts.digest(token): token for token in tokens}
         with self._db.read() as session:
-            known = _live(session, by_digest, self._clock())
+            now = self._clock()
+            known = bool(_live(session, by_digest, now)) or any(
+                keeper.live(session, by_digest, now) for keeper in self._keepers
+            )
         if not known:
             return frozenset()
         return self._db.retry(lambda session: self._end(session, by_digest, place, by))
@@ -93,7 +125,27 @@ class LeakGuard:
                 now,
             )
             log.warning("token %d of %s was found in %s and is revoked", row.id, row.owner, place)
-        return frozenset(by_digest[row.digest] for row in live)
+        others = self._end_others(session, by_digest, place, by, now)
+        ended_digests = (*(row.digest for row in live), *(each.digest for each in others))
+        return frozenset(by_digest[digest] for digest in ended_digests)
+
+    def _end_others(
+        self, session: Session, by_digest: Mapping[str, str], place: str, by: str, now: datetime
+    ) -> Sequence[Other]:
+        ended: list[Other] = []
+        for keeper in self._keepers:
+            for found in keeper.live(session, by_digest, now):
+                keeper.end(session, found, now, by)
+                owner_id = session.scalar(select(Account.id).where(Account.name == found.owner))
+                if owner_id is not None:
+                    session.add(TokenLeak(account_id=owner_id, name=found.name, place=place[:500], found_at=now))
+                audit.record(session, now, by, "token.leaked", found.path, name=found.name, place=place[:500])
+                last_four = by_digest[found.digest][-4:]
+                told = events.TokenLeaked(found.owner, 0, found.name, last_four, found.kind, place[:500], by)
+                events.record(session, told, now)
+                log.warning("the credential %s was found in %s and is revoked", found.name, place)
+                ended.append(found)
+        return ended
 
 
 class Watch:
@@ -136,8 +188,8 @@ def _live(session: Session, digests: Collection[str], now: datetime) -> list[Row
 def unseen(session: Session, account_id: int) -> list[tuple[str, str, datetime]]:
     """Name, place and time of each leaked token its owner was not told of yet."""
     rows = session.execute(
-        select(Token.name, TokenLeak.place, TokenLeak.found_at)
-        .join(Token, Token.id == TokenLeak.token_id)
+        select(func.coalesce(TokenLeak.name, Token.name), TokenLeak.place, TokenLeak.found_at)
+        .outerjoin(Token, Token.id == TokenLeak.token_id)
         .where(TokenLeak.account_id == account_id, TokenLeak.seen_at.is_(None))
         .order_by(TokenLeak.id)
         .limit(20)

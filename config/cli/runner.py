@@ -34,6 +34,12 @@ _data = click.option(
     type=click.Path(file_okay=False, path_type=Path),
     help="The runner's own directory: its identity, entrepot.toml if any, workspaces [ENTREPOT_RUNNER_DATA].",
 )
+_authorities = click.option(
+    "--ca-bundle",
+    type=click.Path(dir_okay=False),
+    envvar="REQUESTS_CA_BUNDLE",
+    help="Authorities of the server's certificate.",
+)
 
 
 @example("entrepot runner register --url https://packages.example.com --data /var/lib/entrepot-runner --token -")
@@ -47,12 +53,15 @@ _data = click.option(
     metavar="TOKEN",
     help="What `entrepot runner add` has printed; - reads it from stdin [ENTREPOT_REGISTRATION_TOKEN].",
 )
+@_authorities
 @json_option
-def register(url: str, data: Path, token: str, *, as_json: bool) -> None:
+def register(url: str, data: Path, token: str, ca_bundle: str | None, *, as_json: bool) -> None:
     """Register this machine's runner, once: its identity goes into DIR/runner.json, which only you can read."""
     from hooks.builds.remote.link import PROTOCOL, Away, Link, NotAdmitted, Rejected
     from registry.commands.client import Client
 
+    if ca_bundle:
+        os.environ["REQUESTS_CA_BUNDLE"] = ca_bundle
     address = Client(url, None).url  # which says what is wrong with it
     path = data / IDENTITY_FILE
     if path.exists():
@@ -94,12 +103,7 @@ def _write(path: Path, identity: Mapping[str, str]) -> None:
 @click.command()
 @_data
 @click.option("--slots", type=click.IntRange(1, 200), help="How many builds at a time (default: builds.slots, 2).")
-@click.option(
-    "--ca-bundle",
-    type=click.Path(dir_okay=False),
-    envvar="REQUESTS_CA_BUNDLE",
-    help="Authorities of the server's certificate.",
-)
+@_authorities
 @json_option
 def run(data: Path, slots: int | None, ca_bundle: str | None, *, as_json: bool) -> None:
     """Run builds of the server until TERM; then running builds have a while to end, and the others go elsewhere.

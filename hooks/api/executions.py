@@ -190,8 +190,8 @@ class ExecutionViews:
     def answer_approval(self, execution_id: int, body: ApprovalAnswer) -> ExecutionDetail:
         """Approve or reject what an execution waits for. The first answer is the only one.
 
-        Needs `approve` on what the approval stands before: the targets of all promotions up to the next approval, or
-        the execution's own repository where none follows.
+        Needs `approve` on what the approval stands before: the targets of all promotions, and the repositories that builds
+        publish to, up to the next approval; or the execution's own repository where there are none.
         """
         caller = context.caller()
         verdict = _word(Verdict, body.verdict, "verdict")

@@ -15,6 +15,8 @@ from hooks.api.runner_shapes import (
     LOG_PIECE_BYTES,
     PROTOCOL,
     ArtifactQuery,
+    BatchDocument,
+    BatchFaults,
     Beat,
     BuildEnding,
     BuildFacts,
@@ -86,6 +88,15 @@ class RunnerProtocolViews:
             # What a build says may hold a token of this server, and must not stand in the way of its end: it is masked here.
             Route("PUT", f"{lease}/phases", door, self.put_phases, PhaseList, status=204, holds_secrets=True),
             Route("POST", f"{lease}/facts", door, self.tell_facts, BuildFacts, status=204, holds_secrets=True),
+            Route(
+                "POST",
+                f"{lease}/batch",
+                door,
+                self.read_batch,
+                body=BatchDocument,
+                answer=BatchFaults,
+                holds_secrets=True,
+            ),
             Route("GET", f"{lease}/source", door, self.get_source, query=SourceQuery, media_type=_OCTETS),
             Route("POST", f"{lease}/values", door, self.get_values, ReferenceList, answer=ValueList),
             Route(
@@ -180,6 +191,10 @@ class RunnerProtocolViews:
         else:
             raise Invalid("nothing is told")
 
+    def read_batch(self, lease: str, body: BatchDocument) -> BatchFaults:
+        """Look at the buildspec that the first build of a batch has read; it counts when the build ends with it."""
+        return BatchFaults(tuple(self._services.runners.work.read_batch(_claim(lease), body.document)))
+
     # --- what the build gets
 
     def get_source(self, lease: str, query: SourceQuery) -> Response:
@@ -236,7 +251,8 @@ class RunnerProtocolViews:
         if body.status not in _ENDS:
             raise Invalid(f"a build ends as one of {', '.join(_ENDS)}")
         exported = exported_read(body.exported_variables)
-        ending = Ending(_ENDS[body.status], phases_read(body.phases), exported, body.log_bytes)
+        phases = phases_read(body.phases)
+        ending = Ending(_ENDS[body.status], phases, exported, body.log_bytes, body.batch_document)
         self._services.runners.work.finish(_claim(lease), ending)
 
     def give_build_back(self, lease: str, body: GivenBack) -> None:

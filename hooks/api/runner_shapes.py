@@ -9,6 +9,7 @@ from datetime import datetime
 from typing import Annotated, Any
 
 from hooks.builds.executor import Publishing
+from hooks.builds.log_size import MAX_SPEC_BYTES
 from hooks.builds.phases import BuildStatus, Phase
 from hooks.builds.runner_claims import Assignment
 from registry.api.shapes import Between, Length
@@ -95,7 +96,10 @@ class SourceLogin:
 
 @dataclass(frozen=True, slots=True)
 class ClaimedBuild:
-    """A build, and all that it needs but its files. ``leaseToken`` goes with each request about it (``Entrepot-Lease``)."""
+    """A build, and all that it needs but its files. ``leaseToken`` goes with each request about it (``Entrepot-Lease``).
+
+    With ``readsBatch`` it does no more than read its buildspec, which it tells before it ends, and again with its end.
+    """
 
     lease_id: str
     lease_token: str
@@ -120,6 +124,7 @@ class ClaimedBuild:
     publishing: BuildPublishing | None
     outputs: dict[str, Any]
     timeout_seconds: float
+    reads_batch: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,6 +177,7 @@ class BuildPhase:
     contexts: Annotated[tuple[PhaseContext, ...], Length(0, 20)] = ()
 
 
+BuildspecText = Annotated[str, Length(0, MAX_SPEC_BYTES)]
 Phases = Annotated[tuple[BuildPhase, ...], Length(1, 100)]
 
 
@@ -275,13 +281,31 @@ class ReportTaken:
 
 
 @dataclass(frozen=True, slots=True)
+class BatchDocument:
+    """The buildspec that the first build of a batch has read."""
+
+    document: BuildspecText
+
+
+@dataclass(frozen=True, slots=True)
+class BatchFaults:
+    """What is wrong with its batch; empty when nothing is."""
+
+    faults: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class BuildEnding:
-    """How the build ended. ``logBytes`` is how much log was sent; what is missing of it keeps the build from ending."""
+    """How the build ended. ``logBytes`` is how much log was sent; what is missing of it keeps the build from ending.
+
+    ``batchDocument`` is what the first build of a batch has read.
+    """
 
     status: Annotated[str, Length(1, 16)]
     phases: Phases
     exported_variables: Annotated[dict[str, Annotated[str, Length(0, 10_000)]], Length(0, 1000)]
     log_bytes: Annotated[int, Between(0, 2**62)]
+    batch_document: BuildspecText | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -326,6 +350,7 @@ def claimed_build(given: Assignment, lease_seconds: float) -> ClaimedBuild:
             if name in given.document
         },
         timeout_seconds=plan.timeout_seconds,
+        reads_batch=plan.on_spec is not None,
     )
 
 

@@ -30,6 +30,7 @@ from hooks.builds.report_store import close_reports, drop_reports
 from hooks.builds.reserved import reserved_variables
 from hooks.builds.runner_leases import close_leases, lost
 from hooks.builds.source import PackageSource
+from hooks.builds.spec_model import BuildSpec
 from hooks.builds.stored_outputs import BuildPlace, Step
 from hooks.jobs.claims import EndedJob
 from hooks.models.build import Build, BuildProject
@@ -91,7 +92,7 @@ class BuildAttempts:
         place, services = publish_place(project.document), self._services
         if place is None or services.open_publishing is None or build.environment["network"] == Network.NONE:
             return None
-        obstacle = why_not(build, services.protected_refs)
+        obstacle = why_not(build, place, services.protected_refs)
         say(f"Warning: {obstacle}" if obstacle else f"This build may publish to {'/'.join(place)}")
         return None if obstacle else services.open_publishing(build, place)
 
@@ -114,7 +115,7 @@ class BuildAttempts:
                 **project.part.variables,
                 **self._addresses(build),
             },
-            on_spec=project.part.reading.take if project.part.reading is not None else None,
+            on_spec=_taking(project.part.reading),
             network=Network(build.environment["network"]),
             credentials=Login(token.login, token.token) if token else None,
             home_files=services.client_files(source, token, door.place if door else None) if token else {},
@@ -199,6 +200,10 @@ class BuildAttempts:
         """Whatever runner had the build before has no say over it any more, and no token of it."""
         for token_id in (*close_leases(session, build_id, self._services.clock()), *tokens_of(session, build_id)):
             self._services.end_token(session, token_id)
+
+
+def _taking(reading: batch_parts.Reading | None) -> Callable[[str, BuildSpec], Sequence[str]] | None:
+    return None if reading is None else lambda _text, spec: reading.take(spec)
 
 
 def first_fault(phases: Sequence[Mapping[str, Any]]) -> str:

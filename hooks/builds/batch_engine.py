@@ -1,8 +1,8 @@
 """The rows of batch builds: they move only here, under the batch's lock, in the transaction that changed something.
 
 Every function works in the caller's transaction. After a rollback everything is as it was, and the same call may be made
-again; a call that comes late or twice finds nothing left to do. Locks are taken in one order, job, build, batch, project:
-so what runs is not stopped under the batch's lock, but by a job that is inserted here.
+again; a call that comes late or twice finds nothing left to do. Locks are taken in one order, job, build, batch,
+execution, project: so what runs is not stopped under the batch's lock, but by a job that is inserted here.
 """
 
 from __future__ import annotations

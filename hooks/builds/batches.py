@@ -17,6 +17,7 @@ from hooks.builds.batch_plan import DOWNLOAD_SOURCE, TaskStatus, to_retry
 from hooks.builds.batch_tasks import config_faults, merged
 from hooks.builds.phases import BuildStatus
 from hooks.builds.projects import check_variables, get_project
+from hooks.builds.publishing import publish_path
 from hooks.builds.records import OnFinished, lock_project, moves, request_stop_build
 from hooks.builds.source import PackageSource
 from hooks.builds.starting import Asked, source_of_start
@@ -46,11 +47,20 @@ def start_project_batch(
 ) -> BuildBatch:
     """Start a batch of a project's own source. ``config`` is the start's ``buildBatchConfigOverride``.
 
-    Raises NotFound, InvalidDocument with all faults, and Conflict.
+    Whoever starts it may publish where the project does (``project_rights.check_publishes``). Raises NotFound,
+    InvalidDocument with all faults, and Conflict.
     """
     source = source_of_start(session, name, asked, now)
     return start_batch(
-        session, name, source, asked, config=config, initiator=initiator, now=now, on_finished=on_finished
+        session,
+        name,
+        source,
+        asked,
+        config=config,
+        initiator=initiator,
+        now=now,
+        on_finished=on_finished,
+        publishes=True,
     )
 
 
@@ -65,8 +75,12 @@ def start_batch(
     now: datetime,
     on_finished: OnFinished,
     subject: str | None = None,
+    publishes: bool = False,
 ) -> BuildBatch:
-    """Start a batch of ``source``: its rows, and the build that reads its document. Raises as ``start_project_batch``."""
+    """Start a batch of ``source``: its rows, and the build that reads its document. Raises as ``start_project_batch``.
+
+    ``publishes`` is that of ``records.start_build``, for all builds of the batch.
+    """
     check_variables(asked.variables)
     project = get_project(session, name)
     holds = merged(project.document.get("buildBatchConfig") or {}, config)
@@ -79,31 +93,11 @@ def start_batch(
         earlier = _same_start(session, project, options.request_token, now)
         if earlier is not None:
             return earlier
-    batch = BuildBatch(
-        id=str(uuid.uuid4()),
-        project_id=project.id,
-        number=_next_number(session, project),
-        status=BuildStatus.IN_PROGRESS.value,
-        phase=BatchPhase.SUBMITTED.value,
-        phases=[],
-        source=source.as_json(),
-        buildspec=project.buildspec if options.buildspec is None else options.buildspec,
-        environment=project.environment,
-        variables=dict(asked.variables),
-        webhook=dict(options.webhook),
-        config=holds,
-        fast_fail=False,
-        build_timeout_minutes=options.timeout_minutes or project.timeout_minutes,
-        queued_timeout_minutes=options.queued_timeout_minutes or project.queued_timeout_minutes,
-        priority=options.priority,
-        request_token=options.request_token,
-        resolved_versions={},
-        attempt=1,
-        initiator=initiator,
-        subject=subject,
-        message="",
-        submitted_at=now,
+    batch = _new_batch(
+        project, source, asked, holds, number=_next_number(session, project), initiator=initiator, now=now
     )
+    batch.subject = subject
+    batch.publish_to = publish_path(project.document) if publishes else None
     session.add(batch)
     session.flush()
     session.add(_first_group(batch))
@@ -112,6 +106,42 @@ def start_batch(
     session.flush()
     batch_engine.begin(session, batch, now, moves(on_finished))
     return batch
+
+
+def _new_batch(
+    project: BuildProject,
+    source: PackageSource,
+    asked: Asked,
+    config: Mapping[str, Any],
+    *,
+    number: int,
+    initiator: str,
+    now: datetime,
+) -> BuildBatch:
+    return BuildBatch(
+        id=str(uuid.uuid4()),
+        project_id=project.id,
+        number=number,
+        status=BuildStatus.IN_PROGRESS.value,
+        phase=BatchPhase.SUBMITTED.value,
+        phases=[],
+        source=source.as_json(),
+        buildspec=project.buildspec if asked.options.buildspec is None else asked.options.buildspec,
+        environment=project.environment,
+        variables=dict(asked.variables),
+        webhook=dict(asked.options.webhook),
+        config=dict(config),
+        fast_fail=False,
+        build_timeout_minutes=asked.options.timeout_minutes or project.timeout_minutes,
+        queued_timeout_minutes=asked.options.queued_timeout_minutes or project.queued_timeout_minutes,
+        priority=asked.options.priority,
+        request_token=asked.options.request_token,
+        resolved_versions={},
+        attempt=1,
+        initiator=initiator,
+        message="",
+        submitted_at=now,
+    )
 
 
 def _first_group(batch: BuildBatch) -> BuildBatchGroup:
@@ -146,7 +176,8 @@ def retry_batch(
 ) -> BuildBatch:
     """Go on with a batch that has not succeeded: all its builds anew, or those that failed and what depends on them.
 
-    It is the same batch, of the same source versions and the same document. Raises NotFound and Conflict.
+    It is the same batch, of the same source versions and the same document. What it publishes from now on goes where the
+    project says now, as whoever asks for it has to be let. Raises NotFound and Conflict.
     """
     batch = lock(session, batch_id)
     if batch.status == BuildStatus.IN_PROGRESS:
@@ -162,6 +193,7 @@ def retry_batch(
         if group.identifier in again:
             group.status, group.build_id, group.is_stopping = TaskStatus.PENDING.value, None, False
     batch.status, batch.ending, batch.message, batch.ended_at = BuildStatus.IN_PROGRESS.value, None, "", None
+    batch.publish_to = publish_path(project.document)
     batch.attempt += 1
     batch.phases = []
     batch_engine.enter(batch, BatchPhase.SUBMITTED, now)

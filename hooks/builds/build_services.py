@@ -14,6 +14,7 @@ from hooks.builds.git_fetch import GitCredential
 from hooks.builds.grants import IssuedToken, PublishDoor
 from hooks.builds.logs import Sealer
 from hooks.builds.project import SourceSettings
+from hooks.builds.projects import DEFAULT_TYPES
 from hooks.builds.records import OnFinished
 from hooks.builds.references import Resolver, no_store
 from hooks.builds.source import PackageSource
@@ -58,7 +59,8 @@ class BuildServices:
     ``git_credential`` (project id, source) is for builds that fetch elsewhere; raises ExecutorError when it does not open
     now. ``end_token`` revokes an ``IssuedToken`` by its id, in a transaction of the caller's.
     ``resolver`` makes what gets the values of parameters and secrets that a build names. ``open_publishing`` lets an
-    attempt publish to a repository; None where builds publish nowhere.
+    attempt publish to a repository; None where builds publish nowhere. ``environment_types`` are those that projects may
+    name, and so may the builds of a batch that a runner finds.
     """
 
     open_asset: Callable[[PackageSource, str], BinaryIO]
@@ -78,3 +80,4 @@ class BuildServices:
     resolver: Callable[[Build], Resolver] = _no_values
     git_credential: Callable[[int, SourceSettings], GitCredential | None] = _no_credential
     end_token: Callable[[Session, int], object] = _let_live
+    environment_types: Collection[str] = DEFAULT_TYPES

@@ -12,11 +12,11 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import ColumnElement, Float, case, cast, func, select
+from sqlalchemy import ColumnElement, Float, cast, func, select
 from sqlalchemy.orm import InstrumentedAttribute, Session
 
 from hooks.builds.phases import BuildStatus
-from hooks.models.build import Build
+from hooks.models.build import Build, BuildTally
 
 WINDOW = timedelta(days=30)
 MOST_BUILDS = 200
@@ -101,40 +101,44 @@ class Totals:
 
 
 def totals(session: Session, project_ids: Collection[int]) -> dict[int, Totals]:
-    """The totals of projects by id, in one statement; of projects without builds there are none."""
+    """The totals of projects by id; of projects without builds there are none.
+
+    Two statements, of which the one reads the counts of what has ended and the other the builds that have not: neither
+    takes longer for the builds there ever were.
+    """
+    counted = session.scalars(select(BuildTally).where(BuildTally.project_id.in_(project_ids))).all()
     queue = _seconds(session, Build.submitted_at, Build.started_at)
-    took = _seconds(session, Build.started_at, Build.ended_at)
-    ended_and_begun = case((Build.ended_at.is_not(None) & Build.started_at.is_not(None), 1), else_=0)
-    rows = session.execute(
+    going_on = session.execute(
         select(
             Build.project_id,
-            Build.status,
             func.count().label("builds"),
             func.count(Build.started_at).label("begun"),
             func.coalesce(func.sum(queue), 0.0).label("queue_seconds"),
-            func.sum(ended_and_begun).label("finished"),
-            func.coalesce(func.sum(took), 0.0).label("duration_seconds"),
         )
-        .where(Build.project_id.in_(project_ids))
-        .group_by(Build.project_id, Build.status)
-    ).all()
-    found: dict[int, list[Any]] = {}
-    for row in rows:
-        found.setdefault(row.project_id, []).append(row)
-    return {project_id: _total(group) for project_id, group in found.items()}
+        .where(Build.project_id.in_(project_ids), Build.ended_at.is_(None))
+        .group_by(Build.project_id)
+    )
+    open_rows = {row.project_id: row for row in going_on}
+    ended: dict[int, list[BuildTally]] = {project_id: [] for project_id in open_rows}
+    for tally in counted:
+        ended.setdefault(tally.project_id, []).append(tally)
+    return {project_id: _total(tallies, open_rows.get(project_id)) for project_id, tallies in ended.items()}
 
 
-def _total(rows: Sequence[Any]) -> Totals:
-    open_rows = [row for row in rows if row.status == BuildStatus.IN_PROGRESS]
-    running = sum(row.begun for row in open_rows)
+def _total(ended: Sequence[BuildTally], going_on: Any) -> Totals:
+    running, waiting, queue_seconds = 0, 0, 0.0
+    if going_on is not None:
+        running, queue_seconds = going_on.begun, max(0.0, float(going_on.queue_seconds))
+        waiting = going_on.builds - running
+    finished = sum(tally.begun for tally in ended)
     return Totals(
-        ended={row.status: row.builds for row in rows if row.status != BuildStatus.IN_PROGRESS},
+        ended={tally.status: tally.builds for tally in ended},
         running=running,
-        waiting=sum(row.builds for row in open_rows) - running,
-        begun=sum(row.begun for row in rows),
-        queue_seconds=max(0.0, float(sum(row.queue_seconds for row in rows))),
-        finished=sum(row.finished for row in rows),
-        duration_seconds=max(0.0, float(sum(row.duration_seconds for row in rows))),
+        waiting=waiting,
+        begun=finished + running,
+        queue_seconds=queue_seconds + sum(tally.queue_seconds for tally in ended),
+        finished=finished,
+        duration_seconds=sum(tally.duration_seconds for tally in ended),
     )
 
 

@@ -24,8 +24,8 @@ class BuildPlan:
     ``env``, ``overrides`` (the project's, then those of the start), ``reserved`` (CODEBUILD_*, CI). ``home_files`` are
     texts by path below the home. ``secrets`` are masked in all that is reported, and so is what ``resolver`` gives
     for ``references`` (overrides, too) and for those of the buildspec. ``outputs`` is what the project called
-    ``project`` says about artifacts and caches. ``on_spec`` is given the document by a build that does no more than read
-    it, and returns what is wrong with it.
+    ``project`` says about artifacts and caches. ``on_spec`` is given the document, as text and as it was read, by a
+    build that does no more than read it, and returns what is wrong with it.
     """
 
     build_id: str
@@ -46,7 +46,7 @@ class BuildPlan:
     project: str = "build"
     outputs: OutputSettings = field(default_factory=OutputSettings)
     timeout_seconds: float = 3600.0
-    on_spec: Callable[[BuildSpec], Sequence[str]] | None = None
+    on_spec: Callable[[str, BuildSpec], Sequence[str]] | None = None
 
 
 @dataclass(frozen=True, slots=True)

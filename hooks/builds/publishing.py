@@ -30,6 +30,8 @@ from registry.repos.built import Built, BuiltSource, BuiltVersion, by_build
 from registry.repos.topology import find_repository
 
 SETTING = "publishRepository"
+ACTION_SETTING = "PublishRepository"
+"""What the action of a pipeline says of it: without it the project's word does not count there."""
 _PLACE = re.compile(r"([a-z0-9][a-z0-9-]{0,49})/([A-Za-z0-9][A-Za-z0-9._-]{0,99})\Z")
 _COMMIT = re.compile(r"[0-9a-f]{40}(?:[0-9a-f]{24})?\Z")
 
@@ -38,6 +40,12 @@ def publish_place(document: Mapping[str, Any]) -> tuple[str, str] | None:
     """(domain, repository) that a project's builds may publish to, as its document has it; None for nowhere."""
     found = _PLACE.match(str(document.get(SETTING, "")))
     return (found[1], found[2]) if found else None
+
+
+def publish_path(document: Mapping[str, Any]) -> str | None:
+    """``domain/repository`` of ``publish_place``, as builds remember it."""
+    place = publish_place(document)
+    return "/".join(place) if place is not None else None
 
 
 def publish_faults(session: Session, document: Mapping[str, Any], place: tuple[str, str] | None) -> list[str]:
@@ -58,13 +66,19 @@ def publish_faults(session: Session, document: Mapping[str, Any], place: tuple[s
     return []
 
 
-def why_not(build: Build, protected_refs: tuple[str, ...]) -> str:
-    """Why this build of a project that publishes may not publish; "" when it may.
+def why_not(build: Build, place: tuple[str, str], protected_refs: tuple[str, ...]) -> str:
+    """Why this build of a project that publishes to ``place`` now may not publish; "" when it may.
 
-    What a pull request holds is its author's, who may not publish.
+    The right to publish was asked for when it was started, and for the repository of that time. What a pull request holds
+    is its author's, who may not publish.
     """
     if scope_of(build.source, build.webhook, protected_refs).level is Level.PULL_REQUEST:
         return "a build of a pull request publishes nothing"
+    if build.publish_to is None and (build.subject or "").startswith("execution:"):
+        return f"the pipeline's action has no {ACTION_SETTING}, so its builds publish nothing"
+    if build.publish_to != "/".join(place):
+        before = build.publish_to or "nowhere"
+        return f"the project published to {before} when this build was started, and to {'/'.join(place)} now"
     return ""
 
 

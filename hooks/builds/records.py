@@ -12,9 +12,10 @@ from typing import Any
 from sqlalchemy import func, select, update
 from sqlalchemy.orm import Session
 
-from hooks.builds import batch_engine
+from hooks.builds import batch_engine, tally
 from hooks.builds.phases import BuildStatus, Phase
 from hooks.builds.projects import check_variables, get_project, sources_of
+from hooks.builds.publishing import publish_path
 from hooks.builds.source import PackageSource
 from hooks.jobs.queue import PATIENT_ATTEMPTS, enqueue, forget, job_state, request_stop
 from hooks.models.build import Build, BuildProject
@@ -75,11 +76,13 @@ def start_build(
     variables: Mapping[str, Any] | None = None,
     subject: str | None = None,
     options: Options = AS_THE_PROJECT_SAYS,
+    publishes: bool = False,
 ) -> Build:
     """Start a build of the project called ``project``: its row and its job, in the caller's transaction.
 
     ``variables`` win over the project's. Above ``max_concurrent`` it waits in the queue, or is a Conflict where the
-    project says so. Raises NotFound and InvalidDocument.
+    project says so. ``publishes``: whoever starts it may publish where the project's builds do, which has been checked
+    with the project as it is now; without, it publishes nothing. Raises NotFound and InvalidDocument.
     """
     check_variables(variables or {})
     found = get_project(session, project)
@@ -103,6 +106,7 @@ def start_build(
         variables=dict(variables or {}),
         initiator=initiator,
         subject=subject,
+        publish_to=publish_path(found.document) if publishes else None,
     )
     return _submit(session, found, build, now)
 
@@ -110,8 +114,10 @@ def start_build(
 def retry_build(session: Session, build_id: str, *, initiator: str, now: datetime, by_itself: bool = False) -> Build:
     """Build once more what an ended build was made from, with all it was given: the same commits, files and texts.
 
-    It answers no pipeline: that one retries its stage. Raises NotFound, and Conflict while the build goes on, and for a
-    build of a batch: a batch is retried as such.
+    It answers no pipeline: that one retries its stage. It publishes where the project says now, as whoever asks for it has
+    to be let; one that comes ``by_itself`` publishes where the build before was let.
+
+    Raises NotFound, and Conflict while the build goes on, and for a build of a batch: a batch is retried as such.
     """
     old = get_build(session, build_id)
     if old.batch_id is not None:
@@ -129,6 +135,7 @@ def retry_build(session: Session, build_id: str, *, initiator: str, now: datetim
         retry_of=old.id,
         auto_retry_number=old.auto_retry_number + 1 if by_itself else 0,
         initiator=initiator,
+        publish_to=old.publish_to if by_itself else publish_path(project.document),
     )
     return _submit(session, project, build, now)
 
@@ -164,6 +171,7 @@ def submit_of_batch(session: Session, batch: BuildBatch, group: BuildBatchGroup,
         variables=batch.variables,
         initiator=batch.initiator,
         subject=batch.subject,
+        publish_to=batch.publish_to,
         batch_id=batch.id,
         batch_group=group.identifier,
     )
@@ -317,6 +325,7 @@ def finish_build(
     forget(session, WAITING_KIND, subject_of(build_id))
     session.expire_all()  # what the caller reads next is what was written
     build = session.get_one(Build, build_id)
+    tally.count(session, build)
     _tell(session, build, _ENDED[status], now)
     on_finished(session, build_id)
     batch_engine.on_build_ended(session, build, now, moves(on_finished))

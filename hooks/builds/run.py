@@ -22,7 +22,9 @@ from hooks.builds.executor import (
     SandboxRequest,
     StopReason,
 )
+from hooks.builds.exported import bounded
 from hooks.builds.journal import BuildReporter, Journal
+from hooks.builds.log_size import MAX_SPEC_BYTES
 from hooks.builds.patterns import is_found
 from hooks.builds.phases import (
     CLIENT_ERROR,
@@ -48,9 +50,6 @@ from hooks.builds.spec import (
 )
 from registry.clock import Clock
 from registry.errors import InvalidDocument
-
-MAX_SPEC_BYTES = 256 * 1024
-_EXPORTED_CHARACTERS = 10_000
 
 
 class Abandoned(Exception):
@@ -217,10 +216,10 @@ class _Attempt:
             raise _PhaseFailed(CLIENT_ERROR, outcome.detail or f"the source {self._plan.source.unpack} is not usable")
         self.journal.say("Phase is DOWNLOAD_SOURCE")
         self.journal.say(f"CODEBUILD_SRC_DIR={sandbox.source_dir}")
-        self._spec = self._read_spec(sandbox)
+        text, self._spec = self._read_spec(sandbox)
         tell_warnings(self._spec, sandbox, self.journal, is_of_batch=BATCH_IDENTIFIER in self._plan.reserved)
         if self._plan.on_spec is not None:
-            faults = self._plan.on_spec(self._spec)
+            faults = self._plan.on_spec(text, self._spec)
             if faults:
                 raise _PhaseFailed(YAML_FILE_ERROR, "; ".join(faults))
             self._spec = BuildSpec("0.2")  # others build what it says
@@ -251,7 +250,7 @@ class _Attempt:
         self._secret_names = values.names
         return values
 
-    def _read_spec(self, sandbox: Sandbox) -> BuildSpec:
+    def _read_spec(self, sandbox: Sandbox) -> tuple[str, BuildSpec]:
         text = self._plan.spec_text
         if text is None or not is_inline(text):
             name = text or DEFAULT_FILENAME
@@ -264,7 +263,7 @@ class _Attempt:
         else:
             self.journal.say("YAML location is the build project")
         try:
-            return parse_buildspec(text)
+            return text, parse_buildspec(text)
         except InvalidDocument as error:
             for fault in error.faults:
                 self.journal.say(f"{error.document}: {fault}")
@@ -365,11 +364,13 @@ class _Attempt:
             except ExecutorError as error:
                 # What it was built for is done; to run it all again would be worse than to lack a variable.
                 raise _PhaseFailed(CLIENT_ERROR, f"the exported variables cannot be read: {error}") from error
+            found: dict[str, str] = {}
             for name in self._spec.exported_variables:
                 if name in self._secret_names:
                     self.journal.say(f"Warning: {name} comes from a secret or parameter and is not exported")
                 elif name in values:
-                    self._exported[name] = self.journal.mask(values[name])[:_EXPORTED_CHARACTERS]
+                    found[name] = self.journal.mask(values[name])
+            self._exported = bounded(found, self.journal.say)
         self._destroy()
 
     # --- the sandbox

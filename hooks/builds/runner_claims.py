@@ -116,7 +116,7 @@ class RunnerClaims:
 
     def _take(self, runner: BuildRunner, said: Introduction) -> tuple[Claimed | None, Build | None, Project | None]:
         limits = Limits(tuple(runner.projects), tuple(runner.domains))
-        only = runners.jobs_for(said.environments, limits, plans_batches=False)
+        only = runners.JobsFor(said.environments, limits)
         with self._db.read() as session:
             if not claims.anything_due(session, (QUEUE,), {JOB_KIND}, only=only):
                 return None, None, None
@@ -134,7 +134,7 @@ class RunnerClaims:
                 return None, None, None
             (claimed,) = taken
             build_id = claimed.payload["build_id"]
-            found = self._attempts.begin(session, build_id, ())
+            found = self._attempts.begin(session, build_id, self._services.environment_types)
             if found is None:
                 claims.end(session, (claimed.job_id, claimed.fence), JobState.SUCCEEDED, None)
                 return claimed, None, None

@@ -15,7 +15,7 @@ from typing import IO, Any, BinaryIO
 from sqlalchemy import func, select, update
 from sqlalchemy.orm import Session
 
-from hooks.builds import image_pins
+from hooks.builds import batch_parts, image_pins
 from hooks.builds.attempts import JOB_STATES, BuildAttempts, first_fault
 from hooks.builds.build_services import BuildServices
 from hooks.builds.executor import ExecutorError, Refused, StopReason
@@ -30,6 +30,8 @@ from hooks.builds.run import Abandoned
 from hooks.builds.runner_leases import Secrets, find_lease, remember, require_held, secrets_of
 from hooks.builds.runners import Digest
 from hooks.builds.source import PackageSource
+from hooks.builds.spec import parse_buildspec
+from hooks.builds.spec_model import BuildSpec
 from hooks.errors import LeaseLost
 from hooks.jobs import claims, remote
 from hooks.models.build import Build, BuildProject
@@ -37,7 +39,7 @@ from hooks.models.build_output import BuildArtifact
 from hooks.models.runner import BuildLease, BuildRunner
 from registry import audit
 from registry.db import Database
-from registry.errors import Conflict, Invalid, NotFound, Unavailable
+from registry.errors import Conflict, Invalid, InvalidDocument, NotFound, Unavailable
 
 _MOST_ARTIFACTS = 64
 _OVERTIME_SECONDS = 60.0
@@ -58,12 +60,16 @@ class Claim:
 
 @dataclass(frozen=True, slots=True)
 class Ending:
-    """How a build ended on a runner; ``phases`` have the shape of ``PhaseRecord.as_json``, ``log_bytes`` is the log's end."""
+    """How a build ended on a runner; ``phases`` have the shape of ``PhaseRecord.as_json``, ``log_bytes`` is the log's end.
+
+    ``batch_document`` is the buildspec that the first build of a batch has read.
+    """
 
     status: BuildStatus
     phases: Sequence[Mapping[str, Any]]
     exported: Mapping[str, str]
     log_bytes: int
+    batch_document: str | None = None
 
 
 class RunnerWork:
@@ -153,6 +159,24 @@ class RunnerWork:
             image = build.environment.get("image", "")
             image_pins.record(session, build.project_id, project, image, digest, self._services.clock())
 
+    def read_batch(self, claim: Claim, document: str) -> Sequence[str]:
+        """What is wrong with the buildspec that the first build of a batch has read. Raises Invalid."""
+        spec = _spec_of(document)
+        with self._db.read() as session:
+            build = session.get_one(Build, self._readable(session, claim).build_id)
+            return self._reading(session, build, spec)[1]
+
+    def _reading(
+        self, session: Session, build: Build, spec: BuildSpec | None
+    ) -> tuple[batch_parts.Part, Sequence[str]]:
+        """A build's part in its batch, with what the document says of it; and what is wrong with that."""
+        part = batch_parts.part_of(session, build, self._services.environment_types)
+        if part.reading is None:
+            if spec is not None:
+                raise Invalid("the build is not the first one of a batch")
+            return part, ()
+        return part, ("the document of the batch is missing",) if spec is None else part.reading.take(spec)
+
     def leaked(self, claim: Claim, tokens: Collection[str]) -> None:
         """Tell of tokens of this server that the build showed, which the runner has masked."""
         with self._db.write() as session:
@@ -235,8 +259,9 @@ class RunnerWork:
     def finish(self, claim: Claim, ending: Ending) -> None:
         """Write how the build ended: job, build and what follows in one transaction. Saying it again changes nothing.
 
-        Raises Conflict when the log has not all arrived.
+        Raises Conflict when the log has not all arrived, and Invalid for a batch's first build without a document that is one.
         """
+        spec = None if ending.batch_document is None else _spec_of(ending.batch_document)
         with self._db.write() as session:
             lease = self._lease(session, claim)
             hold, state = (lease.job_id, lease.fence), JOB_STATES[ending.status]
@@ -247,6 +272,9 @@ class RunnerWork:
             session.refresh(lease)
             if lease.log_bytes != ending.log_bytes:
                 raise Conflict(f"the log ends at {lease.log_bytes}, not at {ending.log_bytes}: send the rest of it")
+            part, faults = self._reading(session, session.get_one(Build, lease.build_id), spec)
+            if faults and ending.status is BuildStatus.SUCCEEDED:
+                raise Invalid("; ".join(faults)[:1000])
             hide = secrets_of(self._services.sealer, lease).hider()
             found, build_id = self._append(session, lease, b"", is_last=True), lease.build_id
             phases = _hidden(ending.phases, hide)
@@ -255,7 +283,7 @@ class RunnerWork:
             about = {"status": ending.status.value, "attempt": lease.attempt}
             actor, now = f"runner/{claim.runner.name}", self._services.clock()
             audit.record(session, now, actor, "build.finish", f"build/{build_id}", **about)
-            self._attempts.end(session, build_id, ending.status, phases, exported)
+            self._attempts.end(session, build_id, ending.status, phases, exported, part)
         if found:
             self._services.on_tokens(frozenset(found), build_id)
 
@@ -320,6 +348,13 @@ class RunnerWork:
         job = remote.context_of(self._db, (lease.job_id, lease.fence))
         keeper = self._attempts.keeper(build, OutputSettings.of(document), job.step, lambda: secrets.texts)
         return keeper, secrets
+
+
+def _spec_of(document: str) -> BuildSpec:
+    try:
+        return parse_buildspec(document)
+    except InvalidDocument as error:
+        raise Invalid(str(error)[:1000]) from error
 
 
 def _hidden(phases: Sequence[Mapping[str, Any]], hide: Callable[[str], str]) -> list[dict[str, Any]]:

@@ -12,10 +12,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
-from sqlalchemy import ColumnElement, or_, select, update
+from sqlalchemy import ColumnElement, select, update
 from sqlalchemy.orm import Session
 
-from hooks.builds.batch_plan import DOWNLOAD_SOURCE
 from hooks.jobs.remote import forsake
 from hooks.models.build import Build, BuildProject
 from hooks.models.build_token import BuildToken
@@ -269,22 +268,24 @@ def held_now(session: Session, runner_ids: Sequence[str]) -> dict[str, list[Held
     return found
 
 
-def jobs_for(
-    environments: Sequence[str], limits: Limits = Limits(), *, plans_batches: bool = True
-) -> ColumnElement[bool]:
-    """Which jobs of builds somebody who can run ``environments`` may have: a condition for ``claims.claim``.
+@dataclass(frozen=True, slots=True)
+class JobsFor:
+    """Which jobs of builds somebody who can run ``environments`` may have: a ``hooks.jobs.claims.Only``."""
 
-    With ``plans_batches`` also those that find the builds of a batch, which is the server's own business.
-    """
-    wanted = select(Build.id).where(
-        Build.id == _BUILD_ID, Build.environment["type"].as_string().in_(list(environments))
-    )
-    if limits.projects:
-        wanted = wanted.join(BuildProject, BuildProject.id == Build.project_id).where(
-            BuildProject.name.in_(limits.projects)
+    environments: tuple[str, ...]
+    limits: Limits = field(default_factory=Limits)
+
+    def __call__(self, job: type[Job]) -> ColumnElement[bool]:
+        """The condition on ``job``."""
+        limits = self.limits
+        wanted = select(Build.id).where(
+            Build.id == job.payload["build_id"].as_string(),
+            Build.environment["type"].as_string().in_(self.environments),
         )
-    if limits.domains:
-        wanted = wanted.where(Build.source["domain"].as_string().in_(limits.domains))
-    if not plans_batches:
-        wanted = wanted.where(or_(Build.batch_group.is_(None), Build.batch_group != DOWNLOAD_SOURCE))
-    return wanted.correlate(Job).exists()
+        if limits.projects:
+            wanted = wanted.join(BuildProject, BuildProject.id == Build.project_id).where(
+                BuildProject.name.in_(limits.projects)
+            )
+        if limits.domains:
+            wanted = wanted.where(Build.source["domain"].as_string().in_(limits.domains))
+        return wanted.correlate(job).exists()

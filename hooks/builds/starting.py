@@ -43,7 +43,11 @@ def place_of(project: BuildProject) -> tuple[str, str] | None:
 
 
 def start_project(session: Session, name: str, asked: Asked, *, initiator: str, now: datetime) -> Build:
-    """Start a build of a project's own source. Raises NotFound, InvalidDocument with all faults, and Conflict."""
+    """Start a build of a project's own source. Raises NotFound, InvalidDocument with all faults, and Conflict.
+
+    Whoever starts it may publish where the project does (``project_rights.check_publishes``), or did when making the hook
+    that starts it.
+    """
     return start_build(
         session,
         project=name,
@@ -52,6 +56,7 @@ def start_project(session: Session, name: str, asked: Asked, *, initiator: str, 
         now=now,
         variables=asked.variables,
         options=asked.options,
+        publishes=True,
     )
 
 

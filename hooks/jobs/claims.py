@@ -7,9 +7,10 @@ declared dead and lives on changes nothing. Nothing here keeps state in memory.
 from __future__ import annotations
 
 import time
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 from sqlalchemy import (
@@ -25,6 +26,7 @@ from sqlalchemy import (
     null,
     or_,
     select,
+    true,
     tuple_,
     update,
 )
@@ -79,10 +81,19 @@ class EndedJob:
     error: str | None
 
 
-def _due() -> Select[int, int, str | None]:
-    """What may start now in ``:queues`` of ``:kinds``.
+Only = Callable[[type[Job]], ColumnElement[bool]] | None
+"""Which jobs a holder may take, as a condition on the jobs (or an alias of them) that it is given; None: any.
 
-    Of the jobs with one serial key only the first in its queue, or they would fill a batch and leave no room.
+Equal ones make equal conditions: statements are kept by them.
+"""
+
+
+@lru_cache(maxsize=64)  # a poll runs these for ever, and building them costs more than running them
+def _due(only: Only) -> Select[int, int, str | None]:
+    """What may start now in ``:queues`` of ``:kinds``, and whoever may have ``only`` those may have.
+
+    Of the jobs with one serial key only the first in its queue, or they would fill a batch and leave no room. One that is
+    for others holds up nobody: it may wait for long, and is told apart by the key when it runs.
     """
     now = database_now()
     kinds: BindParameter[list[str]] = bindparam("kinds", expanding=True)
@@ -94,6 +105,7 @@ def _due() -> Select[int, int, str | None]:
         other.kind.in_(kinds),
         other.run_after <= now,
         earlier,
+        true() if only is None else only(other),
     )
     blocker = (
         select(other.id)
@@ -108,6 +120,7 @@ def _due() -> Select[int, int, str | None]:
             Job.kind.in_(kinds),
             Job.run_after <= now,
             or_(Job.serial_key.is_(None), ~blocker.exists()),
+            true() if only is None else only(Job),
         )
         .order_by(Job.priority.desc(), Job.id)
     )
@@ -120,22 +133,19 @@ def _full() -> Select[str]:
     return select(JobQueue.name).where(named, JobQueue.max_running <= running)
 
 
-# Built once: a poll runs these for ever, and building them costs more than running them.
-_DUE = _due()
-_ANY_DUE = _DUE.order_by(None).limit(1)
 _FULL = _full()
 
 
-Only = ColumnElement[bool] | None
-"""Which jobs a holder may take, as a condition on them; None: any."""
+@lru_cache(maxsize=64)
+def _any_due(only: Only) -> Select[int, int, str | None]:
+    return _due(only).order_by(None).limit(1)
 
 
 def anything_due(session: Session, queues: Sequence[str], kinds: Collection[str], *, only: Only = None) -> bool:
     """Whether a claim would find something. Only reads, so that idle workers never take SQLite's write lock."""
     full = set(session.scalars(_FULL, {"queues": queues}))
     open_queues = [queue for queue in queues if queue not in full]
-    wanted = _ANY_DUE if only is None else _ANY_DUE.where(only)
-    due = session.execute(wanted, {"queues": open_queues, "kinds": list(kinds)})
+    due = session.execute(_any_due(only), {"queues": open_queues, "kinds": list(kinds)})
     return due.first() is not None
 
 
@@ -154,10 +164,9 @@ def claim(
     ``only`` are the jobs that this holder may have at all.
     """
     due: list[Any] = []
-    open_to_it = _DUE if only is None else _DUE.where(only)
     for queue, room in _rooms(session, queues, free).items():
         if room > 0:
-            locked = open_to_it.limit(room).with_for_update(skip_locked=True, of=Job)
+            locked = _due(only).limit(room).with_for_update(skip_locked=True, of=Job)
             due += session.execute(locked, {"queues": [queue], "kinds": list(kinds)}).all()
     due.sort(key=lambda row: (-row.priority, row.id))
     chosen = due[:free]

@@ -1,6 +1,6 @@
 """The tables of everything that happens because of a publish."""
 
-from hooks.models.build import Build, BuildLogChunk, BuildProject
+from hooks.models.build import Build, BuildLogChunk, BuildProject, BuildTally
 from hooks.models.build_batch import BuildBatch, BuildBatchGroup
 from hooks.models.build_image import BuildImagePin
 from hooks.models.build_output import BuildArtifact, BuildCache
@@ -45,6 +45,7 @@ __all__ = [
     "BuildLogChunk",
     "BuildProject",
     "BuildRunner",
+    "BuildTally",
     "BuildToken",
     "BuildUpload",
     "Deployment",

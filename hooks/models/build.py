@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import JSON, BigInteger, ForeignKey, Index, LargeBinary, String, Text, UniqueConstraint
+from sqlalchemy import JSON, BigInteger, ForeignKey, Index, LargeBinary, String, Text, UniqueConstraint, text
 from sqlalchemy.orm import Mapped, mapped_column
 
 from registry.db import Base, UtcDateTime
@@ -44,6 +44,9 @@ class BuildProject(Base):
     deleted_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
 
 
+_IS_OPEN = text("ended_at IS NULL")
+
+
 class Build(Base):
     """One build. What the project said is copied when it starts, so that a later edit changes no build.
 
@@ -54,12 +57,14 @@ class Build(Base):
     ``retry_of`` is the build this one repeats; ``auto_retry_number`` counts those that came by themselves. ``subject``
     names what it was started for (``execution:12``). ``job_id`` may outlive its job. ``log_bytes`` is the length of the
     log; a restarted attempt adds to it. ``batch_id`` and ``batch_group`` are the batch it belongs to, and its group there.
+    ``publish_to`` (``domain/repository``) is where it was let publish when it was started; null: nowhere.
     """
 
     __tablename__ = "build"
     __table_args__ = (
         UniqueConstraint("project_id", "number"),
         Index("ix_build_submitted", "submitted_at"),
+        Index("ix_build_open", "project_id", sqlite_where=_IS_OPEN, postgresql_where=_IS_OPEN),
     )
 
     id: Mapped[str] = mapped_column(String(36), primary_key=True)
@@ -86,6 +91,7 @@ class Build(Base):
     subject: Mapped[str | None] = mapped_column(String(255), index=True)
     batch_id: Mapped[str | None] = mapped_column(String(36), index=True)
     batch_group: Mapped[str | None] = mapped_column(String(128))
+    publish_to: Mapped[str | None] = mapped_column(String(151))
     job_id: Mapped[int | None] = mapped_column(BigInteger)
     attempt: Mapped[int] = mapped_column(default=0)
     message: Mapped[str] = mapped_column(Text, default="")
@@ -93,6 +99,22 @@ class Build(Base):
     submitted_at: Mapped[datetime] = mapped_column(UtcDateTime)
     started_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
     ended_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
+
+
+class BuildTally(Base):
+    """The ended builds of a project by status, counted in the transactions that end them. Sums of seconds.
+
+    ``begun`` are those that had begun: only these have waited and taken their time.
+    """
+
+    __tablename__ = "build_tally"
+
+    project_id: Mapped[int] = mapped_column(ForeignKey("build_project.id", ondelete="CASCADE"), primary_key=True)
+    status: Mapped[str] = mapped_column(String(16), primary_key=True)
+    builds: Mapped[int] = mapped_column(BigInteger)
+    begun: Mapped[int] = mapped_column(BigInteger)
+    queue_seconds: Mapped[float]
+    duration_seconds: Mapped[float]
 
 
 class BuildLogChunk(Base):

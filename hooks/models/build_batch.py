@@ -18,7 +18,7 @@ class BuildBatch(Base):
     that is how it is going to end. ``phases`` has the shape of CodeBuild's ``phases`` of a build batch, ``phase`` is the
     one entered last. ``config`` is the ``buildBatchConfig`` that holds. ``resolved_versions`` is source identifier →
     commit, found by the batch's first build and the same for all. ``attempt`` counts the retries, 1 first.
-    ``job_id`` is the job that combines the artifacts.
+    ``job_id`` is the job that combines the artifacts. ``publish_to`` is where its builds may publish, as a build's.
     """
 
     __tablename__ = "build_batch"
@@ -49,6 +49,7 @@ class BuildBatch(Base):
     attempt: Mapped[int]
     initiator: Mapped[str] = mapped_column(String(255))
     subject: Mapped[str | None] = mapped_column(String(255))
+    publish_to: Mapped[str | None] = mapped_column(String(151))
     job_id: Mapped[int | None] = mapped_column(BigInteger)
     message: Mapped[str] = mapped_column(Text)
     submitted_at: Mapped[datetime] = mapped_column(UtcDateTime)

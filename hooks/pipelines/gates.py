@@ -1,7 +1,7 @@
 """Who may answer an approval: whoever holds the right to approve on the repositories it stands before. Pure.
 
 An approval lets through what comes after it, so the right is asked for there: on the targets of all promotions up to the
-next approval, and on the execution's own repository where no promotion follows.
+next approval and on the repositories that builds up to there publish to, and on the execution's own where there are none.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ def repositories_behind(execution: ExecutionView, stage: str, action: str) -> tu
         raise NotFound("approval", f"{stage}/{action} of execution {summary.id}")
     targets: list[str] = []
     for _, members in groups[at + 1 :]:
-        targets += [_target(member) for member in members if _is_promotion(member)]
+        targets += [target for member in members if (target := _target(member))]
         if any(_is_approval(member) for member in members):
             break
     return tuple(f"{summary.domain}/{target}" for target in dict.fromkeys(targets or [summary.repository]))
@@ -86,11 +86,13 @@ def _is_approval(action: ActionExecutionView) -> bool:
     return action.category == "Approval"
 
 
-def _is_promotion(action: ActionExecutionView) -> bool:
-    return (action.category, action.provider) == ("Deploy", "Promote")
+_TARGETS = {("Deploy", "Promote"): "TargetRepository", ("Build", "CodeBuild"): "PublishRepository"}
+_TARGETS |= {("Test", "CodeBuild"): _TARGETS["Build", "CodeBuild"]}
 
 
 def _target(action: ActionExecutionView) -> str:
-    written = (action.configuration or {}).get("TargetRepository", "")
+    """The repository that an action puts versions into; "" for none."""
+    setting = _TARGETS.get((action.category, action.provider), "")
+    written = (action.configuration or {}).get(setting, "")
     # A literal ``*`` is matched by nothing but a ``*`` in the approver's own scope.
     return "*" if "#{" in written else written

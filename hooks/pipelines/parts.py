@@ -51,7 +51,8 @@ class BuildRequest:
 
     ``inputs`` are the artifacts it is handed beside the version's own files, as (name, build, identifier); the name "" is
     that of the primary one, and no build means the version's files. ``outputs`` are the artifacts that it hands on.
-    With ``is_batch`` it is a batch build; ``combines_artifacts`` None leaves that to the project.
+    With ``is_batch`` it is a batch build; ``combines_artifacts`` None leaves that to the project. ``publish_repository`` is
+    where, of the version's domain, it may publish if its project does so, too; None: nowhere.
     """
 
     project: str
@@ -63,6 +64,7 @@ class BuildRequest:
     outputs: tuple[str, ...] = ()
     is_batch: bool = False
     combines_artifacts: bool | None = None
+    publish_repository: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Collection
-from contextlib import suppress
 from datetime import datetime, timedelta
 from functools import partial
 
@@ -11,7 +10,7 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from hooks.builds import image_pins
-from hooks.builds.batches import builds_of, start_batch, stop_batch
+from hooks.builds.batches import builds_of, start_batch
 from hooks.builds.handing_over import artifact_source, missing_outputs
 from hooks.builds.phases import BuildStatus
 from hooks.builds.project import QUEUED_TIMEOUT_MINUTES, SourceSettings, SourceType
@@ -21,10 +20,13 @@ from hooks.builds.projects import (
     Settings,
     create_or_update_project,
     environment_type,
+    get_project,
 )
-from hooks.builds.records import get_build, request_stop_build, start_build
+from hooks.builds.publishing import ACTION_SETTING, publish_path
+from hooks.builds.records import get_build, start_build
 from hooks.builds.source import PackageSource, SourceAsset
 from hooks.builds.starting import Asked
+from hooks.builds.stopping import stop_soon
 from hooks.models.build import BuildProject
 from hooks.models.build_batch import BuildBatch
 from hooks.pipelines.definition import BuildProjectDeclaration
@@ -69,8 +71,9 @@ def _start_build(session: Session, request: BuildRequest, now: datetime) -> str:
         inputs=tuple(_input(session, *each) for each in request.inputs),
         outputs=request.outputs,
     )
+    publishes = _may_publish(session, request)
     if request.is_batch:
-        return _start_batch(session, request, source, now)
+        return _start_batch(session, request, source, now, publishes=publishes)
     build = start_build(
         session,
         project=request.project,
@@ -79,11 +82,28 @@ def _start_build(session: Session, request: BuildRequest, now: datetime) -> str:
         variables=request.variables,
         subject=request.subject,
         now=now,
+        publishes=publishes,
     )
     return build.id
 
 
-def _start_batch(session: Session, request: BuildRequest, source: PackageSource, now: datetime) -> str:
+def _may_publish(session: Session, request: BuildRequest) -> bool:
+    """Whether the build publishes: where its project does, and its action says the same. Raises NotFound, Conflict."""
+    if request.publish_repository is None:
+        return False
+    wanted = f"{request.source.domain}/{request.publish_repository}"
+    held = publish_path(get_project(session, request.project).document)
+    if held != wanted:
+        raise Conflict(
+            f"configuration {ACTION_SETTING}: {wanted} is not where build project {request.project} publishes"
+            f" ({held or 'nowhere'})"
+        )
+    return True
+
+
+def _start_batch(
+    session: Session, request: BuildRequest, source: PackageSource, now: datetime, *, publishes: bool
+) -> str:
     combines = request.combines_artifacts
     batch = start_batch(
         session,
@@ -95,6 +115,7 @@ def _start_batch(session: Session, request: BuildRequest, source: PackageSource,
         subject=request.subject,
         now=now,
         on_finished=_nobody,
+        publishes=publishes,
     )
     return batch.id
 
@@ -125,13 +146,8 @@ def _input(session: Session, name: str, build_id: str | None, identifier: str) -
     return artifact_source(session, build_id, identifier, name)
 
 
-def _stop_build(session: Session, build_id: str, now: datetime) -> None:
-    # Its action has ended already, so that nobody needs to be told; a build that has just ended needs no stop.
-    with suppress(Conflict):
-        if session.get(BuildBatch, build_id) is not None:
-            stop_batch(session, build_id, now=now, on_finished=_nobody)
-        else:
-            request_stop_build(session, build_id, now=now, on_finished=_nobody)
+def _stop_build(session: Session, build_id: str, _now: datetime) -> None:
+    stop_soon(session, build_id)
 
 
 def _batch_outcome(session: Session, batch: BuildBatch) -> BuildOutcome | None:

@@ -93,14 +93,15 @@ class TokenLeak(Base):
     """A live token that was found where it must not be, and was revoked for it.
 
     ``place`` says where in words (an upload, a build's log, a scanner's report). Its owner is told on every page until
-    ``seen_at``.
+    ``seen_at``. A credential that is no account's token (a runner's) has a ``name`` and no token here.
     """
 
     __tablename__ = "token_leak"
 
     id: Mapped[int] = mapped_column(primary_key=True)
-    token_id: Mapped[int] = mapped_column(ForeignKey("token.id", ondelete="CASCADE"), unique=True)
+    token_id: Mapped[int | None] = mapped_column(ForeignKey("token.id", ondelete="CASCADE"), unique=True)
     account_id: Mapped[int] = mapped_column(ForeignKey("account.id", ondelete="CASCADE"), index=True)
+    name: Mapped[str | None] = mapped_column(String(200))
     place: Mapped[str] = mapped_column(String(500))
     found_at: Mapped[datetime] = mapped_column(UtcDateTime)
     seen_at: Mapped[datetime | None] = mapped_column(UtcDateTime)

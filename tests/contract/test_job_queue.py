@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
-from sqlalchemy import func, insert, select
+from sqlalchemy import ColumnElement, func, insert, select
 
 from hooks.jobs import claims, retry
 from hooks.jobs.claims import Claimed
@@ -224,6 +224,30 @@ def test_serial_jobs_run_in_order_and_let_others_pass_while_they_wait(bench: Ben
     assert job.job_id == second
     finish(bench, job)
     assert [job.job_id for job in take(bench)] == [third]
+
+
+def of_mine(job: type[Job]) -> ColumnElement[bool]:
+    return job.subject == "mine"
+
+
+def test_a_job_that_only_others_may_have_holds_up_nobody_of_its_serial_key(bench: Bench) -> None:
+    others = add(bench, serial_key="k", subject="another's", priority=5)
+    first, second = (add(bench, serial_key="k", subject="mine") for _ in range(2))
+
+    def claimed(**options: Any) -> list[int]:
+        with bench.database.write() as session:
+            wanted = {"owner": "me", "queues": ("default",), "kinds": KINDS, "free": 10, "lease_seconds": 60}
+            return [job.job_id for job in claims.claim(session, **wanted, **options)]
+
+    with bench.database.read() as session:
+        assert claims.anything_due(session, ("default",), KINDS, only=of_mine)
+    assert claimed(only=of_mine) == [first]  # nobody may be there who takes the other one
+    assert claimed() == []  # but of the key one runs at a time, whoever asks
+    with bench.database.write() as session:
+        assert claims.end(session, (first, bench.job(first).fence), JobState.SUCCEEDED, None)
+    assert claimed() == [others]
+    assert claimed(only=of_mine) == []
+    assert bench.state(second) is JobState.QUEUED
 
 
 def test_stop(bench: Bench) -> None:

@@ -17,6 +17,7 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
+from hooks.builds import stopping
 from hooks.builds.phases import BuildStatus
 from hooks.builds.projects import create_or_update_project
 from hooks.builds.records import finish_build, get_build
@@ -43,6 +44,10 @@ from registry.repos import shelf
 from registry.repos.topology import create_domain, create_repository, find_repository
 from storage.blobs import BlobHandle, Digest, Locator
 from tests import postgres
+
+
+def _on_build_finished(parts: Parts, session: Session, build_id: str) -> None:
+    on_build_finished(session, parts, build_id)
 
 
 class Killed(BaseException):
@@ -81,7 +86,12 @@ class World:
     def use(self, parts: Parts) -> None:
         """Let the engine work with these parts from now on."""
         self.parts = parts
-        self._handlers = {**pipeline_handlers.handlers(parts), **start.handlers(parts)}
+        on_finished = functools.partial(_on_build_finished, parts)
+        self._handlers = {
+            **pipeline_handlers.handlers(parts),
+            **start.handlers(parts),
+            **stopping.handlers(parts.clock, on_finished),
+        }
 
     def close(self) -> None:
         self.db.close()

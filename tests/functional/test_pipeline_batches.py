@@ -69,6 +69,6 @@ def test_an_execution_that_is_abandoned_stops_its_batch(world: Hooks) -> None:
     batch = action(started, "Test", "Unit")["buildId"]
     stopped = world.call("POST", f"/executions/{started['id']}/stop", as_="publisher", json={"abandon": True})
     assert stopped.status_code == 200, stopped.text
-    assert world.call("GET", f"/build-batches/{batch}").json["endingAs"] == "STOPPED"
     world.work()
+    assert world.call("GET", f"/build-batches/{batch}").json["endingAs"] == "STOPPED"
     assert world.call("GET", f"/build-batches/{batch}").json["buildBatchStatus"] == "STOPPED"

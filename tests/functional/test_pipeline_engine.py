@@ -10,6 +10,8 @@ import sqlalchemy as sa
 
 from hooks.builds.phases import BuildStatus
 from hooks.jobs.queue import enqueue
+from hooks.models.build import Build
+from hooks.models.build_batch import BuildBatch
 from hooks.models.job import Job, JobState
 from hooks.models.pipeline import Execution
 from hooks.pipelines.approvals import Verdict, decide
@@ -209,9 +211,33 @@ def test_abandon_stops_the_build_and_nothing_is_promoted(world):
         "Abandoned",
         "Abandoned",
     )
-    assert world.build(world.action(started, "Ship/A").build_id).status == "STOPPED"
     world.work()
+    assert world.build(world.action(started, "Ship/A").build_id).status == "STOPPED"
     assert world.files("staging", "acme", "1.0") == {}
+
+
+@pytest.mark.parametrize("more", ["", ", BatchEnabled: 'true'"])
+def test_giving_up_an_action_waits_for_no_lock_that_the_end_of_its_build_holds(world, more):
+    """Whoever ends the build waits for the execution in turn, so that the two would wait for each other."""
+    if world.db.engine.dialect.name == "sqlite":
+        pytest.skip("its writers take turns")
+    world.apply(pipeline(stage("Ship", build("A", more=more))))
+    started = world.publish_and_start()
+    build_id = world.action(started, "Ship/A").build_id
+    with world.db.write() as ending:
+        for model in (Build, BuildBatch):
+            ending.execute(sa.select(model.id).where(model.id == build_id).with_for_update())
+        ending.execute(sa.select(Job.id).where(Job.kind == "build").with_for_update())
+        with world.db.write() as session:
+            session.execute(sa.text("SET LOCAL lock_timeout = '1s'"))
+            stop_execution(
+                session, world.parts, started, actor="op", reason="because", abandon=True, now=world.now
+            )  # fmt: skip
+    assert world.statuses(started)[0] == "Stopped"
+    world.work()
+    with world.db.read() as session:
+        batch = session.get(BuildBatch, build_id)
+        assert (batch.ending if batch else session.get_one(Build, build_id).status) == "STOPPED"
 
 
 def test_an_abandoned_promotion_that_a_worker_holds_already_does_nothing(world):

@@ -18,7 +18,9 @@ import pytest
 import requests
 
 from tests.build_bench import MISSING_SANDBOX, eventually, work_directory
+from tests.fakes.forge import Repository, forge
 from tests.harness.server import ROOT, Server
+from tests.harness.tls_front import Front, tls_front
 
 pytestmark = pytest.mark.skipif(bool(MISSING_SANDBOX), reason=MISSING_SANDBOX)
 
@@ -71,6 +73,7 @@ ENDLESS = "version: 0.2\nphases:\n  build:\n    commands: ['echo it has begun', 
 class Site:
     server: Server
     token: str
+    front: Front
     places: list[Path] = field(default_factory=list)
     runners: list[subprocess.Popen[bytes]] = field(default_factory=list)
 
@@ -86,8 +89,11 @@ class Site:
     def command(self, *arguments: str) -> list[str]:
         return [sys.executable, "-c", COMMAND, "runner", *arguments]
 
-    def register(self, place: Path, token: str) -> subprocess.CompletedProcess[str]:
-        command = self.command("register", "--url", self.server.url, "--data", str(place), "--token", "-")
+    def register(
+        self, place: Path, token: str, *options: str, url: str | None = None
+    ) -> subprocess.CompletedProcess[str]:
+        to = ("--url", url or self.server.url, "--data", str(place), "--token", "-")
+        command = self.command("register", *to, *options)
         return subprocess.run(
             command,
             cwd=ROOT,
@@ -98,10 +104,10 @@ class Site:
             check=False,
         )
 
-    def run(self, place: Path) -> subprocess.Popen[bytes]:
+    def run(self, place: Path, *options: str) -> subprocess.Popen[bytes]:
         with (place.parent / f"{place.name}.log").open("ab") as log:
             process = subprocess.Popen(
-                self.command("run", "--data", str(place)),
+                self.command("run", "--data", str(place), *options),
                 cwd=ROOT,
                 env={**self.server.child_environment(), "ENTREPOT_BUILDS_WORKSPACE_PATH": str(place / "work")},
                 stdout=log,
@@ -122,6 +128,14 @@ class Site:
         }
         self.call("PUT", f"/build-projects/{name}", json={"document": json.dumps(document)})
 
+    def upload(self, project: str, files: dict[str, str]) -> str:
+        """Send a source; its id."""
+        return str(self.call("POST", f"/build-sources?project={project}", 201, data=zipped(files)).json()["id"])
+
+    def publish(self, url: str, body: bytes) -> None:
+        headers = {"Authorization": f"Bearer {self.token}"}
+        assert requests.put(url, data=body, headers=headers, timeout=30).status_code == 201
+
     def status(self, token: str) -> int:
         """What somebody with ``token`` is answered."""
         headers = {"Authorization": f"Bearer {token}"}
@@ -141,8 +155,8 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
         tmp_path_factory.mktemp("site") / "data", with_worker=False, environment=environment, web_processes=1
     )
     server.start()
-    with work_directory() as place:
-        made = Site(server, server.token())
+    with work_directory() as place, tls_front(server.port, tmp_path_factory.mktemp("front")) as front:
+        made = Site(server, server.token(), front)
         made.places.append(place / "runner")
         yield made
         for process in made.runners:
@@ -154,41 +168,39 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
 
 @pytest.fixture(scope="module")
 def runner(site: Site) -> subprocess.Popen[bytes]:
+    """A runner that finds the server behind a TLS front; the one that comes later goes to it in the clear."""
     (place,) = site.places
     token = site.add("first")
-    done = site.register(place, token)
+    front, trust = site.front.url, ("--ca-bundle", str(site.front.authority))
+    stranger = site.register(place, token, url=front)
+    assert stranger.returncode == 1
+    assert "SSLError" in stranger.stderr  # nothing was sent to whom nobody vouches for: the token is still good
+    done = site.register(place, token, *trust, url=front)
     assert done.returncode == 0, done.stderr
     assert (place / "runner.json").stat().st_mode & 0o777 == 0o600
     again = site.register(place.with_name("thief"), token)
     assert again.returncode == 1
     assert "unknown, used or too old" in again.stderr
-    return site.run(place)
+    return site.run(place, *trust)
 
 
-def sources() -> bytes:
+def zipped(files: dict[str, str]) -> bytes:
     body = io.BytesIO()
     with zipfile.ZipFile(body, "w") as archive:
-        archive.writestr("buildspec.yml", SPEC)
-        archive.writestr("fetch.py", FETCH)
+        for name, text in files.items():
+            archive.writestr(name, text)
     return body.getvalue()
 
 
 def test_a_build_runs_on_a_runner_with_all_that_a_build_has(site: Site, runner: subprocess.Popen[bytes]) -> None:
     site.project("whole", "UPLOAD", None, "registry", publishRepository="staging")
     site.call("PUT", "/parameters/team/password", json={"value": SECRET, "projects": ["whole"]})
-    zip_type = {"Content-Type": "application/zip"}
-    answer = requests.post(
-        f"{site.server.url}/api/v1/build-sources?project=whole",
-        data=sources(),
-        headers={"Authorization": f"Bearer {site.token}", **zip_type},
-        timeout=30,
-    )
-    assert answer.status_code == 201, answer.text
+    upload = site.upload("whole", {"buildspec.yml": SPEC, "fetch.py": FETCH})
     leak = site.call("POST", "/tokens", 201, json={"name": "leak", "actions": ["read"], "ttlSeconds": 3600}).json()
     assert site.status(leak["secret"]) == 200
     halves = {"LEAK": leak["secret"][:20], "ED": leak["secret"][20:]}  # in one piece the server would not take it
     leaks = [{"name": name, "value": half, "type": "PLAINTEXT"} for name, half in halves.items()]
-    started = {"sourceUpload": answer.json()["id"], "environmentVariablesOverride": leaks}
+    started = {"sourceUpload": upload, "environmentVariablesOverride": leaks}
     build_id = site.call("POST", "/build-projects/whole/builds", 201, json=started).json()["id"]
     eventually(lambda: site.build(build_id)["status"] != "IN_PROGRESS", "the build never ended")
     log, build = site.log(build_id), site.build(build_id)
@@ -223,6 +235,80 @@ def test_a_build_runs_on_a_runner_with_all_that_a_build_has(site: Site, runner: 
     again = site.call("POST", "/build-projects/whole/builds", 201, json=started).json()["id"]
     eventually(lambda: site.build(again)["status"] != "IN_PROGRESS", "the second build never ended")
     assert "Restoring cache the-key, scope" in site.log(again)
+
+
+BATCH = """
+version: 0.2
+env:
+  exported-variables: [NAMES]
+phases:
+  build:
+    commands: ['eval "$(python3 make.py)"']
+batch:
+  build-list:
+    - {identifier: one, env: {variables: {WHO: one}}}
+    - {identifier: two, env: {variables: {WHO: two}}}
+""".replace("NAMES", ", ".join(f"V{number}" for number in range(150)))
+MAKE = "for number in range(150): print(f'export V{number}=' + 'x' * 9000)"
+
+
+def test_a_batch_is_found_and_built_on_a_runner_however_much_its_builds_export(
+    site: Site, runner: subprocess.Popen[bytes]
+) -> None:
+    site.project("batched", "UPLOAD", None, "none")
+    files = {"buildspec.yml": BATCH, "make.py": MAKE}
+    upload = site.upload("batched", files)
+    started = {"sourceUpload": upload}
+    batch = f"/build-batches/{site.call('POST', '/build-projects/batched/batches', 201, json=started).json()['id']}"
+    eventually(lambda: site.call("GET", batch).json()["complete"], "the batch never ended")
+    shown = site.call("GET", batch).json()
+    assert shown["buildBatchStatus"] == "SUCCEEDED", shown
+    groups = {group["identifier"]: group["currentBuildSummary"]["id"] for group in shown["buildGroups"]}
+    assert set(groups) == {"DOWNLOAD_SOURCE", "one", "two"}
+    for build_id in groups.values():
+        assert "Running on runner first" in site.log(build_id)
+    exported = site.build(groups["one"])["exportedVariables"]
+    assert len(exported) == 13  # 120 KiB of them, as a pipeline's action puts out
+    assert exported["V12"] == "x" * 9000
+    assert "Warning: V13 and 136 more not exported" in site.log(groups["one"])
+    # What is wrong with a batch is told before anything is built.
+    faulty = BATCH.replace("identifier: two", "identifier: two, depend-on: [nobody]").replace(
+        "build-list", "build-graph"
+    )
+    started = {"sourceUpload": site.upload("batched", {**files, "buildspec.yml": faulty})}
+    batch = f"/build-batches/{site.call('POST', '/build-projects/batched/batches', 201, json=started).json()['id']}"
+    eventually(lambda: site.call("GET", batch).json()["complete"], "the batch never ended")
+    shown = site.call("GET", batch).json()
+    assert shown["buildBatchStatus"] == "FAILED"
+    assert [group["identifier"] for group in shown["buildGroups"]] == ["DOWNLOAD_SOURCE"]
+    assert "nobody" in shown["message"]
+    assert runner.poll() is None
+
+
+def test_a_git_source_is_fetched_by_the_runner_with_the_projects_credential(
+    site: Site, runner: subprocess.Popen[bytes], tmp_path: Path
+) -> None:
+    repository = Repository(tmp_path, "one")
+    spec = "version: 0.2\nphases: {build: {commands: ['cat part.txt', 'echo commit $CODEBUILD_RESOLVED_SOURCE_VERSION']}}\n"
+    commit = repository.commit({"buildspec.yml": spec, "part.txt": "the part\n"})
+    with forge(tmp_path) as running:
+        running.credentials["one.git"] = ("joe", SECRET)
+        source = {"type": "GIT", "location": f"{running.url}/one.git"}
+        document = {"name": "sourced", "repository": "dev", "source": source, "environment": {"network": "none"}}
+        site.call("PUT", "/build-projects/sourced", json={"document": json.dumps(document)})
+        given = {"authType": "BASIC_AUTH", "username": "joe", "token": SECRET}
+        site.call("PUT", "/build-projects/sourced/source-credential", json=given)
+        build_id = site.call("POST", "/build-projects/sourced/builds", 201, json={}).json()["id"]
+        eventually(lambda: site.build(build_id)["status"] != "IN_PROGRESS", "the build never ended")
+    log, build = site.log(build_id), site.build(build_id)
+    assert build["status"] == "SUCCEEDED", log
+    assert "Running on runner first" in log
+    assert "the part" in log
+    assert f"commit {commit}" in log
+    assert build["resolvedSourceVersion"] == commit
+    assert ("/one.git/info/refs", f"joe:{SECRET}") in running.sent
+    assert SECRET not in log
+    assert runner.poll() is None
 
 
 def test_kill_9_of_the_runner_starts_the_build_anew_elsewhere(site: Site, runner: subprocess.Popen[bytes]) -> None:

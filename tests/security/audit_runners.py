@@ -19,6 +19,7 @@ NO_CHANGE.update(
         f"PUT {LEASE}/reports": "the build's own record, as the log",
         f"PUT {LEASE}/cache": "makes later builds faster, and is theirs alone",
         f"POST {LEASE}/cache": "a question",
+        f"POST {LEASE}/batch": "a question, too; what counts is told with the end",
     }
 )
 

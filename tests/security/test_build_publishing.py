@@ -24,6 +24,7 @@ from registry.errors import Invalid
 from registry.models import AuditEntry, BuiltAsset, Token
 from tests.functional.api_world import START, World
 
+STAGING = ("default", "staging")
 NUMBERS = itertools.count(1)
 SOURCE = PackageSource("default", "dev", "generic", "thing", "1.0", (SourceAsset("a", "0" * 64),))
 
@@ -67,7 +68,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
 @pytest.fixture
 def running(world: World) -> Running:
     with world.db.write() as session:
-        build = start_build(session, project="maker", source=SOURCE, initiator="ann", now=world.now)
+        build = start_build(session, project="maker", source=SOURCE, initiator="ann", now=world.now, publishes=True)
     with world.db.write() as session:
         claims.claim(session, owner="w", queues=[QUEUE], kinds=["build"], free=10, lease_seconds=600)
         session.get_one(Build, build.id).attempt = 1
@@ -75,7 +76,7 @@ def running(world: World) -> Running:
     access = BuildAccess(services.db, services.stores, services.accounts, services.formats, services.clock)
     with world.db.read() as session:
         row = session.get_one(Build, build.id)
-    door = access.open_publishing(row, ("default", "staging"))
+    door = access.open_publishing(row, STAGING)
     return Running(world, build.id, door.token.token)
 
 
@@ -152,9 +153,9 @@ def test_H9_what_a_build_makes_with_its_token_is_its_own(running: Running) -> No
 def test_H9_a_pull_request_publishes_nothing(running: Running) -> None:
     with running.world.db.read() as session:
         build = session.get_one(Build, running.build_id)
-    assert publishing.why_not(build, ("main",)) == ""
+    assert publishing.why_not(build, STAGING, ("main",)) == ""
     build.webhook = {"CODEBUILD_WEBHOOK_TRIGGER": "pr/7"}
-    assert "pull request" in publishing.why_not(build, ("main",))
+    assert "pull request" in publishing.why_not(build, STAGING, ("main",))
 
 
 def test_H9_what_a_pipelines_build_publishes_counts_as_the_executions(running: Running) -> None:

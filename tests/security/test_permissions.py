@@ -288,7 +288,7 @@ REVIEWED = {
     **{
         f"{method} {API}/runner/leases/<lease>/{rest}": RUNNER
         for method, rest in (
-            *(("POST", word) for word in ("heartbeat", "facts", "values", "cache", "finish", "give-back")),
+            *(("POST", word) for word in ("heartbeat", "facts", "values", "batch", "cache", "finish", "give-back")),
             *(("PUT", word) for word in ("log", "phases", "artifacts/<identifier>", "cache", "reports")),
             ("GET", "source"),
         )

@@ -56,6 +56,7 @@ ABOUT: dict[str, tuple[str, str, Any]] = {
     "phases": ("PUT", "phases", {"phases": PHASES}),
     "facts": ("POST", "facts", {"imageDigest": f"sha256:{DIGEST}"}),
     "source": ("GET", "source?name=thing.tar.gz", None),
+    "batch": ("POST", "batch", {"document": SPEC}),
     "values": ("POST", "values", {"references": [{"variable": "P", "type": "PARAMETER_STORE", "value": "/team/p"}]}),
     "artifacts": ("PUT", "artifacts/primary?name=out&packaging=ZIP&files=1", zipped()),
     "find cache": ("POST", "cache", {"version": DIGEST, "key": "k"}),
@@ -266,7 +267,7 @@ def test_H11_another_runners_build_is_nobody_elses(yard: Yard) -> None:
     assert yard.written() == before
     assert thief.claim(build["leaseId"], thief.build["leaseId"]) is None  # as if it were its own
     for what in ABOUT:  # while all of it works for who has it; giving it back ends that
-        expected = {"finish": {409}, "source": {404}}.get(what, {200, 204})
+        expected = {"finish": {409}, "source": {404}, "batch": {400}}.get(what, {200, 204})
         assert owner.about(what, build).status_code in expected, what
 
 

@@ -41,33 +41,52 @@ def line_to(url: str, ca_file: str | None = None) -> tuple[str, int] | Callable[
 
 
 def _carry(plain: socket.socket, tls: ssl.SSLSocket) -> None:
-    """Copy both ways in one thread (an SSL connection is nothing for two); closes both."""
+    """Copy both ways in one thread (an SSL connection is nothing for two) until the server has ended; closes both.
+
+    Nothing blocks: a side that takes nothing at the moment holds up its own direction alone. What the server no longer
+    takes is thrown away, because it may have answered before (a refused upload).
+    """
     with plain, tls:
-        is_open = True
-        while True:
-            waiting: list[socket.socket] = [tls, plain] if is_open else [tls]
+        plain.setblocking(False)
+        tls.setblocking(False)
+        up, down = b"", b""
+        sends, hears, is_ended = True, True, False
+        while down or not is_ended:
+            reads = [plain] * (sends and not up) + [tls] * (not is_ended and not down)
+            writes = [tls] * bool(up) + [plain] * bool(down)
             # What TLS has read and decrypted already shows in no select.
-            ready = [tls] if tls.pending() else select.select(waiting, [], [])[0]
-            try:
-                if tls in ready:
-                    data = _received(tls)
-                    if data == b"":
-                        return
-                    plain.sendall(data or b"")
-                if plain in ready:
-                    data = plain.recv(_CHUNK_BYTES)
-                    is_open = bool(data)
-                    if data:
-                        tls.settimeout(None)
-                        tls.sendall(data)
-            except OSError:
-                return
+            select.select(reads, writes, [], 0 if tls in reads and tls.pending() else None)
+            if sends and not up:
+                data = _received(plain)
+                sends, up = data != b"", (data or b"") if hears else b""
+            if up:
+                left = _left(tls, up)
+                hears, up = left is not None, left or b""
+            if not is_ended and not down:
+                data = _received(tls)
+                is_ended, down = data == b"", data or b""
+            if down:
+                left = _left(plain, down)
+                if left is None:
+                    return  # nobody listens any more
+                down = left
 
 
-def _received(tls: ssl.SSLSocket) -> bytes | None:
-    """What has come; None for a record that is TLS's own business (a session ticket), which must hold nobody up."""
-    tls.settimeout(0.0)
+def _received(source: socket.socket) -> bytes | None:
+    """What has come, empty at the end; None for nothing yet (also for a record that is TLS's own, a session ticket)."""
     try:
-        return tls.recv(_CHUNK_BYTES)
-    except (ssl.SSLWantReadError, ssl.SSLWantWriteError):
+        return source.recv(_CHUNK_BYTES)
+    except (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError):
+        return None
+    except OSError:
+        return b""  # a reset connection ends like a closed one
+
+
+def _left(target: socket.socket, data: bytes) -> bytes | None:
+    """What ``target`` has not taken of ``data`` yet; None when it takes nothing any more."""
+    try:
+        return data[target.send(data) :]
+    except (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError):
+        return data
+    except OSError:
         return None

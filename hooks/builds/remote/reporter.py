@@ -7,6 +7,7 @@ import tempfile
 import time
 from collections.abc import Collection, Sequence
 from pathlib import Path
+from typing import Any
 
 from hooks.builds.executor import ExecutorError, StopReason
 from hooks.builds.keeping import Keeper
@@ -41,6 +42,7 @@ class RemoteReporter:
         self._waiting = bytearray()
         self._end = 0
         self._flushed_at = time.monotonic()
+        self._batch_document: str | None = None
         self.keeper: Keeper = RemoteKeeper(lease, spool_dir)
 
     def log(self, data: bytes) -> None:
@@ -143,17 +145,30 @@ class RemoteReporter:
             except Rejected as error:
                 return f"the server does not take it: {error}"
 
+    def batch(self, document: str) -> Sequence[str]:
+        """Tell the buildspec that the first build of a batch has read; what is wrong with it."""
+        try:
+            asked = self._lease.insist(lambda: self._lease.ask("POST", "batch", json={"document": document}))
+        except Rejected as error:
+            return [str(error)]
+        faults: list[str] = asked.json()["faults"]
+        if not faults:
+            self._batch_document = document
+        return faults
+
     def finish(self, outcome: BuildOutcome) -> None:
         """Tell how the build ended, after all of its log. Raises Abandoned, ExecutorError."""
         self._waiting += self._mask.flush()
         self._lease.insist(self._send)
         self._lease.insist(self._tell_of_tokens)
-        ending = {
+        ending: dict[str, Any] = {
             "status": outcome.status.value,
             "phases": [record.as_json() for record in outcome.phases],
             "exportedVariables": dict(outcome.exported),
             "logBytes": self._end,
         }
+        if self._batch_document is not None:
+            ending["batchDocument"] = self._batch_document
         try:
             self._lease.insist(lambda: self._lease.ask("POST", "finish", json=ending))
         except Rejected as error:

@@ -123,6 +123,7 @@ def _plan(bench: Bench, lease: HeldLease, build: Mapping[str, Any], reporter: Re
         publishing=Publishing(tuple(publishing["paths"]), f"Bearer {publishing['token']}") if publishing else None,
         outputs=handed_on(outputs) if source.outputs else outputs,
         timeout_seconds=build["timeoutSeconds"],
+        on_spec=(lambda text, _spec: reporter.batch(text)) if build["readsBatch"] else None,
     )
 
 

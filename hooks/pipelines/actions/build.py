@@ -8,6 +8,7 @@ from typing import Any
 
 from sqlalchemy.orm import Session
 
+from hooks.builds.publishing import ACTION_SETTING
 from hooks.builds.references import VariableType, stored_variable, variable_fault
 from hooks.models.pipeline import ActionExecution
 from hooks.pipelines.actions.kind import ActionKind, Progress, Starting
@@ -17,7 +18,7 @@ from hooks.pipelines.provider import Provider, Setting
 from hooks.pipelines.state import ActionStatus
 from hooks.pipelines.variables import has_reference
 from registry.errors import Invalid
-from registry.names import entity_name
+from registry.names import entity_name, repository_name
 
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*\Z")
 
@@ -74,6 +75,7 @@ def _start(session: Session, starting: Starting) -> Progress:
         outputs=starting.definition.outputs,
         is_batch=_is_true(starting.configuration.get("BatchEnabled")),
         combines_artifacts=None if combines is None else _is_true(combines),
+        publish_repository=starting.configuration.get(ACTION_SETTING),
     )
     if request.is_batch and request.outputs:
         raise Invalid("a batch build hands on no output artifacts: look at its tasks for what they left")
@@ -107,6 +109,14 @@ def _inputs(starting: Starting) -> tuple[tuple[str, str | None, str], ...]:
     )
 
 
+def _check_repository(value: str) -> str | None:
+    try:
+        repository_name(value)
+    except Invalid as error:
+        return error.rule
+    return None
+
+
 def _check_artifact(value: str) -> str | None:
     return None if ARTIFACT.match(value) else f"{value!r} is not the name of an artifact"
 
@@ -126,6 +136,7 @@ def _kind(category: str) -> ActionKind:
             Setting("PrimarySource", check=_check_artifact),
             Setting("BatchEnabled", check=_check_boolean),
             Setting("CombineArtifacts", check=_check_boolean),
+            Setting(ACTION_SETTING, check=_check_repository),
             Setting("EnvironmentVariables", check=_check_variables, is_json=True),
         ),
         inputs=(0, 5),
