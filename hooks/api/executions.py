@@ -249,7 +249,7 @@ class ExecutionViews:
     def rollback_stage(self, execution_id: int, body: RollbackRequest) -> ExecutionDetail:
         """Roll a stage back to this execution: it runs once more with its version and variables; answers the new one.
 
-        Needs `approve` on the targets of the stage's promotions, or on the execution's own repository without any.
+        Needs `approve` on what the stage promotes and publishes to, or on the execution's own repository without any.
         """
         caller = context.caller()
 
