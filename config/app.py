@@ -40,6 +40,7 @@ def create_app(
     app.register_blueprint(api.blueprint(), url_prefix="/api/v1")
     app.register_blueprint(hooks_api.blueprint(hook_services), url_prefix="/api/v1")
     app.register_blueprint(hooks_api.runner_protocol(hook_services), url_prefix="/api/v1")
+    app.register_blueprint(hooks_api.agent_protocol(hook_services), url_prefix="/api/v1")
     app.register_blueprint(hooks_api.push_receivers(hook_services), url_prefix="/hooks/v1")
     app.register_blueprint(hooks_api.metrics(hook_services))
     app.register_blueprint(pages.blueprint())

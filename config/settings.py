@@ -17,7 +17,8 @@ from pathlib import Path
 from typing import Any, get_type_hints
 from urllib.parse import urlsplit
 
-from config import providers
+from config import container_hosts, providers
+from hooks.deployments.platforms.container.settings import HostSettings
 from registry.oidc.provider import Provider
 
 MAIL_ADDRESS = re.compile(r"[A-Za-z0-9.!#$%&'*+/=?^_`{|}~-]{1,64}@[A-Za-z0-9](?:[A-Za-z0-9.-]{0,252}[A-Za-z0-9])?\Z")
@@ -196,10 +197,12 @@ class WebhookSettings:
 
 @dataclass(frozen=True, slots=True)
 class DeploymentSettings:
-    """What health checks and alarms of deployments may reach."""
+    """What health checks and alarms of deployments may reach, how much goes on at a time, and how long it is kept."""
 
     check_networks: tuple[str, ...] = ()
     check_ca_bundle: str = ""
+    slots: int = 4
+    keep_days: int = 365
 
 
 @dataclass(frozen=True, slots=True)
@@ -253,6 +256,7 @@ class Settings:
     log: Log = Log()
     providers: tuple[Provider, ...] = ()
     routers: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    container_hosts: Mapping[str, HostSettings] = field(default_factory=dict)
 
     @property
     def database_url(self) -> str:
@@ -368,6 +372,7 @@ def load(data: Path, environment: Mapping[str, str] = os.environ, **overrides: M
         faults.append(f"{path}: {error}")
     known_providers = providers.read(document.pop("oidc", {}), environment, faults)
     known_routers = _routers(document, faults)
+    known_hosts = _container_hosts(document, faults)
     document = sections_of(document)
     faults.extend(f"[{name}] is not a section" for name in sorted(document.keys() - SECTIONS.keys()))
     values = {}
@@ -383,7 +388,7 @@ def load(data: Path, environment: Mapping[str, str] = os.environ, **overrides: M
         values[name.replace(".", "_")] = _section(name, kind, section, faults)
     if faults:
         raise BadSettings(faults)
-    settings = Settings(data, **values, providers=known_providers, routers=known_routers)
+    settings = Settings(data, **values, providers=known_providers, routers=known_routers, container_hosts=known_hosts)
     faults = list(_contradictions(settings))
     if faults:
         raise BadSettings(faults)
@@ -408,6 +413,15 @@ def _routers(document: dict[str, Any], faults: list[str]) -> Mapping[str, Mappin
 
     document["deployments"] = {key: value for key, value in section.items() if key != "routers"}
     return routers.read(section["routers"], faults)
+
+
+def _container_hosts(document: dict[str, Any], faults: list[str]) -> Mapping[str, HostSettings]:
+    """Take ``[deployments.container_hosts.NAME]`` out of the document."""
+    section = document.get("deployments")
+    if not isinstance(section, dict) or "container_hosts" not in section:
+        return {}
+    document["deployments"] = {key: value for key, value in section.items() if key != "container_hosts"}
+    return container_hosts.read(section["container_hosts"], faults)
 
 
 # What must not stand in a file that people copy around and keep under version control.
@@ -485,6 +499,7 @@ _MINIMUM = {
     "storage.cache_limit_bytes": 0,
     "storage.release_frozen_after_days": 0,
     "builds.report_days": 0,
+    "deployments.keep_days": 0,
     "upstream.stale_while_revalidate_seconds": 0,
     "limits.reads_per_minute": 0,
     "limits.management_per_minute": 0,

@@ -22,7 +22,7 @@ from pathlib import Path
 
 from sqlalchemy.orm import Session
 
-from config import ending, executors, notifying, sources
+from config import deploying, ending, executors, notifying, sources
 from config.addresses import own_addresses
 from config.settings import LimitSettings, Settings, UpstreamSettings
 from hooks import key_rotation
@@ -47,6 +47,9 @@ from hooks.builds.runner_leases import sealed_leases
 from hooks.builds.runner_work import RunnerWork
 from hooks.builds.stored_outputs import OutputLimits, StoredOutputs
 from hooks.builds.tailing import Tails
+from hooks.deployments.agent_work import AgentWork
+from hooks.deployments.parts import Parts as DeploymentParts
+from hooks.deployments.targets import sealed_event_logs
 from hooks.jobs.worker import Handler, Settle
 from hooks.notifications.endpoints import sealed_secrets
 from hooks.pipelines.actions import promote as promote_action
@@ -83,7 +86,7 @@ from registry.repos.publish import Publisher
 from registry.repos.resolve import Resolver
 from registry.repos.rotation import Rotator
 from registry.repos.sealed_fields import SealedField, registry_fields
-from registry.repos.signing import Signer
+from registry.repos.signing import AGENT_COMMAND, Signer
 from registry.repos.topology import Connection, TopologyCache
 from registry.repos.upstreams import Upstreams
 from registry.services import Limits, Services
@@ -188,6 +191,7 @@ def sealed_fields() -> Sequence[SealedField]:
         sealed_leases(),
         sealed_hook_secrets(),
         sealed_values(),
+        sealed_event_logs(),
     )
 
 
@@ -286,11 +290,14 @@ def hook_services(services: Services, settings: Settings) -> HookServices:
         executor_types=executors.types(settings),
         release_frozen_after=services.release_frozen_after,
     )
+    deployments = deploying.parts(settings, services)
     return HookServices(
         db=services.db,
         clock=services.clock,
         actions=actions,
         runners=runner_services(settings, services, actions),
+        deployments=deployments,
+        agents=agent_work(services, deployments),
         logs=LogStore(services.stores.server_keyring()),
         notifications=notifying.notifications(settings, services, services.stores.server_keyring()),
         stores=services.stores,
@@ -326,6 +333,11 @@ def notification_jobs(settings: Settings, services: Services) -> JobTable:
     return JobTable(notifying.handlers(settings, services), {})
 
 
+def deployment_jobs(deployments: DeploymentParts) -> JobTable:
+    """The handlers of deployments."""
+    return JobTable(deploying.handlers(deployments), {})
+
+
 def key_jobs(services: Services) -> JobTable:
     """The handler of key rotations."""
     rotates = rotator(services.stores, services.db, services.clock)
@@ -340,6 +352,17 @@ def runner_services(settings: Settings, services: Services, parts: Parts) -> Run
     return RunnerServices(
         RunnerClaims(services.db, builds, attempts, digest=digest, lease_seconds=lease_seconds),
         RunnerWork(services.db, builds, attempts, digest=digest, lease_seconds=lease_seconds),
+    )
+
+
+def agent_work(services: Services, parts: DeploymentParts) -> AgentWork:
+    """What agents of deployments ask and tell."""
+    return AgentWork(
+        services.db,
+        services.stores,
+        parts,
+        sign=lambda message: services.signer.sign(AGENT_COMMAND, message).der,
+        on_tokens=lambda found, place: services.leaks.end(found, place, "build"),
     )
 
 

@@ -9,12 +9,13 @@ import threading
 from collections.abc import Callable, Mapping, Sequence
 from datetime import timedelta
 
-from config import executors, migrate, notifying, sqlite, wiring
+from config import deploying, executors, migrate, notifying, sqlite, wiring
 from config.settings import Settings
 from hooks.builds import output_care, report_store
 from hooks.builds import records as build_records
 from hooks.builds.executor import Executor
 from hooks.builds.runners import JobsFor
+from hooks.deployments import targets as deployment_targets
 from hooks.jobs.claims import Only
 from hooks.jobs.worker import Worker
 from hooks.notifications import fanout
@@ -108,6 +109,9 @@ def run(settings: Settings, *, is_alone: bool = True) -> int:
     # Receivers and the mail server may be slow: they have slots of their own, which nothing else waits for.
     notices, due = wiring.notification_jobs(settings, services), notifying.rounds(settings, services)
     crew.hire(notices, fanout.QUEUE, settings.webhooks.slots, due)
+    # Routers, container hosts and what is checked may be slow: they have slots of their own as well.
+    deployments = wiring.deployment_jobs(hook_services.deployments)
+    crew.hire(deployments, deployment_targets.QUEUE, settings.deployments.slots)
     available = _that_can_build(executors.executors(settings))
     builds = wiring.build_jobs(settings, services, parts, available)
     # Also where none runs here: somebody has to notice that a runner elsewhere fell silent.
@@ -123,6 +127,7 @@ def _sweep(services: Services, settings: Settings) -> None:
     evict.forget_dead_pages(services.db, services.clock())
     if settings.storage.cache_limit_bytes:
         evict.evict(services.db, settings.storage.cache_limit_bytes, services.clock(), dry_run=False)
+    deploying.forget_old(services, settings)
     output_care.expire(services.db, wiring.retention(settings), services.clock())
     before = services.clock() - timedelta(hours=settings.storage.sweep_grace_hours)
     care.sweep(services.db, services.stores, older_than=before, dry_run=False)

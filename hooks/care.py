@@ -1,10 +1,11 @@
-"""The invariants of builds and pipelines, for ``entrepot fsck``."""
+"""The invariants of builds, deployments and pipelines, for ``entrepot fsck``."""
 
 from __future__ import annotations
 
 from sqlalchemy import exists, func, select
 from sqlalchemy.orm import Session
 
+from hooks.deployments import care as deployments
 from hooks.jobs import queue
 from hooks.models import (
     ActionExecution,
@@ -30,6 +31,7 @@ def check(db: Database) -> list[tuple[str, str]]:
         found += [("I8", fault) for fault in _batches(session)]
         found += [("I1", fault) for fault in _outputs(session)]
         found += [("I8", fault) for fault in _reports(session)]
+        found += [("I8", fault) for fault in deployments.faults(session)]
         return found + [("I8", fault) for fault in _executions(session)]
 
 

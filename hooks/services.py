@@ -9,6 +9,8 @@ from hooks.builds.logs import LogStore
 from hooks.builds.runner_claims import RunnerClaims
 from hooks.builds.runner_work import RunnerWork
 from hooks.builds.tailing import Tails
+from hooks.deployments.agent_work import AgentWork
+from hooks.deployments.parts import Parts as DeploymentParts
 from hooks.notifications.endpoints import Sealer
 from hooks.notifications.fanout import Fanout
 from hooks.notifications.sending import Rules
@@ -49,8 +51,9 @@ class RunnerServices:
 
 @dataclass(frozen=True, slots=True)
 class HookServices:
-    """``actions`` is what the pipeline engine acts through; ``logs`` reads what builds have written.
+    """``actions`` is what the pipeline engine acts through, ``deployments`` what the deployment engine does.
 
+    ``logs`` reads what builds have written.
     ``sealed_fields`` are all columns that the key rings of ``stores`` seal into. ``tails`` says who may follow a log.
     """
 
@@ -62,4 +65,6 @@ class HookServices:
     stores: DomainStores
     sealed_fields: Sequence[SealedField]
     runners: RunnerServices
+    deployments: DeploymentParts
+    agents: AgentWork
     tails: Tails = field(default_factory=Tails)

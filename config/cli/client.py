@@ -50,6 +50,6 @@ def _new_token(
 (login, token, repo, package, package_group, user, domain, policy, role, group, explain) = registry.commands.commands(
     _tools(), _new_token
 )
-pipeline, build, webhook, secret, parameter, deploy, runner = hooks.commands.commands(
+pipeline, build, webhook, secret, parameter, deploy, runner, agent = hooks.commands.commands(
     [run_build, images], [register, run_runner]
 )

@@ -44,13 +44,22 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     "explain": ("config.cli.client", "explain", "Why the server decides as it does."),
     "pipeline": ("config.cli.client", "pipeline", "Pipelines: apply, start, status, approve, reject, retry."),
     "build": ("config.cli.client", "build", "Builds: list, show, logs, artifacts, reports, stop, lint, run, images."),
-    "deploy": ("config.cli.client", "deploy", "Deployments by appspec.yml, on this machine: run, lint."),
+    "deploy": (
+        "config.cli.client",
+        "deploy",
+        "Deployments: create, status, stop, rollback, targets, app, group, run, lint.",
+    ),
     "secret": ("config.cli.client", "secret", "Secrets for builds: put, list, show, change, delete."),
     "parameter": ("config.cli.client", "parameter", "Parameters for builds: put, list, show, change, delete."),
     "runner": (
         "config.cli.client",
         "runner",
         "Runners of builds elsewhere: add, list, show, revoke, delete, register, run.",
+    ),
+    "agent": (
+        "config.cli.client",
+        "agent",
+        "Agents of deployments: add, list, show, tag, revoke, delete, enrol, run, status.",
     ),
     "webhook": ("config.cli.client", "webhook", "Webhooks: list, create, ping, rotate, deliveries, redeliver."),
 }

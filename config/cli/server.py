@@ -160,5 +160,7 @@ def check_config(data: Path) -> None:
     click.echo(f"keys      {settings.keys_path}")
     for name, table in sorted(settings.routers.items()):
         click.echo(f"router    {name} ({table['type']})")
+    for name, host in sorted(settings.container_hosts.items()):
+        click.echo(f"host      {name} ({host.api})")
     for module in (config, hooks, registry, storage):
         click.echo(f"{module.__name__:9s} {Path(module.__file__ or '').parent}")

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 from flask import Blueprint
 
+from hooks.api.agent_protocol import blueprint as agent_protocol
+from hooks.api.agents import AgentViews
 from hooks.api.build_artifacts import ArtifactViews
 from hooks.api.build_batches import BatchViews
 from hooks.api.build_projects import BuildProjectViews
 from hooks.api.builds import BuildViews
+from hooks.api.deployment_applications import DeploymentApplicationViews
+from hooks.api.deployments import DeploymentViews
 from hooks.api.executions import ExecutionViews
 from hooks.api.keys import KeyViews
 from hooks.api.metrics import blueprint as metrics
@@ -23,7 +27,7 @@ from hooks.api.webhooks import WebhookViews
 from hooks.services import HookServices
 from registry.api.routes import register
 
-__all__ = ["blueprint", "metrics", "push_receivers", "runner_protocol"]
+__all__ = ["agent_protocol", "blueprint", "metrics", "push_receivers", "runner_protocol"]
 
 
 def blueprint(services: HookServices) -> Blueprint:
@@ -39,6 +43,9 @@ def blueprint(services: HookServices) -> Blueprint:
         ArtifactViews(services),
         ReportViews(services),
         RunnerViews(services),
+        AgentViews(services),
+        DeploymentApplicationViews(services),
+        DeploymentViews(services),
         SecretViews(services),
         WebhookViews(services),
         SubscriptionViews(services),

@@ -8,10 +8,13 @@ import click
 
 
 def commands(builders: Sequence[click.Command] = (), running: Sequence[click.Command] = ()) -> list[click.Command]:
-    """``pipeline``, ``build``, ``webhook``, ``secret``, ``parameter``, ``deploy`` and ``runner``.
+    """``pipeline``, ``build``, ``webhook``, ``secret``, ``parameter``, ``deploy``, ``runner`` and ``agent``.
 
     ``builders`` go into ``build``, ``running`` into ``runner``: what only the composition root can make.
     """
+    from hooks.commands.agent import agent
+    from hooks.commands.agent_machine import enrol, status, systemd_unit
+    from hooks.commands.agent_machine import run as run_agent
     from hooks.commands.build import build
     from hooks.commands.build_batch import batch
     from hooks.commands.build_hook import hook
@@ -20,6 +23,9 @@ def commands(builders: Sequence[click.Command] = (), running: Sequence[click.Com
     from hooks.commands.build_reports import reports
     from hooks.commands.build_start import retry, start
     from hooks.commands.deploy import deploy
+    from hooks.commands.deploy_objects import app, config, group
+    from hooks.commands.deploy_server import COMMANDS as DEPLOYING
+    from hooks.commands.deploy_steer import STEERING
     from hooks.commands.pipeline import pipeline
     from hooks.commands.pipeline_stages import rollback, transition
     from hooks.commands.runner import runner
@@ -29,8 +35,12 @@ def commands(builders: Sequence[click.Command] = (), running: Sequence[click.Com
     project.add_command(hook)
     for command in (start, retry, batch, project, lint, reports, *builders):
         build.add_command(command)
+    for command in (app, group, config, *DEPLOYING, *STEERING):
+        deploy.add_command(command)
     for command in running:
         runner.add_command(command)
     for command in (transition, rollback):
         pipeline.add_command(command)
-    return [pipeline, build, webhook, secret, parameter, deploy, runner]
+    for command in (enrol, run_agent, status, systemd_unit):
+        agent.add_command(command)
+    return [pipeline, build, webhook, secret, parameter, deploy, runner, agent]

@@ -1,4 +1,4 @@
-"""``entrepot deploy``: deployments on this machine, without a server."""
+"""``entrepot deploy run`` and ``lint``: deployments on this machine, without a server."""
 
 from __future__ import annotations
 
@@ -47,9 +47,9 @@ _COLUMNS = (
 
 @click.group()
 def deploy() -> None:
-    """Deployments by appspec.yml: check a document, deploy on this machine.
+    """Deployments: of applications to groups of machines by the server, or on this machine (run, lint).
 
-    Example: entrepot deploy run --local . --dry-run
+    Example: entrepot deploy create shop prod --bundle . --watch
     """
 
 

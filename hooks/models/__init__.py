@@ -16,6 +16,7 @@ from hooks.models.deployment import (
     DeploymentGroup,
     DeploymentInstallation,
     DeploymentTarget,
+    DeploymentUpload,
 )
 from hooks.models.job import Job, JobQueue, JobState, WorkerProcess
 from hooks.models.notification import (
@@ -57,6 +58,7 @@ __all__ = [
     "DeploymentGroup",
     "DeploymentInstallation",
     "DeploymentTarget",
+    "DeploymentUpload",
     "Execution",
     "FileCoverageRow",
     "InboundExecution",

@@ -253,6 +253,25 @@ class DeploymentInstallation(Base):
     found_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
 
 
+class DeploymentUpload(Base):
+    """A bundle (``tar``, ``tgz`` or ``zip``) that somebody sent to be deployed: a blob of the application's domain.
+
+    After ``expires_at`` it goes, unless something that is or was deployed may need it again.
+    """
+
+    __tablename__ = "deployment_upload"
+
+    id: Mapped[str] = mapped_column(String(36), primary_key=True)
+    application_id: Mapped[int] = mapped_column(ForeignKey("deployment_application.id"), index=True)
+    blob_id: Mapped[int] = mapped_column(ForeignKey("blob.id"), index=True)
+    sha256: Mapped[str] = mapped_column(String(64))
+    size_bytes: Mapped[int] = mapped_column(BigInteger)
+    bundle_type: Mapped[str] = mapped_column(String(8))
+    uploaded_by: Mapped[str] = mapped_column(String(255))
+    created_at: Mapped[datetime] = mapped_column(UtcDateTime)
+    expires_at: Mapped[datetime] = mapped_column(UtcDateTime, index=True)
+
+
 class DeploymentAlarm(Base):
     """An alarm whose state is told from outside. ``state``: ``OK``, ``ALARM`` or ``INSUFFICIENT_DATA``."""
 

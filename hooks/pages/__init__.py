@@ -5,6 +5,7 @@ from __future__ import annotations
 from flask import Blueprint
 from flask.blueprints import BlueprintSetupState
 
+from hooks.pages.agents import AgentPages
 from hooks.pages.approvals import ApprovalPages
 from hooks.pages.build_artifacts import ArtifactPages
 from hooks.pages.build_batches import BatchPages
@@ -43,6 +44,7 @@ def blueprint(services: HookServices) -> Blueprint:
         NotificationPages(services),
         KeyPages(services),
         RunnerPages(services),
+        AgentPages(services),
     ):
         part.routes(pages)
     for look_function in (look, look_of_stage, look_of_execution):

@@ -10,6 +10,7 @@ from markupsafe import Markup
 from sqlalchemy.orm import Session
 
 from hooks.builds.project_rights import may_open_build
+from hooks.pages.agents import ENTRY as AGENTS
 from hooks.pages.keys import ENTRY
 from hooks.pages.pipelines import startable
 from hooks.pages.rights import waiting
@@ -58,6 +59,10 @@ NOTICES = {
     "build-stopping": Notice("good", "The build is told to stop."),
     "runner-revoked": Notice("good", "The runner is revoked. What it ran starts anew elsewhere."),
     "runner-deleted": Notice("good", "The runner is deleted."),
+    "agent-revoked": Notice("good", "The agent is revoked. What it carried out has failed."),
+    "agent-deleted": Notice("good", "The agent is deleted."),
+    "agent-tagged": Notice("good", "The tags are set. The next deployment goes by them."),
+    "agent-looked-at": Notice("good", "The alarm is cleared."),
     "build-started": Notice("good", "The build was started."),
 }
 
@@ -93,7 +98,7 @@ class Panels:
                 NavigationEntry("Secrets", "lock", "hook_pages.secrets", ("/secrets",), may_see=may_list_secrets),
                 NavigationEntry("Webhooks", "globe", "hook_pages.webhooks", ("/webhooks",)),
             ),
-            administration=(ENTRY, RUNNERS),
+            administration=(ENTRY, RUNNERS, AGENTS),
             home=self.home,
             version=self.version,
             notices=NOTICES,

@@ -17,6 +17,7 @@ from registry.errors import Invalid
 
 T = TypeVar("T")
 JsonSchema = dict[str, Any]
+_KNOWN_HINTS: dict[Any, dict[str, Any]] = {}  # by shape: reading the annotations costs more than reading most bodies
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,7 +144,10 @@ def _without_none(arguments: tuple[Any, ...]) -> Any:
 
 
 def _hints(shape: Any) -> dict[str, Any]:
-    return get_type_hints(shape, include_extras=True)
+    found = _KNOWN_HINTS.get(shape)
+    if found is None:
+        found = _KNOWN_HINTS[shape] = get_type_hints(shape, include_extras=True)
+    return found
 
 
 def write(value: Any) -> Any:

@@ -29,6 +29,7 @@ _RELEASES = (
     "codeartifact:updatepackageversionsstatus",
     "codeartifact:disposepackageversions",
     "entrepot:approveaction",
+    "entrepot:createdeployment",
     "entrepot:startpipelineexecution",
     "entrepot:stoppipelineexecution",
 )
@@ -41,7 +42,7 @@ ROLES: Mapping[str, Role] = MappingProxyType(
             Role("publisher", "read, publish and withdraw packages", _READER + _PUBLISHER),
             Role(
                 "release-manager",
-                "read, copy versions to other repositories, move their tags, change their status, answer approvals",
+                "read, copy versions to other repositories, move their tags, change their status, answer approvals, deploy",
                 _READER + _RELEASES,
             ),
             Role("admin", "everything there", ("*",)),

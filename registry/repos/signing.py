@@ -19,7 +19,9 @@ from registry.repos import shelf
 from registry.stores import DomainStores
 
 AUDIT_CHECKPOINT = "audit-checkpoint"
-"""The purpose whose key is Ed25519 (RFC 8032); all others, which clients verify, have ECDSA P-256."""
+AGENT_COMMAND = "agent-command"
+_ED25519 = frozenset({AUDIT_CHECKPOINT, AGENT_COMMAND})
+"""The purposes whose keys are Ed25519 (RFC 8032); all others, which clients of formats verify, have ECDSA P-256."""
 
 PrivateKey = ec.EllipticCurvePrivateKey | Ed25519PrivateKey
 
@@ -96,7 +98,7 @@ def key_id(public_der: bytes) -> str:
 
 
 def _fresh_key(purpose: str) -> PrivateKey:
-    return Ed25519PrivateKey.generate() if purpose == AUDIT_CHECKPOINT else ec.generate_private_key(ec.SECP256R1())
+    return Ed25519PrivateKey.generate() if purpose in _ED25519 else ec.generate_private_key(ec.SECP256R1())
 
 
 def _public_der(key: PrivateKey) -> bytes:

@@ -94,6 +94,7 @@ class Visit:
             "/quotas/default",
             "/keys",
             "/runners",
+            "/agents",
             "/account/tokens",
             "/account/password",
             "/account/second-factor",

@@ -1,5 +1,6 @@
 """A whole site on a fresh SQLite file, with people, packages and a clock that tests set: what the page tests look at."""
 
+import base64
 import functools
 import hashlib
 import io
@@ -33,8 +34,13 @@ from hooks.builds.source import PackageSource
 from hooks.builds.spec import parse_buildspec
 from hooks.builds.starting import Asked
 from hooks.builds.stored_outputs import BuildPlace, OutputLimits, StoredOutputs
+from hooks.deployments import agents as agent_rows
+from hooks.deployments.agent_work import AgentWork
+from hooks.deployments.parts import Parts as DeploymentParts
+from hooks.deployments.platforms.dummy import DummyPlatform
 from hooks.models import MailAddress, WebhookAttempt, WebhookDelivery
 from hooks.models.build import Build
+from hooks.models.deployment import DeploymentApplication, DeploymentGroup, DeploymentInstallation
 from hooks.models.job import Job, JobState
 from hooks.models.report import TestCase
 from hooks.notifications import endpoints, mail_subscriptions
@@ -69,7 +75,7 @@ from registry.repos.idle import IdleVersions
 from registry.repos.keep import Files
 from registry.repos.publish import Publisher
 from registry.repos.resolve import Resolver
-from registry.repos.signing import Signer
+from registry.repos.signing import AGENT_COMMAND, Signer
 from registry.repos.topology import TopologyCache
 from registry.repos.upstreams import Upstreams
 from registry.services import Services
@@ -335,7 +341,17 @@ def build(folder: Path) -> Site:
         RunnerClaims(world.db, builds, attempts, digest=digest, lease_seconds=30.0),
         RunnerWork(world.db, builds, attempts, digest=digest, lease_seconds=30.0),
     )
-    hook_services = HookServices(world.db, services.clock, world.parts, logs, told, services.stores, (), runners)
+    deployments = DeploymentParts({"Server": DummyPlatform()}, services.clock, AesSealer())
+    agents = AgentWork(
+        world.db,
+        services.stores,
+        deployments,
+        sign=lambda message: services.signer.sign(AGENT_COMMAND, message).der,
+        on_tokens=lambda *_: None,
+    )
+    hook_services = HookServices(
+        world.db, services.clock, world.parts, logs, told, services.stores, (), runners, deployments, agents
+    )
     app = Flask("entrepot", static_folder=None, template_folder=None)
     app.url_map.merge_slashes = False
     app.url_map.strict_slashes = False
@@ -459,6 +475,7 @@ def fill(site: Site) -> dict[str, int]:
     _let_steer(site)
     _keep(site)
     _join(site, site.build_of(found["running"]))
+    _enrol(site)
     return found
 
 
@@ -573,6 +590,49 @@ def _join(site: Site, build_id: str) -> None:
             elif name == "builder-2":
                 row.seen_at = now - timedelta(hours=3)
         runner_rows.revoke(session, "builder-3", by="ada", now=now, end_token=lambda *_: None)
+
+
+def _enrol(site: Site) -> None:
+    """Agents in every state; the first has something installed, and an alarm."""
+    digest, now = site.services.accounts.digest, site.world.now
+    facts = {"host": "web-1.acme.example", "version": "1.0.0", "os": "Linux 6.1 x86_64", "user": "root"}
+    places = {
+        "web-1": agent_rows.Place((("role", "web"), ("stage", "prod")), zone="a", address="web-1.acme.example:8080"),
+        "web-2": agent_rows.Place((("role", "web"),), domains=("default",)),
+        "web-3": agent_rows.Place(),
+        "laptop-of-mel": agent_rows.Place(),
+    }
+    about = {"created_by": "ada", "created_at": now, "updated_at": now}
+    with site.world.db.write() as session:
+        for number, (name, place) in enumerate(places.items()):
+            row, given = agent_rows.add(session, name, place, digest=digest, created_by="ada", now=now)
+            if name != "laptop-of-mel":
+                key = base64.b64encode(bytes([number]) * 32).decode()
+                agent_rows.enrol(session, given.secret, key, facts, digest=digest, now=now)
+                row.seen_at = now - timedelta(hours=3 * number)
+            if name == "web-1":
+                row.alarm, row.alarmed_at = agent_rows.TWO_HOLDERS, now
+        agent_rows.revoke(session, "web-3", by="ada", now=now)
+        application = DeploymentApplication(name="shop", domain="default", compute_platform="Server", **about)
+        session.add(application)
+        session.flush()
+        session.add(
+            DeploymentGroup(id="a" * 32, application_id=application.id, name="production", document={}, **about)
+        )
+        session.flush()
+        found = {"deploymentId": "d-ABCDEFGHI", "files": 9, "changedCount": 2, "missingCount": 1}
+        session.add(
+            DeploymentInstallation(
+                group_id="a" * 32,
+                target="web-1",
+                deployment_id="d-ABCDEFGHI",
+                revision={},
+                is_healthy=True,
+                installed_at=now,
+                found=found,
+                found_at=now,
+            )
+        )
 
 
 def _let_run(site: Site, found: dict[str, int]) -> None:

@@ -147,6 +147,18 @@ CALLERS = (None, "reader", "publisher", "promoter", "approver", "stranger", "adm
 HOOK = {"url": "https://hooks.example/", "domain": "default", "kinds": ["*"]}
 PROJECT = "{name: mine, repository: dev, source: {type: GIT, location: 'https://forge.example/one.git'}}"
 CREDENTIAL = {"authType": "PERSONAL_ACCESS_TOKEN", "token": "secret-of-a-forge"}
+APPS = "/deployment-applications"
+CONFIG = "deploymentConfigName: mine\nminimumHealthyHosts: {type: HOST_COUNT, value: 1}"
+DEPLOYMENT = {
+    "applicationName": "shop",
+    "deploymentGroupName": "prod",
+    "revision": {
+        "revisionType": "Package",
+        "package": {"repository": "dev", "format": "pypi", "name": "my-pkg", "version": "1.0"},
+    },
+}
+# An application is its domain's: of these accounts the approver reads all of it, and the administrator may all there.
+SEES, ACTS = (404, 404, 404, 200, 404, 200), (404, 404, 404, 403, 404)
 MATRIX = [
     ("PUT", "/pipelines", {"document": GATED}, (401, 403, 403, 403, 403, 403, 200)),
     ("GET", "/pipelines", None, (401, 200, 200, 200, 200, 200, 200)),
@@ -246,6 +258,43 @@ MATRIX = [
     ("POST", "/runners/r/registration-token", None, (401, *[403] * 5, 201)),
     ("POST", "/runners/r/revoke", None, (401, *[403] * 5, 200)),
     ("DELETE", "/runners/r", None, (401, *[403] * 5, 204)),
+    ("GET", "/agents", None, (401, *[403] * 5, 200)),
+    ("POST", "/agents", {"name": "a", "tags": [{"key": "role", "value": "web"}]}, (401, *[403] * 5, 201)),
+    ("GET", "/agents/a", None, (401, *[403] * 5, 200)),
+    ("PATCH", "/agents/a", {"tags": [{"key": "stage"}], "untag": ["role"]}, (401, *[403] * 5, 200)),
+    ("POST", "/agents/a/enrolment-token", None, (401, *[403] * 5, 201)),
+    ("DELETE", "/agents/a/alarm", None, (401, *[403] * 5, 200)),
+    ("POST", "/agents/a/revoke", None, (401, *[403] * 5, 200)),
+    ("DELETE", "/agents/a", None, (401, *[403] * 5, 204)),
+    ("GET", APPS, None, (401, *[200] * 6)),
+    ("POST", APPS, {"applicationName": "other"}, (401, *[403] * 5, 201)),
+    ("GET", f"{APPS}/shop", None, (401, *SEES)),
+    ("PATCH", f"{APPS}/shop", {"newApplicationName": "shop"}, (401, *ACTS, 200)),
+    ("POST", f"{APPS}/shop/uploads", None, (401, *ACTS, 400)),
+    ("GET", f"{APPS}/shop/groups", None, (401, *SEES)),
+    ("GET", f"{APPS}/shop/groups/prod", None, (401, *SEES)),
+    ("PUT", f"{APPS}/shop/groups/prod", {"document": "targets: [somebody]"}, (401, *ACTS, 200)),
+    ("GET", f"{APPS}/shop/groups/prod/targets", None, (401, *SEES)),
+    ("GET", "/deployment-configs", None, (401, *[200] * 6)),
+    ("POST", "/deployment-configs", {"document": CONFIG}, (401, *[403] * 5, 201)),
+    ("GET", "/deployment-configs/mine", None, (401, *[200] * 6)),
+    ("DELETE", "/deployment-configs/mine", None, (401, *[403] * 5, 204)),
+    ("GET", "/deployments", None, (401, *[200] * 6)),
+    ("POST", "/deployments", DEPLOYMENT, (401, *ACTS, 201)),
+    ("POST", "/deployments/preview", DEPLOYMENT, (401, *SEES)),
+    ("GET", "/deployments/{y}", None, (401, *SEES)),
+    ("POST", "/deployments/{y}/stop", None, (401, *ACTS, 409)),  # it has ended: nobody is there to deploy to
+    ("POST", "/deployments/{y}/continue", None, (401, *ACTS, 409)),
+    ("POST", "/deployments/{y}/pause", None, (401, *ACTS, 409)),
+    ("POST", "/deployments/{y}/resume", None, (401, *ACTS, 409)),
+    ("POST", "/deployments/{y}/retry", None, (401, *ACTS, 409)),
+    ("POST", "/deployments/{y}/rollback", None, (401, *ACTS, 409)),
+    ("GET", "/deployments/{y}/targets", None, (401, *SEES)),
+    ("GET", "/deployments/{y}/targets/1", None, (401, *[404] * 6)),  # it has none; test_deployments_api has some
+    ("POST", "/deployments/{y}/targets/1/skip", {"lifecycleEventName": "ApplicationStop"}, (401, *ACTS, 404)),
+    ("POST", "/deployments/{y}/targets/1/answer", {"answer": "retry"}, (401, *ACTS, 404)),
+    ("DELETE", f"{APPS}/shop/groups/prod", None, (401, *ACTS, 204)),
+    ("DELETE", f"{APPS}/shop", None, (401, *ACTS, 204)),
     ("GET", "/domains/default/keys", None, (401, 403, 403, 403, 403, 403, 200)),
     ("POST", "/domains/default/keys/rotate", None, (401, 403, 403, 403, 403, 403, 202)),
     ("GET", "/domains/default/keys/verification", None, (401, 403, 403, 403, 403, 403, 200)),
@@ -266,8 +315,13 @@ def test_permission_matrix(world: Hooks) -> None:
     assert world.call("PUT", "/build-projects/mine", json={"document": PROJECT}).status_code == 200
     hook = world.call("POST", "/build-projects/mine/webhooks", json={"provider": "gitea"}).json["id"]
     batch = world.call("POST", "/build-projects/mine/batches", json={}).json["id"]
+    assert world.call("POST", APPS, json={"applicationName": "shop"}).status_code == 201
+    assert world.call("PUT", f"{APPS}/shop/groups/prod", json={"document": "targets: [nobody]"}).status_code == 200
+    deployed = world.call("POST", "/deployments", json=DEPLOYMENT).json["deploymentId"]
     for method, path, body, expected in MATRIX:
-        place = path.format(e=execution, b=build, w=webhook, d=sent, s=own, p="mine", h=hook, r=report, c=key, k=batch)
+        place = path.format(
+            e=execution, b=build, w=webhook, d=sent, s=own, p="mine", h=hook, r=report, c=key, k=batch, y=deployed
+        )
         got = []
         for who in CALLERS:
             with world.call(method, place, as_=who, json=body) as answer:  # closed: a stream holds a place until then
@@ -277,7 +331,7 @@ def test_permission_matrix(world: Hooks) -> None:
 
 
 def named(path: str) -> str:
-    return path.format(e=1, b="b", w=1, d="d", s=1, p="p", h="h", r="r", c="c", k="k")
+    return path.format(e=1, b="b", w=1, d="d", s=1, p="p", h="h", r="r", c="c", k="k", y="y")
 
 
 def test_the_matrix_covers_every_route(world: Hooks) -> None:

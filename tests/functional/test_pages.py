@@ -70,6 +70,7 @@ PATHS = {
     "pages.asset": (),  # no page
     "hook_pages.keys": ("/keys",),
     "hook_pages.runners": ("/runners",),
+    "hook_pages.agents": ("/agents",),
     "hook_pages.pipelines": ("/pipelines",),
     "hook_pages.pipeline": ("/pipelines/release", "/pipelines/release?before=1"),
     "hook_pages.execution": tuple(f"/executions/{number}" for number in (1, 2, 3, 4)),

@@ -356,7 +356,14 @@ def changing_routes(app: Flask) -> list[str]:
     values = {"handle": "0" * 16, "token_id": 1, "execution_id": 3, "build_id": "b", "batch_id": "b", "name": "release"}
     values |= {"domain": "default", "repository": "dev", "format_name": "pypi", "version": "1.0"}
     values |= {"grant_id": 1, "group": "ops", "user": "ada"}
-    values |= {"webhook_id": 1, "subscription_id": 1, "delivery_id": "msg_1", "value_id": 1, "runner": "r"}
+    values |= {
+        "webhook_id": 1,
+        "subscription_id": 1,
+        "delivery_id": "msg_1",
+        "value_id": 1,
+        "runner": "r",
+        "agent": "a",
+    }
     with app.test_request_context():
         return [rule.build({key: values[key] for key in rule.arguments})[1] for rule in rules]
 

@@ -3,7 +3,16 @@
 from registry import client_login
 from registry.accounts import find_account
 from tests.functional.api_world import PASSWORD
-from tests.security import audit_access, audit_clients, audit_hooks, audit_places, audit_runners, audit_sign_in
+from tests.security import (
+    audit_access,
+    audit_agents,
+    audit_clients,
+    audit_deployments,
+    audit_hooks,
+    audit_places,
+    audit_runners,
+    audit_sign_in,
+)
 from tests.security.audit_stage import (
     API,
     DEV,
@@ -23,7 +32,16 @@ from tests.security.audit_stage import (
 )
 
 __all__ = ["DRIVERS", "NO_CHANGE", "Stage"]
-BY_AREA = (audit_access, audit_clients, audit_hooks, audit_places, audit_runners, audit_sign_in)
+BY_AREA = (
+    audit_access,
+    audit_agents,
+    audit_clients,
+    audit_deployments,
+    audit_hooks,
+    audit_places,
+    audit_runners,
+    audit_sign_in,
+)
 """They add their drivers as they are imported."""
 
 

@@ -33,6 +33,7 @@ NO_CHANGE = {
         f"POST {API}/domains/<domain>{rest}/permissions/policy/preview": "a question"
         for rest in ("", "/repositories/<repository>")
     },
+    f"POST {API}/deployments/preview": "a question",
     "POST /audit/verify": "a question",
     "POST /keys/server/verify": "a question",
     "POST /keys/domains/<domain>/verify": "a question",

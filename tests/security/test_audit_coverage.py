@@ -17,6 +17,9 @@ CHANGING = {"POST", "PUT", "PATCH", "DELETE"}
 WAYS = {
     "webhook secret",
     "runner credential",
+    "agent key",
+    "agent session",
+    "enrolment token",
     "registration token",
     "token",
     "session",

@@ -101,6 +101,8 @@ TABLE: dict[str, set[str]] = {
     **dict.fromkeys(("GET /audit/export.jsonl", "POST /audit/verify"), ROOT),
     **dict.fromkeys(("GET /runners", "POST /runners"), ROOT),
     **{f"POST /runners/<runner>/{word}": ROOT for word in ("token", "revoke", "delete")},
+    **dict.fromkeys(("GET /agents", "POST /agents"), ROOT),
+    **{f"POST /agents/<agent>/{word}": ROOT for word in ("token", "tags", "alarm", "revoke", "delete")},
     "GET /keys": SOMEWHERE,  # of each domain those who administer it, of the server its administrators
     **{f"POST /keys/domains/<domain>/{word}": ALL for word in ("rotate", "verify")},
     **{f"POST /keys/server/{word}": ROOT for word in ("rotate", "verify")},
@@ -235,7 +237,7 @@ def paths(site: Site) -> dict[str, str]:
     values |= {"execution_id": 3, "build_id": site.build_of(2), "token_id": 1, "webhook_id": 1, "subscription_id": 1}
     values |= {"delivery_id": "msg_1", "grant_id": 2, "group": "team", "user": "member", "provider": "none"}
     values |= {"value_id": 1, "report_id": site.report_of(2, "tests-unit"), "case_key": site.failed_case()}
-    values |= {"artifact_identifier": "primary", "runner": "builder-1", "batch_id": site.batch()}
+    values |= {"artifact_identifier": "primary", "runner": "builder-1", "agent": "web-1", "batch_id": site.batch()}
     names = {"/pipelines": "release", "/build-projects": "tests", "/report-groups": "tests-unit"}
     with site.app.test_request_context():
         return {

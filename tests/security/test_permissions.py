@@ -29,6 +29,7 @@ GENERIC, MAVEN = "/generic/<domain>/<repository>", "/maven/<domain>/<repository>
 PYPI, API, REPOSITORY = "/pypi/<domain>/<repository>", "/api/v1", "/api/v1/domains/<domain>/repositories/<repository>"
 PACKAGE = f"{REPOSITORY}/packages/<format_name>/<name>"
 VERSION = f"{PACKAGE}/versions/<version>"
+APPLICATION, DEPLOYMENT = f"{API}/deployment-applications/<application>", f"{API}/deployments/<deployment_id>"
 READ, PUBLISH = "client: read on the repository", "client: publish on the repository"
 DELETE = "client: codeartifact:DeletePackageVersions on the repository"
 METADATA = "client: codeartifact:PutPackageMetadata on the repository"
@@ -38,7 +39,8 @@ DELETE_OR_METADATA = METADATA.replace(": ", ": codeartifact:DeletePackageVersion
 DELETE_ALL_OR_ONE = DELETE.replace(": ", ": codeartifact:DeletePackage or ")
 API_READ, API_PUBLISH = "api: read on the repository", "api: publish on the repository"
 SIGNED_IN, ADMIN, PAGE, OPEN_PAGE, PUBLIC = "api: signed in", "api: admin", "page: signed in", "page: public", "public"
-RUNNER = "machine: runner"
+RUNNER, AGENT = "machine: runner", "machine: agent"
+MANAGE_AGENTS = "api: entrepot:ManageAgents"
 MANAGE_USERS, MANAGE_GROUPS = "api: entrepot:ManageUsers", "api: entrepot:ManageGroups"
 API_STATUS = "api: codeartifact:UpdatePackageVersionsStatus on the repository"
 CONNECT = "api: codeartifact:AssociateExternalConnection on the repository"
@@ -47,6 +49,9 @@ DOMAIN = f"{API}/domains/<domain>"
 OWN_CREDENTIALS = {
     "POST /hooks/v1/<hook_id>": PUBLIC,  # each delivery is signed with the hook's secret
     f"POST {API}/runner/register": PUBLIC,  # with a registration token, once
+    f"POST {API}/agent/enrol": PUBLIC,  # with an enrolment token, once
+    f"POST {API}/agent/challenge": PUBLIC,  # worth nothing without the agent's key
+    f"POST {API}/agent/session": PUBLIC,  # with what the agent's key has signed, once
     f"POST {API}/leaked-tokens": PUBLIC,  # who has a token could do worse with it than end it
     f"POST {NPM}/-/v1/login": PUBLIC,  # who lets the client in is signed in
     f"PUT {NPM}/-/user/org.couchdb.user:<user>": PUBLIC,  # the password in the body
@@ -283,6 +288,22 @@ REVIEWED = {
     **{f"{method} {API}/runners": ADMIN for method in ("GET", "POST")},
     **{f"{method} {API}/runners/<runner>": ADMIN for method in ("GET", "DELETE")},
     **{f"POST {API}/runners/<runner>/{word}": ADMIN for word in ("registration-token", "revoke")},
+    # An application's domain decides: read to see it, promote to deploy it, admin on the domain to change it.
+    **{f"{method} {API}/deployment-applications": SIGNED_IN for method in ("GET", "POST")},
+    **{f"{method} {APPLICATION}": SIGNED_IN for method in ("GET", "PATCH", "DELETE")},
+    f"POST {APPLICATION}/uploads": SIGNED_IN,
+    f"GET {APPLICATION}/groups": SIGNED_IN,
+    **{f"{method} {APPLICATION}/groups/<group>": SIGNED_IN for method in ("GET", "PUT", "DELETE")},
+    f"GET {APPLICATION}/groups/<group>/targets": SIGNED_IN,
+    # Configurations are everybody's to see, and the server's administrators' to make.
+    **{f"{method} {API}/deployment-configs": SIGNED_IN for method in ("GET", "POST")},
+    **{f"{method} {API}/deployment-configs/<config>": SIGNED_IN for method in ("GET", "DELETE")},
+    **{f"{method} {API}/deployments": SIGNED_IN for method in ("GET", "POST")},
+    f"POST {API}/deployments/preview": SIGNED_IN,
+    f"GET {DEPLOYMENT}": SIGNED_IN,
+    **{f"POST {DEPLOYMENT}/{word}": SIGNED_IN for word in ("stop", "continue", "pause", "resume", "retry", "rollback")},
+    **{f"GET {DEPLOYMENT}/targets{rest}": SIGNED_IN for rest in ("", "/<id:target_id>")},
+    **{f"POST {DEPLOYMENT}/targets/<id:target_id>/{word}": SIGNED_IN for word in ("skip", "answer")},
     # What runners ask with a credential of their own, which no account has; about a lease with its token as well.
     f"POST {API}/runner/claim": RUNNER,
     **{
@@ -293,6 +314,14 @@ REVIEWED = {
             ("GET", "source"),
         )
     },
+    **{f"{method} {API}/agents": MANAGE_AGENTS for method in ("GET", "POST")},
+    **{f"{method} {API}/agents/<agent>": MANAGE_AGENTS for method in ("GET", "PATCH", "DELETE")},
+    **{f"POST {API}/agents/<agent>/{word}": MANAGE_AGENTS for word in ("enrolment-token", "revoke")},
+    f"DELETE {API}/agents/<agent>/alarm": MANAGE_AGENTS,
+    # What agents ask in a session of their own; each event has to be one of their own targets.
+    **{f"POST {API}/agent/{word}": AGENT for word in ("poll", "installed")},
+    **{f"POST {API}/agent/events/<id:event>/{word}": AGENT for word in ("begin", "complete")},
+    f"GET {API}/agent/events/<id:event>/bundle": AGENT,
     f"GET {API}/event-kinds": SIGNED_IN,
     f"GET {API}/webhooks": SIGNED_IN,  # one's own; all of them as administrator
     f"POST {API}/webhooks": SIGNED_IN,  # who administers what it hears of
@@ -357,6 +386,9 @@ REVIEWED = {
     "GET /runners": PAGE,  # for administrators: checked inside, as those below
     "POST /runners": PAGE,
     **{f"POST /runners/<runner>/{word}": PAGE for word in ("token", "revoke", "delete")},
+    "GET /agents": PAGE,  # the right to manage agents is checked inside, as below
+    "POST /agents": PAGE,
+    **{f"POST /agents/<agent>/{word}": PAGE for word in ("token", "tags", "alarm", "revoke", "delete")},
     "GET /keys": PAGE,  # shows the keys one manages
     **{f"POST /keys/{whose}/{act}": PAGE for whose in ("server", "domains/<domain>") for act in ("rotate", "verify")},
     "POST /account/sign-out-everywhere": PAGE,

@@ -531,6 +531,8 @@ PROVED = {  # endpoint: how it goes on
     "hook_pages.rotate_server_keys": "asks in between",
     "hook_pages.add_runner": "asks in between",
     "hook_pages.token_runner": "asks in between",
+    "hook_pages.add_agent": "asks in between",
+    "hook_pages.token_agent": "asks in between",
     "hook_pages.create_webhook": "asks in between",
     "hook_pages.change_webhook": "asks in between",
     "hook_pages.rotate_webhook": "asks in between",
@@ -589,7 +591,15 @@ def test_each_of_them_asks(endpoint: str, request: pytest.FixtureRequest) -> Non
     browser.sign_in("admin")
     world.now += timedelta(minutes=11)
     values = {"domain": "default", "repository": "dev", "format_name": "pypi", "name": "x", "version": "1"}
-    values |= {"group": "ops", "user": "reader", "grant_id": 1, "webhook_id": 1, "value_id": 1, "runner": "r"}
+    values |= {
+        "group": "ops",
+        "user": "reader",
+        "grant_id": 1,
+        "webhook_id": 1,
+        "value_id": 1,
+        "runner": "r",
+        "agent": "a",
+    }
     rule = next(rule for rule in world.app.url_map.iter_rules() if rule.endpoint == endpoint)
     path = rule.build({name: values[name] for name in rule.arguments})[1]
     secret = {"present": PASSWORD, "password": NEW_PASSWORD, "again": NEW_PASSWORD, "value": NEW_PASSWORD}

@@ -217,9 +217,37 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("id"),
         sa.UniqueConstraint("target_id", "position"),
     )
+    op.create_table(
+        "deployment_upload",
+        sa.Column("id", sa.String(length=36), nullable=False),
+        sa.Column("application_id", sa.Integer(), nullable=False),
+        sa.Column("blob_id", sa.Integer(), nullable=False),
+        sa.Column("sha256", sa.String(length=64), nullable=False),
+        sa.Column("size_bytes", sa.BigInteger(), nullable=False),
+        sa.Column("bundle_type", sa.String(length=8), nullable=False),
+        sa.Column("uploaded_by", sa.String(length=255), nullable=False),
+        sa.Column("created_at", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("expires_at", sa.DateTime(timezone=True), nullable=False),
+        sa.ForeignKeyConstraint(
+            ["application_id"],
+            ["deployment_application.id"],
+        ),
+        sa.ForeignKeyConstraint(
+            ["blob_id"],
+            ["blob.id"],
+        ),
+        sa.PrimaryKeyConstraint("id"),
+    )
+    op.create_index("ix_deployment_upload_application_id", "deployment_upload", ["application_id"], unique=False)
+    op.create_index("ix_deployment_upload_blob_id", "deployment_upload", ["blob_id"], unique=False)
+    op.create_index("ix_deployment_upload_expires_at", "deployment_upload", ["expires_at"], unique=False)
 
 
 def downgrade() -> None:
+    op.drop_index("ix_deployment_upload_expires_at", table_name="deployment_upload")
+    op.drop_index("ix_deployment_upload_blob_id", table_name="deployment_upload")
+    op.drop_index("ix_deployment_upload_application_id", table_name="deployment_upload")
+    op.drop_table("deployment_upload")
     op.drop_table("deployment_event")
     op.drop_index("ix_deployment_target_agent", table_name="deployment_target")
     op.drop_table("deployment_target")

@@ -41,6 +41,10 @@ class NotAdmitted(Exception):
     """The server knows no such runner, or has revoked it."""
 
 
+class Unproved(NotAdmitted):
+    """The credential counts no more, or never did."""
+
+
 class Pause:
     """How long to wait before the next try: twice as long each time, with jitter, so that runners do not come together."""
 
@@ -62,11 +66,16 @@ class Pause:
 class Link:
     """One server, one credential. Each thread has connections of its own."""
 
-    def __init__(self, url: str, credential: str) -> None:
-        """``url`` is the server's base address."""
+    def __init__(self, url: str, credential: str, program: str = "runner") -> None:
+        """``url`` is the server's base address; ``program`` says whose protocol is spoken."""
         self.url = url.rstrip("/")
+        self._program = program
         self._credential = credential
         self._local = threading.local()
+
+    def use(self, credential: str) -> None:
+        """Show this credential from now on."""
+        self._credential = credential
 
     def ask(
         self,
@@ -79,8 +88,8 @@ class Link:
         is_streamed: bool = False,
         read_seconds: float = READ_SECONDS,
     ) -> requests.Response:
-        """One request below ``/api/v1/runner``. Raises Away, LeaseGone, Rejected, NotAdmitted."""
-        address = self.url + "/api/v1/runner" + "".join("/" + quote(part, safe="") for part in path)
+        """One request below the program's part of ``/api/v1``. Raises Away, LeaseGone, Rejected, NotAdmitted."""
+        address = f"{self.url}/api/v1/{self._program}" + "".join("/" + quote(part, safe="") for part in path)
         headers = {LEASE_HEADER: lease} if lease else {}
         sent: dict[str, Any] = {"data": body}
         if body is not None:
@@ -112,7 +121,7 @@ class Link:
         if found is None:
             found = self._local.session = requests.Session()
             found.auth = self._authorize
-            found.headers["User-Agent"] = "entrepot-runner"
+            found.headers["User-Agent"] = f"entrepot-{self._program}"
         return found
 
     def _authorize(self, prepared: requests.PreparedRequest) -> requests.PreparedRequest:
@@ -134,7 +143,7 @@ def _told(response: requests.Response) -> Exception:
     if code == "lease_lost":
         return LeaseGone(detail)
     if response.status_code in {401, 403}:
-        return NotAdmitted(detail)
+        return Unproved(detail) if response.status_code == 401 else NotAdmitted(detail)
     return Rejected(detail)
 
 

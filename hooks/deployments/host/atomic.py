@@ -15,7 +15,7 @@ from pathlib import Path
 
 from hooks.deployments.appspec_model import AppSpec, FileExistsBehavior
 from hooks.deployments.host import places, trees
-from hooks.deployments.host.install import Cleanup, InstallError, carry_out, refuse, unknown_accounts
+from hooks.deployments.host.install import Cleanup, InstallError, carry_out, note_plan, refuse, unknown_accounts
 from hooks.deployments.host.plan import Listing, UnsafePlace, plan_install
 from hooks.deployments.host.state import KEPT_REVISIONS, GroupState
 from hooks.deployments.host.steps import Conflict, InstallPlan, Kind, Place
@@ -101,6 +101,7 @@ def install_release(
         refuse(plan)
         for note in plan.notes:
             say(note)
+        note_plan(state, plan)
         # The release goes as a whole, when it is old; what SELinux is told of it does not lie in it.
         record = Cleanup(state).record
         carry_out(archive, plan.steps, lambda records: record([each for each in records if "context" in each]))

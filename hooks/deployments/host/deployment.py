@@ -41,6 +41,8 @@ from registry.errors import InvalidDocument
 Clock = Callable[[], datetime]
 Fetch = Callable[[Path], Path]
 """Given a place for a file, the bundle's file or directory (there, or where it lies already). Raises BundleError, OSError."""
+Judge = Callable[[AppSpec], str]
+"""Why this machine does not carry out a document, "" if it does."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,8 +115,9 @@ class HostDeployment:
         scripts: ScriptSettings,
         clock: Clock,
         show: Callable[[str], object],
+        judge: Judge = lambda _: "",
     ) -> None:
-        """``show`` gets every line of the log as it comes. Touches nothing yet."""
+        """``show`` gets every line of the log as it comes; ``judge`` is asked about each document. Touches nothing yet."""
         self.deployment = deployment
         self._state = state
         self._directory = state.deployment(deployment.deployment_id)
@@ -123,6 +126,7 @@ class HostDeployment:
         self._scripts = scripts
         self._clock = clock
         self._show = show
+        self._judge = judge
 
     def begin(self) -> None:
         """Make the deployment known on this machine, if it is not yet. Raises StateError, OSError."""
@@ -137,10 +141,18 @@ class HostDeployment:
         """Forget that the deployment goes on."""
         (self._state.ongoing / self.deployment.deployment_id).unlink(missing_ok=True)
 
-    def result(self, event: str) -> EventResult | None:
+    def result(self, event: str, attempt: str = "") -> EventResult | None:
         """How an event has ended; None if it has not."""
-        ended = [line for line in self._journal.read() if line.get("event") == event and "result" in line]
+        ended = [line for line in self._lines(event, attempt) if "result" in line]
         return EventResult.of_json(ended[-1]["result"]) if ended else None
+
+    def _lines(self, event: str, attempt: str) -> list[dict[str, Any]]:
+        """What was journaled of an attempt at an event."""
+        lines = self._journal.read()
+        return [line for line in lines if line.get("event") == event and line.get("attempt", "") == attempt]
+
+    def _note(self, event: str, attempt: str, **more: Any) -> None:
+        self._journal.append([{"event": event, **({"attempt": attempt} if attempt else {}), **more}])
 
     def is_noop(self, event: str) -> bool:
         """Whether nothing is to be done in an event, so that it need not be asked for. Raises EventFailed."""
@@ -160,19 +172,22 @@ class HostDeployment:
         """Whether somebody wants the deployment to end."""
         return self._scripts.is_stopped()
 
-    def carry_out(self, event: str) -> EventResult:
-        """Do what belongs to an event, once; how it has ended. Raises StateError and OSError where it could not be tried."""
-        known = self.result(event)
+    def carry_out(self, event: str, attempt: str = "") -> EventResult:
+        """Do what belongs to an event, once; how it has ended. Raises StateError and OSError where it could not be tried.
+
+        Somebody who wants an event done once more says so by another ``attempt``.
+        """
+        known = self.result(event, attempt)
         if known is not None:
             return known
-        begun = [line for line in self._journal.read() if line.get("event") == event]
+        begun = self._lines(event, attempt)
         started_at = time.monotonic()
         log = ScriptLog(self._directory / "logs" / "scripts.log", self._clock, self._show)
         result = EventResult(event, EventStatus.SUCCEEDED)
         try:
             self._refuse_to_repeat(begun)
-            self._journal.append([{"event": event, "state": "begun"}])
-            self._do(event, log)
+            self._note(event, attempt, state="begun")
+            self._do(event, attempt, log)
         except EventFailed as error:
             message = str(error).encode(errors="replace").decode()  # names of files are bytes, reports are text
             origin = self.origin(event)
@@ -183,7 +198,7 @@ class HostDeployment:
         finally:
             log.close()
         result = replace(result, log=log.tail, seconds=time.monotonic() - started_at)
-        self._journal.append([{"event": event, "result": result.as_json()}])
+        self._note(event, attempt, result=result.as_json())
         return result
 
     def skip(self, event: str, message: str) -> EventResult:
@@ -192,7 +207,7 @@ class HostDeployment:
         if known is not None:
             return known
         result = EventResult(event, EventStatus.SKIPPED, message=message)
-        self._journal.append([{"event": event, "result": result.as_json()}])
+        self._note(event, "", result=result.as_json())
         return result
 
     @staticmethod
@@ -202,13 +217,13 @@ class HostDeployment:
             message = f"the agent was interrupted while {started[-1]} ran; whether it has done its work is not known"
             raise EventFailed(ErrorCode.FAILED_AFTER_RESTART, message, started[-1])
 
-    def _do(self, event: str, log: ScriptLog) -> None:
+    def _do(self, event: str, attempt: str, log: ScriptLog) -> None:
         if event == DOWNLOAD_BUNDLE:
             self._download(log)
         elif event == INSTALL:
             self._install(log)
         elif event not in ENGINE_EVENTS:
-            self._run_scripts(event, log)
+            self._run_scripts(event, attempt, log)
 
     # --- the engine's events
 
@@ -262,9 +277,13 @@ class HostDeployment:
         try:
             with path.open("rb") as file:
                 text = file.read(MAX_DOCUMENT_BYTES + 1).decode()
-            return parse_appspec(text, path.name, events=self.deployment.events)
+            spec = parse_appspec(text, path.name, events=self.deployment.events)
         except (UnicodeDecodeError, InvalidDocument, OSError) as error:
             raise EventFailed(ErrorCode.UNKNOWN_ERROR, str(error)) from error
+        reason = self._judge(spec)
+        if reason:
+            raise EventFailed(ErrorCode.UNKNOWN_ERROR, f"{path.name} is not carried out on this machine: {reason}")
+        return spec
 
     # --- scripts
 
@@ -288,7 +307,7 @@ class HostDeployment:
             raise EventFailed(ErrorCode.UNKNOWN_ERROR, f"the bundle is not here: DownloadBundle comes before {event}")
         return self._read_appspec(archive).hooks.get(event, ()), archive
 
-    def _run_scripts(self, event: str, log: ScriptLog) -> None:
+    def _run_scripts(self, event: str, attempt: str, log: ScriptLog) -> None:
         scripts, archive = self._scripts_of(event)
         if not scripts:
             return
@@ -305,7 +324,7 @@ class HostDeployment:
         }
         settings = replace(self._scripts, environment=self._scripts.environment or dict(os.environ))
         for script in scripts:
-            self._journal.append([{"event": event, "script": script.location}])
+            self._note(event, attempt, script=script.location)
             try:
                 run_script(script, archive, variables, settings, log, deadline - time.monotonic())
             except OSError as error:

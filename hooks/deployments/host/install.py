@@ -178,13 +178,18 @@ def install(
     refuse(plan)
     for note in plan.notes:
         say(note)
-    replace_file(state.install_plan, json.dumps({"instructions": [describe(step) for step in plan.steps]}, indent=1))
+    note_plan(state, plan)
     try:
         carry_out(archive, plan.steps, cleanup.record)
     except InstallError as error:
         cleanup.forget(error.untaken)
         raise
     return plan
+
+
+def note_plan(state: GroupState, plan: InstallPlan) -> None:
+    """Write down what is going to be done, for people and for who looks later whether it is still so."""
+    replace_file(state.install_plan, json.dumps({"instructions": [describe(step) for step in plan.steps]}, indent=1))
 
 
 def carry_out(archive: Path, steps: Sequence[Step], record: Callable[[Sequence[Mapping[str, Any]]], object]) -> None:

@@ -54,7 +54,7 @@ def test_help_of_client_commands_loads_nothing_heavy() -> None:
 
 
 def test_the_whole_command_line_offers_them_as_quickly() -> None:
-    code = "from config.cli.client import login, token, repo, package, pipeline, build, webhook, secret, runner"
+    code = "from config.cli.client import login, token, repo, package, pipeline, build, webhook, secret, runner, agent"
     assert not loaded_after(code).intersection(HEAVY)
 
 
@@ -83,7 +83,16 @@ def test_there_are_all_the_commands() -> None:
         *(f"build project {word}" for word in ("apply", "list", "show", "delete", "credential")),
         *(f"build project hook {word}" for word in ("list", "create", "change", "delete")),
         *(f"runner {word}" for word in ("add", "token", "list", "show", "revoke", "delete", "register", "run")),
-        *(f"deploy {word}" for word in ("lint", "run")),
+        *(
+            f"agent {word}"
+            for word in ("add", "token", "list", "show", "tag", "untag", "clear-alarm", "revoke", "delete")
+        ),
+        *(f"agent {word}" for word in ("enrol", "run", "status", "systemd-unit")),
+        *(f"deploy {word}" for word in ("lint", "run", "create", "push", "diff", "list", "status", "targets", "stop")),
+        *(f"deploy {word}" for word in ("continue", "pause", "resume", "retry", "rollback", "skip", "answer")),
+        *(f"deploy app {word}" for word in ("create", "list", "show", "rename", "delete")),
+        *(f"deploy group {word}" for word in ("apply", "list", "show", "delete")),
+        *(f"deploy config {word}" for word in ("list", "show", "create", "delete")),
         *(f"secret {word}" for word in ("put", "list", "show", "change", "delete")),
         *(f"parameter {word}" for word in ("put", "list", "show", "change", "delete")),
         *(f"webhook {word}" for word in ("kinds", "list", "show", "create", "change", "delete", "enable", "disable")),

@@ -1,0 +1,359 @@
+"""Deployments under CodeDeploy's names: create, look at, stop, continue; and pause, resume, retry, roll back, skip."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from enum import Enum
+from typing import Any, TypeVar
+
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from hooks.api.deployment_shapes import (
+    AnswerFailure,
+    ContinueDeployment,
+    DeploymentList,
+    DeploymentQuery,
+    NewDeployment,
+    Preview,
+    RetryDeployment,
+    SkipEvent,
+    StopDeployment,
+    TargetList,
+    TargetQuery,
+)
+from hooks.deployments import engine, installed, views
+from hooks.deployments.applications import find_group
+from hooks.deployments.configs import chosen_config
+from hooks.deployments.documents.request import ParsedRequest, parse_request
+from hooks.deployments.engine import Answer, WaitType
+from hooks.deployments.request import DeploymentRequest
+from hooks.deployments.revisions import PACKAGE, check_served, label, pin
+from hooks.deployments.rights import check_deploy, check_revision, may_see, visible_application, visible_deployment
+from hooks.deployments.targets import log_context
+from hooks.deployments.views import DeploymentDetail, TargetView
+from hooks.models.deployment import Deployment, DeploymentApplication, DeploymentEvent, DeploymentGroup
+from hooks.services import HookServices
+from registry.access import Action, Identity, check
+from registry.api import coordinates, shapes
+from registry.api.routes import Route
+from registry.errors import Invalid, InvalidDocument
+from registry.http import context
+from registry.http.auth import signed_in_api
+from registry.repos.topology import find_repository
+
+Word = TypeVar("Word", bound=Enum)
+
+
+@dataclass(frozen=True, slots=True)
+class _Wanted:
+    """A CreateDeployment with all that was looked up and checked for it."""
+
+    parsed: ParsedRequest
+    application: DeploymentApplication
+    group: DeploymentGroup
+    revision: Mapping[str, Any]
+    config_name: str
+    config: Mapping[str, Any]
+
+
+class DeploymentViews:
+    """The operations on deployments. They belong to applications, and those to domains."""
+
+    def __init__(self, services: HookServices) -> None:
+        self._services = services
+
+    def routes(self) -> tuple[Route, ...]:
+        """The part of the table."""
+        one, door, answer = "/deployments/<deployment_id>", signed_in_api, DeploymentDetail
+        target = f"{one}/targets/<id:target_id>"
+        return (
+            Route("GET", "/deployments", door, self.list_deployments, query=DeploymentQuery, answer=DeploymentList),
+            Route("POST", "/deployments", door, self.create_deployment, body=NewDeployment, answer=answer, status=201),
+            Route("POST", "/deployments/preview", door, self.preview_deployment, body=NewDeployment, answer=Preview),
+            Route("GET", one, door, self.show_deployment, answer=answer),
+            Route("POST", f"{one}/stop", door, self.stop_deployment, body=StopDeployment, answer=answer,
+                  body_is_optional=True),
+            Route("POST", f"{one}/continue", door, self.continue_deployment, body=ContinueDeployment, answer=answer,
+                  body_is_optional=True),
+            Route("POST", f"{one}/pause", door, self.pause_deployment, answer=answer),
+            Route("POST", f"{one}/resume", door, self.resume_deployment, answer=answer),
+            Route("POST", f"{one}/retry", door, self.retry_deployment, body=RetryDeployment, answer=answer, status=201,
+                  body_is_optional=True),
+            Route("POST", f"{one}/rollback", door, self.roll_back_deployment, answer=answer),
+            Route("GET", f"{one}/targets", door, self.list_deployment_targets, query=TargetQuery, answer=TargetList),
+            Route("GET", target, door, self.show_deployment_target, answer=TargetView),
+            Route("POST", f"{target}/skip", door, self.skip_lifecycle_event, body=SkipEvent, answer=answer),
+            Route("POST", f"{target}/answer", door, self.answer_failed_target, body=AnswerFailure, answer=answer),
+        )  # fmt: skip
+
+    # --- looking
+
+    def list_deployments(self, query: DeploymentQuery) -> DeploymentList:
+        """Deployments of domains that the caller may read, the newest first (ListDeployments)."""
+        statuses = tuple(query.status.split(",")) if query.status is not None else ()
+        if not set(statuses) <= set(views.STATUSES):
+            raise Invalid(f"status is of {', '.join(views.STATUSES)}")
+        if query.group is not None and query.application is None:
+            raise Invalid("a group is one of an application; say which")
+        caller, group_id = context.caller(), None
+        with self._services.db.read() as session:
+            if query.application is not None:
+                application = visible_application(session, query.application, caller)
+                ids = [application.id]
+                if query.group is not None:
+                    group_id = find_group(session, application, query.group).id
+            else:
+                known = session.execute(select(DeploymentApplication.id, DeploymentApplication.domain)).all()
+                domains = {domain: may_see(caller, domain) for domain in {row.domain for row in known}}
+                ids = [row.id for row in known if domains[row.domain]]
+            after = visible_deployment(session, query.after, caller)[0] if query.after is not None else None
+            rows = views.page_of(
+                session, application_ids=ids, group_id=group_id, statuses=statuses, after=after, limit=query.limit + 1
+            )
+            shown = tuple(views.summaries(session, rows[: query.limit]))
+        return DeploymentList(shown, shown[-1].deployment_id if len(rows) > len(shown) else None)
+
+    def show_deployment(self, deployment_id: str) -> DeploymentDetail:
+        """A deployment (GetDeployment)."""
+        with self._services.db.read() as session:
+            return views.detail(session, visible_deployment(session, deployment_id, context.caller())[0])
+
+    def list_deployment_targets(self, deployment_id: str, query: TargetQuery) -> TargetList:
+        """The targets of a deployment with their lifecycle events (ListDeploymentTargets, BatchGetDeploymentTargets)."""
+        with self._services.db.read() as session:
+            visible_deployment(session, deployment_id, context.caller())
+            found = views.targets(
+                session, deployment_id, after=query.after, limit=query.limit + 1, open_log=self._open_log
+            )
+        shown = tuple(found[: query.limit])
+        return TargetList(shown, query.after + len(shown) if len(found) > len(shown) else None)
+
+    def show_deployment_target(self, deployment_id: str, target_id: int) -> TargetView:
+        """One target of a deployment (GetDeploymentTarget)."""
+        with self._services.db.read() as session:
+            visible_deployment(session, deployment_id, context.caller())
+            return views.target(session, deployment_id, target_id, self._open_log)
+
+    def _open_log(self, event: DeploymentEvent) -> str:
+        sealer = self._services.deployments.sealer
+        return sealer.unseal(event.sealed_log or b"", log_context(event.id)).decode(errors="replace")
+
+    # --- making
+
+    def create_deployment(self, body: NewDeployment) -> DeploymentDetail:
+        """Deploy a revision to a group (CreateDeployment); what is deployed is pinned by its SHA-256.
+
+        Needs `entrepot:CreateDeployment` on the application's domain, and to read what the revision brings. Another one of
+        the group that goes on is waited for (Queued).
+        """
+        caller, services = context.caller(), self._services
+        parsed = parse_request(json.dumps(_document(shapes.write(body))))
+        with services.db.write() as session:
+            now = services.clock()
+            check_deploy(caller, visible_application(session, parsed.application, caller).domain)
+            wanted = self._wanted(session, caller, parsed, now)
+            row = engine.create(
+                session,
+                services.deployments,
+                DeploymentRequest(
+                    wanted.group.id,
+                    wanted.revision,
+                    caller.name,
+                    config_name=wanted.config_name,
+                    config=wanted.config,
+                    description=parsed.description,
+                    options=parsed.options,
+                    request_token=parsed.request_token,
+                ),
+                now,
+            )
+            session.flush()
+            return views.detail(session, row)
+
+    def preview_deployment(self, body: NewDeployment) -> Preview:
+        """What a deployment would do: which targets it would go to in which order, and what they have now.
+
+        Nothing is changed. Needs to see the application, and to read what the revision brings.
+        """
+        caller, services = context.caller(), self._services
+        parsed = parse_request(json.dumps(_document(shapes.write(body))))
+        with services.db.read() as session:
+            wanted = self._wanted(session, caller, parsed, services.clock())
+            platform = installed.platform_of(services.deployments, wanted.application)
+            about = installed.facts_of(
+                wanted.application,
+                wanted.group,
+                revision=wanted.revision,
+                config=wanted.config,
+                options=parsed.options,
+            )
+            found = installed.planned_targets(session, wanted.group, platform, about)
+        return Preview(wanted.revision, label(wanted.revision), wanted.config_name, wanted.config, tuple(found))
+
+    def _wanted(self, session: Session, caller: Identity, parsed: ParsedRequest, now: datetime) -> _Wanted:
+        application = visible_application(session, parsed.application, caller)
+        group = find_group(session, application, parsed.group)
+        revision = self._revision(session, caller, parsed, application, group, now)
+        platform = installed.platform_of(self._services.deployments, application)
+        if faults := list(platform.check_revision(revision)):
+            raise InvalidDocument("revision", faults)
+        config_name, config = chosen_config(session, parsed.config_name, group.document, application.compute_platform)
+        return _Wanted(parsed, application, group, revision, config_name, config)
+
+    def _revision(
+        self,
+        session: Session,
+        caller: Identity,
+        parsed: ParsedRequest,
+        application: DeploymentApplication,
+        group: DeploymentGroup,
+        now: datetime,
+    ) -> Mapping[str, Any]:
+        if parsed.revision is None:
+            good = installed.last_good(session, group)
+            if good is None:
+                raise Invalid("revision is missing, and the group has no earlier success to deploy again")
+            check_revision(session, caller, good)
+            check_served(session, good, application.id)
+            return good
+        wanted = parsed.revision
+        if wanted["revisionType"] == PACKAGE:
+            at = _canonical(session, caller, wanted["package"], application.domain)
+            wanted = {**wanted, "package": {**wanted["package"], **at}}
+        else:
+            check_revision(session, caller, wanted)
+        return pin(session, wanted, application, now)
+
+    # --- steering
+
+    def stop_deployment(self, deployment_id: str, body: StopDeployment) -> DeploymentDetail:
+        """Stop a deployment (StopDeployment): nothing more begins, and it is Stopped when what runs has ended.
+
+        Needs `entrepot:CreateDeployment` on the application's domain.
+        """
+        rolls_back = body.auto_rollback_enabled
+        return self._steer(
+            deployment_id,
+            lambda session, who, now: engine.stop(
+                session, self._services.deployments, deployment_id, now, actor=who, rolls_back=rolls_back
+            ),
+        )
+
+    def continue_deployment(self, deployment_id: str, body: ContinueDeployment) -> DeploymentDetail:
+        """End a wait of a blue/green deployment (ContinueDeployment). Needs what stopping needs."""
+        wait = _word(WaitType, body.deployment_wait_type, "deploymentWaitType")
+        return self._steer(
+            deployment_id,
+            lambda session, who, now: engine.continue_deployment(
+                session, self._services.deployments, deployment_id, wait, now, actor=who
+            ),
+        )
+
+    def pause_deployment(self, deployment_id: str) -> DeploymentDetail:
+        """Let nothing more of a deployment begin until it is resumed. Needs what stopping needs."""
+        return self._steer(
+            deployment_id,
+            lambda session, who, now: engine.pause(session, self._services.deployments, deployment_id, now, actor=who),
+        )
+
+    def resume_deployment(self, deployment_id: str) -> DeploymentDetail:
+        """Go on with a paused deployment. Needs what stopping needs."""
+        return self._steer(
+            deployment_id,
+            lambda session, who, now: engine.resume(session, self._services.deployments, deployment_id, now, actor=who),
+        )
+
+    def retry_deployment(self, deployment_id: str, body: RetryDeployment) -> DeploymentDetail:
+        """Deploy the same again to the targets alone that did not succeed: a new deployment, which is the answer.
+
+        Needs what creating it needs.
+        """
+
+        def retry(session: Session, who: str, now: datetime) -> Deployment:
+            parts, skips = self._services.deployments, tuple(body.skip_events)
+            return engine.retry_failed(session, parts, deployment_id, now, actor=who, skips=skips)
+
+        return self._steer(deployment_id, retry, brings=lambda row: row.revision)
+
+    def roll_back_deployment(self, deployment_id: str) -> DeploymentDetail:
+        """Bring back what was there before a deployment: by a new one, which is the answer.
+
+        One that goes on is stopped first, and the answer is that one. Needs what creating it needs.
+        """
+        return self._steer(
+            deployment_id,
+            lambda session, who, now: engine.rollback(
+                session, self._services.deployments, deployment_id, now, actor=who
+            ),
+            brings=lambda row: row.previous_revision,
+        )
+
+    def skip_lifecycle_event(self, deployment_id: str, target_id: int, body: SkipEvent) -> DeploymentDetail:
+        """Pass over a script of the release that goes (a stuck ApplicationStop) on one target. Needs what stopping needs."""
+
+        def skip(session: Session, who: str, now: datetime) -> Deployment:
+            name = views.find_target(session, deployment_id, target_id).name
+            event = body.lifecycle_event_name
+            return engine.skip_event(session, self._services.deployments, deployment_id, name, event, now, actor=who)
+
+        return self._steer(deployment_id, skip)
+
+    def answer_failed_target(self, deployment_id: str, target_id: int, body: AnswerFailure) -> DeploymentDetail:
+        """Say what becomes of a target that failed under guided failure. Needs what stopping needs."""
+        answer = _word(Answer, body.answer, "answer")
+
+        def say(session: Session, who: str, now: datetime) -> Deployment:
+            name = views.find_target(session, deployment_id, target_id).name
+            parts = self._services.deployments
+            return engine.answer_failure(session, parts, deployment_id, name, answer, now, actor=who)
+
+        return self._steer(deployment_id, say)
+
+    def _steer(
+        self,
+        deployment_id: str,
+        act: Callable[[Session, str, datetime], Deployment],
+        *,
+        brings: Callable[[Deployment], Mapping[str, Any] | None] = lambda _row: None,
+    ) -> DeploymentDetail:
+        caller, services = context.caller(), self._services
+        with services.db.write() as session:
+            row, application = visible_deployment(session, deployment_id, caller)
+            check_deploy(caller, application.domain)
+            if (revision := brings(row)) is not None:
+                check_revision(session, caller, revision)
+                check_served(session, revision, application.id)
+            done = act(session, caller.name, services.clock())
+            session.flush()
+            return views.detail(session, done)
+
+
+def _canonical(session: Session, caller: Identity, package: Mapping[str, Any], domain: str) -> dict[str, str]:
+    """Where a package version is, in canonical names, for who may read it there. Raises Denied, NotFound, Invalid."""
+    domain, repository = package.get("domain") or domain, package["repository"]
+    formats = context.services().formats
+    key = coordinates.package_key(
+        coordinates.known_format(formats, package["format"]), package.get("namespace", ""), package["name"]
+    )
+    check(caller, Action.READ, f"{domain}/{repository}", key)
+    _, row = find_repository(session, domain, repository)
+    found = coordinates.find(session, formats, row.id, key.format, key.namespace, key.name, package["version"])
+    return {"domain": domain, **found._asdict()}
+
+
+def _document(value: Any) -> Any:
+    """A shape's JSON without what was left out."""
+    if isinstance(value, Mapping):
+        return {name: _document(entry) for name, entry in value.items() if entry is not None}
+    return [_document(entry) for entry in value] if isinstance(value, list) else value
+
+
+def _word(words: type[Word], text: str, what: str) -> Word:
+    try:
+        return words(text)
+    except ValueError:
+        raise Invalid(f"{what} is {' or '.join(str(word.value) for word in words)}") from None

@@ -1,0 +1,56 @@
+"""What the engine is given from outside: platforms, the server's seal and clock, and how alarms are asked."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from hooks.deployments.health.alarms import Poll, PollFailed, PrometheusAlarm
+from hooks.deployments.platform import DeploymentPlatform
+from registry.clock import Clock
+
+
+class Sealer(Protocol):
+    """Encrypts small things at rest. ``context`` is bound to the result: it opens under the same one only."""
+
+    def seal(self, data: bytes, context: str) -> bytes:
+        """Encrypt and authenticate."""
+        ...
+
+    def unseal(self, sealed: bytes, context: str) -> bytes:
+        """Undo ``seal``. Raises storage.errors.Damaged or KeyUnavailable."""
+        ...
+
+
+def nobody_to_ask(_alarm: PrometheusAlarm) -> Poll:
+    """The answer where alarms are not asked."""
+    return PollFailed("this process asks no alarms")
+
+
+@dataclass(frozen=True, slots=True)
+class Patience:
+    """How long the engine waits, in seconds. CodeDeploy's own times."""
+
+    begin: float = 300.0
+    """For an agent to begin an event that it may begin."""
+    event: float = 3600.0
+    in_place: float = 8 * 3600.0
+    blue_green: float = 109 * 3600.0
+    tick: float = 15.0
+    """Between two looks at a deployment that goes on."""
+    queued_tick: float = 300.0
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """``platforms`` are by CodeDeploy's ``computePlatform``.
+
+    ``poll`` asks an alarm that is outside; it is called outside of any transaction.
+    """
+
+    platforms: Mapping[str, DeploymentPlatform]
+    clock: Clock
+    sealer: Sealer
+    poll: Callable[[PrometheusAlarm], Poll] = nobody_to_ask
+    patience: Patience = field(default_factory=Patience)

@@ -1,0 +1,180 @@
+"""Blue/green deployments of machines, by rows: who serves at which moment, what waits, and how it goes back."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from hooks.deployments import engine
+from hooks.deployments.platforms.dummy import failed
+from registry.errors import Conflict
+from tests.fakes.deployments import ALL_AT_ONCE, HALF, World, new_world, wipe
+
+GREEN = [{"name": name, "fleet": "Green"} for name in ("g1", "g2")]
+BLUE = [{"name": name, "fleet": "Blue"} for name in ("b1", "b2")]
+ALWAYS = {"enabled": True, "events": ["DEPLOYMENT_FAILURE", "DEPLOYMENT_STOP_ON_REQUEST"]}
+
+
+@pytest.fixture(scope="module")
+def database(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
+    with new_world("sqlite", tmp_path_factory.mktemp("blue-green")) as world:
+        yield world
+
+
+@pytest.fixture
+def world(database: World) -> World:
+    wipe(database)
+    return database
+
+
+def configure(world: World, *, ready: int | None = None, ends: dict[str, Any] | None = None, **more: Any) -> None:
+    """A group with an earlier success in place, and two machines beside its two."""
+    world.configure(["b1", "b2"], dummyEvents=["Install"])
+    world.deploy("1")
+    world.work()
+    option = {"actionOnTimeout": "CONTINUE_DEPLOYMENT"}
+    if ready is not None:
+        option = {"actionOnTimeout": "STOP_DEPLOYMENT", "waitTimeInMinutes": ready}
+    blue_green = {
+        "deploymentReadyOption": option,
+        "terminateBlueInstancesOnDeploymentSuccess": ends or {"action": "TERMINATE"},
+    }
+    style = {"deploymentType": "BLUE_GREEN", "deploymentOption": "WITH_TRAFFIC_CONTROL"}
+    events = ["Install", "AllowTraffic", "BlockTraffic"]
+    world.configure(
+        [*GREEN, *BLUE], dummyEvents=events, deploymentStyle=style, blueGreenDeploymentConfiguration=blue_green, **more
+    )
+    world.platform.done.clear()
+
+
+def order(world: World, *events: str) -> list[str]:
+    return [f"{target} {event}" for target, event in world.platform.done if event in events]
+
+
+def test_replacements_first_then_traffic_then_the_originals_go(world: World) -> None:
+    configure(world)
+    started = world.deploy("2")
+    assert world.targets(started) == {"b1": "Pending", "b2": "Pending", "g1": "InProgress", "g2": "InProgress"}
+    world.work()
+    assert set(world.targets(started).values()) == {"Succeeded"}
+    assert world.status(started) == "Succeeded"
+    assert order(world, "Install", "AllowTraffic", "BlockTraffic", "TerminateOriginal") == [
+        "g1 Install", "g2 Install", "g1 AllowTraffic", "g2 AllowTraffic", "b1 BlockTraffic", "b2 BlockTraffic",
+        "b1 TerminateOriginal", "b2 TerminateOriginal",
+    ]  # fmt: skip
+    assert world.installed() == {"b1": ("1", True), "b2": ("1", True), "g1": ("2", True), "g2": ("2", True)}
+    assert world.told().count("deployment-target.ready") == 4
+
+
+def test_it_waits_for_somebody_before_and_after(world: World) -> None:
+    configure(world, ready=30, ends={"action": "TERMINATE", "terminationWaitTimeInMinutes": 60})
+    started = world.deploy("2")
+    world.work()
+    assert (world.status(started), order(world, "AllowTraffic")) == ("Ready", [])
+    assert "deployment.ready" in world.told()
+    with pytest.raises(Conflict, match="TERMINATION_WAIT"):
+        world.do_continue(started, engine.WaitType.TERMINATION)
+    world.do_continue(started, engine.WaitType.READY)
+    world.work()
+    assert (world.status(started), order(world, "TerminateOriginal")) == ("Baking", [])
+    assert order(world, "BlockTraffic") == ["b1 BlockTraffic", "b2 BlockTraffic"]
+    world.advance(started, minutes=59)
+    assert world.status(started) == "Baking"
+    world.do_continue(started, engine.WaitType.TERMINATION)
+    world.work()
+    assert world.status(started) == "Succeeded"
+
+
+@pytest.mark.long
+def test_waits_end_by_themselves(world: World) -> None:
+    configure(world, ends={"action": "TERMINATE", "terminationWaitTimeInMinutes": 60})
+    started = world.deploy("2")
+    world.work()
+    world.advance(started, minutes=60)
+    world.work()
+    assert world.status(started) == "Succeeded"
+
+
+@pytest.mark.long
+def test_nobody_lets_it_go_on_in_time(world: World) -> None:
+    configure(world, ready=30)
+    started = world.deploy("2")
+    world.work()
+    world.advance(started, minutes=30)
+    world.work()
+    assert world.status(started) == "Stopped"
+    assert order(world, "AllowTraffic", "BlockTraffic") == []
+    # What a replacement may have of the traffic is taken from it.
+    assert order(world, "undo") == ["g1 undo", "g2 undo"]
+
+
+@pytest.mark.long
+def test_originals_may_be_kept(world: World) -> None:
+    configure(world, ends={"action": "KEEP_ALIVE", "terminationWaitTimeInMinutes": 60})
+    started = world.deploy("2")
+    world.work()
+    assert (world.status(started), order(world, "TerminateOriginal")) == ("Succeeded", [])
+    assert world.events(started, "b1")["TerminateOriginal"] == "Skipped"
+
+
+@pytest.mark.long
+def test_the_minimum_is_of_the_replacements(world: World) -> None:
+    configure(world)
+    world.platform.outcomes["g1", "Install"] = [failed("Install")]
+    half = world.deploy("2", HALF)
+    world.work()
+    assert world.status(half) == "Failed"
+    assert world.targets(half) == {"b1": "Skipped", "b2": "Skipped", "g1": "Failed", "g2": "Skipped"}
+
+
+def test_a_replacement_that_gets_no_traffic_counts(world: World) -> None:
+    configure(world, autoRollbackConfiguration=ALWAYS)
+    for name in ("g1", "g2"):
+        world.platform.outcomes[name, "AllowTraffic"] = [failed("AllowTraffic")]
+    started = world.deployment(world.deploy("2", ALL_AT_ONCE))
+    world.work()
+    ended = world.deployment(started.id)
+    assert (ended.status, ended.rolled_back_by) == ("Failed", None)
+    assert "stays with the original" in ended.rollback_message
+    assert order(world, "BlockTraffic") == []
+    assert order(world, "undo") == ["g1 undo", "g2 undo"]
+
+
+def test_an_original_that_cannot_be_taken_out_fails_it_and_all_is_put_back(world: World) -> None:
+    configure(world)
+    world.platform.outcomes["b2", "BlockTraffic"] = [failed("BlockTraffic")]
+    started = world.deploy("2")
+    world.work()
+    ended = world.deployment(started)
+    assert (ended.status, ended.error_code) == ("Failed", "HEALTH_CONSTRAINTS")
+    assert "b2: BlockTraffic failed" in ended.error_message
+    assert sorted(order(world, "undo")) == ["b1 undo", "b2 undo", "g1 undo", "g2 undo"]
+
+
+def test_going_back_while_the_originals_are_there_changes_sides_again(world: World) -> None:
+    configure(world, ends={"action": "TERMINATE", "terminationWaitTimeInMinutes": 60}, autoRollbackConfiguration=ALWAYS)
+    started = world.deploy("2")
+    world.work()
+    world.platform.done.clear()
+    world.do(engine.stop, started)
+    assert world.status(started) == "Stopped"
+    world.work()
+    undoing = world.deployment(world.deployment(started).rolled_back_by)
+    assert (undoing.status, undoing.creator) == ("Succeeded", "codeDeployRollback")
+    assert order(world, "AllowTraffic", "BlockTraffic", "Install", "undo") == [
+        "b1 AllowTraffic", "b2 AllowTraffic", "g1 BlockTraffic", "g2 BlockTraffic",
+    ]  # fmt: skip
+    assert world.targets(undoing.id) == {"b1": "Succeeded", "b2": "Succeeded", "g1": "Succeeded", "g2": "Succeeded"}
+
+
+@pytest.mark.long
+def test_a_failed_replacement_can_be_left_behind(world: World) -> None:
+    configure(world)
+    world.platform.outcomes["g1", "Install"] = [failed("Install")]
+    started = world.deploy("2", ALL_AT_ONCE)
+    world.work()
+    assert world.status(started) == "Succeeded"
+    assert world.targets(started) == {"b1": "Succeeded", "b2": "Succeeded", "g1": "Failed", "g2": "Succeeded"}
+    assert order(world, "AllowTraffic") == ["g2 AllowTraffic"]
