@@ -29,6 +29,7 @@ from hooks.models.notification import (
     WebhookEndpoint,
 )
 from hooks.models.pipeline import ActionExecution, Execution, Pipeline, PipelineDefinitionVersion, StageExecution
+from hooks.models.pipeline_stage import InboundExecution, StageSlot
 from hooks.models.report import FileCoverageRow, Report, ReportGroup, TestCase
 from hooks.models.runner import BuildLease, BuildRunner
 from hooks.models.secret_store import StoredValue, StoredValueProject, StoredValueVersion
@@ -60,6 +61,7 @@ __all__ = [
     "DeploymentUpload",
     "Execution",
     "FileCoverageRow",
+    "InboundExecution",
     "Job",
     "JobQueue",
     "JobState",
@@ -76,6 +78,7 @@ __all__ = [
     "ReportGroup",
     "SourceCredential",
     "StageExecution",
+    "StageSlot",
     "StoredValue",
     "StoredValueProject",
     "StoredValueVersion",

@@ -77,6 +77,36 @@ drive(
     f"POST {API}/executions/<id:execution_id>/retry",
     lambda s: s.api(f"/executions/{_stopped(s)}/retry", {"stage": "Gate"}),
 )
+
+
+def _rolled_back_to(stage: Stage) -> tuple[str, int]:
+    """A pipeline whose stages go one by one, and an execution that has succeeded in its stage Gate."""
+    name = stage.name("serial")
+    document = GATED.replace("name: release", f"name: {name}\nexecutionMode: QUEUED")
+    stage.done("PUT", "/pipelines", {"document": document})
+    execution = stage.start(name)
+    stage.answer(execution)
+    return name, int(execution["id"])
+
+
+drive(
+    f"POST {API}/executions/<id:execution_id>/rollback",
+    lambda s: s.api(f"/executions/{_rolled_back_to(s)[1]}/rollback", {"stage": "Gate"}),
+)
+drive(
+    "POST /executions/<int:execution_id>/rollback",
+    lambda s: s.form(f"/executions/{_rolled_back_to(s)[1]}/rollback", stage="Gate"),
+)
+drive(
+    f"POST {API}/pipelines/<pipeline>/transition",
+    lambda s: s.api(
+        f"/pipelines/{_rolled_back_to(s)[0]}/transition", {"stage": "Prod", "enabled": False, "reason": "freeze"}
+    ),
+)
+drive(
+    "POST /pipelines/<name>/transition",
+    lambda s: s.form(f"/pipelines/{_rolled_back_to(s)[0]}/transition", stage="Prod", to="closed", reason="freeze"),
+)
 drive(f"POST {API}/executions/<id:execution_id>/stop", lambda s: s.api(f"/executions/{_waiting(s)}/stop", {}))
 drive(f"POST {API}/builds/<build_id>/stop", lambda s: s.api(f"/builds/{_build(s)}/stop"))
 drive(f"POST {API}/builds/<build_id>/retry", lambda s: s.api(f"/builds/{_ended(s)}/retry"))
