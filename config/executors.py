@@ -11,6 +11,7 @@ from hooks.builds.compute import BUILD_IMAGE, ImageNames, Share
 from hooks.builds.executor import Executor
 from hooks.builds.executors.process import ProcessExecutor, ProcessSettings
 from hooks.builds.launch import Limits
+from hooks.builds.local_caches import LocalCaches, LocalLimits
 from hooks.builds.workspace import UserRange
 from registry import formats
 
@@ -44,6 +45,14 @@ def process_settings(settings: Settings) -> ProcessSettings:
         users=UserRange(settings.builds.first_user_id, settings.builds.user_ids),
         limits=_limits(settings, settings.builds.memory_limit_bytes),
     )
+
+
+def local_caches(settings: Settings) -> LocalCaches | None:
+    """The caches that stay on this machine, empty; None where none do."""
+    most = settings.builds.local_cache_limit_bytes
+    if not most:
+        return None
+    return LocalCaches(settings.workspace_path, LocalLimits(settings.builds.cache_limit_bytes, most))
 
 
 def _container(settings: Settings, registry: Registry) -> Executor:

@@ -134,6 +134,7 @@ class Builds:
     cache_limit_bytes: int = 1024**3
     project_cache_limit_bytes: int = 4 * 1024**3
     cache_keep_days: int = 30
+    local_cache_limit_bytes: int = 4 * 1024**3
     protected_refs: tuple[str, ...] = ("main", "master")
     report_days: int = 0
     git_schemes: tuple[str, ...] = ("https", "http", "ssh")
@@ -496,6 +497,7 @@ _MINIMUM = {
     "builds.artifact_keep_days": 0,
     "builds.artifact_keep_count": 0,
     "builds.cache_keep_days": 0,
+    "builds.local_cache_limit_bytes": 0,
     "storage.cache_limit_bytes": 0,
     "storage.release_frozen_after_days": 0,
     "builds.report_days": 0,

@@ -12,6 +12,7 @@ from hooks.builds.executor import ExecutorError, Interrupt
 from hooks.builds.executors.process import ProcessSettings
 from hooks.builds.git_fetch import Fetched, GitCredential
 from hooks.builds.handing_over import open_artifact
+from hooks.builds.local_caches import SourceCache
 from hooks.builds.project import SourceSettings, SourceType
 from hooks.builds.source import PackageSource
 from hooks.builds.uploads import open_upload
@@ -24,12 +25,18 @@ def input_fetcher(settings: Settings, services: Services, builds: ProcessSetting
     git = git_fetcher(settings, builds)
     credential_of = credential_opener(services)
 
-    def fetch(project_id: int, _source: PackageSource, wanted: SourceSettings, interrupt: Interrupt) -> Fetched:
+    def fetch(
+        project_id: int,
+        _source: PackageSource,
+        wanted: SourceSettings,
+        interrupt: Interrupt,
+        cache: SourceCache | None = None,
+    ) -> Fetched:
         if wanted.type is SourceType.UPLOAD:
             return Fetched(open_upload(services.db, services.stores, project_id, wanted.location, wanted.version), "")
         if wanted.type is SourceType.ARTIFACT:
             return Fetched(open_artifact(services.db, services.stores, wanted), "")
-        return git.fetch(wanted, credential_of(project_id, wanted), interrupt)
+        return git.fetch(wanted, credential_of(project_id, wanted), interrupt, cache)
 
     return fetch
 

@@ -37,6 +37,7 @@ from hooks.builds.build_services import BuildServices
 from hooks.builds.credentials import sealed_credentials
 from hooks.builds.executor import Executor
 from hooks.builds.handler import BuildHandler
+from hooks.builds.local_caches import LocalCaches
 from hooks.builds.logs import LogStore, sealed_chunks
 from hooks.builds.output_care import Retention
 from hooks.builds.publishing import witness
@@ -369,13 +370,21 @@ def agent_work(services: Services, parts: DeploymentParts) -> AgentWork:
 
 
 def build_jobs(
-    settings: Settings, services: Services, parts: Parts, available: Mapping[str, Executor] | None = None
+    settings: Settings,
+    services: Services,
+    parts: Parts,
+    available: Mapping[str, Executor] | None = None,
+    local: LocalCaches | None = None,
 ) -> JobTable:
-    """The handler of builds, for the types of environment that are ``available`` (default: all of the settings)."""
+    """The handler of builds, for the types of environment that are ``available`` (default: all of the settings).
+
+    ``local`` are the caches of this machine (default: those of the settings, empty).
+    """
     handler = BuildHandler(
         services.db,
         executors.executors(settings) if available is None else available,
         build_services(settings, services, parts),
+        local or executors.local_caches(settings),
     )
     return JobTable({build_records.JOB_KIND: handler}, {build_records.JOB_KIND: handler.settle})
 

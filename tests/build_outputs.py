@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from config import wiring
+from hooks.builds.local_caches import LocalCaches
+from hooks.builds.projects import Settings as ProjectSettings
 from hooks.builds.projects import create_or_update_project
 from hooks.builds.records import QUEUE, get_build, start_build
 from hooks.builds.source import PackageSource
@@ -21,12 +23,26 @@ PACKAGE = {"domain": "default", "repository": "dev", "format": "any", "name": "t
 
 
 class OutputWorld(World):
-    """``build`` runs a build to its end, in this thread."""
+    """``build`` runs a build to its end, in this thread; ``local`` are the caches of its machine."""
 
-    def build(self, spec: str, *, project: str = "p", source: Mapping[str, Any] | None = None) -> Build:
+    local: LocalCaches | None = None
+
+    def build(
+        self,
+        spec: str,
+        *,
+        project: str = "p",
+        source: Mapping[str, Any] | None = None,
+        document: Mapping[str, Any] | None = None,
+    ) -> Build:
         with self.db.write() as session:
             create_or_update_project(
-                session, name=project, now=self.now, buildspec=spec, environment={"network": "none"}
+                session,
+                name=project,
+                now=self.now,
+                buildspec=spec,
+                environment={"network": "none"},
+                settings=ProjectSettings(document=document or {}),
             )
             build = start_build(
                 session,
@@ -37,7 +53,13 @@ class OutputWorld(World):
             )
             if source is not None:
                 build.source = {**build.source, **source}
-        table = wiring.build_jobs(self.settings, self.services, self.hooks.actions)
+        self.work_off()
+        with self.db.read() as session:
+            return get_build(session, build.id)
+
+    def work_off(self) -> None:
+        """Run the one build that waits, to its end."""
+        table = wiring.build_jobs(self.settings, self.services, self.hooks.actions, local=self.local)
         with self.db.write() as session:
             (job,) = claims.claim(
                 session, owner="w", queues=[QUEUE], kinds=list(table.handlers), free=1, lease_seconds=600
@@ -50,8 +72,6 @@ class OutputWorld(World):
             lease_seconds=600,
             first_retry_seconds=600,
         ).run()
-        with self.db.read() as session:
-            return get_build(session, build.id)
 
     def log_of(self, build: Build) -> str:
         with self.db.read() as session:

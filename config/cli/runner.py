@@ -186,4 +186,5 @@ def _bench(settings: Settings, url: str, ca_bundle: str | None) -> Bench:
         raise Failed("no build can run here: this runner takes none")
     spool = settings.data / "spool"
     spool.mkdir(mode=0o700, exist_ok=True)
-    return Bench(table, git_sources.git_fetcher(settings, executors.process_settings(settings)), spool, system_clock)
+    git = git_sources.git_fetcher(settings, executors.process_settings(settings))
+    return Bench(table, git, spool, system_clock, executors.local_caches(settings))

@@ -8,6 +8,7 @@ from hooks.api.agent_protocol import blueprint as agent_protocol
 from hooks.api.agents import AgentViews
 from hooks.api.build_artifacts import ArtifactViews
 from hooks.api.build_batches import BatchViews
+from hooks.api.build_debugging import DebugViews
 from hooks.api.build_projects import BuildProjectViews
 from hooks.api.builds import BuildViews
 from hooks.api.deployment_applications import DeploymentApplicationViews
@@ -39,6 +40,7 @@ def blueprint(services: HookServices) -> Blueprint:
         BuildProjectViews(services),
         PushViews(services),
         BuildViews(services),
+        DebugViews(services),
         BatchViews(services),
         ArtifactViews(services),
         ReportViews(services),

@@ -75,6 +75,14 @@ class BuildGroup:
 
 
 @dataclass(frozen=True, slots=True)
+class AutoRetry:
+    """How often what fails is retried by itself, and how often it was since somebody last asked."""
+
+    auto_retry_limit: int
+    auto_retry_number: int
+
+
+@dataclass(frozen=True, slots=True)
 class BatchDetail(BatchSummary):
     """A batch with its phases and groups; the group DOWNLOAD_SOURCE is the build that read the document.
 
@@ -90,6 +98,7 @@ class BatchDetail(BatchSummary):
     queued_timeout_in_minutes: int
     ending_as: str | None
     attempt: int
+    auto_retry_config: AutoRetry
     subject: str | None
 
 
@@ -159,6 +168,7 @@ class NewBatch:
     git_clone_depth_override: Annotated[int, Between(0, 1_000_000)] | None = None
     build_timeout_in_minutes_override: Annotated[int, Between(5, 2160)] | None = None
     queued_timeout_in_minutes_override: Annotated[int, Between(5, 480)] | None = None
+    auto_retry_limit_override: Annotated[int, Between(0, 10)] | None = None
     build_batch_config_override: BatchConfig | None = None
     idempotency_token: Annotated[str, Length(1, 64)] | None = None
     priority: Annotated[int, Between(-10, 10)] = 0

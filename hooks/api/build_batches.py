@@ -10,6 +10,7 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from hooks.api.build_batch_shapes import (
+    AutoRetry,
     BatchDetail,
     BatchesFound,
     BatchIds,
@@ -233,6 +234,7 @@ def _as_build(body: NewBatch) -> NewBuild:
         git_clone_depth_override=body.git_clone_depth_override,
         timeout_in_minutes_override=body.build_timeout_in_minutes_override,
         queued_timeout_in_minutes_override=body.queued_timeout_in_minutes_override,
+        auto_retry_limit_override=body.auto_retry_limit_override,
         idempotency_token=body.idempotency_token,
         priority=body.priority,
         source_upload=body.source_upload,
@@ -298,6 +300,7 @@ def _detail(session: Session, batch: BuildBatch) -> BatchDetail:
         queued_timeout_in_minutes=batch.queued_timeout_minutes,
         ending_as=batch.ending,
         attempt=batch.attempt,
+        auto_retry_config=AutoRetry(batch.auto_retry_limit, batch.auto_retry_number),
         subject=batch.subject,
     )
 

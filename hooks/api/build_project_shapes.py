@@ -143,7 +143,16 @@ class NewBuild:
     timeout_in_minutes_override: Annotated[int, Between(5, 2160)] | None = None
     queued_timeout_in_minutes_override: Annotated[int, Between(5, 480)] | None = None
     auto_retry_limit_override: Annotated[int, Between(0, 10)] | None = None
+    debug_session_enabled: bool = False
     idempotency_token: Annotated[str, Length(1, 64)] | None = None
     priority: Annotated[int, Between(-10, 10)] = 0
     source_upload: Annotated[str, Length(36, 36)] | None = None
     package: PackageVersion | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class BuildDebugSession:
+    """Whether the build stands at breakpoints, and since when it stands at one now."""
+
+    session_enabled: bool
+    paused_at: datetime | None

@@ -276,6 +276,7 @@ def asked_for(session: Session, caller: Identity, body: NewBuild) -> Asked:
             timeout_minutes=body.timeout_in_minutes_override,
             queued_timeout_minutes=body.queued_timeout_in_minutes_override,
             auto_retry_limit=body.auto_retry_limit_override,
+            debug_session=body.debug_session_enabled,
             priority=body.priority,
             request_token=body.idempotency_token,
         ),

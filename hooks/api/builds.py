@@ -11,6 +11,7 @@ from flask import Response
 from sqlalchemy import select, tuple_
 from sqlalchemy.orm import Session
 
+from hooks.api.build_project_shapes import BuildDebugSession
 from hooks.builds import log_search, tailing
 from hooks.builds.log_search import LogMatch, Place
 from hooks.builds.project_rights import check_publishes, may_see_build
@@ -99,6 +100,7 @@ class BuildDetail(BuildSummary):
     resolved_source_version: str
     retry_of: str | None
     auto_retry_config: AutoRetry
+    debug_session: BuildDebugSession
     queued_timeout_minutes: int
     priority: int
     exported_variables: dict[str, str]
@@ -398,6 +400,7 @@ def detail(session: Session, build: Build, project: str) -> BuildDetail:
         ),
         retry_of=build.retry_of,
         auto_retry_config=AutoRetry(build.auto_retry_limit, build.auto_retry_number),
+        debug_session=BuildDebugSession(build.debug_session, build.paused_at),
         queued_timeout_minutes=build.queued_timeout_minutes,
         priority=build.priority,
         published=tuple(published_versions(session, build.id, context.caller())),

@@ -1,4 +1,4 @@
-"""Executions: start, look, answer, stop, retry."""
+"""Executions: start, look, answer, stop, retry, roll back."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ from sqlalchemy.orm import Session
 
 from hooks.pipelines import store
 from hooks.pipelines.approvals import Verdict, decide
-from hooks.pipelines.gates import may_look_into, may_see, repositories_behind
+from hooks.pipelines.gates import may_look_into, may_see, repositories_behind, repositories_of
+from hooks.pipelines.rollback import rollback_stage
 from hooks.pipelines.steering import RetryMode, retry_stage, stop_execution
 from hooks.services import HookServices
 from hooks.triggers.collect import Coordinates
@@ -32,7 +33,10 @@ MOST_LOOKED_AT = 2000
 
 @dataclass(frozen=True, slots=True)
 class ExecutionDetail(store.ExecutionSummary):
-    """An execution with all its stages. ``assets`` is file name → SHA-256, as pinned."""
+    """An execution with all its stages. ``assets`` is file name → SHA-256, as pinned.
+
+    ``inbound_stage`` is the stage before which it waits, if it waits for one.
+    """
 
     assets: Mapping[str, str]
     publishers: tuple[str, ...]
@@ -40,6 +44,7 @@ class ExecutionDetail(store.ExecutionSummary):
     depth: int
     stop_reason: str | None
     stopped_by: str | None
+    inbound_stage: str | None
     stages: tuple[store.StageExecutionView, ...]
 
 
@@ -100,6 +105,14 @@ class RetryRequest:
     mode: str = RetryMode.FAILED_ACTIONS.value
 
 
+@dataclass(frozen=True, slots=True)
+class RollbackRequest:
+    """The stage to roll back. The same ``client_request_token`` never starts a second rollback."""
+
+    stage: Annotated[str, Length(1, 100)]
+    client_request_token: Annotated[str, Length(1, 64)] | None = None
+
+
 class ExecutionViews:
     """The operations on executions."""
 
@@ -117,6 +130,9 @@ class ExecutionViews:
             Route("POST", f"{one}/approval", door, self.answer_approval, body=ApprovalAnswer, answer=answer),
             Route("POST", f"{one}/stop", door, self.stop_execution, body=StopRequest, answer=answer),
             Route("POST", f"{one}/retry", door, self.retry_execution, body=RetryRequest, answer=answer),
+            Route(
+                "POST", f"{one}/rollback", door, self.rollback_stage, body=RollbackRequest, answer=answer, status=201
+            ),
         )
 
     def list_executions(self, pipeline: str, query: ExecutionQuery) -> ExecutionList:
@@ -227,6 +243,28 @@ class ExecutionViews:
             actor, now = context.caller().name, self._services.clock()
             retry_stage(session, self._services.actions, execution_id, body.stage, mode, actor=actor, now=now)
             return execution_id
+
+        return self._change(act)
+
+    def rollback_stage(self, execution_id: int, body: RollbackRequest) -> ExecutionDetail:
+        """Roll a stage back to this execution: it runs once more with its version and variables; answers the new one.
+
+        Needs `approve` on what the stage promotes and publishes to, or on the execution's own repository without any.
+        """
+        caller = context.caller()
+
+        def act(session: Session) -> int:
+            for path in repositories_of(_visible(session, execution_id, caller), body.stage):
+                check(caller, Action.APPROVE, path)
+            return rollback_stage(
+                session,
+                self._services.actions,
+                execution_id,
+                body.stage,
+                actor=caller.name,
+                now=self._services.clock(),
+                request_token=body.client_request_token,
+            ).execution_id
 
         return self._change(act)
 

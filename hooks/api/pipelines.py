@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from typing import Annotated
 
-from hooks.pipelines import store
+from hooks.pipelines import pipeline_state, store
+from hooks.pipelines.applying import Applied, apply_document
 from hooks.pipelines.gates import may_look_into
+from hooks.pipelines.transitions import MAX_REASON_CHARACTERS, disable_transition, enable_transition
 from hooks.services import HookServices
 from registry.access import Action
 from registry.api.routes import Route
@@ -28,7 +31,7 @@ class Document:
 class AppliedList:
     """What became of each part of a document, in its order."""
 
-    items: tuple[store.Applied, ...]
+    items: tuple[Applied, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +57,15 @@ class DefinitionQuery:
     version: Annotated[int, Between(1, 2**31 - 1)] | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class Transition:
+    """The way into ``stage``, opened or closed; a closed one needs a ``reason``."""
+
+    stage: Annotated[str, Length(1, 100)]
+    enabled: bool
+    reason: Annotated[str, Length(0, MAX_REASON_CHARACTERS)] = ""
+
+
 class PipelineViews:
     """The operations on pipelines."""
 
@@ -73,6 +85,21 @@ class PipelineViews:
                 query=DefinitionQuery,
                 answer=store.PipelineView,
             ),
+            Route(
+                "GET",
+                "/pipelines/<pipeline>/state",
+                signed_in_api,
+                self.show_state,
+                answer=pipeline_state.PipelineState,
+            ),
+            Route(
+                "POST",
+                "/pipelines/<pipeline>/transition",
+                requires(Action.ADMIN),
+                self.change_transition,
+                body=Transition,
+                answer=pipeline_state.PipelineState,
+            ),
         )
 
     def apply_pipelines(self, body: Document) -> AppliedList:
@@ -82,7 +109,7 @@ class PipelineViews:
         """
         services = self._services
         with services.db.write() as session:
-            applied = store.apply_document(
+            applied = apply_document(
                 session, services.actions, body.document, actor=context.caller().name, now=services.clock()
             )
         return AppliedList(tuple(applied))
@@ -106,3 +133,20 @@ class PipelineViews:
         """A pipeline's definition, verbatim and as it was understood."""
         with self._services.db.read() as session:
             return store.get_pipeline(session, pipeline, query.version)
+
+    def show_state(self, pipeline: str) -> pipeline_state.PipelineState:
+        """What is in each stage, what waits before it, and whether the way in is open, as far as the caller may see it."""
+        with self._services.db.read() as session:
+            return pipeline_state.get_pipeline_state(session, pipeline, partial(may_look_into, context.caller()))
+
+    def change_transition(self, pipeline: str, body: Transition) -> pipeline_state.PipelineState:
+        """Close the way into a stage, so that executions wait before it, or open it again."""
+        services, caller = self._services, context.caller()
+        now = services.clock()
+        with services.db.write() as session:
+            if body.enabled:
+                enable_transition(session, services.actions, pipeline, body.stage, actor=caller.name, now=now)
+            else:
+                disable_transition(session, pipeline, body.stage, reason=body.reason, actor=caller.name, now=now)
+            session.flush()
+            return pipeline_state.get_pipeline_state(session, pipeline, partial(may_look_into, caller))

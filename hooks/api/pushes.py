@@ -9,13 +9,17 @@ from typing import Annotated
 from flask import Blueprint, Response, request
 from sqlalchemy import select
 from sqlalchemy.exc import IntegrityError
+from sqlalchemy.orm import Session
 
 from hooks.builds import pushes
 from hooks.builds.project_rights import check_manage, visible_project
+from hooks.builds.push_approvals import list_waiting
+from hooks.builds.push_comments import Comment
 from hooks.builds.push_payloads import Told, read_payload
 from hooks.builds.push_signatures import Delivery, verify
 from hooks.builds.starting import place_of
 from hooks.models.build_source import PushHook
+from hooks.pipelines.engine import on_build_finished
 from hooks.services import HookServices
 from registry import audit
 from registry.api.routes import Route, json_response
@@ -42,19 +46,28 @@ class WebhookFilter:
 
 @dataclass(frozen=True, slots=True)
 class BuildPolicy:
-    """Which pull requests are not built by themselves: FORK_PULL_REQUESTS, ALL_PULL_REQUESTS or DISABLED (none)."""
+    """Which pull requests wait for an approver's comment: FORK_PULL_REQUESTS, ALL_PULL_REQUESTS or DISABLED (none).
 
-    requires_comment_approval: Annotated[str, Length(1, 24)] = pushes.FORK_POLICIES[0]
+    Approvers have one of ``approverRoles``, as far as the forge tells roles, or are ``approverAccountIds`` of the forge.
+    """
+
+    requires_comment_approval: Annotated[str, Length(1, 24)] | None = None
+    approver_roles: Annotated[tuple[Annotated[str, Length(1, 32)], ...], Length(0, 20)] | None = None
+    approver_account_ids: Annotated[tuple[Annotated[str, Length(1, 128)], ...], Length(0, 100)] | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class NewPushHook:
-    """A hook to make; ``provider`` is github, gitlab, gitea or generic. Without groups every push is built."""
+    """A hook to make; ``provider`` is github, gitlab, gitea or generic. Without groups every push is built.
+
+    ``buildType`` is BUILD (default) or BUILD_BATCH.
+    """
 
     provider: Annotated[str, Length(1, 16)]
     filter_groups: Annotated[tuple[Annotated[tuple[WebhookFilter, ...], Length(1, 20)], ...], Length(1, 20)] | None = (
         None
     )
+    build_type: Annotated[str, Length(1, 32)] | None = None
     pull_request_build_policy: BuildPolicy | None = None
 
 
@@ -65,8 +78,18 @@ class PushHookChange:
     filter_groups: Annotated[tuple[Annotated[tuple[WebhookFilter, ...], Length(1, 20)], ...], Length(1, 20)] | None = (
         None
     )
+    build_type: Annotated[str, Length(1, 32)] | None = None
     pull_request_build_policy: BuildPolicy | None = None
     rotate_secret: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class WaitingPullRequest:
+    """A pull request (``trigger``: pr/12) that an approver's comment lets be built, at this commit and no other."""
+
+    trigger: str
+    commit: str
+    received_at: datetime
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +100,9 @@ class PushHookDetail:
     provider: str
     payload_url: str
     filter_groups: tuple[tuple[WebhookFilter, ...], ...]
+    build_type: str
     pull_request_build_policy: BuildPolicy
+    waiting: tuple[WaitingPullRequest, ...]
     secret_fingerprint: str
     created_at: datetime
     secret: str | None
@@ -117,12 +142,12 @@ class PushViews:
             rows = session.scalars(
                 select(PushHook).where(PushHook.project_id == found.id).order_by(PushHook.created_at, PushHook.id)
             )
-            return PushHookList(tuple(_detail(row) for row in rows), None)
+            return PushHookList(tuple(_detail(session, row) for row in rows), None)
 
     def create_push_hook(self, project: str, body: NewPushHook) -> PushHookDetail:
         """Make a hook for a project with a git source; answers with its address and, this once, its secret."""
         caller, services = context.caller(), self._services
-        sealer, policy = services.stores.server_keyring(), body.pull_request_build_policy or BuildPolicy()
+        sealer = services.stores.server_keyring()
         with services.db.write() as session:
             found = visible_project(session, project, caller)
             check_manage(caller, place_of(found))
@@ -132,27 +157,26 @@ class PushViews:
                 sealer,
                 found,
                 provider=body.provider,
-                groups=_groups(body.filter_groups) or pushes.ANY_PUSH,
-                fork_policy=policy.requires_comment_approval,
+                settings=_settings(body),
                 now=now,
             )
             about = {"provider": row.provider, "hook": row.id}
             audit.record(session, now, caller.name, "build_project.create_webhook", f"build-project/{project}", **about)
-            return _detail(row, secret)
+            return _detail(session, row, secret)
 
     def change_push_hook(self, project: str, hook_id: str, body: PushHookChange) -> PushHookDetail:
-        """Change a hook's filters or policy, or give it a new secret; the old one ends at once."""
+        """Change a hook's filters, what it starts or its policy, or give it a new secret; the old one ends at once."""
         caller, services = context.caller(), self._services
-        sealer, policy = services.stores.server_keyring(), body.pull_request_build_policy
+        sealer = services.stores.server_keyring()
         with services.db.write() as session:
             found = visible_project(session, project, caller)
             check_manage(caller, place_of(found))
             row = pushes.find_hook(session, hook_id, found)
-            pushes.change_hook(row, _groups(body.filter_groups), policy.requires_comment_approval if policy else None)
+            pushes.change_hook(row, _settings(body))
             secret = pushes.renew_secret(sealer, row) if body.rotate_secret else None
             now, about = services.clock(), {"hook": row.id, "rotated": body.rotate_secret}
             audit.record(session, now, caller.name, "build_project.change_webhook", f"build-project/{project}", **about)
-            return _detail(row, secret)
+            return _detail(session, row, secret)
 
     def delete_push_hook(self, project: str, hook_id: str) -> None:
         """Delete a hook; its address answers 404 from now on."""
@@ -165,7 +189,7 @@ class PushViews:
             audit.record(session, now, caller.name, "build_project.delete_webhook", f"build-project/{project}", **about)
 
     def receive_push(self, hook_id: str) -> pushes.Received:
-        """A forge tells of a push, a pull request or a release.
+        """A forge tells of a push, a pull request, a release, or a comment that lets a pull request be built.
 
         What is not built is answered with 200 and the reason, so that forges do not take it for a failure. A delivery
         that came before is not done again.
@@ -191,7 +215,7 @@ class PushViews:
             # The same delivery arrived twice at a time: the other one has it.
             return self._take(hook_id, delivery, told)
 
-    def _take(self, hook_id: str, delivery: Delivery, told: Told | str) -> pushes.Received:
+    def _take(self, hook_id: str, delivery: Delivery, told: Told | Comment | str) -> pushes.Received:
         services = self._services
         with services.db.write() as session:
             row = pushes.find_hook(session, hook_id)
@@ -199,13 +223,19 @@ class PushViews:
             if earlier is not None:
                 return earlier
             now = services.clock()
-            received = pushes.take(session, row, delivery, told, now)
+            received = pushes.take(session, row, delivery, told, now=now, on_finished=self._on_finished)
+            about = {"hook": hook_id, "delivery": delivery.keys[0]}
+            if received.approved_by is not None:
+                about["approved_by"] = received.approved_by
+            who = f"{row.provider}-webhook"
             if received.build_id is not None:
-                about = {"hook": hook_id, "delivery": delivery.keys[0]}
-                audit.record(
-                    session, now, f"{row.provider}-webhook", "build.start", f"build/{received.build_id}", **about
-                )
+                audit.record(session, now, who, "build.start", f"build/{received.build_id}", **about)
+            if received.batch_id is not None:
+                audit.record(session, now, who, "build_batch.start", f"build-batch/{received.batch_id}", **about)
             return received
+
+    def _on_finished(self, session: Session, build_id: str) -> None:
+        on_build_finished(session, self._services.actions, build_id)
 
 
 def receivers(services: HookServices) -> Blueprint:
@@ -232,7 +262,18 @@ def _groups(given: tuple[tuple[WebhookFilter, ...], ...] | None) -> list[list[di
     ]
 
 
-def _detail(row: PushHook, secret: str | None = None) -> PushHookDetail:
+def _settings(body: NewPushHook | PushHookChange) -> pushes.HookSettings:
+    policy = body.pull_request_build_policy or BuildPolicy()
+    return pushes.HookSettings(
+        _groups(body.filter_groups),
+        body.build_type,
+        policy.requires_comment_approval,
+        policy.approver_roles,
+        policy.approver_account_ids,
+    )
+
+
+def _detail(session: Session, row: PushHook, secret: str | None = None) -> PushHookDetail:
     base = context.services().public_url or request.host_url.rstrip("/")
     return PushHookDetail(
         row.id,
@@ -244,7 +285,9 @@ def _detail(row: PushHook, secret: str | None = None) -> PushHookDetail:
             )
             for group in row.filter_groups
         ),
-        BuildPolicy(row.fork_policy),
+        row.build_type,
+        BuildPolicy(row.fork_policy, tuple(row.approver_roles), tuple(row.approver_accounts)),
+        tuple(WaitingPullRequest(each.trigger, each.commit, each.received_at) for each in list_waiting(session, row)),
         row.fingerprint,
         row.created_at,
         secret,

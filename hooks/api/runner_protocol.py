@@ -163,7 +163,7 @@ class RunnerProtocolViews:
         """Prolong a lease; says whether the build has to end."""
         work = self._services.runners.work
         reason = work.renew(_claim(lease))
-        return Beat(work.lease_seconds, None if reason is None else reason.name)
+        return Beat(work.lease_seconds, None if reason is None else reason.name, work.stands(_claim(lease)))
 
     # --- what the build tells
 
@@ -186,6 +186,8 @@ class RunnerProtocolViews:
             work.resolved(claim, body.source_identifier or "", body.resolved_source_version)
         elif body.image_digest is not None:
             work.image(claim, body.image_digest)
+        elif body.paused is not None:
+            work.pauses(claim, stands=body.paused)
         elif body.leaked_tokens:
             work.leaked(claim, body.leaked_tokens)
         else:

@@ -95,6 +95,14 @@ class SourceLogin:
 
 
 @dataclass(frozen=True, slots=True)
+class CacheScope:
+    """At which trust a build reads and writes the caches of the runner's machine (protected, branch or pull_request)."""
+
+    level: str
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
 class ClaimedBuild:
     """A build, and all that it needs but its files. ``leaseToken`` goes with each request about it (``Entrepot-Lease``).
 
@@ -123,6 +131,8 @@ class ClaimedBuild:
     home_files: dict[str, str]
     publishing: BuildPublishing | None
     outputs: dict[str, Any]
+    cache_scope: CacheScope
+    debug_session: bool
     timeout_seconds: float
     reads_batch: bool
 
@@ -137,10 +147,14 @@ class ClaimAnswer:
 
 @dataclass(frozen=True, slots=True)
 class Beat:
-    """The lease is good for so long from the question on; ``stop`` is STOPPED or TIMED_OUT where the build has to end."""
+    """The lease is good for so long from the question on; ``stop`` is STOPPED or TIMED_OUT where the build has to end.
+
+    ``paused``: it stands at a breakpoint, and nobody has resumed it.
+    """
 
     lease_seconds: float
     stop: str | None
+    paused: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -190,12 +204,16 @@ class PhaseList:
 
 @dataclass(frozen=True, slots=True)
 class BuildFacts:
-    """What became known: a git source's commit, the digest of the build's image, or tokens of this server that it showed."""
+    """What became known: a git source's commit, the digest of the build's image, or tokens of this server that it showed.
+
+    Or ``paused``: it stands at a breakpoint, or (false) goes on from there by itself.
+    """
 
     source_identifier: Annotated[str, Length(0, 128)] | None = None
     resolved_source_version: Annotated[str, Length(1, 64)] | None = None
     image_digest: Annotated[str, Length(1, 80)] | None = None
     leaked_tokens: Annotated[tuple[Annotated[str, Length(1, 200)], ...], Length(0, 100)] = ()
+    paused: bool | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -349,6 +367,8 @@ def claimed_build(given: Assignment, lease_seconds: float) -> ClaimedBuild:
             for name in ("artifacts", "secondaryArtifacts", "cache")
             if name in given.document
         },
+        cache_scope=CacheScope(given.scope.level.value, given.scope.name),
+        debug_session=given.debug_session,
         timeout_seconds=plan.timeout_seconds,
         reads_batch=plan.on_spec is not None,
     )

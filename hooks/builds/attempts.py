@@ -15,7 +15,7 @@ from sqlalchemy.orm import Session
 
 from hooks.builds import batch_parts
 from hooks.builds.build_services import BuildServices
-from hooks.builds.cache_scope import scope_of
+from hooks.builds.cache_scope import Scope, scope_of
 from hooks.builds.executor import Login, Network, SourceBundle
 from hooks.builds.grants import IssuedToken, PublishDoor
 from hooks.builds.keeping import Keeper, NoKeeper
@@ -83,7 +83,7 @@ class BuildAttempts:
             session.refresh(build)
         self.close(session, build_id)
         build.attempt += 1
-        build.started_at = build.started_at or now
+        build.started_at, build.paused_at = build.started_at or now, None
         session.flush()
         return build, Project(row[1].name, row[1].document, batch_parts.part_of(session, build, types))
 
@@ -141,10 +141,14 @@ class BuildAttempts:
             build.id,
             build.source["domain"],
             f"shared/{shared}" if shared else f"project/{build.project_id}",
-            scope_of(build.source, build.webhook, self._services.protected_refs),
+            self.scope(build),
             secrets,
         )
         return self._services.outputs.keeper(place, step)
+
+    def scope(self, build: Build) -> Scope:
+        """At which trust the build reads and writes caches."""
+        return scope_of(build.source, build.webhook, self._services.protected_refs)
 
     def end(
         self,

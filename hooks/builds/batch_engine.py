@@ -26,6 +26,7 @@ from hooks.builds.batch_plan import (
     TaskStatus,
     WindDown,
     plan,
+    to_retry,
 )
 from hooks.builds.batch_tasks import INDIVIDUAL, BatchSettings
 from hooks.builds.phases import CLIENT_ERROR, BuildStatus
@@ -111,6 +112,22 @@ def begin(session: Session, batch: BuildBatch, now: datetime, moves: Moves) -> N
     )
     _tell(session, batch, _STARTED, now)
     advance(session, batch, now, moves)
+
+
+def begin_again(session: Session, batch: BuildBatch, now: datetime, moves: Moves, *, only_failed: bool) -> None:
+    """Go on with a locked batch that has ended without success: all its builds anew, or what failed and depends on it."""
+    groups = groups_of(session, batch.id)
+    again = to_retry([task_of(group) for group in groups], only_failed=only_failed)
+    for group in groups:
+        if group.identifier in again:
+            group.status, group.build_id, group.is_stopping = TaskStatus.PENDING.value, None, False
+    batch.status, batch.ending, batch.message, batch.ended_at = BuildStatus.IN_PROGRESS.value, None, "", None
+    batch.attempt += 1
+    batch.phases = []
+    enter(batch, BatchPhase.SUBMITTED, now)
+    enter(batch, BatchPhase.DOWNLOAD_BATCHSPEC if DOWNLOAD_SOURCE in again else BatchPhase.IN_PROGRESS, now)
+    session.flush()
+    begin(session, batch, now, moves)
 
 
 def on_build_ended(session: Session, build: Build, now: datetime, moves: Moves) -> None:
@@ -206,7 +223,7 @@ def _why(session: Session, groups: Sequence[BuildBatchGroup]) -> str:
 def finish(
     session: Session, batch: BuildBatch, status: BuildStatus, now: datetime, moves: Moves, message: str = ""
 ) -> None:
-    """Write the one final status of a locked batch that goes on, and tell ``on_finished``."""
+    """Write the one final status of a locked batch that goes on, and tell ``on_finished``; then it may begin again."""
     _leave(batch, now, status, message)
     last = {BuildStatus.SUCCEEDED: BatchPhase.SUCCEEDED, BuildStatus.STOPPED: BatchPhase.STOPPED}
     enter(batch, last.get(status, BatchPhase.FAILED), now)
@@ -215,6 +232,16 @@ def finish(
     forget(session, TIMEOUT_KIND, subject_of(batch.id))
     _tell(session, batch, _ENDED[status], now)
     moves.on_finished(session, batch.id)
+    _retry_by_itself(session, batch, status, now, moves)
+
+
+def _retry_by_itself(session: Session, batch: BuildBatch, status: BuildStatus, now: datetime, moves: Moves) -> None:
+    """The project's autoRetryLimit, for what failed. A pipeline's batches are left to the pipeline, which was told."""
+    if status not in {BuildStatus.FAILED, BuildStatus.FAULT} or batch.auto_retry_number >= batch.auto_retry_limit:
+        return
+    if batch.subject is None and session.get_one(BuildProject, batch.project_id).deleted_at is None:
+        batch.auto_retry_number += 1
+        begin_again(session, batch, now, moves, only_failed=True)
 
 
 def enter(batch: BuildBatch, phase: BatchPhase, now: datetime) -> None:

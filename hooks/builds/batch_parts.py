@@ -96,6 +96,7 @@ def write_found(session: Session, build: Build, part: Part, status: BuildStatus)
                 buildspec=task.buildspec,
                 environment=environment,
                 shard=list(task.shard),
+                debug_session=task.debug_session,
                 chosen=dict(task.chosen),
                 status=TaskStatus.PENDING.value,
                 is_stopping=False,

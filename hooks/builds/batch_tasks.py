@@ -27,7 +27,7 @@ class BatchTaskPlan:
     """One build of a batch before it starts. ``buildspec`` None: the batch's own document.
 
     ``environment`` is what it has of its own, ``chosen`` what a matrix chose for it, in words. ``shard`` is its place
-    among the builds of a fanout, and how many they are; empty elsewhere.
+    among the builds of a fanout, and how many they are; empty elsewhere. With ``debug_session`` it stands at breakpoints.
     """
 
     identifier: str
@@ -37,6 +37,7 @@ class BatchTaskPlan:
     environment: BatchEnvironment = field(default_factory=BatchEnvironment)
     chosen: Mapping[str, str] = field(default_factory=dict)
     shard: tuple[int, ...] = ()
+    debug_session: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,6 +119,7 @@ def expand(batch: BatchSpec) -> tuple[BatchTaskPlan, ...]:
             task.ignore_failure,
             task.buildspec or None,
             task.environment,
+            debug_session=task.debug_session,
         )
         for task in batch.tasks
     )

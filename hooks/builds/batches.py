@@ -12,8 +12,8 @@ from sqlalchemy import select, tuple_, update
 from sqlalchemy.orm import Session
 
 from hooks.builds import batch_engine
-from hooks.builds.batch_engine import BatchPhase, groups_of, lock, task_of
-from hooks.builds.batch_plan import DOWNLOAD_SOURCE, TaskStatus, to_retry
+from hooks.builds.batch_engine import BatchPhase, lock
+from hooks.builds.batch_plan import DOWNLOAD_SOURCE, TaskStatus
 from hooks.builds.batch_tasks import config_faults, merged
 from hooks.builds.phases import BuildStatus
 from hooks.builds.projects import check_variables, get_project
@@ -138,10 +138,16 @@ def _new_batch(
         request_token=asked.options.request_token,
         resolved_versions={},
         attempt=1,
+        auto_retry_limit=_or(asked.options.auto_retry_limit, project.auto_retry_limit),
+        auto_retry_number=0,
         initiator=initiator,
         message="",
         submitted_at=now,
     )
+
+
+def _or(given: int | None, otherwise: int) -> int:
+    return otherwise if given is None else given
 
 
 def _first_group(batch: BuildBatch) -> BuildBatchGroup:
@@ -187,20 +193,9 @@ def retry_batch(
     project = session.get_one(BuildProject, batch.project_id)
     if project.deleted_at is not None:
         raise Conflict(f"build project {project.name} was deleted; its batches cannot be retried")
-    groups = groups_of(session, batch_id)
-    again = to_retry([task_of(group) for group in groups], only_failed=kind is RetryType.FAILED)
-    for group in groups:
-        if group.identifier in again:
-            group.status, group.build_id, group.is_stopping = TaskStatus.PENDING.value, None, False
-    batch.status, batch.ending, batch.message, batch.ended_at = BuildStatus.IN_PROGRESS.value, None, "", None
+    batch.auto_retry_number = 0
     batch.publish_to = publish_path(project.document)
-    batch.attempt += 1
-    batch.phases = []
-    batch_engine.enter(batch, BatchPhase.SUBMITTED, now)
-    is_known = DOWNLOAD_SOURCE not in again
-    batch_engine.enter(batch, BatchPhase.IN_PROGRESS if is_known else BatchPhase.DOWNLOAD_BATCHSPEC, now)
-    session.flush()
-    batch_engine.begin(session, batch, now, moves(on_finished))
+    batch_engine.begin_again(session, batch, now, moves(on_finished), only_failed=kind is RetryType.FAILED)
     return batch
 
 

@@ -9,28 +9,42 @@ from typing import BinaryIO
 
 from hooks.builds.executor import Interrupt, Refused, SourceBundle, SourceFile
 from hooks.builds.git_fetch import BrokenOff, Fetched
+from hooks.builds.local_caches import SourceCache
 from hooks.builds.project import SourceSettings, SourceType
 from hooks.builds.source import PackageSource, choose_archive
 
 OpenAsset = Callable[[PackageSource, str], BinaryIO]
-FetchInput = Callable[[int, PackageSource, SourceSettings, Interrupt], Fetched]
-"""(project id, the build's source, the input, interrupt): its archive. Raises Refused, ExecutorError."""
+FetchInput = Callable[[int, PackageSource, SourceSettings, Interrupt, SourceCache | None], Fetched]
+"""(project id, the build's source, the input, interrupt, what git fetched before): its archive.
+
+Raises Refused, ExecutorError.
+"""
 
 
-def fetches_nothing(_project: int, _source: PackageSource, wanted: SourceSettings, _interrupt: Interrupt) -> Fetched:
+def fetches_nothing(
+    _project: int,
+    _source: PackageSource,
+    wanted: SourceSettings,
+    _interrupt: Interrupt,
+    _cache: SourceCache | None = None,
+) -> Fetched:
     """For a worker that has no way to fetch anything."""
     raise Refused(f"this worker fetches no {wanted.type} sources")
 
 
 @dataclass(slots=True)
 class Inputs:
-    """The inputs of one attempt at a build. ``on_resolved`` is told an identifier and its commit, once it is known."""
+    """The inputs of one attempt at a build. ``on_resolved`` is told an identifier and its commit, once it is known.
+
+    ``cache`` has what git fetched for builds before.
+    """
 
     project_id: int
     source: PackageSource
     fetch: FetchInput
     interrupt: Interrupt
     on_resolved: Callable[[str, str], None]
+    cache: SourceCache | None = None
     _commits: dict[str, str] = field(default_factory=dict)
 
     def bundle(self, open_asset: OpenAsset) -> SourceBundle:
@@ -58,7 +72,7 @@ class Inputs:
     def _opener(self, wanted: SourceSettings) -> Callable[[], BinaryIO]:
         def opened() -> BinaryIO:
             try:
-                fetched = self.fetch(self.project_id, self.source, wanted, self.interrupt)
+                fetched = self.fetch(self.project_id, self.source, wanted, self.interrupt, self.cache)
             except BrokenOff:
                 return io.BytesIO()  # the executor asks for the reason next, and ends the build by it
             if fetched.commit:

@@ -79,7 +79,7 @@ def save(bench: Bench, cache: Cache, keeper: Keeper) -> None:
             f"Cache{f' {cache.key.key}' if cache.key.key else ''} is not saved: it is there already, or not to be"
         )
         return
-    taking = _Taking(incoming)
+    taking = Taking(incoming)
     try:
         outcome, files = bench.sandbox.save(cache.paths, taking.write, bench.interrupt)
         bench.check(outcome)
@@ -104,7 +104,7 @@ def _keep(bench: Bench, incoming: Incoming, files: int) -> None:
         bench.say(f"Saved the cache: {files} file(s), {kept.size_bytes} bytes")
 
 
-class _Taking:
+class Taking:
     """Takes a cache in up to its limit, and lets the rest pass: the sandbox has to come to its end to go on."""
 
     def __init__(self, incoming: Incoming) -> None:
@@ -112,6 +112,7 @@ class _Taking:
         self.refusal = ""
 
     def write(self, data: bytes) -> None:
+        """Take the next bytes, or let them pass once they were refused."""
         if not self.refusal:
             try:
                 self._incoming.write(data)

@@ -162,13 +162,30 @@ class SandboxRequest:
     publishing: Publishing | None = None
 
 
+class Breakpoints(Protocol):
+    """Who is told of an item that stands at a breakpoint (``codebuild-breakpoint``)."""
+
+    def stands(self) -> None:
+        """The item stands."""
+        ...
+
+    def goes_on(self) -> bool:
+        """Whether it is to go on; asked several times a second while it stands."""
+        ...
+
+    def moved(self) -> None:
+        """It goes on, and nobody said so: something in the sandbox let it (``codebuild-resume``)."""
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class Item:
     """One entry of a command list: a script for a new shell process.
 
     ``environment`` wins over what earlier items left. With ``carries_state`` exported variables and the current
     directory are taken from the item before and kept for the next (buildspec 0.2), else every item starts afresh.
-    ``user`` is who runs it, where the sandbox has users; "" is the sandbox's usual one.
+    ``user`` is who runs it, where the sandbox has users; "" is the sandbox's usual one. Without ``breakpoints`` it stands
+    at none.
     """
 
     script: str
@@ -176,6 +193,7 @@ class Item:
     environment: Mapping[str, str] = field(default_factory=dict)
     carries_state: bool = True
     user: str = ""
+    breakpoints: Breakpoints | None = None
 
 
 @dataclass(frozen=True, slots=True)

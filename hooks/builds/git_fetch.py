@@ -7,6 +7,7 @@ sandbox: in no argument, no variable, not in ``.git/config``, and nowhere in the
 
 from __future__ import annotations
 
+import logging
 import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -14,6 +15,7 @@ from pathlib import Path
 from typing import BinaryIO
 from urllib.parse import quote
 
+from hooks.builds.caching import Taking
 from hooks.builds.executor import (
     REGISTRY_BASE_URL,
     REGISTRY_PORT,
@@ -29,9 +31,12 @@ from hooks.builds.executor import (
     SourceBundle,
 )
 from hooks.builds.git_address import GitAddress, parse_address, references
+from hooks.builds.keeping import FoundCache
+from hooks.builds.local_caches import SourceCache
 from hooks.builds.project import SourceSettings
 from registry.errors import Invalid
 
+LOG = logging.getLogger(__name__)
 SCHEMES = ("https", "http", "ssh", "file")
 _MESSAGE_CHARACTERS = 500
 # Values come as variables only: no text of anybody's is ever part of the script.
@@ -40,6 +45,7 @@ cd "$CODEBUILD_SRC_DIR"
 git init --quiet .
 git config remote.origin.url "$SOURCE_URL"
 git config remote.origin.fetch "+refs/heads/*:refs/remotes/origin/*"
+[ -z "$SOURCE_KEPT" ] || git update-ref refs/entrepot/kept "$SOURCE_KEPT"
 depth=
 [ "$SOURCE_DEPTH" = 0 ] || depth="--depth=$SOURCE_DEPTH"
 found=
@@ -66,7 +72,10 @@ fi
 if [ "$SOURCE_DEPTH" = 0 ]; then git fetch --quiet --tags origin; fi
 git checkout --quiet --detach "$commit"
 git update-ref -d refs/entrepot/source
+[ -z "$SOURCE_KEPT" ] || git update-ref -d refs/entrepot/kept
 """
+_OBJECTS = (".git/objects/**/*", ".git/shallow")
+"""What is kept of a fetch: what its commits consist of, and nothing that git takes instructions from."""
 _SUBMODULES = """set -eu
 cd "$CODEBUILD_SRC_DIR"
 [ ! -f .gitmodules ] || git submodule --quiet update --init --recursive --depth 1 2>&1
@@ -122,8 +131,14 @@ class GitFetcher:
         self._rules = rules
         self._spool_dir = spool_dir
 
-    def fetch(self, source: SourceSettings, credential: GitCredential | None, interrupt: Interrupt) -> Fetched:
-        """Fetch ``source``. The body is the caller's to close.
+    def fetch(
+        self,
+        source: SourceSettings,
+        credential: GitCredential | None,
+        interrupt: Interrupt,
+        cache: SourceCache | None = None,
+    ) -> Fetched:
+        """Fetch ``source``; of what ``cache`` has, only what is new. The body is the caller's to close.
 
         Raises Refused for what cannot be fetched so (BrokenOff when ``interrupt`` gave a reason), ExecutorError without
         a sandbox.
@@ -133,23 +148,36 @@ class GitFetcher:
         except Invalid as error:
             raise Refused(str(error)) from error
         self._rules.check(address)
-        files = _home_files(address, credential)
-        sandbox = self._executor.prepare(SandboxRequest(f"git:{address.host}", Network.REGISTRY, None, files))
+        wanted = _Wanted(address, source, credential, cache)
+        found = cache.find(source) if cache is not None else None
+        if found is not None:
+            try:
+                return self._fetch_in(wanted, interrupt, found)
+            except BrokenOff:
+                raise
+            except (Refused, ExecutorError) as error:
+                # Whatever it is: it must not be for what was kept.
+                LOG.info("%s is fetched anew, without what was kept: %s", address.shown, error)
+        return self._fetch_in(wanted, interrupt, None)
+
+    def _fetch_in(self, wanted: _Wanted, interrupt: Interrupt, found: tuple[FoundCache, str] | None) -> Fetched:
+        files = _home_files(wanted.address, wanted.credential)
+        request = SandboxRequest(f"git:{wanted.address.host}", Network.REGISTRY, None, files)
+        sandbox = self._executor.prepare(request)
         try:
-            return self._fetch(sandbox, address, source, credential, interrupt)
+            return self._fetch(sandbox, wanted, interrupt, found)
         finally:
             sandbox.destroy()
 
     def _fetch(
-        self,
-        sandbox: Sandbox,
-        address: GitAddress,
-        source: SourceSettings,
-        credential: GitCredential | None,
-        interrupt: Interrupt,
+        self, sandbox: Sandbox, wanted: _Wanted, interrupt: Interrupt, found: tuple[FoundCache, str] | None
     ) -> Fetched:
+        address, source, credential = wanted.address, wanted.source, wanted.credential
         sandbox.fetch(SourceBundle(()), _ignore, interrupt)
-        sandbox.define({**sandbox.variables, **_variables(address, source)})
+        kept = {"SOURCE_KEPT": found[1] if found is not None else ""}
+        sandbox.define({**sandbox.variables, **_variables(address, source), **kept})
+        if found is not None:
+            _require(sandbox.restore(found[0].open(), _ignore, interrupt), "what was kept cannot be used", b"", "")
         secret = credential.secret if credential is not None else ""
         _run(sandbox, _FETCH, f"{address.shown} could not be fetched", secret, interrupt)
         if source.submodules:
@@ -158,6 +186,8 @@ class GitFetcher:
             message = f"the submodules of {address.shown} could not be fetched"
             _run(sandbox, _SUBMODULES, message, secret, interrupt, allowed)
         commit = _run(sandbox, _RESOLVE, "the commit cannot be told", secret, interrupt).decode().strip()
+        if wanted.cache is not None:
+            _keep(sandbox, wanted.cache, source, commit, interrupt)
         body = tempfile.TemporaryFile(dir=self._spool_dir)  # noqa: SIM115 - the caller's to close
         try:
             outcome = sandbox.run(Item(_PACK), lambda data: _write(body, data), interrupt)
@@ -170,6 +200,31 @@ class GitFetcher:
             body.close()
             raise
         return Fetched(body, commit)
+
+
+@dataclass(frozen=True, slots=True)
+class _Wanted:
+    address: GitAddress
+    source: SourceSettings
+    credential: GitCredential | None
+    cache: SourceCache | None
+
+
+def _keep(sandbox: Sandbox, cache: SourceCache, source: SourceSettings, commit: str, interrupt: Interrupt) -> None:
+    """Keep the objects that are there now for the next fetch; not having room for them is no fault of the source."""
+    try:
+        incoming = cache.begin(source, commit)
+        taking = Taking(incoming) if incoming is not None else None
+        if incoming is None or taking is None:
+            return
+        outcome, files = sandbox.save(_OBJECTS, taking.write, interrupt)
+        _require(outcome, "what was fetched cannot be kept", b"", "")
+        if files and not taking.refusal:
+            incoming.keep(files)
+    except BrokenOff:
+        raise
+    except Refused as error:
+        LOG.info("what was fetched of %s is not kept: %s", source.location, error)
 
 
 def _write(body: BinaryIO, data: bytes) -> None:

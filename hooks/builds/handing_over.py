@@ -6,12 +6,15 @@ import logging
 from collections.abc import Sequence
 from typing import BinaryIO, cast
 
+from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from hooks.builds import artifact_reading
+from hooks.builds.batch_plan import DOWNLOAD_SOURCE
 from hooks.builds.executor import ExecutorError, Refused
 from hooks.builds.keeping import PRIMARY
 from hooks.builds.project import SourceSettings, SourceType
+from hooks.models.build_batch import BuildBatchGroup
 from registry.db import Database
 from registry.errors import NotFound
 from registry.stores import DomainStores
@@ -27,6 +30,12 @@ def identifier_of(name: str, outputs: Sequence[str]) -> str:
     The only output is the primary artifact; of several each is the secondary one of its name.
     """
     return PRIMARY if len(outputs) == 1 else name
+
+
+def keeper_of_artifacts(session: Session, build_id: str) -> str:
+    """The build with which the artifacts are kept: of a batch build its first one, which has the combined ones."""
+    first = (BuildBatchGroup.batch_id == build_id) & (BuildBatchGroup.identifier == DOWNLOAD_SOURCE)
+    return session.scalar(select(BuildBatchGroup.build_id).where(first)) or build_id
 
 
 def artifact_source(session: Session, build_id: str, identifier: str, called: str) -> SourceSettings:

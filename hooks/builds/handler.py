@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 
 from sqlalchemy import update
@@ -14,11 +14,14 @@ from hooks.builds import batch_parts, image_pins
 from hooks.builds.attempts import JOB_STATES, BuildAttempts, Project, first_fault
 from hooks.builds.build_services import BuildServices
 from hooks.builds.bundles import Inputs
+from hooks.builds.debug_rows import StoredSession
 from hooks.builds.executor import Executor, ExecutorError, Network, RoomRequest, StopReason
 from hooks.builds.grants import IssuedToken, PublishDoor, revoke
 from hooks.builds.keeping import Keeper, NoKeeper
+from hooks.builds.local_caches import LocalCaches, LocalUse, place_of
 from hooks.builds.log_size import MAX_LOG_BYTES
 from hooks.builds.logs import LogStore
+from hooks.builds.output_settings import OutputSettings
 from hooks.builds.phases import PhaseRecord
 from hooks.builds.plan import BuildOutcome, BuildPlan
 from hooks.builds.references import Remembering
@@ -50,9 +53,16 @@ class BuildHandler:
     and the final status is one fenced update. A killed worker's attempt is begun anew, and the log says so.
     """
 
-    def __init__(self, db: Database, executors: Mapping[str, Executor], services: BuildServices) -> None:
-        """``executors`` by the type of environment whose builds each runs."""
+    def __init__(
+        self,
+        db: Database,
+        executors: Mapping[str, Executor],
+        services: BuildServices,
+        local: LocalCaches | None = None,
+    ) -> None:
+        """``executors`` by the type of environment whose builds each runs; ``local`` are the caches of this machine."""
         self._db = db
+        self._local = local
         self._executors = executors
         self._services = services
         self._attempts = BuildAttempts(services)
@@ -75,7 +85,8 @@ class BuildHandler:
             plan = replace(self._plan(build, project, (token, door), reporter), resolver=resolver)
             # The secrets are asked for when an artifact is there: by then they are known.
             secrets = lambda: (*plan.secrets, *resolver.secrets)  # noqa: E731
-            reporter.keeper = self._attempts.keeper(build, plan.outputs, job.step, secrets)
+            keeper = self._attempts.keeper(build, plan.outputs, job.step, secrets)
+            reporter.keeper = self._here(build, project, plan.outputs).keeper(keeper)
             outcome = run_build(plan, executor, reporter, reporter.interrupt, self._services.clock)
         except Abandoned:
             LOG.info("build %s was broken off; it starts anew", build.id)
@@ -101,12 +112,19 @@ class BuildHandler:
     def _plan(self, build: Build, project: Project, granted: Granted, reporter: _Reporter) -> BuildPlan:
         services = self._services
         source = PackageSource.from_json(build.source)
-        inputs = Inputs(build.project_id, source, services.fetch_input, reporter.interrupt, reporter.resolved)
+        plan = self._attempts.plan(build, project, *granted)
+        kept = self._here(build, project, plan.outputs).sources
+        inputs = Inputs(build.project_id, source, services.fetch_input, reporter.interrupt, reporter.resolved, kept)
         return replace(
-            self._attempts.plan(build, project, *granted),
+            plan,
             source=inputs.bundle(services.open_asset),
+            debug=reporter.debug_session(self._db) if build.debug_session else None,
             room=reporter.room(build, project.name),
         )
+
+    def _here(self, build: Build, project: Project, outputs: OutputSettings) -> LocalUse:
+        source = PackageSource.from_json(build.source)
+        return LocalUse(self._local, outputs, place_of(source, project.name, self._attempts.scope(build)))
 
     def _finish(
         self, job: JobContext, build: Build, outcome: BuildOutcome, reporter: _Reporter, part: batch_parts.Part
@@ -229,6 +247,14 @@ class _Reporter:
     def room(self, build: Build, project: str) -> RoomRequest:
         """What the build's environment asks of its sandbox; the image it gets is written down here."""
         return image_pins.room_of(self._job, build, project, self._services.clock)
+
+    def debug_session(self, db: Database) -> StoredSession:
+        """What the build's breakpoints are told to."""
+        return StoredSession(db, self._stepped, self._build_id, self._services.clock)
+
+    def _stepped(self, unit: Callable[[Session], object]) -> object:
+        self.flush()
+        return self._job.step(unit)
 
     def found(self, tokens: Collection[str]) -> None:
         """Tell of these with those of the log."""

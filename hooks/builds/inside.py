@@ -41,6 +41,12 @@ SHARDING = "/entrepot/lib/sharding.py"
 COMMANDS = {
     "codebuild-hash-files": f'#!/bin/sh\nexec {sys.executable} -I -S {ARCHIVES} hash "$@"\n',
     "codebuild-tests-run": f'#!/bin/sh\nexec {sys.executable} -I -S {SHARDING} run "$@"\n',
+    # Who asks for a breakpoint makes the directory, and who ends it removes it.
+    "codebuild-breakpoint": (
+        f"#!/bin/sh\n[ -e {STATE}/halts ] || {{ echo 'codebuild-breakpoint: this build has no debug session'; exit 0; }}\n"
+        f"mkdir {STATE}/breakpoint 2>/dev/null\nwhile [ -d {STATE}/breakpoint ]; do sleep 1; done\n"
+    ),
+    "codebuild-resume": f"#!/bin/sh\nexec rmdir {STATE}/breakpoint\n",
     "codebuild-glob-search": f'#!/bin/sh\nexec {sys.executable} -I -S {SHARDING} glob "$@"\n',
 }
 """What items find on their PATH beside the system's."""
@@ -156,7 +162,10 @@ class Runner:
         for name in ("env.new", "cwd.new"):
             (STATE / name).unlink(missing_ok=True)
             (STATE / name).touch(0o600)
+        if request["halts"]:
+            (STATE / "halts").touch()
         code = self._execute([request["shell"], str(STATE / "wrapper.sh")], environment, directory)
+        (STATE / "halts").unlink(missing_ok=True)
         if carries:
             self._take_state()
         self._link.end(code=code)
@@ -268,7 +277,7 @@ class Runner:
 
     def _pump(self, process: subprocess.Popen[bytes], output: int) -> None:
         exited_at: float | None = None
-        notice_due = True
+        notice_due, stands = True, False
         while True:
             ready, _, _ = select.select([output, self._link.requests], [], [], 1.0)
             if output in ready:
@@ -277,8 +286,14 @@ class Runner:
                     return
                 self._link.send(b"O", data)
             if self._link.requests in ready:
-                self._link.receive()  # the only request during an item is to end everything
-                _end_everything()
+                if self._link.receive()["op"] == "resume":
+                    _remove_breakpoint()
+                    stands = False
+                else:
+                    _end_everything()
+            if _stands() is not stands:
+                stands = not stands
+                self._link.send(b"D", b"stands" if stands else b"moved")
             if exited_at is None and process.poll() is not None:
                 exited_at = time.monotonic()
             if exited_at and notice_due and time.monotonic() > exited_at + HELD_OUTPUT_NOTICE_SECONDS:
@@ -297,6 +312,15 @@ class Runner:
             name: value for name, _, value in entries if name not in _NOT_CARRIED and not name.startswith("BASH_FUNC_")
         }
         self._directory = directory
+
+
+def _stands() -> bool:
+    return (STATE / "halts").exists() and (STATE / "breakpoint").is_dir()
+
+
+def _remove_breakpoint() -> None:
+    with contextlib.suppress(OSError):
+        (STATE / "breakpoint").rmdir()
 
 
 def _name_python(path: str) -> None:

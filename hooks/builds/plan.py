@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 
+from hooks.builds.debugging import DebugSession
 from hooks.builds.executor import Login, Network, Publishing, RoomRequest, SourceBundle
 from hooks.builds.output_settings import OutputSettings
 from hooks.builds.phases import BuildStatus, PhaseRecord
@@ -25,7 +26,8 @@ class BuildPlan:
     texts by path below the home. ``secrets`` are masked in all that is reported, and so is what ``resolver`` gives
     for ``references`` (overrides, too) and for those of the buildspec. ``outputs`` is what the project called
     ``project`` says about artifacts and caches. ``on_spec`` is given the document, as text and as it was read, by a
-    build that does no more than read it, and returns what is wrong with it.
+    build that does no more than read it, and returns what is wrong with it. With ``debug`` it stands at
+    breakpoints.
     """
 
     build_id: str
@@ -47,6 +49,7 @@ class BuildPlan:
     outputs: OutputSettings = field(default_factory=OutputSettings)
     timeout_seconds: float = 3600.0
     on_spec: Callable[[str, BuildSpec], Sequence[str]] | None = None
+    debug: DebugSession | None = None
 
 
 @dataclass(frozen=True, slots=True)

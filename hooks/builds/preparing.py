@@ -7,12 +7,16 @@ from collections.abc import Iterator
 from hooks.builds.executor import Interrupt, Item, Outcome, Sandbox
 from hooks.builds.journal import Journal
 from hooks.builds.lacking import BATCH_ALONE, user_warnings
+from hooks.builds.plan import BATCH_IDENTIFIER, BuildPlan
 from hooks.builds.runtimes import MAX_OUTPUT_BYTES, parse_found, probe_script, provide
 from hooks.builds.spec import DEFAULT_FILENAME, BuildSpec
 
 
-def tell_warnings(spec: BuildSpec, sandbox: Sandbox, journal: Journal, *, is_of_batch: bool) -> None:
-    """Log what the document says without effect, here or anywhere."""
+def tell_warnings(spec: BuildSpec, sandbox: Sandbox, journal: Journal, plan: BuildPlan) -> None:
+    """Log what the document and the project say without effect, here or anywhere."""
+    for warning in plan.outputs.warnings:
+        journal.say(f"Warning: {warning}")
+    is_of_batch = BATCH_IDENTIFIER in plan.reserved
     users = () if sandbox.has_users else user_warnings(spec, sandbox.variables.get("USER", ""))
     alone = (BATCH_ALONE,) if spec.batch is not None and not is_of_batch else ()
     for warning in (*spec.warnings, *users, *alone):

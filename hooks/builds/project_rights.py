@@ -41,6 +41,12 @@ def check_manage(caller: Identity, place: tuple[str, str] | None) -> None:
     check(caller, Action.ADMIN, permission=MANAGE, domain=place[0] if place else "")
 
 
+def may_manage(caller: Identity, project: BuildProject) -> bool:
+    """Whether a caller may change a project, and see its hooks."""
+    place = place_of(project)
+    return caller.may(Action.ADMIN, permission=MANAGE, domain=place[0] if place else "")
+
+
 def check_start(caller: Identity, project: BuildProject) -> None:
     """Raise Denied for who may not start the project's own builds."""
     place = place_of(project)

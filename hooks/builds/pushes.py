@@ -5,20 +5,23 @@ from __future__ import annotations
 import hashlib
 import secrets
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any
 
 from sqlalchemy import delete, select
 from sqlalchemy.orm import Session
 
+from hooks.builds import push_approvals
+from hooks.builds.batches import start_project_batch
 from hooks.builds.logs import Sealer
 from hooks.builds.project import SourceType
 from hooks.builds.projects import sources_of
+from hooks.builds.push_comments import Comment
 from hooks.builds.push_filters import group_faults, passes
 from hooks.builds.push_payloads import Told
 from hooks.builds.push_signatures import PROVIDERS, Delivery, new_secret
-from hooks.builds.records import Options
+from hooks.builds.records import OnFinished, Options
 from hooks.builds.starting import Asked, start_project
 from hooks.models.build import BuildProject
 from hooks.models.build_source import PushDelivery, PushHook
@@ -26,8 +29,8 @@ from registry.db import table_of
 from registry.errors import Conflict, Invalid, InvalidDocument, NotFound
 from registry.repos.sealed_fields import SealedField
 
-FORK_POLICIES = ("FORK_PULL_REQUESTS", "ALL_PULL_REQUESTS", "DISABLED")
-"""CodeBuild's requiresCommentApproval: which pull requests somebody has to start by hand. The first is the default."""
+BUILD, BUILD_BATCH = BUILD_TYPES = ("BUILD", "BUILD_BATCH")
+"""CodeBuild's buildType of a webhook: what a delivery starts. The first is the default."""
 MOST_HOOKS = 10
 REMEMBERED = timedelta(days=30)
 ANY_PUSH: Sequence[Sequence[Mapping[str, Any]]] = [[{"type": "EVENT", "pattern": "PUSH"}]]
@@ -35,43 +38,57 @@ ANY_PUSH: Sequence[Sequence[Mapping[str, Any]]] = [[{"type": "EVENT", "pattern":
 
 @dataclass(frozen=True, slots=True)
 class Received:
-    """What became of a delivery: a build, or in words why not. ``duplicate``: it had come before."""
+    """What became of a delivery: a build or a batch build, or in words why not. ``duplicate``: it had come before.
+
+    ``approved_by`` is the forge's id of the account whose comment started it.
+    """
 
     outcome: str
     build_id: str | None = None
     duplicate: bool = False
+    batch_id: str | None = None
+    approved_by: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class HookSettings:
+    """What somebody says of a hook; None leaves it as it is, or to the default of a new one.
+
+    ``approver_roles`` and ``approver_accounts`` say whose comments let pull requests be built.
+    """
+
+    groups: Sequence[Sequence[Mapping[str, Any]]] | None = None
+    build_type: str | None = None
+    fork_policy: str | None = None
+    approver_roles: Sequence[str] | None = None
+    approver_accounts: Sequence[str] | None = None
 
 
 def create_hook(
-    session: Session,
-    sealer: Sealer,
-    project: BuildProject,
-    *,
-    provider: str,
-    groups: Sequence[Sequence[Mapping[str, Any]]],
-    fork_policy: str,
-    now: datetime,
+    session: Session, sealer: Sealer, project: BuildProject, *, provider: str, settings: HookSettings, now: datetime
 ) -> tuple[PushHook, str]:
     """Make a hook; gives it and its secret, which is told this once. Raises InvalidDocument, Conflict."""
-    faults = _faults(provider, groups, fork_policy)
-    if sources_of(project)[0].type is not SourceType.GIT:
-        faults.append(f"build project {project.name} has no git source that could be pushed to")
-    if faults:
-        raise InvalidDocument("webhook", faults)
-    held = session.scalars(select(PushHook.id).where(PushHook.project_id == project.id)).all()
-    if len(held) >= MOST_HOOKS:
-        raise Conflict(f"build project {project.name} has {MOST_HOOKS} webhooks already; delete one first")
     row = PushHook(
         id=secrets.token_hex(16),
         project_id=project.id,
         provider=provider,
-        filter_groups=[[dict(each) for each in group] for group in groups],
-        fork_policy=fork_policy,
+        filter_groups=[[dict(each) for each in group] for group in ANY_PUSH],
+        build_type=BUILD,
+        fork_policy=push_approvals.FORK_POLICIES[0],
+        approver_roles=push_approvals.default_roles(provider),
+        approver_accounts=[],
         sealed_secret=b"",
         fingerprint="",
         is_enabled=True,
         created_at=now,
     )
+    faults = [] if provider in PROVIDERS else [f"provider: one of {', '.join(PROVIDERS)}"]
+    if sources_of(project)[0].type is not SourceType.GIT:
+        faults.append(f"build project {project.name} has no git source that could be pushed to")
+    _set(row, settings, faults)
+    held = session.scalars(select(PushHook.id).where(PushHook.project_id == project.id)).all()
+    if len(held) >= MOST_HOOKS:
+        raise Conflict(f"build project {project.name} has {MOST_HOOKS} webhooks already; delete one first")
     secret = renew_secret(sealer, row)
     session.add(row)
     session.flush()
@@ -86,23 +103,29 @@ def renew_secret(sealer: Sealer, row: PushHook) -> str:
     return secret
 
 
-def change_hook(row: PushHook, groups: Sequence[Sequence[Mapping[str, Any]]] | None, fork_policy: str | None) -> None:
+def change_hook(row: PushHook, settings: HookSettings) -> None:
     """Change what is not None. Raises InvalidDocument."""
-    faults = _faults(row.provider, groups if groups is not None else row.filter_groups, fork_policy or row.fork_policy)
+    _set(row, settings, [])
+
+
+def _set(row: PushHook, settings: HookSettings, faults: list[str]) -> None:
+    if settings.groups is not None:
+        faults += group_faults(settings.groups)
+    if settings.build_type not in {None, *BUILD_TYPES}:
+        faults.append(f"buildType: one of {', '.join(BUILD_TYPES)}")
+    faults += push_approvals.policy_faults(
+        settings.fork_policy or row.fork_policy, settings.approver_roles or (), settings.approver_accounts or ()
+    )
     if faults:
         raise InvalidDocument("webhook", faults)
-    if groups is not None:
-        row.filter_groups = [[dict(each) for each in group] for group in groups]
-    row.fork_policy = fork_policy or row.fork_policy
-
-
-def _faults(provider: str, groups: Sequence[Sequence[Mapping[str, Any]]], fork_policy: str) -> list[str]:
-    faults = group_faults(groups)
-    if provider not in PROVIDERS:
-        faults.append(f"provider: one of {', '.join(PROVIDERS)}")
-    if fork_policy not in FORK_POLICIES:
-        faults.append(f"requiresCommentApproval: one of {', '.join(FORK_POLICIES)}")
-    return faults
+    if settings.groups is not None:
+        row.filter_groups = [[dict(each) for each in group] for group in settings.groups]
+    row.build_type = settings.build_type or row.build_type
+    row.fork_policy = settings.fork_policy or row.fork_policy
+    if settings.approver_roles is not None:
+        row.approver_roles = list(settings.approver_roles)
+    if settings.approver_accounts is not None:
+        row.approver_accounts = list(settings.approver_accounts)
 
 
 def find_hook(session: Session, hook_id: str, project: BuildProject | None = None) -> PushHook:
@@ -122,36 +145,83 @@ def repetition(session: Session, hook_id: str, delivery: Delivery) -> Received |
     """What became of a delivery when it came before; None for a new one."""
     seen = select(PushDelivery).where(PushDelivery.hook_id == hook_id, PushDelivery.key.in_(delivery.keys))
     row = session.scalar(seen.limit(1))
-    return Received(row.outcome, row.build_id, duplicate=True) if row is not None else None
+    return Received(row.outcome, row.build_id, duplicate=True, batch_id=row.batch_id) if row is not None else None
 
 
-def take(session: Session, row: PushHook, delivery: Delivery, told: Told | str, now: datetime) -> Received:
+def take(
+    session: Session,
+    row: PushHook,
+    delivery: Delivery,
+    told: Told | Comment | str,
+    *,
+    now: datetime,
+    on_finished: OnFinished,
+) -> Received:
     """Start what a new delivery asks for, and remember it, in the caller's transaction."""
     session.execute(delete(PushDelivery).where(PushDelivery.received_at < now - REMEMBERED))
-    received = Received(told) if isinstance(told, str) else _start(session, row, told, now)
+    match told:
+        case str():
+            received = Received(told)
+        case Comment():
+            received = _approve(session, row, told, now, on_finished)
+        case Told():
+            received = _hear(session, row, told, now, on_finished)
     for key in delivery.keys:
         session.add(
-            PushDelivery(hook_id=row.id, key=key, outcome=received.outcome, build_id=received.build_id, received_at=now)
+            PushDelivery(
+                hook_id=row.id,
+                key=key,
+                outcome=received.outcome,
+                build_id=received.build_id,
+                batch_id=received.batch_id,
+                received_at=now,
+            )
         )
     session.flush()
     return received
 
 
-def _start(session: Session, row: PushHook, told: Told, now: datetime) -> Received:
+def _hear(session: Session, row: PushHook, told: Told, now: datetime, on_finished: OnFinished) -> Received:
+    push_approvals.let_go(session, row, told.trigger)
     if not passes(row.filter_groups, told.happening):
         return Received("no filter group takes it")
-    is_pull = told.happening.event.startswith("PULL_REQUEST_")
-    if is_pull and (row.fork_policy == "ALL_PULL_REQUESTS" or (row.fork_policy != "DISABLED" and told.from_fork)):
-        whose = "a fork's" if told.from_fork else "a"
-        return Received(f"{whose} pull request is started by hand: source version {told.trigger}")
-    project = session.get_one(BuildProject, row.project_id)
-    asked = Asked(source_version=told.version, options=Options(webhook=told.variables()))
+    if push_approvals.is_held(row, told):
+        return Received(push_approvals.hold(session, row, told, now))
+    return _start(session, row, told.version, told.variables(), now, on_finished)
+
+
+def _approve(session: Session, row: PushHook, comment: Comment, now: datetime, on_finished: OnFinished) -> Received:
+    # Of the comment nothing reaches the build: what is built, and with what, was told by the pull request's delivery.
+    found = push_approvals.approved(session, row, comment)
+    if isinstance(found, str):
+        return Received(found)
+    received = _start(session, row, found.version, found.webhook, now, on_finished)
+    if received.build_id is None and received.batch_id is None:
+        return received
+    session.delete(found)
+    return replace(received, approved_by=comment.person.account_id)
+
+
+def _start(
+    session: Session,
+    row: PushHook,
+    version: str,
+    webhook: Mapping[str, str],
+    now: datetime,
+    on_finished: OnFinished,
+) -> Received:
+    name = session.get_one(BuildProject, row.project_id).name
+    asked, initiator = Asked(source_version=version, options=Options(webhook=webhook)), f"{row.provider}-webhook"
     try:
         with session.begin_nested():
-            build = start_project(session, project.name, asked, initiator=f"{row.provider}-webhook", now=now)
+            if row.build_type != BUILD_BATCH:
+                return Received("started", start_project(session, name, asked, initiator=initiator, now=now).id)
+            batch = start_project_batch(
+                session, name, asked, config={}, initiator=initiator, now=now, on_finished=on_finished
+            )
+            return Received("started", batch_id=batch.id)
     except (Conflict, Invalid) as error:
         return Received(f"not started: {error}"[:500])
-    return Received("started", build.id)
 
 
 def box_context(hook_id: str) -> str:

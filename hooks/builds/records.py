@@ -50,8 +50,8 @@ OnFinished = Callable[[Session, str], None]
 class Options:
     """What a start says beyond source and variables; None leaves it to the project (CodeBuild's StartBuild overrides).
 
-    ``priority``: higher goes first. ``webhook`` are the CODEBUILD_WEBHOOK_* variables. The same ``request_token`` within
-    five minutes is the same start.
+    ``debug_session``: it stands at breakpoints. ``priority``: higher goes first. ``webhook`` are the CODEBUILD_WEBHOOK_*
+    variables. The same ``request_token`` within five minutes is the same start.
     """
 
     buildspec: str | None = None
@@ -61,6 +61,7 @@ class Options:
     priority: int = 0
     webhook: Mapping[str, str] = field(default_factory=dict)
     request_token: str | None = None
+    debug_session: bool = False
 
 
 AS_THE_PROJECT_SAYS = Options()
@@ -102,6 +103,7 @@ def start_build(
         auto_retry_limit=found.auto_retry_limit if options.auto_retry_limit is None else options.auto_retry_limit,
         priority=options.priority,
         request_token=options.request_token,
+        debug_session=options.debug_session,
         webhook=dict(options.webhook),
         variables=dict(variables or {}),
         initiator=initiator,
@@ -174,6 +176,7 @@ def submit_of_batch(session: Session, batch: BuildBatch, group: BuildBatchGroup,
         publish_to=batch.publish_to,
         batch_id=batch.id,
         batch_group=group.identifier,
+        debug_session=group.debug_session,
     )
     return _submit(session, session.get_one(BuildProject, batch.project_id), build, now).id
 
@@ -308,7 +311,7 @@ def finish_build(
     message: str = "",
 ) -> bool:
     """Write the one final status of a build and tell ``on_finished``; False, and no effect, when it had one."""
-    values: dict[str, Any] = {"status": status.value, "ended_at": now, "message": message}
+    values: dict[str, Any] = {"status": status.value, "ended_at": now, "message": message, "paused_at": None}
     if phases is not None:
         values |= {"phases": [dict(phase) for phase in phases], "phase": phases[-1]["phaseType"]}
     if exported_variables is not None:

@@ -9,6 +9,7 @@ import time
 
 from hooks.builds import caching
 from hooks.builds.artifacts_upload import UploadFailed, upload
+from hooks.builds.debugging import Halts
 from hooks.builds.evaluate import Bench
 from hooks.builds.executor import (
     Ended,
@@ -36,7 +37,7 @@ from hooks.builds.phases import (
     Phase,
     next_phase,
 )
-from hooks.builds.plan import BATCH_IDENTIFIER, BuildOutcome, BuildPlan
+from hooks.builds.plan import BuildOutcome, BuildPlan
 from hooks.builds.preparing import install_runtimes, tell_phases, tell_warnings
 from hooks.builds.project import is_inline
 from hooks.builds.references import Unresolved, Values, resolve
@@ -217,7 +218,7 @@ class _Attempt:
         self.journal.say("Phase is DOWNLOAD_SOURCE")
         self.journal.say(f"CODEBUILD_SRC_DIR={sandbox.source_dir}")
         text, self._spec = self._read_spec(sandbox)
-        tell_warnings(self._spec, sandbox, self.journal, is_of_batch=BATCH_IDENTIFIER in self._plan.reserved)
+        tell_warnings(self._spec, sandbox, self.journal, self._plan)
         if self._plan.on_spec is not None:
             faults = self._plan.on_spec(text, self._spec)
             if faults:
@@ -287,7 +288,8 @@ class _Attempt:
 
     def _run_command(self, command: str, user: str) -> None:
         self.journal.say(f"Running command {command}")
-        item = Item(command, self._spec.shell, self._told(), self._spec.carries_state, user)
+        halts = Halts(self._plan.debug, self.journal.say) if self._plan.debug is not None else None
+        item = Item(command, self._spec.shell, self._told(), self._spec.carries_state, user, halts)
         outcome = self._room().run(item, self.journal.log, self._interrupt)
         self._check(outcome)
         self._last_exit = outcome.exit_code or 0
@@ -337,7 +339,7 @@ class _Attempt:
         if self._spec.cache is None:
             return
         if not self._plan.outputs.caches:
-            self.journal.say("The project has NO_CACHE: the cache of the buildspec is not used")
+            self.journal.say(f"The project has {self._plan.outputs.without_caches}: the buildspec's cache is not used")
             return
         bench = self._bench()
         self._cache = caching.prepare(bench, self._spec.cache)

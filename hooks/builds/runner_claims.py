@@ -12,6 +12,7 @@ from sqlalchemy.orm import Session
 from hooks.builds import image_pins, runners
 from hooks.builds.attempts import BuildAttempts, Project
 from hooks.builds.build_services import BuildServices
+from hooks.builds.cache_scope import Scope
 from hooks.builds.executor import ExecutorError, Network, RoomRequest
 from hooks.builds.git_fetch import GitCredential
 from hooks.builds.grants import IssuedToken, PublishDoor, revoke
@@ -39,7 +40,8 @@ LOG = logging.getLogger(__name__)
 class Assignment:
     """A build for a runner. ``token`` proves the lease; ``plan`` is without files, which are asked for by their names.
 
-    ``git_credentials`` are by identifier of the source. ``document`` is the project's, for what becomes of its outputs.
+    ``git_credentials`` are by identifier of the source. ``document`` is the project's, for what becomes of its outputs;
+    ``scope`` is at which trust the build reads and writes caches. With ``debug_session`` it stands at breakpoints.
     """
 
     lease_id: str
@@ -50,6 +52,8 @@ class Assignment:
     source: PackageSource
     plan: BuildPlan
     document: Mapping[str, object]
+    scope: Scope
+    debug_session: bool
     git_credentials: Mapping[str, GitCredential] = field(default_factory=dict, repr=False)
 
 
@@ -201,6 +205,8 @@ class RunnerClaims:
             source,
             replace(plan, room=room),
             project.document,
+            self._attempts.scope(build),
+            build.debug_session,
             credentials,
         )
 

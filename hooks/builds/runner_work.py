@@ -159,6 +159,18 @@ class RunnerWork:
             image = build.environment.get("image", "")
             image_pins.record(session, build.project_id, project, image, digest, self._services.clock())
 
+    def pauses(self, claim: Claim, *, stands: bool) -> None:
+        """Write that a build with a debug session stands at a breakpoint, or goes on by itself. Raises Invalid."""
+        with self._db.write() as session:
+            build = session.get_one(Build, self._held(session, claim).build_id)
+            if not build.debug_session:
+                raise Invalid("the build has no debug session")
+            build.paused_at = self._services.clock() if stands else None
+
+    def stands(self, claim: Claim) -> bool:
+        """Whether the build stands at a breakpoint, and nobody has resumed it."""
+        return self._build(claim).paused_at is not None
+
     def read_batch(self, claim: Claim, document: str) -> Sequence[str]:
         """What is wrong with the buildspec that the first build of a batch has read. Raises Invalid."""
         spec = _spec_of(document)
@@ -196,7 +208,7 @@ class RunnerWork:
                 return self._services.open_asset(source, name)
             for wanted in source.inputs:
                 if wanted.type in STORED and wanted.identifier == (identifier or ""):
-                    return self._services.fetch_input(build.project_id, source, wanted, lambda: None).body
+                    return self._services.fetch_input(build.project_id, source, wanted, lambda: None, None).body
         except Refused as error:
             raise Invalid(str(error)) from error
         except ExecutorError as error:

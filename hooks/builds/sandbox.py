@@ -8,13 +8,15 @@ import socket
 import stat
 import subprocess
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 from hooks.builds import bubblewrap, launch, shim
 from hooks.builds.cgroups import Group
 from hooks.builds.channel import Channel, Vanished, parse_answer
 from hooks.builds.executor import (
+    Breakpoints,
     Ended,
     ExecutorError,
     Interrupt,
@@ -60,6 +62,7 @@ class ProcessSandbox:
         self._destroyed = False
         self._is_fed = False  # in the middle of a body: what is sent now would be taken for a piece of it, or block
         self._secondary: dict[str, str] = {}
+        self._standing_at: Breakpoints | None = None
 
     @property
     def variables(self) -> Mapping[str, str]:
@@ -144,8 +147,29 @@ class ProcessSandbox:
             "shell": item.shell,
             "environment": dict(item.environment),
             "carries_state": item.carries_state,
+            "halts": item.breakpoints is not None,
         }
-        return self._perform(request, sink, _refuse_data, interrupt)[0]
+        with self._halting(item.breakpoints) as take:
+            return self._perform(request, sink, take, interrupt)[0]
+
+    @contextmanager
+    def _halting(self, breakpoints: Breakpoints | None) -> Iterator[Callable[[bytes], None]]:
+        """What takes the news of breakpoints; while an item stands at one, ``_converse`` asks whether it goes on."""
+
+        def take(data: bytes) -> None:
+            if breakpoints is None or data not in {b"stands", b"moved"}:
+                _refuse_data(data)
+            elif data == b"stands":
+                self._standing_at = breakpoints
+                breakpoints.stands()
+            elif self._standing_at is not None:
+                self._standing_at = None
+                breakpoints.moved()
+
+        try:
+            yield take
+        finally:
+            self._standing_at = None
 
     def read_file(self, path: str, limit_bytes: int) -> bytes | None:
         """Read inside the sandbox, so that no link in the user's tree can lead out of it."""
@@ -325,6 +349,9 @@ class ProcessSandbox:
             now = time.monotonic()
             if reason is None and now >= next_look:
                 next_look = now + _POLL_SECONDS
+                if self._standing_at is not None and self._standing_at.goes_on():
+                    self._standing_at = None
+                    channel.send({"op": "resume"})
                 reason = interrupt()
                 if reason is not None:
                     end_at = now + _END_SECONDS

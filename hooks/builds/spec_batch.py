@@ -59,8 +59,6 @@ def _tasks(reader: DocumentReader, kind: str, node: yaml.Node) -> tuple[BatchTas
 def _task(reader: DocumentReader, node: yaml.Node, where: str, keys: Sequence[str]) -> BatchTask:
     entries = reader.mapping(node, where)
     reader.known(entries, keys, where)
-    if reader.boolean(entries.get("debug-session"), f"{where}.debug-session"):
-        reader.warn(entries["debug-session"], f"{where}.debug-session has no effect on this server")
     return BatchTask(
         reader.text(entries.get("identifier"), f"{where}.identifier"),
         reader.text(entries.get("buildspec"), f"{where}.buildspec"),

@@ -32,6 +32,7 @@ def commands(
     from hooks.commands.deploy_server import COMMANDS as DEPLOYING
     from hooks.commands.deploy_steer import STEERING
     from hooks.commands.pipeline import pipeline
+    from hooks.commands.pipeline_stages import rollback, transition
     from hooks.commands.runner import runner
     from hooks.commands.secret import parameter, secret
     from hooks.commands.webhook import webhook
@@ -43,6 +44,8 @@ def commands(
         deploy.add_command(command)
     for command in running:
         runner.add_command(command)
+    for command in (transition, rollback):
+        pipeline.add_command(command)
     for command in (enrol, run_command(installers), status, systemd_unit):
         agent.add_command(command)
     return [pipeline, build, webhook, secret, parameter, deploy, runner, agent]

@@ -47,6 +47,7 @@ _FIELDS = (
     ("by", "initiator"),
     ("commit", "resolvedSourceVersion"),
     ("retry of", "retryOf"),
+    ("paused since", "debugSession.pausedAt"),
     ("exported variables", "exportedVariables"),
     ("published", "published"),
     ("submitted", "submittedAt"),
@@ -57,7 +58,7 @@ _FIELDS = (
 
 @click.group()
 def build() -> None:
-    """Builds: start, retry, list, show, logs, artifacts, reports, stop, and their projects; without a server: lint, run."""
+    """Builds: start, retry, list, show, logs, artifacts, reports, stop, resume, their projects; without a server: lint, run."""
 
 
 @example("entrepot build list --limit 5")
@@ -138,6 +139,19 @@ def artifacts(client: Client, build_id: str, folder: Path | None, *, as_json: bo
         for path, artifact in download_paths(found).items():
             download(client, build_id, artifact, folder / path)
     print_rows(found, _ARTIFACT_COLUMNS, as_json=as_json)
+
+
+@example("entrepot build resume 6f1c0f8e-0d3b-4c0e-9b57-3d1f0a2b4c5d")
+@build.command()
+@click.argument("build_id", metavar="BUILD")
+@json_option
+@with_client
+def resume(client: Client, build_id: str, *, as_json: bool) -> None:
+    """Let a build go on that stands at a breakpoint."""
+    detail = client.send("POST", "builds", build_id, "resume")
+    say(f"build {build_id} goes on")
+    if as_json:
+        print_json(detail)
 
 
 @example("entrepot build stop 6f1c0f8e-0d3b-4c0e-9b57-3d1f0a2b4c5d")

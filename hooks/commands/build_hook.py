@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import json
+from collections.abc import Callable, Sequence
 from typing import IO, Any
 
 import click
@@ -16,21 +18,58 @@ _COLUMNS = (
     ("PROVIDER", "provider"),
     ("ADDRESS", "payloadUrl"),
     ("SECRET", "secretFingerprint"),
-    ("PULL REQUESTS BY HAND", "pullRequestBuildPolicy.requiresCommentApproval"),
+    ("STARTS", "buildType"),
+    ("APPROVAL NEEDED BY", "pullRequestBuildPolicy.requiresCommentApproval"),
     ("CREATED", "createdAt"),
 )
 _POLICIES = ("FORK_PULL_REQUESTS", "ALL_PULL_REQUESTS", "DISABLED")
-_filters = click.option(
-    "--filters", type=click.File(encoding="utf-8"), help="CodeBuild's filterGroups as JSON; - for stdin."
+_WAITING = (
+    ("HOOK", "hook"),
+    ("PULL REQUEST", "trigger"),
+    ("COMMIT", "commit"),
+    ("SINCE", "receivedAt"),
 )
-_by_hand = click.option(
-    "--by-hand", "policy", type=click.Choice(_POLICIES), help="Pull requests that are not built alone."
-)
+
+
+def _settings(command: Callable[..., None]) -> Callable[..., None]:
+    """The options of what a hook does; the command gets them as ``said``, what is to be sent."""
+
+    @functools.wraps(command)
+    def called(*arguments: Any, **given: Any) -> None:
+        names = ("filters", "build_type", "policy", "roles", "accounts")
+        command(*arguments, said=_said(**{name: given.pop(name) for name in names}), **given)
+
+    for option in (
+        click.option(
+            "--approver",
+            "accounts",
+            multiple=True,
+            help="Account id of the forge; may be given several times, '' for none.",
+        ),
+        click.option(
+            "--approver-role", "roles", multiple=True, help="CodeBuild's approverRoles: GITHUB_ADMIN …; '' for none."
+        ),
+        click.option(
+            "--approval",
+            "--by-hand",
+            "policy",
+            type=click.Choice(_POLICIES),
+            help="Pull requests that wait for an approver's comment.",
+        ),
+        click.option(
+            "--build-type", type=click.Choice(("BUILD", "BUILD_BATCH")), help="A build (default), or a batch build."
+        ),
+        click.option(
+            "--filters", type=click.File(encoding="utf-8"), help="CodeBuild's filterGroups as JSON; - for stdin."
+        ),
+    ):
+        called = option(called)
+    return called
 
 
 @click.group()
 def hook() -> None:
-    """Hooks of pushes: list, create, change, delete."""
+    """Hooks of pushes: list, create, change, delete, waiting."""
 
 
 @example("entrepot build project hook list unit")
@@ -43,19 +82,28 @@ def list_hooks(client: Client, project: str, *, as_json: bool) -> None:
     print_rows(client.items("build-projects", project, "webhooks"), _COLUMNS, as_json=as_json)
 
 
-@example("entrepot build project hook create unit --provider github")
+@example("entrepot build project hook waiting unit")
+@hook.command()
+@click.argument("project")
+@json_option
+@with_client
+def waiting(client: Client, project: str, *, as_json: bool) -> None:
+    """List pull requests that wait for an approver's comment."""
+    hooks = client.items("build-projects", project, "webhooks")
+    rows = [{"hook": each["id"], **one} for each in hooks for one in each["waiting"]]
+    print_rows(rows, _WAITING, as_json=as_json)
+
+
+@example("entrepot build project hook create unit --provider github --approver 4711")
 @hook.command()
 @click.argument("project")
 @click.option("--provider", required=True, type=click.Choice(("github", "gitlab", "gitea", "generic")))
-@_filters
-@_by_hand
+@_settings
 @json_option
 @with_client
-def create(
-    client: Client, project: str, *, provider: str, filters: IO[str] | None, policy: str | None, as_json: bool
-) -> None:
+def create(client: Client, project: str, *, provider: str, said: dict[str, Any], as_json: bool) -> None:
     """Make a hook; prints its address and its secret, which is told this once."""
-    body = {"provider": provider, **_said(filters, policy)}
+    body = {"provider": provider, **said}
     _tell(client.send("POST", "build-projects", project, "webhooks", body=body), as_json=as_json)
 
 
@@ -63,8 +111,7 @@ def create(
 @hook.command()
 @click.argument("project")
 @click.argument("hook_id", metavar="HOOK")
-@_filters
-@_by_hand
+@_settings
 @click.option("--rotate-secret", is_flag=True, help="A new secret; the old one ends at once.")
 @json_option
 @with_client
@@ -73,13 +120,12 @@ def change(
     project: str,
     hook_id: str,
     *,
-    filters: IO[str] | None,
-    policy: str | None,
+    said: dict[str, Any],
     rotate_secret: bool,
     as_json: bool,
 ) -> None:
-    """Change a hook's filters or policy, or give it a new secret."""
-    body = {"rotateSecret": rotate_secret, **_said(filters, policy)}
+    """Change a hook's filters, what it starts or its policy, or give it a new secret."""
+    body = {"rotateSecret": rotate_secret, **said}
     _tell(client.send("PATCH", "build-projects", project, "webhooks", hook_id, body=body), as_json=as_json)
 
 
@@ -97,15 +143,27 @@ def delete(client: Client, project: str, hook_id: str, *, as_json: bool) -> None
         print_json({"id": hook_id, "deleted": True})
 
 
-def _said(filters: IO[str] | None, policy: str | None) -> dict[str, Any]:
+def _said(
+    filters: IO[str] | None,
+    build_type: str | None,
+    policy: str | None,
+    roles: Sequence[str],
+    accounts: Sequence[str],
+) -> dict[str, Any]:
     said: dict[str, Any] = {}
     if filters is not None:
         try:
             said["filterGroups"] = json.load(filters)
         except ValueError as error:
             raise Failed(f"the filters cannot be read: {error}") from error
-    if policy is not None:
-        said["pullRequestBuildPolicy"] = {"requiresCommentApproval": policy}
+    if build_type is not None:
+        said["buildType"] = build_type
+    approval: dict[str, Any] = {} if policy is None else {"requiresCommentApproval": policy}
+    for name, given in (("approverRoles", roles), ("approverAccountIds", accounts)):
+        if given:
+            approval[name] = [each for each in given if each]
+    if approval:
+        said["pullRequestBuildPolicy"] = approval
     return said
 
 

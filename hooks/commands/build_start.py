@@ -64,6 +64,7 @@ def _waiting_options(function: Callable[..., Any]) -> Callable[..., Any]:
 @click.option("--buildspec", type=click.File(encoding="utf-8"), help="A buildspec to use instead; - for stdin.")
 @click.option("--timeout", metavar="MINUTES", type=click.IntRange(5, 2160), help="How long it may take.")
 @click.option("--token", "request_token", metavar="TEXT", help="The same token within five minutes is the same build.")
+@click.option("--debug-session", is_flag=True, help="Stand at codebuild-breakpoint until `entrepot build resume`.")
 @_waiting_options
 @json_option
 @with_client
@@ -79,6 +80,7 @@ def start(
     buildspec: IO[str] | None,
     timeout: int | None,
     request_token: str | None,
+    debug_session: bool,
     wait: bool,
     follow: bool,
     as_json: bool,
@@ -94,6 +96,7 @@ def start(
         "buildspecOverride": buildspec.read() if buildspec is not None else None,
         "timeoutInMinutesOverride": timeout,
         "idempotencyToken": request_token,
+        "debugSessionEnabled": debug_session,
     }
     if folder is not None:
         body["sourceUpload"] = upload_folder(client, project, folder)

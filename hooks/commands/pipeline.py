@@ -8,6 +8,7 @@ from typing import IO, Any
 
 import click
 
+from hooks.commands.pipeline_stages import print_state
 from registry.commands.client import Client, Failed, Unreachable, with_client
 from registry.commands.lookup import package_at
 from registry.commands.options import REPOSITORY, Place, example
@@ -46,7 +47,7 @@ _ACTIONS = (
 
 @click.group()
 def pipeline() -> None:
-    """Pipelines: apply, list, start, status, approve, reject, stop, retry."""
+    """Pipelines: apply, list, start, status, approve, reject, stop, retry, rollback, transition."""
 
 
 @example("entrepot pipeline apply -f pipeline.yml")
@@ -118,16 +119,22 @@ def _variables(words: tuple[str, ...]) -> dict[str, str]:
     return {name: value for name, _, value in (word.partition("=") for word in words)}
 
 
-@example("entrepot pipeline status 17 --watch --exit-status\nentrepot pipeline status release")
+@example("entrepot pipeline status 17 --watch --exit-status\nentrepot pipeline status release --stages")
 @pipeline.command()
 @click.argument("execution", metavar="EXECUTION|PIPELINE")
 @click.option("--watch", is_flag=True, help="Follow the execution until it ends.")
 @click.option("--exit-status", is_flag=True, help="Exit 1 unless the execution has succeeded.")
 @click.option("--limit", default=20, show_default=True, type=click.IntRange(1), help="Executions of a pipeline.")
+@click.option("--stages", is_flag=True, help="Of a pipeline: what is in its stages, and what waits before them.")
 @json_option
 @with_client
-def status(client: Client, execution: str, *, watch: bool, exit_status: bool, limit: int, as_json: bool) -> None:
-    """Show an execution by its number, or the latest executions of a pipeline by its name."""
+def status(
+    client: Client, execution: str, *, watch: bool, exit_status: bool, limit: int, stages: bool, as_json: bool
+) -> None:
+    """Show an execution by its number, or the latest executions of a pipeline, or its stages, by its name."""
+    if stages:
+        print_state(client.get("pipelines", execution, "state"), as_json=as_json)
+        return
     if not execution.isdecimal():
         if watch or exit_status:
             raise click.UsageError("--watch and --exit-status need the number of an execution")
@@ -179,6 +186,8 @@ def _print_execution(detail: Mapping[str, Any], *, as_json: bool) -> None:
         f"execution {detail['id']} of {detail['pipeline']}: {detail['status']}, "
         f"{detail['name']} {detail['version']} from {detail['domain']}/{detail['repository']}"
     )
+    if detail["inboundStage"]:
+        say(f"it waits before stage {detail['inboundStage']}")
     print_rows([action for _, action in _actions(detail)], _ACTIONS, as_json=False)
 
 

@@ -4,7 +4,7 @@ from hooks.models.build import Build, BuildLogChunk, BuildProject, BuildTally
 from hooks.models.build_batch import BuildBatch, BuildBatchGroup
 from hooks.models.build_image import BuildImagePin
 from hooks.models.build_output import BuildArtifact, BuildCache
-from hooks.models.build_source import BuildUpload, PushDelivery, PushHook, SourceCredential
+from hooks.models.build_source import BuildUpload, PushDelivery, PushHook, PushWaiting, SourceCredential
 from hooks.models.build_token import BuildToken
 from hooks.models.deployment import (
     Deployment,
@@ -29,6 +29,7 @@ from hooks.models.notification import (
     WebhookEndpoint,
 )
 from hooks.models.pipeline import ActionExecution, Execution, Pipeline, PipelineDefinitionVersion, StageExecution
+from hooks.models.pipeline_stage import InboundExecution, StageSlot
 from hooks.models.report import FileCoverageRow, Report, ReportGroup, TestCase
 from hooks.models.runner import BuildLease, BuildRunner
 from hooks.models.secret_store import StoredValue, StoredValueProject, StoredValueVersion
@@ -60,6 +61,7 @@ __all__ = [
     "DeploymentUpload",
     "Execution",
     "FileCoverageRow",
+    "InboundExecution",
     "Job",
     "JobQueue",
     "JobState",
@@ -71,10 +73,12 @@ __all__ = [
     "PipelineDefinitionVersion",
     "PushDelivery",
     "PushHook",
+    "PushWaiting",
     "Report",
     "ReportGroup",
     "SourceCredential",
     "StageExecution",
+    "StageSlot",
     "StoredValue",
     "StoredValueProject",
     "StoredValueVersion",

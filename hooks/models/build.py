@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import JSON, BigInteger, ForeignKey, Index, LargeBinary, String, Text, UniqueConstraint, text
+from sqlalchemy import JSON, BigInteger, Boolean, ForeignKey, Index, LargeBinary, String, Text, UniqueConstraint, text
 from sqlalchemy.orm import Mapped, mapped_column
 
 from registry.db import Base, UtcDateTime
@@ -54,9 +54,10 @@ class Build(Base):
     shape of CodeBuild's; ``phase`` is the one entered last. ``source`` is a ``hooks.builds.source.PackageSource``.
     ``variables`` are those of the start, ``webhook`` the CODEBUILD_WEBHOOK_* ones of a hook that started it.
     ``resolved_versions`` is source identifier ("" for the primary source) → commit, as soon as it is known.
-    ``retry_of`` is the build this one repeats; ``auto_retry_number`` counts those that came by themselves. ``subject``
-    names what it was started for (``execution:12``). ``job_id`` may outlive its job. ``log_bytes`` is the length of the
-    log; a restarted attempt adds to it. ``batch_id`` and ``batch_group`` are the batch it belongs to, and its group there.
+    With ``debug_session`` it stands at breakpoints, ``paused_at`` since when. ``retry_of`` is the build this one repeats;
+    ``auto_retry_number`` counts those that came by themselves. ``subject`` names what it was started for
+    (``execution:12``). ``job_id`` may outlive its job. ``log_bytes`` is the length of the log; a restarted attempt adds to
+    it. ``batch_id`` and ``batch_group`` are the batch it belongs to, and its group there.
     ``publish_to`` (``domain/repository``) is where it was let publish when it was started; null: nowhere.
     """
 
@@ -81,6 +82,8 @@ class Build(Base):
     auto_retry_limit: Mapped[int] = mapped_column(default=0)
     auto_retry_number: Mapped[int] = mapped_column(default=0)
     retry_of: Mapped[str | None] = mapped_column(String(36), index=True)
+    debug_session: Mapped[bool] = mapped_column(Boolean, default=False)
+    paused_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
     priority: Mapped[int] = mapped_column(default=0)
     request_token: Mapped[str | None] = mapped_column(String(64))
     resolved_versions: Mapped[dict[str, str]] = mapped_column(JSON, default=dict)

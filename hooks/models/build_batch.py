@@ -18,7 +18,8 @@ class BuildBatch(Base):
     that is how it is going to end. ``phases`` has the shape of CodeBuild's ``phases`` of a build batch, ``phase`` is the
     one entered last. ``config`` is the ``buildBatchConfig`` that holds. ``resolved_versions`` is source identifier →
     commit, found by the batch's first build and the same for all. ``attempt`` counts the retries, 1 first.
-    ``job_id`` is the job that combines the artifacts. ``publish_to`` is where its builds may publish, as a build's.
+    ``auto_retry_number`` are those since somebody asked that came by themselves. ``job_id`` is the job that combines the
+    artifacts. ``publish_to`` is where its builds may publish, as a build's.
     """
 
     __tablename__ = "build_batch"
@@ -47,6 +48,8 @@ class BuildBatch(Base):
     request_token: Mapped[str | None] = mapped_column(String(64))
     resolved_versions: Mapped[dict[str, str]] = mapped_column(JSON)
     attempt: Mapped[int]
+    auto_retry_limit: Mapped[int] = mapped_column(default=0)
+    auto_retry_number: Mapped[int] = mapped_column(default=0)
     initiator: Mapped[str] = mapped_column(String(255))
     subject: Mapped[str | None] = mapped_column(String(255))
     publish_to: Mapped[str | None] = mapped_column(String(151))
@@ -60,7 +63,8 @@ class BuildBatchGroup(Base):
     """A build group of a batch (CodeBuild's word): the builds of one identifier, of which ``build_id`` is the current one.
 
     ``status`` is a ``hooks.builds.batch_plan.TaskStatus``; ``is_stopping`` says that its build was told to stop.
-    ``environment`` and ``buildspec`` are what its builds get; ``chosen`` is what a matrix chose for it, for people.
+    ``environment``, ``buildspec`` and ``debug_session`` are what its builds get; ``chosen`` is what a matrix chose for it,
+    for people.
     """
 
     __tablename__ = "build_batch_group"
@@ -76,6 +80,7 @@ class BuildBatchGroup(Base):
     environment: Mapped[dict[str, Any]] = mapped_column(JSON)
     shard: Mapped[list[int]] = mapped_column(JSON)
     chosen: Mapped[dict[str, str]] = mapped_column(JSON)
+    debug_session: Mapped[bool] = mapped_column(Boolean, default=False)
     status: Mapped[str] = mapped_column(String(16))
     is_stopping: Mapped[bool] = mapped_column(Boolean)
     build_id: Mapped[str | None] = mapped_column(String(36))

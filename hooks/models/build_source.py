@@ -45,9 +45,10 @@ class BuildUpload(Base):
 class PushHook(Base):
     """Where a forge tells a project of pushes: ``/hooks/v1/{id}``.
 
-    ``filter_groups`` as in CodeBuild: the groups are OR, their filters AND. ``fork_policy`` says which pull requests are
-    not built by themselves (CodeBuild's requiresCommentApproval). The secret is sealed under the server's keys
-    and bound to the row; ``fingerprint`` is what is shown of it.
+    ``filter_groups`` as in CodeBuild: the groups are OR, their filters AND. ``build_type`` is BUILD or BUILD_BATCH.
+    ``fork_policy`` says which pull requests are not built by themselves (CodeBuild's requiresCommentApproval), and the
+    approvers whose comments let them be built. The secret is sealed under the server's keys and bound to the row;
+    ``fingerprint`` is what is shown of it.
     """
 
     __tablename__ = "build_push_hook"
@@ -56,7 +57,10 @@ class PushHook(Base):
     project_id: Mapped[int] = mapped_column(ForeignKey("build_project.id", ondelete="CASCADE"), index=True)
     provider: Mapped[str] = mapped_column(String(16))
     filter_groups: Mapped[list[list[dict[str, Any]]]] = mapped_column(JSON)
+    build_type: Mapped[str] = mapped_column(String(16), default="BUILD")
     fork_policy: Mapped[str] = mapped_column(String(24))
+    approver_roles: Mapped[list[str]] = mapped_column(JSON, default=list)
+    approver_accounts: Mapped[list[str]] = mapped_column(JSON, default=list)
     sealed_secret: Mapped[bytes] = mapped_column(LargeBinary)
     fingerprint: Mapped[str] = mapped_column(String(16))
     is_enabled: Mapped[bool] = mapped_column(Boolean, default=True)
@@ -72,4 +76,18 @@ class PushDelivery(Base):
     key: Mapped[str] = mapped_column(String(80), primary_key=True)
     outcome: Mapped[str] = mapped_column(Text)
     build_id: Mapped[str | None] = mapped_column(String(36))
+    batch_id: Mapped[str | None] = mapped_column(String(36))
+    received_at: Mapped[datetime] = mapped_column(UtcDateTime, index=True)
+
+
+class PushWaiting(Base):
+    """A pull request (``trigger``: ``pr/12``) that waits at ``commit`` for an approver; ``webhook`` are its variables."""
+
+    __tablename__ = "build_push_waiting"
+
+    hook_id: Mapped[str] = mapped_column(ForeignKey("build_push_hook.id", ondelete="CASCADE"), primary_key=True)
+    trigger: Mapped[str] = mapped_column(String(140), primary_key=True)
+    commit: Mapped[str] = mapped_column(String(64))
+    version: Mapped[str] = mapped_column(Text)
+    webhook: Mapped[dict[str, str]] = mapped_column(JSON)
     received_at: Mapped[datetime] = mapped_column(UtcDateTime, index=True)

@@ -45,6 +45,8 @@ class Execution(Base):
 
     ``trigger_identity`` makes a start happen once. ``assets`` is file name → SHA-256, ``digest`` one SHA-256 over
     them. ``publishers`` are the accounts whose work it is; ``depth`` counts the executions that led here by promoting.
+    ``mode`` is the definition's when it started. One of the type ROLLBACK runs ``rollback_stage`` alone, once more, with
+    what ``rollback_target_id`` had there.
     """
 
     __tablename__ = "execution"
@@ -71,6 +73,10 @@ class Execution(Base):
     publishers: Mapped[list[str]] = mapped_column(JSON)
     variables: Mapped[dict[str, str]] = mapped_column(JSON)
     depth: Mapped[int] = mapped_column(default=0)
+    mode: Mapped[str] = mapped_column(String(16), default="PARALLEL")
+    execution_type: Mapped[str] = mapped_column(String(16), default="STANDARD")
+    rollback_target_id: Mapped[int | None]
+    rollback_stage: Mapped[str | None] = mapped_column(String(100))
     stop_reason: Mapped[str | None] = mapped_column(String(200))
     stopped_by: Mapped[str | None] = mapped_column(String(100))
     started_at: Mapped[datetime] = mapped_column(UtcDateTime)

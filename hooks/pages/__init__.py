@@ -9,6 +9,7 @@ from hooks.pages.agents import AgentPages
 from hooks.pages.approvals import ApprovalPages
 from hooks.pages.build_artifacts import ArtifactPages
 from hooks.pages.build_batches import BatchPages
+from hooks.pages.build_debugging import DebugPages
 from hooks.pages.build_projects import BuildProjectPages
 from hooks.pages.builds import BuildPages
 from hooks.pages.executions import ExecutionPages
@@ -36,6 +37,7 @@ def blueprint(services: HookServices) -> Blueprint:
         ApprovalPages(services),
         BuildPages(services),
         BatchPages(services),
+        DebugPages(services),
         ArtifactPages(services),
         ReportPages(services),
         BuildProjectPages(services),

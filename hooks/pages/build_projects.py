@@ -10,9 +10,10 @@ from flask.typing import ResponseReturnValue
 
 from hooks.builds.metrics import figures, totals
 from hooks.builds.project import SourceType
-from hooks.builds.project_rights import check_start, may_see, may_start, visible_project
+from hooks.builds.project_rights import check_start, may_manage, may_see, may_start, visible_project
 from hooks.builds.projects import list_projects, sources_of
 from hooks.builds.publishing import publish_place
+from hooks.builds.push_approvals import hooks_of
 from hooks.builds.records import Options, list_builds
 from hooks.builds.starting import Asked, place_of, start_project
 from hooks.pages.build_batches import batches_shown
@@ -90,6 +91,7 @@ class BuildProjectPages:
                 else None,
                 first=-len(shown),
                 publishes_to="/".join(publish_place(project.document) or ()),
+                hooks=hooks_of(session, project.id) if may_manage(who, project) else (),
                 batches=batches_shown(session, name, BATCHES_SHOWN),
                 may_start=can_start and may_start(who, project),
                 message=message,

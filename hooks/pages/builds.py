@@ -17,7 +17,7 @@ from sqlalchemy.orm import Session
 from hooks.builds import artifact_reading
 from hooks.builds.log_search import LONGEST_QUERY, Found, Place, search
 from hooks.builds.phases import BuildStatus
-from hooks.builds.project_rights import START, check_publishes, may_publish, may_see_build
+from hooks.builds.project_rights import START, check_publishes, may_manage, may_publish, may_see_build
 from hooks.builds.publishing import published_versions
 from hooks.builds.records import get_build, request_stop_build, retry_build
 from hooks.builds.source import PackageSource
@@ -134,6 +134,8 @@ class BuildPages:
             "faults": _faults(build, phases),
             "is_running": is_running,
             "may_stop": is_running and _may_stop(who, source),
+            "may_resume": build.paused_at is not None
+            and may_manage(who, session.get_one(BuildProject, build.project_id)),
             "may_retry": not is_running
             and build.batch_id is None
             and _may_stop(who, source)

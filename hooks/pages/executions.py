@@ -11,10 +11,12 @@ from flask import Blueprint, render_template, request, url_for
 from flask.typing import ResponseReturnValue
 from sqlalchemy.orm import Session
 
-from hooks.pages.rights import may_steer, path_of, questions, visible
+from hooks.pages.rights import may_steer, path_of, questions, stages_to_roll_back, visible
 from hooks.pipelines import store
 from hooks.pipelines.approvals import Verdict, decide
-from hooks.pipelines.gates import may_look_into, repositories_behind
+from hooks.pipelines.gates import may_look_into, repositories_behind, repositories_of
+from hooks.pipelines.pipeline_state import why_inbound
+from hooks.pipelines.rollback import rollback_stage
 from hooks.pipelines.state import ExecutionStatus
 from hooks.pipelines.steering import RetryMode, retry_stage, stop_execution
 from hooks.services import HookServices
@@ -25,7 +27,7 @@ from registry.http.auth import page
 from registry.http.problems import status_of
 from registry.pages.appearance import redirect_with
 
-_TRIGGERS = {"manual": "it by hand", "event": "it by publishing"}
+_TRIGGERS = {"manual": "it by hand", "event": "it by publishing", "rollback": "the rollback"}
 
 Word = TypeVar("Word", Verdict, RetryMode)
 
@@ -55,6 +57,7 @@ class ExecutionPages:
         pages.add_url_rule(f"{one}/approval", "answer", page(self.answer), methods=["POST"])
         pages.add_url_rule(f"{one}/stop", "stop_execution", page(self.stop), methods=["POST"])
         pages.add_url_rule(f"{one}/retry", "retry_stage", page(self.retry), methods=["POST"])
+        pages.add_url_rule(f"{one}/rollback", "rollback_stage", page(self.roll_back), methods=["POST"])
 
     def show(self, execution_id: int) -> str:
         """The whole page."""
@@ -68,6 +71,7 @@ class ExecutionPages:
         who = context.caller()
         with self._services.db.read() as session:
             execution = visible(session, execution_id, who)
+            waits = why_inbound(session, execution)
         return render_template(
             template,
             execution=execution,
@@ -76,6 +80,8 @@ class ExecutionPages:
             decisions=_decisions(execution),
             is_final=ExecutionStatus(execution.summary.status).is_final,
             may_steer=may_steer(execution, who),
+            waits=waits,
+            rolls_back=stages_to_roll_back(execution, who),
             may_read=may_look_into(who, execution.summary),
             message=message,
             now=self._services.clock(),
@@ -139,6 +145,19 @@ class ExecutionPages:
             return "stage-retried"
 
         return self._act(execution_id, act)
+
+    def roll_back(self, execution_id: int) -> ResponseReturnValue:
+        """Roll a stage back to this execution. Needs the right to approve on what the stage brings somewhere."""
+        who, stage = context.caller(), request.form.get("stage", "")
+        try:
+            with self._services.db.write() as session:
+                for path in repositories_of(visible(session, execution_id, who), stage):
+                    check(who, Action.APPROVE, path)
+                now = self._services.clock()
+                started = rollback_stage(session, self._services.actions, execution_id, stage, actor=who.name, now=now)
+        except (Conflict, Denied) as error:
+            return self._render("pipelines/execution.html", execution_id, _sentence(error)), status_of(error)
+        return redirect_with("stage-rolled-back", url_for("hook_pages.execution", execution_id=started.execution_id))
 
     def _check_steering(self, session: Session, execution_id: int) -> None:
         who = context.caller()

@@ -62,7 +62,9 @@ def look_of_stage(stage: StageExecutionView) -> Look:
 
 
 def look_of_execution(execution: ExecutionView) -> Look:
-    """How an execution looks: one that only waits for somebody says so, though it is in progress."""
+    """How an execution looks: one that only waits, for somebody or before a stage, says so, though it is in progress."""
+    if execution.inbound_stage is not None and execution.summary.status == ExecutionStatus.IN_PROGRESS:
+        return Look("wait", f"Waits before {execution.inbound_stage}", "wait")
     return _look_while(execution.summary.status, [action for stage in execution.stages for action in stage.actions])
 
 

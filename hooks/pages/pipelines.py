@@ -1,8 +1,9 @@
-"""Pipelines: all of them, one with its executions and definition, and starting one by hand."""
+"""Pipelines: all of them, one with its stages, executions and definition; starting one, closing a stage."""
 
 from __future__ import annotations
 
 import secrets
+from functools import partial
 
 from flask import Blueprint, render_template, request, url_for
 from flask.typing import ResponseReturnValue
@@ -11,6 +12,8 @@ from sqlalchemy.orm import Session
 from hooks.pipelines import store
 from hooks.pipelines.definition import PipelineDefinition
 from hooks.pipelines.gates import may_look_into
+from hooks.pipelines.pipeline_state import get_pipeline_state
+from hooks.pipelines.transitions import disable_transition, enable_transition
 from hooks.services import HookServices
 from hooks.triggers.collect import Coordinates
 from hooks.triggers.match import Candidate, filter_of
@@ -40,6 +43,7 @@ class PipelinePages:
         pages.add_url_rule("/pipelines", "pipelines", page(self.list_pipelines))
         pages.add_url_rule("/pipelines/<name>", "pipeline", page(self.show))
         pages.add_url_rule("/pipelines/<name>/start", "start", page(self.start), methods=["POST"])
+        pages.add_url_rule("/pipelines/<name>/transition", "transition", page(self.change_transition), methods=["POST"])
 
     def list_pipelines(self) -> str:
         """All pipelines, each with its latest execution as a row of stages."""
@@ -64,6 +68,7 @@ class PipelinePages:
         before = request.args.get("before", type=int)
         with self._services.db.read() as session:
             pipeline = store.get_pipeline(session, name)
+            state = get_pipeline_state(session, name, partial(may_look_into, who))
             found = store.list_executions(session, pipeline=name, before_id=before, limit=EXECUTIONS_SHOWN + 1)
             shown = [
                 store.get_execution(session, entry.id)
@@ -73,6 +78,8 @@ class PipelinePages:
         return render_template(
             "pipelines/pipeline.html",
             pipeline=pipeline,
+            state=state,
+            may_close=who.may(Action.ADMIN),
             source=filter_of(pipeline.definition),
             executions=shown,
             before=before,
@@ -103,6 +110,22 @@ class PipelinePages:
             return self._page(name, _sentence(error)), status_of(error)
         notice = "execution-started" if started.is_new else "execution-there"
         return redirect_with(notice, url_for("hook_pages.execution", execution_id=started.execution_id))
+
+    def change_transition(self, name: str) -> ResponseReturnValue:
+        """Close the way into a stage, or open it again."""
+        who, form = context.caller(), request.form
+        check(who, Action.ADMIN)
+        stage, now, is_open = form.get("stage", ""), self._services.clock(), form.get("to") == "open"
+        try:
+            with self._services.db.write() as session:
+                if is_open:
+                    enable_transition(session, self._services.actions, name, stage, actor=who.name, now=now)
+                else:
+                    reason = form.get("reason", "").strip()
+                    disable_transition(session, name, stage, reason=reason, actor=who.name, now=now)
+        except (Invalid, Conflict) as error:
+            return self._page(name, _sentence(error)), status_of(error)
+        return redirect_with("stage-opened" if is_open else "stage-closed", url_for("hook_pages.pipeline", name=name))
 
     @staticmethod
     def _coordinates(session: Session, pipeline: str) -> Coordinates:

@@ -7,7 +7,9 @@ from dataclasses import dataclass
 from sqlalchemy.orm import Session
 
 from hooks.pipelines import store
-from hooks.pipelines.gates import may_answer, may_see, repositories_behind
+from hooks.pipelines.definition import ExecutionMode
+from hooks.pipelines.gates import may_answer, may_see, repositories_behind, repositories_of
+from hooks.pipelines.state import StageStatus
 from registry.access import Action, Identity
 from registry.errors import NotFound
 
@@ -47,6 +49,19 @@ def visible(session: Session, execution_id: int, who: Identity) -> store.Executi
 def may_steer(execution: store.ExecutionView, who: Identity) -> bool:
     """Whether somebody may stop and retry: who may do what started it, publishing."""
     return who.may(Action.PUBLISH, path_of(execution.summary))
+
+
+def stages_to_roll_back(execution: store.ExecutionView, who: Identity) -> list[str]:
+    """The stages that somebody may roll back to this execution, as far as can be seen before asking for it."""
+    summary = execution.summary
+    if summary.mode == ExecutionMode.PARALLEL or summary.rollback_target_id is not None:
+        return []
+    return [
+        stage.name
+        for stage in execution.stages[1:]
+        if stage.status == StageStatus.SUCCEEDED
+        and all(who.may(Action.APPROVE, path) for path in repositories_of(execution, stage.name))
+    ]
 
 
 def questions(execution: store.ExecutionView, who: Identity) -> list[Question]:

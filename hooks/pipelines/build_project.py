@@ -14,6 +14,7 @@ from typing import Any
 import yaml
 
 from hooks.builds.batch_tasks import MAX_TIMEOUT_MINUTES
+from hooks.builds.output_settings import LAYER_CACHE, LAYER_WARNING
 from hooks.builds.project import (
     MAX_AUTO_RETRIES,
     MAX_DEPTH,
@@ -107,6 +108,7 @@ def build_project(node: yaml.Node, faults: Faults, *, name: str = "") -> BuildPr
     network = environment.get("network")
     kind = environment.get("type")
     limit = entries.get("onLimit")
+    document = _kept(entries, faults)
     return BuildProjectDeclaration(
         name=name if name and "name" not in entries else named(node, entries, "buildProject", NAME, faults),
         buildspec=None if spec is None else text_of(spec, "buildProject: buildspec", faults),
@@ -118,11 +120,14 @@ def build_project(node: yaml.Node, faults: Faults, *, name: str = "") -> BuildPr
         sources=sources,
         environment_type=None if kind is None else text_of(kind, "buildProject: environment type", faults),
         environment=_kept_environment(environment, faults),
-        document=_kept(entries, faults),
+        document=document,
         queued_timeout_minutes=whole(entries, "queuedTimeoutInMinutes", "buildProject", (5, 480), faults),
         auto_retry_limit=whole(entries, "autoRetryLimit", "buildProject", (0, MAX_AUTO_RETRIES), faults),
         on_limit=None if limit is None else _one_of(limit, "buildProject: onLimit", ON_LIMIT, faults),
-        warnings=tuple(f"{key} has no effect here: {why}" for key, why in _WITHOUT_EFFECT.items() if key in entries),
+        warnings=(
+            *(f"{key} has no effect here: {why}" for key, why in _WITHOUT_EFFECT.items() if key in entries),
+            *((LAYER_WARNING,) if LAYER_CACHE in (document.get("cache", {}).get("modes") or ()) else ()),
+        ),
     )
 
 

@@ -22,6 +22,7 @@ from hooks.pipelines.definition import (
     ActionDefinition,
     ActionType,
     BuildProjectDeclaration,
+    ExecutionMode,
     PipelineDefinition,
     StageDefinition,
     VariableDefinition,
@@ -48,7 +49,7 @@ _PIPELINE = {"name", "roleArn", "artifactStore", "artifactStores", "stages", "ve
 _PIPELINE |= {"pipelineType", "variables"}
 _PIPELINE_REFUSED = {
     "triggers": "a source action of provider Package is its own trigger",
-    "disableInboundStageTransitions": "stages cannot be closed; use an approval action",
+    "disableInboundStageTransitions": "use `entrepot pipeline transition`: a document that is applied again opens nothing",
     "restartExecutionOnUpdate": "an update starts nothing; start the pipeline by hand",
     "tags": "pipelines have no tags",
 }
@@ -66,7 +67,6 @@ _ACTION_REFUSED = {
     "environmentVariables": "use the EnvironmentVariables setting of the CodeBuild provider",
     "region": "one server has no regions",
 }
-_MODES = ("PARALLEL", "SUPERSEDED", "QUEUED")
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,6 +128,7 @@ def _pipeline(node: yaml.Node, reading: _Reading) -> PipelineDefinition:
         name=named(node, entries, "pipeline", NAME, faults),
         stages=tuple(_stage(stage, index, reading) for index, stage in enumerate(stage_nodes)),
         variables=_variables(entries.get("variables"), faults),
+        execution_mode=_execution_mode(entries.get("executionMode"), faults),
     )
     reading.places.note((), line_of(entries.get("stages", node)))
     check_pipeline(definition, reading.providers, reading.places, faults)
@@ -142,7 +143,7 @@ def _check_settings(node: yaml.Node, entries: dict[str, yaml.Node], faults: Faul
     if "artifactStores" in entries:
         why = "one server has no regions; use artifactStore or leave it out"
         faults.add(line_of(entries["artifactStores"]), f"pipeline: 'artifactStores' is not carried out: {why}")
-    _check_modes(entries, faults)
+    _check_type(entries, faults)
     if "version" in entries:
         integer_of(entries["version"], "pipeline: version", (1, 999_999_999), faults)
     if "roleArn" in entries:
@@ -151,14 +152,18 @@ def _check_settings(node: yaml.Node, entries: dict[str, yaml.Node], faults: Faul
         faults.add(line_of(node), "pipeline: stages are missing")
 
 
-def _check_modes(entries: dict[str, yaml.Node], faults: Faults) -> None:
-    if "executionMode" in entries:
-        mode = text_of(entries["executionMode"], "pipeline: executionMode", faults)
-        if mode not in _MODES:
-            faults.add(line_of(entries["executionMode"]), f"pipeline: executionMode must be one of {', '.join(_MODES)}")
-        elif mode != "PARALLEL":
-            why = "one source covers many packages, and superseding or queueing across them would lose or hold releases"
-            faults.add(line_of(entries["executionMode"]), f"pipeline: executionMode {mode} is not carried out: {why}")
+def _execution_mode(node: yaml.Node | None, faults: Faults) -> ExecutionMode:
+    # CodePipeline's default is SUPERSEDED. What has run in parallel here does so until its document says otherwise.
+    if node is None:
+        return ExecutionMode.PARALLEL
+    mode = text_of(node, "pipeline: executionMode", faults)
+    if mode not in list(ExecutionMode):
+        faults.add(line_of(node), f"pipeline: executionMode must be one of {', '.join(ExecutionMode)}")
+        return ExecutionMode.PARALLEL
+    return ExecutionMode(mode)
+
+
+def _check_type(entries: dict[str, yaml.Node], faults: Faults) -> None:
     if "pipelineType" in entries:
         kind = text_of(entries["pipelineType"], "pipeline: pipelineType", faults)
         if kind not in {"V1", "V2"}:

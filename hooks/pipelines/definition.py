@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field
+from enum import StrEnum
 from typing import Any
 
 from hooks.builds.project import SourceSettings
@@ -22,6 +23,18 @@ NAME = re.compile(r"[A-Za-z0-9.@_-]{1,100}\Z")
 ARTIFACT = re.compile(r"[A-Za-z0-9_-]{1,100}\Z")
 NAMESPACE = re.compile(r"[A-Za-z0-9@_-]{1,100}\Z")
 VARIABLE = re.compile(r"[A-Za-z0-9@_-]{1,128}\Z")
+
+
+class ExecutionMode(StrEnum):
+    """How executions of one pipeline meet (CodePipeline "Set or change the pipeline execution mode").
+
+    SUPERSEDED and QUEUED let one execution at a time into a stage; in the first a newer one of the same package takes
+    the place of one that waits, in the second all wait in the order of their starts. PARALLEL ones never meet.
+    """
+
+    PARALLEL = "PARALLEL"
+    SUPERSEDED = "SUPERSEDED"
+    QUEUED = "QUEUED"
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +92,7 @@ class PipelineDefinition:
     name: str
     stages: tuple[StageDefinition, ...]
     variables: tuple[VariableDefinition, ...] = ()
+    execution_mode: ExecutionMode = ExecutionMode.PARALLEL
 
     @property
     def source(self) -> ActionDefinition:
@@ -135,6 +149,8 @@ def from_model(model: Mapping[str, Any]) -> PipelineDefinition:
             for stage in model["stages"]
         ),
         variables=tuple(VariableDefinition(**variable) for variable in model["variables"]),
+        # Definitions from before there were modes say none: they ran in parallel, and still do.
+        execution_mode=ExecutionMode(model.get("execution_mode", ExecutionMode.PARALLEL)),
     )
 
 

@@ -9,19 +9,20 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from typing import Any
 
 from sqlalchemy import select
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
 from hooks.models.pipeline import ActionExecution, Execution, Pipeline, PipelineDefinitionVersion, StageExecution
-from hooks.pipelines import happenings
+from hooks.pipelines import happenings, slots
 from hooks.pipelines.actions import find_kind
 from hooks.pipelines.actions.kind import ActionKind, Progress, Starting
-from hooks.pipelines.definition import ActionDefinition, PipelineDefinition, from_model
+from hooks.pipelines.definition import ActionDefinition, ExecutionMode, PipelineDefinition, from_model
 from hooks.pipelines.handover import handed_to
 from hooks.pipelines.parts import Parts, PinnedVersion
-from hooks.pipelines.run import SYSTEM, Run, lock, next_attempt, pinned_version
+from hooks.pipelines.run import SYSTEM, Run, lock, lock_pipeline, next_attempt, pinned_version
 from hooks.pipelines.state import (
     ActionStatus,
     EndExecution,
@@ -32,6 +33,7 @@ from hooks.pipelines.state import (
     StartAction,
     plan,
 )
+from hooks.pipelines.values import known_values, pipeline_variables
 from hooks.pipelines.variables import Unresolved, resolve
 from registry.errors import Conflict, Denied, Invalid, NotFound
 
@@ -92,39 +94,48 @@ def start_execution(
     files, and Denied for a chain of promotions deeper than ``MAX_DEPTH``.
     """
     row, definition = current_definition(session, pipeline_id)
-    there = _find_started(session, pipeline_id, trigger.identity)
+    there = find_started(session, pipeline_id, trigger.identity)
     if there is not None:
         return Started(there, is_new=False)
     if trigger.depth > MAX_DEPTH:
         raise Denied(f"{trigger.depth} promotions in a row led here, at most {MAX_DEPTH} may; it looks like a loop")
     if not start.version.assets:
         raise Invalid(f"{start.version.full_name} {start.version.version} has no files")
-    execution = _new_execution(row, start, _variables(definition, start.variables), trigger, now)
+    if definition.execution_mode is not ExecutionMode.PARALLEL:
+        lock_pipeline(session, pipeline_id)  # so that the order of the ids is that of the starts
+    execution = _new_execution(row, start, pipeline_variables(definition, start.variables), trigger, now)
+    execution.mode = definition.execution_mode.value
     try:
         with session.begin_nested():
             session.add(execution)
     except IntegrityError:
         # Another transaction started it between our look and our insert; the constraint is the arbiter.
-        winner = _find_started(session, pipeline_id, trigger.identity)
+        winner = find_started(session, pipeline_id, trigger.identity)
         if winner is None:
             raise
         return Started(winner, is_new=False)
-    run = lock(session, execution.id)
+    begin(session, parts, execution.id, now, definition=row.version)
+    return Started(execution.id, is_new=True)
+
+
+def begin(session: Session, parts: Parts, execution_id: int, now: datetime, **details: Any) -> None:
+    """Move an execution whose row was just made: its audit entry (with ``details``), its event and its first steps."""
+    run = lock(session, execution_id)
+    row, source = run.execution, pinned_version(run.execution)
     run.record(
         session,
         now,
-        trigger.actor,
+        row.triggered_by,
         "execution.start",
-        trigger=trigger.kind,
-        definition=row.version,
-        package=start.version.purl,
-        repository=f"{start.version.domain}/{start.version.repository}",
-        digest=execution.digest,
-        depth=trigger.depth,
+        trigger=row.trigger_kind,
+        package=source.purl,
+        repository=f"{source.domain}/{source.repository}",
+        digest=row.digest,
+        depth=row.depth,
+        **details,
     )
     happenings.tell_status(session, run, now)
     _go_on(session, parts, run, now)
-    return Started(execution.id, is_new=True)
 
 
 def _new_execution(
@@ -204,30 +215,43 @@ def abandon(session: Session, parts: Parts, run: Run, row: ActionExecution, summ
         kind.stop(session, parts, row)
 
 
-def _find_started(session: Session, pipeline_id: int, identity: str) -> int | None:
+def find_started(session: Session, pipeline_id: int, identity: str) -> int | None:
+    """The execution that a trigger of this identity has started already, if any."""
     return session.scalar(
         select(Execution.id).where(Execution.pipeline_id == pipeline_id, Execution.trigger_identity == identity)
     )
 
 
-def _variables(definition: PipelineDefinition, given: Mapping[str, str]) -> dict[str, str]:
-    declared = {variable.name: variable.default for variable in definition.variables}
-    unknown = sorted(set(given) - set(declared))
-    if unknown:
-        raise Invalid(f"pipeline {definition.name} declares no variable {', '.join(unknown)}")
-    values = {name: given.get(name, default) for name, default in declared.items()}
-    missing = sorted(name for name, value in values.items() if value is None)
-    if missing:
-        raise Invalid(f"variable {', '.join(missing)} has no default and was given no value")
-    return {name: value for name, value in values.items() if value is not None}
+def let_in(session: Session, parts: Parts, pipeline_id: int, stage: str, now: datetime) -> None:
+    """Let what waits before a stage of the locked pipeline go in, if it may now."""
+    following = slots.next_inbound(session, pipeline_id, stage)
+    if following is not None:
+        _go_on(session, parts, lock(session, following), now)
 
 
 def _go_on(session: Session, parts: Parts, run: Run, now: datetime) -> None:
+    """Move ``run``, then all that waited for a stage that it, or one of those, has left."""
+    moving = [run]
+    # Ends: each further one goes into a stage, and as it went before it goes on, never back.
+    while moving:
+        current = moving.pop(0)
+        for stage in _move(session, parts, current, now):
+            following = slots.next_inbound(session, current.execution.pipeline_id, stage)
+            if following is not None:
+                moving.append(lock(session, following))
+    session.flush()
+
+
+def _move(session: Session, parts: Parts, run: Run, now: datetime) -> list[str]:
+    """Move one execution as far as its rows allow; returns the stages that it left free."""
+    left: list[str] = []
     # Ends: every step turns something that had not started or ended into something that has.
     while steps := plan(run.view()):
         for step in steps:
             match step:
                 case EnterStage(stage):
+                    if not _may_enter(session, run, stage, now):
+                        return left
                     _enter(session, run, stage, now)
                 case StartAction(stage, action):
                     _start(session, parts, run, stage, action, now=now)
@@ -235,9 +259,29 @@ def _go_on(session: Session, parts: Parts, run: Run, now: datetime) -> None:
                     run.stages[stage].status = status.value
                     run.stages[stage].ended_at = now
                     happenings.tell_stage(session, run, stage, now)
+                    if run.goes_one_by_one and slots.leave(session, run.execution, stage):
+                        left.append(stage)
                 case EndExecution(status):
                     _end(session, run, status, now)
     session.flush()
+    return left
+
+
+def _may_enter(session: Session, run: Run, stage: str, now: datetime) -> bool:
+    """Whether the execution is inside the stage now; else it waits before it, or is superseded itself."""
+    execution = run.execution
+    if not run.goes_one_by_one:
+        return True
+    if execution.rollback_stage is not None:  # that the stage is free was seen to when it was asked for
+        slots.occupy(session, execution, stage)
+        return True
+    if execution.mode == ExecutionMode.SUPERSEDED:
+        if slots.is_overtaken(session, execution, stage):
+            _end(session, run, ExecutionStatus.SUPERSEDED, now)
+            return False
+        for older in slots.superseded_by(session, execution, stage):
+            _end(session, lock(session, older), ExecutionStatus.SUPERSEDED, now)
+    return slots.try_to_enter(session, execution, stage, now)
 
 
 def _enter(session: Session, run: Run, stage: str, now: datetime) -> None:
@@ -253,6 +297,8 @@ def _enter(session: Session, run: Run, stage: str, now: datetime) -> None:
 def _end(session: Session, run: Run, status: ExecutionStatus, now: datetime) -> None:
     run.execution.status = status.value
     run.execution.ended_at = now
+    if run.goes_one_by_one:
+        slots.stop_waiting(session, run.execution)
     failed = [f"{stage}/{name}" for (stage, name), row in run.actions.items() if row.status == ActionStatus.FAILED]
     run.record(session, now, SYSTEM, f"execution.{status.lower()}", failed_actions=failed)
     happenings.tell_status(session, run, now)
@@ -295,7 +341,7 @@ def _begin(
         return Progress(ActionStatus.FAILED, f"this release does not carry out {definition.type}")
     json_keys = {setting.name for setting in kind.provider.settings if setting.is_json}
     try:
-        row.resolved_configuration = resolve(definition.configuration, _values(run), json_keys)
+        row.resolved_configuration = resolve(definition.configuration, known_values(run), json_keys)
         with session.begin_nested():
             return kind.start(
                 session,
@@ -317,19 +363,6 @@ def _begin(
         return Progress(ActionStatus.FAILED, str(unresolved))
     except REFUSALS as refusal:
         return Progress(ActionStatus.FAILED, str(refusal))
-
-
-def _values(run: Run) -> dict[str, Mapping[str, str]]:
-    """The variables that have values now: the execution's own, and those of succeeded actions with a namespace."""
-    values: dict[str, Mapping[str, str]] = {
-        "codepipeline": {"PipelineExecutionId": str(run.execution.id)},
-        "variables": run.execution.variables,
-    }
-    for stage, action in run.definition.actions():
-        row = run.actions.get((stage.name, action.name))
-        if action.namespace and row is not None and row.status == ActionStatus.SUCCEEDED:
-            values[action.namespace] = row.output_variables
-    return values
 
 
 def _apply(row: ActionExecution, progress: Progress, now: datetime) -> None:

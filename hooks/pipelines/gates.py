@@ -63,6 +63,17 @@ def may_see(identity: Identity, execution: ExecutionView) -> bool:
     )
 
 
+def repositories_of(execution: ExecutionView, stage: str) -> tuple[str, ...]:
+    """The paths on which somebody needs ``approve`` who rolls ``stage`` back to this execution: where that brings it.
+
+    They are what the stage promotes and publishes to, or the execution's own repository.
+    """
+    summary = execution.summary
+    actions = [action for each in execution.stages if each.name == stage for action in each.actions]
+    targets = [target for action in actions if (target := _target(action))]
+    return tuple(f"{summary.domain}/{target}" for target in dict.fromkeys(targets or [summary.repository]))
+
+
 def _groups(execution: ExecutionView) -> Iterator[tuple[str, list[ActionExecutionView]]]:
     """What runs one after the other: (stage, the actions of one runOrder)."""
     for stage in execution.stages:

@@ -24,7 +24,7 @@ def handed_to(run: Run, action: ActionDefinition) -> Mapping[str, Handed]:
     for name in action.inputs:
         for stage, maker in run.definition.actions():
             if name in maker.outputs:
-                row = run.actions.get((stage.name, maker.name))
+                row = run.made_by(stage.name, maker.name)
                 build_id = row.build_id if row is not None else None
                 found[name] = Handed(build_id, identifier_of(name, maker.outputs) if build_id else "")
     return found

@@ -34,6 +34,17 @@ APPROVAL_DECIDED = events.declare("approval.decided", "An approval was answered;
 APPROVAL_EXPIRED = events.declare("approval.expired", "Nobody answered an approval in time.")
 events.audited("pipeline.create", "pipeline.created", "-/pipeline", tells="A pipeline was made.")
 events.audited("pipeline.update", "pipeline.changed", "-/pipeline", tells="A pipeline's definition changed.")
+events.audited(
+    "transition.disable",
+    "transition.disabled",
+    "-/pipeline",
+    "stage",
+    "reason",
+    tells="The way into a stage was closed.",
+)
+events.audited(
+    "transition.enable", "transition.enabled", "-/pipeline", "stage", tells="The way into a stage was opened."
+)
 events.audited("build_project.create", "build-project.created", "-/project", tells="A build project was made.")
 events.audited("build_project.update", "build-project.changed", "-/project", tells="A build project changed.")
 

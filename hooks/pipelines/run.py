@@ -10,7 +10,7 @@ from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from hooks.models.pipeline import ActionExecution, Execution, Pipeline, PipelineDefinitionVersion, StageExecution
-from hooks.pipelines.definition import PipelineDefinition, from_model
+from hooks.pipelines.definition import ExecutionMode, PipelineDefinition, StageDefinition, from_model
 from hooks.pipelines.parts import PinnedVersion
 from hooks.pipelines.state import ActionStatus, ActionView, ExecutionStatus, StageStatus, StageView, View
 from registry import audit
@@ -22,13 +22,28 @@ SYSTEM = "system"
 
 @dataclass(slots=True)
 class Run:
-    """A locked execution with its pinned definition, the stages it entered, and the attempts that count."""
+    """A locked execution with its pinned definition, the stages it entered, and the attempts that count.
+
+    ``inherited`` is what a rollback takes over from the execution it goes back to: the actions of the stages before.
+    """
 
     execution: Execution
     pipeline: str
     definition: PipelineDefinition
     stages: dict[str, StageExecution] = field(default_factory=dict)
     actions: dict[tuple[str, str], ActionExecution] = field(default_factory=dict)
+    inherited: dict[tuple[str, str], ActionExecution] = field(default_factory=dict)
+
+    @property
+    def goes_one_by_one(self) -> bool:
+        """Whether its stages let in one execution at a time."""
+        return self.execution.mode != ExecutionMode.PARALLEL
+
+    @property
+    def route(self) -> tuple[StageDefinition, ...]:
+        """The stages that it goes through: all, or the one that is rolled back."""
+        only = self.execution.rollback_stage
+        return tuple(stage for stage in self.definition.stages if only in {None, stage.name})
 
     @property
     def status(self) -> ExecutionStatus:
@@ -53,7 +68,7 @@ class Run:
                         for action in stage.actions
                     ),
                 )
-                for stage in self.definition.stages
+                for stage in self.route
             ),
         )
 
@@ -61,6 +76,10 @@ class Run:
         """The status of the attempt that counts; None when there is none."""
         row = self.actions.get((stage, action))
         return None if row is None else ActionStatus(row.status)
+
+    def made_by(self, stage: str, action: str) -> ActionExecution | None:
+        """The attempt whose output counts: its own, or what a rollback takes over; None when there is none."""
+        return self.actions.get((stage, action)) or self.inherited.get((stage, action))
 
     def running(self, stage: str | None = None) -> list[ActionExecution]:
         """The actions that have not ended, of one stage or of all."""
@@ -88,14 +107,27 @@ def pinned_version(execution: Execution) -> PinnedVersion:
     )
 
 
+def lock_pipeline(session: Session, pipeline_id: int) -> None:
+    """Lock a pipeline until the transaction ends: always before any of its executions.
+
+    Not against rows that come to refer to it: executions in parallel start without waiting for this.
+    """
+    session.execute(select(Pipeline.id).where(Pipeline.id == pipeline_id).with_for_update(key_share=True))
+
+
 def lock(session: Session, execution_id: int) -> Run:
     """Lock an execution until the transaction ends, and read it. Raises NotFound.
 
-    SQLite has no row locks and needs none: its write transactions exclude each other from their first statement.
-    Everything is read after the lock was got, and replaces what the session had read before.
+    Where stages let in one execution at a time the pipeline is locked first: what one does moves others. SQLite has no
+    row locks and needs none: its write transactions exclude each other from their first statement. Everything is read
+    after the locks were got, and replaces what the session had read before.
     """
     session.flush()
     fresh = {"populate_existing": True}
+    # Neither ever changes, so that they may be read before the lock.
+    place = session.execute(select(Execution.pipeline_id, Execution.mode).where(Execution.id == execution_id)).first()
+    if place is not None and place.mode != ExecutionMode.PARALLEL:
+        lock_pipeline(session, place.pipeline_id)
     execution = session.scalar(
         select(Execution).where(Execution.id == execution_id).with_for_update(), execution_options=fresh
     )
@@ -104,10 +136,19 @@ def lock(session: Session, execution_id: int) -> Run:
     pinned = session.get_one(PipelineDefinitionVersion, execution.definition_id)
     name = session.get_one(Pipeline, execution.pipeline_id).name
     run = Run(execution, name, from_model(pinned.model))
+    run.stages, run.actions = _rows(session, execution_id)
+    if execution.rollback_target_id is not None:
+        _, run.inherited = _rows(session, execution.rollback_target_id)
+    return run
+
+
+def _rows(
+    session: Session, execution_id: int
+) -> tuple[dict[str, StageExecution], dict[tuple[str, str], ActionExecution]]:
+    fresh = {"populate_existing": True}
     stages = session.scalars(
         select(StageExecution).where(StageExecution.execution_id == execution_id), execution_options=fresh
     ).all()
-    run.stages = {stage.name: stage for stage in stages}
     names = {stage.id: stage.name for stage in stages}
     actions = session.scalars(
         select(ActionExecution)
@@ -115,8 +156,7 @@ def lock(session: Session, execution_id: int) -> Run:
         .order_by(ActionExecution.id),
         execution_options=fresh,
     )
-    run.actions = {(names[row.stage_execution_id], row.name): row for row in actions}
-    return run
+    return {stage.name: stage for stage in stages}, {(names[row.stage_execution_id], row.name): row for row in actions}
 
 
 def next_attempt(session: Session, stage_execution_id: int, name: str) -> int:

@@ -13,7 +13,7 @@ from operator import attrgetter
 
 
 class ExecutionStatus(StrEnum):
-    """CodePipeline's execution statuses. Superseded and Cancelled are known so that imported histories keep them."""
+    """CodePipeline's execution statuses. Cancelled is known so that imported histories keep it."""
 
     IN_PROGRESS = "InProgress"
     STOPPING = "Stopping"

@@ -7,7 +7,8 @@ from enum import StrEnum
 
 from sqlalchemy.orm import Session
 
-from hooks.pipelines import happenings
+from hooks.models.pipeline import StageExecution
+from hooks.pipelines import happenings, slots
 from hooks.pipelines.engine import abandon as abandon_action
 from hooks.pipelines.engine import advance
 from hooks.pipelines.parts import Parts
@@ -61,8 +62,9 @@ def retry_stage(
     """Try a failed or stopped stage again, in the same execution, on the definition it is pinned to.
 
     ``FAILED_ACTIONS`` may be asked for as soon as one action has failed, while others of the stage still run. Raises
-    NotFound, and Conflict when nothing of the stage failed, it is being stopped, or actions still run that
-    ``ALL_ACTIONS`` would start a second time.
+    NotFound, and Conflict when nothing of the stage failed, it is being stopped, actions still run that ``ALL_ACTIONS``
+    would start a second time, or another execution of the package has entered the stage since (CodePipeline's
+    NotLatestPipelineExecutionException).
     """
     run = lock(session, execution_id)
     if run.definition.stage(stage) is None:
@@ -74,6 +76,8 @@ def retry_stage(
     if row is None or not (again or is_stopped):
         raise Conflict(f"nothing of stage {stage} failed, so that there is nothing to retry")
     _refuse_if_busy(run, stage, mode)
+    if run.goes_one_by_one and not StageStatus(row.status).is_open:
+        _go_back_in(session, run, row)
     for action in attempts if mode is RetryMode.ALL_ACTIONS else again:
         action.is_current = False
     row.status = StageStatus.IN_PROGRESS.value
@@ -85,6 +89,17 @@ def retry_stage(
     run.record(session, now, actor, "stage.retry", stage=stage, mode=mode.value, attempt=row.attempt)
     happenings.tell(session, run, happenings.STAGE_RETRIED, now, stage=stage, attempt=row.attempt, by=actor)
     advance(session, parts, execution_id, now)
+
+
+def _go_back_in(session: Session, run: Run, stage: StageExecution) -> None:
+    """Take the stage again that the execution left when it failed there."""
+    later = slots.entered_later(session, run.execution, stage)
+    if later is not None:
+        raise Conflict(f"execution {later} entered stage {stage.name} since: only the latest one can be retried there")
+    inside = slots.slot_of(session, run.execution.pipeline_id, stage.name).occupant_id
+    if inside is not None:
+        raise Conflict(f"execution {inside} is in stage {stage.name}; retry when it has left it")
+    slots.occupy(session, run.execution, stage.name)
 
 
 def _refuse_if_busy(run: Run, stage: str, mode: RetryMode) -> None:

@@ -1,42 +1,26 @@
-"""Pipelines as people see them: applying documents, and reading what is and what was. Rows go in, frozen values come out."""
+"""Pipelines as people see them: reading what is and what was. Rows go in, frozen values come out."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Select, func, select
+from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from hooks.models.pipeline import ActionExecution, Execution, Pipeline, PipelineDefinitionVersion, StageExecution
-from hooks.pipelines.actions import PROVIDERS
-from hooks.pipelines.declaration import Declared, parse_documents
-from hooks.pipelines.definition import BuildProjectDeclaration, PipelineDefinition, from_model, to_model
-from hooks.pipelines.parts import Parts
-from registry import audit
+from hooks.models.pipeline_stage import InboundExecution
+from hooks.pipelines.definition import PipelineDefinition, StageDefinition, from_model
 from registry.errors import NotFound
 
 LARGEST_PAGE = 200
 
 
 @dataclass(frozen=True, slots=True)
-class Applied:
-    """What became of one document. ``kind`` is ``pipeline`` or ``build project``; ``version`` is a pipeline's.
-
-    ``change`` is ``created``, ``updated`` or ``unchanged``.
-    """
-
-    kind: str
-    name: str
-    change: str
-    version: int | None = None
-
-
-@dataclass(frozen=True, slots=True)
 class ExecutionSummary:
-    """An execution in a list."""
+    """An execution in a list. One of the type ROLLBACK runs one stage with what ``rollback_target_id`` had there."""
 
     id: int
     pipeline: str
@@ -53,6 +37,9 @@ class ExecutionSummary:
     digest: str
     started_at: datetime
     ended_at: datetime | None
+    mode: str
+    execution_type: str
+    rollback_target_id: int | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,7 +105,10 @@ class StageExecutionView:
 
 @dataclass(frozen=True, slots=True)
 class ExecutionView:
-    """An execution with all its stages. ``assets`` is file name → SHA-256, as pinned."""
+    """An execution with all its stages. ``assets`` is file name → SHA-256, as pinned.
+
+    ``inbound_stage`` is the stage before which it waits, if it waits for one.
+    """
 
     summary: ExecutionSummary
     assets: Mapping[str, str]
@@ -127,6 +117,7 @@ class ExecutionView:
     depth: int
     stop_reason: str | None
     stopped_by: str | None
+    inbound_stage: str | None
     stages: tuple[StageExecutionView, ...]
 
 
@@ -137,60 +128,6 @@ class WaitingApproval:
     execution: ExecutionSummary
     stage: str
     action: ActionExecutionView
-
-
-def apply_document(session: Session, parts: Parts, text: str, *, actor: str, now: datetime) -> list[Applied]:
-    """Create or update everything that ``text`` declares; all of it or, with InvalidDocument, nothing.
-
-    Text that is in force already changes nothing, so that applying a file again is harmless. Executions in progress
-    stay on the definition they started with.
-    """
-    return [_apply(session, parts, declared, actor, now) for declared in parse_documents(text, PROVIDERS)]
-
-
-def _apply(session: Session, parts: Parts, declared: Declared, actor: str, now: datetime) -> Applied:
-    if isinstance(declared.declares, BuildProjectDeclaration):
-        project = declared.declares
-        change = parts.apply_build_project(session, project, now)
-        if change != "unchanged":
-            audit.record(session, now, actor, f"build_project.{change[:-1]}", f"build-project/{project.name}")
-        return Applied("build project", project.name, change)
-    return _apply_pipeline(session, declared.declares, declared.text, actor, now)
-
-
-def _apply_pipeline(session: Session, definition: PipelineDefinition, text: str, actor: str, now: datetime) -> Applied:
-    # Locked, so that two who apply at once get two versions one after the other.
-    row = session.scalar(select(Pipeline).where(Pipeline.name == definition.name).with_for_update())
-    change = "updated"
-    if row is None:
-        change = "created"
-        row = Pipeline(name=definition.name, current_version=0, created_at=now, updated_at=now)
-        session.add(row)
-        session.flush()
-    elif text == session.scalar(_documents(row.id, row.current_version)):
-        return Applied("pipeline", row.name, "unchanged", row.current_version)
-    row.current_version += 1
-    row.updated_at = now
-    session.add(
-        PipelineDefinitionVersion(
-            pipeline_id=row.id,
-            version=row.current_version,
-            document=text,
-            model=to_model(definition),
-            created_at=now,
-            created_by=actor,
-        )
-    )
-    session.flush()
-    action = "pipeline.create" if change == "created" else "pipeline.update"
-    audit.record(session, now, actor, action, f"pipeline/{row.name}", version=row.current_version)
-    return Applied("pipeline", row.name, change, row.current_version)
-
-
-def _documents(pipeline_id: int, version: int) -> Select[Any]:
-    return select(PipelineDefinitionVersion.document).where(
-        PipelineDefinitionVersion.pipeline_id == pipeline_id, PipelineDefinitionVersion.version == version
-    )
 
 
 def list_pipelines(session: Session) -> list[PipelineSummary]:
@@ -262,6 +199,11 @@ def list_executions(
     return [_summary(row) for row in session.execute(statement)]
 
 
+def summaries(session: Session, execution_ids: Collection[int]) -> list[ExecutionSummary]:
+    """The executions of these numbers, as far as there are such."""
+    return [_summary(row) for row in session.execute(_executions().where(Execution.id.in_(execution_ids)))]
+
+
 def get_execution(session: Session, execution_id: int) -> ExecutionView:
     """An execution with its stages, actions and their attempts. Raises NotFound."""
     row = session.execute(_executions().where(Execution.id == execution_id)).one_or_none()
@@ -278,6 +220,7 @@ def get_execution(session: Session, execution_id: int) -> ExecutionView:
         select(ActionExecution).where(ActionExecution.execution_id == execution_id).order_by(ActionExecution.id)
     ):
         attempts.setdefault((action.stage_execution_id, action.name), []).append(action)
+    inbound = session.get(InboundExecution, execution_id)
     return ExecutionView(
         _summary(row),
         execution.assets,
@@ -286,7 +229,10 @@ def get_execution(session: Session, execution_id: int) -> ExecutionView:
         execution.depth,
         execution.stop_reason,
         execution.stopped_by,
-        _stage_views(definition, stages, attempts),
+        inbound.stage if inbound is not None else None,
+        _stage_views(
+            [stage for stage in definition.stages if execution.rollback_stage in {None, stage.name}], stages, attempts
+        ),
     )
 
 
@@ -307,12 +253,12 @@ def list_waiting_approvals(session: Session) -> list[WaitingApproval]:
 
 
 def _stage_views(
-    definition: PipelineDefinition,
+    route: Sequence[StageDefinition],
     stages: Mapping[str, StageExecution],
     attempts: Mapping[tuple[int, str], Sequence[ActionExecution]],
 ) -> tuple[StageExecutionView, ...]:
     views = []
-    for stage in definition.stages:
+    for stage in route:
         row = stages.get(stage.name)
         actions = []
         for action in stage.actions:
@@ -394,4 +340,7 @@ def _summary(row: Any) -> ExecutionSummary:
         digest=execution.digest,
         started_at=execution.started_at,
         ended_at=execution.ended_at,
+        mode=execution.mode,
+        execution_type=execution.execution_type,
+        rollback_target_id=execution.rollback_target_id,
     )

@@ -10,8 +10,9 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from hooks.builds import image_pins
+from hooks.builds.batch_tasks import BatchSettings
 from hooks.builds.batches import builds_of, start_batch
-from hooks.builds.handing_over import artifact_source, missing_outputs
+from hooks.builds.handing_over import artifact_source, keeper_of_artifacts, missing_outputs
 from hooks.builds.phases import BuildStatus
 from hooks.builds.project import QUEUED_TIMEOUT_MINUTES, SourceSettings, SourceType
 from hooks.builds.projects import (
@@ -32,7 +33,7 @@ from hooks.models.build_batch import BuildBatch
 from hooks.pipelines.definition import BuildProjectDeclaration
 from hooks.pipelines.parts import BuildOutcome, BuildRequest, Parts
 from registry.clock import Clock
-from registry.errors import Conflict
+from registry.errors import Conflict, Invalid
 from registry.repos.promote import promote
 from registry.repos.states import FROZEN_AFTER
 
@@ -105,6 +106,11 @@ def _start_batch(
     session: Session, request: BuildRequest, source: PackageSource, now: datetime, *, publishes: bool
 ) -> str:
     combines = request.combines_artifacts
+    if request.outputs and not _combines(session, request):
+        raise Invalid(
+            "a batch build hands on its combined artifacts alone: set CombineArtifacts to true, or combineArtifacts in"
+            " the project's buildBatchConfig"
+        )
     batch = start_batch(
         session,
         request.project,
@@ -118,6 +124,13 @@ def _start_batch(
         publishes=publishes,
     )
     return batch.id
+
+
+def _combines(session: Session, request: BuildRequest) -> bool:
+    if request.combines_artifacts is not None:
+        return request.combines_artifacts
+    config = get_project(session, request.project).document.get("buildBatchConfig") or {}
+    return BatchSettings.of(config).combine_artifacts
 
 
 def _nobody(_session: Session, _build_id: str) -> None:
@@ -143,7 +156,7 @@ def _build_outcome(session: Session, build_id: str) -> BuildOutcome | None:
 def _input(session: Session, name: str, build_id: str | None, identifier: str) -> SourceSettings:
     if build_id is None:
         return SourceSettings(SourceType.PACKAGE, identifier=name)
-    return artifact_source(session, build_id, identifier, name)
+    return artifact_source(session, keeper_of_artifacts(session, build_id), identifier, name)
 
 
 def _stop_build(session: Session, build_id: str, _now: datetime) -> None:
@@ -160,7 +173,13 @@ def _batch_outcome(session: Session, batch: BuildBatch) -> BuildOutcome | None:
         for identifier, builds in builds_of(session, batch.id).items()
         for name, value in builds[0].exported_variables.items()
     }
-    return BuildOutcome(batch.status == BuildStatus.SUCCEEDED, summary, variables)
+    if batch.status != BuildStatus.SUCCEEDED:
+        return BuildOutcome(succeeded=False, summary=summary, variables=variables)
+    outputs = PackageSource.from_json(batch.source).outputs
+    missing = missing_outputs(session, keeper_of_artifacts(session, batch.id), outputs)
+    if missing:
+        summary += f", but its builds left no artifact {' and no '.join(missing)}"
+    return BuildOutcome(not missing, summary, variables)
 
 
 def _apply_build_project(

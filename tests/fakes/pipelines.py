@@ -27,9 +27,10 @@ from hooks.models.build import Build
 from hooks.models.job import Job
 from hooks.pipelines import handlers as pipeline_handlers
 from hooks.pipelines.actions import promote as promote_action
+from hooks.pipelines.applying import apply_document
 from hooks.pipelines.engine import on_build_finished
 from hooks.pipelines.parts import Parts
-from hooks.pipelines.store import ExecutionView, apply_document, get_execution, list_executions
+from hooks.pipelines.store import ExecutionView, get_execution, list_executions
 from hooks.pipelines.wiring import real_parts
 from hooks.triggers import start
 from hooks.triggers.collect import Coordinates

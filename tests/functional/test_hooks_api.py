@@ -174,6 +174,9 @@ MATRIX = [
     ),
     ("POST", "/executions/{e}/retry", {"stage": "Gate"}, (401, 403, 200, 403, 403, 404, 409)),
     ("POST", "/executions/{e}/stop", {}, (401, 403, 200, 403, 403, 404, 409)),
+    ("POST", "/executions/{e}/rollback", {"stage": "Ship"}, (401, 403, 403, 403, 409, 404, 409)),
+    ("GET", "/pipelines/release/state", None, (401, *[200] * 6)),
+    ("POST", "/pipelines/release/transition", {"stage": "Ship", "enabled": True}, (401, *[403] * 5, 200)),
     ("GET", "/builds", None, (401, 200, 200, 200, 200, 200, 200)),
     ("GET", "/builds/{b}", None, (401, 200, 200, 200, 200, 404, 200)),
     ("GET", "/builds/{b}/log", None, (401, 200, 200, 200, 200, 404, 200)),
@@ -191,6 +194,7 @@ MATRIX = [
     ("GET", "/reports/{r}/test-cases", None, (401, 200, 200, 200, 200, 404, 200)),
     ("GET", "/reports/{r}/coverage", None, (401, 200, 200, 200, 200, 404, 200)),
     ("POST", "/builds/{b}/retry", None, (401, 403, 409, 403, 403, 404, 409)),
+    ("POST", "/builds/{b}/resume", None, (401, *[403] * 4, 404, 409)),
     ("POST", "/builds/{b}/stop", None, (401, 403, 200, 403, 403, 404, 409)),
     ("GET", "/build-projects", None, (401, *[200] * 6)),
     ("GET", "/build-projects/{p}", None, (401, 403, 200, 403, 403, 404, 200)),
@@ -383,6 +387,51 @@ def test_pipelines_come_in_pages(world: Hooks) -> None:
     assert second["items"][0]["lastExecution"]["status"] == "InProgress"
     hidden = world.call("GET", "/pipelines", as_="stranger").json["items"]
     assert [item["lastExecution"] for item in hidden] == [None, None]
+
+
+def test_stages_are_closed_opened_rolled_back_and_told_of(world: Hooks) -> None:
+    document = GATED.replace("name: release", "name: serial\nexecutionMode: SUPERSEDED")
+    assert world.call("PUT", "/pipelines", json={"document": document}).status_code == 200
+
+    def state(stage: str, as_: str = "admin") -> dict:
+        shown = world.call("GET", "/pipelines/serial/state", as_=as_).json
+        return next(each for each in shown["stageStates"] if each["stageName"] == stage)
+
+    def transition(**body: object) -> int:
+        return world.call("POST", "/pipelines/serial/transition", json=body).status_code
+
+    first, second = world.start("serial"), world.start("serial")
+    assert (second["mode"], second["executionType"], second["inboundStage"]) == ("SUPERSEDED", "STANDARD", "Gate")
+    told = state("Gate")
+    assert told["inboundExecution"] == {"pipelineExecutionId": second["id"], "status": "InProgress", "type": "STANDARD"}
+    assert told["latestExecution"]["pipelineExecutionId"] == first["id"]
+    (asked,) = told["actionStates"]
+    assert asked["actionName"] == "Ask"
+    assert asked["latestExecution"]["status"] == "Waiting"
+    assert asked["latestExecution"]["token"]
+    hidden = state("Gate", as_="stranger")
+    assert (hidden["inboundExecution"], hidden["inboundExecutions"], hidden["latestExecution"]) == (None, [], None)
+    assert [each["latestExecution"] for each in hidden["actionStates"]] == [None]
+
+    assert transition(stage="Ship", enabled=False, reason="freeze") == 200
+    assert transition(stage="Ship", enabled=False) == 400
+    assert transition(stage="Nowhere", enabled=True) == 404
+    assert transition(stage="Source", enabled=False, reason="x") == 409
+    assert state("Ship")["inboundTransitionState"] | {"lastChangedAt": None} == {
+        "enabled": False, "lastChangedBy": "admin", "lastChangedAt": None, "disabledReason": "freeze",
+    }  # fmt: skip
+    assert world.answer(first).status_code == 200
+    assert state("Ship")["inboundExecution"]["pipelineExecutionId"] == first["id"]
+    assert transition(stage="Ship", enabled=True) == 200
+    world.work()
+    place = f"/executions/{first['id']}/rollback"
+    body = {"stage": "Ship", "clientRequestToken": "once"}
+    assert world.call("POST", place, as_="publisher", json=body).status_code == 403
+    back = world.call("POST", place, as_="approver", json=body)
+    assert back.status_code == 201, back.text
+    assert (back.json["executionType"], back.json["rollbackTargetId"]) == ("ROLLBACK", first["id"])
+    assert [each["name"] for each in back.json["stages"]] == ["Ship"]
+    assert world.call("POST", place, as_="approver", json=body).json["id"] == back.json["id"]
 
 
 # --- executions ------------------------------------------------------------------------------------------------------

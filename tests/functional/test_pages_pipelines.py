@@ -331,3 +331,45 @@ def test_a_build_is_stopped_by_who_may_publish(site):
     assert site.world.execution(started).summary.status == "Failed", "what waited for it goes on"
     late = ada.post(f"/builds/{number}/stop", data=form)
     assert (late.status_code, "has ended" in late.text) == (409, True)
+
+
+# --- stages that let in one execution at a time
+
+
+def test_a_stage_is_closed_opened_and_rolled_back_from_pages(site):
+    site.package("dev", "acme-tax", "1.1", by="ada")
+    site.world.apply(PIPELINE.replace("name: release", "name: serial\nexecutionMode: SUPERSEDED"))
+    ada, mel, rob = (sign_in(site, name) for name in ("ada", "mel", "rob"))
+    first, second = (site.start("acme-tax", version, pipeline="serial") for version in ("1.0", "1.1"))
+    page = ada.get("/pipelines/serial").text
+    assert "Waiting before it" in page
+    assert f'/executions/{second}"' in page
+    assert "Waits before Test: another execution is in it." in ada.get(f"/executions/{second}").text
+    assert "Close the way in" in page
+    assert "Close the way in" not in mel.get("/pipelines/serial").text
+
+    form = {"stage": "Promote", "to": "closed", "reason": "freeze <until> Monday"}
+    token = form_at(ada, "/pipelines/serial", "/transition")["csrf_token"]
+    place = "/pipelines/serial/transition"
+    assert ada.post(place, data={**form, "csrf_token": token, "reason": ""}).status_code == 400
+    assert ada.post(place, data={**form, "csrf_token": token}).status_code == 303
+    page = ada.get("/pipelines/serial").text
+    assert "Closed by ada: freeze &lt;until&gt; Monday" in page
+    site.end_build(site.build_of(first))
+    answer = form_at(mel, f"/executions/{first}", "/approval", verdict="Approved")
+    assert mel.post(f"/executions/{first}/approval", data=answer).status_code == 303
+    assert "ada closed the way in (freeze" in rob.get(f"/executions/{first}").text
+    opening = form_at(ada, "/pipelines/serial", "/transition", stage="Promote", to="open")
+    assert ada.post(place, data=opening).status_code == 303
+    site.world.work()
+    assert site.world.execution(first).summary.status == "Succeeded"
+
+    assert "Roll back to this" not in rob.get(f"/executions/{first}").text
+    rolling = form_at(mel, f"/executions/{first}", "/rollback", stage="Promote")
+    denied = {**rolling, "csrf_token": form_at(rob, "/account", "/sign-out")["csrf_token"]}
+    assert rob.post(f"/executions/{first}/rollback", data=denied).status_code == 403
+    answer = mel.post(f"/executions/{first}/rollback", data=rolling)
+    assert answer.status_code == 303
+    back = ada.get(answer.headers["Location"]).text
+    assert f'a rollback to <a href="/executions/{first}">#{first}</a>' in back
+    assert "UnitTests" not in back, "the one stage is all that it runs"

@@ -87,6 +87,7 @@ def run(world: OutputWorld, name: str, *actions: str) -> tuple[dict[str, Any], d
     tables = [
         wiring.general_jobs(world.hooks.actions),
         wiring.build_jobs(world.settings, world.services, world.hooks.actions),
+        wiring.combining_jobs(world.settings, world.services, world.hooks.actions),
     ]
     handlers = {kind: handler for table in tables for kind, handler in table.handlers.items()}
     settle = {kind: ends for table in tables for kind, ends in table.settle.items()}
@@ -152,6 +153,22 @@ def test_a_build_that_does_not_leave_what_it_was_to_hand_on_has_failed(world: Ou
     idle, after = execution["stages"][1]["actions"]
     assert (idle["status"], after["status"]) == ("Failed", None)
     assert "it left no artifact Made" in idle["summary"]
+
+
+def test_a_batch_hands_on_what_its_builds_left_combined(world: OutputWorld) -> None:
+    command = 'echo "$CODEBUILD_BATCH_BUILD_IDENTIFIER" >"$CODEBUILD_BATCH_BUILD_IDENTIFIER.txt"'
+    tasks = [{"identifier": "one"}, {"identifier": "two"}]
+    project(
+        world, "wide",
+        {"batch": {"build-list": tasks}, "phases": {"build": {"commands": [command]}}, "artifacts": {"files": ["*.txt"]}},
+    )  # fmt: skip
+    project(world, "after", {"phases": {"build": {"commands": ["grep one one.txt", "grep two two.txt"]}}})
+    execution, _ = run(
+        world, "batched",
+        action("Wide", 1, ["Src"], ["Made"], more=', BatchEnabled: "true", CombineArtifacts: "true"'),
+        action("After", 2, ["Made"], []),
+    )  # fmt: skip
+    assert execution["status"] == "Succeeded", execution
 
 
 def test_several_inputs_need_a_primary_one(world: OutputWorld) -> None:

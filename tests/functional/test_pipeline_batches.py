@@ -64,6 +64,17 @@ def test_an_action_ends_as_its_batch_ends(world: Hooks) -> None:
     assert unit["outputVariables"] == {"one_VERSION": "7"}
 
 
+def test_what_is_not_combined_cannot_be_handed_on(world: Hooks) -> None:
+    handing = BATCHED.replace("name: batched", "name: handing").replace(
+        'CombineArtifacts: "false"}', 'CombineArtifacts: "false"}\n    outputArtifacts: [{name: Made}]'
+    )
+    applied = world.call("PUT", "/pipelines", json={"document": handing})
+    assert applied.status_code == 200, applied.text
+    unit = action(world.start("handing"), "Test", "Unit")
+    assert (unit["status"], unit["buildId"]) == ("Failed", None)
+    assert "set CombineArtifacts to true" in unit["summary"]
+
+
 def test_an_execution_that_is_abandoned_stops_its_batch(world: Hooks) -> None:
     started = world.start("batched")
     batch = action(started, "Test", "Unit")["buildId"]

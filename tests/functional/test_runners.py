@@ -66,6 +66,10 @@ reports:
   unit:
     files: [report.xml]
 """
+STANDING = """version: 0.2
+phases: {build: {commands: [codebuild-breakpoint, 'mkdir -p had && echo it >had/it']}}
+cache: {paths: ['had/**/*']}
+"""
 ENDLESS = "version: 0.2\nphases:\n  build:\n    commands: ['echo it has begun', 'sleep 1234.5']\n"
 
 
@@ -235,6 +239,26 @@ def test_a_build_runs_on_a_runner_with_all_that_a_build_has(site: Site, runner: 
     again = site.call("POST", "/build-projects/whole/builds", 201, json=started).json()["id"]
     eventually(lambda: site.build(again)["status"] != "IN_PROGRESS", "the second build never ended")
     assert "Restoring cache the-key, scope" in site.log(again)
+
+
+@pytest.mark.long
+def test_builds_stand_on_a_runner_and_find_its_machines_caches(site: Site, runner: subprocess.Popen[bytes]) -> None:
+    site.project("standing", "NO_SOURCE", STANDING, "none", cache={"type": "LOCAL"})
+
+    def ended(**body: Any) -> str:
+        build_id = str(site.call("POST", "/build-projects/standing/builds", 201, json=body).json()["id"])
+        if body:
+            eventually(lambda: site.build(build_id)["debugSession"]["pausedAt"], "it never stood")
+            site.call("POST", f"/builds/{build_id}/resume")
+        eventually(lambda: site.build(build_id)["status"] == "SUCCEEDED", "it never ended")
+        return site.log(build_id)
+
+    first = ended(debugSessionEnabled=True)
+    assert "Build is paused at a breakpoint" in first
+    assert "No cache found" in first
+    second = ended()
+    assert "has no debug session" in second
+    assert "Restoring cache of the project, scope protected" in second
 
 
 BATCH = """

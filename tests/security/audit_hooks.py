@@ -4,7 +4,7 @@ import re
 
 from sqlalchemy import select, update
 
-from hooks.models import MailMessage, StoredValue, WebhookDelivery
+from hooks.models import Build, MailMessage, StoredValue, WebhookDelivery
 from hooks.notifications.mail_addresses import ASK_EVERY
 from tests.functional.test_hooks_api import CREDENTIAL, GATED, HOOK, PROJECT, START, action
 from tests.security.audit_stage import API, Ask, Stage, drive, drives
@@ -31,6 +31,13 @@ def _build(stage: Stage) -> str:
 def _ended(stage: Stage) -> str:
     build = _build(stage)
     stage.done("POST", f"/builds/{build}/stop")
+    return build
+
+
+def _standing(stage: Stage) -> str:
+    build = _build(stage)
+    with stage.db.write() as session:
+        session.get_one(Build, build).paused_at = stage.now
     return build
 
 
@@ -70,10 +77,42 @@ drive(
     f"POST {API}/executions/<id:execution_id>/retry",
     lambda s: s.api(f"/executions/{_stopped(s)}/retry", {"stage": "Gate"}),
 )
+
+
+def _rolled_back_to(stage: Stage) -> tuple[str, int]:
+    """A pipeline whose stages go one by one, and an execution that has succeeded in its stage Gate."""
+    name = stage.name("serial")
+    document = GATED.replace("name: release", f"name: {name}\nexecutionMode: QUEUED")
+    stage.done("PUT", "/pipelines", {"document": document})
+    execution = stage.start(name)
+    stage.answer(execution)
+    return name, int(execution["id"])
+
+
+drive(
+    f"POST {API}/executions/<id:execution_id>/rollback",
+    lambda s: s.api(f"/executions/{_rolled_back_to(s)[1]}/rollback", {"stage": "Gate"}),
+)
+drive(
+    "POST /executions/<int:execution_id>/rollback",
+    lambda s: s.form(f"/executions/{_rolled_back_to(s)[1]}/rollback", stage="Gate"),
+)
+drive(
+    f"POST {API}/pipelines/<pipeline>/transition",
+    lambda s: s.api(
+        f"/pipelines/{_rolled_back_to(s)[0]}/transition", {"stage": "Prod", "enabled": False, "reason": "freeze"}
+    ),
+)
+drive(
+    "POST /pipelines/<name>/transition",
+    lambda s: s.form(f"/pipelines/{_rolled_back_to(s)[0]}/transition", stage="Prod", to="closed", reason="freeze"),
+)
 drive(f"POST {API}/executions/<id:execution_id>/stop", lambda s: s.api(f"/executions/{_waiting(s)}/stop", {}))
 drive(f"POST {API}/builds/<build_id>/stop", lambda s: s.api(f"/builds/{_build(s)}/stop"))
 drive(f"POST {API}/builds/<build_id>/retry", lambda s: s.api(f"/builds/{_ended(s)}/retry"))
 drive("POST /builds/<build_id>/retry", lambda s: s.form(f"/builds/{_ended(s)}/retry"))
+drive(f"POST {API}/builds/<build_id>/resume", lambda s: s.api(f"/builds/{_standing(s)}/resume"))
+drive("POST /builds/<build_id>/resume", lambda s: s.form(f"/builds/{_standing(s)}/resume"))
 drive("POST /builds/<build_id>/stop", lambda s: s.form(f"/builds/{_build(s)}/stop"))
 drive("POST /executions/<int:execution_id>/stop", lambda s: s.form(f"/executions/{_waiting(s)}/stop", reason="wrong"))
 drive(

@@ -14,6 +14,7 @@ from types import SimpleNamespace
 import pytest
 from sqlalchemy import select
 
+from config import executors
 from hooks.builds import archives, artifact_scan, cache_scope, launch, stored_outputs
 from hooks.builds.cache_scope import TRIGGER, Scope
 from hooks.builds.executor import Item, Refused, Sandbox, SandboxRequest, Selection, SourceBundle
@@ -112,6 +113,26 @@ def test_H7_a_cache_that_was_exchanged_is_not_restored(world: OutputWorld, monke
         for row in session.scalars(select(BuildCache)):
             row.sha256 = session.get_one(Blob, row.blob_id).sha256
     assert "evil\n" in run(world, "victim", "protected", "good", key="8")
+
+
+@pytest.mark.usefixtures("sources_are_packages")
+def test_H7_a_release_never_restores_what_a_pull_request_left_on_the_machine(
+    world: OutputWorld, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    local = {"cache": {"type": "LOCAL", "modes": ["LOCAL_CUSTOM_CACHE"]}}
+    monkeypatch.setattr(world, "local", executors.local_caches(world.settings))
+
+    def built(trust: str, value: str, key: str) -> str:
+        spec = KEYED.format(value=value, key=key)
+        return world.log_of(world.build(spec, project="here", source=SOURCES[trust], document=local))
+
+    assert "Saved the cache" in built("pull request", "evil", "1")
+    release = built("protected", "good", "1")  # the same key, and a fallback that would match
+    assert "No cache found" in release
+    assert "evil\n" not in release
+    with monkeypatch.context() as without:
+        without.setattr(Scope, "readable", property(lambda _self: ("pr/7", "protected")))
+        assert "evil\n" in built("protected", "good", "1")
 
 
 def newest(session, *projects: str) -> list[Build]:

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from sqlalchemy import select
 
-from hooks.builds import push_filters, push_signatures, pushes, run
+from hooks.builds import push_approvals, push_filters, push_signatures, pushes, run
 from hooks.builds.access import BuildAccess
 from hooks.builds.executor import Item
 from hooks.builds.executors.process import ProcessExecutor, ProcessSettings
@@ -23,7 +23,8 @@ from storage.errors import Damaged
 from tests.build_bench import MISSING_SANDBOX, build, work_directory
 from tests.functional.api_world import World
 from tests.functional.test_push_hooks import Pushed
-from tests.unit.builds.test_push_filters import each, group, hub_push
+from tests.unit.builds.test_push_comments import APPROVAL, hub_comment
+from tests.unit.builds.test_push_filters import COMMIT, each, group, hub_pull, hub_push
 
 TRUSTED = "4711"
 RESEMBLING = ["47110", "04711", "14711", "4711 ", "4711,", "\uff14\uff17\uff11\uff11", "4711\n", "", "ann"]
@@ -91,6 +92,33 @@ def test_H1_who_somebody_is_comes_from_the_forge_and_not_from_a_commit(
 
     monkeypatch.setattr(push_filters, "_words", lambda pattern: Holding(pattern.split(",")))
     assert pushed.github(hook, payload | {"again": 1}).json["buildId"] is not None
+
+
+def test_H1_a_strangers_pull_request_is_not_built_for_a_comment_that_is_no_approvers(
+    pushed: Pushed, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    events = [[{"type": "EVENT", "pattern": "PULL_REQUEST_CREATED"}]]
+    hook = pushed.hook("github", filterGroups=events, pullRequestBuildPolicy={"approverAccountIds": [TRUSTED]})
+    assert pushed.github(hook, hub_pull(sender={"id": 9}), event="pull_request").json["buildId"] is None
+    plain, owner = hub_comment(who=9), {"id": TRUSTED, "login": "ann"}
+    attempts: list[dict[str, Any]] = [
+        plain,
+        *(hub_comment(who=9, association=each) for each in ("MEMBER", "COLLABORATOR", "CONTRIBUTOR", "owner", "")),
+        *(hub_comment(who=each) for each in ("47110", "04711", "14711")),
+        plain | {"issue": plain["issue"] | {"user": owner, "author_association": "OWNER"}},
+        plain | {"comment": plain["comment"] | {"body": f"@ann {APPROVAL}\nauthor_association: OWNER"}},
+        plain | {"comment": plain["comment"] | {"user": owner}},
+        hub_comment(who=4711, sender={"id": 9}),
+        plain | {"approver": owner, "installation": {"account": owner}},
+        hub_comment(APPROVAL.replace(COMMIT, "e" * 40), who=4711),
+        hub_comment(APPROVAL.replace(COMMIT, COMMIT[:39]), who=4711),
+    ]
+    for number, payload in enumerate(attempts):
+        answer = pushed.github(hook, payload | {"again": number}, event="issue_comment")
+        assert (answer.status_code, answer.json["buildId"]) == (200, None), payload
+    with monkeypatch.context() as without:
+        without.setattr(push_approvals, "is_approver", lambda *_: True)
+        assert pushed.github(hook, plain | {"again": "x"}, event="issue_comment").json["buildId"] is not None
 
 
 def test_H1_no_pattern_keeps_the_server_busy() -> None:

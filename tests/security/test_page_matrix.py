@@ -84,6 +84,8 @@ TABLE: dict[str, set[str]] = {
     **{f"GET {EXECUTION}{rest}": READERS for rest in ("", "/live")},
     f"POST {EXECUTION}/approval": READERS,  # who may approve is asked for in what is behind the form
     **{f"POST {EXECUTION}/{word}": PUBLISHERS for word in ("stop", "retry")},
+    f"POST {EXECUTION}/rollback": ALL | {"release manager"},  # who may approve where the stage leads, here dev itself
+    "POST /pipelines/<name>/transition": ROOT,
     **{f"GET {BUILD}{rest}": READERS for rest in ("", "/live", "/log", "/log.txt")},
     f"POST {BUILD}/stop": PUBLISHERS,
     **{f"{method} /webhooks": KNOWN for method in ("GET", "POST")},  # one's own
@@ -110,6 +112,7 @@ TABLE: dict[str, set[str]] = {
     **dict.fromkeys(("GET /build-projects", "GET /build-projects/<name>"), KNOWN),
     "POST /build-projects/<name>/start": ROOT,
     f"POST {BUILD}/retry": PUBLISHERS,
+    f"POST {BUILD}/resume": ROOT,
     "POST /build-projects/<name>/start-batch": ROOT,
     **{f"GET /build-batches/<batch_id>{rest}": READERS for rest in ("", "/live")},
     **{f"POST /build-batches/<batch_id>/{word}": PUBLISHERS for word in ("stop", "retry")},
@@ -221,6 +224,7 @@ FIELDS: dict[str, dict[str, str]] = {
     f"{USER}/join": {"group": "team"},
     "/package-groups/<domain>/group": {"pattern": "/*"},
     "/package-groups/<domain>/group/delete": {"pattern": "/*"},
+    f"{EXECUTION}/rollback": {"stage": "Test"},
     "/pipelines/<name>/start": {
         "domain": "default", "repository": "dev", "format": "pypi", "name": "acme-billing", "version": "2.4.1",
     },

@@ -28,6 +28,7 @@ _FLUSH_SECONDS = 0.5
 _FLUSH_BYTES = 64 * 1024
 _PIECE_BYTES = 512 * 1024
 _MOST_TOKENS = 100
+_LOOK_SECONDS = 2.0
 _MAX_WAITING_BYTES = 4 * 1024 * 1024
 
 
@@ -41,7 +42,7 @@ class RemoteReporter:
         self._mask = Mask()
         self._waiting = bytearray()
         self._end = 0
-        self._flushed_at = time.monotonic()
+        self._flushed_at = self._look_at = time.monotonic()
         self._batch_document: str | None = None
         self.keeper: Keeper = RemoteKeeper(lease, spool_dir)
 
@@ -122,7 +123,28 @@ class RemoteReporter:
         """Tell what the image's name means now."""
         self._tell({"imageDigest": digest})
 
-    def _tell(self, facts: dict[str, str]) -> None:
+    def stands(self) -> None:
+        """As ``hooks.builds.debugging.DebugSession``, which this is, too."""
+        self.flush()
+        self._tell({"paused": True})
+        self._look_at = time.monotonic() + _LOOK_SECONDS
+
+    def goes_on(self) -> bool:
+        """As ``DebugSession``; while the server is away nobody can have said so."""
+        if time.monotonic() < self._look_at:
+            return False
+        self._look_at = time.monotonic() + _LOOK_SECONDS
+        try:
+            return not self._lease.ask("POST", "heartbeat").json()["paused"]
+        except (Away, Rejected, ValueError) as error:
+            LOG.warning("lease %s: whether the build goes on cannot be told now: %s", self._lease.id, error)
+            return False
+
+    def moved(self) -> None:
+        """As ``DebugSession``."""
+        self._tell({"paused": False})
+
+    def _tell(self, facts: dict[str, Any]) -> None:
         try:
             self._lease.insist(lambda: self._lease.ask("POST", "facts", json=facts))
         except Rejected as error:

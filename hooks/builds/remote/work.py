@@ -12,8 +12,10 @@ from pathlib import Path
 from typing import IO, Any, BinaryIO, cast
 
 from hooks.builds.bundles import Inputs
+from hooks.builds.cache_scope import Level, Scope
 from hooks.builds.executor import Executor, ExecutorError, Interrupt, Login, Network, Publishing, Refused, RoomRequest
 from hooks.builds.git_fetch import Fetched, GitCredential, GitFetcher
+from hooks.builds.local_caches import LocalCaches, LocalUse, SourceCache, place_of
 from hooks.builds.output_settings import OutputSettings, handed_on
 from hooks.builds.plan import BuildPlan
 from hooks.builds.project import STORED, SourceSettings
@@ -32,12 +34,16 @@ _ERROR_CHARACTERS = 2000
 
 @dataclass(frozen=True, slots=True)
 class Bench:
-    """What this machine runs builds with: ``executors`` by type of environment; ``git`` fetches git sources."""
+    """What this machine runs builds with: ``executors`` by type of environment; ``git`` fetches git sources.
+
+    ``local`` are the caches that stay on this machine, None where none do.
+    """
 
     executors: Mapping[str, Executor]
     git: GitFetcher
     spool_dir: Path
     clock: Clock
+    local: LocalCaches | None = None
 
 
 def run_one(bench: Bench, lease: HeldLease, build: Mapping[str, Any]) -> None:
@@ -88,14 +94,23 @@ def _plan(bench: Bench, lease: HeldLease, build: Mapping[str, Any], reporter: Re
     given = {each["sourceIdentifier"]: _credential(each) for each in build["gitCredentials"]}
     files = _Files(bench, lease)
 
-    def fetch(_project: int, _source: PackageSource, wanted: SourceSettings, interrupt: Interrupt) -> Fetched:
+    def fetch(
+        _project: int,
+        _source: PackageSource,
+        wanted: SourceSettings,
+        interrupt: Interrupt,
+        cache: SourceCache | None,
+    ) -> Fetched:
         if wanted.type in STORED:
             return Fetched(files.stored(wanted), "")
-        return bench.git.fetch(wanted, given.get(wanted.identifier), interrupt)
+        return bench.git.fetch(wanted, given.get(wanted.identifier), interrupt, cache)
 
-    inputs = Inputs(0, source, fetch, reporter.interrupt, reporter.resolved)
     login, room, publishing = build["credentials"], build["room"], build["publishing"]
     outputs = OutputSettings.of(build["outputs"])
+    scope = Scope(Level(build["cacheScope"]["level"]), build["cacheScope"]["name"])
+    here = LocalUse(bench.local, outputs, place_of(source, build["project"], scope))
+    reporter.keeper = here.keeper(reporter.keeper)
+    inputs = Inputs(0, source, fetch, reporter.interrupt, reporter.resolved, here.sources)
     return BuildPlan(
         build_id=build["id"],
         source=inputs.bundle(files.asset),
@@ -124,6 +139,7 @@ def _plan(bench: Bench, lease: HeldLease, build: Mapping[str, Any], reporter: Re
         outputs=handed_on(outputs) if source.outputs else outputs,
         timeout_seconds=build["timeoutSeconds"],
         on_spec=(lambda text, _spec: reporter.batch(text)) if build["readsBatch"] else None,
+        debug=reporter if build["debugSession"] else None,
     )
 
 

@@ -77,8 +77,6 @@ def _start(session: Session, starting: Starting) -> Progress:
         combines_artifacts=None if combines is None else _is_true(combines),
         publish_repository=starting.configuration.get(ACTION_SETTING),
     )
-    if request.is_batch and request.outputs:
-        raise Invalid("a batch build hands on no output artifacts: look at its tasks for what they left")
     build_id = starting.parts.start_build(session, request, starting.now)
     what = "batch build" if request.is_batch else "build"
     return Progress(ActionStatus.IN_PROGRESS, f"{what} of {request.project}", build_id=build_id)

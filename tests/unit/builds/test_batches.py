@@ -45,7 +45,7 @@ phases: {}
 batch:
   fast-fail: {fast_fail}
   build-graph:
-  - {identifier: a}
+  - {identifier: a, debug-session: yes}
   - {identifier: b, ignore-failure: true}
   - {identifier: c, depend-on: [a, b]}
   - {identifier: d, depend-on: [c], buildspec: other.yml, env: {variables: {X: mine}}}
@@ -107,6 +107,8 @@ def test_a_graph_moves_as_its_builds_end(session: Session) -> None:
     stage.end("c")
     assert stage.states == "a:SUCCEEDED b:FAILED c:SUCCEEDED d:IN_PROGRESS"
     last = get_build(session, stage.ids["d"])
+    assert get_build(session, stage.ids["a"]).debug_session
+    assert not last.debug_session
     assert (last.buildspec, last.variables, last.batch_group) == ("other.yml", {"Y": "start"}, "d")
     assert last.environment["variables"] == {"X": "mine", "Y": "project"}
     stage.end("d")
@@ -272,3 +274,34 @@ def test_a_limit_that_rejects_starts_lets_the_builds_of_a_batch_wait(session: Se
     stage = Stage(session, max_concurrent=1, settings=Settings(on_limit="reject"))
     stage.found()
     assert stage.states == "a:IN_PROGRESS b:IN_PROGRESS c:PENDING d:PENDING"
+
+
+def test_what_fails_is_retried_by_itself_as_often_as_the_project_says(session: Session) -> None:
+    stage = Stage(session, settings=Settings(auto_retry_limit=2))
+    stage.found()
+    stage.end("a", BuildStatus.FAILED)
+    stage.end("b")
+    assert stage.batch.status == BuildStatus.IN_PROGRESS
+    assert stage.states == "a:IN_PROGRESS b:SUCCEEDED c:PENDING d:PENDING"
+    assert (stage.batch.attempt, stage.batch.auto_retry_number, stage.phases[-1]) == (2, 1, ("IN_PROGRESS", None))
+    assert stage.jobs(TIMEOUT_KIND) == [JobState.STOPPED, JobState.QUEUED]  # it is of this attempt alone
+    told = [row.kind for row in session.scalars(select(Event).order_by(Event.id)) if row.kind.startswith("build-batch")]
+    assert told == ["build-batch.started", "build-batch.failed", "build-batch.started"]
+    stage.end("a", BuildStatus.FAULT)
+    assert stage.batch.auto_retry_number == 2
+    stage.end("a", BuildStatus.FAILED)
+    assert (stage.batch.status, stage.batch.auto_retry_number) == (BuildStatus.FAILED, 2)
+    retry_batch(session, stage.batch.id, RetryType.FAILED, now=NOW, on_finished=stage.finished)
+    assert stage.batch.auto_retry_number == 0  # somebody has asked
+    stop_batch(session, stage.batch.id, now=NOW, on_finished=stage.finished)
+    stage.end("a", BuildStatus.STOPPED)
+    assert stage.batch.status == BuildStatus.STOPPED
+
+
+def test_a_pipelines_batch_is_left_to_the_pipeline(session: Session) -> None:
+    stage = Stage(session, settings=Settings(auto_retry_limit=2))
+    stage.batch.subject = "execution:1"
+    stage.found()
+    stage.end("b")
+    stage.end("a", BuildStatus.FAILED)
+    assert stage.batch.status == BuildStatus.FAILED

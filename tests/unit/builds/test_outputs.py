@@ -105,11 +105,22 @@ def test_an_action_is_one_direction_only(action: str, restored: int, saved: int)
     assert (len(executor.restored), len(log.caches)) == (restored, saved)
 
 
-def test_a_project_without_cache_uses_none() -> None:
-    log, document = Log(), {"cache": {"type": "NO_CACHE"}}
-    run(CACHE.format(key="d-1", more=""), OutputSettings.of(document), log)
+@pytest.mark.parametrize(
+    ("cache", "told"),
+    [
+        ({"type": "NO_CACHE"}, "The project has NO_CACHE"),
+        (
+            {"type": "LOCAL", "modes": ["LOCAL_SOURCE_CACHE", "LOCAL_DOCKER_LAYER_CACHE"]},
+            "The project has a local cache without LOCAL_CUSTOM_CACHE",
+        ),
+    ],
+)
+def test_a_project_without_cache_uses_none(cache: dict[str, object], told: str) -> None:
+    log = Log()
+    run(CACHE.format(key="d-1", more=""), OutputSettings.of({"cache": cache}), log)
     assert log.caches == {}
-    assert "The project has NO_CACHE" in log.text
+    assert told in log.text
+    assert ("Warning: LOCAL_DOCKER_LAYER_CACHE has no effect" in log.text) is ("modes" in cache)
 
 
 @pytest.mark.parametrize("error", [Refused("too large"), ExecutorError("no space")])

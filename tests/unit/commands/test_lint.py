@@ -39,9 +39,9 @@ def test_strict_makes_faults_of_them(document: Path):
 
 
 def test_what_has_no_effect_here_is_said():
-    done = run("-", given=GOOD + "batch: {build-list: [{identifier: a, debug-session: yes}]}\n")
+    done = run("-", given=GOOD + "proxy: {logs: yes}\n")
     assert done.exit_code == 0
-    assert "warning: batch.build-list[0].debug-session has no effect on this server\n" in done.output
+    assert "warning: proxy has no effect" in done.output
 
 
 def test_all_faults_at_once_as_json():

@@ -76,11 +76,15 @@ def test_there_are_all_the_commands() -> None:
         *(f"package-group {word}" for word in ("list", "show", "create", "update", "configure", "delete", "packages")),
         *(f"package {word}" for word in ("copy", "dispose", "versions", "reopen")),
         *(f"pipeline {word}" for word in ("apply", "list", "start", "status", "approve", "reject", "stop", "retry")),
-        *(f"build {word}" for word in ("list", "show", "logs", "artifacts", "reports", "stop", "lint", "run")),
+        *(f"pipeline {word}" for word in ("rollback", "transition")),
+        *(
+            f"build {word}"
+            for word in ("list", "show", "logs", "artifacts", "reports", "stop", "resume", "lint", "run")
+        ),
         *(f"build {word}" for word in ("start", "retry", "images build", "images list")),
         *(f"build batch {word}" for word in ("start", "list", "show", "stop", "retry")),
         *(f"build project {word}" for word in ("apply", "list", "show", "delete", "credential")),
-        *(f"build project hook {word}" for word in ("list", "create", "change", "delete")),
+        *(f"build project hook {word}" for word in ("list", "waiting", "create", "change", "delete")),
         *(f"runner {word}" for word in ("add", "token", "list", "show", "revoke", "delete", "register", "run")),
         *(
             f"agent {word}"

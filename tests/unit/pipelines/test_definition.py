@@ -110,6 +110,21 @@ def test_the_model_brings_the_definition_back():
     assert from_model(json.loads(json.dumps(to_model(definition)))) == definition
 
 
+@pytest.mark.parametrize("mode", ["SUPERSEDED", "QUEUED", "PARALLEL"])
+def test_the_execution_mode_is_kept(mode):
+    definition = parse(CAMEL.replace("PARALLEL", mode))
+    assert definition.execution_mode == mode
+    assert from_model(json.loads(json.dumps(to_model(definition)))) == definition
+
+
+def test_a_definition_without_a_mode_runs_in_parallel():
+    definition = parse(CAMEL.replace("  executionMode: PARALLEL\n", ""))
+    assert definition.execution_mode == "PARALLEL"
+    model = to_model(definition)
+    del model["execution_mode"]  # as definitions were kept before there were modes
+    assert from_model(model).execution_mode == "PARALLEL"
+
+
 def test_json_text_keeps_its_characters():
     text = json.dumps(yaml.safe_load(changed(lambda p: p["variables"][0].update(description='\U0001f680 tab\t "q"'))))
     assert "\\ud83d" in text
@@ -136,7 +151,7 @@ def test_all_faults_at_once_each_with_its_line():
     text = """\
 name: "bad name"
 roleArn: x
-executionMode: QUEUED
+executionMode: SLOW
 triggers: [{providerType: CodeStarSourceConnection}]
 colour: red
 stages:
@@ -173,7 +188,7 @@ stages:
     found = faults(text)
     expected = [
         (1, "pipeline: name 'bad name' must match"),
-        (3, "executionMode QUEUED is not carried out"),
+        (3, "executionMode must be one of PARALLEL, SUPERSEDED, QUEUED"),
         (4, "'triggers' is not carried out"),
         (5, "unknown key 'colour'"),
         (11, "namespace 'variables' is reserved"),
@@ -263,7 +278,6 @@ def action(p, i, j):
         (lambda p: action(p, 0, 0)["configuration"].update(SettleSeconds="-1"), "whole number of seconds"),
         (lambda p: action(p, 0, 0)["configuration"].update(Name="a[bc]"), "no regular expression"),
         (lambda p: action(p, 0, 0)["configuration"].update(Domain="X"), "domain name"),
-        (lambda p: p.update(executionMode="SUPERSEDED"), "SUPERSEDED is not carried out"),
         (lambda p: p.update(executionMode="FAST"), "must be one of"),
         (lambda p: p.update(pipelineType="V1"), "variables need pipelineType V2"),
         (lambda p: p.update(artifactStores={}), "exclude each other"),

@@ -1,0 +1,84 @@
+"""Applying documents: everything that one declares becomes rows, or with a fault nothing does."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import Select, select
+from sqlalchemy.orm import Session
+
+from hooks.models.pipeline import Pipeline, PipelineDefinitionVersion
+from hooks.pipelines.actions import PROVIDERS
+from hooks.pipelines.declaration import Declared, parse_documents
+from hooks.pipelines.definition import BuildProjectDeclaration, PipelineDefinition, to_model
+from hooks.pipelines.parts import Parts
+from registry import audit
+
+
+@dataclass(frozen=True, slots=True)
+class Applied:
+    """What became of one document. ``kind`` is ``pipeline`` or ``build project``; ``version`` is a pipeline's.
+
+    ``change`` is ``created``, ``updated`` or ``unchanged``.
+    """
+
+    kind: str
+    name: str
+    change: str
+    version: int | None = None
+
+
+def apply_document(session: Session, parts: Parts, text: str, *, actor: str, now: datetime) -> list[Applied]:
+    """Create or update everything that ``text`` declares; all of it or, with InvalidDocument, nothing.
+
+    Text that is in force already changes nothing, so that applying a file again is harmless. Executions in progress
+    stay on the definition they started with.
+    """
+    return [_apply(session, parts, declared, actor, now) for declared in parse_documents(text, PROVIDERS)]
+
+
+def _apply(session: Session, parts: Parts, declared: Declared, actor: str, now: datetime) -> Applied:
+    if isinstance(declared.declares, BuildProjectDeclaration):
+        project = declared.declares
+        change = parts.apply_build_project(session, project, now)
+        if change != "unchanged":
+            audit.record(session, now, actor, f"build_project.{change[:-1]}", f"build-project/{project.name}")
+        return Applied("build project", project.name, change)
+    return _apply_pipeline(session, declared.declares, declared.text, actor, now)
+
+
+def _apply_pipeline(session: Session, definition: PipelineDefinition, text: str, actor: str, now: datetime) -> Applied:
+    # Locked, so that two who apply at once get two versions one after the other.
+    row = session.scalar(select(Pipeline).where(Pipeline.name == definition.name).with_for_update())
+    change = "updated"
+    if row is None:
+        change = "created"
+        row = Pipeline(name=definition.name, current_version=0, created_at=now, updated_at=now)
+        session.add(row)
+        session.flush()
+    elif text == session.scalar(_documents(row.id, row.current_version)):
+        return Applied("pipeline", row.name, "unchanged", row.current_version)
+    row.current_version += 1
+    row.updated_at = now
+    session.add(
+        PipelineDefinitionVersion(
+            pipeline_id=row.id,
+            version=row.current_version,
+            document=text,
+            model=to_model(definition),
+            created_at=now,
+            created_by=actor,
+        )
+    )
+    session.flush()
+    action = "pipeline.create" if change == "created" else "pipeline.update"
+    audit.record(session, now, actor, action, f"pipeline/{row.name}", version=row.current_version)
+    return Applied("pipeline", row.name, change, row.current_version)
+
+
+def _documents(pipeline_id: int, version: int) -> Select[Any]:
+    return select(PipelineDefinitionVersion.document).where(
+        PipelineDefinitionVersion.pipeline_id == pipeline_id, PipelineDefinitionVersion.version == version
+    )

@@ -1,0 +1,192 @@
+"""The state of a pipeline, stage by stage (CodePipeline's GetPipelineState, in its names)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from sqlalchemy import func, select
+from sqlalchemy.orm import Session
+
+from hooks.models.pipeline import ActionExecution, Execution, Pipeline, StageExecution
+from hooks.models.pipeline_stage import InboundExecution, StageSlot
+from hooks.pipelines import store
+from hooks.pipelines.definition import StageDefinition
+
+
+@dataclass(frozen=True, slots=True)
+class StageExecutionState:
+    """An execution as a stage has it: ``status`` is the stage's own, or the execution's while it waits before it."""
+
+    pipeline_execution_id: int
+    status: str
+    type: str
+
+
+@dataclass(frozen=True, slots=True)
+class TransitionState:
+    """The way into a stage; ``disabled_reason`` is of a closed one."""
+
+    enabled: bool
+    last_changed_by: str | None
+    last_changed_at: datetime | None
+    disabled_reason: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class LatestAction:
+    """The attempt at an action that counts. ``token`` is an approval's, ``external_execution_id`` a build's id."""
+
+    action_execution_id: int
+    status: str
+    summary: str
+    last_status_change: datetime
+    token: str | None
+    external_execution_id: str | None
+    last_updated_by: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class ActionState:
+    """An action; ``latest_execution`` None: not started in the stage's latest execution."""
+
+    action_name: str
+    latest_execution: LatestAction | None
+
+
+@dataclass(frozen=True, slots=True)
+class StageState:
+    """A stage: what waits before it (``inbound_execution`` is the newest of them), and what was in it last or still is."""
+
+    stage_name: str
+    inbound_execution: StageExecutionState | None
+    inbound_executions: tuple[StageExecutionState, ...]
+    inbound_transition_state: TransitionState
+    action_states: tuple[ActionState, ...]
+    latest_execution: StageExecutionState | None
+
+
+@dataclass(frozen=True, slots=True)
+class PipelineState:
+    """A pipeline's stages as they are now, in order; after them stages of older definitions that still hold something."""
+
+    pipeline_name: str
+    pipeline_version: int
+    execution_mode: str
+    created: datetime
+    updated: datetime
+    stage_states: tuple[StageState, ...]
+
+    def stage(self, name: str) -> StageState:
+        """The stage of that name. Raises StopIteration for one that is not there."""
+        return next(stage for stage in self.stage_states if stage.stage_name == name)
+
+
+def get_pipeline_state(session: Session, name: str, may_see: Callable[[store.ExecutionSummary], bool]) -> PipelineState:
+    """The state of a pipeline. Executions that ``may_see`` denies are left out, as if they were not. Raises NotFound."""
+    view = store.get_pipeline(session, name)
+    pipeline = session.get_one(Pipeline, view.id)
+    slots = {row.stage: row for row in session.scalars(select(StageSlot).where(StageSlot.pipeline_id == view.id))}
+    waiting: dict[str, list[int]] = {}
+    for row in session.scalars(
+        select(InboundExecution)
+        .where(InboundExecution.pipeline_id == view.id)
+        .order_by(InboundExecution.execution_id.desc())
+    ):
+        waiting.setdefault(row.stage, []).append(row.execution_id)
+    latest = _latest(session, view.id)
+    told = {row.execution_id for row in latest.values()} | {each for ids in waiting.values() for each in ids}
+    seen = {summary.id: summary for summary in store.summaries(session, told) if may_see(summary)}
+    latest = {stage: row for stage, row in latest.items() if row.execution_id in seen}
+    actions = _actions(session, [row.id for row in latest.values()])
+    held = {stage for stage, slot in slots.items() if not slot.is_open or slot.occupant_id is not None} | set(waiting)
+    current = {stage.name for stage in view.definition.stages}
+    stages = (*view.definition.stages, *(StageDefinition(stage, ()) for stage in sorted(held - current)))
+    return PipelineState(
+        name,
+        view.version,
+        view.definition.execution_mode.value,
+        pipeline.created_at,
+        pipeline.updated_at,
+        tuple(
+            _stage(stage, slots.get(stage.name), waiting.get(stage.name, ()), latest.get(stage.name), actions, seen)
+            for stage in stages
+        ),
+    )
+
+
+def why_inbound(session: Session, execution: store.ExecutionView) -> str:
+    """What an execution waits for before a stage, in words; empty for one that waits before none."""
+    stage = execution.inbound_stage
+    if stage is None:
+        return ""
+    slot = session.scalar(
+        select(StageSlot)
+        .join(Pipeline, Pipeline.id == StageSlot.pipeline_id)
+        .where(Pipeline.name == execution.summary.pipeline, StageSlot.stage == stage)
+    )
+    if slot is not None and not slot.is_open:
+        return f"Waits before {stage}: {slot.changed_by} closed the way in ({slot.disabled_reason})."
+    return f"Waits before {stage}: another execution is in it."
+
+
+def _latest(session: Session, pipeline_id: int) -> Mapping[str, StageExecution]:
+    """Stage → how the execution that entered it last is, or was, in it."""
+    newest = (
+        select(func.max(StageExecution.id))
+        .join(Execution, Execution.id == StageExecution.execution_id)
+        .where(Execution.pipeline_id == pipeline_id)
+        .group_by(StageExecution.name)
+    )
+    return {row.name: row for row in session.scalars(select(StageExecution).where(StageExecution.id.in_(newest)))}
+
+
+def _actions(session: Session, stage_executions: Sequence[int]) -> Mapping[tuple[int, str], ActionExecution]:
+    rows = session.scalars(
+        select(ActionExecution).where(
+            ActionExecution.stage_execution_id.in_(stage_executions), ActionExecution.is_current
+        )
+    )
+    return {(row.stage_execution_id, row.name): row for row in rows}
+
+
+def _stage(
+    stage: StageDefinition,
+    slot: StageSlot | None,
+    waiting: Sequence[int],
+    latest: StageExecution | None,
+    actions: Mapping[tuple[int, str], ActionExecution],
+    seen: Mapping[int, store.ExecutionSummary],
+) -> StageState:
+    inbound = tuple(
+        StageExecutionState(each, seen[each].status, seen[each].execution_type) for each in waiting if each in seen
+    )
+    transition = TransitionState(enabled=True, last_changed_by=None, last_changed_at=None, disabled_reason=None)
+    if slot is not None:
+        transition = TransitionState(slot.is_open, slot.changed_by, slot.changed_at, slot.disabled_reason)
+    found = {action.name: actions.get((latest.id, action.name)) if latest else None for action in stage.actions}
+    last = None
+    if latest is not None:
+        execution = seen[latest.execution_id]
+        last = StageExecutionState(execution.id, latest.status, execution.execution_type)
+    return StageState(
+        stage.name,
+        inbound[0] if inbound else None,
+        inbound,
+        transition,
+        tuple(ActionState(name, _latest_action(row) if row is not None else None) for name, row in found.items()),
+        last,
+    )
+
+
+def _latest_action(row: ActionExecution) -> LatestAction:
+    return LatestAction(
+        row.id,
+        row.status,
+        row.summary,
+        row.ended_at or row.started_at,
+        row.token if row.status == "Waiting" else None,
+        row.build_id,
+        row.decided_by,
+    )

@@ -1,0 +1,150 @@
+"""Stages that let in one execution at a time, as rows (CodePipeline "How executions work").
+
+Every function wants the pipeline locked (``run.lock`` and ``run.lock_pipeline`` do it): a stage is entered, left and
+waited for by one transaction at a time. Executions of PARALLEL definitions have nothing to do with any of this.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+
+from sqlalchemy import ColumnElement, Select, delete, select
+from sqlalchemy.orm import Session
+
+from hooks.models.pipeline import Execution, StageExecution
+from hooks.models.pipeline_stage import InboundExecution, StageSlot
+from hooks.pipelines.definition import ExecutionMode
+
+
+def slot_of(session: Session, pipeline_id: int, stage: str) -> StageSlot:
+    """The row of a stage, as it is now; made if it is not there."""
+    found = session.scalar(
+        select(StageSlot).where(StageSlot.pipeline_id == pipeline_id, StageSlot.stage == stage),
+        execution_options={"populate_existing": True},
+    )
+    if found is None:
+        found = StageSlot(pipeline_id=pipeline_id, stage=stage, is_open=True)
+        session.add(found)
+        session.flush()
+    return found
+
+
+def try_to_enter(session: Session, execution: Execution, stage: str, now: datetime) -> bool:
+    """Go into a stage that is free and open, or wait before it behind all that started earlier."""
+    slot = slot_of(session, execution.pipeline_id, stage)
+    waiting = session.get(InboundExecution, execution.id)
+    if (
+        slot.occupant_id is None
+        and slot.is_open
+        and _first(session, execution.pipeline_id, stage) in {None, execution.id}
+    ):
+        if waiting is not None:
+            session.delete(waiting)
+        slot.occupant_id = execution.id
+        session.flush()
+        return True
+    if waiting is None:
+        session.add(
+            InboundExecution(execution_id=execution.id, pipeline_id=execution.pipeline_id, stage=stage, arrived_at=now)
+        )
+        session.flush()
+    return False
+
+
+def occupy(session: Session, execution: Execution, stage: str) -> None:
+    """Take a free stage without coming through its transition: a retry's or a rollback's way in."""
+    slot_of(session, execution.pipeline_id, stage).occupant_id = execution.id
+    session.flush()
+
+
+def leave(session: Session, execution: Execution, stage: str) -> bool:
+    """Free a stage of its occupant; whether it was this execution."""
+    slot = slot_of(session, execution.pipeline_id, stage)
+    if slot.occupant_id != execution.id:
+        return False
+    slot.occupant_id = None
+    session.flush()
+    return True
+
+
+def stop_waiting(session: Session, execution: Execution) -> None:
+    """The execution waits nowhere any more."""
+    session.execute(delete(InboundExecution).where(InboundExecution.execution_id == execution.id))
+
+
+def next_inbound(session: Session, pipeline_id: int, stage: str) -> int | None:
+    """The execution that is to enter a stage now: the first that waits, if the stage is free and open."""
+    first = _first(session, pipeline_id, stage)
+    if first is None:
+        return None
+    slot = slot_of(session, pipeline_id, stage)
+    return first if slot.is_open and slot.occupant_id is None else None
+
+
+def superseded_by(session: Session, execution: Execution, stage: str) -> Sequence[int]:
+    """Those whose place an arriving execution takes: older ones of its package that wait there to be superseded."""
+    return session.scalars(
+        _waiting(stage)
+        .where(*_same_package(execution), Execution.id < execution.id, Execution.mode == ExecutionMode.SUPERSEDED)
+        .order_by(Execution.id)
+    ).all()
+
+
+def is_overtaken(session: Session, execution: Execution, stage: str) -> bool:
+    """Whether a newer execution of the same package waits before the stage, or has been in it.
+
+    It takes a definition that changed meanwhile, so that the newer one had fewer stages to go through. A rollback does
+    not count: it brings nothing newer.
+    """
+    newer = (*_same_package(execution), Execution.id > execution.id, Execution.mode != ExecutionMode.PARALLEL)
+    if session.scalar(_waiting(stage).where(*newer).limit(1)) is not None:
+        return True
+    return session.scalar(_entered(stage).where(*newer, Execution.execution_type == "STANDARD").limit(1)) is not None
+
+
+def entered_later(session: Session, execution: Execution, stage: StageExecution) -> int | None:
+    """An execution of the same package that entered the stage after this one did, if any."""
+    return session.scalar(
+        _entered(stage.name)
+        .where(*_same_package(execution), Execution.mode != ExecutionMode.PARALLEL, StageExecution.id > stage.id)
+        .limit(1)
+    )
+
+
+def _first(session: Session, pipeline_id: int, stage: str) -> int | None:
+    return session.scalar(
+        select(InboundExecution.execution_id)
+        .where(InboundExecution.pipeline_id == pipeline_id, InboundExecution.stage == stage)
+        .order_by(InboundExecution.execution_id)
+        .limit(1)
+    )
+
+
+def _waiting(stage: str) -> Select[int]:
+    return (
+        select(Execution.id)
+        .join(InboundExecution, InboundExecution.execution_id == Execution.id)
+        .where(InboundExecution.stage == stage)
+    )
+
+
+def _entered(stage: str) -> Select[int]:
+    return (
+        select(Execution.id)
+        .join(StageExecution, StageExecution.execution_id == Execution.id)
+        .where(StageExecution.name == stage)
+    )
+
+
+def _same_package(execution: Execution) -> tuple[ColumnElement[bool], ...]:
+    """Of the same pipeline and about the same package: a source is a pattern, and one package must not oust another."""
+    columns = (
+        Execution.pipeline_id,
+        Execution.domain,
+        Execution.repository,
+        Execution.format,
+        Execution.namespace,
+        Execution.name,
+    )
+    return tuple(column == getattr(execution, column.key) for column in columns)
