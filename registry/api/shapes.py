@@ -10,6 +10,7 @@ from __future__ import annotations
 import types
 from collections.abc import Mapping
 from dataclasses import MISSING, Field, dataclass, fields, is_dataclass
+from enum import StrEnum
 from datetime import UTC, datetime
 from typing import Annotated, Any, TypeVar, Union, cast, get_args, get_origin, get_type_hints
 
@@ -182,6 +183,8 @@ def describe(kind: Any, components: dict[str, JsonSchema], *, closed: bool) -> J
         return {"type": "object", "additionalProperties": describe(arguments[1], components, closed=closed)}
     if is_dataclass(kind):
         return _described_object(cast("type[Any]", kind), components, closed=closed)
+    if isinstance(kind, type) and issubclass(kind, StrEnum):
+        return {"type": "string", "enum": [str(each) for each in kind]}
     return dict(_DESCRIBED[kind])
 
 
