@@ -24,7 +24,7 @@ ANONYMOUS = "anonymous"
 
 
 @dataclass(frozen=True, slots=True)
-class Explanation:
+class AccessExplanation:
     """The answer. ``decision`` is IAM's word; ``decided_by`` the statement, role or right that decided, as a sentence.
 
     ``looked_at`` are all rules that stand over the place.
@@ -49,7 +49,7 @@ def permission_of(text: str) -> str:
 
 def explain(
     session: Session, accounts: Accounts, who: str, permission: str, place: Place, *, address: str, now: datetime
-) -> Explanation:
+) -> AccessExplanation:
     """Decide for ``user/NAME`` (or ``NAME``), ``group/NAME`` (a member who has nothing else) or ``anonymous``.
 
     Accounts are looked at as if they were signed in: a token may narrow it further. Raises NotFound.
@@ -78,7 +78,7 @@ def explain(
             decision = Decision(Outcome.IMPLICIT_DENY, note="the account is disabled")
     question = Question(principals, permission.lower(), place)
     looked = looked_at(standing.book.standing_at(place), question, standing.facts, decision)
-    return Explanation(
+    return AccessExplanation(
         who, permission, place.resources[0], decision.allowed, decision.outcome.value, _reason(decision), looked
     )
 

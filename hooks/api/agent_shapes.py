@@ -147,7 +147,7 @@ class EventState:
 
 
 @dataclass(frozen=True, slots=True)
-class Diagnostics:
+class ReportedDiagnostics:
     """Why an event has ended as it did. ``logTail`` is at most 2048 bytes."""
 
     agent_error_code: Annotated[int, Between(0, 7)]
@@ -162,7 +162,7 @@ class Completion:
 
     lifecycle_event_name: Annotated[str, Length(1, 64)]
     status: Annotated[str, Length(1, 16)]
-    diagnostics: Diagnostics
+    diagnostics: ReportedDiagnostics
     duration_in_milliseconds: Annotated[int, Between(0, _MOST)]
 
     def result(self) -> EventResult:

@@ -75,7 +75,7 @@ class BuildGroup:
 
 
 @dataclass(frozen=True, slots=True)
-class AutoRetry:
+class BatchAutoRetry:
     """How often what fails is retried by itself, and how often it was since somebody last asked."""
 
     auto_retry_limit: int
@@ -98,7 +98,7 @@ class BatchDetail(BatchSummary):
     queued_timeout_in_minutes: int
     ending_as: str | None
     attempt: int
-    auto_retry_config: AutoRetry
+    auto_retry_config: BatchAutoRetry
     subject: str | None
 
 

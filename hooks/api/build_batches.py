@@ -10,7 +10,7 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from hooks.api.build_batch_shapes import (
-    AutoRetry,
+    BatchAutoRetry,
     BatchDetail,
     BatchesFound,
     BatchIds,
@@ -300,7 +300,7 @@ def _detail(session: Session, batch: BuildBatch) -> BatchDetail:
         queued_timeout_in_minutes=batch.queued_timeout_minutes,
         ending_as=batch.ending,
         attempt=batch.attempt,
-        auto_retry_config=AutoRetry(batch.auto_retry_limit, batch.auto_retry_number),
+        auto_retry_config=BatchAutoRetry(batch.auto_retry_limit, batch.auto_retry_number),
         subject=batch.subject,
     )
 

@@ -67,7 +67,7 @@ class BuildSummary:
 
 
 @dataclass(frozen=True, slots=True)
-class BuiltSource:
+class ShownSource:
     """A source of a build; ``source_identifier`` is empty for the primary one, ``location`` an upload's id or a URL."""
 
     source_identifier: str
@@ -96,7 +96,7 @@ class BuildDetail(BuildSummary):
 
     phases: tuple[dict[str, Any], ...]
     assets: dict[str, str]
-    sources: tuple[BuiltSource, ...]
+    sources: tuple[ShownSource, ...]
     resolved_source_version: str
     retry_of: str | None
     auto_retry_config: AutoRetry
@@ -390,7 +390,7 @@ def detail(session: Session, build: Build, project: str) -> BuildDetail:
         attempt=build.attempt,
         timeout_minutes=build.timeout_minutes,
         sources=tuple(
-            BuiltSource(
+            ShownSource(
                 each.identifier, each.type.value, each.location, each.version, resolved.get(each.identifier, "")
             )
             for each in source.inputs

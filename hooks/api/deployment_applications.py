@@ -14,10 +14,10 @@ from hooks.api.deployment_shapes import (
     Config,
     ConfigDocument,
     ConfigList,
-    GroupDetail,
+    DeploymentGroupDetail,
+    DeploymentGroupList,
+    DeploymentGroupSummary,
     GroupDocument,
-    GroupList,
-    GroupSummary,
     InstalledList,
     LastDeployment,
     NameQuery,
@@ -68,9 +68,9 @@ class DeploymentApplicationViews:
             Route("DELETE", one, door, self.delete_application, status=204),
             Route("POST", f"{one}/uploads", door, self.upload_bundle, answer=UploadedBundle, status=201,
                   body_media_type=bundle),
-            Route("GET", groups, door, self.list_deployment_groups, query=NameQuery, answer=GroupList),
-            Route("GET", group, door, self.show_deployment_group, answer=GroupDetail),
-            Route("PUT", group, door, self.put_deployment_group, body=GroupDocument, answer=GroupDetail),
+            Route("GET", groups, door, self.list_deployment_groups, query=NameQuery, answer=DeploymentGroupList),
+            Route("GET", group, door, self.show_deployment_group, answer=DeploymentGroupDetail),
+            Route("PUT", group, door, self.put_deployment_group, body=GroupDocument, answer=DeploymentGroupDetail),
             Route("DELETE", group, door, self.delete_deployment_group, status=204),
             Route("GET", f"{group}/targets", door, self.list_installed_targets, answer=InstalledList),
             Route("GET", "/deployment-configs", door, self.list_deployment_configs, answer=ConfigList),
@@ -163,21 +163,21 @@ class DeploymentApplicationViews:
 
     # --- groups
 
-    def list_deployment_groups(self, application: str, query: NameQuery) -> GroupList:
+    def list_deployment_groups(self, application: str, query: NameQuery) -> DeploymentGroupList:
         """The groups of an application (ListDeploymentGroups)."""
         with self._services.db.read() as session:
             row = visible_application(session, application, context.caller())
             found = [each for each in applications.list_groups(session, row) if each.name > query.after]
-            shown = tuple(GroupSummary(**_facts(session, row, each)) for each in found[: query.limit])
-        return GroupList(shown, shown[-1].deployment_group_name if len(found) > len(shown) else None)
+            shown = tuple(DeploymentGroupSummary(**_facts(session, row, each)) for each in found[: query.limit])
+        return DeploymentGroupList(shown, shown[-1].deployment_group_name if len(found) > len(shown) else None)
 
-    def show_deployment_group(self, application: str, group: str) -> GroupDetail:
+    def show_deployment_group(self, application: str, group: str) -> DeploymentGroupDetail:
         """A group with its document (GetDeploymentGroup)."""
         with self._services.db.read() as session:
             row = visible_application(session, application, context.caller())
             return _detail(session, row, applications.find_group(session, row, group))
 
-    def put_deployment_group(self, application: str, group: str, body: GroupDocument) -> GroupDetail:
+    def put_deployment_group(self, application: str, group: str, body: GroupDocument) -> DeploymentGroupDetail:
         """Make a group, or give it another document (Create-, UpdateDeploymentGroup): all that it says, or nothing.
 
         Needs `entrepot:ManageDeployments` on the application's domain.
@@ -319,9 +319,9 @@ def _detail(
     *,
     change: str = "",
     warnings: tuple[str, ...] = (),
-) -> GroupDetail:
+) -> DeploymentGroupDetail:
     good = session.get(Deployment, row.last_successful_id) if row.last_successful_id is not None else None
-    return GroupDetail(
+    return DeploymentGroupDetail(
         **_facts(session, application, row),
         document=row.document,
         etag=applications.etag_of(row),

@@ -86,7 +86,7 @@ class LastDeployment:
 
 
 @dataclass(frozen=True, slots=True)
-class GroupSummary:
+class DeploymentGroupSummary:
     """A group in a list. Its last deployments are null where there were none, or they are not kept any more."""
 
     application_name: str
@@ -100,7 +100,7 @@ class GroupSummary:
 
 
 @dataclass(frozen=True, slots=True)
-class GroupDetail(GroupSummary):
+class DeploymentGroupDetail(DeploymentGroupSummary):
     """A group. ``document`` can be applied again; ``etag`` changes with it. ``target_revision`` is its last good one.
 
     After a PUT, ``change`` is ``created``, ``updated`` or ``unchanged``, and ``warnings`` what has no effect here.
@@ -116,10 +116,10 @@ class GroupDetail(GroupSummary):
 
 
 @dataclass(frozen=True, slots=True)
-class GroupList:
+class DeploymentGroupList:
     """Groups of an application by name; ``next`` goes into ``after``, null at the end."""
 
-    items: tuple[GroupSummary, ...]
+    items: tuple[DeploymentGroupSummary, ...]
     next: str | None
 
 
@@ -345,7 +345,7 @@ class TargetList:
 
 
 @dataclass(frozen=True, slots=True)
-class Preview:
+class DeploymentPreview:
     """What a deployment would do: which revision it pins, by which configuration, to which targets in which order."""
 
     revision: Any

@@ -16,9 +16,9 @@ from hooks.api.deployment_shapes import (
     AnswerFailure,
     ContinueDeployment,
     DeploymentList,
+    DeploymentPreview,
     DeploymentQuery,
     NewDeployment,
-    Preview,
     RetryDeployment,
     SkipEvent,
     StopDeployment,
@@ -73,7 +73,7 @@ class DeploymentViews:
         return (
             Route("GET", "/deployments", door, self.list_deployments, query=DeploymentQuery, answer=DeploymentList),
             Route("POST", "/deployments", door, self.create_deployment, body=NewDeployment, answer=answer, status=201),
-            Route("POST", "/deployments/preview", door, self.preview_deployment, body=NewDeployment, answer=Preview),
+            Route("POST", "/deployments/preview", door, self.preview_deployment, body=NewDeployment, answer=DeploymentPreview),
             Route("GET", one, door, self.show_deployment, answer=answer),
             Route("POST", f"{one}/stop", door, self.stop_deployment, body=StopDeployment, answer=answer,
                   body_is_optional=True),
@@ -174,7 +174,7 @@ class DeploymentViews:
             session.flush()
             return views.detail(session, row)
 
-    def preview_deployment(self, body: NewDeployment) -> Preview:
+    def preview_deployment(self, body: NewDeployment) -> DeploymentPreview:
         """What a deployment would do: which targets it would go to in which order, and what they have now.
 
         Nothing is changed. Needs to see the application, and to read what the revision brings.
@@ -192,7 +192,9 @@ class DeploymentViews:
                 options=parsed.options,
             )
             found = installed.planned_targets(session, wanted.group, platform, about)
-        return Preview(wanted.revision, label(wanted.revision), wanted.config_name, wanted.config, tuple(found))
+        return DeploymentPreview(
+            wanted.revision, label(wanted.revision), wanted.config_name, wanted.config, tuple(found)
+        )
 
     def _wanted(self, session: Session, caller: Identity, parsed: ParsedRequest, now: datetime) -> _Wanted:
         application = visible_application(session, parsed.application, caller)

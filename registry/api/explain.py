@@ -29,7 +29,7 @@ class AccessQuery:
     source_ip: Annotated[str, Length(0, 60)] = ""
 
 
-def explain_access(query: AccessQuery) -> explaining.Explanation:
+def explain_access(query: AccessQuery) -> explaining.AccessExplanation:
     """Whether somebody may do something, and what decided.
 
     Anybody may ask about themselves; of others, and with the rules that were looked at, those who may explain access there.
@@ -61,5 +61,7 @@ def _check_address(text: str) -> None:
 
 
 ROUTES = (
-    Route("GET", "/explain/access", signed_in_api, explain_access, query=AccessQuery, answer=explaining.Explanation),
+    Route(
+        "GET", "/explain/access", signed_in_api, explain_access, query=AccessQuery, answer=explaining.AccessExplanation
+    ),
 )

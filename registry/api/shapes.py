@@ -188,6 +188,8 @@ def describe(kind: Any, components: dict[str, JsonSchema], *, closed: bool) -> J
     return dict(_DESCRIBED[kind])
 
 
+_NAMED: dict[str, type[Any]] = {}
+
 _DESCRIBED: Mapping[Any, JsonSchema] = {
     str: {"type": "string"},
     int: {"type": "integer"},
@@ -199,6 +201,8 @@ _DESCRIBED: Mapping[Any, JsonSchema] = {
 
 
 def _described_object(shape: type[Any], components: dict[str, JsonSchema], *, closed: bool) -> JsonSchema:
+    if _NAMED.setdefault(shape.__name__, shape) is not shape:
+        raise TypeError(f"two shapes are called {shape.__name__}: the interface document can hold one")
     if shape.__name__ not in components:
         components[shape.__name__] = {}  # taken before the fields are looked at, so that a shape may hold itself
         kinds = _hints(shape)

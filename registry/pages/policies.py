@@ -11,7 +11,7 @@ from sqlalchemy.orm import Session
 from registry import explaining, policies
 from registry.access import Action, check_at
 from registry.errors import Conflict, Denied, Invalid, NotFound
-from registry.explaining import Explanation
+from registry.explaining import AccessExplanation
 from registry.http import context
 from registry.http.auth import page
 from registry.http.problems import status_of
@@ -91,7 +91,7 @@ def _policy_page(domain: str, repository: str | None, draft: Draft | None = None
     )
 
 
-def _explained(session: Session, question: dict[str, str], place: Place) -> tuple[Explanation | None, str]:
+def _explained(session: Session, question: dict[str, str], place: Place) -> tuple[AccessExplanation | None, str]:
     """The answer to the form that asks why, or what is wrong with the question. Nothing for who may not ask."""
     services, who = context.services(), context.caller()
     if not question["who"]:
