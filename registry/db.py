@@ -9,6 +9,7 @@ from __future__ import annotations
 import functools
 import random
 import sqlite3
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -112,6 +113,7 @@ class Database:
             # put together with the revision of another, and kept under it.
             reading["isolation_level"] = "REPEATABLE READ"
         self._read = sessionmaker(self.engine.execution_options(**reading), expire_on_commit=False, autoflush=False)
+        self._mine = threading.local()
 
     @contextmanager
     def write(self) -> Iterator[Session]:
@@ -126,7 +128,26 @@ class Database:
     def read(self) -> Iterator[Session]:
         """A read-only session on one consistent snapshot; anything written in it is rolled back."""
         with _as_unavailable(), self._read() as session:
-            yield session
+            before, self._mine.reading = getattr(self._mine, "reading", None), session
+            try:
+                yield session
+            finally:
+                self._mine.reading = before
+
+    @contextmanager
+    def read_aside(self) -> Iterator[Session]:
+        """A ``read`` for what may be asked in the middle of another one of the same thread, by who knows nothing of it.
+
+        On SQLite it has the other one's snapshot. A second one beside the first could not begin while a writer commits,
+        and without WAL that writer waits for the first one's end: all would stand still until a time-out.
+        """
+        outer: Session | None = getattr(self._mine, "reading", None)
+        if outer is None or not self.is_sqlite or not outer.in_transaction():
+            with self.read() as session:
+                yield session
+        else:
+            with _as_unavailable(), Session(outer.connection(), expire_on_commit=False, autoflush=False) as session:
+                yield session
 
     def retry(self, unit: Callable[[Session], T]) -> T:
         """Run an idempotent ``unit`` in a write transaction, again on deadlock or serialisation failure (5 times)."""

@@ -88,7 +88,7 @@ class DomainStores:
 
     def _reloader(self, domain_id: int | None) -> Callable[[], KeysNow]:
         def reload() -> KeysNow:
-            with self._db.read() as session:
+            with self._db.read_aside() as session:  # rows are opened within reads
                 rows = keys_of(session, domain_id)
             current = current_key(rows)
             keys = [WrappedKey(row.id, row.wrapped) for row in rows]
@@ -98,7 +98,7 @@ class DomainStores:
 
     def _loader(self, domain_id: int | None) -> Callable[[str], WrappedKey | None]:
         def load(key_id: str) -> WrappedKey | None:
-            with self._db.read() as session:
+            with self._db.read_aside() as session:
                 row = session.get(DomainKey, key_id)
                 if row is None:
                     return None

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from registry.commands.client import Client, Failed, Unreachable
+from registry.commands.client import Client, Failed, Refused, Unreachable
 from registry.commands.output import cell, print_json, say
 
 if TYPE_CHECKING:
@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 WAIT_SECONDS = 1.0
 UNREACHABLE_SECONDS = 300.0
+_AWAY = frozenset({502, 503, 504})
+"""Answers of a server (or of what is before it) that is away for now."""
 _PENDING = "Pending"
 _MARKS = {"Succeeded": "✓", "Failed": "✗", "InProgress": "…", "Skipped": "-"}
 _COLOURS = {"Succeeded": "green", "Failed": "red", "InProgress": "cyan", "Ready": "yellow", "Stopped": "red"}
@@ -83,9 +85,9 @@ def ended(client: Client, found: dict[str, Any], *, watch: bool) -> dict[str, An
                 time.sleep(WAIT_SECONDS)
                 found = client.get("deployments", found["deploymentId"])
                 patience = UNREACHABLE_SECONDS
-            except Unreachable:
+            except (Unreachable, Refused) as error:
                 patience -= WAIT_SECONDS
-                if patience <= 0:
+                if patience <= 0 or (isinstance(error, Refused) and error.status not in _AWAY):
                     raise
                 time.sleep(WAIT_SECONDS)
 
