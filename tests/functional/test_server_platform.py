@@ -13,7 +13,13 @@ from hooks.deployments.outcomes import EventResult, EventStatus
 from hooks.deployments.platform import Actor, DeploymentFacts, Later, PlatformUnavailable, TargetPlan
 from hooks.deployments.platforms.server import ServerPlatform
 from hooks.deployments.traffic.routers.record import RecordRouter
-from hooks.models.deployment import DeploymentAgent
+from hooks.models.deployment import (
+    Deployment,
+    DeploymentAgent,
+    DeploymentApplication,
+    DeploymentGroup,
+    DeploymentTarget,
+)
 from registry.db import Base, Database
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
@@ -177,7 +183,8 @@ def test_courses_of_machines() -> None:
 
 def test_machines_are_found_by_tags_among_those_that_may_be_deployed_to(tmp_path: Path) -> None:
     database = Database(f"sqlite:///{tmp_path / 'a.db'}")
-    Base.metadata.create_all(database.engine, tables=[DeploymentAgent.__table__])
+    kinds = (DeploymentAgent, DeploymentApplication, DeploymentGroup, Deployment, DeploymentTarget)
+    Base.metadata.create_all(database.engine, tables=[kind.__table__ for kind in kinds])
 
     def add(name: str, *, slot: str = "one", app: str = "shop", **more: object) -> None:
         with database.write() as session:
@@ -206,4 +213,58 @@ def test_machines_are_found_by_tags_among_those_that_may_be_deployed_to(tmp_path
     with database.read() as session:
         plan = next(each for each in platform.find_targets(session, facts(GROUP)) if each.name == "a2")
     assert (plan.zone, plan.details) == ("z2", {"address": "10.0.0.2:80"})
+
+    # What serves since the last time is no replacement, whatever the group says: the sides change places.
+    option = {"action": "DISCOVER_EXISTING", **chosen}
+    changing = BLUE_GREEN | {"blueGreenDeploymentConfiguration": {"greenFleetProvisioningOption": option}}
+    first = [("a1", "Blue"), ("a2", "Green"), ("mine", "Blue")]
+    second = [("a1", "Green"), ("a2", "Blue"), ("mine", "Green")]
+    assert found(changing) == first
+    _succeed(database, "user", a1="Blue", a2="Green")
+    assert found(changing) == second
+    assert found(BLUE_GREEN, targetInstances=chosen) == [("a1", "Blue"), ("a2", "Blue"), ("mine", "Blue")]
+    _succeed(database, "codeDeployRollback", a1="Blue", a2="Green")
+    assert found(changing) == first
     database.close()
+
+
+def _succeed(database: Database, creator: str, **fleets: str) -> None:
+    """A deployment of the group of ``facts`` has succeeded with these machines."""
+    by = {"created_by": "a", "created_at": NOW, "updated_at": NOW}
+    group_id, deployment_id = "f" * 32, f"d-{creator[:9].upper()}"
+    with database.write() as session:
+        if session.get(DeploymentGroup, group_id) is None:
+            application = DeploymentApplication(name="shop", domain="default", compute_platform="Server", **by)
+            session.add(application)
+            session.flush()
+            session.add(DeploymentGroup(id=group_id, application_id=application.id, name="web", document={}, **by))
+            session.flush()
+        group = session.get_one(DeploymentGroup, group_id)
+        group.last_successful_id = deployment_id
+        session.add(
+            Deployment(
+                id=deployment_id,
+                application_id=group.application_id,
+                group_id=group_id,
+                status="Succeeded",
+                creator=creator,
+                initiator="a",
+                revision={},
+                group_document={},
+                config_name="c",
+                config_document={},
+                created_at=NOW,
+            )
+        )
+        session.flush()
+        session.add_all(
+            DeploymentTarget(
+                deployment_id=deployment_id,
+                name=name,
+                fleet=fleet,
+                position=0,
+                status="Succeeded",
+                updated_at=NOW,
+            )
+            for name, fleet in fleets.items()
+        )

@@ -20,8 +20,9 @@ from hooks.deployments.lifecycle import ENGINE_EVENTS
 from hooks.deployments.outcomes import ErrorCode, EventResult, EventStatus
 from hooks.deployments.phases import TERMINATE, course_of
 from hooks.deployments.platform import Actor, DeploymentFacts, EventPlan, Later, PlatformUnavailable, TargetPlan
+from hooks.deployments.rows import BLUE, GREEN, ROLLBACK
 from hooks.deployments.traffic.router import Member, RoutingError, TrafficRouter, host_and_port
-from hooks.models.deployment import DeploymentAgent
+from hooks.models.deployment import Deployment, DeploymentAgent, DeploymentGroup, DeploymentTarget
 from registry.clock import Clock
 
 CHECK_HEALTH = "CheckHealth"
@@ -74,7 +75,10 @@ class ServerPlatform:
         return []
 
     def find_targets(self, session: Session, about: DeploymentFacts) -> Sequence[TargetPlan]:
-        """The machines that have enrolled and whose tags or names are asked for, and to which this domain may deploy."""
+        """The machines that have enrolled and whose tags or names are asked for, and to which this domain may deploy.
+
+        Blue/green: what serves since the last time is never a replacement.
+        """
         settings = GroupSettings.of(about.group, about.options)
         agents = [
             row
@@ -89,12 +93,14 @@ class ServerPlatform:
         if not settings.is_blue_green:
             chosen = settings.chosen
             return [_plan(row, "") for row in mine if chosen is None or chosen.has(row.name, row.tags)]
+        serving = _serving(session, about.group_id)
         green = settings.chosen or settings.replacements
-        replacing = {row.id for row in agents if green.has(row.name, row.tags)}
-        return [
-            *(_plan(row, "Green") for row in agents if row.id in replacing),
-            *(_plan(row, "Blue") for row in mine if row.id not in replacing),
-        ]
+        replacing = {row.name for row in agents if green.has(row.name, row.tags)}
+        both = {row.name: row for row in agents if row.name in replacing} | {row.name: row for row in mine}
+        if settings.chosen is None and replacing & serving:
+            replacing = set(both)  # they have changed places before, and do so again
+        replacing -= serving
+        return [_plan(row, "Green" if name in replacing else "Blue") for name, row in both.items()]
 
     def events(self, about: DeploymentFacts, target: TargetPlan) -> Sequence[EventPlan]:
         """As the contract says."""
@@ -228,6 +234,20 @@ class ServerPlatform:
             answer = self._check(check, host, port)
             if not answer.passed:
                 raise PlatformUnavailable(f"it got no traffic back: {check.name}: {answer.detail}")
+
+
+def _serving(session: Session, group_id: str) -> set[str]:
+    """The machines to which the group's last success has brought the traffic, if that was blue/green."""
+    good = session.scalar(
+        select(Deployment)
+        .join(DeploymentGroup, DeploymentGroup.last_successful_id == Deployment.id)
+        .where(DeploymentGroup.id == group_id)
+    )
+    if good is None:
+        return set()
+    fleet = BLUE if good.creator == ROLLBACK else GREEN
+    side = (DeploymentTarget.deployment_id == good.id, DeploymentTarget.fleet == fleet)
+    return set(session.scalars(select(DeploymentTarget.name).where(*side)))
 
 
 def _plan(row: DeploymentAgent, fleet: str) -> TargetPlan:
