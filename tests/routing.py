@@ -102,6 +102,7 @@ class Load:
 
     port: int
     clients: int = 3
+    pause: float = 0.03
     answered: Counter[str] = field(default_factory=Counter)
     failures: list[str] = field(default_factory=list)
     _over: threading.Event = field(default_factory=threading.Event)
@@ -125,7 +126,7 @@ class Load:
             except Exception as failure:
                 self.failures.append(repr(failure))
             # A hundred a second from all of them show a gap as well as two thousand, for a twentieth of the work.
-            time.sleep(0.03)
+            time.sleep(self.pause)
 
     def next(self, count: int = 12) -> Counter[str]:
         """Who answered the next ``count`` requests."""
@@ -226,6 +227,10 @@ def _listens_at(path: str) -> bool:
         return probe.connect_ex(path) == 0
 
 
+def is_listening(port: int, path: str) -> bool:
+    return _listens(port) and _listens_at(path)
+
+
 @contextmanager
 def haproxy(folder: Path, *, slots: str = "", keeps_state: bool = False, **options: Any) -> Iterator[Subject]:
     port, state = free_port(), folder / "state"
@@ -247,7 +252,7 @@ def haproxy(folder: Path, *, slots: str = "", keeps_state: bool = False, **optio
         **options,
     )
     admin = str(folder / "admin.sock")
-    running = Processes([HAPROXY, "-db", "-q", "-f", str(configuration)], lambda: _listens(port) and _listens_at(admin))
+    running = Processes([HAPROXY, "-db", "-q", "-f", str(configuration)], lambda: is_listening(port, admin))
     running.start()
     try:
         yield Subject(router, folder, port, running.start, running.stop, shows_sessions=True)
