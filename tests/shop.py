@@ -18,6 +18,7 @@ from hooks.deployments.traffic.runtime_api import RuntimeApi
 from tests.agent_bench import Crew
 from tests.build_bench import eventually
 from tests.harness.server import Server
+from tests.networks import Networks
 from tests.routing import HAPROXY, Processes, free_port, is_listening
 
 SETTINGS = """
@@ -32,8 +33,8 @@ global
     hard-stop-after 5s
 defaults
     mode http
-    retries 0
-    timeout connect 5s
+    {retries}
+    timeout connect 1s
     timeout client 60s
     timeout server 60s
 frontend web
@@ -41,6 +42,13 @@ frontend web
     default_backend shop
 backend shop
     balance roundrobin
+"""
+FROM_OUTSIDE = """
+frontend entrepot
+    bind {here}:{port}
+    default_backend entrepot
+backend entrepot
+    server entrepot 127.0.0.1:{port}
 """
 APPLICATION = """
 import pathlib, sys
@@ -89,6 +97,7 @@ class Shop:
     folder: Path
     crew: Crew
     port: int
+    around: Networks | None = None
 
     def run(self, *words: str, status: int = 0) -> Result:
         environment = {"ENTREPOT_URL": self.crew.server.url, "ENTREPOT_TOKEN": self.crew.token}
@@ -125,14 +134,17 @@ class Shop:
     def add(self, *names: str, tags: Sequence[str]) -> None:
         """Add machines, and let their agents run."""
         for name in names:
-            address = f"127.0.0.1:{free_port()}"
+            address = f"{self.around.address(name)}:8080" if self.around else f"127.0.0.1:{free_port()}"
             self.own(name).mkdir()
             (self.own(name) / "address").write_text(address)
             options = [word for tag in tags for word in ("--tag", tag)]
             token = self.run("agent", "add", name, "--address", address, *options).stdout.strip()
-            done = self.crew.enrol(name, token)
+            url = f"http://{self.around.here}:{self.crew.server.port}" if self.around else self.crew.server.url
+            done = self.crew.enrol(name, token, url=url)
             assert done.returncode == 0, done.stderr
-            self.crew.run(name, prefix=("bwrap", "--dev-bind", "/", "/", "--bind", str(self.own(name)), str(self.srv)))
+            inside = self.around.inside(name) if self.around else ()
+            own = ("bwrap", "--dev-bind", "/", "/", "--bind", str(self.own(name)), str(self.srv))
+            self.crew.run(name, prefix=(*inside, *own))
         eventually(lambda: all(self.crew.agent(name)["state"] == "ONLINE" for name in names))
 
     @property
@@ -160,19 +172,24 @@ class Shop:
 
 
 @contextmanager
-def shop(folder: Path) -> Iterator[Shop]:
-    """The server with its worker, and HAProxy, as the documentation has them."""
+def shop(folder: Path, around: Networks | None = None) -> Iterator[Shop]:
+    """The server with its worker, and HAProxy, as the documentation has them; ``around``: where its machines are."""
     port, data, admin = free_port(), folder / "data", str(folder / "admin.sock")
     (folder / "srv").mkdir()
-    (folder / "haproxy.cfg").write_text(CONFIGURATION.format(folder=folder, port=port))
-    balancer = Processes([HAPROXY, "-db", "-q", "-f", str(folder / "haproxy.cfg")], lambda: is_listening(port, admin))
     data.mkdir()
     (data / "entrepot.toml").write_text(SETTINGS.format(folder=folder))
     server = Server(data, web_processes=1)
+    # What a link has cut off in the middle is asked of another machine.
+    retries = "retries 3\n    option redispatch 1" if around else "retries 0"
+    configuration = CONFIGURATION.format(folder=folder, port=port, retries=retries)
+    if around is not None:
+        configuration += FROM_OUTSIDE.format(here=around.here, port=server.port)
+    (folder / "haproxy.cfg").write_text(configuration)
+    balancer = Processes([HAPROXY, "-db", "-q", "-f", str(folder / "haproxy.cfg")], lambda: is_listening(port, admin))
     balancer.start()
     try:
         server.start()
-        made = Shop(folder, Crew(server, folder), port)
+        made = Shop(folder, Crew(server, folder), port, around)
         try:
             yield made
         finally:

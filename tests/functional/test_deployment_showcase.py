@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from tests.build_bench import MISSING_SANDBOX, eventually
+from tests.networks import MISSING_NETWORKS, networks
 from tests.routing import Load
 from tests.shop import Shop, shop
 
@@ -69,24 +71,61 @@ def test_one_at_a_time_and_back_again_loses_no_request(site: Shop) -> None:
 def test_blue_and_green_change_places_again_and_again_and_lose_no_request(site: Shop) -> None:
     site.add("one-1", "one-2", tags=["fleet=one"])
     site.add("two-1", "two-2", tags=["fleet=two"])
-    site.group("first", BLUE_GREEN.replace("one", "none").replace("two", "one"))
     site.group("prod", BLUE_GREEN)
-    site.deploy("first", site.bundle("1"))
-    site.run("deploy", "group", "delete", "shop", "first")
+    site.deploy("prod", site.bundle("1"))
     with Load(site.port, clients=2, pause=0.05) as load:
         assert set(load.next()) == {"shop 1"}
         site.deploy("prod", site.bundle("2"))
         assert set(load.next()) == {"shop 2"}
-        third = site.deploy("prod", site.bundle("3"), "--file-exists-behavior", "OVERWRITE")
+        assert site.serving() == {"one-1", "one-2"}
+        third = site.deploy("prod", site.bundle("3"))
         assert set(load.next()) == {"shop 3"}
         sides = {each["name"]: each["instanceLabel"] for each in _targets(site, third)}
-        assert sides == {"one-1": "Green", "one-2": "Green", "two-1": "Blue", "two-2": "Blue"}
-        assert site.serving() == {"one-1", "one-2"}
+        assert sides == {"one-1": "Blue", "one-2": "Blue", "two-1": "Green", "two-2": "Green"}
         site.run("deploy", "rollback", third, "--wait")
         assert set(load.next()) == {"shop 2"}
         site.deploy("prod", site.bundle("4"))
-        eventually(lambda: set(load.next()) == {"shop 4"})
+        assert set(load.next()) == {"shop 4"}
+        assert site.serving() == {"two-1", "two-2"}
     assert load.failures == []
+
+
+@pytest.mark.long
+@pytest.mark.skipif(bool(MISSING_NETWORKS), reason=MISSING_NETWORKS)
+def test_a_machine_that_is_cut_off_has_failed_and_the_others_serve(tmp_path: Path) -> None:
+    names = [f"web-{number}" for number in range(1, 6)]
+    with networks(names) as around, shop(tmp_path, around) as site:
+        site.add(*names, tags=["role=web"])
+        config = tmp_path / "four.yml"
+        config.write_text("deploymentConfigName: four\nminimumHealthyHosts: {type: HOST_COUNT, value: 4}\n")
+        site.run("deploy", "config", "create", str(config))
+        site.group("prod", IN_PLACE.replace("CodeDeployDefault.OneAtATime", "four"))
+        first = site.deploy("prod", site.bundle("1"), "--config", "CodeDeployDefault.AllAtOnce")
+        with Load(site.port, clients=2, pause=0.05) as load:
+            assert set(load.next()) == {"shop 1"}
+            second = site.run("deploy", "create", "shop", "prod", "--bundle", str(site.bundle("2"))).stdout.strip()
+            eventually(lambda: "InProgress" in {each["status"] for each in _targets(site, second)})
+            around.link("web-5", "down")
+            fewest = 5
+            while not json.loads(site.run("deploy", "status", second, "--json").stdout)["complete"]:
+                fewest = min(fewest, len(site.serving()))
+                time.sleep(0.5)
+            # Four have to serve, and the one that was cut off was taken for one of them.
+            assert fewest >= 3
+            ended = {each["name"]: each["status"] for each in _targets(site, second)}
+            assert ended == dict.fromkeys(names[:4], "Succeeded") | {"web-5": "Failed"}
+            (told,) = [each for each in _targets(site, second) if each["name"] == "web-5"]
+            assert "the agent did not answer" in json.dumps(told)
+            assert installed(site, "prod") == dict.fromkeys(names[:4], second) | {"web-5": first}
+            assert site.serving() == set(names[:4])
+            assert set(load.next()) == {"shop 2"}
+
+            around.link("web-5", "up")
+            eventually(lambda: site.crew.agent("web-5")["state"] == "ONLINE")
+            site.run("deploy", "retry", second, "--wait")
+            assert site.serving() == set(names)
+            assert set(load.next()) == {"shop 2"}
+        assert load.failures == []
 
 
 def _targets(site: Shop, deployment: str) -> list[dict[str, str]]:
