@@ -69,7 +69,7 @@ def test_a_client_that_has_gone_ends_the_connection_to_the_server() -> None:
     carried = threading.Thread(target=carry, args=(here, there), daemon=True)
     carried.start()
     client.close()
-    with server, pytest.raises(OSError, match="pipe|reset"):
+    with server, pytest.raises(OSError, match=r"pipe|reset"):
         server.sendall(MORE_THAN_SOCKETS_HOLD * 64)
     carried.join(20)
     assert not carried.is_alive()
