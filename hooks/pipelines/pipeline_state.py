@@ -14,7 +14,6 @@ from hooks.models.pipeline_stage import InboundExecution, StageSlot
 from hooks.pipelines import store
 from hooks.pipelines.definition import StageDefinition
 
-
 MOST_INBOUND = 500
 
 
