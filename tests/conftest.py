@@ -35,6 +35,7 @@ CHROMIUM_ARGUMENTS = (
 LONGEST_FIRST = (
     "faults/test_kill_campaign.py",
     "security/test_key_rotation.py",
+    "functional/test_deployment_showcase.py",
     "functional/test_first_start.py",
     "functional/test_postgres_server.py",
     "faults/test_server_life.py",
