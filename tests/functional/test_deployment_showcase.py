@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import json
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.build_bench import MISSING_SANDBOX, eventually
-from tests.networks import MISSING_NETWORKS, networks
+from tests.build_bench import MISSING_SANDBOX
 from tests.routing import Load
 from tests.shop import Shop, shop
 
@@ -88,44 +86,6 @@ def test_blue_and_green_change_places_again_and_again_and_lose_no_request(site: 
         assert set(load.next()) == {"shop 4"}
         assert site.serving() == {"two-1", "two-2"}
     assert load.failures == []
-
-
-@pytest.mark.long
-@pytest.mark.skipif(bool(MISSING_NETWORKS), reason=MISSING_NETWORKS)
-def test_a_machine_that_is_cut_off_has_failed_and_the_others_serve(tmp_path: Path) -> None:
-    names = [f"web-{number}" for number in range(1, 6)]
-    with networks(names) as around, shop(tmp_path, around) as site:
-        site.add(*names, tags=["role=web"])
-        config = tmp_path / "four.yml"
-        config.write_text("deploymentConfigName: four\nminimumHealthyHosts: {type: HOST_COUNT, value: 4}\n")
-        site.run("deploy", "config", "create", str(config))
-        site.group("prod", IN_PLACE.replace("CodeDeployDefault.OneAtATime", "four"))
-        first = site.deploy("prod", site.bundle("1"), "--config", "CodeDeployDefault.AllAtOnce")
-        with Load(site.port, clients=2, pause=0.05) as load:
-            assert set(load.next()) == {"shop 1"}
-            second = site.run("deploy", "create", "shop", "prod", "--bundle", str(site.bundle("2"))).stdout.strip()
-            eventually(lambda: "InProgress" in {each["status"] for each in _targets(site, second)})
-            around.link("web-5", "down")
-            fewest = 5
-            while not json.loads(site.run("deploy", "status", second, "--json").stdout)["complete"]:
-                fewest = min(fewest, len(site.serving()))
-                time.sleep(0.5)
-            # Four have to serve, and the one that was cut off was taken for one of them.
-            assert fewest >= 3
-            ended = {each["name"]: each["status"] for each in _targets(site, second)}
-            assert ended == dict.fromkeys(names[:4], "Succeeded") | {"web-5": "Failed"}
-            (told,) = [each for each in _targets(site, second) if each["name"] == "web-5"]
-            assert "the agent did not answer" in json.dumps(told)
-            assert installed(site, "prod") == dict.fromkeys(names[:4], second) | {"web-5": first}
-            assert site.serving() == set(names[:4])
-            assert set(load.next()) == {"shop 2"}
-
-            around.link("web-5", "up")
-            eventually(lambda: site.crew.agent("web-5")["state"] == "ONLINE")
-            site.run("deploy", "retry", second, "--wait")
-            assert site.serving() == set(names)
-            assert set(load.next()) == {"shop 2"}
-        assert load.failures == []
 
 
 def _targets(site: Shop, deployment: str) -> list[dict[str, str]]:
