@@ -132,7 +132,7 @@ class Shop:
             token = self.run("agent", "add", name, "--address", address, *options).stdout.strip()
             done = self.crew.enrol(name, token)
             assert done.returncode == 0, done.stderr
-            own = ("bwrap", "--dev-bind", "/", "/", "--bind", str(self.own(name)), str(self.srv))
+            own = ("bwrap", "--die-with-parent", "--dev-bind", "/", "/", "--bind", str(self.own(name)), str(self.srv))
             self.crew.run(name, prefix=own)
         eventually(lambda: all(self.crew.agent(name)["state"] == "ONLINE" for name in names))
 
