@@ -25,6 +25,7 @@ _INHERITED = (
     "ignoreApplicationStopFailures",
     "fileExistsBehavior",
     "targets",
+    "targetInstances",
     "maxConcurrent",
     "overrideAlarmConfiguration",
 )

@@ -177,16 +177,22 @@ def await_answer(session: Session, run: Run, target: DeploymentTarget, event: De
 
 def fail(session: Session, run: Run, target: DeploymentTarget, now: datetime) -> None:
     """A target has failed: what was left of it is not done, and what was half done is put right."""
-    broken = [event.name for event in events_of(session, target.id) if event.status == EventStatus.FAILED.value]
-    target.details = {**target.details, "brokenAt": broken[-1] if broken else ""}
     cut_off(session, run, target, TargetStatus.FAILED, now)
     if not run.is_blue_green:
         enqueue_undo(session, run, target)
 
 
 def cut_off(session: Session, run: Run, target: DeploymentTarget, status: TargetStatus, now: datetime) -> None:
-    """End a target before its time; its events that have not begun are skipped."""
-    for event in _open_events(events_of(session, target.id)):
+    """End a target before its time; its events that have not begun are skipped.
+
+    ``brokenAt`` of its details is the last one that had begun, "" for none: it says how much may be half done there.
+    """
+    events = events_of(session, target.id)
+    if events and status is not TargetStatus.SUCCEEDED:
+        # One that is to be repeated has not begun, and has its code from the first time.
+        begun = [event.name for event in events if event.started_at is not None or event.error_code is not None]
+        target.details = {**target.details, "brokenAt": begun[-1] if begun else ""}
+    for event in _open_events(events):
         event.status, event.ended_at = EventStatus.SKIPPED.value, now
     _end(session, run, target, status, now)
 

@@ -264,6 +264,35 @@ def test_the_preview_says_where_a_deployment_would_go_and_nothing_is_made(world:
         assert session.scalar(select(func.count()).where(Deployment.group_id == group.scalar_subquery())) == 1
 
 
+def test_a_first_failure_leaves_nothing_installed_and_says_so(world: Deploying) -> None:
+    name, group = world.group()
+    made = world.deploy_upload(name)
+    world.run("web-1", fails="BeforeInstall")
+    world.run("web-2")
+    there = {each["name"]: each for each in world.done("GET", f"{group}/targets")["items"]}
+    known = ("version", "revisionLabel", "deploymentId", "installedAt", "isHealthy", "isCurrent", "drift")
+    assert [there["web-1"][field] for field in known] == [None, None, None, None, False, False, "unknown"]
+    assert (there["web-2"]["deploymentId"], there["web-2"]["isCurrent"]) == (made["deploymentId"], True)
+    body = {"applicationName": name, "deploymentGroupName": "prod", "updateOutdatedInstancesOnly": True}
+    found = world.done("POST", "/deployments/preview", json=body)["items"]
+    assert [(each["name"], each["version"], each["isChanged"], each["isHealthy"]) for each in found] == [
+        ("web-1", None, True, False),
+        ("web-2", made["version"], False, True),
+    ]
+
+
+def test_the_same_bytes_are_the_same_revision_to_the_preview_and_to_the_deployment(world: Deploying) -> None:
+    name, _ = world.group()
+    world.deploy_upload(name, bundle())
+    world.run("web-1", "web-2")
+    again = {"revisionType": "Upload", "upload": {"id": world.upload(name, bundle())["id"]}}
+    body = {"applicationName": name, "deploymentGroupName": "prod", "updateOutdatedInstancesOnly": True}
+    found = world.done("POST", "/deployments/preview", json={**body, "revision": again})["items"]
+    assert [each["isSkipped"] for each in found] == [True, True]
+    made = world.deploy(name, revision=again, updateOutdatedInstancesOnly=True)
+    assert (made["status"], world.coming("web-1"), world.coming("web-2")) == ("Succeeded", None, None)
+
+
 def test_what_an_agent_has_seen_is_compared_with_what_was_installed(world: Deploying) -> None:
     name, group = world.group()
     made = world.deploy_upload(name)

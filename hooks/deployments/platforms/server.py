@@ -31,7 +31,7 @@ DRAIN_SECONDS = 300.0
 HEALTHY_SECONDS = 300.0
 """So long the router's own check may take to find a target well."""
 _PAUSE_SECONDS = 1.0
-_BEFORE_INSTALL = frozenset({"BeforeBlockTraffic", "BlockTraffic", "AfterBlockTraffic", "DownloadBundle"})
+_BEFORE_INSTALL = frozenset({"", "BeforeBlockTraffic", "BlockTraffic", "AfterBlockTraffic", "DownloadBundle"})
 
 
 class Check(Protocol):
