@@ -22,6 +22,7 @@ from sqlalchemy import bindparam, exists, select, update
 from sqlalchemy.orm import Session
 
 from hooks.deployments.signed_commands import is_signed, proof_text
+from hooks.deployments.traffic.router import RoutingError, host_and_port
 from hooks.models.deployment import DeploymentAgent, DeploymentTarget
 from registry import audit, events
 from registry.errors import Conflict, Denied, Invalid, NotFound, Unauthenticated
@@ -38,7 +39,6 @@ MOST_TAGS = 10
 MANAGE = "entrepot:ManageAgents"
 _SEEN_GRAIN = timedelta(seconds=10)
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}\Z")
-_ADDRESS = re.compile(r"[A-Za-z0-9.\-]{1,200}(:[0-9]{1,5})?\Z|\[[0-9A-Fa-f:.]{2,45}\](:[0-9]{1,5})?\Z")
 _KEY_BYTES = 32
 
 TWO_HOLDERS = "its key is in use on two machines"
@@ -80,8 +80,16 @@ class Place:
             domain_name(domain)
         if len(self.zone) > 64 or not self.zone.isprintable():
             raise Invalid("a zone is a word of at most 64 characters")
-        if self.address and not _ADDRESS.match(self.address):
-            raise Invalid("the address is HOST or HOST:PORT, where the application answers")
+        if self.address:
+            _check_address(self.address)
+
+
+def _check_address(address: str) -> None:
+    """Raise Invalid for what a router could not be told: names mean what somebody else says they mean."""
+    try:
+        host_and_port(address)
+    except RoutingError as error:
+        raise Invalid(f"{error}: where the application answers on the machine") from error
 
 
 @dataclass(frozen=True, slots=True)

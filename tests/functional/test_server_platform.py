@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from hooks.deployments import engine
+from hooks.deployments import agents, engine
 from hooks.deployments.health.probing import Answer
 from hooks.deployments.outcomes import EventResult, EventStatus
 from hooks.deployments.platform import Actor, DeploymentFacts, Later, PlatformUnavailable, TargetPlan
@@ -18,6 +18,7 @@ from hooks.deployments.platforms.server import ServerPlatform
 from hooks.deployments.traffic.routers.record import RecordRouter
 from hooks.models.deployment import DeploymentAgent, DeploymentGroup
 from registry.db import Base, Database
+from registry.errors import Invalid
 from tests.fakes.deployments import World, new_world
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
@@ -150,6 +151,28 @@ def test_one_on_which_nothing_was_installed_gets_it_back_at_once(edge: Edge) -> 
     untouched = TargetPlan("web-1", details={**WEB.details, "brokenAt": "DownloadBundle"})
     assert edge.platform.undo(facts(GROUP), untouched) is None
     assert edge.states() == {"web-1": True}
+
+
+def test_checks_that_nobody_makes_are_refused_with_the_group(edge: Edge) -> None:
+    script = {"name": "smoke", "type": "COMMAND", "location": "scripts/smoke.sh"}
+    assert edge.platform.check_group(GROUP | {"healthChecks": [CHECK]}) == []
+    (fault,) = edge.platform.check_group(GROUP | {"healthChecks": [CHECK, script]})
+    assert "smoke is a COMMAND" in fault
+    assert "ValidateService" in fault
+
+
+@pytest.mark.parametrize("address", ["10.0.0.4:8080", "[fd00::4]:8080", "web-1.internal:8080", "10.0.0.4", "10.0.0.4:0"])
+def test_an_agent_s_address_is_one_that_a_router_takes(edge: Edge, address: str) -> None:
+    target = TargetPlan("web-9", details={"address": address})
+    try:
+        agents.Place(address=address).check()
+        is_taken = True
+    except Invalid as error:
+        assert "IP address and a port" in str(error)
+        is_taken = False
+    ended = edge.act("AllowTraffic", target)
+    assert isinstance(ended, EventResult)
+    assert (ended.status is EventStatus.SUCCEEDED) is is_taken is (address in {"10.0.0.4:8080", "[fd00::4]:8080"})
 
 
 # --- with the engine
