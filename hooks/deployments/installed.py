@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import select
+from sqlalchemy import delete, select
 from sqlalchemy.orm import Session
 
 from hooks.deployments.parts import Parts
@@ -137,6 +137,20 @@ def age_of(there: DeploymentInstallation | None, digest: str) -> Age:
     if there is None or not there.revision:
         return Age.UNKNOWN
     return Age.CURRENT if digest_of_revision(there.revision) == digest else Age.OLD
+
+
+def forget_machine(session: Session, name: str) -> None:
+    """What was installed on a machine of this name says nothing of another one that has it now."""
+    groups = (
+        select(DeploymentGroup.id)
+        .join(DeploymentApplication, DeploymentApplication.id == DeploymentGroup.application_id)
+        .where(DeploymentApplication.compute_platform == "Server")
+    )
+    session.execute(
+        delete(DeploymentInstallation).where(
+            DeploymentInstallation.target == name, DeploymentInstallation.group_id.in_(groups)
+        )
+    )
 
 
 def _installations(session: Session, group: DeploymentGroup) -> dict[str, DeploymentInstallation]:

@@ -12,12 +12,12 @@ from hooks.deployments import happenings
 from hooks.deployments.lifecycle import APPLICATION_STOP, DOWNLOAD_BUNDLE, INSTALL
 from hooks.deployments.outcomes import ErrorCode, EventResult, EventStatus
 from hooks.deployments.parts import Parts
-from hooks.deployments.phases import Phase, opens
+from hooks.deployments.phases import TERMINATE, Phase, opens
 from hooks.deployments.planning import TargetStatus
 from hooks.deployments.platform import Actor
 from hooks.deployments.rows import Run, events_of, first_open, has_ended, plan_of
 from hooks.jobs.queue import PATIENT_ATTEMPTS, enqueue
-from hooks.models.deployment import DeploymentEvent, DeploymentInstallation, DeploymentTarget
+from hooks.models.deployment import Deployment, DeploymentEvent, DeploymentInstallation, DeploymentTarget
 from registry.db import table_of
 from registry.repos.sealed_fields import SealedField
 
@@ -171,7 +171,7 @@ def await_answer(session: Session, run: Run, target: DeploymentTarget, event: De
     waiting = {**run.deployment.details.get("awaiting", {}), target.name: event.id}
     run.note(awaiting=waiting)
     target.updated_at = now
-    run.deployment.is_paused = True
+    run.pause(now)
     happenings.tell(session, run, happenings.PAUSED, now, target=target.name, lifecycle_event=event.name)
 
 
@@ -223,6 +223,19 @@ def _note_installation(
     if is_new:
         row.deployment_id, row.revision, row.installed_at = run.deployment.id, run.deployment.revision, now
     session.flush()
+
+
+def forget_installation(session: Session, run: Run, target: DeploymentTarget, now: datetime) -> None:
+    """What a deployment had installed was undone: the last good revision is there again, or nothing."""
+    row = session.get(DeploymentInstallation, (run.group.id, target.name), with_for_update=True)
+    has_let_go = any(each.name == TERMINATE and each.started_at for each in events_of(session, target.id))
+    if row is None or row.deployment_id != run.deployment.id or has_let_go:
+        return
+    good = session.get(Deployment, run.group.last_successful_id) if run.group.last_successful_id is not None else None
+    if good is None:
+        session.delete(row)
+    else:
+        row.deployment_id, row.revision, row.is_healthy, row.installed_at = good.id, good.revision, True, now
 
 
 def told_of(event: DeploymentEvent) -> str:

@@ -114,7 +114,10 @@ class World:
     def deploy(self, version: str, config: tuple[str, Mapping[str, Any]] = ALL_AT_ONCE, **options: Any) -> str:
         wanted = DeploymentRequest(
             self.group_id,
-            {"revisionType": "Upload", "upload": {"id": version, "sha256": hashlib.sha256(version.encode()).hexdigest()}},
+            {
+                "revisionType": "Upload",
+                "upload": {"id": version, "sha256": hashlib.sha256(version.encode()).hexdigest()},
+            },
             "ada",
             config_name=config[0],
             config=config[1],
