@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from sqlalchemy import func, select, update
 
-from hooks.deployments import engine, revisions, uploads
+from hooks.deployments import engine, revisions, uploads, watching
 from hooks.deployments.outcomes import ErrorCode, EventResult, EventStatus
 from hooks.models.deployment import (
     Deployment,
@@ -308,6 +308,24 @@ def test_what_an_agent_has_seen_is_compared_with_what_was_installed(world: Deplo
             )
     there = world.done("GET", f"{group}/targets")["items"]
     assert [(each["drift"], each["changedFiles"]) for each in there] == [("changed", 3), ("other", 0)]
+
+
+def test_an_alarm_s_state_is_told_by_who_may_deploy(world: Deploying) -> None:
+    pager = "/domains/default/deployment-alarms/pager"
+    world.done("PUT", pager, as_="deployer", json={"state": "OK"})
+    told = world.done("PUT", pager, as_="deployer", json={"state": "ALARM", "reason": "too many errors"})
+    assert (told["state"], told["reason"], told["createdBy"]) == ("ALARM", "too many errors", "deployer")
+    assert world.call("PUT", pager, json={"state": "LOUD"}).status_code == 400
+    assert world.call("GET", "/domains/nowhere/deployment-alarms").status_code == 404
+    (listed,) = world.done("GET", "/domains/default/deployment-alarms")["items"]
+    assert listed == told
+    document = f"{GROUP}alarmConfiguration: {{enabled: true, alarms: [{{name: pager}}]}}\n"
+    name, _ = world.group(document)
+    made = world.deploy_upload(name)
+    with world.db.write() as session:
+        watching.note(session, world.hooks.deployments, made["deploymentId"], {})
+    ended = world.done("GET", f"/deployments/{made['deploymentId']}")
+    assert (ended["status"], ended["errorInformation"]["code"]) == ("Stopped", "ALARM_ACTIVE")
 
 
 # --- lists -----------------------------------------------------------------------------------------------------------
