@@ -1,4 +1,4 @@
-"""The states of a domain's alarms that are told from outside: what a deployment group names with ``WEBHOOK``, or by name alone."""
+"""The states of a domain's alarms that are told from outside: those of type ``WEBHOOK``, which is meant without one."""
 
 from __future__ import annotations
 

@@ -89,7 +89,7 @@ def _configuration(session: Session, deployment_id: str) -> AlarmConfiguration:
 
 
 def note(session: Session, parts: Parts, deployment_id: str, polls: Mapping[str, Poll]) -> None:
-    """Keep how the alarms of a deployment stand after ``polls``, and stop it where one fires. Nothing for one that has ended."""
+    """Keep how the alarms of a deployment stand after ``polls``, and stop it where one fires; nothing once it has ended."""
     if session.get(Deployment, deployment_id) is None:
         return
     run, now = lock(session, parts, deployment_id), parts.clock()
