@@ -281,6 +281,20 @@ def test_a_first_failure_leaves_nothing_installed_and_says_so(world: Deploying) 
     ]
 
 
+def test_a_machine_s_record_ends_with_the_machine(world: Deploying) -> None:
+    with world.db.write() as session:
+        session.add(machine("old-1", "old", world.now))
+    name, group = world.group(GROUP.replace("web", "old"))
+    world.deploy_upload(name)
+    world.run("old-1")
+    assert [each["isHealthy"] for each in world.done("GET", f"{group}/targets")["items"]] == [True]
+    world.done("DELETE", "/agents/old-1", 204)
+    assert world.done("GET", f"{group}/targets")["items"] == []
+    with world.db.write() as session:
+        session.add(machine("old-1", "old", world.now))
+    assert [each["version"] for each in world.done("GET", f"{group}/targets")["items"]] == [None]
+
+
 def test_the_same_bytes_are_the_same_revision_to_the_preview_and_to_the_deployment(world: Deploying) -> None:
     name, _ = world.group()
     world.deploy_upload(name, bundle())

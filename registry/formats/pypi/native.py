@@ -9,6 +9,7 @@ import os
 import re
 import sys
 import zipfile
+import zlib
 from collections.abc import Sequence
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -98,7 +99,7 @@ def _refuse_other_places(files: Sequence[Path]) -> None:
             with zipfile.ZipFile(file) as wheel:
                 names = [name for name in wheel.namelist() if _METADATA.match(name)]
                 texts = [wheel.open(name).read(_MOST_METADATA) for name in names]
-        except (OSError, zipfile.BadZipFile, RuntimeError, NotImplementedError) as error:
+        except (OSError, EOFError, zipfile.BadZipFile, zlib.error, RuntimeError) as error:
             raise InstallFault(f"{file.name} cannot be read: {error}") from error
         for text in texts:
             for line in email.message_from_bytes(text).get_all("Requires-Dist", ()):
