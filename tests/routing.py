@@ -102,8 +102,8 @@ class Load:
 
     port: int
     clients: int = 3
-    answered: Counter[str] = field(default_factory=Counter)
     failures: list[str] = field(default_factory=list)
+    _answers: list[tuple[float, str]] = field(default_factory=list)
     _over: threading.Event = field(default_factory=threading.Event)
     _threads: list[threading.Thread] = field(default_factory=list)
 
@@ -120,19 +120,27 @@ class Load:
 
     def _run(self) -> None:
         while not self._over.is_set():
+            begun = time.monotonic()
             try:
-                self.answered[ask(self.port)] += 1
+                self._answers.append((begun, ask(self.port)))
             except Exception as failure:
                 self.failures.append(repr(failure))
             # A hundred a second from all of them show a gap as well as two thousand, for a twentieth of the work.
             time.sleep(0.03)
 
     def next(self, count: int = 12) -> Counter[str]:
-        """Who answered the next ``count`` requests."""
-        time.sleep(0.02)  # what was asked before the last change is over, but for slow ones
-        before = self.answered.copy()
-        until(lambda: (self.answered - before).total() >= count)
-        return self.answered - before
+        """Who answered the next ``count`` requests: those that begin now, whatever is still on its way."""
+        now = time.monotonic()
+        until(lambda: self._since(now).total() >= count)
+        return self._since(now)
+
+    @property
+    def answered(self) -> Counter[str]:
+        """Who answered how many."""
+        return self._since(0.0)
+
+    def _since(self, moment: float) -> Counter[str]:
+        return Counter(name for begun, name in self._answers if begun >= moment)
 
 
 @dataclass

@@ -15,7 +15,7 @@ from hooks.builds.runner_claims import Assignment
 from registry.api.shapes import Between, Length
 from registry.errors import Invalid
 
-PROTOCOL = 1
+PROTOCOL = 2
 LOG_PIECE_BYTES = 1024 * 1024
 _MOST_SECONDS = 10**9
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,254}\Z")

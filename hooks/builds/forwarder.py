@@ -16,15 +16,15 @@ CHUNK_BYTES = 65536
 MAX_CONNECTIONS = 128
 
 
-def carry(one: socket.socket, other: socket.socket) -> None:
+def carry(client: socket.socket, server: socket.socket) -> None:
     """Copy both ways until both directions have ended; each end of file is passed on. Closes both sockets.
 
-    What one side no longer takes is thrown away: it may have answered before (a refused upload), and a connection closed
-    on unread bytes is reset, which would lose that answer.
+    What the server no longer takes is thrown away: it may have answered before (a refused upload), and a connection closed
+    on unread bytes is reset, which would lose that answer. A client that takes no more is gone, and ends it all.
     """
-    with one, other:
-        waiting = {one: other, other: one}
-        deaf: set[socket.socket] = set()
+    with client, server:
+        waiting = {client: server, server: client}
+        is_deaf = False
         while waiting:
             ready, _, _ = select.select(list(waiting), [], [])
             for source in ready:
@@ -33,8 +33,11 @@ def carry(one: socket.socket, other: socket.socket) -> None:
                 if not data:
                     del waiting[source]
                     _finish_writing(target)
-                elif target not in deaf and not _sent(target, data):
-                    deaf.add(target)
+                elif target is client:
+                    if not _sent(client, data):
+                        return
+                elif not is_deaf:
+                    is_deaf = not _sent(server, data)
 
 
 def _sent(target: socket.socket, data: bytes) -> bool:

@@ -223,7 +223,7 @@ def _keep(sandbox: Sandbox, cache: SourceCache, source: SourceSettings, commit: 
             incoming.keep(files)
     except BrokenOff:
         raise
-    except Refused as error:
+    except (Refused, ExecutorError) as error:
         LOG.info("what was fetched of %s is not kept: %s", source.location, error)
 
 

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from hooks.builds.push_fields import at, id_at, object_at, text_at
+from hooks.builds.push_fields import at, id_at, number_at, object_at, text_at
 from hooks.builds.push_signatures import GITEA, GITHUB, GITLAB
 
 ROLES: Mapping[str, tuple[str, ...]] = {
@@ -98,7 +98,7 @@ def hub_comment(provider: str, given: Mapping[str, Any]) -> Comment | str:
         role = _ASSOCIATIONS.get(text_at(comment, "author_association"), "")
     else:
         role = next((role for name, role in _PERMISSIONS if at(given, "repository", "permissions", name) is True), "")
-    return _comment(int(id_at(issue, "number")), text_at(comment, "body"), Person(who, role))
+    return _comment(number_at(issue, "number"), text_at(comment, "body"), Person(who, role))
 
 
 def lab_comment(given: Mapping[str, Any]) -> Comment | str:
@@ -111,7 +111,7 @@ def lab_comment(given: Mapping[str, Any]) -> Comment | str:
     who = id_at(given, "user", "id")
     if id_at(note, "author_id") != who:
         return "nothing is built of a comment that is told by another than who wrote it"
-    return _comment(int(id_at(given, "merge_request", "iid")), text_at(note, "note"), Person(who))
+    return _comment(number_at(given, "merge_request", "iid"), text_at(note, "note"), Person(who))
 
 
 def _comment(number: int, text: str, person: Person) -> Comment | str:

@@ -56,6 +56,14 @@ def id_at(given: Any, *path: str) -> str:
     return text
 
 
+def number_at(given: Any, *path: str) -> int:
+    """A number by which the forge counts something. Raises Invalid."""
+    text = id_at(given, *path)
+    if not re.fullmatch(r"[0-9]{1,18}", text):
+        raise Invalid(f"{'.'.join(path)} of the payload is no number")
+    return int(text)
+
+
 def git_reference(text: str) -> str:
     """A full reference that git could have. Raises Invalid."""
     if not text.startswith("refs/") or "^{" in text or version_fault(text):

@@ -20,6 +20,7 @@ from hooks.builds.push_fields import (
     files_of,
     git_reference,
     id_at,
+    number_at,
     object_at,
     text_at,
 )
@@ -114,7 +115,7 @@ def _hub_pull(given: Mapping[str, Any], actor: str, repository: str, author: Per
     if event is None:
         return f"nothing is built of a pull request that is {action}"[:200]
     head, base = object_at(pull, "head"), object_at(pull, "base")
-    commit, number = commit_id(text_at(head, "sha")), int(id_at(given, "number"))
+    commit, number = commit_id(text_at(head, "sha")), number_at(given, "number")
     return Told(
         Happening(
             event,
@@ -170,7 +171,7 @@ def _lab(event: str, given: Mapping[str, Any]) -> Told | Comment | str:
     name = _MERGE_EVENTS.get(action)
     if name is None or (name == "PULL_REQUEST_UPDATED" and not merge.get("oldrev")):
         return f"nothing is built of a merge request that is told as {action}"[:200]
-    commit, number = commit_id(text_at(merge, "last_commit", "id")), int(id_at(merge, "iid"))
+    commit, number = commit_id(text_at(merge, "last_commit", "id")), number_at(merge, "iid")
     return Told(
         Happening(
             name,

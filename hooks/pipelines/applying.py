@@ -36,7 +36,11 @@ def apply_document(session: Session, parts: Parts, text: str, *, actor: str, now
     Text that is in force already changes nothing, so that applying a file again is harmless. Executions in progress
     stay on the definition they started with.
     """
-    return [_apply(session, parts, declared, actor, now) for declared in parse_documents(text, PROVIDERS)]
+    found = parse_documents(text, PROVIDERS)
+    # A pipeline before the projects that its executions build with, as everywhere; of several the names in order.
+    names = sorted(each.declares.name for each in found if isinstance(each.declares, PipelineDefinition))
+    session.execute(select(Pipeline.id).where(Pipeline.name.in_(names)).order_by(Pipeline.name).with_for_update())
+    return [_apply(session, parts, declared, actor, now) for declared in found]
 
 
 def _apply(session: Session, parts: Parts, declared: Declared, actor: str, now: datetime) -> Applied:

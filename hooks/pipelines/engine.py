@@ -251,6 +251,8 @@ def _move(session: Session, parts: Parts, run: Run, now: datetime) -> list[str]:
             match step:
                 case EnterStage(stage):
                     if not _may_enter(session, run, stage, now):
+                        if run.execution.status == ExecutionStatus.SUPERSEDED:
+                            left.append(stage)  # it was let in and went: whoever waits behind it is next
                         return left
                     _enter(session, run, stage, now)
                 case StartAction(stage, action):

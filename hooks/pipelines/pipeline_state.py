@@ -14,6 +14,8 @@ from hooks.models.pipeline_stage import InboundExecution, StageSlot
 from hooks.pipelines import store
 from hooks.pipelines.definition import StageDefinition
 
+MOST_INBOUND = 500
+
 
 @dataclass(frozen=True, slots=True)
 class StageExecutionState:
@@ -84,7 +86,10 @@ class PipelineState:
 
 
 def get_pipeline_state(session: Session, name: str, may_see: Callable[[store.ExecutionSummary], bool]) -> PipelineState:
-    """The state of a pipeline. Executions that ``may_see`` denies are left out, as if they were not. Raises NotFound."""
+    """The state of a pipeline. Executions that ``may_see`` denies are left out, as if they were not. Raises NotFound.
+
+    Of those that wait the newest ``MOST_INBOUND`` are told, however many a closed stage has collected.
+    """
     view = store.get_pipeline(session, name)
     pipeline = session.get_one(Pipeline, view.id)
     slots = {row.stage: row for row in session.scalars(select(StageSlot).where(StageSlot.pipeline_id == view.id))}
@@ -93,6 +98,7 @@ def get_pipeline_state(session: Session, name: str, may_see: Callable[[store.Exe
         select(InboundExecution)
         .where(InboundExecution.pipeline_id == view.id)
         .order_by(InboundExecution.execution_id.desc())
+        .limit(MOST_INBOUND)
     ):
         waiting.setdefault(row.stage, []).append(row.execution_id)
     latest = _latest(session, view.id)

@@ -12,6 +12,7 @@ from sqlalchemy.orm import Session
 from hooks.builds import image_pins
 from hooks.builds.batch_tasks import BatchSettings
 from hooks.builds.batches import builds_of, start_batch
+from hooks.builds.exported import bounded
 from hooks.builds.handing_over import artifact_source, keeper_of_artifacts, missing_outputs
 from hooks.builds.phases import BuildStatus
 from hooks.builds.project import QUEUED_TIMEOUT_MINUTES, SourceSettings, SourceType
@@ -168,11 +169,14 @@ def _batch_outcome(session: Session, batch: BuildBatch) -> BuildOutcome | None:
     if batch.status == BuildStatus.IN_PROGRESS:
         return None
     summary = f"build batch {batch.number}: {batch.status}" + (f", {batch.message}" if batch.message else "")
-    variables = {
+    told: list[str] = []
+    joined = {
         f"{identifier}_{name}": value
         for identifier, builds in builds_of(session, batch.id).items()
         for name, value in builds[0].exported_variables.items()
     }
+    variables = bounded(joined, told.append)
+    summary += "".join(f"; {each}" for each in told)
     if batch.status != BuildStatus.SUCCEEDED:
         return BuildOutcome(succeeded=False, summary=summary, variables=variables)
     outputs = PackageSource.from_json(batch.source).outputs

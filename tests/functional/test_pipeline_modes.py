@@ -328,6 +328,17 @@ def test_executions_keep_the_mode_that_they_started_in(world):
     assert line.before(fifth) == "Test"
 
 
+def test_a_change_of_mode_leaves_nobody_before_a_free_stage(world):
+    line = Line(world)
+    inside, overtaken = line.start("1.0"), line.start("2.0")
+    line.define(TWO_STAGES, mode="QUEUED")
+    newest = line.start("3.0")
+    line.answer(inside)
+    assert line.status(overtaken) == "Superseded"
+    line.answer(newest)
+    assert line.status(newest) == "InProgress"
+
+
 def test_a_stage_that_ends_as_it_starts_lets_all_through_in_one_transaction(world):
     line = Line(world, "QUEUED", stage("Gate", approval("Ask")) + stage("Bad", build("Unknown", project="nowhere")))
     started = [line.start(version) for version in ("1.0", "2.0", "3.0")]

@@ -40,7 +40,7 @@ def _registered(stage: Stage, **limits: Any) -> str:
     return str(answer.json["credential"])
 
 
-SAID = {"protocol": 1, "host": "h", "version": "1", "environments": ["process"], "slots": 1}
+SAID = {"protocol": 2, "host": "h", "version": "1", "environments": ["process"], "slots": 1}
 
 
 def _registration(token: str) -> Ask:

@@ -40,7 +40,7 @@ class Site(Hooks):
         super().__init__(folder)
         self.account("builds", "read", "publish")
         made = self.call("POST", "/runners", json={"name": "machine"}).json
-        said = {"protocol": 1, "host": "h", "version": "1", "environments": ["process"], "slots": 9}
+        said = {"protocol": 2, "host": "h", "version": "1", "environments": ["process"], "slots": 9}
         headers = {"Authorization": f"Bearer {made['registrationToken']}"}
         told = self.http.post("/api/v1/runner/register", json=said, headers=headers)
         self.machine = Machine(self, "machine", told.json["credential"])

@@ -86,7 +86,7 @@ class Machine:
     def claim(
         self, *leases: str, environments: tuple[str, ...] = ("process",), slots: int = 9
     ) -> dict[str, Any] | None:
-        said = {"protocol": 1, "host": "h", "version": "1", "environments": environments, "slots": slots}
+        said = {"protocol": 2, "host": "h", "version": "1", "environments": environments, "slots": slots}
         answer = self.ask("POST", "/claim", {**said, "leases": leases})
         assert answer.status_code == 200, answer.text
         self.build = answer.json["build"] or {}
@@ -127,7 +127,7 @@ class Yard:
         return answer.json["name"], answer.json["registrationToken"]
 
     def register(self, token: str) -> Any:
-        said = {"protocol": 1, "host": "h", "version": "1", "environments": [], "slots": 0}
+        said = {"protocol": 2, "host": "h", "version": "1", "environments": [], "slots": 0}
         headers = {"Authorization": f"Bearer {token}"}
         return self.world.http.post("/api/v1/runner/register", json=said, headers=headers)
 

@@ -13,7 +13,7 @@ from urllib.parse import quote
 
 import requests
 
-PROTOCOL = 1
+PROTOCOL = 2
 LEASE_HEADER = "Entrepot-Lease"
 CONNECT_SECONDS = 10.0
 READ_SECONDS = 60.0

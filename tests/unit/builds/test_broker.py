@@ -9,7 +9,7 @@ import pytest
 
 from hooks.builds.broker import Broker
 from hooks.builds.executor import Publishing
-from hooks.builds.forwarder import serve
+from hooks.builds.forwarder import carry, serve
 
 MAY = Publishing(("/pypi/default/staging/",), "Bearer secret")
 MORE_THAN_SOCKETS_HOLD = b"x" * (8 * 1024 * 1024)
@@ -60,3 +60,16 @@ def test_a_large_body_does_not_hide_the_answer(port: int, path: str, status: int
         client.request("POST", path, body=MORE_THAN_SOCKETS_HOLD)
         assert client.getresponse().status == status
         client.close()
+
+
+def test_a_client_that_has_gone_ends_the_connection_to_the_server() -> None:
+    """A server that sends without end is read from no longer, however much it still has."""
+    client, here = socket.socketpair()
+    there, server = socket.socketpair()
+    carried = threading.Thread(target=carry, args=(here, there), daemon=True)
+    carried.start()
+    client.close()
+    with server, pytest.raises(OSError, match=r"pipe|reset"):
+        server.sendall(MORE_THAN_SOCKETS_HOLD * 64)
+    carried.join(20)
+    assert not carried.is_alive()

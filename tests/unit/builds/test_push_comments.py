@@ -8,6 +8,7 @@ import pytest
 
 from hooks.builds.push_comments import Comment, Person
 from hooks.builds.push_payloads import Told, read_payload
+from registry.errors import Invalid
 from tests.unit.builds.test_push_filters import COMMIT, LAB_MERGE, hub_pull
 
 APPROVAL = f"/codebuild_run({COMMIT})"
@@ -145,3 +146,12 @@ def test_the_author_of_a_merge_request_counts_where_nobody_else_did_it() -> None
         told = read_payload("gitlab", "Merge Request Hook", given)
         assert isinstance(told, Told)
         assert told.author == expected
+
+
+@pytest.mark.parametrize("number", ["seven", "7x", "", None, True, 7.5])
+def test_a_number_that_is_none_is_refused_as_nonsense(number: Any) -> None:
+    issue = hub_comment()["issue"] | {"number": number}
+    with pytest.raises(Invalid):
+        read_payload("github", "issue_comment", hub_comment(issue=issue))
+    with pytest.raises(Invalid):
+        read_payload("github", "pull_request", hub_pull() | {"number": number})
