@@ -11,6 +11,7 @@ from hooks.api.build_batches import BatchViews
 from hooks.api.build_debugging import DebugViews
 from hooks.api.build_projects import BuildProjectViews
 from hooks.api.builds import BuildViews
+from hooks.api.deployment_alarms import DeploymentAlarmViews
 from hooks.api.deployment_applications import DeploymentApplicationViews
 from hooks.api.deployments import DeploymentViews
 from hooks.api.executions import ExecutionViews
@@ -48,6 +49,7 @@ def blueprint(services: HookServices) -> Blueprint:
         AgentViews(services),
         DeploymentApplicationViews(services),
         DeploymentViews(services),
+        DeploymentAlarmViews(services),
         SecretViews(services),
         WebhookViews(services),
         SubscriptionViews(services),

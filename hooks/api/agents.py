@@ -42,7 +42,7 @@ Tags = Annotated[tuple[AgentTag, ...], Length(0, agents.MOST_TAGS)]
 class NewAgent:
     """An agent to make. ``domains`` are whose applications may come to the machine; without any all may.
 
-    ``address`` (HOST or HOST:PORT) is where the application answers there.
+    ``address`` (IP:PORT, an IPv6 address in brackets) is where the application answers there.
     """
 
     name: Annotated[str, Length(1, 100)]

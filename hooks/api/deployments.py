@@ -323,7 +323,8 @@ class DeploymentViews:
         brings: Callable[[Deployment], Mapping[str, Any] | None] = lambda _row: None,
     ) -> DeploymentDetail:
         caller, services = context.caller(), self._services
-        with services.db.write() as session:
+
+        def unit(session: Session) -> DeploymentDetail:
             row, application = visible_deployment(session, deployment_id, caller)
             check_deploy(caller, application.domain)
             if (revision := brings(row)) is not None:
@@ -332,6 +333,9 @@ class DeploymentViews:
             done = act(session, caller.name, services.clock())
             session.flush()
             return views.detail(session, done)
+
+        # A worker that ends a job has the job before the deployment: the one of the two that is turned away asks again.
+        return services.db.retry(unit)
 
 
 def _canonical(session: Session, caller: Identity, package: Mapping[str, Any], domain: str) -> dict[str, str]:

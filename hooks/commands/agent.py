@@ -30,7 +30,7 @@ _domains = click.option(
     "--domain", "domains", multiple=True, metavar="NAME", help="Only applications of this domain; repeatable."
 )
 _zone = click.option("--zone", metavar="NAME", help="Where it stands: zones fail one at a time.")
-_address = click.option("--address", metavar="HOST[:PORT]", help="Where the application answers on this machine.")
+_address = click.option("--address", metavar="IP:PORT", help="Where the application answers on this machine.")
 
 
 @click.group()

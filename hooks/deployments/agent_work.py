@@ -224,7 +224,8 @@ class AgentWork:
         now, found = self._clock(), Mask()
         for text in (result.log, result.message):
             found.feed(text.encode(errors="replace") + b"\n")
-        with self._db.write() as session:
+
+        def unit(session: Session) -> tuple[str, str]:
             deployment, _, event = self._locked(session, agent, event_id)
             if event.ended_at is None:
                 if event.started_at is None:
@@ -232,7 +233,10 @@ class AgentWork:
                 if result.event != event.name:
                     raise Invalid(f"event {event_id} is {event.name}, not {result.event}")
                 self._end(session, agent, deployment, event, _bounded(result), now)
-            status, place = event.status, f"the log of deployment {deployment.id}"
+            return event.status, f"the log of deployment {deployment.id}"
+
+        # As where people steer: a job's end and this may meet.
+        status, place = self._db.retry(unit)
         if found.found:
             self._on_tokens(found.found, place)
         return status
@@ -270,6 +274,8 @@ class AgentWork:
                 DeploymentTarget.status == "InProgress",
                 DeploymentEvent.status == EventStatus.IN_PROGRESS.value,
             )
+            # Several deployments are locked here: in one order by all who do.
+            .order_by(DeploymentTarget.deployment_id, DeploymentEvent.id)
         )
         begun = session.scalars(mine).all()
         for event_id in begun:

@@ -21,7 +21,9 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from sqlalchemy import bindparam, exists, select, update
 from sqlalchemy.orm import Session
 
+from hooks.deployments.installed import forget_machine
 from hooks.deployments.signed_commands import is_signed, proof_text
+from hooks.deployments.traffic.router import RoutingError, host_and_port
 from hooks.models.deployment import DeploymentAgent, DeploymentTarget
 from registry import audit, events
 from registry.errors import Conflict, Denied, Invalid, NotFound, Unauthenticated
@@ -38,9 +40,7 @@ MOST_TAGS = 10
 MANAGE = "entrepot:ManageAgents"
 _SEEN_GRAIN = timedelta(seconds=10)
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}\Z")
-_ADDRESS = re.compile(r"[A-Za-z0-9.\-]{1,200}(:[0-9]{1,5})?\Z|\[[0-9A-Fa-f:.]{2,45}\](:[0-9]{1,5})?\Z")
 _KEY_BYTES = 32
-
 TWO_HOLDERS = "its key is in use on two machines"
 events.audited("agent.add", "agent.added", "-/agent", tells="An agent of deployments was made.")
 events.audited("agent.enrol", "agent.enrolled", "-/agent", "host", tells="An agent of deployments has enrolled.")
@@ -80,8 +80,10 @@ class Place:
             domain_name(domain)
         if len(self.zone) > 64 or not self.zone.isprintable():
             raise Invalid("a zone is a word of at most 64 characters")
-        if self.address and not _ADDRESS.match(self.address):
-            raise Invalid("the address is HOST or HOST:PORT, where the application answers")
+        try:
+            _ = self.address and host_and_port(self.address)
+        except RoutingError as error:
+            raise Invalid(f"{error}: where the application answers on the machine") from error
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,6 +191,7 @@ def enrol(
     row.public_key, row.facts, row.enrolled_at = public_key, dict(facts), now
     row.session_digest = row.session_expires_at = row.boot_id = row.alarmed_at = row.seen_at = None
     row.alarm = ""
+    forget_machine(session, row.name)
     host = str(facts.get("host", ""))
     audit.record(session, now, f"agent/{row.name}", "agent.enrol", f"agent/{row.name}", host=host)
     return row
@@ -364,8 +367,9 @@ def revoke(session: Session, name: str, *, by: str, now: datetime) -> Deployment
 
 
 def delete(session: Session, name: str, *, by: str, now: datetime) -> None:
-    """Forget an agent, which ends it as well. Raises NotFound."""
+    """Forget an agent, which ends it as well, and what was installed there. Raises NotFound."""
     session.delete(find(session, name))
+    forget_machine(session, name)
     audit.record(session, now, by, "agent.delete", f"agent/{name}")
 
 

@@ -18,6 +18,7 @@ from hooks.deployments.documents.config import PLATFORMS
 from hooks.deployments.documents.group import ParsedGroup
 from hooks.deployments.documents.values import NAME
 from hooks.deployments.platform import DeploymentPlatform
+from hooks.deployments.rows import lock_group
 from hooks.models.deployment import (
     Deployment,
     DeploymentApplication,
@@ -182,6 +183,7 @@ def delete_group(
 
     Raises Conflict while one of them goes on.
     """
+    lock_group(session, row.id)
     waiting = select(Deployment.id).where(Deployment.group_id == row.id, Deployment.completed_at.is_(None)).limit(1)
     if (deployment := session.scalar(waiting)) is not None:
         raise Conflict(f"deployment {deployment} of group {row.name} goes on; stop it first")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime
-from typing import Any
 
 from sqlalchemy import select
 from sqlalchemy.orm import Session
@@ -12,10 +11,12 @@ from sqlalchemy.orm import Session
 from hooks.deployments import happenings
 from hooks.deployments.course import begin_end, enter, go_on
 from hooks.deployments.ending import last_good
+from hooks.deployments.installed import age_of
 from hooks.deployments.parts import Parts
 from hooks.deployments.phases import Phase
 from hooks.deployments.planning import Age, DeploymentStatus, TargetStatus
 from hooks.deployments.platform import TargetPlan
+from hooks.deployments.revisions import digest_of_revision
 from hooks.deployments.rows import SYSTEM, Run, lock_group, targets_of
 from hooks.deployments.watching import enqueue_watch
 from hooks.models.deployment import DeploymentInstallation, DeploymentTarget
@@ -94,15 +95,15 @@ def _insert(
     known: Mapping[str, DeploymentInstallation],
     now: datetime,
 ) -> None:
-    revision = run.deployment.revision
+    digest = digest_of_revision(run.deployment.revision)
     only_outdated = bool(run.deployment.options.get("updateOutdatedInstancesOnly"))
 
     def rank(each: TargetPlan) -> tuple[bool, int, str]:
         there = known.get(each.name)
-        return (there is None or there.is_healthy, age_of(there, revision), each.name)
+        return (there is None or there.is_healthy, age_of(there, digest), each.name)
 
     for position, each in enumerate(sorted(plans, key=rank)):
-        is_current = age_of(known.get(each.name), revision) is Age.CURRENT
+        is_current = age_of(known.get(each.name), digest) is Age.CURRENT
         is_passed = only_outdated and is_current and each.fleet != "Blue" and known[each.name].is_healthy
         session.add(
             DeploymentTarget(
@@ -119,10 +120,3 @@ def _insert(
             )
         )
     session.flush()
-
-
-def age_of(there: DeploymentInstallation | None, revision: Mapping[str, Any]) -> Age:
-    """What a target has of the group, beside the revision that it would get."""
-    if there is None or not there.revision:
-        return Age.UNKNOWN
-    return Age.CURRENT if dict(there.revision) == dict(revision) else Age.OLD

@@ -281,7 +281,8 @@ def _wind_down(session: Session, parts: Parts, run: Run, targets: Sequence[Deplo
             if event is None or event.status == EventStatus.PENDING.value or _has_failed(session, target):
                 cut_off(session, run, target, TargetStatus.FAILED, now)
         elif target.status in {TargetStatus.PENDING, TargetStatus.READY}:
-            is_done = has_rerouted and target.status == TargetStatus.READY
+            # What has no side of its own is given back to the original by the undo, until that has gone.
+            is_done = has_rerouted and target.status == TargetStatus.READY and bool(target.fleet)
             cut_off(session, run, target, TargetStatus.SUCCEEDED if is_done else TargetStatus.SKIPPED, now)
     if any(target.status == TargetStatus.IN_PROGRESS for target in targets):
         return False

@@ -17,7 +17,10 @@ from hooks.deployments.rows import ROLLBACK, SYSTEM, Run, lock_group, run_of, ta
 from hooks.deployments.targets import QUEUE, UNDO_KIND, enqueue_undo, subject_of
 from hooks.jobs.queue import PATIENT_ATTEMPTS, enqueue, forget
 from hooks.models.deployment import Deployment, DeploymentGroup
+from registry.errors import Conflict, NotFound
 
+MAX_OPEN = 20
+"""How many deployments of a group may wait or go on."""
 STEP_KIND = "deployment.step"
 """The job that looks at a deployment that goes on: its waits and its time-outs."""
 _ID_LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789"
@@ -25,6 +28,7 @@ _INHERITED = (
     "ignoreApplicationStopFailures",
     "fileExistsBehavior",
     "targets",
+    "targetInstances",
     "maxConcurrent",
     "overrideAlarmConfiguration",
 )
@@ -53,6 +57,16 @@ def count_open(session: Session, group_id: str) -> int:
         select(func.count()).where(Deployment.group_id == group_id, Deployment.completed_at.is_(None))
     )
     return found or 0
+
+
+def check_room(session: Session, group: DeploymentGroup) -> int:
+    """How many deployments of a locked group have not ended. Raises NotFound for a deleted group, Conflict for too many."""
+    if group.deleted_at is not None:
+        raise NotFound("deployment group", group.name)
+    found = count_open(session, group.id)
+    if found >= MAX_OPEN:
+        raise Conflict(f"{found} deployments of group {group.name} wait or go on; stop some of them first")
+    return found
 
 
 def last_good(session: Session, group: DeploymentGroup) -> dict[str, Any] | None:

@@ -15,7 +15,7 @@ from sqlalchemy.orm import Session
 
 from hooks.deployments.beginning import begin
 from hooks.deployments.course import go_on
-from hooks.deployments.ending import count_open, enqueue_step, last_good, new_id, next_of
+from hooks.deployments.ending import MAX_OPEN, check_room, enqueue_step, last_good, new_id, next_of
 from hooks.deployments.outcomes import EventResult, EventStatus
 from hooks.deployments.parts import Parts
 from hooks.deployments.planning import DeploymentStatus, TargetStatus
@@ -37,9 +37,10 @@ from hooks.deployments.steering import (
 from hooks.deployments.targets import close_event
 from hooks.deployments.timing import check_times
 from hooks.models.deployment import Deployment, DeploymentEvent, DeploymentTarget
-from registry.errors import Conflict, NotFound
+from registry.errors import NotFound
 
 __all__ = [
+    "MAX_OPEN",
     "Answer",
     "WaitType",
     "advance",
@@ -59,8 +60,6 @@ __all__ = [
     "stop",
 ]
 
-MAX_OPEN = 20
-"""How many deployments of a group may wait or go on."""
 TOKEN_LIFE = timedelta(days=1)
 
 
@@ -78,9 +77,7 @@ def create(session: Session, parts: Parts, wanted: DeploymentRequest, now: datet
         earlier = session.scalar(select(Deployment).where(asked, Deployment.created_at > now - TOKEN_LIFE).limit(1))
         if earlier is not None:
             return earlier
-    others = count_open(session, group.id)
-    if others >= MAX_OPEN:
-        raise Conflict(f"{others} deployments of group {group.name} wait or go on; stop some of them first")
+    others = check_room(session, group)
     row = _new(wanted, now)
     row.application_id, row.group_document = group.application_id, group.document
     row.previous_revision = last_good(session, group)

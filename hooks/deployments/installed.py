@@ -7,10 +7,11 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import select
+from sqlalchemy import delete, select
 from sqlalchemy.orm import Session
 
 from hooks.deployments.parts import Parts
+from hooks.deployments.planning import Age
 from hooks.deployments.platform import DeploymentFacts, DeploymentPlatform, TargetPlan
 from hooks.deployments.revisions import digest_of_revision, label, version_of
 from hooks.models.deployment import Deployment, DeploymentApplication, DeploymentGroup, DeploymentInstallation
@@ -120,13 +121,36 @@ def planned_targets(
 
     def rank(plan: TargetPlan) -> tuple[bool, int, str]:
         there = known.get(plan.name)
-        age = 0 if there is None else 2 if digest_of_revision(there.revision) == digest else 1
-        return (there is None or there.is_healthy, age, plan.name)
+        return (there is None or there.is_healthy, age_of(there, digest), plan.name)
 
     passes = bool(about.options.get("updateOutdatedInstancesOnly"))
     return [
         _planned(plan, known.get(plan.name), about.revision, digest, passes=passes) for plan in sorted(plans, key=rank)
     ]
+
+
+def age_of(there: DeploymentInstallation | None, digest: str) -> Age:
+    """What a target has of the group, beside the revision of this digest (``digest_of_revision``) that it would get.
+
+    A row without a revision says that nothing came to its end there yet.
+    """
+    if there is None or not there.revision:
+        return Age.UNKNOWN
+    return Age.CURRENT if digest_of_revision(there.revision) == digest else Age.OLD
+
+
+def forget_machine(session: Session, name: str) -> None:
+    """What was installed on a machine of this name says nothing of another one that has it now."""
+    groups = (
+        select(DeploymentGroup.id)
+        .join(DeploymentApplication, DeploymentApplication.id == DeploymentGroup.application_id)
+        .where(DeploymentApplication.compute_platform == "Server")
+    )
+    session.execute(
+        delete(DeploymentInstallation).where(
+            DeploymentInstallation.target == name, DeploymentInstallation.group_id.in_(groups)
+        )
+    )
 
 
 def _installations(session: Session, group: DeploymentGroup) -> dict[str, DeploymentInstallation]:
@@ -137,12 +161,12 @@ def _installations(session: Session, group: DeploymentGroup) -> dict[str, Deploy
 def _planned(
     plan: TargetPlan, there: DeploymentInstallation | None, revision: Mapping[str, Any], digest: str, *, passes: bool
 ) -> PlannedTarget:
-    is_changed = there is None or digest_of_revision(there.revision) != digest
+    is_changed = age_of(there, digest) is not Age.CURRENT
     return PlannedTarget(
         plan.name,
         plan.fleet,
         plan.zone,
-        version_of(there.revision) if there is not None else None,
+        version_of(there.revision) if there is not None and there.revision else None,
         version_of(revision),
         there.is_healthy if there is not None else None,
         is_changed,
@@ -153,21 +177,22 @@ def _planned(
 def _installed(
     name: str, plan: TargetPlan | None, there: DeploymentInstallation | None, wanted: str | None
 ) -> InstalledTarget:
-    drift, changed = _drift(there)
+    has = there if there is not None and there.revision else None
+    drift, changed = _drift(has)
     return InstalledTarget(
         name,
         plan.fleet if plan is not None else "",
         plan.zone if plan is not None else "",
         plan is not None,
-        there.deployment_id if there is not None else None,
-        version_of(there.revision) if there is not None else None,
-        label(there.revision) if there is not None else None,
+        has.deployment_id if has is not None else None,
+        version_of(has.revision) if has is not None else None,
+        label(has.revision) if has is not None else None,
         there.is_healthy if there is not None else None,
-        there is not None and wanted is not None and digest_of_revision(there.revision) == wanted,
-        there.installed_at if there is not None else None,
+        wanted is not None and age_of(has, wanted) is Age.CURRENT,
+        has.installed_at if has is not None else None,
         drift,
         changed,
-        there.found_at if there is not None else None,
+        has.found_at if has is not None else None,
     )
 
 

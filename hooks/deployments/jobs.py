@@ -19,7 +19,7 @@ from hooks.deployments.parts import Parts
 from hooks.deployments.planning import DeploymentStatus
 from hooks.deployments.platform import DeploymentFacts, Later, PlatformUnavailable, TargetPlan
 from hooks.deployments.rows import goes_on, has_ended, lock, plan_of, run_of
-from hooks.deployments.targets import EVENT_KIND, UNDO_KIND, enqueue_event, enqueue_undo
+from hooks.deployments.targets import EVENT_KIND, UNDO_KIND, enqueue_event, enqueue_undo, forget_installation
 from hooks.deployments.watching import WATCH_KIND, run_watch
 from hooks.jobs.context import Handler, JobContext
 from hooks.jobs.retry import Retry
@@ -186,6 +186,8 @@ def _undone(session: Session, parts: Parts, target_id: int, later: Later | None)
     run = lock(session, parts, target.deployment_id)
     session.refresh(target)
     if later is None:
+        if run.is_blue_green and not target.fleet:
+            forget_installation(session, run, target, parts.clock())
         return
     if later.details:
         target.details = dict(later.details)

@@ -15,6 +15,21 @@ from sqlalchemy.orm import Session
 
 from hooks.deployments.outcomes import EventResult
 
+OF_AN_EVENT = frozenset({"drainingSince", "allowingSince", "health", "progress", "brokenAt"})
+"""Names in a target's details for how far an event is. They go when it is done once more."""
+_RETRIES = "retries"
+
+
+def again(details: Mapping[str, Any], event: str) -> dict[str, Any]:
+    """A target's details for an event that is done once more, from its beginning."""
+    kept = {name: value for name, value in details.items() if name not in OF_AN_EVENT}
+    return {**kept, _RETRIES: {**kept.get(_RETRIES, {}), event: retries_of(details, event) + 1}}
+
+
+def retries_of(details: Mapping[str, Any], event: str) -> int:
+    """How often an event of a target was begun anew after a failure."""
+    return int((details.get(_RETRIES) or {}).get(event, 0))
+
 
 class Actor(Enum):
     """Who carries an event out: the agent on the target's machine, or the engine, by ``DeploymentPlatform.carry_out``."""

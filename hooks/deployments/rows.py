@@ -89,6 +89,26 @@ class Run:
             return self.deployment.options[name]
         return self.deployment.group_document.get(name)
 
+    @property
+    def paused_seconds(self) -> float:
+        """How long it has been paused altogether, as far as these pauses are over."""
+        return float(self.deployment.details.get("pausedSeconds", 0.0))
+
+    def pause(self, now: datetime, by: str | None = None) -> None:
+        """Pause it; ``by`` somebody, who alone lets it go on then, or for an answer."""
+        if not self.deployment.is_paused:
+            self.note(pausedSince=now.isoformat())
+        if by is not None:
+            self.note(pausedBy=by)
+        self.deployment.is_paused = True
+
+    def unpause(self, now: datetime) -> None:
+        """Let it go on. The pause costs it no time."""
+        since = self.deployment.details.get("pausedSince")
+        paused = 0.0 if since is None else (now - datetime.fromisoformat(since)).total_seconds()
+        self.note(pausedSince=None, pausedBy=None, pausedSeconds=self.paused_seconds + paused)
+        self.deployment.is_paused = False
+
     def note(self, **details: Any) -> None:
         """Change the deployment's details; None takes one away."""
         merged = {**self.deployment.details, **details}

@@ -13,12 +13,12 @@ from sqlalchemy.orm import Session
 
 from hooks.deployments import happenings
 from hooks.deployments.course import begin_end, enter, go_on
-from hooks.deployments.ending import enqueue_step, last_good, new_id, roll_back
+from hooks.deployments.ending import check_room, enqueue_step, last_good, new_id, roll_back
 from hooks.deployments.outcomes import EventStatus
 from hooks.deployments.parts import Parts
 from hooks.deployments.phases import Phase
 from hooks.deployments.planning import DeploymentStatus, TargetStatus
-from hooks.deployments.platform import Actor
+from hooks.deployments.platform import Actor, again
 from hooks.deployments.rows import Run, events_of, first_open, lock, lock_group, run_of, targets_of
 from hooks.deployments.targets import IGNORABLE, NEEDED, enqueue_event, fail, forward
 from hooks.models.deployment import Deployment, DeploymentTarget
@@ -85,7 +85,7 @@ def pause(session: Session, parts: Parts, deployment_id: str, now: datetime, *, 
     run = _open(session, parts, deployment_id)
     if run.is_stopping or run.deployment.is_paused:
         raise Conflict(f"deployment {deployment_id} is {'being stopped' if run.is_stopping else 'paused already'}")
-    run.deployment.is_paused = True
+    run.pause(now, by=actor)
     run.record(session, now, actor, "deployment.pause")
     happenings.tell(session, run, happenings.PAUSED, now, by=actor)
     session.flush()
@@ -106,7 +106,7 @@ def resume(session: Session, parts: Parts, deployment_id: str, now: datetime, *,
 
 
 def _resume(session: Session, parts: Parts, run: Run, now: datetime) -> None:
-    run.deployment.is_paused = False
+    run.unpause(now)
     for target in targets_of(session, run.deployment.id):
         if target.status == TargetStatus.IN_PROGRESS:
             event = first_open(events_of(session, target.id))
@@ -129,7 +129,8 @@ def answer_failure(
     """Say what becomes of a target that failed under guided failure; the deployment goes on after the last answer.
 
     ``RETRY`` does the failed event again, ``IGNORE`` goes on behind it (which is not possible for what a deployment
-    consists of: DownloadBundle, Install, and the traffic's events), ``FAIL`` lets the target have failed.
+    consists of: DownloadBundle, Install, and the traffic's events), ``FAIL`` lets the target have failed. A deployment that
+    somebody has paused stays paused.
     """
     run = _open(session, parts, deployment_id)
     waiting = dict(run.deployment.details.get("awaiting", {}))
@@ -152,12 +153,13 @@ def answer_failure(
                 None,
                 None,
             )
+            target.details = again(target.details, event.name)
             forward(session, run, target, now)
         case Answer.IGNORE:
             forward(session, run, target, now)
         case Answer.FAIL:
             fail(session, run, target, now)
-    if not waiting:
+    if not waiting and "pausedBy" not in run.deployment.details:
         _resume(session, parts, run, now)
     return run.deployment
 
@@ -259,8 +261,7 @@ def _copy(row: Deployment, now: datetime, *, initiator: str, options: dict[str, 
 def _add(session: Session, parts: Parts, run: Run, row: Deployment, now: datetime) -> None:
     """Queue a deployment that follows from another one; a worker begins it when it is its turn."""
     group = lock_group(session, row.group_id)
-    if group.deleted_at is not None:
-        raise NotFound("deployment group", group.name)
+    check_room(session, group)
     row.previous_revision = last_good(session, group)
     session.add(row)
     session.flush()
@@ -286,8 +287,27 @@ def rollback(session: Session, parts: Parts, deployment_id: str, now: datetime, 
         raise Conflict(f"deployment {deployment_id} has been rolled back already, by {row.rolled_back_by}")
     if row.previous_revision is None:
         raise Conflict("there is no earlier success of this group to go back to")
-    lock_group(session, row.group_id)
+    check_room(session, lock_group(session, row.group_id))
+    if any(target.fleet for target in targets_of(session, row.id)):
+        _check_can_change_sides(session, run)
     return roll_back(session, parts, run, now, initiator=actor, message=f"asked for by {actor}")
+
+
+def _check_can_change_sides(session: Session, run: Run) -> None:
+    """Raise Conflict where the machines of a deployment cannot simply change places again: others have the traffic."""
+    row = run.deployment
+    if run.is_rollback:
+        raise Conflict(f"deployment {row.id} is a rollback itself; deploy the revision that is wanted")
+    if not Phase(row.phase).has_rerouted:
+        raise Conflict(f"deployment {row.id} has moved no traffic; there is nothing to go back from")
+    later = session.scalars(
+        select(Deployment).where(
+            Deployment.group_id == row.group_id, Deployment.id != row.id, Deployment.started_at > row.started_at
+        )
+    )
+    for each in later:
+        if each.completed_at is None or Phase(each.phase).has_rerouted:
+            raise Conflict(f"deployment {each.id} has moved traffic since, or will; deploy the revision that is wanted")
 
 
 def _open(session: Session, parts: Parts, deployment_id: str, *, may_be_queued: bool = False) -> Run:

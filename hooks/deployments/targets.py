@@ -12,12 +12,12 @@ from hooks.deployments import happenings
 from hooks.deployments.lifecycle import APPLICATION_STOP, DOWNLOAD_BUNDLE, INSTALL
 from hooks.deployments.outcomes import ErrorCode, EventResult, EventStatus
 from hooks.deployments.parts import Parts
-from hooks.deployments.phases import Phase, opens
+from hooks.deployments.phases import TERMINATE, Phase, opens
 from hooks.deployments.planning import TargetStatus
 from hooks.deployments.platform import Actor
 from hooks.deployments.rows import Run, events_of, first_open, has_ended, plan_of
 from hooks.jobs.queue import PATIENT_ATTEMPTS, enqueue
-from hooks.models.deployment import DeploymentEvent, DeploymentInstallation, DeploymentTarget
+from hooks.models.deployment import Deployment, DeploymentEvent, DeploymentInstallation, DeploymentTarget
 from registry.db import table_of
 from registry.repos.sealed_fields import SealedField
 
@@ -171,22 +171,28 @@ def await_answer(session: Session, run: Run, target: DeploymentTarget, event: De
     waiting = {**run.deployment.details.get("awaiting", {}), target.name: event.id}
     run.note(awaiting=waiting)
     target.updated_at = now
-    run.deployment.is_paused = True
+    run.pause(now)
     happenings.tell(session, run, happenings.PAUSED, now, target=target.name, lifecycle_event=event.name)
 
 
 def fail(session: Session, run: Run, target: DeploymentTarget, now: datetime) -> None:
     """A target has failed: what was left of it is not done, and what was half done is put right."""
-    broken = [event.name for event in events_of(session, target.id) if event.status == EventStatus.FAILED.value]
-    target.details = {**target.details, "brokenAt": broken[-1] if broken else ""}
     cut_off(session, run, target, TargetStatus.FAILED, now)
     if not run.is_blue_green:
         enqueue_undo(session, run, target)
 
 
 def cut_off(session: Session, run: Run, target: DeploymentTarget, status: TargetStatus, now: datetime) -> None:
-    """End a target before its time; its events that have not begun are skipped."""
-    for event in _open_events(events_of(session, target.id)):
+    """End a target before its time; its events that have not begun are skipped.
+
+    ``brokenAt`` of its details is the last one that had begun, "" for none: it says how much may be half done there.
+    """
+    events = events_of(session, target.id)
+    if events and status is not TargetStatus.SUCCEEDED:
+        # One that is to be repeated has not begun, and has its code from the first time.
+        begun = [event.name for event in events if event.started_at is not None or event.error_code is not None]
+        target.details = {**target.details, "brokenAt": begun[-1] if begun else ""}
+    for event in _open_events(events):
         event.status, event.ended_at = EventStatus.SKIPPED.value, now
     _end(session, run, target, status, now)
 
@@ -217,6 +223,19 @@ def _note_installation(
     if is_new:
         row.deployment_id, row.revision, row.installed_at = run.deployment.id, run.deployment.revision, now
     session.flush()
+
+
+def forget_installation(session: Session, run: Run, target: DeploymentTarget, now: datetime) -> None:
+    """What a deployment had installed was undone: the last good revision is there again, or nothing."""
+    row = session.get(DeploymentInstallation, (run.group.id, target.name), with_for_update=True)
+    has_let_go = any(each.name == TERMINATE and each.started_at for each in events_of(session, target.id))
+    if row is None or row.deployment_id != run.deployment.id or has_let_go:
+        return
+    good = session.get(Deployment, run.group.last_successful_id) if run.group.last_successful_id is not None else None
+    if good is None:
+        session.delete(row)
+    else:
+        row.deployment_id, row.revision, row.is_healthy, row.installed_at = good.id, good.revision, True, now
 
 
 def told_of(event: DeploymentEvent) -> str:

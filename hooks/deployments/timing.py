@@ -26,7 +26,7 @@ def check_times(session: Session, parts: Parts, run: Run, now: datetime) -> None
         return
     whole = patience.blue_green if run.is_blue_green else patience.in_place
     has_its_own_end = Phase(row.phase) in {Phase.READY_WAIT, Phase.BAKE}
-    if now - row.started_at > timedelta(seconds=whole) and not has_its_own_end:
+    if now - row.started_at > timedelta(seconds=whole + run.paused_seconds) and not has_its_own_end:
         begin_end(run, DeploymentStatus.FAILED, "TIMEOUT", f"it has not ended within {whole / 3600:g} hours")
     for target in targets_of(session, row.id):
         if target.status == TargetStatus.IN_PROGRESS and not row.is_paused:

@@ -79,7 +79,7 @@ def run_watch(parts: Parts, context: JobContext) -> None:
             polls[alarm.name] = parts.poll(alarm)
         if context.should_stop():
             return
-    context.finish(JobState.SUCCEEDED, partial(_note, parts=parts, deployment_id=deployment_id, polls=polls))
+    context.finish(JobState.SUCCEEDED, partial(note, parts=parts, deployment_id=deployment_id, polls=polls))
 
 
 def _configuration(session: Session, deployment_id: str) -> AlarmConfiguration:
@@ -88,7 +88,8 @@ def _configuration(session: Session, deployment_id: str) -> AlarmConfiguration:
     return alarms_of_deployment(row) if row is not None and goes_on else AlarmConfiguration()
 
 
-def _note(session: Session, parts: Parts, deployment_id: str, polls: Mapping[str, Poll]) -> None:
+def note(session: Session, parts: Parts, deployment_id: str, polls: Mapping[str, Poll]) -> None:
+    """Keep how the alarms of a deployment stand after ``polls``, and stop it where one fires; nothing once it has ended."""
     if session.get(Deployment, deployment_id) is None:
         return
     run, now = lock(session, parts, deployment_id), parts.clock()

@@ -202,7 +202,7 @@ class DeploymentAgent(Base):
     """A machine that is deployed to, by the agent on it (CodeDeploy's on-premises instance).
 
     ``tags`` is a list of ``{"Key": …, "Value": …}``, by which groups find it; ``domains`` are whose applications may come
-    to it (empty: all). ``address`` is where the application answers there (``host:port`` or a host), for traffic and
+    to it (empty: all). ``address`` is where the application answers there (an IP address and a port), for traffic and
     checks. It enrols once with a one-use token, of which there is a digest, and from then on proves that it holds the
     private half of ``public_key`` (Ed25519, 32 bytes in base64); for that it gets a session. ``sequence`` is the number of the
     newest command signed for it. ``boot_id`` names the process that has the session. ``alarm`` says why somebody should

@@ -598,7 +598,7 @@ def _enrol(site: Site) -> None:
     digest, now = site.services.accounts.digest, site.world.now
     facts = {"host": "web-1.acme.example", "version": "1.0.0", "os": "Linux 6.1 x86_64", "user": "root"}
     places = {
-        "web-1": agent_rows.Place((("role", "web"), ("stage", "prod")), zone="a", address="web-1.acme.example:8080"),
+        "web-1": agent_rows.Place((("role", "web"), ("stage", "prod")), zone="a", address="10.0.0.4:8080"),
         "web-2": agent_rows.Place((("role", "web"),), domains=("default",)),
         "web-3": agent_rows.Place(),
         "laptop-of-mel": agent_rows.Place(),

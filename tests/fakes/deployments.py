@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -113,7 +114,10 @@ class World:
     def deploy(self, version: str, config: tuple[str, Mapping[str, Any]] = ALL_AT_ONCE, **options: Any) -> str:
         wanted = DeploymentRequest(
             self.group_id,
-            {"revisionType": "Upload", "upload": {"id": version, "sha256": "0" * 64}},
+            {
+                "revisionType": "Upload",
+                "upload": {"id": version, "sha256": hashlib.sha256(version.encode()).hexdigest()},
+            },
             "ada",
             config_name=config[0],
             config=config[1],

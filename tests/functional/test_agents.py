@@ -93,7 +93,7 @@ def test_a_release_is_installed_in_place_and_the_next_one_replaces_it(crew: Crew
 
 def test_a_script_that_fails_is_told_with_the_tail_of_its_log(crew: Crew, tmp_path: Path) -> None:
     group = crew.group("failing", "web-1")
-    script = f"{SH}seq 1 3000\necho the last words >&2\nexit 3\n"
+    script = f"{SH}seq 1 3000\nprintf 'not\\000text\\n'\necho the last words >&2\nexit 3\n"
     done = crew.deploy(group, release(tmp_path / "app", "one", hooks=hooks(AfterInstall="bad.sh"), bad_sh=script))
     assert crew.ended(done) == "Failed"
     event = crew.events(done)["AfterInstall"]
@@ -101,6 +101,7 @@ def test_a_script_that_fails_is_told_with_the_tail_of_its_log(crew: Crew, tmp_pa
     assert "failed with exit code 3" in event.message
     tail = crew.tail(event)
     assert len(tail.encode()) <= 2048
+    assert "not\ufffdtext" in tail
     assert "[stderr]the last words" in tail
     assert crew.events(done)["ApplicationStart"].status == "Skipped"
 

@@ -6,9 +6,11 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from sqlalchemy import select
 
 from hooks.deployments import engine
 from hooks.deployments.platforms.dummy import failed
+from hooks.models.deployment import DeploymentInstallation
 from registry.errors import Conflict
 from tests.fakes.deployments import ALL_AT_ONCE, HALF, World, new_world, wipe
 
@@ -167,6 +169,42 @@ def test_going_back_while_the_originals_are_there_changes_sides_again(world: Wor
         "b1 AllowTraffic", "b2 AllowTraffic", "g1 BlockTraffic", "g2 BlockTraffic",
     ]  # fmt: skip
     assert world.targets(undoing.id) == {"b1": "Succeeded", "b2": "Succeeded", "g1": "Succeeded", "g2": "Succeeded"}
+
+
+def test_machines_change_places_once_and_only_for_the_newest(world: World) -> None:
+    configure(world, ends={"action": "KEEP_ALIVE"})
+    first, second = world.deploy("2"), world.deploy("3")
+    world.work()
+    with pytest.raises(Conflict, match=f"deployment {second} has moved traffic since"):
+        world.do(engine.rollback, first)
+    world.platform.outcomes |= {(name, "Install"): [failed("Install")] for name in ("g1", "g2")}
+    third = world.deploy("4")
+    world.work()
+    with pytest.raises(Conflict, match="has moved no traffic"):
+        world.do(engine.rollback, third)
+    undoing = world.do(engine.rollback, second).id
+    world.work()
+    assert world.status(undoing) == "Succeeded"
+    with pytest.raises(Conflict, match="is a rollback itself"):
+        world.do(engine.rollback, undoing)
+
+
+def test_what_has_no_sides_is_given_back_and_is_not_installed_any_more(world: World) -> None:
+    """As services in containers are: one target, which platforms put right themselves."""
+    world.configure(["shop"], dummyEvents=["Install"])
+    good = world.deploy("1")
+    world.work()
+    style = {"deploymentType": "BLUE_GREEN", "deploymentOption": "WITH_TRAFFIC_CONTROL"}
+    world.configure(["shop"], dummyEvents=["Install", "AllowTraffic"], deploymentStyle=style, bakeTimeInMinutes=60)
+    second = world.deploy("2")
+    world.work()
+    assert (world.status(second), world.installed()) == ("Baking", {"shop": ("2", True)})
+    world.do(engine.stop, second)
+    world.work()
+    assert world.platform.done[-1] == ("shop", "undo")
+    assert world.installed() == {"shop": ("1", True)}
+    with world.db.read() as session:
+        assert session.scalars(select(DeploymentInstallation.deployment_id)).one() == good
 
 
 @pytest.mark.long

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import timedelta
 
 import pytest
@@ -15,12 +16,12 @@ from hooks import care as hooks_care
 from hooks.deployments import care, engine
 from hooks.deployments.health.alarms import Measured
 from hooks.deployments.outcomes import EventStatus
-from hooks.deployments.platform import Later, PlatformUnavailable
+from hooks.deployments.platform import Later, PlatformUnavailable, retries_of
 from hooks.deployments.platforms.dummy import failed
 from hooks.deployments.request import DeploymentRequest
-from hooks.models.deployment import Deployment, DeploymentEvent, DeploymentTarget
+from hooks.models.deployment import Deployment, DeploymentEvent, DeploymentGroup, DeploymentTarget
 from hooks.models.job import Job
-from registry.errors import Conflict, Invalid
+from registry.errors import Conflict, Invalid, NotFound
 from registry.models import AuditEntry
 from tests.fakes.deployments import HALF, ONE, World, new_world, wipe
 
@@ -129,7 +130,9 @@ def test_what_cannot_begin_has_failed_and_says_why(world: World) -> None:
 
 def test_asked_for_twice_with_one_token_it_is_one(world: World) -> None:
     world.configure(["a"])
-    wanted = DeploymentRequest(world.group_id, {"revisionType": "Upload"}, "ada", request_token="t")
+    wanted = DeploymentRequest(
+        world.group_id, {"revisionType": "Upload", "upload": {"sha256": "0"}}, "ada", request_token="t"
+    )
     assert world.create(wanted) == world.create(wanted)
 
 
@@ -233,7 +236,7 @@ def test_an_event_has_an_hour(world: World) -> None:
     assert world.events(started, "web-1")["ApplicationStop"] == "Failed"
 
 
-def test_a_deployment_in_place_has_eight_hours(world: World) -> None:
+def test_a_deployment_that_takes_too_long_has_failed(world: World) -> None:
     agents = [world.agent(f"web-{number}") for number in range(3)]
     world.configure(
         [{"name": f"web-{number}", "agent": agent} for number, agent in enumerate(agents)], dummyEvents=STOPS
@@ -245,6 +248,7 @@ def test_a_deployment_in_place_has_eight_hours(world: World) -> None:
     world.do(engine.pause, started)
     world.advance(started, hours=7)
     world.do(engine.resume, started)
+    world.parts = replace(world.parts, patience=replace(world.parts.patience, in_place=3600))
     world.advance(started, minutes=1)
     assert world.status(started) == "InProgress"
     world.advance(started, seconds=1)
@@ -384,6 +388,55 @@ def test_guided_failure_asks(world: World) -> None:
     assert world.status(started) == "Succeeded"
 
 
+def test_a_pause_takes_no_time_from_the_deployment(world: World) -> None:
+    world.configure(["a", "b"])
+    world.platform.outcomes["a", "Install"] = [Later(60)]
+    started = world.deploy("1", ONE)
+    world.work()
+    world.do(engine.pause, started)
+    world.now += timedelta(hours=20)
+    world.do(engine.resume, started)
+    assert not world.advance(started, minutes=30).details.get("ending")
+    world.do(engine.pause, started)
+    world.now += timedelta(hours=20)
+    world.do(engine.resume, started)
+    world.advance(started, hours=8)
+    assert world.deployment(started).details["ending"]["code"] == "TIMEOUT"
+
+
+def test_an_answer_does_not_resume_what_somebody_has_paused(world: World) -> None:
+    agent = world.agent("web-1")
+    world.configure([{"name": "web-1", "agent": agent}], guidedFailure=True, dummyEvents=STOPS)
+    started = world.deploy("1")
+    event = world.begin(agent)
+    world.do(engine.pause, started)
+    assert world.end(event, EventStatus.FAILED)
+    world.answer(started, "web-1", engine.Answer.RETRY)
+    assert (world.deployment(started).is_paused, world.next_for(agent)) == (True, None)
+    world.do(engine.resume, started)
+    assert world.next_for(agent) == "ApplicationStop"
+
+
+def test_what_is_done_once_more_begins_anew(world: World) -> None:
+    world.configure(["a"], guidedFailure=True)
+    world.platform.outcomes["a", "Install"] = [
+        Later(0, {"address": "x", "allowingSince": "long ago"}),
+        failed("Install"),
+    ]
+    started = world.deploy("1")
+    world.work()
+    world.hasten()
+    world.work()
+    assert world.deployment(started).is_paused
+    world.answer(started, "a", engine.Answer.RETRY)
+    with world.db.read() as session:
+        details = session.scalars(select(DeploymentTarget.details)).one()
+    assert details == {"address": "x", "retries": {"Install": 1}}
+    assert (retries_of(details, "Install"), retries_of(details, "AllowTraffic")) == (1, 0)
+    world.work()
+    assert world.status(started) == "Succeeded"
+
+
 def test_a_stop_while_it_is_asked_ends_it(world: World) -> None:
     world.configure(["a"], guidedFailure=True)
     world.platform.outcomes["a", "Install"] = [failed("Install")]
@@ -463,6 +516,24 @@ def test_by_hand_a_success_can_be_taken_back_once(world: World) -> None:
     )
     assert "deployment.rolled-back" in world.told()
     assert first
+
+
+def test_nothing_is_made_for_a_group_that_is_gone_or_has_enough(world: World) -> None:
+    world.configure(["a"])
+    world.deploy("1")
+    world.work()
+    second = world.deploy("2")
+    world.work()
+    waiting = [world.deploy(str(number)) for number in range(engine.MAX_OPEN)]
+    with pytest.raises(Conflict, match="wait or go on"):
+        world.do(engine.rollback, second)
+    world.platform.outcomes["a", "Install"] = [failed("Install")]
+    world.work()
+    with world.db.write() as session:
+        session.get_one(DeploymentGroup, world.group_id).deleted_at = world.now
+    for steer, of in ((engine.rollback, second), (engine.retry_failed, waiting[0])):
+        with pytest.raises(NotFound):
+            world.do(steer, of)
 
 
 # --- engine events, waits and undo

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from sqlalchemy import func, select, update
 
-from hooks.deployments import engine, revisions, uploads
+from hooks.deployments import engine, revisions, uploads, watching
 from hooks.deployments.outcomes import ErrorCode, EventResult, EventStatus
 from hooks.models.deployment import (
     Deployment,
@@ -264,6 +264,49 @@ def test_the_preview_says_where_a_deployment_would_go_and_nothing_is_made(world:
         assert session.scalar(select(func.count()).where(Deployment.group_id == group.scalar_subquery())) == 1
 
 
+def test_a_first_failure_leaves_nothing_installed_and_says_so(world: Deploying) -> None:
+    name, group = world.group()
+    made = world.deploy_upload(name)
+    world.run("web-1", fails="BeforeInstall")
+    world.run("web-2")
+    there = {each["name"]: each for each in world.done("GET", f"{group}/targets")["items"]}
+    known = ("version", "revisionLabel", "deploymentId", "installedAt", "isHealthy", "isCurrent", "drift")
+    assert [there["web-1"][field] for field in known] == [None, None, None, None, False, False, "unknown"]
+    assert (there["web-2"]["deploymentId"], there["web-2"]["isCurrent"]) == (made["deploymentId"], True)
+    body = {"applicationName": name, "deploymentGroupName": "prod", "updateOutdatedInstancesOnly": True}
+    found = world.done("POST", "/deployments/preview", json=body)["items"]
+    assert [(each["name"], each["version"], each["isChanged"], each["isHealthy"]) for each in found] == [
+        ("web-1", None, True, False),
+        ("web-2", made["version"], False, True),
+    ]
+
+
+def test_a_machine_s_record_ends_with_the_machine(world: Deploying) -> None:
+    with world.db.write() as session:
+        session.add(machine("old-1", "old", world.now))
+    name, group = world.group(GROUP.replace("web", "old"))
+    world.deploy_upload(name)
+    world.run("old-1")
+    assert [each["isHealthy"] for each in world.done("GET", f"{group}/targets")["items"]] == [True]
+    world.done("DELETE", "/agents/old-1", 204)
+    assert world.done("GET", f"{group}/targets")["items"] == []
+    with world.db.write() as session:
+        session.add(machine("old-1", "old", world.now))
+    assert [each["version"] for each in world.done("GET", f"{group}/targets")["items"]] == [None]
+
+
+def test_the_same_bytes_are_the_same_revision_to_the_preview_and_to_the_deployment(world: Deploying) -> None:
+    name, _ = world.group()
+    world.deploy_upload(name, bundle())
+    world.run("web-1", "web-2")
+    again = {"revisionType": "Upload", "upload": {"id": world.upload(name, bundle())["id"]}}
+    body = {"applicationName": name, "deploymentGroupName": "prod", "updateOutdatedInstancesOnly": True}
+    found = world.done("POST", "/deployments/preview", json={**body, "revision": again})["items"]
+    assert [each["isSkipped"] for each in found] == [True, True]
+    made = world.deploy(name, revision=again, updateOutdatedInstancesOnly=True)
+    assert (made["status"], world.coming("web-1"), world.coming("web-2")) == ("Succeeded", None, None)
+
+
 def test_what_an_agent_has_seen_is_compared_with_what_was_installed(world: Deploying) -> None:
     name, group = world.group()
     made = world.deploy_upload(name)
@@ -279,6 +322,24 @@ def test_what_an_agent_has_seen_is_compared_with_what_was_installed(world: Deplo
             )
     there = world.done("GET", f"{group}/targets")["items"]
     assert [(each["drift"], each["changedFiles"]) for each in there] == [("changed", 3), ("other", 0)]
+
+
+def test_an_alarm_s_state_is_told_by_who_may_deploy(world: Deploying) -> None:
+    pager = "/domains/default/deployment-alarms/pager"
+    world.done("PUT", pager, as_="deployer", json={"state": "OK"})
+    told = world.done("PUT", pager, as_="deployer", json={"state": "ALARM", "reason": "too many errors"})
+    assert (told["state"], told["reason"], told["createdBy"]) == ("ALARM", "too many errors", "deployer")
+    assert world.call("PUT", pager, json={"state": "LOUD"}).status_code == 400
+    assert world.call("GET", "/domains/nowhere/deployment-alarms").status_code == 404
+    (listed,) = world.done("GET", "/domains/default/deployment-alarms")["items"]
+    assert listed == told
+    document = f"{GROUP}alarmConfiguration: {{enabled: true, alarms: [{{name: pager}}]}}\n"
+    name, _ = world.group(document)
+    made = world.deploy_upload(name)
+    with world.db.write() as session:
+        watching.note(session, world.hooks.deployments, made["deploymentId"], {})
+    ended = world.done("GET", f"/deployments/{made['deploymentId']}")
+    assert (ended["status"], ended["errorInformation"]["code"]) == ("Stopped", "ALARM_ACTIVE")
 
 
 # --- lists -----------------------------------------------------------------------------------------------------------

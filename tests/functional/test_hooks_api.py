@@ -280,6 +280,8 @@ MATRIX = [
     ("POST", "/deployment-configs", {"document": CONFIG}, (401, *[403] * 5, 201)),
     ("GET", "/deployment-configs/mine", None, (401, *[200] * 6)),
     ("DELETE", "/deployment-configs/mine", None, (401, *[403] * 5, 204)),
+    ("GET", "/domains/default/deployment-alarms", None, (401, *SEES)),
+    ("PUT", "/domains/default/deployment-alarms/pager", {"state": "ALARM"}, (401, *ACTS, 200)),
     ("GET", "/deployments", None, (401, *[200] * 6)),
     ("POST", "/deployments", DEPLOYMENT, (401, *ACTS, 201)),
     ("POST", "/deployments/preview", DEPLOYMENT, (401, *SEES)),

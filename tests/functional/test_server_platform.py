@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable, Iterator
+from contextlib import nullcontext
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 
+from hooks.deployments import agents, engine
 from hooks.deployments.health.probing import Answer
 from hooks.deployments.outcomes import EventResult, EventStatus
 from hooks.deployments.platform import Actor, DeploymentFacts, Later, PlatformUnavailable, TargetPlan
@@ -21,6 +25,8 @@ from hooks.models.deployment import (
     DeploymentTarget,
 )
 from registry.db import Base, Database
+from registry.errors import Invalid
+from tests.fakes.deployments import World, new_world
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
 
@@ -43,8 +49,9 @@ class Edge:
 
     def __init__(self, folder: Path) -> None:
         self.file, self.now, self.answers = folder / "router.json", NOW, []
+        self.clock: Callable[[], datetime] = lambda: self.now
         self.router = RecordRouter(str(self.file), pools=["web"], listeners={})
-        self.platform = ServerPlatform({"edge": self.router}, check=self._check, clock=lambda: self.now)
+        self.platform = ServerPlatform({"edge": self.router}, check=self._check, clock=lambda: self.clock())
 
     def _check(self, _check: object, host: str, port: int | None) -> Answer:
         assert (host, port) == ("10.0.0.1", 8080)
@@ -151,6 +158,90 @@ def test_one_on_which_nothing_was_installed_gets_it_back_at_once(edge: Edge) -> 
     untouched = TargetPlan("web-1", details={**WEB.details, "brokenAt": "DownloadBundle"})
     assert edge.platform.undo(facts(GROUP), untouched) is None
     assert edge.states() == {"web-1": True}
+
+
+def test_checks_that_nobody_makes_are_refused_with_the_group(edge: Edge) -> None:
+    script = {"name": "smoke", "type": "COMMAND", "location": "scripts/smoke.sh"}
+    assert edge.platform.check_group(GROUP | {"healthChecks": [CHECK]}) == []
+    (fault,) = edge.platform.check_group(GROUP | {"healthChecks": [CHECK, script]})
+    assert "smoke is a COMMAND" in fault
+    assert "ValidateService" in fault
+
+
+@pytest.mark.parametrize(
+    "address", ["10.0.0.4:8080", "[fd00::4]:8080", "web-1.internal:8080", "10.0.0.4", "10.0.0.4:0"]
+)
+def test_an_agent_s_address_is_one_that_a_router_takes(edge: Edge, address: str) -> None:
+    ended = edge.act("AllowTraffic", TargetPlan("web-9", details={"address": address}))
+    assert isinstance(ended, EventResult)
+    is_taken = address in {"10.0.0.4:8080", "[fd00::4]:8080"}
+    assert (ended.status is EventStatus.SUCCEEDED) is is_taken
+    with nullcontext() if is_taken else pytest.raises(Invalid, match="IP address and a port"):
+        agents.Place(address=address).check()
+
+
+# --- with the engine
+
+
+@pytest.fixture
+def fleet(edge: Edge, tmp_path: Path) -> Iterator[World]:
+    """A group of two machines behind the router, both with an earlier success; agents are driven by hand."""
+    with new_world("sqlite", tmp_path) as world:
+        world.parts = replace(world.parts, platforms={"Server": edge.platform})
+        edge.clock = lambda: world.now
+        with world.db.write() as session:
+            for number in (1, 2):
+                tags = [{"Key": "app", "Value": "shop"}, {"Key": "n", "Value": str(number)}]
+                place = {"address": f"10.0.0.{number}:8080", "created_by": "ada", "created_at": NOW, "enrolled_at": NOW}
+                session.add(DeploymentAgent(id=str(number) * 32, name=f"web-{number}", tags=tags, domains=[], **place))
+        with world.db.write() as session:
+            session.get_one(DeploymentGroup, world.group_id).document = GROUP
+        first = world.deploy("1")
+        drive(world, "web-1", "web-2")
+        assert world.status(first) == "Succeeded"
+        yield world
+
+
+def drive(world: World, *names: str, fails: str = "") -> None:
+    """Let workers and machines do all that there is; ``fails`` is the event that fails there."""
+    for _ in range(30):
+        world.work()
+        for name in names:
+            if (coming := world.next_for(name[-1] * 32)) is not None:
+                status = EventStatus.FAILED if coming == fails else EventStatus.SUCCEEDED
+                assert (event := world.begin(name[-1] * 32)) is not None
+                assert world.end(event, status)
+
+
+def test_a_stop_while_requests_end_gives_the_machine_its_traffic_back(edge: Edge, fleet: World) -> None:
+    for name in ("web-1", "web-2"):
+        edge.change(name, sessions=3)
+    second = fleet.deploy("2")
+    for _ in range(3):
+        fleet.work()
+        fleet.hasten()
+        for name in ("web-1", "web-2"):
+            if fleet.next_for(name[-1] * 32) == "BeforeBlockTraffic":
+                assert fleet.end(fleet.begin(name[-1] * 32))
+    assert edge.states() == {"web-1": False, "web-2": False}
+    fleet.do(engine.stop, second)
+    for _ in range(3):
+        fleet.work()
+        fleet.hasten()
+    assert fleet.status(second) == "Stopped"
+    assert edge.states() == {"web-1": True, "web-2": True}
+
+
+def test_a_rollback_goes_to_those_machines_alone_that_were_deployed_to(fleet: World) -> None:
+    chosen = {"tagFilters": [tagged("n", "2")]}
+    bad = fleet.deploy(
+        "2", targetInstances=chosen, autoRollbackConfiguration={"enabled": True, "events": ["DEPLOYMENT_FAILURE"]}
+    )
+    assert list(fleet.targets(bad)) == ["web-2"]
+    drive(fleet, "web-2", fails="ApplicationStart")
+    undoing = fleet.deployment(bad).rolled_back_by
+    assert undoing is not None
+    assert list(fleet.targets(undoing)) == ["web-2"]
 
 
 def test_blue_green_is_undone_by_changing_back(edge: Edge) -> None:

@@ -76,6 +76,11 @@ def _delete_config(stage: Stage) -> Ask:
     return stage.api(f"/deployment-configs/{made['deploymentConfigName']}")
 
 
+drive(
+    f"PUT {API}/domains/<domain>/deployment-alarms/<alarm>",
+    lambda s: s.api("/domains/default/deployment-alarms/" + s.name("alarm"), {"state": "ALARM"}),
+)
+
 ONE = f"POST {API}/deployments/<deployment_id>"
 drive(f"POST {API}/deployments", lambda s: s.api("/deployments", _wanted(_group(s)[0])))
 drive(f"{ONE}/stop", lambda s: s.api(f"{_running(s)[0]}/stop"))

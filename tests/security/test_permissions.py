@@ -299,6 +299,9 @@ REVIEWED = {
     # Configurations are everybody's to see, and the server's administrators' to make.
     **{f"{method} {API}/deployment-configs": SIGNED_IN for method in ("GET", "POST")},
     **{f"{method} {API}/deployment-configs/<config>": SIGNED_IN for method in ("GET", "DELETE")},
+    # Who may read the domain sees its alarms; who may deploy there tells their states.
+    f"GET {API}/domains/<domain>/deployment-alarms": SIGNED_IN,
+    f"PUT {API}/domains/<domain>/deployment-alarms/<alarm>": SIGNED_IN,
     **{f"{method} {API}/deployments": SIGNED_IN for method in ("GET", "POST")},
     f"POST {API}/deployments/preview": SIGNED_IN,
     f"GET {DEPLOYMENT}": SIGNED_IN,

@@ -236,8 +236,8 @@ def _is_noop(host: HostDeployment, event: str) -> bool:
 
 
 def _text(text: str) -> str:
-    """Names of files are bytes, reports are text."""
-    return text.encode(errors="replace").decode()[:_MOST_MESSAGE]
+    """Names of files are bytes, reports are text, and the server takes no NUL character."""
+    return text.encode(errors="replace").decode().replace("\0", "\ufffd")[:_MOST_MESSAGE]
 
 
 def _digest_of(path: Path) -> str:

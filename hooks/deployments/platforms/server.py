@@ -32,7 +32,7 @@ DRAIN_SECONDS = 300.0
 HEALTHY_SECONDS = 300.0
 """So long the router's own check may take to find a target well."""
 _PAUSE_SECONDS = 1.0
-_BEFORE_INSTALL = frozenset({"BeforeBlockTraffic", "BlockTraffic", "AfterBlockTraffic", "DownloadBundle"})
+_BEFORE_INSTALL = frozenset({"", "BeforeBlockTraffic", "BlockTraffic", "AfterBlockTraffic", "DownloadBundle"})
 
 
 class Check(Protocol):
@@ -59,7 +59,8 @@ class ServerPlatform:
         settings = GroupSettings.of(document)
         faults: list[str] = []
         if document.get("healthChecks") is not None:
-            checks_of(document["healthChecks"], faults)
+            found = checks_of(document["healthChecks"], faults)
+            faults += [_no_command(each) for each in found if isinstance(each, CommandCheck)]
         unknown = sorted({pool.partition("/")[0] for pool in settings.pools} - set(self._routers))
         faults += [f"there is no router {name!r} in the server's settings" for name in unknown]
         if settings.controls_traffic and not settings.pools:
@@ -255,11 +256,15 @@ def _plan(row: DeploymentAgent, fleet: str) -> TargetPlan:
 
 
 def _asked_from_here(about: DeploymentFacts) -> list[HttpCheck | TcpCheck]:
-    """The group's checks but for the scripts, which are the agent's."""
+    """The group's checks; there are no scripts among them (``check_group``)."""
     if about.group.get("healthChecks") is None:
         return []
     found = checks_of(about.group["healthChecks"], [])
     return [check for check in found if not isinstance(check, CommandCheck)]
+
+
+def _no_command(check: CommandCheck) -> str:
+    return f"healthChecks: {check.name} is a COMMAND; on a machine that is a hook of ValidateService in appspec.yml"
 
 
 def _member(target: TargetPlan) -> Member:

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import json
 import shutil
+import tarfile
+import zlib
 from collections.abc import Sequence
 from pathlib import Path
 from urllib.parse import urlsplit
 
 from registry.native import Installation, InstallFault, NativeVersion
+
+_MOST_MANIFEST = 4 << 20
 
 
 class NpmInstaller:
@@ -28,6 +32,8 @@ class NpmInstaller:
         if npm is None:
             raise InstallFault("there is no npm on this machine")
         environment = wanted.environment
+        for file in wanted.files:
+            _refuse_other_places(file)
         environment.mkdir()
         host = urlsplit(wanted.repository_url)
         rights = f"//{host.netloc}{host.path}:_authToken={wanted.token}\n"
@@ -54,6 +60,29 @@ class NpmInstaller:
         except (OSError, ValueError):
             return ""
         return str(found.get("version", "")) if isinstance(found, dict) else ""
+
+
+def _refuse_other_places(tarball: Path) -> None:
+    """Raise InstallFault for a package that says where a dependency lies: it would be fetched from there."""
+    manifest: object = {}
+    try:
+        with tarfile.open(tarball) as archive:
+            for member in archive:
+                place = member.name.removeprefix("./").partition("/")[2]
+                if place == "npm-shrinkwrap.json":
+                    told = "dependencies are taken from the repository alone"
+                    raise InstallFault(f"{tarball.name} has an npm-shrinkwrap.json; {told}")
+                if place == "package.json" and (content := archive.extractfile(member)) is not None:
+                    manifest = json.loads(content.read(_MOST_MANIFEST))
+    except (OSError, tarfile.TarError, EOFError, zlib.error, ValueError) as error:
+        raise InstallFault(f"{tarball.name} cannot be read: {error}") from error
+    for field in ("dependencies", "optionalDependencies", "peerDependencies"):
+        found = manifest.get(field) if isinstance(manifest, dict) else None
+        for name, wanted in (found if isinstance(found, dict) else {}).items():
+            is_elsewhere = ":" in str(wanted) or "/" in str(wanted)
+            if is_elsewhere and not str(wanted).startswith("npm:"):
+                told = f"it depends on {name} at {str(wanted)[:200]}; dependencies are taken from the repository alone"
+                raise InstallFault(f"{tarball.name}: {told}")
 
 
 def _full_name(version: NativeVersion) -> str:

@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
+import email
 import importlib.metadata
 import importlib.util
 import os
+import re
 import sys
+import zipfile
+import zlib
 from collections.abc import Sequence
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from packaging.requirements import InvalidRequirement, Requirement
 from packaging.tags import sys_tags
 from packaging.utils import InvalidWheelFilename, canonicalize_name, canonicalize_version, parse_wheel_filename
 
 from registry.native import Installation, InstallFault, NativeVersion
 
+_METADATA = re.compile(r"[^/]+\.dist-info/METADATA\Z")
+_MOST_METADATA = 4 << 20
 _SOURCES = (".tar.gz", ".zip")
 
 
@@ -46,6 +53,7 @@ class PythonInstaller:
         """A venv without pip in it; its scripts begin with the stable path, at which they will lie."""
         if importlib.util.find_spec("pip") is None:
             raise InstallFault(f"{sys.executable} has no pip; install it there (ensurepip, or python3-pip)")
+        _refuse_other_places(wanted.files)
         environment = wanted.environment
         python = str(environment / "bin" / "python")
         wanted.run([sys.executable, "-I", "-m", "venv", "--without-pip", str(environment)], {}, wanted.scratch)
@@ -80,6 +88,28 @@ class PythonInstaller:
                 is_it = canonicalize_version(found.version) == canonicalize_version(version.version)
                 return version.version if is_it else found.version
         return ""
+
+
+def _refuse_other_places(files: Sequence[Path]) -> None:
+    """Raise InstallFault for a wheel that says where a requirement lies: it would be fetched from there, source or not."""
+    for file in files:
+        if file.suffix != ".whl":
+            continue
+        try:
+            with zipfile.ZipFile(file) as wheel:
+                names = [name for name in wheel.namelist() if _METADATA.match(name)]
+                texts = [wheel.open(name).read(_MOST_METADATA) for name in names]
+        except (OSError, EOFError, zipfile.BadZipFile, zlib.error, RuntimeError) as error:
+            raise InstallFault(f"{file.name} cannot be read: {error}") from error
+        for text in texts:
+            for line in email.message_from_bytes(text).get_all("Requires-Dist", ()):
+                try:
+                    required = Requirement(str(line))
+                except InvalidRequirement:
+                    continue  # which is pip's to refuse
+                if required.url and (required.marker is None or required.marker.evaluate({"extra": ""})):
+                    told = f"it requires {str(line)[:200]}; requirements are taken from the repository alone"
+                    raise InstallFault(f"{file.name}: {told}")
 
 
 def _is_absolute(link: Path) -> bool:

@@ -1,8 +1,15 @@
 """``nativePackage`` of deployment groups, and which file of a version a machine wants."""
 
+import io
 import json
 import platform
+import shutil
 import sys
+import tarfile
+import zipfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
 
 import pytest
 
@@ -11,7 +18,7 @@ from hooks.deployments.documents.native import NativeDocument, NativeScript, par
 from registry.errors import InvalidDocument
 from registry.formats.npm.native import NpmInstaller
 from registry.formats.pypi.native import PythonInstaller
-from registry.native import InstallFault, NativeVersion
+from registry.native import Installation, InstallFault, NativeVersion
 
 SHOP = NativeVersion("", "shop", "1.0")
 WHEEL, SOURCE = "shop-1.0-py3-none-any.whl", "shop-1.0.tar.gz"
@@ -61,6 +68,81 @@ nativePackage:
         "hooks.ValidateService.runas is no name",
     ):
         assert any(words in fault for fault in caught.value.faults), (words, caught.value.faults)
+
+
+def _wheel(place: Path, requirement: str) -> Path:
+    with zipfile.ZipFile(place, "w") as wheel:
+        wheel.writestr("shop-1.0.dist-info/METADATA", f"Name: shop\nVersion: 1.0\nRequires-Dist: {requirement}\n\ntext")
+    return place
+
+
+def _tarball(place: Path, **files: object) -> Path:
+    with tarfile.open(place, "w:gz") as archive:
+        for name, content in files.items():
+            entry = tarfile.TarInfo(f"package/{name.replace('_', '-')}.json")
+            entry.size = len(data := json.dumps(content).encode())
+            archive.addfile(entry, io.BytesIO(data))
+    return place
+
+
+class _Ran(Exception):
+    """The tool would have been started."""
+
+
+def _install(installer: NpmInstaller | PythonInstaller, file: Path, place: Path) -> None:
+    def run(*_: object) -> None:
+        raise _Ran
+
+    @contextmanager
+    def secret(_: str) -> Iterator[str]:
+        yield "/dev/null"
+
+    shutil.rmtree(place / "environment", ignore_errors=True)
+    wanted = {
+        "files": (file,),
+        "environment": place / "environment",
+        "scratch": place,
+        "stable_path": "/srv/shop/current",
+    }
+    wanted |= {"repository_url": "http://127.0.0.1:1/", "token": "t", "authorities": "", "runs_package_code": False}
+    installer.install(Installation(version=SHOP, run=run, secret_file=secret, **wanted))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("requirement", "is_taken"),
+    [
+        ("rich (>=13); python_version >= '3.8'", True),
+        ("rich @ https://elsewhere.example/rich.tar.gz", False),
+        ("rich @ git+https://elsewhere.example/rich", False),
+        ("rich @ git+https://elsewhere.example/rich ; extra == 'x'", True),
+    ],
+)
+def test_a_wheel_that_says_where_a_requirement_lies_is_refused(
+    tmp_path: Path, requirement: str, is_taken: bool
+) -> None:
+    wheel = _wheel(tmp_path / WHEEL, requirement)
+    with pytest.raises(_Ran) if is_taken else pytest.raises(InstallFault, match="from the repository alone"):
+        _install(PythonInstaller(), wheel, tmp_path)
+
+
+@pytest.mark.skipif(shutil.which("npm") is None, reason="there is no npm")
+@pytest.mark.parametrize(
+    ("files", "is_taken"),
+    [
+        ({"package": {"dependencies": {"a": "^1.0 || 2.x - 3", "b": "npm:@x/y@1", "c": "latest"}}}, True),
+        ({"package": {"devDependencies": {"a": "https://elsewhere.example/a.tgz"}}}, True),
+        ({"package": {"dependencies": {"a": "https://elsewhere.example/a.tgz"}}}, False),
+        ({"package": {"optionalDependencies": {"a": "somebody/a"}}}, False),
+        ({"package": {"peerDependencies": {"a": "git+ssh://elsewhere.example/a"}}}, False),
+        ({"package": {}, "npm_shrinkwrap": {}}, False),
+    ],
+)
+def test_an_npm_package_that_says_where_a_dependency_lies_is_refused(
+    tmp_path: Path, files: dict[str, object], is_taken: bool
+) -> None:
+    tarball = _tarball(tmp_path / "shop-1.0.tgz", **files)
+    with pytest.raises(_Ran) if is_taken else pytest.raises(InstallFault, match="from the repository alone"):
+        _install(NpmInstaller(), tarball, tmp_path)
 
 
 @pytest.mark.parametrize(

@@ -1,12 +1,13 @@
 """Hooks of an appspec: a command in a container of the new image, beside the new task set and on its network.
 
-The container is known by its event. It stays until the deployment is over, so that asking again never runs it again.
+The container is known by its event, and by how often that was begun anew after a failure. It stays until the deployment
+is over, so that asking again never runs it again.
 """
 
 from __future__ import annotations
 
 from hooks.deployments.outcomes import ErrorCode, EventResult
-from hooks.deployments.platform import Later
+from hooks.deployments.platform import Later, retries_of
 from hooks.deployments.platforms.container.group import HookCommand
 from hooks.deployments.platforms.container.host import Container
 from hooks.deployments.platforms.container.sets import (
@@ -52,8 +53,14 @@ def run_hook(work: Work) -> EventResult | Later:
 
 
 def _of_event(work: Work) -> Container | None:
-    wanted = {GROUP: work.about.group_id, DEPLOYMENT: work.about.deployment_id, KIND: HOOK, EVENT: work.event}
+    wanted = {GROUP: work.about.group_id, DEPLOYMENT: work.about.deployment_id, KIND: HOOK, EVENT: _attempt(work)}
     return next(iter(work.host.containers(wanted)), None)
+
+
+def _attempt(work: Work) -> str:
+    """The event; that of a repetition has its number."""
+    retries = retries_of(work.target.details, work.event)
+    return f"{work.event}-{retries}" if retries else work.event
 
 
 def _create(work: Work, hook: HookCommand) -> str:
@@ -72,10 +79,10 @@ def _create(work: Work, hook: HookCommand) -> str:
     }
     program, *arguments = hook.command
     return work.host.create(
-        f"entrepot-{about.deployment_id}-{work.event}",
+        f"entrepot-{about.deployment_id}-{_attempt(work)}",
         work.image(),
         limits,
-        labels={**common_labels(about, work.group, HOOK), EVENT: work.event},
+        labels={**common_labels(about, work.group, HOOK), EVENT: _attempt(work)},
         **{**options, "entrypoint": [program], "command": arguments},
     )
 
