@@ -1,4 +1,4 @@
-"""What the engine is given from outside, as callables: builds and promotion (``wiring.py`` has the real ones)."""
+"""What the engine is given from outside: builds, promotion and deployments (``wiring.py`` has the real ones)."""
 
 from __future__ import annotations
 
@@ -79,6 +79,50 @@ class BuildOutcome:
     variables: Mapping[str, str]
 
 
+@dataclass(frozen=True, slots=True)
+class DeploymentOrder:
+    """A deployment that an action asks for: of files of ``source``, or of ``artifact`` (build, identifier) of a build.
+
+    ``repository`` is where, of the version's domain, machines get its files; ``asset`` a pattern for the one of them that
+    is the bundle, None: the version itself is installed. ``author`` is who wrote the definition that the execution runs.
+    """
+
+    application: str
+    group: str
+    source: PinnedVersion
+    repository: str
+    pipeline: str
+    author: str
+    subject: str
+    asset: str | None = None
+    artifact: tuple[str, str] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class DeploymentOutcome:
+    """How a deployment ended. ``digest`` is the SHA-256 (hex) of what it brought; ``summary`` is for people."""
+
+    succeeded: bool
+    summary: str
+    digest: str
+
+
+class Deployer(Protocol):
+    """Deployments, as actions start and steer them."""
+
+    def create(self, session: Session, order: DeploymentOrder, now: datetime) -> str:
+        """Make a deployment; its id. Raises NotFound, Conflict, Invalid, and Denied for who may not deploy there."""
+        ...
+
+    def outcome(self, session: Session, deployment_id: str) -> DeploymentOutcome | None:
+        """How it ended; None while it goes on. Raises NotFound."""
+        ...
+
+    def stop(self, session: Session, deployment_id: str, actor: str, now: datetime) -> None:
+        """Let nothing more of it begin. Nothing happens to one that has ended or is being stopped."""
+        ...
+
+
 class Promote(Protocol):
     """``registry.repos.promote.promote``."""
 
@@ -107,6 +151,7 @@ class Parts:
     ``start_build`` returns the id of the build, or of the batch build, and raises NotFound for an unknown project.
     ``build_outcome`` is None while the build has not ended.
     ``apply_build_project`` returns ``created``, ``updated`` or ``unchanged``.
+    ``deployer`` None: this process deploys nothing.
     """
 
     start_build: Callable[[Session, BuildRequest, datetime], str]
@@ -115,3 +160,4 @@ class Parts:
     apply_build_project: Callable[[Session, BuildProjectDeclaration, datetime], str]
     promote: Promote
     clock: Clock
+    deployer: Deployer | None = None

@@ -165,7 +165,7 @@ def _check_provider(at: _At, provider: Provider, places: Places, faults: Faults)
     elif primary is not None and not has_reference(primary) and primary not in action.inputs:
         faults.add(line, f"{at.label}: configuration PrimarySource: {primary!r} is none of the input artifacts")
     if action.timeout_minutes is not None and not provider.has_timeout:
-        faults.add(line, f"{at.label}: timeoutInMinutes is for approvals only")
+        faults.add(line, f"{at.label}: {action.type.provider} actions have no timeoutInMinutes")
     known = ", ".join(setting.name for setting in provider.settings)
     for key, value in action.configuration.items():
         setting = provider.setting(key)

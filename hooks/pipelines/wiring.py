@@ -32,7 +32,7 @@ from hooks.builds.stopping import stop_soon
 from hooks.models.build import BuildProject
 from hooks.models.build_batch import BuildBatch
 from hooks.pipelines.definition import BuildProjectDeclaration
-from hooks.pipelines.parts import BuildOutcome, BuildRequest, Parts
+from hooks.pipelines.parts import BuildOutcome, BuildRequest, Deployer, Parts
 from registry.clock import Clock
 from registry.errors import Conflict, Invalid
 from registry.repos.promote import promote
@@ -44,6 +44,7 @@ def real_parts(
     *,
     executor_types: Collection[str] = DEFAULT_TYPES,
     release_frozen_after: timedelta = FROZEN_AFTER,
+    deployer: Deployer | None = None,
 ) -> Parts:
     """The parts of a running server. ``executor_types`` are the environment types that its workers can build."""
 
@@ -57,6 +58,7 @@ def real_parts(
         apply_build_project=apply_build_project,
         promote=partial(promote, release_frozen_after=release_frozen_after),
         clock=clock,
+        deployer=deployer,
     )
 
 

@@ -252,7 +252,7 @@ def action(p, i, j):
         (lambda p: action(p, 1, 0).update(runOrder=1000), "from 1 to 999"),
         (lambda p: action(p, 1, 0).update(runOrder="two"), "from 1 to 999"),
         (lambda p: action(p, 1, 0).update(runOrder=True), "from 1 to 999"),
-        (lambda p: action(p, 1, 0).update(timeoutInMinutes=5), "for approvals only"),
+        (lambda p: action(p, 1, 0).update(timeoutInMinutes=5), "have no timeoutInMinutes"),
         (lambda p: action(p, 1, 1).update(timeoutInMinutes=4), "from 5 to 86400"),
         (lambda p: action(p, 1, 1).update(runOrder=1), "tested.NOTES}: action Test/Unit has not certainly ended before"),
         (lambda p: action(p, 1, 1)["configuration"].update(CustomData="#{src.Colour}"), "Source/Package sets Digest"),
