@@ -38,9 +38,10 @@ class TransitionState:
 
 @dataclass(frozen=True, slots=True)
 class LatestAction:
-    """The attempt at an action that counts. ``token`` is an approval's, ``external_execution_id`` the id of a build or deployment.
+    """The attempt at an action that counts. ``token`` is an approval's.
 
-    ``external_execution_url`` is where it is looked at, below this server's address.
+    ``external_execution_id`` is the id of its build or deployment, and ``external_execution_url`` where that is looked at,
+    below this server's address.
     """
 
     action_execution_id: int

@@ -51,7 +51,9 @@ def _start(session: Session, starting: Starting) -> Progress:
     configuration = starting.configuration
     handed = next((each for each in starting.artifacts.values() if each.build_id is not None), None)
     if handed is not None and {"Asset", "SourceRepository"} & set(configuration):
-        raise Invalid("Asset and SourceRepository are about the package version, and the artifact of a build is deployed")
+        raise Invalid(
+            "Asset and SourceRepository are about the package version, and the artifact of a build is deployed"
+        )
     minutes = starting.definition.timeout_minutes or DEFAULT_TIMEOUT_MINUTES
     place = f"{configuration['ApplicationName']}/{configuration['DeploymentGroupName']}"
     job_id = enqueue(

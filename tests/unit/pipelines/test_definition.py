@@ -174,7 +174,7 @@ stages:
     inputArtifacts: [{name: App}]
     configuration: {ExternalEntityLink: "javascript:alert(1)", NotByPublisher: "yes"}
   - name: A
-    actionTypeId: {category: Deploy, provider: CodeDeploy}
+    actionTypeId: {category: Deploy, provider: CloudFormation}
   - name: C
     timeoutInMinutes: 10
     actionTypeId: {category: Build, owner: AWS, provider: CodeBuild, version: "2"}
@@ -204,7 +204,7 @@ stages:
         (20, "1 input artifacts; Manual has 0"),
         (24, "not an http or https address"),
         (24, "neither 'true' nor 'false'"),
-        (26, "Deploy / ? / CodeDeploy / 1 is not carried out"),
+        (26, "Deploy / ? / CloudFormation / 1 is not carried out"),
         (29, "Build / AWS / CodeBuild / 2 is not carried out"),
         (30, "'region' is not carried out"),
         (31, "configuration ProjectName is missing"),
@@ -226,6 +226,31 @@ def stage(p, index):
 
 def action(p, i, j):
     return p["stages"][i]["actions"][j]
+
+
+def test_all_faults_of_a_deployment_are_told_at_once():
+    def edit(p):
+        action(p, 2, 0).update(
+            actionTypeId={"category": "Deploy", "provider": "CodeDeploy"},
+            configuration={"ApplicationName": "a b", "Asset": "x/[y]", "SourceRepository": "-", "Where": "x"},
+            inputArtifacts=[{"name": "App"}, {"name": "Nobody"}],
+            outputArtifacts=[{"name": "More"}],
+            timeoutInMinutes=4,
+        )
+
+    found = "\n".join(faults(changed(edit)))
+    for told in (
+        "ApplicationName: 'a b': a name has 1 to 100",
+        "configuration DeploymentGroupName is missing",
+        "Asset: 'x/[y]' is no pattern",
+        "configuration SourceRepository: repository name",
+        "does not carry out the setting 'Where' (known: ApplicationName, DeploymentGroupName, SourceRepository, Asset)",
+        "2 input artifacts; CodeDeploy has 0 to 1",
+        "1 output artifacts; CodeDeploy has 0",
+        "no action makes the input artifact 'Nobody'",
+        "from 5 to 86400",
+    ):
+        assert told in found, (told, found)
 
 
 @pytest.mark.parametrize(
