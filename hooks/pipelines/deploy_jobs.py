@@ -137,7 +137,7 @@ def run_expiry(parts: Parts, context: JobContext) -> None:
         now, minutes = parts.clock(), context.payload["minutes"]
         told = f"it had not ended after {minutes} minutes" + (f": {row.summary}" if row.summary else "")
         run.record(session, now, SYSTEM, "action.expire", expired=row.name, minutes=minutes)
-        abandon(session, parts, run, row, told, now=now, status=ActionStatus.FAILED)
+        abandon(session, parts, run, row, Progress(ActionStatus.FAILED, told), now=now)
         advance(session, parts, run.execution.id, now)
 
     context.finish(JobState.SUCCEEDED, unit)

@@ -203,22 +203,10 @@ def end_action(session: Session, parts: Parts, run: Run, row: ActionExecution, e
     _go_on(session, parts, run, now)
 
 
-def abandon(
-    session: Session,
-    parts: Parts,
-    run: Run,
-    row: ActionExecution,
-    summary: str,
-    *,
-    now: datetime,
-    status: ActionStatus = ActionStatus.ABANDONED,
-) -> None:
-    """Give a running action up: what it has started is told to stop, and what that still reports is not listened to.
-
-    The execution does not move; ``advance`` does that.
-    """
+def abandon(session: Session, parts: Parts, run: Run, row: ActionExecution, told: Progress, *, now: datetime) -> None:
+    """Give a running action up: what it has started is told to stop, and what that still reports is not listened to."""
     stage = next(stage for (stage, _), other in run.actions.items() if other is row)
-    _apply(row, Progress(status, summary), now)
+    _apply(row, told, now)
     happenings.tell_action(session, run, row, now)
     # Written before anything is told to stop: what then reports its end finds an action that has ended.
     session.flush()

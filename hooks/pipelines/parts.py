@@ -52,7 +52,8 @@ class BuildRequest:
     ``inputs`` are the artifacts it is handed beside the version's own files, as (name, build, identifier); the name "" is
     that of the primary one, and no build means the version's files. ``outputs`` are the artifacts that it hands on.
     With ``is_batch`` it is a batch build; ``combines_artifacts`` None leaves that to the project. ``publish_repository`` is
-    where, of the version's domain, it may publish if its project does so, too; None: nowhere.
+    where, of the version's domain, it may publish if its project does so, too; None: nowhere. ``project`` "": the commands
+    of ``buildspec`` in the server's default environment.
     """
 
     project: str
@@ -65,6 +66,8 @@ class BuildRequest:
     is_batch: bool = False
     combines_artifacts: bool | None = None
     publish_repository: str | None = None
+    buildspec: str | None = None
+    timeout_minutes: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

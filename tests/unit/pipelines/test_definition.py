@@ -253,6 +253,55 @@ def test_all_faults_of_a_deployment_are_told_at_once():
         assert told in found, (told, found)
 
 
+def commanded(**more):
+    """An edit that makes the promotion of the document an action that runs commands."""
+
+    def edit(p):
+        made = {"category": "Compute", "provider": "Commands"}
+        action(p, 2, 0).pop("configuration")
+        action(p, 2, 0).update({"actionTypeId": made, "commands": ["make"], **more})
+
+    return edit
+
+
+def test_commands_are_kept_with_what_they_need():
+    variables = [{"name": "V", "value": "#{src.Version}", "type": "PLAINTEXT"}]
+    outputs = [{"name": "Made", "files": ["dist/**/*"]}]
+    text = changed(commanded(environmentVariables=variables, outputVariables=["OUT"], outputArtifacts=outputs))
+    found = parse(text).stages[2].actions[0]
+    assert {name: json.loads(value) for name, value in found.configuration.items()} == {
+        "Commands": ["make"], "OutputVariables": ["OUT"], "EnvironmentVariables": variables, "OutputFiles": ["dist/**/*"],
+    }  # fmt: skip
+    assert (found.inputs, found.outputs) == (("App",), ("Made",))
+    document = pascal(yaml.safe_load(text))
+    assert parse(yaml.safe_dump(document)) == parse(text)
+
+
+def test_all_faults_of_commands_are_told_at_once():
+    def edit(p):
+        commanded(
+            commands=["echo #{src.Version}", "two\nlines", " "],
+            configuration={"ProjectName": "x"},
+            environmentVariables=[{"name": "A-B", "value": "1"}, {"name": "C", "value": "#{nobody.X}"}],
+            outputVariables=["OUT", "OUT", "#{x.y}"],
+            outputArtifacts=[{"name": "Made"}],
+            timeoutInMinutes=5000,
+        )(p)
+
+    found = "\n".join(faults(changed(edit)))
+    for told in (
+        "variables are not written into commands",
+        "a command is one line of text",
+        "a Compute action has no configuration",
+        "'A-B' is not the name of an environment variable",
+        "no action has the namespace 'nobody'",
+        "outputVariables: 'OUT' is there twice",
+        "an output artifact needs its files",
+        "from 5 to 2160",
+    ):
+        assert told in found, (told, found)
+
+
 @pytest.mark.parametrize(
     ("edit", "expected"),
     [
