@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, NoReturn
 
 from sqlalchemy.orm import Session
 
@@ -84,11 +85,10 @@ class DeclarationViews:
 
     def _rehearse(self, declared: list[Declared]) -> Plan:
         """Do everything, and take it back."""
-        try:
-            with self._services.db.write() as session:
-                raise _Rehearsed(self._apply(session, declared))
-        except _Rehearsed as done:
-            return done.plan
+        with suppress(_Rehearsed), self._services.db.write() as session:
+            plan = self._apply(session, declared)
+            _take_back()
+        return plan
 
     def _apply(self, session: Session, declared: list[Declared]) -> Plan:
         services = self._services
@@ -96,7 +96,9 @@ class DeclarationViews:
         return apply_declarations(session, means, declared, caller=context.caller(), now=services.clock())
 
 
-class _Rehearsed(Exception):  # noqa: N818  (it says that all went well, and makes the transaction go back)
-    def __init__(self, plan: Plan) -> None:
-        super().__init__()
-        self.plan = plan
+class _Rehearsed(Exception):
+    """All went well; and the transaction goes back."""
+
+
+def _take_back() -> NoReturn:
+    raise _Rehearsed

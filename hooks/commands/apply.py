@@ -37,9 +37,7 @@ MOST_NAMED = 20
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @json_option
 @with_client
-def apply(
-    client: Client, places: Sequence[str], *, only_plan: bool, check: bool, yes: bool, as_json: bool
-) -> None:
+def apply(client: Client, places: Sequence[str], *, only_plan: bool, check: bool, yes: bool, as_json: bool) -> None:
     """Make domains, repositories, policies, applications, build projects and pipelines as files declare them.
 
     Shows the plan, asks, and does exactly that: all of it or nothing. Nothing is deleted.
@@ -94,7 +92,7 @@ def _files(places: Sequence[str]) -> Iterator[tuple[str, str]]:
     found = False
     for place in places:
         if place == _STDIN:
-            yield "stdin", click.get_text_stream("stdin", encoding="utf-8").read()
+            yield "stdin", click.open_file(_STDIN, encoding="utf-8").read()
             found = True
             continue
         path = Path(place)
@@ -112,6 +110,4 @@ def _files(places: Sequence[str]) -> Iterator[tuple[str, str]]:
 def _below(directory: Path) -> list[Path]:
     """The files of a directory and of those in it, without hidden ones: what tools keep there declares nothing."""
     found = (path for path in directory.rglob("*") if path.suffix in ENDINGS and path.is_file())
-    return sorted(
-        path for path in found if not any(part.startswith(".") for part in path.relative_to(directory).parts)
-    )
+    return sorted(path for path in found if not any(part.startswith(".") for part in path.relative_to(directory).parts))

@@ -12,13 +12,9 @@ from sqlalchemy.orm import Session
 
 from hooks.declaring.documents import (
     ApplicationDeclaration,
-    BuildProjectDeclaration,
     ConnectionDeclaration,
     Declared,
     DomainDeclaration,
-    ParsedConfig,
-    ParsedGroup,
-    PipelineDefinition,
     RepositoryDeclaration,
 )
 from hooks.declaring.state import (
@@ -30,8 +26,11 @@ from hooks.declaring.state import (
     upstreams_of,
 )
 from hooks.deployments import applications, configs
+from hooks.deployments.documents.config import ParsedConfig
+from hooks.deployments.documents.group import ParsedGroup
 from hooks.deployments.parts import Parts as DeploymentParts
 from hooks.pipelines.applying import apply_declared, lock_pipelines
+from hooks.pipelines.definition import BuildProjectDeclaration, PipelineDefinition
 from hooks.pipelines.parts import Parts as PipelineParts
 from registry import audit, policies, repository_changes
 from registry.access import Identity
@@ -92,11 +91,11 @@ class Plan:
 class _NoSecret:
     """Declarations hold no credential, so that nothing of them is ever sealed."""
 
-    def seal(self, data: bytes, context: str) -> bytes:
-        raise AssertionError("a declaration has no secret")
+    def seal(self, plain: bytes, context: str) -> bytes:
+        raise AssertionError(f"a declaration has no secret: {len(plain)} bytes for {context}")
 
     def unseal(self, sealed: bytes, context: str) -> bytes:
-        raise AssertionError("a declaration has no secret")
+        raise AssertionError(f"a declaration has no secret: {len(sealed)} bytes of {context}")
 
 
 def apply_declarations(

@@ -168,12 +168,8 @@ def read_files(files: Sequence[DeclaredFile], providers: Sequence[Provider]) -> 
 
 def _at_its_line(text: str, line: int) -> str:
     """A document's text behind as many empty lines as let its faults name the lines of the whole file."""
-    node = yaml.compose(_without_tabs(text), Loader=yaml.SafeLoader)
-    return "\n" * (line - line_of(node)) + text
-
-
-def _without_tabs(text: str) -> str:
-    return text.replace("\t", " ") if text.lstrip()[:1] == "{" else text
+    # Read by itself it is the same document, whose root begins on another line.
+    return "\n" * (line - line_of(read_documents(text, "")[0].root)) + text
 
 
 def _declaration(root: yaml.Node, text: str, providers: Sequence[Provider]) -> Declaration:
@@ -221,7 +217,15 @@ def _application(text: str, _providers: Sequence[Provider]) -> Declaration:
 
 def _repository(text: str, _providers: Sequence[Provider]) -> Declaration:
     reader, root = read_document(text, "repository")
-    known = ("domain", "repository", "description", "upstreams", "externalConnections", "anonymousRead", "policyDocument")
+    known = (
+        "domain",
+        "repository",
+        "description",
+        "upstreams",
+        "externalConnections",
+        "anonymousRead",
+        "policyDocument",
+    )
     entries = reader.fields(root, "", known, refused={"tags": _TAGS}, ignored=_ANSWERED)
     description, is_open = entries.get("description"), entries.get("anonymousRead")
     made = RepositoryDeclaration(

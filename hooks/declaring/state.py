@@ -13,18 +13,17 @@ from sqlalchemy.orm import Session
 from hooks.builds.project_shown import as_document
 from hooks.declaring.documents import (
     ApplicationDeclaration,
-    BuildProjectDeclaration,
     Declared,
     DomainDeclaration,
-    ParsedConfig,
-    ParsedGroup,
-    PipelineDefinition,
     RepositoryDeclaration,
 )
 from hooks.deployments.configs import list_configs
+from hooks.deployments.documents.config import ParsedConfig
+from hooks.deployments.documents.group import ParsedGroup
 from hooks.models.build import BuildProject
 from hooks.models.deployment import DeploymentApplication, DeploymentConfig, DeploymentGroup
 from hooks.models.pipeline import Pipeline, PipelineDefinitionVersion
+from hooks.pipelines.definition import BuildProjectDeclaration, PipelineDefinition
 from registry import policies
 from registry.models import Domain, ExternalConnection, Repository, RepositoryUpstream
 
@@ -157,9 +156,7 @@ def _group(session: Session, application: str, name: str) -> str | None:
         return None
     living = DeploymentGroup.deleted_at.is_(None)
     row = session.scalar(
-        select(DeploymentGroup).where(
-            DeploymentGroup.application_id == parent.id, DeploymentGroup.name == name, living
-        )
+        select(DeploymentGroup).where(DeploymentGroup.application_id == parent.id, DeploymentGroup.name == name, living)
     )
     if row is None:
         return None
