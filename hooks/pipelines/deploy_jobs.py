@@ -22,7 +22,7 @@ from hooks.pipelines.actions.kind import Progress
 from hooks.pipelines.engine import REFUSALS, abandon, advance, end_action, running_action
 from hooks.pipelines.parts import DeploymentOrder, Parts
 from hooks.pipelines.run import SYSTEM, Run, pinned_version
-from hooks.pipelines.state import ActionStatus
+from hooks.pipelines.state import ActionStatus, ExecutionStatus
 from registry.errors import Conflict, NotFound
 
 ENDED_KIND = "deployment_ended"
@@ -70,6 +70,8 @@ def run_deploy(parts: Parts, context: JobContext) -> None:
 
 
 def _make(session: Session, parts: Parts, run: Run, context: JobContext) -> Progress:
+    if run.status is ExecutionStatus.STOPPING:
+        return Progress(ActionStatus.ABANDONED, "the execution was stopped before anything was deployed")
     asked = context.payload
     artifact = asked["artifact"]
     order = DeploymentOrder(

@@ -241,10 +241,11 @@ def test_stopping_lets_a_deployment_end_and_abandoning_stops_it(made: Deploying,
         assert (actions["Prod/Ship"], row.status) == ("Succeeded", "Succeeded")
 
 
-def test_one_that_is_abandoned_before_it_was_made_never_is(made: Deploying) -> None:
+@pytest.mark.parametrize("abandon", [False, True])
+def test_one_that_is_stopped_before_it_was_made_never_is(made: Deploying, abandon: bool) -> None:
     made.apply(stage("Prod", made.deploy()))
     execution = made.world.publish_and_start(made.name)
-    made.do(stop_execution, execution, reason="", abandon=True)
+    made.do(stop_execution, execution, reason="", abandon=abandon)
     made.work()
     assert (made.world.statuses(execution)[0], made.deployments()) == ("Stopped", [])
 
@@ -302,12 +303,18 @@ def test_what_cannot_be_deployed_fails_the_action_and_leaves_nothing(made: Deplo
     }
     for name, (action, _) in cases.items():
         made.apply(stage("Prod", action), name=f"{made.name}-{name}")
+    made.group("empty", dummyTargets=[])
+    made.apply(stage("Prod", made.deploy(group="empty")), name=f"{made.name}-empty")
     made.run()
     for name, (_, told) in cases.items():
         ship = made.ship(made.world.executions(f"{made.name}-{name}")[0].id)
         assert (ship.status, ship.deployment_id) == ("Failed", None)
         assert told in ship.summary
     assert made.deployments() == []
+    # One that is there, and cannot begin.
+    ship = made.ship(made.world.executions(f"{made.name}-empty")[0].id)
+    assert (ship.status, made.deployment(ship.deployment_id).status) == ("Failed", "Failed")
+    assert "NO_INSTANCES" in ship.summary
 
 
 def test_what_a_build_has_left_is_deployed_as_it_was_left(made: Deploying) -> None:
