@@ -50,10 +50,6 @@ def _check_asset(value: str) -> str | None:
 def _start(session: Session, starting: Starting) -> Progress:
     configuration = starting.configuration
     handed = next((each for each in starting.artifacts.values() if each.build_id is not None), None)
-    if handed is not None and {"Asset", "SourceRepository"} & set(configuration):
-        raise Invalid(
-            "Asset and SourceRepository are about the package version, and the artifact of a build is deployed"
-        )
     minutes = starting.definition.timeout_minutes or DEFAULT_TIMEOUT_MINUTES
     place = f"{configuration['ApplicationName']}/{configuration['DeploymentGroupName']}"
     job_id = enqueue(
@@ -103,6 +99,7 @@ CODEDEPLOY = ActionKind(
         outputs=(0, 0),
         variables=VARIABLES,
         has_timeout=True,
+        of_version=frozenset({"SourceRepository", "Asset"}),
     ),
     _start,
     _stop,

@@ -253,6 +253,20 @@ def test_all_faults_of_a_deployment_are_told_at_once():
         assert told in found, (told, found)
 
 
+def test_what_is_said_of_the_version_is_refused_for_the_artifact_of_a_build():
+    def edit(p, handed="Made"):
+        action(p, 1, 0)["outputArtifacts"] = [{"name": "Made"}]
+        action(p, 2, 0).update(
+            actionTypeId={"category": "Deploy", "provider": "CodeDeploy"},
+            configuration={"ApplicationName": "shop", "DeploymentGroupName": "prod", "Asset": "*.tgz"},
+            inputArtifacts=[{"name": handed}],
+        )
+
+    (fault,) = faults(changed(edit))
+    assert "configuration Asset is about the package version" in fault
+    parse(changed(lambda p: edit(p, "App")))
+
+
 def commanded(**more):
     """An edit that makes the promotion of the document an action that runs commands."""
 
