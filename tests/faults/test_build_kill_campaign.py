@@ -1,11 +1,12 @@
 """kill -9 of servers and workers while they build, again and again: one end for each build, and nothing left behind.
 
-Two built-in workers share one database: a server's, killed with it, and a second one's (``entrepot worker``), killed by
-itself or frozen for longer than its lease, so that it comes back with a result that nobody may take. What must hold:
+Two build at a time: a server's own worker, killed with it, and a second one, which is ``entrepot worker`` over the same
+database or ``entrepot runner`` over HTTP. It is killed by itself, or frozen for longer than its lease, so that it comes
+back with a result that nobody may take. What must hold:
 every build has one end and one event of it, each line of its last attempt is there once and in its order, its number of
 attempts is what its log tells, and no process, workspace or control group stays.
 
-``make campaign`` runs it with 200 builds; ``ENTREPOT_BUILDS`` says another number, ``ENTREPOT_SEED`` replays a run's
+``make campaign`` runs it with 200 builds of each kind; ``ENTREPOT_BUILDS`` says another number, ``ENTREPOT_SEED`` replays a run's
 moments. What ``make test`` has of it: a killed worker (``tests/functional/test_build_jobs.py``), and a killed server whose
 pipelines build (``test_kill_campaign.py``).
 """
@@ -90,6 +91,27 @@ class Worker:
             self.process.send_signal(signal.SIGTERM)
             self.process.wait(60)
             self.process = None
+
+
+class Runner(Worker):
+    """``entrepot runner``: another machine, as far as the server can tell."""
+
+    @property
+    def place(self) -> Path:
+        return self.server.data.with_name("runner")
+
+    def start(self) -> None:
+        if not self.place.exists():
+            self._register()
+        arguments = ["runner", "run", "--data", str(self.place)]
+        self.process = zygote().start(arguments, self.server.child_environment(), self.server.log)
+
+    def _register(self) -> None:
+        builder = Builder(self.server, self.server.token("admin"))
+        token = builder.call("POST", "/runners", json={"name": "second"}).json()["registrationToken"]
+        arguments = ["runner", "register", "--url", self.server.url, "--data", str(self.place), "--token", "-"]
+        done = zygote().run(arguments, self.server.child_environment(), 60, typed=token)
+        assert done.returncode == 0, done.stderr
 
 
 SecondWorker = Callable[[Server], Any]
@@ -213,10 +235,11 @@ def groups_left(workspaces: set[str]) -> list[Path]:
 @pytest.mark.campaign
 @pytest.mark.long
 @pytest.mark.skipif(bool(MISSING_SANDBOX), reason=MISSING_SANDBOX)
-def test_each_build_ends_once_under_kill_9_and_nothing_stays(tmp_path: Path) -> None:
+@pytest.mark.parametrize("second", [Worker, Runner])
+def test_each_build_ends_once_under_kill_9_and_nothing_stays(tmp_path: Path, second: SecondWorker) -> None:
     print(f"ENTREPOT_SEED={SEED} ENTREPOT_BUILDS={BUILDS}")
     with work_directory() as place:
-        with two_workers(tmp_path, Worker, place) as (server, other):
+        with two_workers(tmp_path, second, place) as (server, other):
             server.start()
             other.start()
             builder = Builder(server, server.token("admin"))

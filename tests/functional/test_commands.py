@@ -637,8 +637,10 @@ def test_a_batch_is_started_watched_retried_and_stopped(site: Site, tmp_path: Pa
     file = tmp_path / "project.yml"
     file.write_text(MANY)
     site.run("build", "project", "apply", str(file))
-    batch = site.run("build", "batch", "start", "many", "-e", "A=b", "--batch-timeout", "9").stdout.strip()
+    batch = site.run("build", "batch", "start", "many", "-e", "A=b", "--batch-timeout", "9", "--debug-session")
+    batch = batch.stdout.strip()
     shown = site.json("build", "batch", "show", batch)
+    assert shown["debugSessionEnabled"]
     assert (shown["buildBatchStatus"], shown["buildBatchConfig"]) == ("IN_PROGRESS", {"timeoutInMins": 9})
     assert batch in site.run("build", "batch", "list", "--project", "many").stdout
     assert "DOWNLOAD_SOURCE" in site.run("build", "batch", "show", batch).stdout
