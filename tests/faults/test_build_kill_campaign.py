@@ -148,6 +148,7 @@ class Campaign:
     place: Path
     ids: list[str] = field(default_factory=list)
     workspaces: set[str] = field(default_factory=set)
+    begun: int = 0
     done: dict[str, int] = field(default_factory=lambda: {"server": 0, "worker": 0, "frozen": 0})
 
     def run(self, builds: int) -> None:
@@ -155,9 +156,16 @@ class Campaign:
         while len(self.ids) < builds:
             for _ in range(min(5, builds - len(self.ids))):
                 self.start()
+            self.let_some_begin()
             time.sleep(self.dice.uniform(0.5, 4.0))
             self.blow(self.dice.choice(["server", "worker", "frozen"]))
         self.blow("frozen")
+
+    def let_some_begin(self) -> None:
+        """On a busy machine it takes a while after a blow: another that comes before that meets no build."""
+        begun = "select coalesce(sum(attempt), 0) from build"
+        wait_until(lambda: query(self.server, begun)[0][0] > self.begun, seconds=PATIENCE_SECONDS, pause_seconds=0.2)
+        self.begun = query(self.server, begun)[0][0]
 
     def start(self) -> None:
         """One more build; an answer that a kill swallowed may have been one, too."""
@@ -186,9 +194,11 @@ def query(server: Server, statement: str) -> list[Any]:
         db.close()
 
 
-def still_building(server: Server) -> bool:
+def wait_for_all(server: Server) -> None:
+    """Until every build has ended. A busy machine may take any time, as long as one ends now and then."""
     jobs = "select count(*) from job where queue = 'builds' and state in ('queued', 'running')"
-    return bool(query(server, jobs)[0][0])
+    while left := query(server, jobs)[0][0]:
+        wait_until(lambda left=left: query(server, jobs)[0][0] < left, seconds=PATIENCE_SECONDS, pause_seconds=0.5)
 
 
 def check_log(build: dict[str, Any], log: str) -> None:
@@ -246,7 +256,7 @@ def test_each_build_ends_once_under_kill_9_and_nothing_stays(tmp_path: Path, sec
             builder.put_project("killed", SPEC)
             campaign = Campaign(server, other, builder, random.Random(SEED), place)
             campaign.run(BUILDS)
-            wait_until(lambda: not still_building(server), seconds=PATIENCE_SECONDS, pause_seconds=0.5)
+            wait_for_all(server)
             counts = check(campaign)
             refused = server.log_text().count("was broken off; it starts anew")
             other.stop()
