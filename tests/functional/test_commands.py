@@ -684,6 +684,7 @@ def test_builds_are_listed_shown_stopped(applied: Site) -> None:
     _, build_id = built(applied)
     assert build_id in [item["id"] for item in applied.json("build", "list", "--limit", "5")]
     assert len(applied.run("build", "list", "--limit", "1").stdout.splitlines()) == 1
+    assert applied.run("build", "list", "--project", "none-of-that-name").stdout == ""
     assert "status\tIN_PROGRESS" in applied.run("build", "show", build_id).stdout
     assert applied.json("build", "stop", build_id)["status"] == "STOPPED"
     assert "has ended" in applied.run("build", "stop", build_id, status=1).stderr
