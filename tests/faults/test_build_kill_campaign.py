@@ -148,7 +148,7 @@ class Campaign:
     place: Path
     ids: list[str] = field(default_factory=list)
     workspaces: set[str] = field(default_factory=set)
-    begun: int = 0
+    seen: dict[str, int] = field(default_factory=dict)
     done: dict[str, int] = field(default_factory=lambda: {"server": 0, "worker": 0, "frozen": 0})
 
     def run(self, builds: int) -> None:
@@ -162,10 +162,20 @@ class Campaign:
         self.blow("frozen")
 
     def let_some_begin(self) -> None:
-        """On a busy machine it takes a while after a blow: another that comes before that meets no build."""
-        begun = "select coalesce(sum(attempt), 0) from build"
-        wait_until(lambda: query(self.server, begun)[0][0] > self.begun, seconds=PATIENCE_SECONDS, pause_seconds=0.2)
-        self.begun = query(self.server, begun)[0][0]
+        """On a busy machine it takes a while after a blow: another that comes before that meets no build.
+
+        Every other time one may also come to its end, else none would on a machine that is slower than the blows.
+        """
+        counts = ["select coalesce(sum(attempt), 0) from build"]
+        if self.dice.random() < 0.5:
+            counts.append("select count(*) from build where ended_at is not null")
+        for count in counts:
+            before = self.seen.get(count, 0)
+            wait_until(lambda: self.count(count) > before, seconds=PATIENCE_SECONDS, pause_seconds=0.2)  # noqa: B023
+        self.seen.update((count, self.count(count)) for count in counts)
+
+    def count(self, statement: str) -> int:
+        return int(query(self.server, statement)[0][0])
 
     def start(self) -> None:
         """One more build; an answer that a kill swallowed may have been one, too."""
