@@ -164,15 +164,18 @@ class Campaign:
     def let_some_begin(self) -> None:
         """On a busy machine it takes a while after a blow: another that comes before that meets no build.
 
-        Every other time one may also come to its end, else none would on a machine that is slower than the blows.
+        Every other time one may also succeed, else none would on a machine that is slower than the blows.
         """
         counts = ["select coalesce(sum(attempt), 0) from build"]
         if self.dice.random() < 0.5:
-            counts.append("select count(*) from build where ended_at is not null")
+            counts.append("select count(*) from build where status = 'SUCCEEDED'")
         for count in counts:
-            before = self.seen.get(count, 0)
-            wait_until(lambda: self.count(count) > before, seconds=PATIENCE_SECONDS, pause_seconds=0.2)  # noqa: B023
+            self.wait_for_more(count)
         self.seen.update((count, self.count(count)) for count in counts)
+
+    def wait_for_more(self, count: str) -> None:
+        before = self.seen.get(count, 0)
+        wait_until(lambda: self.count(count) > before, seconds=PATIENCE_SECONDS, pause_seconds=0.2)
 
     def count(self, statement: str) -> int:
         return int(query(self.server, statement)[0][0])
