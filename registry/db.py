@@ -26,6 +26,8 @@ from registry.errors import Unavailable
 T = TypeVar("T")
 
 BUSY_TIMEOUT_MS = 15_000
+# Who waits for other writers of its own process waits for what goes on, and not for what may be away.
+TURN_SECONDS = 60.0
 RETRIES = 5
 # PostgreSQL: serialization_failure, deadlock_detected, lock_not_available
 _RETRYABLE_STATES = frozenset({"40001", "40P01", "55P03"})
@@ -136,7 +138,7 @@ class Database:
             with self._write.begin() as session:
                 yield session
             return
-        if not self._turn.acquire(timeout=BUSY_TIMEOUT_MS / 1000):
+        if not self._turn.acquire(timeout=TURN_SECONDS):
             raise Unavailable("the database is not available; try again shortly")
         try:
             with self._write.begin() as session:

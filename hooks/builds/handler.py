@@ -39,7 +39,7 @@ __all__ = ["BuildHandler", "BuildServices", "IssuedToken"]
 
 LOG = logging.getLogger(__name__)
 
-_FLUSH_SECONDS, _MAX_FLUSH_SECONDS = 0.5, 5.0
+_FLUSH_SECONDS, _MAX_FLUSH_SECONDS = 0.5, 10.0
 _SHARE = 4
 _FLUSH_BYTES = 64 * 1024
 _MAX_WAITING_BYTES = 4 * 1024 * 1024
