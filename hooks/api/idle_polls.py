@@ -50,9 +50,11 @@ class IdlePolls:
         """Answer an idle agent, or pass the request on."""
         if environ.get("PATH_INFO") != PATH or not _is_usual(environ):
             return self._app(environ, start_response)
-        body = environ["wsgi.input"].read(int(environ["CONTENT_LENGTH"]))
+        length = int(environ["CONTENT_LENGTH"])
+        body = environ["wsgi.input"].read(length)
         environ["wsgi.input"] = io.BytesIO(body)
-        answer = self._answer(environ["HTTP_AUTHORIZATION"][7:]) if _IDLE.fullmatch(body) else None
+        is_idle = len(body) == length and _IDLE.fullmatch(body) is not None
+        answer = self._answer(environ["HTTP_AUTHORIZATION"][7:]) if is_idle else None
         if answer is None:
             return self._app(environ, start_response)
         headers = [*_HEADERS, ("Content-Length", str(len(answer)))]
