@@ -82,6 +82,8 @@ class RunnerClaims:
         died, and goes to others. Raises Unavailable when the build cannot be handed out now, and what the database does.
         """
         said.check()
+        if self._is_idle(runner, said, held):
+            return None
         remote.reap(self._db, {JOB_KIND}, self._attempts.settle)
         self._look_after(runner, said, held)
         if len(held) >= said.slots or not said.environments:
@@ -98,6 +100,15 @@ class RunnerClaims:
             with self._db.write() as session:
                 remote.give_back(session, hold, self._attempts.settle, error=reason, counts=True)
             raise Unavailable("a build could not be handed out now") from error
+
+    def _is_idle(self, runner: BuildRunner, said: Introduction, held: Sequence[str]) -> bool:
+        """Whether there is nothing at all to do or to note: what idle runners hear, from one read and without a write."""
+        if held or not runners.is_seen_lately(runner, said, self._services.clock()):
+            return False
+        with self._db.read() as session:
+            if claims.expired(session, {JOB_KIND}) or remote.holds_any(session, runner.id):
+                return False
+            return not claims.anything_due(session, (QUEUE,), {JOB_KIND}, only=_jobs_for(runner, said))
 
     def _look_after(self, runner: BuildRunner, said: Introduction, held: Sequence[str]) -> None:
         now = self._services.clock()
@@ -119,8 +130,7 @@ class RunnerClaims:
             remote.reap(self._db, {JOB_KIND}, self._attempts.settle)
 
     def _take(self, runner: BuildRunner, said: Introduction) -> tuple[Claimed | None, Build | None, Project | None]:
-        limits = Limits(tuple(runner.projects), tuple(runner.domains))
-        only = runners.JobsFor(said.environments, limits)
+        only = _jobs_for(runner, said)
         with self._db.read() as session:
             if not claims.anything_due(session, (QUEUE,), {JOB_KIND}, only=only):
                 return None, None, None
@@ -209,6 +219,10 @@ class RunnerClaims:
             build.debug_session,
             credentials,
         )
+
+
+def _jobs_for(runner: BuildRunner, said: Introduction) -> runners.JobsFor:
+    return runners.JobsFor(said.environments, Limits(tuple(runner.projects), tuple(runner.domains)))
 
 
 def _require_held(session: Session, claimed: Claimed) -> None:

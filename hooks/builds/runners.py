@@ -27,7 +27,7 @@ from registry.token_shape import looks_like_token, new_token
 REGISTRATION_LIFE = timedelta(hours=1)
 """So long can a runner be registered with the token that an administrator was given."""
 SILENT_AFTER = timedelta(minutes=2)
-_SEEN_GRAIN = timedelta(seconds=10)
+_SEEN_GRAIN = timedelta(seconds=30)
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}\Z")
 _ENVIRONMENT = re.compile(r"[a-z][a-z0-9_-]{0,31}\Z")
 
