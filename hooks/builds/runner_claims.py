@@ -34,6 +34,9 @@ from registry.errors import Problem, Unavailable
 from storage.errors import StorageError
 
 LOG = logging.getLogger(__name__)
+POLL_SECONDS, LONGEST_POLL_SECONDS = 1.0, 5.0
+POLLS_PER_SECOND = 10
+"""What all runners together may ask for in a second, as long as that leaves none waiting for too long."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +77,12 @@ class RunnerClaims:
         self._attempts = attempts
         self._digest = digest
         self._lease_seconds = lease_seconds
+        self._online = 0
+
+    @property
+    def poll_seconds(self) -> float:
+        """When a runner that was given nothing asks again: many runners ask less often each."""
+        return min(max(POLL_SECONDS, self._online / POLLS_PER_SECOND), LONGEST_POLL_SECONDS)
 
     def claim(self, runner: BuildRunner, said: Introduction, held: Sequence[str]) -> Assignment | None:
         """The most urgent build that ``runner`` may have; None when there is none, or when it asks for none.
@@ -124,6 +133,7 @@ class RunnerClaims:
             return
         with self._db.write() as session:
             runners.see(session, runner.id, said, now)
+            self._online = runners.count_online(session, now)
             if is_lost:
                 remote.forsake(session, owner=runner.id, held=sorted(holds))
         if is_lost:

@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
-from sqlalchemy import ColumnElement, select, update
+from sqlalchemy import ColumnElement, func, select, update
 from sqlalchemy.orm import Session
 
 from hooks.jobs.remote import forsake
@@ -181,6 +181,12 @@ def see(session: Session, runner_id: str, said: Introduction, now: datetime) -> 
         update(BuildRunner).where(BuildRunner.id == runner_id).values(seen_at=now, **_introduced(said)),
         execution_options={"synchronize_session": False},
     )
+
+
+def count_online(session: Session, now: datetime) -> int:
+    """How many runners have asked lately."""
+    lately = (BuildRunner.seen_at > now - SILENT_AFTER) & BuildRunner.revoked_at.is_(None)
+    return session.scalar(select(func.count()).select_from(BuildRunner).where(lately)) or 0
 
 
 def _introduced(said: Introduction) -> dict[str, object]:

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
-from sqlalchemy import event, select, update
+from sqlalchemy import delete, event, insert, select, update
 
 from hooks.builds import runners
 from hooks.builds.attempts import BuildAttempts
@@ -119,6 +119,20 @@ def test_a_runner_without_work_costs_one_read_and_still_takes_over_what_others_l
     claims.claim(idle, Introduction("host", "1", (), 4), ())
     with database.read() as session:
         assert session.scalars(select(Job.owner).where(Job.kind == "build", Job.state == JobState.RUNNING)).all() == []
+
+
+def test_many_runners_ask_less_often_each(database: Database) -> None:
+    services = Parts().services()
+    claims = RunnerClaims(database, services, BuildAttempts(services), digest=digest, lease_seconds=60.0)
+    mine, now = runner(database, "mine", Limits()), services.clock()
+    seen = {"projects": [], "domains": [], "environments": [], "created_by": "ada", "created_at": now, "seen_at": now}
+    for fleet, seconds in ((5, 1.0), (30, 3.0), (90, 5.0)):
+        with database.write() as session:
+            others = [{"id": f"{fleet}-{number}", "name": f"{fleet}-{number}", **seen} for number in range(fleet - 1)]
+            session.execute(delete(BuildRunner).where(BuildRunner.id != mine.id))
+            session.execute(insert(BuildRunner), others)
+        assert claims.claim(mine, SAID, ()) is None
+        assert claims.poll_seconds == seconds
 
 
 def test_a_job_that_cannot_be_settled_keeps_no_runner_from_its_builds(database: Database) -> None:
