@@ -101,7 +101,9 @@ def test_a_runner_without_work_costs_one_read_and_still_takes_over_what_others_l
     event.listen(database.engine, "before_cursor_execute", lambda *told: sent.append(told[2].split()[0]))
     assert [claims.claim(idle, SAID, ()) for _ in range(3)] == [None] * 3
     assert {word for word in sent if word != "BEGIN"} == {"SELECT"}
-    assert sent.count("BEGIN") == (3 if database.is_sqlite else 0)  # one transaction each; PostgreSQL's driver begins them
+    assert sent.count("BEGIN") == (
+        3 if database.is_sqlite else 0
+    )  # one transaction each; PostgreSQL's driver begins them
     # What another has let run out is taken over by who asks next.
     source = PackageSource("default", "dev", "", "", "", ())
     with database.write() as session:

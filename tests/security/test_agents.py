@@ -218,7 +218,9 @@ def test_I1_idle_agents_are_refused_at_their_next_poll_once_they_do_not_count(
     world.now += agents.SESSION_LIFE
     assert poll(late) == 401
     # The negative control: a query that asks for the session alone lets them in.
-    careless = presence._BY_SESSION.with_only_columns(*presence._BY_SESSION.selected_columns, maintain_column_froms=True)
+    careless = presence._BY_SESSION.with_only_columns(
+        *presence._BY_SESSION.selected_columns, maintain_column_froms=True
+    )
     careless._where_criteria = presence._BY_SESSION._where_criteria[:1]
     monkeypatch.setattr(presence, "_BY_SESSION", careless)
     assert [poll(revoked), poll(late), poll(deleted)] == [200, 200, 401]
