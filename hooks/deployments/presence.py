@@ -93,7 +93,7 @@ class Presence:
         least, rate = (
             (WAITING_SECONDS, WAITING_POLLS_PER_SECOND) if is_waiting else (IDLE_SECONDS, IDLE_POLLS_PER_SECOND)
         )
-        return min(max(least, self._online / rate), LONGEST_SECONDS)
+        return round(min(max(least, self._online / rate), LONGEST_SECONDS), 1)
 
     def note(self, agent_id: str, seen_at: datetime | None, expires_at: datetime | None, now: datetime) -> None:
         """An agent was there, of which the row says ``seen_at`` and when its session ends. Now and then this writes.
