@@ -241,7 +241,7 @@ def gather(wanted: Request, token: str) -> dict[str, str]:
         assert model is not None  # its text is at hand
         collected = Collector(poms, layout.versions, model).collect()
         for note in collected.notes:
-            print(note)
+            _say(note)
         return _fetch(collected.artifacts, layout, repository, Path(wanted.into))
     except (BadPom, Lacking, Unsolvable) as error:
         raise Failed(f"what {root} depends on cannot be told: {error}") from error
@@ -257,8 +257,13 @@ def _fetch(artifacts: Sequence[Artifact], layout: _Layout, repository: Repositor
         name = f"{at.group}.{name}" if name in found else name
         with (into / name).open("xb") as file:
             found[name] = repository.file(path, file)
-        print(f"{at} {found[name]}")
+        _say(f"{at} {found[name]}")
     return found
+
+
+def _say(text: str) -> None:
+    """Into the log of the deployment."""
+    sys.stdout.write(f"{text}\n")
 
 
 def main(request: str, token_file: str) -> int:
@@ -267,7 +272,7 @@ def main(request: str, token_file: str) -> int:
     try:
         found = gather(wanted, Path(token_file).read_text(encoding="utf-8"))
     except (Failed, OSError) as error:
-        print(error)
+        _say(str(error))
         return 1
     Path(wanted.answer).write_text(json.dumps(found), encoding="utf-8")
     return 0
