@@ -10,7 +10,6 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
 from registry.formats.maven.effective import (
-    BadPom,
     Coordinates,
     Dependency,
     Effective,
@@ -19,6 +18,7 @@ from registry.formats.maven.effective import (
     checked,
     extension_and_classifier,
 )
+from registry.formats.maven.pom_tree import BadPom
 from registry.formats.maven.version_order import sort_key
 from registry.formats.maven.version_ranges import VersionRange, is_range, parse_range
 

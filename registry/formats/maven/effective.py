@@ -7,33 +7,21 @@ are code. POMs of others come through ``Read``, and from nowhere else.
 
 from __future__ import annotations
 
-import html.entities
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
-from xml.etree.ElementTree import Element, ParseError
-
-import defusedxml.ElementTree
-from defusedxml.common import DefusedXmlException
+from xml.etree.ElementTree import Element
 
 from registry.errors import Invalid
 from registry.formats.maven.coordinates import check_artifact, check_group, check_version
-from registry.formats.maven.version_ranges import is_range, parse_range
+from registry.formats.maven.pom_tree import BadPom, Machine, active_profiles, child, name_of, said, text_of, tree
 
-MOST_BYTES = 8 << 20
 _MOST_PARENTS = 30
 _MOST_TEXT = 20_000
 _DEEPEST_PROPERTY = 20
 _EXPRESSION = re.compile(r"\$\{([^{}$]{1,300})\}")
-# Maven's parser knows the names of HTML, which some old POMs have in their developers' names.
-_ENTITY = re.compile(rb"&([A-Za-z][A-Za-z0-9]{1,30});")
-_OWN_ENTITIES = frozenset({b"amp", b"lt", b"gt", b"quot", b"apos"})
 _PART = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.+~!=@-]{0,200}\Z")
-
-
-class BadPom(ValueError):
-    """A POM that is none; ``str()`` says why. Maven goes on without what such a one of a dependency says."""
 
 
 class Lacking(ValueError):
@@ -54,16 +42,6 @@ class Coordinates:
 
 Read = Callable[[Coordinates], bytes | None]
 """The POM of an artifact's version; None where the repository has none."""
-
-
-@dataclass(frozen=True, slots=True)
-class Machine:
-    """What profiles may ask for: Java's version ("17.0.1"; "" where it is not known), and the operating system."""
-
-    java: str = ""
-    os_name: str = "linux"
-    os_family: str = "unix"
-    os_arch: str = "amd64"
 
 
 @dataclass(frozen=True, slots=True)
@@ -218,43 +196,27 @@ def check_file_part(text: str) -> None:
 
 
 def _parsed(body: bytes, machine: Machine, called: str) -> _Model:
-    root = _tree(body, called)
-    if _name(root) != "project":
+    root = tree(body, called)
+    if name_of(root) != "project":
         raise BadPom(f"{called}: its POM's root is not <project>")
-    single = {_name(each): _text(each) for each in root if not len(each)}
-    parent = _child(root, "parent")
+    single = {name_of(each): text_of(each) for each in root if not len(each)}
+    parent = child(root, "parent")
     above = None
     if parent is not None:
-        above = Coordinates(*(_said(parent, name) for name in ("groupId", "artifactId", "version")))
+        above = Coordinates(*(said(parent, name) for name in ("groupId", "artifactId", "version")))
         single.setdefault("groupId", above.group)
         single.setdefault("version", above.version)
         single["parent.groupId"], single["parent.version"] = above.group, above.version
         single["parent.artifactId"] = above.artifact
     model = _Model(single, above)
-    moved = _child(_child(root, "distributionManagement"), "relocation")
+    moved = child(child(root, "distributionManagement"), "relocation")
     if moved is not None:
-        model.relocation = tuple(_said(moved, name) for name in ("groupId", "artifactId", "version"))
-    for part in (root, *_active_profiles(root, machine)):
-        model.properties |= {_name(each): _text(each) for each in _child(part, "properties") or ()}
+        model.relocation = tuple(said(moved, name) for name in ("groupId", "artifactId", "version"))
+    for part in (root, *active_profiles(root, machine)):
+        model.properties |= {name_of(each): text_of(each) for each in child(part, "properties") or ()}
         _put(model.dependencies, _dependencies(part))
-        _put(model.managed, _dependencies(_child(part, "dependencyManagement")))
+        _put(model.managed, _dependencies(child(part, "dependencyManagement")))
     return model
-
-
-def _tree(body: bytes, called: str) -> Element:
-    if len(body) > MOST_BYTES:
-        raise BadPom(f"{called}: its POM is larger than {MOST_BYTES} bytes")
-    try:
-        root: Element = defusedxml.ElementTree.fromstring(_ENTITY.sub(_entity, body), forbid_dtd=True)
-    except (ParseError, DefusedXmlException, ValueError, LookupError) as error:
-        raise BadPom(f"{called}: its POM is not XML: {' '.join(str(error).split())[:150]}") from error
-    return root
-
-
-def _entity(found: re.Match[bytes]) -> bytes:
-    name = found[1]
-    number = None if name in _OWN_ENTITIES else html.entities.name2codepoint.get(name.decode())
-    return found[0] if number is None else b"&#%d;" % number
 
 
 def _put(into: dict[tuple[str, ...], Dependency], found: Iterable[Dependency]) -> None:
@@ -264,57 +226,20 @@ def _put(into: dict[tuple[str, ...], Dependency], found: Iterable[Dependency]) -
 
 
 def _dependencies(part: Element | None) -> Iterator[Dependency]:
-    for each in _child(part, "dependencies") or ():
-        optional = _said(each, "optional")
+    for each in child(part, "dependencies") or ():
+        optional = said(each, "optional")
         yield Dependency(
-            _said(each, "groupId"),
-            _said(each, "artifactId"),
-            _said(each, "version"),
-            _said(each, "type") or "jar",
-            _said(each, "classifier"),
-            _said(each, "scope"),
+            said(each, "groupId"),
+            said(each, "artifactId"),
+            said(each, "version"),
+            said(each, "type") or "jar",
+            said(each, "classifier"),
+            said(each, "scope"),
             optional == "true" if optional else None,
             frozenset(
-                (_said(one, "groupId"), _said(one, "artifactId")) for one in _child(each, "exclusions") or ()
+                (said(one, "groupId"), said(one, "artifactId")) for one in child(each, "exclusions") or ()
             ),
         )  # fmt: skip
-
-
-def _active_profiles(root: Element, machine: Machine) -> list[Element]:
-    asked = [(each, _child(each, "activation")) for each in _child(root, "profiles") or ()]
-    active = [each for each, activation in asked if activation is not None and _is_active(activation, machine)]
-    return active or [each for each, activation in asked if _said(activation, "activeByDefault") == "true"]
-
-
-def _is_active(activation: Element, machine: Machine) -> bool:
-    """By what Maven knows of a machine. No property is set, and there is no folder of a project for ``file``."""
-    answers = []
-    if wanted := _said(activation, "jdk"):
-        answers.append(_is_java(wanted, machine.java))
-    if (system := _child(activation, "os")) is not None:
-        known = {"name": machine.os_name, "family": machine.os_family, "arch": machine.os_arch}
-        for what, own in known.items():
-            if said := _said(system, what).lower():
-                answers.append((said.lstrip("!") == own) is not said.startswith("!"))
-        answers.append(not _said(system, "version"))
-    if (asked := _child(activation, "property")) is not None:
-        answers.append(_said(asked, "name").startswith("!"))
-    if _child(activation, "file") is not None:
-        answers.append(False)
-    return bool(answers) and all(answers)
-
-
-def _is_java(wanted: str, own: str) -> bool:
-    if not own:
-        return False
-    if is_range(wanted):
-        # "[9" is "[9,)" here, as Maven reads it.
-        text = wanted if wanted[-1] in {"]", ")"} else f"{wanted.rstrip(',')},)"
-        try:
-            return own in parse_range(text)
-        except ValueError:
-            return False
-    return own.startswith(wanted.lstrip("!")) is not wanted.startswith("!")
 
 
 def _inherit(model: _Model, above: _Model) -> None:
@@ -384,23 +309,3 @@ def _managed(each: Dependency, by: Dependency | None) -> Dependency:
         is_optional=by.is_optional if each.is_optional is None else each.is_optional,
         exclusions=each.exclusions or by.exclusions,
     )
-
-
-# --- elements --------------------------------------------------------------------------------------------------------
-
-
-def _name(element: Element) -> str:
-    return str(element.tag).rpartition("}")[2]
-
-
-def _child(element: Element | None, name: str) -> Element | None:
-    return next((each for each in element if _name(each) == name), None) if element is not None else None
-
-
-def _text(element: Element) -> str:
-    return (element.text or "").strip()
-
-
-def _said(element: Element | None, name: str) -> str:
-    found = _child(element, name)
-    return "" if found is None else _text(found)

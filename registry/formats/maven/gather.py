@@ -23,16 +23,8 @@ from registry.errors import Invalid
 from registry.formats.maven.checksums import header_name, read_checksum
 from registry.formats.maven.collect import Artifact, Collector, Unsolvable
 from registry.formats.maven.coordinates import SNAPSHOT, base_version
-from registry.formats.maven.effective import (
-    MOST_BYTES,
-    BadPom,
-    Coordinates,
-    Lacking,
-    Machine,
-    Poms,
-    check_file_part,
-    checked,
-)
+from registry.formats.maven.effective import Coordinates, Lacking, Poms, check_file_part, checked
+from registry.formats.maven.pom_tree import MOST_BYTES, BadPom, Machine
 from registry.formats.maven.xml_reader import BadXml, read_texts
 
 MOST_FILE_BYTES = 4 << 30

@@ -21,8 +21,8 @@ from pathlib import Path
 
 from registry.errors import Invalid
 from registry.formats.maven import paths
-from registry.formats.maven.effective import Machine
 from registry.formats.maven.gather import Request
+from registry.formats.maven.pom_tree import Machine
 from registry.native import Installation, InstallFault, NativeVersion
 
 RECORD = "installed.json"

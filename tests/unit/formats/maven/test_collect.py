@@ -5,7 +5,8 @@ from collections.abc import Mapping
 import pytest
 
 from registry.formats.maven.collect import Collector, Unsolvable
-from registry.formats.maven.effective import BadPom, Coordinates, Lacking, Machine, Poms
+from registry.formats.maven.effective import Coordinates, Lacking, Poms
+from registry.formats.maven.pom_tree import BadPom, Machine
 from registry.formats.maven.version_ranges import parse_range
 
 
