@@ -72,7 +72,7 @@ def nowhere_else(url: str) -> Iterator[dict[str, str]]:
     """
     host = urlsplit(url).hostname or ""
     through = urllib.request.getproxies_environment()
-    if urlsplit(url).scheme in through and not urllib.request.proxy_bypass_environment(host):
+    if urlsplit(url).scheme in through and not urllib.request.proxy_bypass(host):
         yield {}
         return
     with ThreadingHTTPServer(("127.0.0.1", 0), _Refusing) as wall:

@@ -105,9 +105,7 @@ class Repository:
             raise Failed(f"{path} is not in the repository")
         return digest.hexdigest()
 
-    def _fetched(
-        self, path: str, take: Callable[[bytes], object], again: Callable[[], object], most: int
-    ) -> bool:  # fmt: skip
+    def _fetched(self, path: str, take: Callable[[bytes], object], again: Callable[[], object], most: int) -> bool:
         for attempt in range(_TRIES):
             if attempt:
                 time.sleep(2.0**attempt / 2)
@@ -118,6 +116,8 @@ class Repository:
                 last = f"the repository cannot be reached: {error}"
             except _Busy as error:
                 last = str(error)
+            except requests.RequestException as error:
+                raise Failed(f"{path}: {error}") from error
         raise Failed(f"{path}: {last}")
 
     def _once(self, path: str, take: Callable[[bytes], object], most: int) -> bool:
@@ -128,7 +128,7 @@ class Repository:
             if answer.status_code == 429 or answer.status_code >= 500:
                 raise _Busy(f"the repository answers {answer.status_code}")
             if answer.status_code != 200:
-                raise Failed(f"{path}: the repository answers {answer.status_code}: {answer.text[:300]}")
+                raise Failed(f"{path}: the repository answers {answer.status_code}: {_beginning(answer)}")
             digests = {name: hashlib.new(name, usedforsecurity=False) for name in ("sha256", "sha1")}
             taken = 0
             for piece in answer.iter_content(_PIECE_BYTES):
@@ -146,15 +146,18 @@ class Repository:
         return True
 
     def _checksum(self, path: str, name: str) -> str:
-        with self._session.get(
-            f"{self._url}{quote(path, safe='/+~=@!')}.{name}", timeout=_SECONDS, allow_redirects=False
-        ) as answer:
+        url = f"{self._url}{quote(path, safe='/+~=@!')}.{name}"
+        with self._session.get(url, stream=True, timeout=_SECONDS, allow_redirects=False) as answer:
             if answer.status_code != 200:
                 raise Failed(f"{path}: the repository has no checksum of it")
             try:
-                return read_checksum(answer.content[:1000], name)
+                return read_checksum(_beginning(answer).encode(), name)
             except Invalid as error:
                 raise Failed(f"{path}: {error}") from error
+
+
+def _beginning(answer: requests.Response) -> str:
+    return bytes(next(answer.iter_content(300), b"")).decode(errors="replace")
 
 
 class _Busy(Exception):
