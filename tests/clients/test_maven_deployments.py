@@ -32,16 +32,14 @@ def _dependency(group: str, artifact: str, more: str = "") -> str:
 
 
 def _shop(url: str) -> str:
-    """Versions managed by the parent's imports, scopes of every kind, exclusions, and a tree that knows several of each."""
-    everything = "<exclusions><exclusion><groupId>org.slf4j</groupId><artifactId>*</artifactId></exclusion></exclusions>"
+    """Versions managed by the parent's imports, scopes of every kind, exclusions."""
+    no_tomcat = "<exclusions><exclusion><groupId>org.apache.tomcat.embed</groupId><artifactId>*</artifactId></exclusion></exclusions>"
     needs = [
-        _dependency(SPRING, "spring-boot-starter-web"),
-        _dependency(SPRING, "spring-boot-starter-data-jpa"),
+        _dependency(SPRING, "spring-boot-starter-web", no_tomcat),
         _dependency(SPRING, "spring-boot-starter-test", "<scope>test</scope>"),
         _dependency("com.h2database", "h2", "<scope>runtime</scope>"),
         _dependency("jakarta.servlet", "jakarta.servlet-api", "<scope>provided</scope>"),
         _dependency("org.projectlombok", "lombok", "<optional>true</optional>"),
-        _dependency("org.apache.hadoop", "hadoop-client", f"<version>3.3.6</version>{everything}"),
     ]
     more = f"{distribution(url)}<dependencies>{''.join(needs)}</dependencies>"
     text = pom("shop", "1.0", more=more)
@@ -60,8 +58,9 @@ def test_an_application_of_mvn_runs_with_the_class_path_of_mvn(tmp_path: Path) -
         mvn.login(server, token)
         folder = mvn.project("shop", _shop(dev.url), **{"src/main/java/acme/Shop.java": SHOP})
         class_path = folder / "class-path"
-        goals = ("deploy", "dependency:build-classpath", "-DincludeScope=runtime", f"-Dmdep.outputFile={class_path}")
-        mvn.run(*goals, cwd=folder).ok()
+        mvn.run("deploy", cwd=folder).ok()
+        told = ("-DincludeScope=runtime", f"-Dmdep.outputFile={class_path}")
+        mvn.run("dependency:build-classpath", *told, cwd=folder).ok()
         files = []
         for ending in ("jar", "pom"):
             answer = dev.get(f"com/acme/shop/1.0/shop-1.0.{ending}")
@@ -75,7 +74,7 @@ def test_an_application_of_mvn_runs_with_the_class_path_of_mvn(tmp_path: Path) -
         assert {result.status for result in done.values()} == {EventStatus.SUCCEEDED}, done
         wanted = {Path(each).name for each in class_path.read_text().strip().split(":")}
         assert {path.name for path in (link / "lib").iterdir()} == wanted
-        assert len(wanted) > 100
+        assert len(wanted) > 20
         said = subprocess.run([str(link / "bin" / "shop")], capture_output=True, text=True, check=True)
         assert said.stdout == "spring 6.1.14\n"
     finally:

@@ -158,11 +158,12 @@ class Collector:
             wanted = max(listed, key=sort_key, default="")
         at = checked(Coordinates(group, artifact, wanted))
         for _ in range(_MOST_MOVES):
-            moved = self._read(at)
-            if moved is None or moved.moved_to in (None, at):
+            model = self._read(at)
+            moved = model.moved_to if model is not None else None
+            if moved is None or moved == at:
                 return at
-            self._notes[f"{at} has moved to {moved.moved_to}"] = None
-            at = checked(moved.moved_to) if moved.moved_to is not None else at
+            self._notes[f"{at} has moved to {moved}"] = None
+            at = checked(moved)
         raise Unsolvable(f"{called} moves in a circle")
 
     def _highest(self, dependency: Dependency) -> str:
