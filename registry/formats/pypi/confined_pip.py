@@ -53,7 +53,7 @@ def confine() -> None:
 
 
 if __name__ == "__main__":
-    sys.meta_path.insert(0, _FromFolder(sys.argv[1]))  # type: ignore[arg-type]
+    sys.meta_path.insert(0, _FromFolder(sys.argv[1]))
     confine()
     sys.argv = ["pip", *sys.argv[2:]]
     runpy.run_module("pip", run_name="__main__", alter_sys=True)
