@@ -14,7 +14,7 @@ from typing import Any
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from hooks.deployments import agents, engine
+from hooks.deployments import engine, presence
 from hooks.deployments.appspec_model import FileExistsBehavior
 from hooks.deployments.documents.settings import GroupSettings
 from hooks.deployments.lifecycle import DOWNLOAD_BUNDLE, INSTALL
@@ -45,7 +45,6 @@ from registry.token_finder import Mask, mask
 
 COMMAND_LIFE = timedelta(minutes=5)
 BUSY_POLL_SECONDS = 1.0
-IDLE_POLL_SECONDS = 5.0
 MOST_TAIL_BYTES = 2048
 _MESSAGE_CHARACTERS = 4000
 
@@ -120,6 +119,7 @@ class AgentWork:
         self._on_tokens = on_tokens
         self._issue_token = issue_token
         self._clock: Clock = parts.clock
+        self.presence = presence.Presence(db)
 
     def poll(self, agent: DeploymentAgent, running: Sequence[int], free: int, *, is_going: bool) -> PollAnswer:
         """What an agent is to do now, beside the events that it is ``running``; ``free``: more of them. Mostly a read.
@@ -134,10 +134,10 @@ class AgentWork:
                 wanted = _chosen(session, agent.id, busy) if is_going and free else None
         if wanted is not None:
             command = self._offered(agent, wanted, now)
-        elif not agents.is_seen_lately(agent, now):
-            with self._db.write() as session:
-                agents.see(session, agent.id, now)
-        return PollAnswer(command, stopped, BUSY_POLL_SECONDS if is_going or running else IDLE_POLL_SECONDS)
+        else:
+            self.presence.note(agent.id, agent.seen_at, agent.session_expires_at, now)
+        seconds = BUSY_POLL_SECONDS if is_going or running else self.presence.seconds_of(agent.id)
+        return PollAnswer(command, stopped, seconds)
 
     @staticmethod
     def _looked_at(
@@ -263,7 +263,7 @@ class AgentWork:
                 row = session.get(DeploymentInstallation, (each.group_id, agent.name))
                 if row is not None:
                     row.found, row.found_at = each.as_json(), now
-            agents.see(session, agent.id, now)
+            presence.see(session, agent.id, now)
 
     def let_go(self, session: Session, agent_id: str, name: str, now: datetime) -> int:
         """An agent was revoked: what it had begun has failed. In the caller's transaction; how many there were."""
