@@ -17,9 +17,16 @@ from hooks.deployments.engine import advance, event_begun, event_ended
 from hooks.deployments.outcomes import ErrorCode, EventResult, EventStatus
 from hooks.deployments.parts import Parts
 from hooks.deployments.planning import DeploymentStatus
-from hooks.deployments.platform import DeploymentFacts, Later, PlatformUnavailable, TargetPlan
+from hooks.deployments.platform import Actor, AgentsPart, DeploymentFacts, Later, PlatformUnavailable, TargetPlan
 from hooks.deployments.rows import goes_on, has_ended, lock, plan_of, run_of
-from hooks.deployments.targets import EVENT_KIND, UNDO_KIND, enqueue_event, enqueue_undo, forget_installation
+from hooks.deployments.targets import (
+    EVENT_KIND,
+    UNDO_KIND,
+    enqueue_event,
+    enqueue_undo,
+    forget_installation,
+    hand_over,
+)
 from hooks.deployments.watching import WATCH_KIND, run_watch
 from hooks.jobs.context import Handler, JobContext
 from hooks.jobs.retry import Retry
@@ -70,7 +77,7 @@ def run_event(parts: Parts, context: JobContext) -> None:
         return
     facts, target, event, platform = begun
     try:
-        answer: EventResult | Later = platform.carry_out(facts, target, event, _stopped(context))
+        answer: EventResult | Later | AgentsPart = platform.carry_out(facts, target, event, _stopped(context))
     except PlatformUnavailable as away:
         raise Retry(_PAUSE_SECONDS, f"{event} of {target.name} could not be tried: {away}") from away
     context.finish(JobState.SUCCEEDED, partial(_end, parts=parts, event_id=event_id, answer=answer))
@@ -88,7 +95,7 @@ def _begin(session: Session, parts: Parts, event_id: int) -> Any:
     return run.facts(), plan_of(target), event.name, run.platform
 
 
-def _end(session: Session, parts: Parts, event_id: int, answer: EventResult | Later) -> None:
+def _end(session: Session, parts: Parts, event_id: int, answer: EventResult | Later | AgentsPart) -> None:
     event = session.get_one(DeploymentEvent, event_id)
     if isinstance(answer, EventResult):
         event_ended(session, parts, event, answer, parts.clock())
@@ -105,6 +112,9 @@ def _end(session: Session, parts: Parts, event_id: int, answer: EventResult | La
     target.updated_at = parts.clock()
     if run.is_stopping:
         _end_stopped(session, parts, event)
+        return
+    if isinstance(answer, AgentsPart):
+        hand_over(event, Actor.AGENT)
         return
     enqueue_event(session, run, target, event, answer.seconds)
 

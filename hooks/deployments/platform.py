@@ -15,7 +15,7 @@ from sqlalchemy.orm import Session
 
 from hooks.deployments.outcomes import EventResult
 
-OF_AN_EVENT = frozenset({"drainingSince", "allowingSince", "health", "progress", "brokenAt"})
+OF_AN_EVENT = frozenset({"drainingSince", "allowingSince", "health", "progress", "brokenAt", "watched", "askedAt"})
 """Names in a target's details for how far an event is. They go when it is done once more."""
 _RETRIES = "retries"
 
@@ -89,6 +89,17 @@ class Later:
     message: str = ""
 
 
+@dataclass(frozen=True, slots=True)
+class AgentsPart:
+    """The agent does its part of an event now; when that has succeeded ``carry_out`` is called again.
+
+    ``details`` replace the target's.
+    """
+
+    details: Mapping[str, Any] = field(default_factory=dict)
+    message: str = ""
+
+
 class PlatformUnavailable(Exception):
     """An event could not be tried now (a router, a container engine is away); it is tried again."""
 
@@ -113,10 +124,11 @@ class DeploymentPlatform(Protocol):
 
     def carry_out(
         self, about: DeploymentFacts, target: TargetPlan, event: str, is_stopped: Callable[[], bool]
-    ) -> EventResult | Later:
+    ) -> EventResult | Later | AgentsPart:
         """Do an event of ``Actor.ENGINE``: outside of any transaction, perhaps more than once, with the same effect.
 
-        "Ran and failed" is a result. Raises PlatformUnavailable where it could not be tried.
+        "Ran and failed" is a result. ``MonitorHealth`` goes on later for as long as the target is well: the engine ends it.
+        Raises PlatformUnavailable where it could not be tried.
         """
 
     def undo(self, about: DeploymentFacts, target: TargetPlan) -> Later | None:

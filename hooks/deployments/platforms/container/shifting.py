@@ -62,13 +62,28 @@ def _shift(work: Work, own: TaskSet, steps: tuple[TrafficStep, ...], index: int)
     )
 
 
-def _hold(work: Work, own: TaskSet) -> EventResult | Later | None:
-    """Watch the set until the next step is due; None: it is."""
+def monitor(work: Work) -> EventResult | Later:
+    """Look at the set that has the traffic, while the original is kept: well or unwell, it is looked at again."""
+    own = work.needed()
+    why, failures, failed = _looked_at(work, own)
+    return failed or work.later(work.pace.poll if why else work.pace.watch, why, failures=failures)
+
+
+def _looked_at(work: Work, own: TaskSet) -> tuple[str, int, EventResult | None]:
+    """Why the set is unwell now, "" if it is not, how often in a row it was, and that the event has failed by that."""
     why, broken = work.unhealthy(own)
     failures = work.progress.get("failures", 0) + 1 if why else 0
-    if broken is not None or failures > work.pace.tolerated_failures:
-        log = work.host.log((broken or own.containers[0]).id)
-        return work.failed(f"unwell with traffic: {why}", ErrorCode.SCRIPT_FAILED, log)
+    if broken is None and failures <= work.pace.tolerated_failures:
+        return why, failures, None
+    log = work.host.log((broken or own.containers[0]).id)
+    return why, failures, work.failed(f"unwell with traffic: {why}", ErrorCode.SCRIPT_FAILED, log)
+
+
+def _hold(work: Work, own: TaskSet) -> EventResult | Later | None:
+    """Watch the set until the next step is due; None: it is."""
+    why, failures, failed = _looked_at(work, own)
+    if failed is not None:
+        return failed
     left = work.progress["until"] - work.seconds
     if left <= 0 and not why:
         return None
