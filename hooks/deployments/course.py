@@ -281,7 +281,7 @@ def begin_end(
 def _wind_down(session: Session, parts: Parts, run: Run, targets: Sequence[DeploymentTarget], now: datetime) -> bool:
     if not run.deployment.details["ending"].get("isTold"):
         run.note(ending={**run.deployment.details["ending"], "isTold": True})
-        _call_back(session, run, targets)
+        call_back(session, run, targets)
     has_rerouted = Phase(run.deployment.phase).has_rerouted
     for target in targets:
         if target.status in {TargetStatus.IN_PROGRESS, TargetStatus.READY} and baking.break_off(
@@ -304,8 +304,8 @@ def _wind_down(session: Session, parts: Parts, run: Run, targets: Sequence[Deplo
     return True
 
 
-def _call_back(session: Session, run: Run, targets: Sequence[DeploymentTarget]) -> None:
-    """What the engine was to go on with later ends now; it may have been hours."""
+def call_back(session: Session, run: Run, targets: Sequence[DeploymentTarget]) -> None:
+    """What the engine was to go on with later is gone on with now; it may have been hours."""
     forget(session, EVENT_KIND, subject_of(run.deployment.id))
     for target in targets:
         event = first_open(events_of(session, target.id)) if target.status == TargetStatus.IN_PROGRESS else None

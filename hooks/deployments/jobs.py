@@ -11,7 +11,7 @@ from typing import Any
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from hooks.deployments import happenings
+from hooks.deployments import happenings, hook_answers
 from hooks.deployments.ending import STEP_KIND, enqueue_step
 from hooks.deployments.engine import advance, event_begun, event_ended
 from hooks.deployments.outcomes import ErrorCode, EventResult, EventStatus
@@ -116,6 +116,11 @@ def _end(session: Session, parts: Parts, event_id: int, answer: EventResult | La
     if isinstance(answer, AgentsPart):
         hand_over(event, Actor.AGENT)
         return
+    if answer.calls is not None:
+        refused = hook_answers.begin(session, parts, run, event, answer.calls, parts.clock())
+        if refused is not None:
+            event_ended(session, parts, event, refused, parts.clock())
+            return
     enqueue_event(session, run, target, event, answer.seconds)
 
 

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Protocol
+from datetime import datetime
+from typing import Any, Protocol
+
+from sqlalchemy.orm import Session
 
 from hooks.deployments.health.alarms import Poll, PollFailed, PrometheusAlarm
 from hooks.deployments.platform import DeploymentPlatform
 from registry.clock import Clock
+from registry.errors import NotFound
 
 
 class Sealer(Protocol):
@@ -29,6 +33,19 @@ def nobody_to_ask(_alarm: PrometheusAlarm) -> Poll:
 
 
 @dataclass(frozen=True, slots=True)
+class HookNotice:
+    """What a webhook is told of a hook that it is to carry out."""
+
+    webhook: int
+    data: Mapping[str, Any]
+
+
+def nobody_to_call(_session: Session, notice: HookNotice, _now: datetime) -> None:
+    """Tells nobody of hooks: there are no webhooks here."""
+    raise NotFound("webhook", str(notice.webhook))
+
+
+@dataclass(frozen=True, slots=True)
 class Patience:
     """How long the engine waits, in seconds. CodeDeploy's own times."""
 
@@ -46,7 +63,8 @@ class Patience:
 class Parts:
     """``platforms`` are by CodeDeploy's ``computePlatform``.
 
-    ``poll`` asks an alarm that is outside; it is called outside of any transaction.
+    ``poll`` asks an alarm that is outside; it is called outside of any transaction. ``call_hook`` sees to it, in the caller's
+    transaction, that a webhook is told; it raises NotFound, Conflict or Denied where that cannot be.
     """
 
     platforms: Mapping[str, DeploymentPlatform]
@@ -54,3 +72,4 @@ class Parts:
     sealer: Sealer
     poll: Callable[[PrometheusAlarm], Poll] = nobody_to_ask
     patience: Patience = field(default_factory=Patience)
+    call_hook: Callable[[Session, HookNotice, datetime], None] = nobody_to_call

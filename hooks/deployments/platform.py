@@ -15,7 +15,9 @@ from sqlalchemy.orm import Session
 
 from hooks.deployments.outcomes import EventResult
 
-OF_AN_EVENT = frozenset({"drainingSince", "allowingSince", "health", "progress", "brokenAt", "watched", "askedAt"})
+OF_AN_EVENT = frozenset(
+    {"drainingSince", "allowingSince", "health", "progress", "brokenAt", "watched", "askedAt", "hookUntil"}
+)
 """Names in a target's details for how far an event is. They go when it is done once more."""
 _RETRIES = "retries"
 
@@ -42,7 +44,8 @@ class Actor(Enum):
 class DeploymentFacts:
     """A deployment as platforms see it. The documents are those it was made with; ``options`` are those of its start.
 
-    ``is_rollback``: it brings an earlier revision back. ``previous_revision`` None: the group had none.
+    ``is_rollback``: it brings an earlier revision back. ``previous_revision`` None: the group had none. ``hook_answers``:
+    Pending, Succeeded or Failed for each ``HookCall`` so far, by its key.
     """
 
     deployment_id: str
@@ -56,6 +59,7 @@ class DeploymentFacts:
     previous_revision: Mapping[str, Any] | None = None
     options: Mapping[str, Any] = field(default_factory=dict)
     is_rollback: bool = False
+    hook_answers: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,15 +82,26 @@ class EventPlan:
 
 
 @dataclass(frozen=True, slots=True)
+class HookCall:
+    """The hook ``hook`` of an event is to be carried out by whoever is behind a webhook, which is told once for each key."""
+
+    key: str
+    webhook: int
+    hook: str
+    event: str
+
+
+@dataclass(frozen=True, slots=True)
 class Later:
     """An event goes on after ``seconds``, when ``carry_out`` is called for it again; nobody waits for it meanwhile.
 
-    ``details`` replace the target's: what has been reached so far, for the next call.
+    ``details`` replace the target's: what has been reached so far, for the next call. ``calls``: who is told meanwhile.
     """
 
     seconds: float
     details: Mapping[str, Any] = field(default_factory=dict)
     message: str = ""
+    calls: HookCall | None = None
 
 
 @dataclass(frozen=True, slots=True)

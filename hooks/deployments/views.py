@@ -21,6 +21,7 @@ from hooks.models.deployment import (
 from registry.errors import NotFound
 
 STATUSES = ("Created", "Queued", "InProgress", "Baking", "Ready", "Succeeded", "Failed", "Stopped")
+TARGET_STATUSES = ("Pending", "InProgress", "Ready", "Succeeded", "Failed", "Skipped")
 OVERVIEW = ("Pending", "InProgress", "Succeeded", "Failed", "Skipped", "Ready")
 OpenLog = Callable[[DeploymentEvent], str]
 """Unseals the tail of an event's log."""
@@ -246,10 +247,24 @@ def _messages(row: Deployment, counts: Mapping[str, int]) -> tuple[str, ...]:
 
 
 def targets(
-    session: Session, deployment_id: str, *, after: int = 0, limit: int | None = None, open_log: OpenLog | None = None
+    session: Session,
+    deployment_id: str,
+    *,
+    after: int = 0,
+    limit: int | None = None,
+    statuses: Collection[str] = (),
+    label: str | None = None,
+    open_log: OpenLog | None = None,
 ) -> list[TargetView]:
-    """The targets of a deployment in their order, from the place ``after``; without ``open_log`` no log is opened."""
+    """The targets of a deployment in their order, from the place ``after``; without ``open_log`` no log is opened.
+
+    ``statuses`` and ``label`` (Blue or Green) leave others out, where they are said.
+    """
     rows = select(DeploymentTarget).where(DeploymentTarget.deployment_id == deployment_id)
+    if statuses:
+        rows = rows.where(DeploymentTarget.status.in_(statuses))
+    if label:
+        rows = rows.where(DeploymentTarget.fleet == label)
     rows = rows.order_by(DeploymentTarget.position, DeploymentTarget.id).offset(after).limit(limit)
     found = session.scalars(rows).all()
     wanted = select(DeploymentEvent).where(DeploymentEvent.target_id.in_([row.id for row in found]))

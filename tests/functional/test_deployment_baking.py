@@ -144,7 +144,8 @@ def test_the_agent_has_its_part_and_the_server_goes_on(world: World) -> None:
     event = world.begin(agent)
     first = event.started_at
     world.advance(started, minutes=4)
-    assert world.end(event, log="looked") and world.next_for(agent) is None
+    assert world.end(event, log="looked")
+    assert world.next_for(agent) is None
     look(world)
     assert world.platform.done.count(("a", MONITOR_HEALTH)) == 2
     world.advance(started, minutes=50)

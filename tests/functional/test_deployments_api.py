@@ -4,7 +4,7 @@ import gzip
 import io
 import json
 import tarfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from datetime import datetime, timedelta
 from pathlib import Path
 
@@ -72,8 +72,8 @@ def step(world: World, agent: str, status: EventStatus = EventStatus.SUCCEEDED, 
 class Deploying(World):
     """A world with an application, a group, two machines of it, and one of another role."""
 
-    def __init__(self, folder: Path) -> None:
-        super().__init__(folder)
+    def __init__(self, folder: Path, environment: Mapping[str, str] | None = None) -> None:
+        super().__init__(folder, environment)
         with self.db.write() as session:
             self.services.stores.new_key(session, None, self.now)  # as the first start of a server makes one
         self.tokens["deployer"] = self.account("deployer", "read", "promote", repositories=["default/*"])

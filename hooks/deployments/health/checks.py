@@ -253,7 +253,7 @@ def _command(fields: Fields, name: str) -> CommandCheck:
     if fields.has("command") == fields.has("location"):
         fields.fault("command", "or location has to be there, and not both")
     command = fields.texts("command", longest=_LONGEST_COMMAND) if fields.has("command") else ()
-    if command and (command[0] == "CMD-SHELL" and len(command) != 2 or command == ("CMD",)):
+    if command and ((command[0] == "CMD-SHELL" and len(command) != 2) or command == ("CMD",)):
         fields.fault("command", "has a program behind CMD, and one text for the shell behind CMD-SHELL")
     location = fields.text("location", longest=1000) if fields.has("location") else ""
     if location.startswith("/") or ".." in location.split("/"):

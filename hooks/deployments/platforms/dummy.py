@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from sqlalchemy.orm import Session
 
+from hooks.deployments.hook_calls import HOOK_SECONDS, ask
 from hooks.deployments.lifecycle import ENGINE_EVENTS
 from hooks.deployments.outcomes import ErrorCode, EventResult, EventStatus
 from hooks.deployments.phases import MONITOR_HEALTH, TERMINATE, bake_minutes, course_of
@@ -23,6 +25,7 @@ from hooks.deployments.platform import (
 
 KEY = "dummyTargets"
 EVENTS = "dummyEvents"
+HOOKS = "dummyHooks"
 _LOOK_SECONDS = 5.0
 
 
@@ -30,9 +33,11 @@ _LOOK_SECONDS = 5.0
 class DummyPlatform:
     """``dummyTargets`` of a group: names, or ``{"name", "fleet", "zone", "agent"}``. ``dummyEvents``: only these of the course.
 
+    ``dummyHooks``: by event the number of a webhook that carries its hook out.
     Events of targets with an ``agent`` are the agent's, except for traffic's; all others are the engine's, and end as
     ``outcomes`` says: by (target, event) a list of what its calls return or raise, one after the other; then they
-    succeed. What bakes is watched where the group has ``healthChecks``, and well. ``done`` are the calls, as (target, event), in their order; an undo's event is called ``undo``.
+    succeed. What bakes is watched where the group has ``healthChecks``, and well. ``done`` are the calls, as (target,
+    event), in their order; an undo's event is called ``undo``.
     """
 
     name: str = "Server"
@@ -40,6 +45,7 @@ class DummyPlatform:
         default_factory=dict
     )
     done: list[tuple[str, str]] = field(default_factory=list)
+    clock: Callable[[], float] = time.time
 
     def check_group(self, document: Mapping[str, Any]) -> Sequence[str]:
         """Targets are asked for."""
@@ -72,7 +78,10 @@ class DummyPlatform:
         self, about: DeploymentFacts, target: TargetPlan, event: str, is_stopped: Callable[[], bool]
     ) -> EventResult | Later | AgentsPart:
         """What ``outcomes`` says."""
-        _ = about, is_stopped
+        _ = is_stopped
+        webhook = (about.group.get(HOOKS) or {}).get(event)
+        if webhook is not None:
+            return ask(about, target, event, hook=event, webhook=webhook, seconds=HOOK_SECONDS, now=self.clock())
         answer = self._answer(target.name, event)
         if answer is None and event == MONITOR_HEALTH:
             return Later(_LOOK_SECONDS)

@@ -207,7 +207,7 @@ class ServerPlatform:
         health, kept, said = self._asked(checks, target, "watched", Health.HEALTHY)
         if health is Health.UNHEALTHY:
             return _failed(MONITOR_HEALTH, said)
-        seconds = min(each.pace.interval_seconds for each in (*checks, *commands))
+        seconds: float = min(each.pace.interval_seconds for each in (*checks, *commands))
         if commands and target.agent_id is not None:
             since, now = _since(target, "askedAt"), self._clock()
             pause = max(_COMMANDS_PAUSE_SECONDS, min(each.pace.interval_seconds for each in commands))
