@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import click
@@ -17,7 +18,9 @@ _COLUMNS = (
     ("BY", "createdBy"),
     ("UPDATED", "updatedAt"),
 )
-_DOMAIN: Any = click.option("--domain", default="default", show_default=True, help="The alarm's domain.")
+_DOMAIN: Callable[[Callable[..., Any]], Callable[..., Any]] = click.option(
+    "--domain", default="default", show_default=True, help="The alarm's domain."
+)
 
 
 @click.group()

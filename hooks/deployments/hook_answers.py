@@ -94,7 +94,7 @@ def answer(
 
 
 def _executions(run: Run) -> Mapping[str, Any]:
-    return run.deployment.details.get(KEY, {})
+    return dict(run.deployment.details.get(KEY, {}))
 
 
 def _digest(execution_id: str) -> str:

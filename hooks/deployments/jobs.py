@@ -17,7 +17,15 @@ from hooks.deployments.engine import advance, event_begun, event_ended
 from hooks.deployments.outcomes import ErrorCode, EventResult, EventStatus
 from hooks.deployments.parts import Parts
 from hooks.deployments.planning import DeploymentStatus
-from hooks.deployments.platform import Actor, AgentsPart, DeploymentFacts, Later, PlatformUnavailable, TargetPlan
+from hooks.deployments.platform import (
+    Actor,
+    AgentsPart,
+    DeploymentFacts,
+    Later,
+    PlatformUnavailable,
+    Remains,
+    TargetPlan,
+)
 from hooks.deployments.rows import goes_on, has_ended, lock, plan_of, run_of
 from hooks.deployments.targets import (
     EVENT_KIND,
@@ -196,13 +204,13 @@ def _report(session: Session, parts: Parts, target_id: int, told: str) -> None:
     happenings.tell(session, run, happenings.TARGET_LEFT_OUT, parts.clock(), target=target.name, message=told)
 
 
-def _undone(session: Session, parts: Parts, target_id: int, later: Later | None) -> None:
+def _undone(session: Session, parts: Parts, target_id: int, later: Later | Remains | None) -> None:
     target = session.get_one(DeploymentTarget, target_id)
     run = lock(session, parts, target.deployment_id)
     session.refresh(target)
-    if later is None:
+    if not isinstance(later, Later):
         if run.is_blue_green and not target.fleet:
-            forget_installation(session, run, target, parts.clock())
+            forget_installation(session, run, target, parts.clock(), later or Remains.ORIGINAL)
         return
     if later.details:
         target.details = dict(later.details)

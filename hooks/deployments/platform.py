@@ -115,6 +115,14 @@ class AgentsPart:
     message: str = ""
 
 
+class Remains(Enum):
+    """What serves where a target was put right: the original again, what the deployment has brought all the same, nothing."""
+
+    ORIGINAL = "original"
+    NEW = "new"
+    NOTHING = "nothing"
+
+
 class PlatformUnavailable(Exception):
     """An event could not be tried now (a router, a container engine is away); it is tried again."""
 
@@ -146,8 +154,9 @@ class DeploymentPlatform(Protocol):
         Raises PlatformUnavailable where it could not be tried.
         """
 
-    def undo(self, about: DeploymentFacts, target: TargetPlan) -> Later | None:
+    def undo(self, about: DeploymentFacts, target: TargetPlan) -> Later | Remains | None:
         """Put right what a deployment that broke off has left half done at a target: traffic above all. Idempotent.
 
-        Raises PlatformUnavailable; it is called until it succeeds (returns None).
+        Raises PlatformUnavailable; it is called until it succeeds: None, or what is there then, where that is the platform's
+        to say.
         """

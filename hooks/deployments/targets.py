@@ -14,7 +14,7 @@ from hooks.deployments.outcomes import ErrorCode, EventResult, EventStatus
 from hooks.deployments.parts import Parts
 from hooks.deployments.phases import MONITOR_HEALTH, TERMINATE, Phase, opens
 from hooks.deployments.planning import TargetStatus
-from hooks.deployments.platform import Actor
+from hooks.deployments.platform import Actor, Remains
 from hooks.deployments.rows import Run, events_of, first_open, has_ended, plan_of
 from hooks.jobs.queue import PATIENT_ATTEMPTS, enqueue
 from hooks.models.deployment import Deployment, DeploymentEvent, DeploymentInstallation, DeploymentTarget
@@ -244,14 +244,16 @@ def _note_installation(
     session.flush()
 
 
-def forget_installation(session: Session, run: Run, target: DeploymentTarget, now: datetime) -> None:
-    """What a deployment had installed was undone: the last good revision is there again, or nothing."""
+def forget_installation(session: Session, run: Run, target: DeploymentTarget, now: datetime, remains: Remains) -> None:
+    """What a deployment had installed was undone: the last good revision is there again, or nothing; or it could not be."""
+    if remains is Remains.NEW:
+        return
     row = session.get(DeploymentInstallation, (run.group.id, target.name), with_for_update=True)
     has_let_go = any(each.name == TERMINATE and each.started_at for each in events_of(session, target.id))
     if row is None or row.deployment_id != run.deployment.id or has_let_go:
         return
     good = session.get(Deployment, run.group.last_successful_id) if run.group.last_successful_id is not None else None
-    if good is None:
+    if good is None or remains is Remains.NOTHING:
         session.delete(row)
     else:
         row.deployment_id, row.revision, row.is_healthy, row.installed_at = good.id, good.revision, True, now

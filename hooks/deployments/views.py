@@ -10,6 +10,7 @@ from typing import Any
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
+from hooks.deployments.ending import TO_ORIGINALS
 from hooks.deployments.revisions import label, version_of
 from hooks.models.deployment import (
     Deployment,
@@ -23,6 +24,7 @@ from registry.errors import NotFound
 STATUSES = ("Created", "Queued", "InProgress", "Baking", "Ready", "Succeeded", "Failed", "Stopped")
 TARGET_STATUSES = ("Pending", "InProgress", "Ready", "Succeeded", "Failed", "Skipped")
 OVERVIEW = ("Pending", "InProgress", "Succeeded", "Failed", "Skipped", "Ready")
+_AS_THEY_ARE = "what the originals have"
 OpenLog = Callable[[DeploymentEvent], str]
 """Unseals the tail of an event's log."""
 
@@ -217,8 +219,8 @@ def _facts(
         "creator": row.creator,
         "initiator": row.initiator,
         "description": row.description,
-        "revision_label": label(row.revision),
-        "version": version_of(row.revision),
+        "revision_label": _AS_THEY_ARE if row.details.get(TO_ORIGINALS) else label(row.revision),
+        "version": "" if row.details.get(TO_ORIGINALS) else version_of(row.revision),
         "deployment_config_name": row.config_name,
         "deployment_overview": {status: counts.get(status, 0) for status in OVERVIEW},
         "error_information": error,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import uuid
 from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
@@ -55,6 +56,7 @@ class Harbour(Deploying):
             document = {"dummyTargets": ["shop"], "dummyEvents": EVENTS, "dummyHooks": hooks}
             session.add(
                 DeploymentGroup(
+                    id=uuid.uuid4().hex,
                     application_id=application.id,
                     name=name,
                     document=document,
@@ -171,7 +173,7 @@ def test_a_webhook_that_is_not_there_or_is_off_fails_the_event_at_once(harbour: 
     harbour.group_with("nowhere", {"BeforeInstall": 4711})
     event = harbour.event(harbour.start("nowhere"), "BeforeInstall")
     assert (event["status"], "cannot be told" in event["diagnostics"]["message"]) == ("Failed", True)
-    webhook, _ = harbour.hears("https://203.0.113.9/", "*")
+    webhook, _ = harbour.hears(harbour.receiver.url("/off"), "*")
     harbour.group_with("off", {"BeforeInstall": webhook})
     with harbour.db.write() as session:
         session.get_one(WebhookEndpoint, webhook).is_enabled = False

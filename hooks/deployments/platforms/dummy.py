@@ -20,6 +20,7 @@ from hooks.deployments.platform import (
     EventPlan,
     Later,
     PlatformUnavailable,
+    Remains,
     TargetPlan,
 )
 
@@ -41,7 +42,7 @@ class DummyPlatform:
     """
 
     name: str = "Server"
-    outcomes: dict[tuple[str, str], list[EventResult | Later | AgentsPart | PlatformUnavailable]] = field(
+    outcomes: dict[tuple[str, str], list[EventResult | Later | AgentsPart | Remains | PlatformUnavailable]] = field(
         default_factory=dict
     )
     done: list[tuple[str, str]] = field(default_factory=list)
@@ -85,15 +86,15 @@ class DummyPlatform:
         answer = self._answer(target.name, event)
         if answer is None and event == MONITOR_HEALTH:
             return Later(_LOOK_SECONDS)
-        return EventResult(event, EventStatus.SUCCEEDED) if answer is None else answer
+        return EventResult(event, EventStatus.SUCCEEDED) if answer is None or isinstance(answer, Remains) else answer
 
-    def undo(self, about: DeploymentFacts, target: TargetPlan) -> Later | None:
+    def undo(self, about: DeploymentFacts, target: TargetPlan) -> Later | Remains | None:
         """What ``outcomes`` says of ``undo``."""
         _ = about
         answer = self._answer(target.name, "undo")
-        return answer if isinstance(answer, Later) else None
+        return answer if isinstance(answer, Later | Remains) else None
 
-    def _answer(self, target: str, event: str) -> EventResult | Later | AgentsPart | None:
+    def _answer(self, target: str, event: str) -> EventResult | Later | AgentsPart | Remains | None:
         self.done.append((target, event))
         left = self.outcomes.get((target, event))
         answer = left.pop(0) if left else None

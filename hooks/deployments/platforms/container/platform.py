@@ -17,6 +17,7 @@ from hooks.deployments.platform import (
     EventPlan,
     Later,
     PlatformUnavailable,
+    Remains,
     TargetPlan,
 )
 from hooks.deployments.platforms.container import shifting
@@ -118,7 +119,7 @@ class ContainerPlatform:
                 raise PlatformUnavailable(str(error)) from error
             return EventResult(event, EventStatus.FAILED, ErrorCode.UNKNOWN_ERROR, str(error))
 
-    def undo(self, about: DeploymentFacts, target: TargetPlan) -> Later | None:
+    def undo(self, about: DeploymentFacts, target: TargetPlan) -> Later | Remains | None:
         """Give the original its requests back, and end the new task set."""
         try:
             return shifting.go_back(self._work(about, target, "undo"))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from hooks.deployments.outcomes import ErrorCode, EventResult
-from hooks.deployments.platform import Later
+from hooks.deployments.platform import Later, Remains
 from hooks.deployments.platforms.container.hook_runs import clear_hooks
 from hooks.deployments.platforms.container.sets import TaskSet, other
 from hooks.deployments.platforms.container.work import Work
@@ -135,22 +135,22 @@ def _end(work: Work, found: TaskSet) -> None:
         work.host.remove(container.id)
 
 
-def go_back(work: Work) -> Later | None:
-    """Give the original its requests back and end the new task set; None when nothing is left to do.
+def go_back(work: Work) -> Later | Remains:
+    """Give the original its requests back and end the new task set; what serves when nothing is left to do.
 
-    An original that is not whole any more was being ended: then the new set stays where it is, and so do the requests.
-    One that came later than this set has taken over, and is left alone.
+    An original that is not whole any more was being ended, or somebody has removed it: then the new set stays where it is,
+    and so do the requests. One that came later than this set has taken over, and is left alone.
     """
     sets = work.sets()
     own = sets.pop(work.about.deployment_id, None)
     if own is None:
         clear_hooks(work)
-        return None
+        return Remains.ORIGINAL if any(found.is_whole for found in sets.values()) else Remains.NOTHING
     original = sets.get(own.original)
     if any(found.created > own.created for found in sets.values()):
-        return None
+        return Remains.NEW
     if own.original and (original is None or not original.is_whole):
-        return None
+        return Remains.NEW
     if original is not None:
         for container in original.containers:
             work.host.start(container.id)
@@ -162,7 +162,7 @@ def go_back(work: Work) -> Later | None:
         return waiting
     _end(work, own)
     clear_hooks(work)
-    return None
+    return Remains.ORIGINAL if original is not None else Remains.NOTHING
 
 
 def _original(work: Work, own: TaskSet, sets: Mapping[str, TaskSet]) -> TaskSet | None:
