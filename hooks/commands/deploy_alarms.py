@@ -61,8 +61,12 @@ def tell(client: Client, name: str, state: str, *, reason: str, domain: str, as_
 @alarm.command()
 @click.argument("name")
 @_DOMAIN
+@json_option
 @with_client
-def delete(client: Client, name: str, *, domain: str) -> None:
+def delete(client: Client, name: str, *, domain: str, as_json: bool) -> None:
     """Forget an alarm; groups that name it have no data of it then."""
     client.send("DELETE", "domains", domain, "deployment-alarms", name)
-    say(f"alarm {name} of domain {domain} is forgotten")
+    if as_json:
+        print_json({"name": name, "deleted": True})
+    else:
+        say(f"alarm {name} of domain {domain} is forgotten")
