@@ -252,10 +252,11 @@ class TagSetShape:
 
 @dataclass(frozen=True, slots=True)
 class TargetInstances:
-    """Which of the group's machines (blue/green: which machines take over)."""
+    """Which of the group's machines (blue/green: which machines take over); ``targets``, machines by name, are ours."""
 
     tag_filters: Annotated[tuple[TagFilterShape, ...], Length(0, 10)] | None = None
     ec2_tag_set: TagSetShape | None = None
+    targets: Annotated[tuple[Name, ...], Length(1, 1000)] | None = None
 
 
 @dataclass(frozen=True, slots=True)
