@@ -249,11 +249,14 @@ def forget_installation(session: Session, run: Run, target: DeploymentTarget, no
     if remains is Remains.NEW:
         return
     row = session.get(DeploymentInstallation, (run.group.id, target.name), with_for_update=True)
+    if row is not None and remains is Remains.NOTHING:
+        session.delete(row)  # also where an earlier deployment had brought what is gone
+        return
     has_let_go = any(each.name == TERMINATE and each.started_at for each in events_of(session, target.id))
     if row is None or row.deployment_id != run.deployment.id or has_let_go:
         return
     good = session.get(Deployment, run.group.last_successful_id) if run.group.last_successful_id is not None else None
-    if good is None or remains is Remains.NOTHING:
+    if good is None:
         session.delete(row)
     else:
         row.deployment_id, row.revision, row.is_healthy, row.installed_at = good.id, good.revision, True, now

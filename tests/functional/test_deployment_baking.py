@@ -159,6 +159,7 @@ def test_the_agent_has_its_part_and_the_server_goes_on(world: World) -> None:
     assert (world.status(started), world.targets(started)) == ("Failed", {"a": "Failed"})
 
 
+@pytest.mark.long
 def test_an_agent_that_is_silent_while_it_is_asked_fails_it(world: World) -> None:
     agent = world.agent("a")
     world.configure([{"name": "a", "agent": agent}], healthChecks=CHECKS, bakeTimeInMinutes=120)
@@ -173,6 +174,7 @@ def test_an_agent_that_is_silent_while_it_is_asked_fails_it(world: World) -> Non
     assert (ended.status, "did not answer" in ended.error_message) == ("Failed", True)
 
 
+@pytest.mark.long
 def test_somebody_may_be_asked_about_one_that_is_unwell(world: World) -> None:
     world.configure(["a"], healthChecks=CHECKS, bakeTimeInMinutes=10, guidedFailure=True)
     started = world.deploy("1")

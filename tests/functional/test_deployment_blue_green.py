@@ -274,3 +274,12 @@ def test_the_record_says_what_is_there_when_the_original_could_not_come_back(wor
         world.hasten()
         world.work()
         assert world.installed() == expected
+    # One that has not come to install anything finds that nothing is there, either.
+    world.configure(["shop"], dummyEvents=["Install"])
+    world.deploy("1")
+    world.work()
+    world.configure(["shop"], dummyEvents=["Install"], deploymentStyle=style)
+    world.platform.outcomes |= {("shop", "Install"): [failed("Install")], ("shop", "undo"): [Remains.NOTHING]}
+    world.deploy("3")
+    world.work()
+    assert world.installed() == {}
