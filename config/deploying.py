@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from datetime import timedelta
 
-from config import checking, container_platform
+from config import checking, container_platform, notifying
 from config.settings import Settings
 from hooks.deployments import care, jobs, uploads
 from hooks.deployments.health.probing import Prober
@@ -38,6 +38,7 @@ def parts(settings: Settings, services: Services) -> Parts:
         services.stores.server_keyring(),
         prober.poll,
         on_end=on_deployment_ended,
+        call_hook=notifying.hook_caller(settings, services),
     )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 from enum import Enum
@@ -15,6 +16,8 @@ from sqlalchemy.orm import Session
 from hooks.api.deployment_shapes import (
     AnswerFailure,
     ContinueDeployment,
+    DeploymentBatch,
+    DeploymentDetails,
     DeploymentList,
     DeploymentPreview,
     DeploymentQuery,
@@ -33,6 +36,7 @@ from hooks.deployments.engine import Answer, WaitType
 from hooks.deployments.request import DeploymentRequest
 from hooks.deployments.revisions import PACKAGE, check_served, label, pin
 from hooks.deployments.rights import check_deploy, check_revision, may_see, visible_application, visible_deployment
+from hooks.deployments.rows import BLUE, GREEN
 from hooks.deployments.targets import log_context
 from hooks.deployments.views import DeploymentDetail, TargetView
 from hooks.models.deployment import Deployment, DeploymentApplication, DeploymentEvent, DeploymentGroup
@@ -40,7 +44,7 @@ from hooks.services import HookServices
 from registry.access import Action, Identity, check
 from registry.api import coordinates, shapes
 from registry.api.routes import Route
-from registry.errors import Invalid, InvalidDocument
+from registry.errors import Invalid, InvalidDocument, NotFound
 from registry.http import context
 from registry.http.auth import signed_in_api
 from registry.repos.topology import find_repository
@@ -74,6 +78,7 @@ class DeploymentViews:
             Route("GET", "/deployments", door, self.list_deployments, query=DeploymentQuery, answer=DeploymentList),
             Route("POST", "/deployments", door, self.create_deployment, body=NewDeployment, answer=answer, status=201),
             Route("POST", "/deployments/preview", door, self.preview_deployment, body=NewDeployment, answer=DeploymentPreview),
+            Route("POST", "/deployments/batch", door, self.get_deployments, body=DeploymentBatch, answer=DeploymentDetails),
             Route("GET", one, door, self.show_deployment, answer=answer),
             Route("POST", f"{one}/stop", door, self.stop_deployment, body=StopDeployment, answer=answer,
                   body_is_optional=True),
@@ -122,12 +127,32 @@ class DeploymentViews:
         with self._services.db.read() as session:
             return views.detail(session, visible_deployment(session, deployment_id, context.caller())[0])
 
+    def get_deployments(self, body: DeploymentBatch) -> DeploymentDetails:
+        """Several deployments (BatchGetDeployments); what the caller may not see, or is not there, is left out."""
+        caller, found = context.caller(), []
+        with self._services.db.read() as session:
+            for deployment_id in dict.fromkeys(body.deployment_ids):
+                with suppress(NotFound):
+                    found.append(views.detail(session, visible_deployment(session, deployment_id, caller)[0]))
+        return DeploymentDetails(tuple(found))
+
     def list_deployment_targets(self, deployment_id: str, query: TargetQuery) -> TargetList:
         """The targets of a deployment with their lifecycle events (ListDeploymentTargets, BatchGetDeploymentTargets)."""
+        statuses = tuple(query.status.split(",")) if query.status is not None else ()
+        if not set(statuses) <= set(views.TARGET_STATUSES):
+            raise Invalid(f"status is of {', '.join(views.TARGET_STATUSES)}")
+        if query.label not in {None, BLUE, GREEN}:
+            raise Invalid(f"label is {BLUE} or {GREEN}")
         with self._services.db.read() as session:
             visible_deployment(session, deployment_id, context.caller())
             found = views.targets(
-                session, deployment_id, after=query.after, limit=query.limit + 1, open_log=self._open_log
+                session,
+                deployment_id,
+                after=query.after,
+                limit=query.limit + 1,
+                statuses=statuses,
+                label=query.label,
+                open_log=self._open_log,
             )
         shown = tuple(found[: query.limit])
         return TargetList(shown, query.after + len(shown) if len(found) > len(shown) else None)

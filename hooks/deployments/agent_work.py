@@ -17,10 +17,11 @@ from sqlalchemy.orm import Session
 from hooks.deployments import engine, presence
 from hooks.deployments.appspec_model import FileExistsBehavior
 from hooks.deployments.documents.settings import GroupSettings
-from hooks.deployments.lifecycle import DOWNLOAD_BUNDLE, INSTALL
+from hooks.deployments.health.checks import as_json, commands_of
+from hooks.deployments.lifecycle import CHECK_COMMANDS, DOWNLOAD_BUNDLE, INSTALL
 from hooks.deployments.outcomes import ErrorCode, EventResult, EventStatus
 from hooks.deployments.parts import Parts
-from hooks.deployments.phases import course_of
+from hooks.deployments.phases import MONITOR_HEALTH, course_of
 from hooks.deployments.planning import DeploymentStatus
 from hooks.deployments.platform import Actor
 from hooks.deployments.repository_tokens import token_name
@@ -47,6 +48,7 @@ COMMAND_LIFE = timedelta(minutes=5)
 BUSY_POLL_SECONDS = 1.0
 MOST_TAIL_BYTES = 2048
 _MESSAGE_CHARACTERS = 4000
+_CHECKING = frozenset({CHECK_COMMANDS, MONITOR_HEALTH})
 
 IssueToken = Callable[[Session, str, str, datetime], str]
 Offer = tuple[Deployment, DeploymentTarget, DeploymentEvent]
@@ -182,7 +184,7 @@ class AgentWork:
             if event.sequence is None:
                 raise Conflict("this event was not offered yet")
             goes_on = engine.event_begun(session, event, now)
-            if goes_on and is_noop and event.name not in {DOWNLOAD_BUNDLE, INSTALL}:
+            if goes_on and is_noop and event.name not in {DOWNLOAD_BUNDLE, INSTALL, *_CHECKING}:
                 # Closed here, without a further trip.
                 self._end(session, agent, deployment, event, EventResult(event.name, EventStatus.SUCCEEDED), now)
                 goes_on = False
@@ -367,7 +369,7 @@ def _command(
         event_id=event.id,
         event=event.name,
         attempt=(event.offered_at or now).isoformat(timespec="milliseconds"),
-        events=tuple(name for name, actor in found if actor == Actor.AGENT.value),
+        events=tuple(name for name, actor in found if actor == Actor.AGENT.value and name not in _CHECKING),
         course=course_of(target.fleet, is_balanced=is_balanced, is_rollback=is_rollback),
         revision=deployment.revision,
         file_exists_behavior=FileExistsBehavior(behavior),
@@ -375,6 +377,7 @@ def _command(
         link=str(native.get("link", "")) if native else settings.link,
         is_rollback=is_rollback,
         native=native,
+        checks=tuple(map(as_json, commands_of(deployment.group_document))) if event.name in _CHECKING else (),
     )
 
 

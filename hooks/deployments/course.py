@@ -11,11 +11,18 @@ from datetime import datetime, timedelta
 
 from sqlalchemy.orm import Session
 
-from hooks.deployments import happenings
+from hooks.deployments import baking, happenings
 from hooks.deployments.ending import finish
 from hooks.deployments.outcomes import EventStatus
 from hooks.deployments.parts import Parts
-from hooks.deployments.phases import TERMINATE, Phase, ready_wait_minutes, termination_wait_minutes
+from hooks.deployments.phases import (
+    MONITOR_HEALTH,
+    TERMINATE,
+    Phase,
+    bake_minutes,
+    ready_wait_minutes,
+    termination_wait_minutes,
+)
 from hooks.deployments.planning import (
     HEALTH_CONSTRAINTS,
     DeploymentStatus,
@@ -53,6 +60,9 @@ def _step(session: Session, parts: Parts, run: Run, now: datetime) -> bool:
     targets = targets_of(session, run.deployment.id)
     if run.is_stopping:
         return _wind_down(session, parts, run, targets, now)
+    if unwell := baking.unwell(targets):
+        told = "it was unwell while the deployment baked"
+        return _fail(session, run, End(DeploymentStatus.FAILED, baking.CUSTOMER_APPLICATION_UNHEALTHY, told), unwell)
     if run.deployment.is_paused or _still_waits(run, now):
         return False
     match phase:
@@ -81,20 +91,18 @@ def enter(session: Session, run: Run, phase: Phase, now: datetime) -> bool:
         row.status, row.wait_until = DeploymentStatus.READY.value, now + timedelta(minutes=minutes)
         happenings.tell(session, run, happenings.READY, now, until=row.wait_until.isoformat())
     elif phase is Phase.BAKE:
-        minutes = max(_bake_minutes(run), _kept_minutes(run))
+        minutes = _bake_minutes(run)
         if minutes:
             row.status, row.wait_until = DeploymentStatus.BAKING.value, now + timedelta(minutes=minutes)
+            baking.begin(session, run, now)
+    elif phase is Phase.TERMINATE:
+        baking.end(session, run, now)
     return True
 
 
 def _bake_minutes(run: Run) -> int:
-    return int(run.option("bakeTimeInMinutes") or 0)
-
-
-def _kept_minutes(run: Run) -> int:
-    if not run.is_blue_green or run.is_rollback:
-        return 0
-    return termination_wait_minutes(run.deployment.group_document) or 0
+    row = run.deployment
+    return bake_minutes(row.group_document, row.options, is_blue_green=run.is_blue_green, is_rollback=run.is_rollback)
 
 
 def _still_waits(run: Run, now: datetime) -> bool:
@@ -202,7 +210,7 @@ def _is_waiting(session: Session, target: DeploymentTarget) -> bool:
 
 def _waits_for_its_end(session: Session, target: DeploymentTarget) -> bool:
     event = first_open(events_of(session, target.id))
-    return event is not None and event.name == TERMINATE
+    return event is not None and event.name in {TERMINATE, MONITOR_HEALTH}
 
 
 def _take_up(session: Session, run: Run, target: DeploymentTarget, now: datetime) -> None:
@@ -273,9 +281,13 @@ def begin_end(
 def _wind_down(session: Session, parts: Parts, run: Run, targets: Sequence[DeploymentTarget], now: datetime) -> bool:
     if not run.deployment.details["ending"].get("isTold"):
         run.note(ending={**run.deployment.details["ending"], "isTold": True})
-        _call_back(session, run, targets)
+        call_back(session, run, targets)
     has_rerouted = Phase(run.deployment.phase).has_rerouted
     for target in targets:
+        if target.status in {TargetStatus.IN_PROGRESS, TargetStatus.READY} and baking.break_off(
+            session, run, target, now
+        ):
+            continue
         if target.status == TargetStatus.IN_PROGRESS:
             event = first_open(events_of(session, target.id))
             if event is None or event.status == EventStatus.PENDING.value or _has_failed(session, target):
@@ -292,8 +304,8 @@ def _wind_down(session: Session, parts: Parts, run: Run, targets: Sequence[Deplo
     return True
 
 
-def _call_back(session: Session, run: Run, targets: Sequence[DeploymentTarget]) -> None:
-    """What the engine was to go on with later ends now; it may have been hours."""
+def call_back(session: Session, run: Run, targets: Sequence[DeploymentTarget]) -> None:
+    """What the engine was to go on with later is gone on with now; it may have been hours."""
     forget(session, EVENT_KIND, subject_of(run.deployment.id))
     for target in targets:
         event = first_open(events_of(session, target.id)) if target.status == TargetStatus.IN_PROGRESS else None

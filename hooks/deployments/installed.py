@@ -10,11 +10,12 @@ from typing import Any
 from sqlalchemy import delete, select
 from sqlalchemy.orm import Session
 
+from hooks.deployments import ending
 from hooks.deployments.parts import Parts
 from hooks.deployments.planning import Age
 from hooks.deployments.platform import DeploymentFacts, DeploymentPlatform, TargetPlan
 from hooks.deployments.revisions import digest_of_revision, label, version_of
-from hooks.models.deployment import Deployment, DeploymentApplication, DeploymentGroup, DeploymentInstallation
+from hooks.models.deployment import DeploymentApplication, DeploymentGroup, DeploymentInstallation
 from registry.errors import Conflict
 
 DRIFT = ("none", "changed", "other", "unknown")
@@ -94,8 +95,7 @@ def platform_of(parts: Parts, application: DeploymentApplication) -> DeploymentP
 
 def last_good(session: Session, group: DeploymentGroup) -> Mapping[str, Any] | None:
     """The revision that a group's last successful deployment brought; None where there was none, or it is not kept."""
-    row = session.get(Deployment, group.last_successful_id) if group.last_successful_id is not None else None
-    return row.revision if row is not None else None
+    return ending.last_good(session, group)
 
 
 def installed_targets(

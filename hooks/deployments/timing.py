@@ -9,7 +9,7 @@ from sqlalchemy.orm import Session
 from hooks.deployments.course import begin_end
 from hooks.deployments.outcomes import ErrorCode, EventResult, EventStatus
 from hooks.deployments.parts import Parts
-from hooks.deployments.phases import Phase
+from hooks.deployments.phases import MONITOR_HEALTH, Phase
 from hooks.deployments.planning import DeploymentStatus, TargetStatus
 from hooks.deployments.platform import Actor
 from hooks.deployments.rows import Run, events_of, first_open, targets_of
@@ -50,7 +50,9 @@ def _overdue(
         told = NO_ANSWER if event.actor == Actor.AGENT.value else "no worker carried it out in time"
         return EventResult(event.name, EventStatus.FAILED, ErrorCode.UNKNOWN_ERROR, told)
     # A platform that has an event go on later ends it itself: traffic that is shifted in steps takes days.
-    lives_on = event.actor == Actor.ENGINE.value and event.started_at is not None
+    # So does one that is handed to and fro for as long as a deployment bakes.
+    is_kept = event.actor == Actor.ENGINE.value or event.name == MONITOR_HEALTH
+    lives_on = is_kept and event.started_at is not None
     began = target.updated_at if lives_on else event.started_at or target.updated_at
     if now - began > whole:
         told = f"it has not ended within {whole.total_seconds():g} seconds"

@@ -10,6 +10,7 @@ from typing import Any
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
+from hooks.deployments.ending import TO_ORIGINALS
 from hooks.deployments.revisions import label, version_of
 from hooks.models.deployment import (
     Deployment,
@@ -21,7 +22,9 @@ from hooks.models.deployment import (
 from registry.errors import NotFound
 
 STATUSES = ("Created", "Queued", "InProgress", "Baking", "Ready", "Succeeded", "Failed", "Stopped")
+TARGET_STATUSES = ("Pending", "InProgress", "Ready", "Succeeded", "Failed", "Skipped")
 OVERVIEW = ("Pending", "InProgress", "Succeeded", "Failed", "Skipped", "Ready")
+_AS_THEY_ARE = "what the originals have"
 OpenLog = Callable[[DeploymentEvent], str]
 """Unseals the tail of an event's log."""
 
@@ -216,8 +219,8 @@ def _facts(
         "creator": row.creator,
         "initiator": row.initiator,
         "description": row.description,
-        "revision_label": label(row.revision),
-        "version": version_of(row.revision),
+        "revision_label": _AS_THEY_ARE if row.details.get(TO_ORIGINALS) else label(row.revision),
+        "version": "" if row.details.get(TO_ORIGINALS) else version_of(row.revision),
         "deployment_config_name": row.config_name,
         "deployment_overview": {status: counts.get(status, 0) for status in OVERVIEW},
         "error_information": error,
@@ -246,10 +249,24 @@ def _messages(row: Deployment, counts: Mapping[str, int]) -> tuple[str, ...]:
 
 
 def targets(
-    session: Session, deployment_id: str, *, after: int = 0, limit: int | None = None, open_log: OpenLog | None = None
+    session: Session,
+    deployment_id: str,
+    *,
+    after: int = 0,
+    limit: int | None = None,
+    statuses: Collection[str] = (),
+    label: str | None = None,
+    open_log: OpenLog | None = None,
 ) -> list[TargetView]:
-    """The targets of a deployment in their order, from the place ``after``; without ``open_log`` no log is opened."""
+    """The targets of a deployment in their order, from the place ``after``; without ``open_log`` no log is opened.
+
+    ``statuses`` and ``label`` (Blue or Green) leave others out, where they are said.
+    """
     rows = select(DeploymentTarget).where(DeploymentTarget.deployment_id == deployment_id)
+    if statuses:
+        rows = rows.where(DeploymentTarget.status.in_(statuses))
+    if label:
+        rows = rows.where(DeploymentTarget.fleet == label)
     rows = rows.order_by(DeploymentTarget.position, DeploymentTarget.id).offset(after).limit(limit)
     found = session.scalars(rows).all()
     wanted = select(DeploymentEvent).where(DeploymentEvent.target_id.in_([row.id for row in found]))

@@ -302,9 +302,10 @@ REVIEWED = {
     **{f"{method} {API}/deployment-configs/<config>": SIGNED_IN for method in ("GET", "DELETE")},
     # Who may read the domain sees its alarms; who may deploy there tells their states.
     f"GET {API}/domains/<domain>/deployment-alarms": SIGNED_IN,
-    f"PUT {API}/domains/<domain>/deployment-alarms/<alarm>": SIGNED_IN,
+    **{f"{method} {API}/domains/<domain>/deployment-alarms/<alarm>": SIGNED_IN for method in ("PUT", "DELETE")},
     **{f"{method} {API}/deployments": SIGNED_IN for method in ("GET", "POST")},
-    f"POST {API}/deployments/preview": SIGNED_IN,
+    **{f"POST {API}/deployments/{word}": SIGNED_IN for word in ("preview", "batch")},
+    f"PUT {DEPLOYMENT}/hook-status": SIGNED_IN,  # who may deploy, and knows the execution's id
     f"GET {DEPLOYMENT}": SIGNED_IN,
     **{f"POST {DEPLOYMENT}/{word}": SIGNED_IN for word in ("stop", "continue", "pause", "resume", "retry", "rollback")},
     **{f"GET {DEPLOYMENT}/targets{rest}": SIGNED_IN for rest in ("", "/<id:target_id>")},

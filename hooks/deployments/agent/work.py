@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from hooks.builds.remote.link import Away, NotAdmitted, Rejected, broken_off, patiently
-from hooks.deployments.agent import native
+from hooks.deployments.agent import checking, native
 from hooks.deployments.agent.line import Line
 from hooks.deployments.agent.settings import AgentSettings
 from hooks.deployments.appspec_model import EVENT_SECONDS
@@ -83,6 +83,8 @@ class Worker:
         command = job.command
         state = GroupState(self._root, command.group_id)
         state.prepare()
+        if command.checks:
+            return self._checked(job, state)
         with state.locked():
             host = self._host(job, state)
             self._forget_others(state, command.deployment_id)
@@ -96,6 +98,12 @@ class Worker:
             if result.status is EventStatus.FAILED or command.event == command.events[-1]:
                 host.end()
         return result
+
+    def _checked(self, job: Job, state: GroupState) -> EventResult | None:
+        with state.locked():
+            if not self._begun(job, is_noop=False):
+                return None
+            return checking.check(job.command, self._settings, state, self._line.now, lambda: job.is_stopped)
 
     @staticmethod
     def _forget_others(state: GroupState, deployment_id: str) -> None:
