@@ -251,12 +251,16 @@ def targets(
     """The targets of a deployment in their order, from the place ``after``; without ``open_log`` no log is opened."""
     rows = select(DeploymentTarget).where(DeploymentTarget.deployment_id == deployment_id)
     rows = rows.order_by(DeploymentTarget.position, DeploymentTarget.id).offset(after).limit(limit)
-    found = session.scalars(rows).all()
-    wanted = select(DeploymentEvent).where(DeploymentEvent.target_id.in_([row.id for row in found]))
+    return shown_targets(session, session.scalars(rows).all(), open_log)
+
+
+def shown_targets(session: Session, rows: Sequence[DeploymentTarget], open_log: OpenLog | None) -> list[TargetView]:
+    """These targets with their events; without ``open_log`` no log is opened."""
+    wanted = select(DeploymentEvent).where(DeploymentEvent.target_id.in_([row.id for row in rows]))
     of_target: dict[int, list[DeploymentEvent]] = {}
-    for event in session.scalars(wanted.order_by(DeploymentEvent.position)) if found else ():
+    for event in session.scalars(wanted.order_by(DeploymentEvent.position)) if rows else ():
         of_target.setdefault(event.target_id, []).append(event)
-    return [_target(row, of_target.get(row.id, ()), open_log) for row in found]
+    return [_target(row, of_target.get(row.id, ()), open_log) for row in rows]
 
 
 def target(session: Session, deployment_id: str, target_id: int, open_log: OpenLog) -> TargetView:
