@@ -117,7 +117,10 @@ def states(
 ) -> list[ApplicationState]:
     """These applications with the first ``most`` of their groups."""
     groups, counts = _groups(session, [row.id for row in rows], most)
-    of_groups = group_states(session, groups, {row.id: row.compute_platform for row in rows})
+    told = summaries(session, rows_of(session, groups))
+    of_groups = group_states(
+        groups, {row.id: row.compute_platform for row in rows}, told, fleets(session, [each.id for each in groups])
+    )
     found: dict[int, list[GroupState]] = {}
     for group in groups:
         found.setdefault(group.application_id, []).append(of_groups[group.id])
@@ -160,27 +163,35 @@ def _groups(session: Session, ids: Collection[int], most: int) -> tuple[Sequence
     return [row for row, _ in found], {row.application_id: count for row, count in found}
 
 
-def group_states(
-    session: Session, groups: Sequence[DeploymentGroup], platforms: Mapping[int, str]
-) -> dict[str, GroupState]:
-    """What is in these groups, by their ids; ``platforms`` are those of their applications."""
+def rows_of(session: Session, groups: Sequence[DeploymentGroup]) -> list[Deployment]:
+    """The deployments that say what is in these groups: the last success, the last attempt, and what has not ended."""
     kept = {each for group in groups for each in (group.last_successful_id, group.last_attempted_id) if each}
-    ids = [group.id for group in groups]
-    is_open = Deployment.group_id.in_(ids) & Deployment.completed_at.is_(None)
-    rows = session.scalars(select(Deployment).where(Deployment.id.in_(kept) | is_open)).all() if ids else ()
-    told = {each.deployment_id: each for each in summaries(session, rows)}
+    is_open = Deployment.group_id.in_([group.id for group in groups]) & Deployment.completed_at.is_(None)
+    return list(session.scalars(select(Deployment).where(Deployment.id.in_(kept) | is_open))) if groups else []
+
+
+def group_states(
+    groups: Sequence[DeploymentGroup],
+    platforms: Mapping[int, str],
+    told: Collection[DeploymentSummary],
+    fleets: Mapping[str, Fleet],
+) -> dict[str, GroupState]:
+    """What is in these groups, by their ids: ``told`` are the ``rows_of`` them, and perhaps more. Pure.
+
+    ``platforms`` are those of their applications.
+    """
+    known = {each.deployment_id: each for each in told}
     going: dict[str, list[DeploymentSummary]] = {}
-    for each in sorted(told.values(), key=lambda each: (each.start_time is None, each.create_time)):
+    for each in sorted(told, key=lambda each: (each.start_time is None, each.create_time)):
         if not each.complete:
             going.setdefault(each.deployment_group_id, []).append(each)
-    fleets = _fleets(session, ids)
     return {
         group.id: GroupState(
             group.id,
             group.name,
             group.document.get("deploymentConfigName") or DEFAULTS[platforms[group.application_id]],
-            told.get(group.last_successful_id or ""),
-            told.get(group.last_attempted_id or ""),
+            known.get(group.last_successful_id or ""),
+            known.get(group.last_attempted_id or ""),
             tuple(going.get(group.id, ())),
             fleets.get(group.id, Fleet()),
         )
@@ -188,7 +199,8 @@ def group_states(
     }
 
 
-def _fleets(session: Session, ids: Collection[str]) -> dict[str, Fleet]:
+def fleets(session: Session, ids: Collection[str]) -> dict[str, Fleet]:
+    """What the targets of these groups are like, by the groups' ids."""
     if not ids:
         return {}
     columns = (DeploymentInstallation.group_id, DeploymentInstallation.is_healthy, DeploymentInstallation.found,

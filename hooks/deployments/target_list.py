@@ -18,7 +18,8 @@ from hooks.deployments.views import shown_targets
 from hooks.models.deployment import Deployment, DeploymentEvent, DeploymentTarget
 
 MOST_WAVES = 30
-_WORST = ("Failed", "Unknown", "InProgress", "Ready", "Pending", "Skipped", "Succeeded")
+WORST_FIRST = ("Failed", "Unknown", "InProgress", "Ready", "Pending", "Skipped", "Succeeded")
+"""Statuses of targets in the order in which somebody wants to see them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,8 +68,8 @@ def worst_first(
     awaiting = row.details.get("awaiting") or {}
     rank = case(
         (DeploymentTarget.name.in_(list(awaiting)), -1),
-        *((DeploymentTarget.status == status, place) for place, status in enumerate(_WORST)),
-        else_=len(_WORST),
+        *((DeploymentTarget.status == status, place) for place, status in enumerate(WORST_FIRST)),
+        else_=len(WORST_FIRST),
     )
     wanted = select(DeploymentTarget).where(DeploymentTarget.deployment_id == row.id)
     if statuses:
@@ -87,9 +88,9 @@ def card(row: Deployment, target: DeploymentTarget, shown: ShownTarget) -> Targe
     )
     awaits = failed if target.name in awaiting else ""
     current = next((each for each in shown.lifecycle_events if each.status in {"Pending", "InProgress"}), None)
-    at_it = target.status == TargetStatus.IN_PROGRESS and current is not None and not awaits
     is_open = row.completed_at is None and "ending" not in row.details
-    skips = current.lifecycle_event_name if at_it and is_open and current is not None else ""
+    hangs = current is not None and current.status == "InProgress" and target.status == TargetStatus.IN_PROGRESS
+    skips = current.lifecycle_event_name if hangs and is_open and current is not None else ""
     return TargetCard(
         shown,
         awaits if is_open else "",

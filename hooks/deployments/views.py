@@ -9,6 +9,7 @@ from typing import Any
 
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
+from sqlalchemy.orm.util import identity_key
 
 from hooks.deployments.revisions import label, version_of
 from hooks.models.deployment import (
@@ -183,7 +184,12 @@ def detail(session: Session, row: Deployment) -> DeploymentDetail:
 
 
 def _by_id(session: Session, model: Any, ids: Collection[Any]) -> dict[Any, Any]:
-    return {row.id: row for row in session.scalars(select(model).where(model.id.in_(ids)))} if ids else {}
+    here = {each: session.identity_map.get(identity_key(model, each)) for each in ids}
+    found = {each: row for each, row in here.items() if row is not None}
+    lacking = set(ids) - set(found)
+    if lacking:
+        found |= {row.id: row for row in session.scalars(select(model).where(model.id.in_(lacking)))}
+    return found
 
 
 def _overviews(session: Session, ids: Sequence[str]) -> dict[str, dict[str, int]]:

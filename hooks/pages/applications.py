@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -15,7 +15,7 @@ from sqlalchemy.orm import Session
 from hooks.deployments import board, views
 from hooks.deployments.applications import find_group, list_groups
 from hooks.deployments.configs import chosen_config
-from hooks.deployments.installed import InstalledTarget, installed_targets, platform_of
+from hooks.deployments.installed import InstalledTarget, installations, installed_targets, platform_of
 from hooks.deployments.rights import may_deploy, may_manage, visible_application, visible_deployment
 from hooks.deployments.views import DeploymentSummary
 from hooks.models.deployment import (
@@ -38,6 +38,7 @@ REVISIONS_SHOWN = 8
 TARGETS_SHOWN = 50
 _MOST = 10_000
 _LONGEST_NAME = 100
+_DRIFTED = ("changed", "other")
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,11 +86,13 @@ class ApplicationPages:
         who, after = context.caller(), request.args.get("after", "")[:_LONGEST_NAME]
         with self._services.db.read() as session:
             row = visible_application(session, application, who)
-            groups = [each for each in list_groups(session, row) if each.name > after]
+            everyone = list_groups(session, row)
+            groups = [each for each in everyone if each.name > after]
             shown = groups[:GROUPS_SHOWN]
-            states = board.group_states(session, shown, {row.id: row.compute_platform})
             latest = views.page_of(session, application_ids=[row.id], limit=REVISIONS_LOOKED_AT)
-            revisions = board.recent_revisions(latest, {each.id: each.name for each in groups})
+            shelf = _Shelf(session, row, board.rows_of(session, shown), latest)
+            states = shelf.states(shown, board.fleets(session, [each.id for each in shown]))
+            revisions = board.recent_revisions(latest, {each.id: each.name for each in everyone})
             return render_template(
                 "deployments/application.html",
                 application=row,
@@ -97,7 +100,7 @@ class ApplicationPages:
                 after=after,
                 following=shown[-1].name if len(groups) > len(shown) else None,
                 revisions=revisions[:REVISIONS_SHOWN],
-                history=history(session, row),
+                history=shelf.history(),
                 may_deploy=may_deploy(who, row.domain),
                 may_manage=may_manage(who, row.domain),
             )
@@ -108,53 +111,87 @@ class ApplicationPages:
         with self._services.db.read() as session:
             row = visible_application(session, application, who)
             group = find_group(session, row, deployment_group)
-            state = board.group_states(session, [group], {row.id: row.compute_platform})[group.id]
-            targets, lacking = self._targets(session, row, group)
+            latest = views.page_of(session, application_ids=[row.id], group_id=group.id, limit=DEPLOYMENTS_SHOWN + 1)
+            shelf = _Shelf(session, row, board.rows_of(session, [group]), latest, group)
+            known = installations(session, group)
+            targets, lacking = self._targets(session, row, group, known)
             shown = targets[after : after + TARGETS_SHOWN]
             return render_template(
                 "deployments/group.html",
                 application=row,
                 group=group,
-                state=state,
+                state=shelf.states([group], {})[group.id],
                 facts=_facts(session, row, group),
                 targets=shown,
                 counts=_counts(targets),
-                found=_found(session, group, [each.name for each in shown if each.drift in {"changed", "other"}]),
+                found={each.name: _seen(known[each.name].found) for each in shown if each.drift in _DRIFTED},
                 lacking=lacking,
                 after=after,
                 following=after + TARGETS_SHOWN if len(targets) > after + TARGETS_SHOWN else None,
-                alarms=_alarms(session, row, group, state),
-                history=history(session, row, group),
+                alarms=_alarms(session, row, group),
+                history=shelf.history(),
                 document=json.dumps(group.document, indent=2, ensure_ascii=False),
                 may_deploy=may_deploy(who, row.domain),
             )
 
     def _targets(
-        self, session: Session, application: DeploymentApplication, group: DeploymentGroup
+        self,
+        session: Session,
+        application: DeploymentApplication,
+        group: DeploymentGroup,
+        known: Mapping[str, DeploymentInstallation],
     ) -> tuple[list[InstalledTarget], str]:
         """The targets, the worst first, and why they cannot be known."""
         try:
             platform = platform_of(self._services.deployments, application)
         except Conflict as error:
             return [], str(error)
-        return sorted(installed_targets(session, application, group, platform), key=_rank), ""
+        return sorted(installed_targets(session, application, group, platform, known), key=_rank), ""
 
 
-def history(session: Session, application: DeploymentApplication, group: DeploymentGroup | None = None) -> History:
-    """Deployments of an application or of one of its groups, from the address's ``before`` on. Raises NotFound."""
-    before = request.args.get("before", "")
-    after = visible_deployment(session, before, context.caller())[0] if before else None
-    if after is not None and after.application_id != application.id:
-        raise NotFound("deployment", before)
-    rows = views.page_of(
-        session,
-        application_ids=[application.id],
-        group_id=group.id if group is not None else None,
-        after=after,
-        limit=DEPLOYMENTS_SHOWN + 1,
-    )
-    shown = views.summaries(session, rows[:DEPLOYMENTS_SHOWN])
-    return History(shown, before, shown[-1].deployment_id if len(rows) > len(shown) else None)
+class _Shelf:
+    """The deployments that a page shows: what says how its groups are, and a page of history, counted together."""
+
+    def __init__(
+        self,
+        session: Session,
+        application: DeploymentApplication,
+        kept: Sequence[Deployment],
+        latest: Sequence[Deployment],
+        group: DeploymentGroup | None = None,
+    ) -> None:
+        """``kept`` are the ``board.rows_of`` the groups, ``latest`` the newest deployments. Raises NotFound."""
+        self._application = application
+        self.before = request.args.get("before", "")
+        past = self._past(session, group) if self.before else latest
+        self._past_ids = [row.id for row in past[:DEPLOYMENTS_SHOWN]]
+        self._goes_on = len(past) > DEPLOYMENTS_SHOWN
+        rows = {row.id: row for row in (*kept, *past[:DEPLOYMENTS_SHOWN])}
+        self._told = {each.deployment_id: each for each in views.summaries(session, list(rows.values()))}
+
+    def _past(self, session: Session, group: DeploymentGroup | None) -> Sequence[Deployment]:
+        after, owner = visible_deployment(session, self.before, context.caller())
+        if owner.id != self._application.id:
+            raise NotFound("deployment", self.before)
+        return views.page_of(
+            session,
+            application_ids=[owner.id],
+            group_id=group.id if group is not None else None,
+            after=after,
+            limit=DEPLOYMENTS_SHOWN + 1,
+        )
+
+    def states(
+        self, groups: Sequence[DeploymentGroup], fleets: Mapping[str, board.Fleet]
+    ) -> dict[str, board.GroupState]:
+        """How these groups of the application are."""
+        platforms = {self._application.id: self._application.compute_platform}
+        return board.group_states(groups, platforms, list(self._told.values()), fleets)
+
+    def history(self) -> History:
+        """Deployments from the address's ``before`` on."""
+        shown = [self._told[each] for each in self._past_ids]
+        return History(shown, self.before, self._past_ids[-1] if self._goes_on else None)
 
 
 def _facts(session: Session, application: DeploymentApplication, group: DeploymentGroup) -> list[tuple[str, str]]:
@@ -170,7 +207,7 @@ def _facts(session: Session, application: DeploymentApplication, group: Deployme
 def _rank(target: InstalledTarget) -> tuple[bool, bool, bool, bool, str]:
     return (
         target.is_healthy is not False,
-        target.drift not in {"changed", "other"},
+        target.drift not in _DRIFTED,
         target.is_current,
         not target.is_member,
         target.name,
@@ -182,30 +219,18 @@ def _counts(targets: Collection[InstalledTarget]) -> dict[str, int]:
         "all": len(targets),
         "current": sum(each.is_current for each in targets),
         "unhealthy": sum(each.is_healthy is False for each in targets),
-        "drifted": sum(each.drift in {"changed", "other"} for each in targets),
+        "drifted": sum(each.drift in _DRIFTED for each in targets),
         "empty": sum(each.version is None for each in targets),
     }
 
 
-def _found(session: Session, group: DeploymentGroup, names: Sequence[str]) -> dict[str, FoundFiles]:
-    if not names:
-        return {}
-    rows = session.scalars(
-        select(DeploymentInstallation).where(
-            DeploymentInstallation.group_id == group.id, DeploymentInstallation.target.in_(names)
-        )
-    )
-    return {row.target: _seen(row.found) for row in rows if row.found}
-
-
-def _seen(found: Any) -> FoundFiles:
+def _seen(found: Mapping[str, Any] | None) -> FoundFiles:
+    found = found or {}
     paths = [*(found.get("changed") or ()), *(found.get("missing") or ())]
     return FoundFiles(str(found.get("deploymentId") or ""), tuple(str(path) for path in paths[:10]))
 
 
-def _alarms(
-    session: Session, application: DeploymentApplication, group: DeploymentGroup, state: board.GroupState
-) -> list[AlarmState]:
+def _alarms(session: Session, application: DeploymentApplication, group: DeploymentGroup) -> list[AlarmState]:
     """The group's alarms: as they were told, or as the last deployment has found them."""
     document = group.document.get("alarmConfiguration") or {}
     alarms = document.get("alarms") or () if document.get("enabled") else ()
@@ -218,7 +243,7 @@ def _alarms(
             select(DeploymentAlarm).where(DeploymentAlarm.domain == application.domain, DeploymentAlarm.name.in_(names))
         )
     }
-    last = session.get(Deployment, state.last.deployment_id) if state.last is not None else None
+    last = session.get(Deployment, group.last_attempted_id) if group.last_attempted_id is not None else None
     asked = last.details.get("alarms", {}) if last is not None else {}
     found = []
     for each in alarms:

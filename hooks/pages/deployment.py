@@ -125,6 +125,7 @@ class DeploymentPages:
             "steps": _steps(row, application),
             "acts": _acts(context.caller(), row, application, detail),
             "cards": cards[:TARGETS_SHOWN],
+            "worst": [(name, detail.deployment_overview.get(name, 0)) for name in target_list.WORST_FIRST],
             "total": sum(detail.deployment_overview.values()),
             "show": show if statuses else "",
             "after": after,

@@ -100,20 +100,25 @@ class Deployed:
                 engine.event_ended(session, self.parts, event, result, now + timedelta(milliseconds=700))
             return name
 
-    def run(self, deployment_id: str, *targets: str, fails: str = "") -> None:
-        """Let targets do all that there is for them now; ``fails`` is the event that fails there."""
+    def run(self, deployment_id: str, *targets: str, fails: str = "") -> int:
+        """Let targets do all that there is for them now; how many events that were. ``fails`` is the one that fails."""
+        done = 0
         for target in targets:
             while name := self._next(deployment_id, target):
-                self.step(deployment_id, target, fails=name == fails)
+                if not self.step(deployment_id, target, fails=name == fails):
+                    break
+                done += 1
+        return done
 
     def finish(self, deployment_id: str) -> str:
-        """Let all targets do everything, as their turn comes; how the deployment has ended."""
-        while True:
+        """Let all targets do everything, as their turn comes; how the deployment stands then."""
+        going = [""]
+        while going:
             with self.site.services.db.read() as session:
                 going = [row.name for row in targets_of(session, deployment_id) if row.status == "InProgress"]
-            if not going:
-                return self.status(deployment_id)
-            self.run(deployment_id, *going)
+            if not self.run(deployment_id, *going):
+                break
+        return self.status(deployment_id)
 
     def _next(self, deployment_id: str, target: str) -> str:
         with self.site.services.db.read() as session:
