@@ -40,7 +40,13 @@ from hooks.deployments.parts import Parts as DeploymentParts
 from hooks.deployments.platforms.dummy import DummyPlatform
 from hooks.models import MailAddress, WebhookAttempt, WebhookDelivery
 from hooks.models.build import Build
-from hooks.models.deployment import Deployment, DeploymentApplication, DeploymentGroup, DeploymentInstallation
+from hooks.models.deployment import (
+    Deployment,
+    DeploymentApplication,
+    DeploymentGroup,
+    DeploymentInstallation,
+    DeploymentTarget,
+)
 from hooks.models.job import Job, JobState
 from hooks.models.report import TestCase
 from hooks.notifications import endpoints, mail_subscriptions
@@ -222,6 +228,12 @@ class Site:
         """All deployments, the oldest first."""
         with self.services.db.read() as session:
             return list(session.scalars(select(Deployment.id).order_by(Deployment.created_at)))
+
+    def target_of(self, deployment_id: str) -> int:
+        """The first target of a deployment."""
+        mine = select(DeploymentTarget.id).where(DeploymentTarget.deployment_id == deployment_id)
+        with self.services.db.read() as session:
+            return session.scalars(mine.order_by(DeploymentTarget.position).limit(1)).one()
 
     def failed_case(self) -> str:
         """A case that failed in one report and not in another."""

@@ -89,7 +89,10 @@ class Deployed:
         with self.site.services.db.write() as session:
             row = next(each for each in targets_of(session, deployment_id) if each.name == target)
             event = first_open(events_of(session, row.id))
-            if event is None or not engine.event_begun(session, event, now):
+            if event is None:
+                return ""
+            # One that is under way is ended also while its deployment is paused.
+            if event.status != EventStatus.IN_PROGRESS.value and not engine.event_begun(session, event, now):
                 return ""
             name = event.name
             if ends:

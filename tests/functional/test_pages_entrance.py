@@ -363,6 +363,9 @@ def changing_routes(app: Flask) -> list[str]:
         "value_id": 1,
         "runner": "r",
         "agent": "a",
+        "application": "shop",
+        "deployment_id": "d-NOTHERE00",
+        "target_id": 1,
     }
     with app.test_request_context():
         return [rule.build({key: values[key] for key in rule.arguments})[1] for rule in rules]
