@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from tests.browser.site import Site
 
 AT_ONCE, HALF, ONE = (f"CodeDeployDefault.{word}" for word in ("AllAtOnce", "HalfAtATime", "OneAtATime"))
-EVENTS = ["ApplicationStop", "DownloadBundle", "Install", "ApplicationStart", "ValidateService"]
+EVENTS = ["ApplicationStop", "Install", "ValidateService"]
 WHY = "Script at specified location: scripts/validate.sh failed with exit code 1"
 LOG = "[stdout] checking http://127.0.0.1:8080\n\x1b[31m[stderr] curl: (7) refused\x1b[0m\n"
 

@@ -219,7 +219,7 @@ def test_empty_pages_say_what_would_stand_there(tmp_path):
         "/search": "Type part of a package",
         "/search?q=x": "No package has that in its name",
         "/pipelines": "No pipelines yet",
-        "/deployments": "No applications yet",
+        "/deployments": "entrepot deploy app create shop",
         "/environments": "Nothing is deployed anywhere",
         "/approvals": "Nothing waits for you",
         "/report-groups": "No reports yet",
