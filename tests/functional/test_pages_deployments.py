@@ -9,6 +9,7 @@ from flask.testing import FlaskClient
 from sqlalchemy import event, select, update
 
 from hooks.deployments.planning import Minimum, Rules, TargetView, Zonal
+from hooks.deployments.platforms.dummy import DummyPlatform
 from hooks.deployments.target_list import waves
 from hooks.models.deployment import (
     Deployment,
@@ -470,6 +471,25 @@ def test_the_waits_of_blue_green_are_ended_by_hand(dora: Browser, deployed: Depl
     deployed.run(going, "old", "new")
     assert "Succeeded" in dora.text(page)
     assert "retry" not in acts(dora.html(page)), "a blue/green deployment is made anew as a whole"
+
+
+def test_a_service_says_how_much_of_the_traffic_it_has(ada: Browser, site: Site, deployed: Deployed) -> None:
+    assert isinstance(deployed.parts.platforms, dict)
+    deployed.parts.platforms["ECS"] = DummyPlatform("ECS")
+    application = deployed.application("sharing", platform="ECS")
+    pools = {"targetGroupInfoList": [{"name": "edge/shop"}]}
+    events = ["Install", "AllowTraffic"]
+    deployed.group(application, "live", [{"name": "svc", "agent": "s"}], dummyEvents=events, loadBalancerInfo=pools)
+    going = deployed.deploy("sharing", "live", "1.0", config="CodeDeployDefault.ECSLinear10PercentEvery1Minutes")
+    assert deployed.step(going, "svc") == "Install"
+    assert "0 % of the traffic of 10 → 20 →" in ada.text(f"/deployments/{going}/live")
+    assert deployed.step(going, "svc", ends=False) == "AllowTraffic"
+    with site.services.db.write() as session:
+        # As the container platform leaves it after its third step.
+        target = session.scalars(select(DeploymentTarget).where(DeploymentTarget.deployment_id == going)).one()
+        target.details = {"progress": {"step": 3}}
+    assert "30 % of the traffic of 10 → 20 →" in ada.text(f"/deployments/{going}/live")
+    assert deployed.finish(going) == "Succeeded"
 
 
 # --- making one ------------------------------------------------------------------------------------------------------
