@@ -148,12 +148,12 @@ def _groups(session: Session, ids: Collection[int], most: int) -> tuple[Sequence
     if not ids:
         return (), {}
     mine = DeploymentGroup.application_id.in_(ids) & DeploymentGroup.deleted_at.is_(None)
-    of_application = {"partition_by": DeploymentGroup.application_id}
+    each = DeploymentGroup.application_id
     numbered = (
         select(
             DeploymentGroup.id,
-            func.row_number().over(order_by=DeploymentGroup.name, **of_application).label("number"),
-            func.count().over(**of_application).label("count"),
+            func.row_number().over(partition_by=each, order_by=DeploymentGroup.name).label("number"),
+            func.count().over(partition_by=each).label("count"),
         )
         .where(mine)
         .subquery()

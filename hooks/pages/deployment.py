@@ -18,6 +18,7 @@ from hooks.deployments.documents.settings import GroupSettings
 from hooks.deployments.ending import next_of
 from hooks.deployments.engine import Answer, WaitType
 from hooks.deployments.phases import Phase, ready_wait_minutes, termination_wait_minutes
+from hooks.deployments.revisions import label
 from hooks.deployments.rights import may_deploy, visible_deployment
 from hooks.deployments.targets import IGNORABLE
 from hooks.deployments.views import DeploymentDetail
@@ -103,7 +104,7 @@ class DeploymentPages:
                 **self._facts(session, row, application),
                 facts=facts_of_group(*settings),
                 link=_link(session, context.caller(), row.revision),
-                before=views.label(row.previous_revision) if row.previous_revision is not None else "",
+                before=label(row.previous_revision) if row.previous_revision is not None else "",
                 waves=waves,
                 later=later,
                 execution_id=execution_of(row.subject),
