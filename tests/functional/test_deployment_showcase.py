@@ -47,7 +47,7 @@ def test_one_at_a_time_and_back_again_loses_no_request(site: Shop) -> None:
     site.add("web-1", "web-2", "web-3", tags=["role=web"])
     site.group("prod", IN_PLACE)
     site.deploy("prod", site.bundle("1"))
-    with Load(site.port, clients=2, pause=0.05) as load:
+    with Load(site.port, clients=2, pause=0.1) as load:
         assert set(load.next()) == {"shop 1"}
         second = site.deploy("prod", site.bundle("2"))
         assert set(load.next()) == {"shop 2"}
