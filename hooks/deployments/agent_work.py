@@ -14,7 +14,7 @@ from typing import Any
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from hooks.deployments import agents, engine
+from hooks.deployments import engine, presence
 from hooks.deployments.appspec_model import FileExistsBehavior
 from hooks.deployments.documents.settings import GroupSettings
 from hooks.deployments.lifecycle import DOWNLOAD_BUNDLE, INSTALL
@@ -23,6 +23,7 @@ from hooks.deployments.parts import Parts
 from hooks.deployments.phases import course_of
 from hooks.deployments.planning import DeploymentStatus
 from hooks.deployments.platform import Actor
+from hooks.deployments.repository_tokens import token_name
 from hooks.deployments.revisions import OpenedRevision, is_native, open_revision
 from hooks.deployments.rows import ROLLBACK
 from hooks.deployments.signed_commands import Command, sign_command
@@ -44,7 +45,6 @@ from registry.token_finder import Mask, mask
 
 COMMAND_LIFE = timedelta(minutes=5)
 BUSY_POLL_SECONDS = 1.0
-IDLE_POLL_SECONDS = 5.0
 MOST_TAIL_BYTES = 2048
 _MESSAGE_CHARACTERS = 4000
 
@@ -119,6 +119,7 @@ class AgentWork:
         self._on_tokens = on_tokens
         self._issue_token = issue_token
         self._clock: Clock = parts.clock
+        self.presence = presence.Presence(db)
 
     def poll(self, agent: DeploymentAgent, running: Sequence[int], free: int, *, is_going: bool) -> PollAnswer:
         """What an agent is to do now, beside the events that it is ``running``; ``free``: more of them. Mostly a read.
@@ -133,10 +134,10 @@ class AgentWork:
                 wanted = _chosen(session, agent.id, busy) if is_going and free else None
         if wanted is not None:
             command = self._offered(agent, wanted, now)
-        elif not agents.is_seen_lately(agent, now):
-            with self._db.write() as session:
-                agents.see(session, agent.id, now)
-        return PollAnswer(command, stopped, BUSY_POLL_SECONDS if is_going or running else IDLE_POLL_SECONDS)
+        else:
+            self.presence.note(agent.id, agent.seen_at, agent.session_expires_at, now)
+        seconds = BUSY_POLL_SECONDS if is_going or running else self.presence.seconds_of(agent.id)
+        return PollAnswer(command, stopped, seconds)
 
     @staticmethod
     def _looked_at(
@@ -198,7 +199,7 @@ class AgentWork:
         return open_revision(self._db, self._stores, revision, application_id, filename=filename)
 
     def credential(self, agent: DeploymentAgent, event_id: int) -> str:
-        """A token that reads the repository of a package without a bundle for half an hour: what it needs comes from there.
+        """A token that reads the repository of a package without a bundle until the event ends, and half an hour at most.
 
         Raises NotFound, Conflict.
         """
@@ -211,7 +212,7 @@ class AgentWork:
             place = f"{package['domain']}/{package['repository']}"
             about = {"deployment": deployment.id, "repository": place}
             audit.record(session, now, f"agent/{agent.name}", "agent.credential", f"agent/{agent.name}", **about)
-            return self._issue_token(session, f"deployment {deployment.id} on {agent.name}", place, now)
+            return self._issue_token(session, token_name(deployment.id, agent.name), place, now)
 
     def _going(self, session: Session, agent: DeploymentAgent, event_id: int) -> Deployment:
         deployment, _, event = self._of(session, agent, event_id)
@@ -262,7 +263,7 @@ class AgentWork:
                 row = session.get(DeploymentInstallation, (each.group_id, agent.name))
                 if row is not None:
                     row.found, row.found_at = each.as_json(), now
-            agents.see(session, agent.id, now)
+            presence.see(session, agent.id, now)
 
     def let_go(self, session: Session, agent_id: str, name: str, now: datetime) -> int:
         """An agent was revoked: what it had begun has failed. In the caller's transaction; how many there were."""

@@ -38,7 +38,6 @@ IN_USE = timedelta(minutes=15)
 """A session that was used so lately is somebody's."""
 MOST_TAGS = 10
 MANAGE = "entrepot:ManageAgents"
-_SEEN_GRAIN = timedelta(seconds=10)
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}\Z")
 _KEY_BYTES = 32
 TWO_HOLDERS = "its key is in use on two machines"
@@ -53,7 +52,7 @@ events.audited(
     tells="Somebody should look at an agent: its key may be stolen.",
 )
 
-# One statement for each request of an agent, made once: idle agents ask every few seconds.
+# One statement for each request of an agent, made once. Idle ones are answered by ``hooks.deployments.presence``.
 _BY_SESSION = select(
     DeploymentAgent,
     exists().where(DeploymentTarget.agent_id == DeploymentAgent.id, DeploymentTarget.status == "InProgress"),
@@ -297,21 +296,6 @@ def authenticate(session: Session, credential: str, *, digest: Digest, now: date
 def _digest_of(secret: str, digest: Digest) -> str:
     # What cannot be one of ours is no reason to compute anything; no row has an empty digest.
     return digest(secret) if looks_like_token(secret) else ""
-
-
-def is_seen_lately(row: DeploymentAgent, now: datetime) -> bool:
-    """Whether what ``see`` would write is there already, nearly."""
-    started_at = _started_at(row)
-    is_of_session = row.seen_at is not None and (started_at is None or row.seen_at >= started_at)
-    return is_of_session and row.seen_at is not None and now - row.seen_at < _SEEN_GRAIN
-
-
-def see(session: Session, agent_id: str, now: datetime) -> None:
-    """Note that an agent was there."""
-    session.execute(
-        update(DeploymentAgent).where(DeploymentAgent.id == agent_id).values(seen_at=now),
-        execution_options={"synchronize_session": False},
-    )
 
 
 # --- what administrators do

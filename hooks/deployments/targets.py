@@ -15,6 +15,7 @@ from hooks.deployments.parts import Parts
 from hooks.deployments.phases import TERMINATE, Phase, opens
 from hooks.deployments.planning import TargetStatus
 from hooks.deployments.platform import Actor
+from hooks.deployments.repository_tokens import end_tokens
 from hooks.deployments.rows import Run, events_of, first_open, has_ended, plan_of
 from hooks.jobs.queue import PATIENT_ATTEMPTS, enqueue
 from hooks.models.deployment import Deployment, DeploymentEvent, DeploymentInstallation, DeploymentTarget
@@ -150,6 +151,8 @@ def close_event(
         event.sealed_log = parts.sealer.seal(result.log.encode(), log_context(event.id))
     event.started_at, event.ended_at = event.started_at or now, now
     session.flush()
+    if event.actor == Actor.AGENT.value:
+        end_tokens(session, run.deployment, target.name, now)
     if event.name == INSTALL and result.status is EventStatus.SUCCEEDED:
         _note_installation(session, run, target, now, is_healthy=True, is_new=True)
     if run.is_stopping and first_open(events_of(session, target.id)) is not None:
@@ -203,6 +206,7 @@ def _open_events(events: Sequence[DeploymentEvent]) -> list[DeploymentEvent]:
 
 def _end(session: Session, run: Run, target: DeploymentTarget, status: TargetStatus, now: datetime) -> None:
     target.status, target.ended_at, target.updated_at = status.value, now, now
+    end_tokens(session, run.deployment, target.name, now)
     installs = any(event.name == INSTALL for event in events_of(session, target.id))
     if installs and status is not TargetStatus.SKIPPED:
         _note_installation(session, run, target, now, is_healthy=status is TargetStatus.SUCCEEDED, is_new=False)

@@ -366,6 +366,7 @@ def changing_routes(app: Flask) -> list[str]:
         "application": "shop",
         "deployment_id": "d-NOTHERE00",
         "target_id": 1,
+        "hook_id": "h",
     }
     with app.test_request_context():
         return [rule.build({key: values[key] for key in rule.arguments})[1] for rule in rules]

@@ -127,6 +127,8 @@ TABLE: dict[str, set[str]] = {
     f"POST {BUILD}/retry": PUBLISHERS,
     f"POST {BUILD}/resume": ROOT,
     "POST /build-projects/<name>/start-batch": ROOT,
+    "POST /build-projects/<name>/webhooks": ROOT,
+    **{f"POST /build-projects/<name>/webhooks/<hook_id>{rest}": NONE for rest in ("", "/rotate", "/delete")},
     **{f"GET /build-batches/<batch_id>{rest}": READERS for rest in ("", "/live")},
     **{f"POST /build-batches/<batch_id>/{word}": PUBLISHERS for word in ("stop", "retry")},
     **{f"GET {BUILD}{rest}": READERS for rest in ("/log/stream", ARTIFACT, f"{ARTIFACT}/download")},
@@ -259,6 +261,7 @@ def paths(site: Site) -> dict[str, str]:
         "deployment_id": deploying,
         "target_id": site.target_of(deploying),
     }
+    values["hook_id"] = "0" * 32
     names = {"/pipelines": "release", "/build-projects": "tests", "/report-groups": "tests-unit"}
     with site.app.test_request_context():
         return {
