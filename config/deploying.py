@@ -14,6 +14,7 @@ from hooks.deployments.platform import DeploymentPlatform
 from hooks.deployments.platforms.server import ServerPlatform
 from hooks.deployments.traffic.router import TrafficRouter
 from hooks.jobs.context import Handler
+from hooks.pipelines.deploy_jobs import on_deployment_ended
 from registry.clock import Clock
 from registry.services import Services
 
@@ -36,6 +37,7 @@ def parts(settings: Settings, services: Services) -> Parts:
         services.clock,
         services.stores.server_keyring(),
         prober.poll,
+        on_end=on_deployment_ended,
     )
 
 
