@@ -99,13 +99,20 @@ def last_good(session: Session, group: DeploymentGroup) -> Mapping[str, Any] | N
 
 
 def installed_targets(
-    session: Session, application: DeploymentApplication, group: DeploymentGroup, platform: DeploymentPlatform
+    session: Session,
+    application: DeploymentApplication,
+    group: DeploymentGroup,
+    platform: DeploymentPlatform,
+    known: Mapping[str, DeploymentInstallation] | None = None,
 ) -> list[InstalledTarget]:
-    """The targets of a group by name: those it would go to now, and those where something of it still is."""
+    """The targets of a group by name: those it would go to now, and those where something of it still is.
+
+    ``known`` are its ``installations``, where the caller has them.
+    """
     good = last_good(session, group) or {}
     about = facts_of(application, group, revision=good, config={}, options={})
     plans = {plan.name: plan for plan in platform.find_targets(session, about)}
-    known = _installations(session, group)
+    known = installations(session, group) if known is None else known
     wanted = digest_of_revision(good) if good else None
     return [_installed(name, plans.get(name), known.get(name), wanted) for name in sorted({*plans, *known})]
 
@@ -114,7 +121,7 @@ def planned_targets(
     session: Session, group: DeploymentGroup, platform: DeploymentPlatform, about: DeploymentFacts
 ) -> list[PlannedTarget]:
     """Where a deployment would go now, in its order: the unhealthy, those of which nothing is known, the old, the current."""
-    known = _installations(session, group)
+    known = installations(session, group)
     digest = digest_of_revision(about.revision)
     names = about.options.get("targets")
     plans = [plan for plan in platform.find_targets(session, about) if not names or plan.name in names]
@@ -153,7 +160,8 @@ def forget_machine(session: Session, name: str) -> None:
     )
 
 
-def _installations(session: Session, group: DeploymentGroup) -> dict[str, DeploymentInstallation]:
+def installations(session: Session, group: DeploymentGroup) -> dict[str, DeploymentInstallation]:
+    """What is installed of a group, by the names of its targets."""
     rows = session.scalars(select(DeploymentInstallation).where(DeploymentInstallation.group_id == group.id))
     return {row.target: row for row in rows}
 

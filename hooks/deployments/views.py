@@ -9,6 +9,7 @@ from typing import Any
 
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
+from sqlalchemy.orm.util import identity_key
 
 from hooks.deployments.ending import TO_ORIGINALS
 from hooks.deployments.revisions import label, version_of
@@ -186,7 +187,12 @@ def detail(session: Session, row: Deployment) -> DeploymentDetail:
 
 
 def _by_id(session: Session, model: Any, ids: Collection[Any]) -> dict[Any, Any]:
-    return {row.id: row for row in session.scalars(select(model).where(model.id.in_(ids)))} if ids else {}
+    here = {each: session.identity_map.get(identity_key(model, each)) for each in ids}
+    found = {each: row for each, row in here.items() if row is not None}
+    lacking = set(ids) - set(found)
+    if lacking:
+        found |= {row.id: row for row in session.scalars(select(model).where(model.id.in_(lacking)))}
+    return found
 
 
 def _overviews(session: Session, ids: Sequence[str]) -> dict[str, dict[str, int]]:
@@ -268,12 +274,16 @@ def targets(
     if label:
         rows = rows.where(DeploymentTarget.fleet == label)
     rows = rows.order_by(DeploymentTarget.position, DeploymentTarget.id).offset(after).limit(limit)
-    found = session.scalars(rows).all()
-    wanted = select(DeploymentEvent).where(DeploymentEvent.target_id.in_([row.id for row in found]))
+    return shown_targets(session, session.scalars(rows).all(), open_log)
+
+
+def shown_targets(session: Session, rows: Sequence[DeploymentTarget], open_log: OpenLog | None) -> list[TargetView]:
+    """These targets with their events; without ``open_log`` no log is opened."""
+    wanted = select(DeploymentEvent).where(DeploymentEvent.target_id.in_([row.id for row in rows]))
     of_target: dict[int, list[DeploymentEvent]] = {}
-    for event in session.scalars(wanted.order_by(DeploymentEvent.position)) if found else ():
+    for event in session.scalars(wanted.order_by(DeploymentEvent.position)) if rows else ():
         of_target.setdefault(event.target_id, []).append(event)
-    return [_target(row, of_target.get(row.id, ()), open_log) for row in found]
+    return [_target(row, of_target.get(row.id, ()), open_log) for row in rows]
 
 
 def target(session: Session, deployment_id: str, target_id: int, open_log: OpenLog) -> TargetView:

@@ -142,3 +142,44 @@ def _continue(stage: Stage) -> Ask:
         row = session.get_one(Deployment, one.rpartition("/")[2])
         row.phase, row.status = Phase.READY_WAIT.value, "Ready"
     return stage.api(f"{one}/continue", {"deploymentWaitType": "READY_WAIT"})
+
+
+# --- pages
+
+PAGE = "POST /deployments/<deployment_id>"
+FIELDS = {
+    "kind": "package",
+    "group": "prod",
+    "repository": "dev",
+    "format": "pypi",
+    "package": "my-pkg",
+    "version": "1.0",
+}
+drive(
+    "POST /applications/<application>/deploy",
+    lambda s: s.form(f"/applications/{_group(s)[0]}/deploy", do="create", **FIELDS),
+)
+drive(f"{PAGE}/stop", lambda s: s.form(f"{_running(s)[0]}/stop"))
+drive(f"{PAGE}/pause", lambda s: s.form(f"{_running(s)[0]}/pause"))
+drive(f"{PAGE}/retry", lambda s: s.form(f"{_failed(s)[0]}/retry"))
+drive(f"{PAGE}/rollback", lambda s: s.form(f"{_running(s)[0]}/rollback"))
+
+
+@drives(f"{PAGE}/resume")
+def _resume_by_form(stage: Stage) -> Ask:
+    return stage.form(_resume(stage).path.removeprefix(API))
+
+
+@drives(f"{PAGE}/continue")
+def _continue_by_form(stage: Stage) -> Ask:
+    return stage.form(_continue(stage).path.removeprefix(API), wait="READY_WAIT")
+
+
+@drives(f"{PAGE}/targets/<int:target_id>/skip")
+def _skip_by_form(stage: Stage) -> Ask:
+    return stage.form(_skip(stage).path.removeprefix(API), event="ApplicationStop")
+
+
+@drives(f"{PAGE}/targets/<int:target_id>/answer")
+def _answer_by_form(stage: Stage) -> Ask:
+    return stage.form(_answer(stage).path.removeprefix(API), answer="fail")
