@@ -218,8 +218,8 @@ class AgentViews:
 
     def _details(self, session: Session, rows: Sequence[DeploymentAgent]) -> list[AgentDetail]:
         found = installations(session, [row.name for row in rows])
-        now = self._services.clock()
-        return [_detail(row, found.get(row.name, ()), now) for row in rows]
+        now, silent = self._services.clock(), self._services.deployments.patience.silent
+        return [_detail(row, found.get(row.name, ()), agents.state_of(row, now, silent)) for row in rows]
 
 
 def _server_key_id() -> str:
@@ -227,11 +227,11 @@ def _server_key_id() -> str:
     return key_id(context.services().signer.public_key(AGENT_COMMAND))
 
 
-def _detail(row: DeploymentAgent, found: Sequence[DeploymentInstallation], now: datetime) -> AgentDetail:
+def _detail(row: DeploymentAgent, found: Sequence[DeploymentInstallation], state: str) -> AgentDetail:
     facts = row.facts
     return AgentDetail(
         row.name,
-        agents.state_of(row, now),
+        state,
         tuple(AgentTag(*tag) for tag in agents.tags_of(row)),
         tuple(row.domains),
         row.zone,

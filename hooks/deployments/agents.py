@@ -33,12 +33,10 @@ from registry.token_shape import looks_like_token, new_token
 ENROLMENT_LIFE = timedelta(minutes=15)
 SESSION_LIFE = timedelta(hours=2)
 CHALLENGE_LIFE = timedelta(minutes=1)
-SILENT_AFTER = timedelta(minutes=1)
 IN_USE = timedelta(minutes=15)
 """A session that was used so lately is somebody's."""
 MOST_TAGS = 10
 MANAGE = "entrepot:ManageAgents"
-_SEEN_GRAIN = timedelta(seconds=10)
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}\Z")
 _KEY_BYTES = 32
 TWO_HOLDERS = "its key is in use on two machines"
@@ -299,11 +297,11 @@ def _digest_of(secret: str, digest: Digest) -> str:
     return digest(secret) if looks_like_token(secret) else ""
 
 
-def is_seen_lately(row: DeploymentAgent, now: datetime) -> bool:
-    """Whether what ``see`` would write is there already, nearly."""
+def is_seen_lately(row: DeploymentAgent, now: datetime, seconds: float) -> bool:
+    """Whether what ``see`` would write is there already, up to so many seconds."""
     started_at = _started_at(row)
     is_of_session = row.seen_at is not None and (started_at is None or row.seen_at >= started_at)
-    return is_of_session and row.seen_at is not None and now - row.seen_at < _SEEN_GRAIN
+    return is_of_session and row.seen_at is not None and now - row.seen_at < timedelta(seconds=seconds)
 
 
 def see(session: Session, agent_id: str, now: datetime) -> None:
@@ -390,10 +388,10 @@ def _stored(tags: Sequence[Tag]) -> list[dict[str, str]]:
     return [{"Key": key, "Value": value} for key, value in sorted(tags)]
 
 
-def state_of(row: DeploymentAgent, now: datetime) -> str:
+def state_of(row: DeploymentAgent, now: datetime, silent_seconds: float) -> str:
     """REVOKED, PENDING (not enrolled yet), ONLINE or OFFLINE (it has not asked for a while)."""
     if row.revoked_at is not None:
         return "REVOKED"
     if row.enrolled_at is None:
         return "PENDING"
-    return "ONLINE" if row.seen_at is not None and now - row.seen_at < SILENT_AFTER else "OFFLINE"
+    return "ONLINE" if row.seen_at is not None and now - row.seen_at < timedelta(seconds=silent_seconds) else "OFFLINE"

@@ -31,6 +31,7 @@ IGNORABLE = frozenset({APPLICATION_STOP, "BeforeBlockTraffic", "AfterBlockTraffi
 """Scripts of the release that goes: ``ignoreApplicationStopFailures`` passes over their failure, and they may be skipped."""
 NEEDED = frozenset({DOWNLOAD_BUNDLE, INSTALL, "AllowTraffic", "BlockTraffic"})
 """Without them there is no deployment: their failure cannot be ignored."""
+NO_ANSWER = "the agent did not answer"
 _MAX_MESSAGE = 4000
 
 
@@ -160,6 +161,18 @@ def close_event(
         await_answer(session, run, target, event, now)
     else:
         fail(session, run, target, now)
+
+
+def give_up(session: Session, parts: Parts, run: Run, target: DeploymentTarget, now: datetime) -> None:
+    """A target has failed before its deployment came to it: its agent is lost. If it comes back, nothing has changed."""
+    let_go(session, run, target, now)
+    event = first_open(events_of(session, target.id))
+    if event is None:
+        return
+    result = EventResult(event.name, EventStatus.FAILED, ErrorCode.UNKNOWN_ERROR, NO_ANSWER)
+    close_event(session, parts, run, target, event, result=result, now=now)
+    if target.status == TargetStatus.FAILED:
+        target.started_at = None
 
 
 def _passes_over(run: Run, event: DeploymentEvent) -> bool:

@@ -156,7 +156,7 @@ class Agent:
         finally:
             with self._lock:
                 self._jobs.pop(job.command.event_id, None)
-            if job.command.event == job.command.events[-1]:
+            if job.is_late or job.command.event == job.command.events[-1]:
                 self._looks_at = 0.0
             self._freed.set()
 
