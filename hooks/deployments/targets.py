@@ -149,7 +149,7 @@ def close_event(
     event.message, event.script = result.message[:_MAX_MESSAGE], result.script[:_MAX_MESSAGE]
     if result.log:
         event.sealed_log = parts.sealer.seal(result.log.encode(), log_context(event.id))
-    event.started_at, event.ended_at = event.started_at or now, now
+    event.ended_at = now
     session.flush()
     if event.name == INSTALL and result.status is EventStatus.SUCCEEDED:
         _note_installation(session, run, target, now, is_healthy=True, is_new=True)
@@ -216,8 +216,11 @@ def _open_events(events: Sequence[DeploymentEvent]) -> list[DeploymentEvent]:
 
 def _end(session: Session, run: Run, target: DeploymentTarget, status: TargetStatus, now: datetime) -> None:
     target.status, target.ended_at, target.updated_at = status.value, now, now
-    installs = any(event.name == INSTALL for event in events_of(session, target.id))
-    if installs and status is not TargetStatus.SKIPPED:
+    events = events_of(session, target.id)
+    installs = any(event.name == INSTALL for event in events)
+    # Where nothing has begun all is as it was, and counts as it did.
+    is_touched = any(event.started_at for event in events) or "retries" in target.details
+    if installs and status is not TargetStatus.SKIPPED and is_touched:
         _note_installation(session, run, target, now, is_healthy=status is TargetStatus.SUCCEEDED, is_new=False)
     happenings.tell_target(session, run, target, now)
 
