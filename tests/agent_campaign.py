@@ -24,11 +24,11 @@ from tests.agent_kills import Watcher
 from tests.harness.server import Server
 from tests.machines import Inside, Machine, Network, wrong_clock
 
-SILENT_SECONDS, LOST_SECONDS = 3, 8
-SLACK_SECONDS = 3.0
+SILENT_SECONDS, LOST_SECONDS = 6, 20
+SLACK_SECONDS = 5.0
 """So long after it became silent a machine may still be counted on: what was decided is carried out a moment later."""
 PATIENCE_SECONDS = 180.0
-DISK_MEGABYTES = 8
+DISK_MEGABYTES = 16
 PORT = 8000
 FILES = 10
 APPLICATION = """
@@ -109,8 +109,10 @@ class Deployed:
 class Fleet:
     """A server, and machines with agents, an application and whoever looks at them."""
 
-    def __init__(self, folder: Path, network: Network, names: Sequence[str], seed: int, **settings: str) -> None:
-        self.network, self.chance = network, random.Random(seed)
+    def __init__(
+        self, folder: Path, network: Network, names: Sequence[str], seed: int, *, pause_seconds: float, **settings: str
+    ) -> None:
+        self.network, self.chance, self.pause_seconds = network, random.Random(seed), pause_seconds
         environment = {
             "ENTREPOT_DEPLOYMENTS_AGENT_SILENT_SECONDS": str(SILENT_SECONDS),
             "ENTREPOT_DEPLOYMENTS_AGENT_LOST_SECONDS": str(LOST_SECONDS),
@@ -188,8 +190,8 @@ class Fleet:
         first = self.deploy("v0", ALL_AT_ONCE)
         assert self.ended(first) == "Succeeded", self.told()
         for name, service in self.services.items():
-            self._looking.append(Inside(service.machine, service.look, 0.05))
-            self.watchers[name] = Watcher(self.own(name) / "app", FILES, 0.05)
+            self._looking.append(Inside(service.machine, service.look, self.pause_seconds))
+            self.watchers[name] = Watcher(self.own(name) / "app", FILES, self.pause_seconds)
         for thread in (*self._looking, *self.watchers.values()):
             thread.start()
         wait(lambda: all(each.serves(time.time()) for each in self.services.values()), self.told)
@@ -332,7 +334,7 @@ def wait(condition: Callable[[], object], told: Callable[[], str]) -> None:
     end = time.monotonic() + PATIENCE_SECONDS
     while not condition():
         assert time.monotonic() < end, told()
-        time.sleep(0.1)
+        time.sleep(0.25)
 
 
 def _seconds(moment: datetime) -> float:
