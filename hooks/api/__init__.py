@@ -11,6 +11,7 @@ from hooks.api.build_batches import BatchViews
 from hooks.api.build_debugging import DebugViews
 from hooks.api.build_projects import BuildProjectViews
 from hooks.api.builds import BuildViews
+from hooks.api.declarations import DeclarationViews
 from hooks.api.deployment_alarms import DeploymentAlarmViews
 from hooks.api.deployment_applications import DeploymentApplicationViews
 from hooks.api.deployments import DeploymentViews
@@ -54,6 +55,7 @@ def blueprint(services: HookServices) -> Blueprint:
         WebhookViews(services),
         SubscriptionViews(services),
         KeyViews(services),
+        DeclarationViews(services),
     ):
         register(routes, views.routes())
     return routes

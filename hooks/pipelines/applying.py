@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -11,7 +12,7 @@ from sqlalchemy.orm import Session
 
 from hooks.models.pipeline import Pipeline, PipelineDefinitionVersion
 from hooks.pipelines.actions import PROVIDERS
-from hooks.pipelines.declaration import Declared, parse_documents
+from hooks.pipelines.declaration import parse_documents
 from hooks.pipelines.definition import BuildProjectDeclaration, PipelineDefinition, to_model
 from hooks.pipelines.parts import Parts
 from registry import audit
@@ -38,19 +39,32 @@ def apply_document(session: Session, parts: Parts, text: str, *, actor: str, now
     """
     found = parse_documents(text, PROVIDERS)
     # A pipeline before the projects that its executions build with, as everywhere; of several the names in order.
-    names = sorted(each.declares.name for each in found if isinstance(each.declares, PipelineDefinition))
-    session.execute(select(Pipeline.id).where(Pipeline.name.in_(names)).order_by(Pipeline.name).with_for_update())
-    return [_apply(session, parts, declared, actor, now) for declared in found]
+    lock_pipelines(session, [each.declares.name for each in found if isinstance(each.declares, PipelineDefinition)])
+    return [apply_declared(session, parts, each.declares, each.text, actor=actor, now=now) for each in found]
 
 
-def _apply(session: Session, parts: Parts, declared: Declared, actor: str, now: datetime) -> Applied:
-    if isinstance(declared.declares, BuildProjectDeclaration):
-        project = declared.declares
-        change = parts.apply_build_project(session, project, now)
+def lock_pipelines(session: Session, names: Collection[str]) -> None:
+    """Keep others from changing pipelines of these names until the transaction ends."""
+    wanted = select(Pipeline.id).where(Pipeline.name.in_(sorted(names)))
+    session.execute(wanted.order_by(Pipeline.name).with_for_update())
+
+
+def apply_declared(
+    session: Session,
+    parts: Parts,
+    declares: PipelineDefinition | BuildProjectDeclaration,
+    text: str,
+    *,
+    actor: str,
+    now: datetime,
+) -> Applied:
+    """Create or update one pipeline, whose document is ``text``, or one build project. Raises InvalidDocument."""
+    if isinstance(declares, BuildProjectDeclaration):
+        change = parts.apply_build_project(session, declares, now)
         if change != "unchanged":
-            audit.record(session, now, actor, f"build_project.{change[:-1]}", f"build-project/{project.name}")
-        return Applied("build project", project.name, change)
-    return _apply_pipeline(session, declared.declares, declared.text, actor, now)
+            audit.record(session, now, actor, f"build_project.{change[:-1]}", f"build-project/{declares.name}")
+        return Applied("build project", declares.name, change)
+    return _apply_pipeline(session, declares, text, actor, now)
 
 
 def _apply_pipeline(session: Session, definition: PipelineDefinition, text: str, actor: str, now: datetime) -> Applied:

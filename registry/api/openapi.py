@@ -20,6 +20,11 @@ _PROBLEM: JsonSchema = {
         "status": {"type": "integer"},
         "code": {"type": "string"},
         "detail": {"type": "string"},
+        "faults": {
+            "type": "array",
+            "items": {"type": "string"},
+            "description": "With the code `invalid_document`: all that is wrong with it, each with its place.",
+        },
     },
     "required": ["status", "code", "detail"],
 }

@@ -223,6 +223,9 @@ def _refusal(response: requests.Response) -> Refused:
         try:
             problem = response.json()
             detail, code = str(problem["detail"]), str(problem["code"])
+            faults = problem.get("faults", ())
+            if len(faults) > 1:
+                detail = "\n  ".join([detail.partition(": ")[0] + ":", *map(str, faults)])
         except (ValueError, KeyError, TypeError):
             code = ""  # the status line says what there is to say
     return Refused(response.status_code, code, detail)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import uuid
 from collections.abc import Callable
@@ -67,6 +68,7 @@ def _told(error: Exception) -> str:
     return str(error)
 
 
+PROBLEM = "application/problem+json"
 Say = Callable[[int, str, str], BaseResponse]
 """Makes an answer of a status, one line for a person, and the error's code."""
 
@@ -95,6 +97,9 @@ def answering(say: Say) -> Callable[[Exception], BaseResponse]:
             log.error("request failed", exc_info=error, extra={"reference": reference, "path": request.path})
             return say(500, f"internal error; the server's log has it under {reference}", "internal")
         response = say(status, _told(error), getattr(error, "code", "refused"))
+        if isinstance(error, errors.InvalidDocument) and response.mimetype == PROBLEM:
+            # An extension member (RFC 9457 section 3.2): the faults one by one, for who shows them to people.
+            response.set_data(json.dumps({**response.get_json(), "faults": error.faults}) + "\n")
         if status == 401:
             response.headers.setdefault("WWW-Authenticate", BASIC_CHALLENGE)
         if isinstance(error, errors.Unavailable | errors.RateLimited):
@@ -111,7 +116,7 @@ def _say(status: int, message: str, code: str, render_page: Callable[[int, str],
         # RFC 9457 problem details
         response: BaseResponse = jsonify({"status": status, "code": code, "detail": message})
         response.status_code = status
-        response.content_type = "application/problem+json"
+        response.content_type = PROBLEM
     elif render_page is not None and _is_page():
         if status == 401:
             return redirect(url_for("pages.sign_in", next=request.full_path.rstrip("?")), 303)

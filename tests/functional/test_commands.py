@@ -25,6 +25,7 @@ from sqlalchemy import select, update
 
 from config import wiring
 from config.cli.client import (
+    apply,
     build,
     domain,
     explain,
@@ -59,6 +60,7 @@ from tests.harness.server import Server
 from tests.report_bench import case, hand_in, result
 
 COMMANDS = {
+    "apply": apply,
     "domain": domain,
     "explain": explain,
     "group": group,
@@ -932,3 +934,44 @@ def test_roles_groups_policies_and_why(site, tmp_path):
     site.run("group", "remove", "team", "admin")
     site.run("group", "delete", "team")
     assert "team" not in [item["name"] for item in site.json("group", "list")]
+
+
+# --- apply -----------------------------------------------------------------------------------------------------------
+
+
+def test_a_directory_of_declarations_is_planned_and_applied(site: Site, tmp_path: Path) -> None:
+    place = tmp_path / "registry"
+    (place / "teams").mkdir(parents=True)
+    (place / ".git").mkdir()
+    (place / ".git" / "config.yml").write_text("what: ever")  # of a tool, not ours
+    (place / "notes.md").write_text("no declaration")
+    (place / "teams" / "web.yaml").write_text("repository: web\nupstreams: [shared]\n")
+    (place / "shared.json").write_text('{"repository": "shared", "description": "\\u001b[31mred"}')
+    assert "0 to 500 are allowed" not in (refused := site.run("apply", "-f", str(place), "--plan", status=1).output)
+    assert "control characters" in refused
+    (place / "shared.json").write_text('{"repository": "shared"}')
+    words = ("apply", "-f", str(place))
+
+    planned = site.run(*words, "--plan")
+    assert "+ repository default/shared" in planned.stdout
+    assert "+ repository default/web" in planned.stdout
+    assert "    +- shared" in planned.stdout
+    assert "not declared, and left alone: domain default" in planned.stderr
+    assert site.run(*words, "--check", status=1).stdout == planned.stdout
+    assert "--yes" in site.run(*words, status=2).output  # nobody is there to ask
+    site.run("repo", "show", "web", status=1)
+
+    assert "done: 2 created, 0 updated, 0 unchanged" in site.run(*words, "--yes").stderr
+    assert "upstreams\tshared" in site.run("repo", "show", "web").stdout
+    again = site.run(*words, "--check")
+    assert (again.stdout, "nothing to change: all 2 are as declared" in again.stderr) == ("", True)
+
+    read = site.run("apply", "-f", "-", "--plan", "--json", stdin="repository: web\ndescription: mine\n").stdout
+    (item,) = json.loads(read)["items"]
+    assert (item["change"], item["file"], "+description: mine" in item["diff"]) == ("updated", "stdin", True)
+    many = site.run("apply", "-f", "-", "--plan", stdin="repository: a b\n---\nnothing: here\n", status=1).output
+    assert "\n  stdin: line 1: " in many  # each fault on its own line
+    assert "\n  stdin: line 3: " in many
+    site.run("apply", "-f", str(tmp_path / "registry" / ".git"), "--plan", status=1)
+    (tmp_path / "empty").mkdir()
+    assert "no file that ends in" in site.run("apply", "-f", str(tmp_path / "empty"), "--plan", status=1).output

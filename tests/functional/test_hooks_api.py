@@ -161,6 +161,12 @@ DEPLOYMENT = {
 SEES, ACTS = (404, 404, 404, 200, 404, 200), (404, 404, 404, 403, 404)
 MATRIX = [
     ("PUT", "/pipelines", {"document": GATED}, (401, 403, 403, 403, 403, 403, 200)),
+    (
+        "PUT",
+        "/declarations",
+        {"files": [{"name": "a.yml", "text": "domain: acme"}], "dryRun": True},
+        (401, 403, 403, 403, 403, 403, 200),
+    ),
     ("GET", "/pipelines", None, (401, 200, 200, 200, 200, 200, 200)),
     ("GET", "/pipelines/release", None, (401, 200, 200, 200, 200, 200, 200)),
     ("GET", "/pipelines/release/executions", None, (401, 200, 200, 200, 200, 200, 200)),

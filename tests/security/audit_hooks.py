@@ -65,6 +65,10 @@ def _push_hook(stage: Stage, project: str) -> dict[str, str]:
 
 
 drive(
+    f"PUT {API}/declarations",
+    lambda s: s.api("/declarations", {"files": [{"name": "a.yml", "text": f"repository: {s.name('declared')}"}]}),
+)
+drive(
     f"PUT {API}/pipelines",
     lambda s: s.api("/pipelines", {"document": GATED.replace("name: release", f"name: {s.name('pipe')}")}),
 )

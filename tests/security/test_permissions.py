@@ -231,6 +231,7 @@ REVIEWED = {
     "GET /sign-in/client": PAGE,
     "POST /sign-in/client": PAGE,
     f"GET {API}/openapi.json": PUBLIC,
+    f"PUT {API}/declarations": ADMIN,
     f"PUT {API}/pipelines": ADMIN,
     f"GET {API}/pipelines": SIGNED_IN,
     f"GET {API}/pipelines/<pipeline>": SIGNED_IN,

@@ -61,6 +61,7 @@ def test_the_whole_command_line_offers_them_as_quickly() -> None:
 def test_there_are_all_the_commands() -> None:
     assert {" ".join(path) for path, _ in ALL} == {
         "login",
+        "apply",
         *(f"token {word}" for word in ("new", "list", "show", "revoke")),
         *(f"repo {word}" for word in ("list", "show", "create", "update", "delete", "endpoint", "quota")),
         *(f"user {word}" for word in ("list", "disable", "enable", "delete")),
