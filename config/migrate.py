@@ -35,27 +35,30 @@ def upgrade(settings: Settings) -> None:
     db = Database(settings.database_url)
     try:
         with db.engine.connect() as connection:
-            check_not_newer(connection, config)
+            current, head = _revisions(connection, config)
     finally:
         db.close()
-    command.upgrade(config, "head")
+    if current != head:
+        command.upgrade(config, "head")
 
 
 def check_not_newer(connection: Connection, config: Config) -> None:
     """Raise NewerDatabase when the database's revision is unknown to this release."""
-    current = MigrationContext.configure(connection).get_current_revision()
-    script = ScriptDirectory.from_config(config)
-    known = {revision.revision for revision in script.walk_revisions()}
-    if current is not None and current not in known:
-        raise NewerDatabase(f"the database is at revision {current}, which this release does not know")
+    _revisions(connection, config)
 
 
 def require_current(db: Database) -> None:
     """Raise Unavailable when the database is not at this release's schema yet, NewerDatabase when it is beyond."""
-    config = alembic_config(db.url)
     with db.engine.connect() as connection:
-        check_not_newer(connection, config)
-        current = MigrationContext.configure(connection).get_current_revision()
-    head = ScriptDirectory.from_config(config).get_current_head()
+        current, head = _revisions(connection, alembic_config(db.url))
     if current != head:
         raise Unavailable(f"the database is at revision {current}, this release needs {head}: run 'entrepot migrate'")
+
+
+def _revisions(connection: Connection, config: Config) -> tuple[str | None, str | None]:
+    """The database's revision (None: it is empty), and this release's. Reading all migrations is most of a look."""
+    current = MigrationContext.configure(connection).get_current_revision()
+    script = ScriptDirectory.from_config(config)
+    if current is not None and current not in {revision.revision for revision in script.walk_revisions()}:
+        raise NewerDatabase(f"the database is at revision {current}, which this release does not know")
+    return current, script.get_current_head()

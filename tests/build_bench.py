@@ -179,10 +179,11 @@ def host_processes(marker: str) -> list[int]:
 
 
 def eventually(condition: Callable[[], Any], what: str = "") -> Any:
-    end = time.monotonic() + PATIENCE_SECONDS
+    end, pause_seconds = time.monotonic() + PATIENCE_SECONDS, 0.02
     while not (value := condition()):
         assert time.monotonic() < end, what or "it never came true"
-        time.sleep(0.02)
+        time.sleep(pause_seconds)
+        pause_seconds = min(pause_seconds * 1.2, 0.25)  # asking is work as well
     return value
 
 

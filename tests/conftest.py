@@ -14,6 +14,7 @@ from argon2 import PasswordHasher
 from registry import accounts
 from tests.harness.podman import MISSING_ENGINE, Podman, podman_service
 from tests.harness.server import Server
+from tests.harness.statements import share_statements
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser
@@ -67,6 +68,7 @@ TESTS = Path(__file__).parent
 # In these processes a password is hashed in no time; servers that are started hash them as they do for people.
 STRONG = accounts._hasher
 accounts._hasher = PasswordHasher(time_cost=1, memory_cost=8, parallelism=1)
+share_statements()
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

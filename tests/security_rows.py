@@ -6,6 +6,7 @@ A test is for a row when its name (``test_A1_…``), its docstring or its module
 from __future__ import annotations
 
 import ast
+import functools
 import re
 import tomllib
 from collections import defaultdict
@@ -35,6 +36,7 @@ def sections() -> dict[str, dict[str, str]]:
     return found
 
 
+@functools.cache
 def named() -> dict[str, list[str]]:
     """Row → the test modules that name it, relative to the repository."""
     found: defaultdict[str, set[str]] = defaultdict(set)

@@ -28,6 +28,8 @@ LONGEST_SETTLE_FACTOR = 10
 """Further files put a start off, but for no longer than so many times ``SettleSeconds``."""
 
 _QUEUE = "default"
+# Asked five times a second for ever: making it costs more than asking it.
+_UNHANDLED = select(Event.id).where(Event.handled_at.is_(None)).limit(1)
 
 
 Consumer = Callable[[Session, Sequence[Event], datetime], None]
@@ -43,7 +45,7 @@ def dispatch(db: Database, now: datetime, consumers: Sequence[Consumer] = ()) ->
     handled = 0
     while True:
         with db.read() as session:
-            if session.scalar(select(Event.id).where(Event.handled_at.is_(None)).limit(1)) is None:
+            if session.scalar(_UNHANDLED) is None:
                 return handled  # idle rounds never take SQLite's write lock
         count = db.retry(lambda session: _dispatch_batch(session, now, consumers))
         handled += count

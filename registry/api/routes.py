@@ -7,7 +7,8 @@ import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import wraps
-from typing import Any
+from types import CodeType
+from typing import Any, cast
 
 from flask import Blueprint, Flask, Response, request
 from flask.blueprints import BlueprintSetupState
@@ -94,7 +95,8 @@ def mounted(app: Flask) -> Sequence[Mounted]:
 
 def _operation(route: Route) -> Callable[..., ResponseReturnValue]:
     # The door needs all of the path's arguments; the view gets those it names.
-    wanted = frozenset(inspect.signature(route.view).parameters)
+    code: CodeType = cast("Any", inspect.unwrap(route.view)).__code__
+    wanted = frozenset(code.co_varnames[: code.co_argcount + code.co_kwonlyargcount])
 
     def answered(arguments: dict[str, Any]) -> Response:
         query = shapes.read_query(route.query, request.args.to_dict(flat=False))

@@ -62,7 +62,7 @@ def test_one_at_a_time_and_back_again_loses_no_request(site: Shop) -> None:
     site.publish("1")
     site.deploy("prod", "1", "--config", "CodeDeployDefault.AllAtOnce")
     before = site.taken()
-    with Load(site.port, clients=2, pause=0.05) as load:
+    with Load(site.port, clients=2, pause=0.1) as load:
         assert set(load.next()) == {whole("1")}
         site.publish("2")
         second = site.deploy("prod", "2")
@@ -91,7 +91,7 @@ def test_blue_and_green_change_places_again_and_again_and_lose_no_request(site: 
         site.publish(version)
     site.deploy("prod", "1")
     before = site.taken()
-    with Load(site.port, clients=2, pause=0.05) as load:
+    with Load(site.port, clients=2, pause=0.1) as load:
         assert set(load.next()) == {whole("1")}
         assert site.serving() == green
         site.deploy("prod", "2")

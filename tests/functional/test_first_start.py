@@ -23,6 +23,7 @@ from config import migrate
 from registry.db import Database, sqlite_journal_mode
 from tests import postgres
 from tests.harness import packages, processes
+from tests.harness.first_data import put_migrated_database
 from tests.harness.publishing import file_url, publish
 from tests.harness.server import ROOT, Server, free_port
 
@@ -70,6 +71,12 @@ def refused(server: Server, *command: str) -> str:
     (line,) = done.stderr.splitlines()
     assert line.startswith("entrepot: cannot start: "), line
     return line
+
+
+def begin(server: Server) -> None:
+    """Make all that a first start makes, in tables that are there."""
+    put_migrated_database(server.data)
+    assert server.command("migrate", "--data", str(server.data)).returncode == 0
 
 
 class TestFirstStart:
@@ -150,6 +157,13 @@ class TestFirstStart:
 
 
 class TestRefusals:
+    @pytest.fixture
+    def fresh(self, tmp_path: Path) -> Iterator[Server]:
+        """One whose tables need not be made by migrations again."""
+        server = Server(tmp_path / "data", with_worker=False)
+        yield server
+        server.kill()
+
     def test_a_second_server_on_the_same_data(self, fresh: Server):
         fresh.start()
         line = refused(fresh, "serve", "--bind", f"127.0.0.1:{free_port()}")
@@ -221,7 +235,7 @@ class TestRefusals:
     def test_the_master_key_of_other_data(self, fresh: Server, tmp_path: Path):
         other = Server(tmp_path / "other", with_worker=False)
         for server in (fresh, other):
-            assert server.command("migrate", "--data", str(server.data)).returncode == 0
+            begin(server)
         kept = (fresh.data / "keys" / "master-keys.json").read_bytes()
         shutil.copy(other.data / "keys" / "master-keys.json", fresh.data / "keys" / "master-keys.json")
         needed, held = (
@@ -236,7 +250,7 @@ class TestRefusals:
 
     @pytest.mark.parametrize("name", ["master-keys.json", "token-pepper"])
     def test_a_key_that_is_gone_is_not_made_anew(self, fresh: Server, name: str):
-        assert fresh.command("migrate", "--data", str(fresh.data)).returncode == 0
+        begin(fresh)
         path = fresh.data / "keys" / name
         kept = path.rename(fresh.data / "kept")
         line = refused(fresh, "serve")
@@ -247,13 +261,13 @@ class TestRefusals:
 
     @pytest.mark.parametrize("command", ["serve", "worker"])
     def test_a_pepper_that_was_cut(self, fresh: Server, command: str):
-        assert fresh.command("migrate", "--data", str(fresh.data)).returncode == 0
+        begin(fresh)
         (fresh.data / "keys" / "token-pepper").write_bytes(b"")
         assert refused(fresh, command).endswith("token-pepper has 0 bytes instead of 32")
 
     @pytest.mark.parametrize("command", ["serve", "migrate", "worker"])
     def test_the_database_of_a_newer_release(self, fresh: Server, command: str):
-        assert fresh.command("migrate", "--data", str(fresh.data)).returncode == 0
+        begin(fresh)
         with sqlite3.connect(fresh.data / "entrepot.db") as connection:
             connection.execute("update alembic_version set version_num = '9999'")
         before = (fresh.data / "entrepot.db").read_bytes()
@@ -262,13 +276,13 @@ class TestRefusals:
         assert (fresh.data / "entrepot.db").read_bytes() == before
 
     def test_a_worker_without_a_schema_says_what_to_do(self, fresh: Server):
-        assert fresh.command("migrate", "--data", str(fresh.data)).returncode == 0
+        begin(fresh)
         (fresh.data / "entrepot.db").unlink()
         assert refused(fresh, "worker").endswith("run 'entrepot migrate'")
 
     @pytest.mark.parametrize("command", ["serve", "worker"])
     def test_a_database_that_is_away(self, fresh: Server, command: str):
-        assert fresh.command("migrate", "--data", str(fresh.data)).returncode == 0
+        begin(fresh)
         secret = "dont-print-me"
         url = f"postgresql+psycopg://entrepot:{secret}@127.0.0.1:{free_port()}/entrepot"
         fresh.environment = {"ENTREPOT_DATABASE_URL": url}

@@ -71,7 +71,10 @@ def resident_bytes(pid: int) -> int:
 
 
 def wait_until(condition: Callable[[], T], *, seconds: float = 60.0, pause_seconds: float = 0.02) -> T:
-    """Ask until the answer is truthy and return it. Raises AssertionError after ``seconds``."""
+    """Ask until the answer is truthy and return it. Raises AssertionError after ``seconds``.
+
+    What takes long is asked for less and less often, down to four times a second: asking is work as well.
+    """
     deadline = time.monotonic() + seconds
     while True:
         answer = condition()
@@ -79,6 +82,7 @@ def wait_until(condition: Callable[[], T], *, seconds: float = 60.0, pause_secon
             return answer
         assert time.monotonic() < deadline, f"still {answer!r} after {seconds} s"
         time.sleep(pause_seconds)
+        pause_seconds = min(pause_seconds * 1.2, max(pause_seconds, 0.25))
 
 
 class MemoryWatch:

@@ -21,6 +21,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import sqlalchemy.orm
+
 ROOT = Path(__file__).resolve().parents[2]
 POLL_SECONDS = 0.01
 
@@ -172,6 +174,7 @@ def _import_all() -> None:
     import config.sqlite
 
     config.serve.app.import_all()
+    sqlalchemy.orm.configure_mappers()  # a server does it with its first query: once, before it forks
     gc.collect()
     gc.freeze()
 

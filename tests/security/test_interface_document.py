@@ -42,7 +42,7 @@ def test_no_request_brings_an_answer_that_is_not_documented(tmp_path: Path) -> N
             *("--header", f"Authorization: Bearer {token}"),
             *("--checks", CHECKS),
             *("--phases", "coverage,fuzzing" if LONG else "fuzzing"),
-            *("--max-examples", "20" if LONG else "3"),
+            *("--max-examples", "20" if LONG else "2"),
             *("--request-timeout", "60"),
             "--generation-deterministic",
             *("--exclude-operation-id", "revokeTokens"),  # it ends all of one's tokens, also that of who asks
