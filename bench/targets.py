@@ -7,7 +7,7 @@ import os
 import re
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from html import unescape
@@ -116,8 +116,8 @@ class Entrepot:
 
 
 @contextmanager
-def entrepot(folder: Path) -> Iterator[Entrepot]:
-    """A server with its data in ``folder``, fresh or started again.
+def entrepot(folder: Path, settings: Mapping[str, str] | None = None) -> Iterator[Entrepot]:
+    """A server with its data in ``folder``, fresh or started again; ``settings`` are variables of its environment.
 
     ``dev`` takes the uploads; ``open`` has it as upstream and lets strangers read.
     """
@@ -127,6 +127,7 @@ def entrepot(folder: Path) -> Iterator[Entrepot]:
     folder.mkdir(parents=True, exist_ok=True)
     environment = {key: value for key, value in os.environ.items() if not key.startswith("ENTREPOT_")}
     environment["ENTREPOT_SERVER_PUBLIC_URL"] = url  # as on any server that is more than tried out
+    environment |= settings or {}
     command = [sys.executable, "-m", "config.cli.main", "serve", "--data", str(data), "--bind", f"127.0.0.1:{port}"]
     with running(command, f"{url}/readyz", folder / "log", environment=environment, cwd=ROOT) as server:
         administrator = _token(data, environment)

@@ -9,6 +9,7 @@ from config import wiring
 from config.settings import Settings
 from hooks import api as hooks_api
 from hooks import pages as hooks_pages
+from hooks.api.idle_polls import IdlePolls
 from hooks.services import HookServices
 from registry import api, formats, pages
 from registry.http import auth, context, guard, headers, health, problems
@@ -49,6 +50,7 @@ def create_app(
     headers.register(app)
     problems.register(app, pages.render_page)
     auth.permissions(app)
+    app.wsgi_app = IdlePolls(app.wsgi_app, services, hook_services)  # type: ignore[method-assign]
     app.wsgi_app = guard.RequestGuard(app.wsgi_app)  # type: ignore[method-assign]
     if settings.server.trusted_proxy_hops:
         hops = settings.server.trusted_proxy_hops

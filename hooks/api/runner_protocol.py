@@ -60,7 +60,6 @@ from registry.rates import CostClass
 from registry.repos.admission import Credential
 
 LEASE_HEADER = "Entrepot-Lease"
-POLL_SECONDS = 1.0
 _OCTETS = "application/octet-stream"
 _PIECE_BYTES = 256 * 1024
 _MOST_BODY_BYTES = 2**40  # what counts is the limit of what is kept, which is asked for each piece
@@ -156,7 +155,7 @@ class RunnerProtocolViews:
         work = self._services.runners
         given = work.claims.claim(_runner(), _introduction(body), body.leases)
         if given is None:
-            return ClaimAnswer(None, POLL_SECONDS)
+            return ClaimAnswer(None, work.claims.poll_seconds)
         return ClaimAnswer(claimed_build(given, work.work.lease_seconds), 0.0)
 
     def beat(self, lease: str) -> Beat:

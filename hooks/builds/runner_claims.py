@@ -34,6 +34,9 @@ from registry.errors import Problem, Unavailable
 from storage.errors import StorageError
 
 LOG = logging.getLogger(__name__)
+POLL_SECONDS, LONGEST_POLL_SECONDS = 1.0, 5.0
+POLLS_PER_SECOND = 10
+"""What all runners together may ask for in a second, as long as that leaves none waiting for too long."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +77,12 @@ class RunnerClaims:
         self._attempts = attempts
         self._digest = digest
         self._lease_seconds = lease_seconds
+        self._online = 0
+
+    @property
+    def poll_seconds(self) -> float:
+        """When a runner that was given nothing asks again: many runners ask less often each."""
+        return min(max(POLL_SECONDS, self._online / POLLS_PER_SECOND), LONGEST_POLL_SECONDS)
 
     def claim(self, runner: BuildRunner, said: Introduction, held: Sequence[str]) -> Assignment | None:
         """The most urgent build that ``runner`` may have; None when there is none, or when it asks for none.
@@ -82,6 +91,8 @@ class RunnerClaims:
         died, and goes to others. Raises Unavailable when the build cannot be handed out now, and what the database does.
         """
         said.check()
+        if self._is_idle(runner, said, held):
+            return None
         remote.reap(self._db, {JOB_KIND}, self._attempts.settle)
         self._look_after(runner, said, held)
         if len(held) >= said.slots or not said.environments:
@@ -99,6 +110,15 @@ class RunnerClaims:
                 remote.give_back(session, hold, self._attempts.settle, error=reason, counts=True)
             raise Unavailable("a build could not be handed out now") from error
 
+    def _is_idle(self, runner: BuildRunner, said: Introduction, held: Sequence[str]) -> bool:
+        """Whether there is nothing at all to do or to note: what idle runners hear, from one read and without a write."""
+        if held or not runners.is_seen_lately(runner, said, self._services.clock()):
+            return False
+        with self._db.read() as session:
+            if claims.expired(session, {JOB_KIND}) or remote.holds_any(session, runner.id):
+                return False
+            return not claims.anything_due(session, (QUEUE,), {JOB_KIND}, only=_jobs_for(runner, said))
+
     def _look_after(self, runner: BuildRunner, said: Introduction, held: Sequence[str]) -> None:
         now = self._services.clock()
         with self._db.read() as session:
@@ -113,14 +133,14 @@ class RunnerClaims:
             return
         with self._db.write() as session:
             runners.see(session, runner.id, said, now)
+            self._online = runners.count_online(session, now)
             if is_lost:
                 remote.forsake(session, owner=runner.id, held=sorted(holds))
         if is_lost:
             remote.reap(self._db, {JOB_KIND}, self._attempts.settle)
 
     def _take(self, runner: BuildRunner, said: Introduction) -> tuple[Claimed | None, Build | None, Project | None]:
-        limits = Limits(tuple(runner.projects), tuple(runner.domains))
-        only = runners.JobsFor(said.environments, limits)
+        only = _jobs_for(runner, said)
         with self._db.read() as session:
             if not claims.anything_due(session, (QUEUE,), {JOB_KIND}, only=only):
                 return None, None, None
@@ -209,6 +229,10 @@ class RunnerClaims:
             build.debug_session,
             credentials,
         )
+
+
+def _jobs_for(runner: BuildRunner, said: Introduction) -> runners.JobsFor:
+    return runners.JobsFor(said.environments, Limits(tuple(runner.projects), tuple(runner.domains)))
 
 
 def _require_held(session: Session, claimed: Claimed) -> None:

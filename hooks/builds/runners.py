@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
-from sqlalchemy import ColumnElement, select, update
+from sqlalchemy import ColumnElement, func, select, update
 from sqlalchemy.orm import Session
 
 from hooks.jobs.remote import forsake
@@ -27,7 +27,7 @@ from registry.token_shape import looks_like_token, new_token
 REGISTRATION_LIFE = timedelta(hours=1)
 """So long can a runner be registered with the token that an administrator was given."""
 SILENT_AFTER = timedelta(minutes=2)
-_SEEN_GRAIN = timedelta(seconds=10)
+_SEEN_GRAIN = timedelta(seconds=30)
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}\Z")
 _ENVIRONMENT = re.compile(r"[a-z][a-z0-9_-]{0,31}\Z")
 
@@ -181,6 +181,12 @@ def see(session: Session, runner_id: str, said: Introduction, now: datetime) -> 
         update(BuildRunner).where(BuildRunner.id == runner_id).values(seen_at=now, **_introduced(said)),
         execution_options={"synchronize_session": False},
     )
+
+
+def count_online(session: Session, now: datetime) -> int:
+    """How many runners have asked lately."""
+    lately = (BuildRunner.seen_at > now - SILENT_AFTER) & BuildRunner.revoked_at.is_(None)
+    return session.scalar(select(func.count()).select_from(BuildRunner).where(lately)) or 0
 
 
 def _introduced(said: Introduction) -> dict[str, object]:

@@ -15,7 +15,7 @@ from typing import Any
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from hooks.deployments import agents, engine
+from hooks.deployments import engine, presence
 from hooks.deployments.appspec_model import FileExistsBehavior
 from hooks.deployments.documents.settings import GroupSettings
 from hooks.deployments.lifecycle import DOWNLOAD_BUNDLE, INSTALL
@@ -47,7 +47,6 @@ from registry.token_finder import Mask, mask
 
 COMMAND_LIFE = timedelta(minutes=5)
 BUSY_POLL_SECONDS = 1.0
-IDLE_POLL_SECONDS = 5.0
 MOST_TAIL_BYTES = 2048
 _MESSAGE_CHARACTERS = 4000
 
@@ -96,6 +95,7 @@ class AgentWork:
         self._on_tokens = on_tokens
         self._issue_token = issue_token
         self._clock: Clock = parts.clock
+        self.presence = presence.Presence(db, parts.patience.silent)
 
     def poll(self, agent: DeploymentAgent, running: Sequence[int], free: int, *, is_going: bool) -> PollAnswer:
         """What an agent is to do now, beside the events that it is ``running``; ``free``: more of them. Mostly a read.
@@ -112,16 +112,15 @@ class AgentWork:
                 wanted = _chosen(session, agent.id, busy) if is_going and free else None
         if wanted is not None:
             command = self._offered(agent, wanted, now)
-        elif not agents.is_seen_lately(agent, now, patience.grain):
-            with self._db.write() as session:
-                agents.see(session, agent.id, now)
-        pause = BUSY_POLL_SECONDS if is_going or running else IDLE_POLL_SECONDS
-        return PollAnswer(command, stopped, min(pause, patience.grain))
+        else:
+            self.presence.note(agent.id, agent.seen_at, agent.session_expires_at, now)
+        seconds = BUSY_POLL_SECONDS if is_going or running else self.presence.seconds_of(agent.id)
+        return PollAnswer(command, stopped, min(seconds, self.presence.longest_seconds))
 
     def _heard_again(self, agent: DeploymentAgent, now: datetime) -> bool:
         """Let deployments go on that may have waited for a silent agent; whether there are any."""
         with self._db.write() as session:
-            agents.see(session, agent.id, now)
+            presence.see(session, agent.id, now)
             waiting = waiting_for(session, agent.id)
         for deployment_id in waiting:
             self._db.retry(partial(engine.advance, parts=self.parts, deployment_id=deployment_id, now=now))
@@ -254,7 +253,7 @@ class AgentWork:
                 if row is not None:
                     row.found, row.found_at = each.as_json(), now
                     put_right(session, agent, row, each, now)
-            agents.see(session, agent.id, now)
+            presence.see(session, agent.id, now)
 
     def let_go(self, session: Session, agent_id: str, name: str, now: datetime) -> int:
         """An agent was revoked: what it had begun has failed. In the caller's transaction; how many there were."""

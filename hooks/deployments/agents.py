@@ -51,7 +51,7 @@ events.audited(
     tells="Somebody should look at an agent: its key may be stolen.",
 )
 
-# One statement for each request of an agent, made once: idle agents ask every few seconds.
+# One statement for each request of an agent, made once. Idle ones are answered by ``hooks.deployments.presence``.
 _BY_SESSION = select(
     DeploymentAgent,
     exists().where(DeploymentTarget.agent_id == DeploymentAgent.id, DeploymentTarget.status == "InProgress"),
@@ -295,21 +295,6 @@ def authenticate(session: Session, credential: str, *, digest: Digest, now: date
 def _digest_of(secret: str, digest: Digest) -> str:
     # What cannot be one of ours is no reason to compute anything; no row has an empty digest.
     return digest(secret) if looks_like_token(secret) else ""
-
-
-def is_seen_lately(row: DeploymentAgent, now: datetime, seconds: float) -> bool:
-    """Whether what ``see`` would write is there already, up to so many seconds."""
-    started_at = _started_at(row)
-    is_of_session = row.seen_at is not None and (started_at is None or row.seen_at >= started_at)
-    return is_of_session and row.seen_at is not None and now - row.seen_at < timedelta(seconds=seconds)
-
-
-def see(session: Session, agent_id: str, now: datetime) -> None:
-    """Note that an agent was there."""
-    session.execute(
-        update(DeploymentAgent).where(DeploymentAgent.id == agent_id).values(seen_at=now),
-        execution_options={"synchronize_session": False},
-    )
 
 
 # --- what administrators do

@@ -48,11 +48,6 @@ class Patience:
         """As an operator has chosen for agents."""
         return Patience(begin=lost_seconds, silent=silent_seconds, tick=min(15.0, silent_seconds / 4))
 
-    @property
-    def grain(self) -> float:
-        """How exactly it is noted when an agent was heard of, and how often it asks at least."""
-        return min(10.0, self.silent / 6)
-
 
 @dataclass(frozen=True, slots=True)
 class Parts:

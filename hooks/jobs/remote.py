@@ -59,6 +59,12 @@ def reap(db: Database, kinds: Collection[str], settle: Callable[[Session, EndedJ
             LOG.exception("job %d of a silent holder could not be settled and is tried again", hold[0])
 
 
+def holds_any(session: Session, owner: str) -> bool:
+    """Whether ``owner`` holds a job, as far as the queue knows."""
+    statement = select(Job.id).where(Job.owner == owner, Job.state == JobState.RUNNING).limit(1)
+    return session.scalar(statement) is not None
+
+
 def is_held(session: Session, hold: Hold) -> bool:
     """Whether ``hold`` still holds its job at this moment: for what only reads."""
     job_id, fence = hold

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
-from sqlalchemy import select, update
+from sqlalchemy import delete, event, insert, select, update
 
 from hooks.builds import runners
 from hooks.builds.attempts import BuildAttempts
@@ -89,6 +89,52 @@ def test_a_runner_claims_what_it_may_have_writes_while_it_holds_it_and_ends_it_o
         assert build.status == "SUCCEEDED"
         shown, _, is_all = attempts.logs.read(session, build.id, 0, 1000)
     assert (shown.splitlines()[-2:], is_all) == ([b"begin", b"end"], True)
+
+
+def test_a_runner_without_work_costs_one_read_and_still_takes_over_what_others_leave(database: Database) -> None:
+    services = Parts().services()
+    attempts = BuildAttempts(services)
+    claims = RunnerClaims(database, services, attempts, digest=digest, lease_seconds=60.0)
+    idle, other = runner(database, "idle", Limits()), runner(database, "other", Limits())
+    idle.seen_at = services.clock()  # it has asked a moment ago
+    sent: list[str] = []
+    event.listen(database.engine, "before_cursor_execute", lambda *told: sent.append(told[2].split()[0]))
+    assert [claims.claim(idle, SAID, ()) for _ in range(3)] == [None] * 3
+    assert {word for word in sent if word != "BEGIN"} == {"SELECT"}
+    assert sent.count("BEGIN") == (
+        3 if database.is_sqlite else 0
+    )  # one transaction each; PostgreSQL's driver begins them
+    # What another has let run out is taken over by who asks next.
+    source = PackageSource("default", "dev", "", "", "", ())
+    with database.write() as session:
+        create_or_update_project(session, name="one", buildspec=SPEC, now=NOW)
+        start_build(session, project="one", source=source, initiator="joe", now=NOW)
+    first = claims.claim(other, SAID, ())
+    assert first is not None
+    assert claims.claim(idle, SAID, ()) is None
+    with database.write() as session:
+        session.execute(update(Job).where(Job.kind == "build").values(lease_until=1.0))
+    second = claims.claim(idle, SAID, ())
+    assert second is not None
+    assert (first.attempt, second.attempt) == (1, 2)
+    # Who holds it and has forgotten: it is not idle, and the build does not wait for it.
+    claims.claim(idle, Introduction("host", "1", (), 4), ())
+    with database.read() as session:
+        assert session.scalars(select(Job.owner).where(Job.kind == "build", Job.state == JobState.RUNNING)).all() == []
+
+
+def test_many_runners_ask_less_often_each(database: Database) -> None:
+    services = Parts().services()
+    claims = RunnerClaims(database, services, BuildAttempts(services), digest=digest, lease_seconds=60.0)
+    mine, now = runner(database, "mine", Limits()), services.clock()
+    seen = {"projects": [], "domains": [], "environments": [], "created_by": "ada", "created_at": now, "seen_at": now}
+    for fleet, seconds in ((5, 1.0), (30, 3.0), (90, 5.0)):
+        with database.write() as session:
+            others = [{"id": f"{fleet}-{number}", "name": f"{fleet}-{number}", **seen} for number in range(fleet - 1)]
+            session.execute(delete(BuildRunner).where(BuildRunner.id != mine.id))
+            session.execute(insert(BuildRunner), others)
+        assert claims.claim(mine, SAID, ()) is None
+        assert claims.poll_seconds == seconds
 
 
 def test_a_job_that_cannot_be_settled_keeps_no_runner_from_its_builds(database: Database) -> None:

@@ -18,7 +18,7 @@ from sqlalchemy import select
 from werkzeug.serving import make_server
 
 from hooks.builds.remote.link import NotAdmitted, Rejected
-from hooks.deployments import agent_work, agents, signed_commands
+from hooks.deployments import agent_work, agents, presence, signed_commands
 from hooks.deployments.agent import line as line_module
 from hooks.deployments.agent import settings as settings_module
 from hooks.deployments.agent.identity import Identity, Memory
@@ -195,6 +195,35 @@ def test_I1_a_revoked_agent_is_given_nothing_from_its_next_request_on(world: Wor
     row = event_row(world, event)
     assert (row.status, "was revoked" in row.message) == ("Failed", True)
     assert deployment_row(world, deployment).status == "Failed"
+
+
+def test_I1_idle_agents_are_refused_at_their_next_poll_once_they_do_not_count(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def poll(made: AgentMachine, session: str = "") -> int:
+        # As agents write it: such a poll is answered before the route is reached, as long as all is well.
+        headers = {"Authorization": f"Bearer {session or made.session}", "Content-Type": "application/json"}
+        body = b'{"running": [], "free": 4}'
+        return int(world.http.post("/api/v1/agent/poll", data=body, headers=headers).status_code)
+
+    revoked, deleted, renewed, late = (machine(world, next(NAMES)) for _ in range(4))
+    assert [poll(each) for each in (revoked, deleted, renewed, late) for _ in range(2)] == [200] * 8
+    world.call("POST", f"/agents/{revoked.name}/revoke", as_="admin")
+    world.call("DELETE", f"/agents/{deleted.name}", as_="admin")
+    before = renewed.session
+    world.now += timedelta(seconds=1)
+    assert renewed.open().status_code == 201
+    assert [poll(revoked), poll(deleted), poll(renewed, before), poll(renewed)] == [403, 401, 401, 200]
+    assert poll(late, late.session[:-1]) == poll(late, world.tokens["admin"]) == 401
+    world.now += agents.SESSION_LIFE
+    assert poll(late) == 401
+    # The negative control: a query that asks for the session alone lets them in.
+    careless = presence._BY_SESSION.with_only_columns(
+        *presence._BY_SESSION.selected_columns, maintain_column_froms=True
+    )
+    careless._where_criteria = presence._BY_SESSION._where_criteria[:1]
+    monkeypatch.setattr(presence, "_BY_SESSION", careless)
+    assert [poll(revoked), poll(late), poll(deleted)] == [200, 200, 401]
 
 
 # --- I2: commands

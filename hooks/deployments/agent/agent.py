@@ -23,6 +23,8 @@ LOG = logging.getLogger("entrepot.agent")
 DRIFT_SECONDS = 600.0
 _TICK_SECONDS = 0.2
 _OCCUPIED_SECONDS = 1.0
+_TAKEN_SECONDS = 0.25
+"""When the agent asks for more after it has taken a command; it asks sooner where that has ended."""
 
 
 class Agent:
@@ -100,7 +102,7 @@ class Agent:
                 LOG.info("event %d is not waited for any more", event_id)
                 running[event_id].is_stopped = True
         if given is not None:
-            return 0.0 if self._take(given) else _OCCUPIED_SECONDS
+            return _TAKEN_SECONDS if self._take(given) else _OCCUPIED_SECONDS
         if not running and time.monotonic() >= self._looks_at and not is_leaving:
             self._look()
         return min(max(seconds, 0.1), 60.0)
