@@ -14,6 +14,7 @@ from hooks.deployments.platform import DeploymentPlatform
 from hooks.deployments.platforms.server import ServerPlatform
 from hooks.deployments.traffic.router import TrafficRouter
 from hooks.jobs.context import Handler
+from hooks.pipelines.deploy_jobs import on_deployment_ended
 from registry.clock import Clock
 from registry.services import Services
 
@@ -36,7 +37,10 @@ def parts(settings: Settings, services: Services) -> Parts:
         services.clock,
         services.stores.server_keyring(),
         prober.poll,
-        Patience.with_agents(settings.deployments.agent_silent_seconds, settings.deployments.agent_lost_seconds),
+        patience=Patience.with_agents(
+            settings.deployments.agent_silent_seconds, settings.deployments.agent_lost_seconds
+        ),
+        on_end=on_deployment_ended,
     )
 
 

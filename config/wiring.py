@@ -53,11 +53,13 @@ from hooks.deployments.agent_work import AgentWork
 from hooks.deployments.parts import Parts as DeploymentParts
 from hooks.deployments.targets import sealed_event_logs
 from hooks.jobs.worker import Handler, Settle
+from hooks.notifications.audience import Audience
 from hooks.notifications.endpoints import sealed_secrets
-from hooks.pipelines.actions import promote as promote_action
+from hooks.pipelines.deployer import PipelineDeployer
 from hooks.pipelines.engine import on_build_finished
+from hooks.pipelines.handlers import SETTLED
 from hooks.pipelines.handlers import handlers as pipeline_handlers
-from hooks.pipelines.handlers import settle as settle_promotion
+from hooks.pipelines.handlers import settle as settle_action
 from hooks.pipelines.parts import Parts
 from hooks.pipelines.wiring import real_parts
 from hooks.secret_store.delivery import Deliveries
@@ -287,12 +289,13 @@ def relying(settings: Settings, clock: Clock = system_clock) -> Relying:
 
 def hook_services(services: Services, settings: Settings) -> HookServices:
     """What the hooks' routes and jobs share."""
+    deployments = deploying.parts(settings, services)
     actions = real_parts(
         services.clock,
         executor_types=executors.types(settings),
         release_frozen_after=services.release_frozen_after,
+        deployer=PipelineDeployer(deployments, Audience(services.accounts.rules).by_name),
     )
-    deployments = deploying.parts(settings, services)
     return HookServices(
         db=services.db,
         clock=services.clock,
@@ -316,7 +319,7 @@ def general_jobs(parts: Parts) -> JobTable:
     waits = {kind: run for each in of_builds for kind, run in each.handlers(parts.clock, on_finished).items()}
     return JobTable(
         {**pipeline_handlers(parts), **start_handlers(parts), **waits},
-        {promote_action.JOB_KIND: lambda session, ended: settle_promotion(session, parts, ended)},
+        dict.fromkeys(SETTLED, lambda session, ended: settle_action(session, parts, ended)),
     )
 
 

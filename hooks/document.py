@@ -106,7 +106,8 @@ class DocumentReader:
     def check(self) -> None:
         """Raise InvalidDocument with all faults found so far, if there are any."""
         if self._faults:
-            raise InvalidDocument(self.document, [f"line {line}: {text}" for line, text in sorted(self._faults)])
+            faults = [f"line {line}: {text}" for line, text in sorted(self._faults)]
+            raise InvalidDocument(self.document, faults, self.warnings)
 
     def mapping(self, node: yaml.Node | None, where: str) -> dict[str, yaml.Node]:
         """The entries of a mapping; none for an empty value. Merge keys (``<<``) are resolved, own keys win."""

@@ -37,14 +37,18 @@ class NameUsed(Invalid):
 
 
 class InvalidDocument(Invalid):
-    """A document breaks several rules: all of them at once, each with its place (``line 4: …``)."""
+    """A document breaks several rules: all of them at once, each with its place (``line 4: …``).
+
+    ``warnings`` is what was odd besides; it is for who writes the document, and no part of the message.
+    """
 
     code = "invalid_document"
 
-    def __init__(self, document: str, faults: list[str]) -> None:
+    def __init__(self, document: str, faults: list[str], warnings: tuple[str, ...] = ()) -> None:
         super().__init__(f"{document}: " + "; ".join(faults))
         self.document = document
         self.faults = faults
+        self.warnings = warnings
 
 
 class Gone(Problem):

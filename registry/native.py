@@ -6,11 +6,15 @@ the server's web framework nor its database is there.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager
+import threading
+import urllib.request
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Protocol
+from urllib.parse import urlsplit
 
 
 class InstallFault(Exception):
@@ -58,6 +62,39 @@ class Installation:
     run: Run
     secret_file: SecretFile
     token: str = field(repr=False)
+
+
+@contextmanager
+def nowhere_else(url: str) -> Iterator[dict[str, str]]:
+    """Variables that let programs reach the host of ``url`` and, of all that heeds proxies, nothing else.
+
+    A second wall: it stops no program that wants out. None where the host itself is reached through the machine's proxy.
+    """
+    host = urlsplit(url).hostname or ""
+    through = urllib.request.getproxies_environment()
+    if urlsplit(url).scheme in through and not urllib.request.proxy_bypass(host):
+        yield {}
+        return
+    with ThreadingHTTPServer(("127.0.0.1", 0), _Refusing) as wall:
+        threading.Thread(target=wall.serve_forever, args=(0.05,), daemon=True).start()
+        try:
+            proxies = ("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY")
+            there = dict.fromkeys(proxies, f"http://127.0.0.1:{wall.server_port}")
+            yield {**there, "no_proxy": host, "NO_PROXY": host}
+        finally:
+            wall.shutdown()
+
+
+class _Refusing(BaseHTTPRequestHandler):
+    """A proxy that lets nobody through, and says so at once: programs go on asking where nobody answers."""
+
+    def _refuse(self) -> None:
+        self.send_error(403, "packages come from the repository alone")
+
+    do_CONNECT = do_GET = do_HEAD = do_POST = _refuse  # noqa: N815  (the names of the methods)
+
+    def log_message(self, *_: object) -> None:
+        """Say nothing: the program tells it."""
 
 
 class PackageInstaller(Protocol):

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import importlib
-from collections.abc import Mapping
+import io
+import subprocess
+import zipfile
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -54,6 +57,53 @@ def shop(version: str, web: str = WEB) -> tuple[str, bytes]:
     return packages.wheel("shop-web", version, requires=("shop-lib>=1",), files=files)
 
 
+_JAVA = """package acme;
+
+public class Shop {
+    public static void main(String[] words) {
+        System.out.println("shop " + told() + " with " + new Words().told() + " " + System.getProperty("mode") + " "
+            + String.join(",", words));
+    }
+
+    static String told() {
+        return Shop.class.getPackage().getImplementationVersion();
+    }
+}
+"""
+_WORDS = """package acme;
+
+public class Words {
+    public String told() {
+        return new java.util.Scanner(Words.class.getResourceAsStream("/words.txt")).next();
+    }
+}
+"""
+
+
+def java_shop(folder: Path) -> Callable[[str], bytes]:
+    """A small Java application and a library that it needs, compiled: the jar of each (``Shop:1.0``, ``Words:1.5``)."""
+    sources = {"Shop": _JAVA, "Words": _WORDS}
+    for name, text in sources.items():
+        (folder / f"{name}.java").write_text(text)
+    flags = ["-J-XX:TieredStopAtLevel=1", "-J-XX:+UseSerialGC", "-d", str(folder)]
+    paths = [str(folder / f"{name}.java") for name in sources]
+    subprocess.run(["javac", *flags, *paths], check=True, capture_output=True)
+
+    def jar(called: str) -> bytes:
+        name, version = called.split(":")
+        manifest = f"Manifest-Version: 1.0\nImplementation-Version: {version}\n"
+        manifest += "Main-Class: acme.Shop\n" if name == "Shop" else ""
+        body = io.BytesIO()
+        with zipfile.ZipFile(body, "w") as archive:
+            archive.writestr("META-INF/MANIFEST.MF", f"{manifest}\n")
+            archive.write(folder / "acme" / f"{name}.class", f"acme/{name}.class")
+            if name == "Words":
+                archive.writestr("words.txt", version)
+        return body.getvalue()
+
+    return jar
+
+
 @dataclass
 class Place:
     """A machine with one deployment group of native packages; ``bodies`` are the files that it is sent, by name."""
@@ -71,12 +121,12 @@ class Place:
         state.prepare()
         return state
 
-    def package(self, name: str, version: str, *files: tuple[str, bytes]) -> NativePackage:
+    def package(self, name: str, version: str, *files: tuple[str, bytes], namespace: str = "") -> NativePackage:
         """A version as a revision pins it: the machine is sent these files."""
         self.bodies |= dict(files)
         pinned = {filename: hashlib.sha256(body).hexdigest() for filename, body in files}
         repository = f"{self.url}/{self.format}/default/dev/"
-        return NativePackage(NativeVersion("", name, version), pinned, repository, parse_native(self.document))
+        return NativePackage(NativeVersion(namespace, name, version), pinned, repository, parse_native(self.document))
 
     def host(self, deployment_id: str, package: NativePackage) -> HostDeployment:
         installer = importlib.import_module(f"registry.formats.{self.format}.native").INSTALLER

@@ -87,7 +87,8 @@ class BatchDetail(BatchSummary):
     """A batch with its phases and groups; the group DOWNLOAD_SOURCE is the build that read the document.
 
     ``endingAs`` is STOPPED or TIMED_OUT while it goes on only until what runs has ended; ``attempt`` counts the retries,
-    1 first. Combined artifacts are those of the build of DOWNLOAD_SOURCE.
+    1 first. Combined artifacts are those of the build of DOWNLOAD_SOURCE. With ``debugSessionEnabled`` each build stands at
+    its breakpoints.
     """
 
     phases: tuple[dict[str, Any], ...]
@@ -99,6 +100,7 @@ class BatchDetail(BatchSummary):
     ending_as: str | None
     attempt: int
     auto_retry_config: BatchAutoRetry
+    debug_session_enabled: bool
     subject: str | None
 
 
@@ -170,6 +172,7 @@ class NewBatch:
     queued_timeout_in_minutes_override: Annotated[int, Between(5, 480)] | None = None
     auto_retry_limit_override: Annotated[int, Between(0, 10)] | None = None
     build_batch_config_override: BatchConfig | None = None
+    debug_session_enabled: bool = False
     idempotency_token: Annotated[str, Length(1, 64)] | None = None
     priority: Annotated[int, Between(-10, 10)] = 0
     source_upload: Annotated[str, Length(36, 36)] | None = None

@@ -235,6 +235,7 @@ def _as_build(body: NewBatch) -> NewBuild:
         timeout_in_minutes_override=body.build_timeout_in_minutes_override,
         queued_timeout_in_minutes_override=body.queued_timeout_in_minutes_override,
         auto_retry_limit_override=body.auto_retry_limit_override,
+        debug_session_enabled=body.debug_session_enabled,
         idempotency_token=body.idempotency_token,
         priority=body.priority,
         source_upload=body.source_upload,
@@ -301,6 +302,7 @@ def _detail(session: Session, batch: BuildBatch) -> BatchDetail:
         ending_as=batch.ending,
         attempt=batch.attempt,
         auto_retry_config=BatchAutoRetry(batch.auto_retry_limit, batch.auto_retry_number),
+        debug_session_enabled=batch.debug_session,
         subject=batch.subject,
     )
 

@@ -96,7 +96,7 @@ def write_found(session: Session, build: Build, part: Part, status: BuildStatus)
                 buildspec=task.buildspec,
                 environment=environment,
                 shard=list(task.shard),
-                debug_session=task.debug_session,
+                debug_session=task.debug_session or batch.debug_session,
                 chosen=dict(task.chosen),
                 status=TaskStatus.PENDING.value,
                 is_stopping=False,

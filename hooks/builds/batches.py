@@ -136,6 +136,7 @@ def _new_batch(
         queued_timeout_minutes=asked.options.queued_timeout_minutes or project.queued_timeout_minutes,
         priority=asked.options.priority,
         request_token=asked.options.request_token,
+        debug_session=asked.options.debug_session,
         resolved_versions={},
         attempt=1,
         auto_retry_limit=_or(asked.options.auto_retry_limit, project.auto_retry_limit),

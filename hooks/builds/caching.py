@@ -56,7 +56,11 @@ def restore(bench: Bench, cache: Cache, keeper: Keeper) -> None:
     """Put the cache back, if there is one. Raises ExecutorError when it breaks off in the middle."""
     if not cache.restores:
         return
-    found = keeper.find_cache(cache.key)
+    try:
+        found = keeper.find_cache(cache.key)
+    except ExecutorError as error:
+        bench.say(f"Warning: the cache is not restored: {error}")
+        return
     if found is None:
         bench.say(f"No cache found{f' for key {cache.key.key}' if cache.key.key else ''}")
         return
@@ -70,10 +74,14 @@ def restore(bench: Bench, cache: Cache, keeper: Keeper) -> None:
 
 
 def save(bench: Bench, cache: Cache, keeper: Keeper) -> None:
-    """Keep what the paths match now. Raises Refused where the sandbox sends without end, and what the keeper does."""
+    """Keep what the paths match now. Raises Refused where the sandbox sends without end."""
     if not cache.saves:
         return
-    incoming = keeper.begin_cache(cache.key)
+    try:
+        incoming = keeper.begin_cache(cache.key)
+    except ExecutorError as error:
+        bench.say(f"Warning: the cache is not saved: {error}")
+        return
     if incoming is None:
         bench.say(
             f"Cache{f' {cache.key.key}' if cache.key.key else ''} is not saved: it is there already, or not to be"

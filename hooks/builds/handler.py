@@ -39,7 +39,8 @@ __all__ = ["BuildHandler", "BuildServices", "IssuedToken"]
 
 LOG = logging.getLogger(__name__)
 
-_FLUSH_SECONDS = 0.5
+_FLUSH_SECONDS, _MAX_FLUSH_SECONDS = 0.5, 10.0
+_SHARE = 4
 _FLUSH_BYTES = 64 * 1024
 _MAX_WAITING_BYTES = 4 * 1024 * 1024
 Granted = tuple[IssuedToken | None, PublishDoor | None]
@@ -152,7 +153,7 @@ class _Reporter:
         self._end = build.log_bytes
         self._waiting = bytearray()
         self._mask = Mask()
-        self._flushed_at = time.monotonic()
+        self._flush_at = time.monotonic() + _FLUSH_SECONDS
         self.keeper: Keeper = NoKeeper()
 
     def log(self, data: bytes) -> None:
@@ -175,14 +176,15 @@ class _Reporter:
 
     def interrupt(self) -> StopReason | None:
         """Asked several times a second: the beat at which a quiet build's last lines become visible."""
-        if self._waiting and time.monotonic() - self._flushed_at >= _FLUSH_SECONDS:
+        if self._waiting and time.monotonic() >= self._flush_at:
             self.flush()
         reason = self._job.stop_reason()
         return None if reason is None else _REASONS.get(reason, StopReason.LOST)
 
     def flush(self) -> None:
         """Write what waits. While the database is away it goes on waiting. Raises LeaseLost."""
-        self._flushed_at = time.monotonic()
+        began = time.monotonic()
+        self._flush_at = began + _FLUSH_SECONDS
         self.report_tokens()
         if not self._waiting:
             return
@@ -192,6 +194,9 @@ class _Reporter:
             LOG.warning("the log of build %s has to wait: %s", self._build_id, error)
         else:
             self._waiting.clear()
+        # Where many builds write to a slow database, each leaves it to the others, and to people, for the most of the time.
+        now = time.monotonic()
+        self._flush_at = now + min(max(_FLUSH_SECONDS, _SHARE * (now - began)), _MAX_FLUSH_SECONDS)
 
     def report_tokens(self) -> None:
         """Tell of tokens that were printed. While the database is away they wait for the next time."""

@@ -165,7 +165,9 @@ class Runner:
         if request["halts"]:
             (STATE / "halts").touch()
         code = self._execute([request["shell"], str(STATE / "wrapper.sh")], environment, directory)
-        (STATE / "halts").unlink(missing_ok=True)
+        if request["halts"]:
+            _end_halts()
+            self._link.send(b"D", b"moved")
         if carries:
             self._take_state()
         self._link.end(code=code)
@@ -321,6 +323,12 @@ def _stands() -> bool:
 def _remove_breakpoint() -> None:
     with contextlib.suppress(OSError):
         (STATE / "breakpoint").rmdir()
+
+
+def _end_halts() -> None:
+    """With its item a breakpoint ends that stands in the background: it holds nothing any more."""
+    (STATE / "halts").unlink(missing_ok=True)
+    _remove_breakpoint()
 
 
 def _name_python(path: str) -> None:

@@ -369,7 +369,10 @@ class ProcessSandbox:
             kind, payload = frame
             if kind == b"E":
                 return parse_answer(payload), reason
-            (on_output if kind == b"O" else on_data)(payload)
+            if kind == b"O":
+                on_output(payload)
+            elif reason is None:
+                on_data(payload)
 
     def _open_channel(self) -> Channel:
         if self._channel is None or self._destroyed:

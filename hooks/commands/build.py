@@ -61,16 +61,17 @@ def build() -> None:
     """Builds: start, retry, list, show, logs, artifacts, reports, stop, resume, their projects; without a server: lint, run."""
 
 
-@example("entrepot build list --limit 5")
+@example("entrepot build list --project unit --limit 5")
 @build.command("list")
+@click.option("--project", help="Of this project only.")
 @click.option("--limit", default=20, show_default=True, type=click.IntRange(1), help="At most so many.")
 @json_option
 @with_client
-def list_builds(client: Client, limit: int, *, as_json: bool) -> None:
+def list_builds(client: Client, project: str | None, limit: int, *, as_json: bool) -> None:
     """List the latest builds."""
-    print_rows(
-        client.items("builds", limit=min(limit, 100), most=limit), _COLUMNS, as_json=as_json, on_terminal=_ON_TERMINAL
-    )
+    query = {} if project is None else {"project": project}
+    rows = client.items("builds", limit=min(limit, 100), most=limit, **query)
+    print_rows(rows, _COLUMNS, as_json=as_json, on_terminal=_ON_TERMINAL)
 
 
 @example("entrepot build show 6f1c0f8e-0d3b-4c0e-9b57-3d1f0a2b4c5d --json")

@@ -6,12 +6,12 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import click
 
-from hooks.commands.build_start import UNREACHABLE_SECONDS, WAIT_SECONDS, upload_folder, variable_of
+from hooks.commands.build_start import UNREACHABLE_SECONDS, WAIT_SECONDS
+from hooks.commands.start_options import Body, start_options
 from registry.commands.client import Client, Failed, Unreachable, with_client
 from registry.commands.options import example
 from registry.commands.output import json_option, print_json, print_record, print_rows, say
@@ -59,22 +59,9 @@ def batch() -> None:
 @example("entrepot build batch start unit --source-version main --wait")
 @batch.command("start")
 @click.argument("project")
-@click.option("--source-version", metavar="REF", help="A branch, tag or commit instead of the project's.")
-@click.option(
-    "--source",
-    "folder",
-    metavar="DIR",
-    type=click.Path(exists=True, file_okay=False, path_type=Path),
-    help="Zip this directory (without .git) and build that.",
-)
-@click.option(
-    "-e", "--env", "variables", multiple=True, metavar="NAME=VALUE", help="An environment variable; repeatable."
-)
-@click.option("--buildspec", type=click.File(encoding="utf-8"), help="A buildspec to use instead; - for stdin.")
-@click.option("--timeout", metavar="MINUTES", type=click.IntRange(5, 2160), help="How long each build may take.")
+@start_options("batch")
 @click.option("--batch-timeout", metavar="MINUTES", type=click.IntRange(5, 2160), help="How long all of it may take.")
 @click.option("--combine-artifacts/--no-combine-artifacts", default=None, help="Whether the artifacts become one.")
-@click.option("--token", "request_token", metavar="TEXT", help="The same token within five minutes is the same batch.")
 @_wait
 @json_option
 @with_client
@@ -82,28 +69,15 @@ def start(
     client: Client,
     project: str,
     *,
-    source_version: str | None,
-    folder: Path | None,
-    variables: tuple[str, ...],
-    buildspec: IO[str] | None,
-    timeout: int | None,
+    asked: Body,
     batch_timeout: int | None,
     combine_artifacts: bool | None,
-    request_token: str | None,
     wait: bool,
     as_json: bool,
 ) -> None:
     """Start a batch build of a project; prints its id."""
-    body: dict[str, Any] = {
-        "sourceVersion": source_version,
-        "environmentVariablesOverride": [variable_of(text) for text in variables],
-        "buildspecOverride": buildspec.read() if buildspec is not None else None,
-        "buildTimeoutInMinutesOverride": timeout,
-        "buildBatchConfigOverride": {"combineArtifacts": combine_artifacts, "timeoutInMins": batch_timeout},
-        "idempotencyToken": request_token,
-    }
-    if folder is not None:
-        body["sourceUpload"] = upload_folder(client, project, folder)
+    config = {"combineArtifacts": combine_artifacts, "timeoutInMins": batch_timeout}
+    body = {**asked(client, project), "buildBatchConfigOverride": config}
     found = client.send("POST", "build-projects", project, "batches", body=body)
     say(f"batch {found['buildBatchNumber']} of {project} was started")
     _tell(client, found, wait=wait, as_json=as_json)

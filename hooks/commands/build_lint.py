@@ -46,7 +46,7 @@ def lint(file: IO[bytes], *, as_json: bool) -> None:
         number = content[: error.start].count(b"\n") + 1
         faults = [f"line {number}: not UTF-8 text"]
     except InvalidDocument as error:
-        faults = list(error.faults)
+        faults, warnings = list(error.faults), list(error.warnings)
     else:
         warnings = list(spec.warnings)
     if as_json:

@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import os
 import sys
-import tempfile
 import time
-import zipfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import wraps
-from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import click
 
 from hooks.commands.following import Follower
+from hooks.commands.start_options import Body, start_options
 from registry.commands.client import Client, Failed, Unreachable, with_client
 from registry.commands.options import example
 from registry.commands.output import json_option, print_json, say
@@ -40,31 +37,7 @@ def _waiting_options(function: Callable[..., Any]) -> Callable[..., Any]:
 @example("entrepot build start unit --source-version main -e STAGE=beta --wait")
 @click.command()
 @click.argument("project")
-@click.option("--source-version", metavar="REF", help="A branch, tag or commit instead of the project's.")
-@click.option(
-    "--source",
-    "folder",
-    metavar="DIR",
-    type=click.Path(exists=True, file_okay=False, path_type=Path),
-    help="Zip this directory (without .git) and build that.",
-)
-@click.option(
-    "-e", "--env", "variables", multiple=True, metavar="NAME=VALUE", help="An environment variable; repeatable."
-)
-@click.option(
-    "--secret", "secrets", multiple=True, metavar="NAME=SECRET", help="A variable that a secret fills; repeatable."
-)
-@click.option(
-    "--parameter",
-    "parameters",
-    multiple=True,
-    metavar="NAME=PARAMETER",
-    help="A variable that a parameter fills; repeatable.",
-)
-@click.option("--buildspec", type=click.File(encoding="utf-8"), help="A buildspec to use instead; - for stdin.")
-@click.option("--timeout", metavar="MINUTES", type=click.IntRange(5, 2160), help="How long it may take.")
-@click.option("--token", "request_token", metavar="TEXT", help="The same token within five minutes is the same build.")
-@click.option("--debug-session", is_flag=True, help="Stand at codebuild-breakpoint until `entrepot build resume`.")
+@start_options("build")
 @_waiting_options
 @json_option
 @with_client
@@ -72,35 +45,13 @@ def start(
     client: Client,
     project: str,
     *,
-    source_version: str | None,
-    folder: Path | None,
-    variables: tuple[str, ...],
-    secrets: tuple[str, ...],
-    parameters: tuple[str, ...],
-    buildspec: IO[str] | None,
-    timeout: int | None,
-    request_token: str | None,
-    debug_session: bool,
+    asked: Body,
     wait: bool,
     follow: bool,
     as_json: bool,
 ) -> None:
     """Start a build of a project; prints its id, or with --follow its log."""
-    body: dict[str, Any] = {
-        "sourceVersion": source_version,
-        "environmentVariablesOverride": [
-            *(variable_of(text) for text in variables),
-            *({**variable_of(text), "type": "SECRETS_MANAGER"} for text in secrets),
-            *({**variable_of(text), "type": "PARAMETER_STORE"} for text in parameters),
-        ],
-        "buildspecOverride": buildspec.read() if buildspec is not None else None,
-        "timeoutInMinutesOverride": timeout,
-        "idempotencyToken": request_token,
-        "debugSessionEnabled": debug_session,
-    }
-    if folder is not None:
-        body["sourceUpload"] = upload_folder(client, project, folder)
-    build = client.send("POST", "build-projects", project, "builds", body=body)
+    build = client.send("POST", "build-projects", project, "builds", body=asked(client, project))
     _tell(client, build, wait=wait, follow=follow, as_json=as_json)
 
 
@@ -178,38 +129,3 @@ def _progress() -> Iterator[Callable[[dict[str, Any]], None]]:
             status.update(f"build {build['number']}: {build['phase']}, {seconds // 60}:{seconds % 60:02}")
 
         yield show
-
-
-def variable_of(text: str) -> dict[str, str]:
-    """NAME=VALUE as the API takes it. Raises click.UsageError."""
-    name, equals, value = text.partition("=")
-    if not name or not equals:
-        raise click.UsageError(f"{text!r}: write NAME=VALUE")
-    return {"name": name, "value": value}
-
-
-def upload_folder(client: Client, project: str, folder: Path) -> str:
-    """Zip a directory and send it; the id to start a build of it with. Raises Failed."""
-    with tempfile.TemporaryFile() as file:
-        count = _zip(folder, file)
-        size_bytes = file.seek(0, os.SEEK_END)
-        file.seek(0)
-        say(f"sending {count} file(s), {size_bytes} bytes zipped")
-        answer = client.send_file("POST", "build-sources", file=file, media_type="application/zip", project=project)
-    return str(answer["id"])
-
-
-def _zip(folder: Path, file: IO[bytes]) -> int:
-    """Zip the regular files below ``folder``; how many. ``.git`` stays here, and so do links: they may lead anywhere."""
-    count = 0
-    with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED, strict_timestamps=False) as archive:
-        for directory, folders, names in os.walk(folder):
-            folders[:] = sorted(name for name in folders if name != ".git")
-            for name in sorted(names):
-                path = Path(directory, name)
-                if path.is_symlink() or not path.is_file():
-                    say(f"left out: {path} is no regular file")
-                    continue
-                archive.write(path, path.relative_to(folder))
-                count += 1
-    return count

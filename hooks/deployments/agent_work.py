@@ -25,6 +25,7 @@ from hooks.deployments.phases import course_of
 from hooks.deployments.planning import DeploymentStatus
 from hooks.deployments.platform import Actor
 from hooks.deployments.reconciling import Found, put_right, told_late
+from hooks.deployments.repository_tokens import token_name
 from hooks.deployments.revisions import OpenedRevision, is_native, open_revision
 from hooks.deployments.rows import ROLLBACK
 from hooks.deployments.signed_commands import Command, sign_command
@@ -186,7 +187,7 @@ class AgentWork:
         return open_revision(self._db, self._stores, revision, application_id, filename=filename)
 
     def credential(self, agent: DeploymentAgent, event_id: int) -> str:
-        """A token that reads the repository of a package without a bundle for half an hour: what it needs comes from there.
+        """A token that reads the repository of a package without a bundle until the event ends, and half an hour at most.
 
         Raises NotFound, Conflict.
         """
@@ -199,7 +200,7 @@ class AgentWork:
             place = f"{package['domain']}/{package['repository']}"
             about = {"deployment": deployment.id, "repository": place}
             audit.record(session, now, f"agent/{agent.name}", "agent.credential", f"agent/{agent.name}", **about)
-            return self._issue_token(session, f"deployment {deployment.id} on {agent.name}", place, now)
+            return self._issue_token(session, token_name(deployment.id, agent.name), place, now)
 
     def _going(self, session: Session, agent: DeploymentAgent, event_id: int) -> Deployment:
         deployment, _, event = self._of(session, agent, event_id)

@@ -122,6 +122,7 @@ def finish(
     if following is not None:
         forget(session, STEP_KIND, subject_of(following.id))
         enqueue_step(session, following.id)
+    parts.on_end(session, row)
 
 
 def _put_right(session: Session, run: Run) -> None:

@@ -6,8 +6,11 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from sqlalchemy.orm import Session
+
 from hooks.deployments.health.alarms import Poll, PollFailed, PrometheusAlarm
 from hooks.deployments.platform import DeploymentPlatform
+from hooks.models.deployment import Deployment
 from registry.clock import Clock
 
 
@@ -26,6 +29,10 @@ class Sealer(Protocol):
 def nobody_to_ask(_alarm: PrometheusAlarm) -> Poll:
     """The answer where alarms are not asked."""
     return PollFailed("this process asks no alarms")
+
+
+def nobody_waits(_session: Session, _row: Deployment) -> None:
+    """Nobody is told of a deployment's end."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +60,8 @@ class Patience:
 class Parts:
     """``platforms`` are by CodeDeploy's ``computePlatform``.
 
-    ``poll`` asks an alarm that is outside; it is called outside of any transaction.
+    ``poll`` asks an alarm that is outside; it is called outside of any transaction. ``on_end`` is told of each deployment
+    that has ended, in the transaction of its end and under its lock.
     """
 
     platforms: Mapping[str, DeploymentPlatform]
@@ -61,3 +69,4 @@ class Parts:
     sealer: Sealer
     poll: Callable[[PrometheusAlarm], Poll] = nobody_to_ask
     patience: Patience = field(default_factory=Patience)
+    on_end: Callable[[Session, Deployment], None] = nobody_waits

@@ -15,6 +15,7 @@ from hooks.deployments.parts import Parts
 from hooks.deployments.phases import TERMINATE, Phase, opens
 from hooks.deployments.planning import TargetStatus
 from hooks.deployments.platform import Actor
+from hooks.deployments.repository_tokens import end_tokens
 from hooks.deployments.rows import Run, events_of, first_open, has_ended, plan_of
 from hooks.jobs.queue import PATIENT_ATTEMPTS, enqueue
 from hooks.models.deployment import Deployment, DeploymentEvent, DeploymentInstallation, DeploymentTarget
@@ -151,6 +152,8 @@ def close_event(
         event.sealed_log = parts.sealer.seal(result.log.encode(), log_context(event.id))
     event.ended_at = now
     session.flush()
+    if event.actor == Actor.AGENT.value:
+        end_tokens(session, run.deployment, target.name, now)
     if event.name == INSTALL and result.status is EventStatus.SUCCEEDED:
         _note_installation(session, run, target, now, is_healthy=True, is_new=True)
     if run.is_stopping and first_open(events_of(session, target.id)) is not None:
@@ -216,6 +219,7 @@ def _open_events(events: Sequence[DeploymentEvent]) -> list[DeploymentEvent]:
 
 def _end(session: Session, run: Run, target: DeploymentTarget, status: TargetStatus, now: datetime) -> None:
     target.status, target.ended_at, target.updated_at = status.value, now, now
+    end_tokens(session, run.deployment, target.name, now)
     events = events_of(session, target.id)
     installs = any(event.name == INSTALL for event in events)
     # Where nothing has begun all is as it was, and counts as it did.

@@ -19,7 +19,8 @@ class BuildBatch(Base):
     one entered last. ``config`` is the ``buildBatchConfig`` that holds. ``resolved_versions`` is source identifier →
     commit, found by the batch's first build and the same for all. ``attempt`` counts the retries, 1 first.
     ``auto_retry_number`` are those since somebody asked that came by themselves. ``job_id`` is the job that combines the
-    artifacts. ``publish_to`` is where its builds may publish, as a build's.
+    artifacts. ``publish_to`` is where its builds may publish, as a build's. With ``debug_session`` each of its builds stands
+    at breakpoints.
     """
 
     __tablename__ = "build_batch"
@@ -53,6 +54,7 @@ class BuildBatch(Base):
     initiator: Mapped[str] = mapped_column(String(255))
     subject: Mapped[str | None] = mapped_column(String(255))
     publish_to: Mapped[str | None] = mapped_column(String(151))
+    debug_session: Mapped[bool] = mapped_column(Boolean, default=False)
     job_id: Mapped[int | None] = mapped_column(BigInteger)
     message: Mapped[str] = mapped_column(Text)
     submitted_at: Mapped[datetime] = mapped_column(UtcDateTime)

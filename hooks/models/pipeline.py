@@ -101,8 +101,8 @@ class StageExecution(Base):
 class ActionExecution(Base):
     """One attempt at an action. Those that a retry replaced stay, with ``is_current`` false.
 
-    ``token``, ``expires_at``, ``decided_by`` and ``comment`` are an approval's. ``build_id`` and ``job_id`` have no
-    foreign keys: builds and ended jobs are cleared away in time, the history here is not.
+    ``token``, ``decided_by`` and ``comment`` are an approval's; ``expires_at`` is when its time is over. ``build_id``,
+    ``deployment_id`` and ``job_id`` have no foreign keys: what they name is cleared away in time, the history here is not.
     """
 
     __tablename__ = "action_execution"
@@ -133,6 +133,7 @@ class ActionExecution(Base):
     resolved_configuration: Mapped[dict[str, str]] = mapped_column(JSON)
     output_variables: Mapped[dict[str, str]] = mapped_column(JSON)
     build_id: Mapped[str | None] = mapped_column(String(36), index=True)
+    deployment_id: Mapped[str | None] = mapped_column(String(16), index=True)
     job_id: Mapped[int | None] = mapped_column(BigInteger)
     token: Mapped[str | None] = mapped_column(String(64))
     expires_at: Mapped[datetime | None] = mapped_column(UtcDateTime)

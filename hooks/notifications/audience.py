@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import datetime
 
+from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from registry.access import Identity
@@ -24,6 +25,11 @@ class Audience:
         """The account by the rules as they are. ``at`` is their known revision, which spares the question for it."""
         bare = Identity(account.name, account.id, (account_scope(account),), INTERNAL)
         return self._rules.with_rules(session, bare, now, at)
+
+    def by_name(self, session: Session, name: str, now: datetime) -> Identity | None:
+        """The account of that name by the rules as they are; None when it is not there, or disabled."""
+        account = session.scalar(select(Account).where(Account.name == name, Account.is_disabled.is_(False)))
+        return None if account is None else self.member(session, account, now)
 
     def revision(self, session: Session) -> int:
         """The rules' revision of this moment, for ``member``."""

@@ -18,6 +18,7 @@ from hooks.pages.looks import look, look_of_execution, look_of_stage
 from hooks.pages.notifications import NotificationPages
 from hooks.pages.panels import Panels
 from hooks.pages.pipelines import PipelinePages
+from hooks.pages.push_hooks import PushHookPages
 from hooks.pages.reports import ReportPages
 from hooks.pages.runners import RunnerPages
 from hooks.pages.secrets import SecretPages
@@ -31,6 +32,7 @@ __all__ = ["blueprint"]
 def blueprint(services: HookServices) -> Blueprint:
     """All pages of hooks, to be mounted at ``/`` beside the registry's."""
     pages = Blueprint("hook_pages", __name__, template_folder="templates")
+    projects = BuildProjectPages(services)
     for part in (
         PipelinePages(services),
         ExecutionPages(services),
@@ -40,7 +42,8 @@ def blueprint(services: HookServices) -> Blueprint:
         DebugPages(services),
         ArtifactPages(services),
         ReportPages(services),
-        BuildProjectPages(services),
+        projects,
+        PushHookPages(services, projects.shown),
         WebhookPages(services),
         SecretPages(services),
         NotificationPages(services),

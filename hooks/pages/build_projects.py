@@ -20,6 +20,7 @@ from hooks.pages.build_batches import batches_shown
 from hooks.pages.chart import draw
 from hooks.pages.forms import sentence
 from hooks.pages.looks import look
+from hooks.pages.push_hooks import Given
 from hooks.services import HookServices
 from registry import audit
 from registry.access import Action
@@ -59,9 +60,10 @@ class BuildProjectPages:
 
     def show(self, name: str) -> str:
         """One project."""
-        return self._page(name)
+        return self.shown(name)
 
-    def _page(self, name: str, message: str = "") -> str:
+    def shown(self, name: str, message: str = "", given: Given | None = None) -> str:
+        """The page of a project, with what went wrong or with what a hook was given."""
         who = context.caller()
         with self._services.db.read() as session:
             project = visible_project(session, name, who)
@@ -73,6 +75,7 @@ class BuildProjectPages:
             ]
             measured = figures(session, project.id, self._services.clock())
             shown = measured.durations[-DURATIONS_SHOWN:]
+            manages = may_manage(who, project)
             can_start = place is not None and sources[0].type in {SourceType.GIT, SourceType.NO_SOURCE}
             return render_template(
                 "builds/project.html",
@@ -91,7 +94,9 @@ class BuildProjectPages:
                 else None,
                 first=-len(shown),
                 publishes_to="/".join(publish_place(project.document) or ()),
-                hooks=hooks_of(session, project.id) if may_manage(who, project) else (),
+                hooks=hooks_of(session, project.id) if manages else (),
+                takes_hooks=manages and sources[0].type is SourceType.GIT,
+                given=given,
                 batches=batches_shown(session, name, BATCHES_SHOWN),
                 may_start=can_start and may_start(who, project),
                 message=message,
@@ -112,7 +117,7 @@ class BuildProjectPages:
                 audit.record(session, now, who.name, "build.start", f"build/{build.id}", project=name)
                 build_id = build.id
         except (Conflict, Invalid) as error:
-            return self._page(name, sentence(error)), status_of(error)
+            return self.shown(name, sentence(error)), status_of(error)
         return redirect_with("build-started", url_for("hook_pages.build", build_id=build_id))
 
     @staticmethod

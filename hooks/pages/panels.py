@@ -56,6 +56,8 @@ NOTICES = {
     "secret-replaced": Notice("good", "The value is replaced. Builds get the new one from now on."),
     "secret-changed": Notice("good", "It is changed; the value is as it was."),
     "secret-deleted": Notice("good", "It is deleted, with all its versions."),
+    "push-hook-changed": Notice("good", "The webhook is changed."),
+    "push-hook-deleted": Notice("good", "The webhook is deleted: its address answers 404 from now on."),
     "build-resumed": Notice("good", "The build goes on."),
     "build-stopping": Notice("good", "The build is told to stop."),
     "runner-revoked": Notice("good", "The runner is revoked. What it ran starts anew elsewhere."),

@@ -12,6 +12,12 @@ from dataclasses import dataclass, field
 import yaml
 
 from hooks.pipelines.build_project import build_project
+from hooks.pipelines.compute import (
+    COMPUTE,
+    COMPUTE_KEYS,
+    compute_configuration,
+    refuse_compute,
+)
 from hooks.pipelines.definition import (
     ARTIFACT,
     MAX_RUN_ORDER,
@@ -60,13 +66,8 @@ _STAGE_REFUSED = {
     "blockers": "CodePipeline reserves them and defines no effect",
 }
 _ACTION = {"name", "actionTypeId", "runOrder", "configuration", "inputArtifacts", "outputArtifacts", "roleArn"}
-_ACTION |= {"namespace", "timeoutInMinutes"}
-_ACTION_REFUSED = {
-    "commands": "commands belong in a build project's buildspec, run by a Build action",
-    "outputVariables": "a build hands on what its buildspec lists under exported-variables",
-    "environmentVariables": "use the EnvironmentVariables setting of the CodeBuild provider",
-    "region": "one server has no regions",
-}
+_ACTION |= {"namespace", "timeoutInMinutes", *COMPUTE_KEYS}
+_ACTION_REFUSED = {"region": "one server has no regions"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -220,11 +221,17 @@ def _action(node: yaml.Node, place: tuple[int, int], stage: str, reading: _Readi
     if "namespace" in entries:
         namespace = matching(entries["namespace"], f"{what}: namespace", NAMESPACE, faults)
         reading.places.note((*place, "namespace"), line_of(entries["namespace"]))
+    action_type = _action_type(entries.get("actionTypeId"), what, reading)
+    if action_type.category == COMPUTE:
+        configuration = compute_configuration(node, entries, what, place=place, places=reading.places, faults=faults)
+    else:
+        configuration = _configuration(entries.get("configuration"), what, place, reading)
+        refuse_compute(entries, what, faults)
     return ActionDefinition(
         name=name,
-        type=_action_type(entries.get("actionTypeId"), what, reading),
+        type=action_type,
         run_order=whole(entries, "runOrder", what, (1, MAX_RUN_ORDER), faults) or 1,
-        configuration=_configuration(entries.get("configuration"), what, place, reading),
+        configuration=configuration,
         inputs=_artifacts(entries.get("inputArtifacts"), what, (*place, "input"), reading),
         outputs=_artifacts(entries.get("outputArtifacts"), what, (*place, "output"), reading),
         namespace=namespace,
@@ -266,10 +273,9 @@ def _configuration(node: yaml.Node | None, what: str, place: tuple[int, int], re
 
 
 def _artifacts(node: yaml.Node | None, what: str, place: tuple[int, int, str], reading: _Reading) -> tuple[str, ...]:
-    refused = {"files": "only Compute actions, which this release does not have, choose files"}
     names: list[str] = []
     for item in items(node, f"{what}: artifacts", reading.faults):
-        entries = fields(item, f"{what}: artifact", {"name"}, reading.faults, refused=refused)
+        entries = fields(item, f"{what}: artifact", {"name", "files"}, reading.faults)
         name = named(item, entries, f"{what}: artifact", ARTIFACT, reading.faults)
         reading.places.note((*place, len(names)), line_of(item))
         names.append(name)

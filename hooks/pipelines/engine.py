@@ -203,10 +203,10 @@ def end_action(session: Session, parts: Parts, run: Run, row: ActionExecution, e
     _go_on(session, parts, run, now)
 
 
-def abandon(session: Session, parts: Parts, run: Run, row: ActionExecution, summary: str, *, now: datetime) -> None:
-    """Give a running action up: its build or job is told to stop, and what it still reports is not listened to."""
+def abandon(session: Session, parts: Parts, run: Run, row: ActionExecution, told: Progress, *, now: datetime) -> None:
+    """Give a running action up: what it has started is told to stop, and what that still reports is not listened to."""
     stage = next(stage for (stage, _), other in run.actions.items() if other is row)
-    _apply(row, Progress(ActionStatus.ABANDONED, summary), now)
+    _apply(row, told, now)
     happenings.tell_action(session, run, row, now)
     # Written before anything is told to stop: what then reports its end finds an action that has ended.
     session.flush()
@@ -372,6 +372,7 @@ def _apply(row: ActionExecution, progress: Progress, now: datetime) -> None:
     row.summary = progress.summary[:_MAX_SUMMARY]
     row.output_variables = dict(progress.variables)
     row.build_id = progress.build_id or row.build_id
+    row.deployment_id = progress.deployment_id or row.deployment_id
     row.job_id = progress.job_id or row.job_id
     row.token = progress.token or row.token
     row.expires_at = progress.expires_at or row.expires_at

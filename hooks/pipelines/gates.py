@@ -1,7 +1,8 @@
 """Who may answer an approval: whoever holds the right to approve on the repositories it stands before. Pure.
 
 An approval lets through what comes after it, so the right is asked for there: on the targets of all promotions up to the
-next approval and on the repositories that builds up to there publish to, and on the execution's own where there are none.
+next approval, on the repositories that builds up to there publish to and on those that deployments get their files from,
+and on the execution's own where there are none.
 """
 
 from __future__ import annotations
@@ -34,7 +35,7 @@ def repositories_behind(execution: ExecutionView, stage: str, action: str) -> tu
         raise NotFound("approval", f"{stage}/{action} of execution {summary.id}")
     targets: list[str] = []
     for _, members in groups[at + 1 :]:
-        targets += [target for member in members if (target := _target(member))]
+        targets += [target for member in members if (target := _target(member, summary))]
         if any(_is_approval(member) for member in members):
             break
     return tuple(f"{summary.domain}/{target}" for target in dict.fromkeys(targets or [summary.repository]))
@@ -66,11 +67,11 @@ def may_see(identity: Identity, execution: ExecutionView) -> bool:
 def repositories_of(execution: ExecutionView, stage: str) -> tuple[str, ...]:
     """The paths on which somebody needs ``approve`` who rolls ``stage`` back to this execution: where that brings it.
 
-    They are what the stage promotes and publishes to, or the execution's own repository.
+    They are what the stage promotes and publishes to and deploys from, or the execution's own repository.
     """
     summary = execution.summary
     actions = [action for each in execution.stages if each.name == stage for action in each.actions]
-    targets = [target for action in actions if (target := _target(action))]
+    targets = [target for action in actions if (target := _target(action, summary))]
     return tuple(f"{summary.domain}/{target}" for target in dict.fromkeys(targets or [summary.repository]))
 
 
@@ -88,11 +89,14 @@ def _is_approval(action: ActionExecutionView) -> bool:
 
 _TARGETS = {("Deploy", "Promote"): "TargetRepository", ("Build", "CodeBuild"): "PublishRepository"}
 _TARGETS |= {("Test", "CodeBuild"): _TARGETS["Build", "CodeBuild"]}
+_DEPLOYS = ("Deploy", "CodeDeploy")
+_TARGETS |= {_DEPLOYS: "SourceRepository"}
 
 
-def _target(action: ActionExecutionView) -> str:
-    """The repository that an action puts versions into; "" for none."""
-    setting = _TARGETS.get((action.category, action.provider), "")
-    written = (action.configuration or {}).get(setting, "")
+def _target(action: ActionExecutionView, summary: ExecutionSummary) -> str:
+    """The repository that an action puts versions into, or from which it deploys them; "" for none."""
+    kind = (action.category, action.provider)
+    setting = _TARGETS.get(kind, "")
+    written = (action.configuration or {}).get(setting, "") or (summary.repository if kind == _DEPLOYS else "")
     # A literal ``*`` is matched by nothing but a ``*`` in the approver's own scope.
     return "*" if "#{" in written else written

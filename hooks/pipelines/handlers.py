@@ -9,7 +9,8 @@ from sqlalchemy.orm import Session
 from hooks.jobs.claims import EndedJob
 from hooks.jobs.context import Handler, JobContext
 from hooks.models.job import JobState
-from hooks.pipelines.actions import approve, promote
+from hooks.pipelines import deploy_jobs
+from hooks.pipelines.actions import approve, deploy, promote
 from hooks.pipelines.actions.kind import Progress
 from hooks.pipelines.approvals import expire
 from hooks.pipelines.engine import REFUSALS, end_action, running_action
@@ -23,14 +24,19 @@ def handlers(parts: Parts) -> Mapping[str, Handler]:
     return {
         promote.JOB_KIND: lambda context: run_promotion(parts, context),
         approve.JOB_KIND: lambda context: run_expiry(parts, context),
+        **deploy_jobs.handlers(parts),
     }
 
 
+SETTLED = {promote.JOB_KIND: "the promotion", deploy.JOB_KIND: "the deployment"}
+"""Kinds of jobs that an action waits for, and what each is called."""
+
+
 def settle(session: Session, parts: Parts, ended: EndedJob) -> None:
-    """End the action of a promotion that could not be run (the job failed for good, was lost or was stopped)."""
+    """End the action of a job that could not be run (it failed for good, was lost or was stopped)."""
     found = running_action(session, ended.payload["action_execution_id"])
     if found is not None:
-        told = f"the promotion could not be run: {ended.error or ended.state}"
+        told = f"{SETTLED[ended.kind]} could not be run: {ended.error or ended.state}"
         end_action(session, parts, *found, Progress(ActionStatus.FAILED, told), now=parts.clock())
 
 

@@ -1,4 +1,4 @@
-"""What the engine is given from outside, as callables: builds and promotion (``wiring.py`` has the real ones)."""
+"""What the engine is given from outside: builds, promotion and deployments (``wiring.py`` has the real ones)."""
 
 from __future__ import annotations
 
@@ -52,7 +52,8 @@ class BuildRequest:
     ``inputs`` are the artifacts it is handed beside the version's own files, as (name, build, identifier); the name "" is
     that of the primary one, and no build means the version's files. ``outputs`` are the artifacts that it hands on.
     With ``is_batch`` it is a batch build; ``combines_artifacts`` None leaves that to the project. ``publish_repository`` is
-    where, of the version's domain, it may publish if its project does so, too; None: nowhere.
+    where, of the version's domain, it may publish if its project does so, too; None: nowhere. ``project`` "": the commands
+    of ``buildspec`` in the server's default environment.
     """
 
     project: str
@@ -65,6 +66,8 @@ class BuildRequest:
     is_batch: bool = False
     combines_artifacts: bool | None = None
     publish_repository: str | None = None
+    buildspec: str | None = None
+    timeout_minutes: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +80,50 @@ class BuildOutcome:
     succeeded: bool
     summary: str
     variables: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class DeploymentOrder:
+    """A deployment that an action asks for: of files of ``source``, or of ``artifact`` (build, identifier) of a build.
+
+    ``repository`` is where, of the version's domain, machines get its files; ``asset`` a pattern for the one of them that
+    is the bundle, None: the version itself is installed. ``author`` is who wrote the definition that the execution runs.
+    """
+
+    application: str
+    group: str
+    source: PinnedVersion
+    repository: str
+    pipeline: str
+    author: str
+    subject: str
+    asset: str | None = None
+    artifact: tuple[str, str] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class DeploymentOutcome:
+    """How a deployment ended. ``digest`` is the SHA-256 (hex) of what it brought; ``summary`` is for people."""
+
+    succeeded: bool
+    summary: str
+    digest: str
+
+
+class Deployer(Protocol):
+    """Deployments, as actions start and steer them."""
+
+    def create(self, session: Session, order: DeploymentOrder, now: datetime) -> str:
+        """Make a deployment; its id. Raises NotFound, Conflict, Invalid, and Denied for who may not deploy there."""
+        ...
+
+    def outcome(self, session: Session, deployment_id: str) -> DeploymentOutcome | None:
+        """How it ended; None while it goes on. Raises NotFound."""
+        ...
+
+    def stop(self, session: Session, deployment_id: str, actor: str, now: datetime) -> None:
+        """Let nothing more of it begin. Nothing happens to one that has ended or is being stopped."""
+        ...
 
 
 class Promote(Protocol):
@@ -107,6 +154,7 @@ class Parts:
     ``start_build`` returns the id of the build, or of the batch build, and raises NotFound for an unknown project.
     ``build_outcome`` is None while the build has not ended.
     ``apply_build_project`` returns ``created``, ``updated`` or ``unchanged``.
+    ``deployer`` None: this process deploys nothing.
     """
 
     start_build: Callable[[Session, BuildRequest, datetime], str]
@@ -115,3 +163,4 @@ class Parts:
     apply_build_project: Callable[[Session, BuildProjectDeclaration, datetime], str]
     promote: Promote
     clock: Clock
+    deployer: Deployer | None = None

@@ -38,7 +38,11 @@ class TransitionState:
 
 @dataclass(frozen=True, slots=True)
 class LatestAction:
-    """The attempt at an action that counts. ``token`` is an approval's, ``external_execution_id`` a build's id."""
+    """The attempt at an action that counts. ``token`` is an approval's.
+
+    ``external_execution_id`` is the id of its build or deployment, and ``external_execution_url`` where that is looked at,
+    below this server's address.
+    """
 
     action_execution_id: int
     status: str
@@ -46,6 +50,7 @@ class LatestAction:
     last_status_change: datetime
     token: str | None
     external_execution_id: str | None
+    external_execution_url: str | None
     last_updated_by: str | None
 
 
@@ -193,6 +198,13 @@ def _latest_action(row: ActionExecution) -> LatestAction:
         row.summary,
         row.ended_at or row.started_at,
         row.token if row.status == "Waiting" else None,
-        row.build_id,
+        row.build_id or row.deployment_id,
+        _external_url(row),
         row.decided_by,
     )
+
+
+def _external_url(row: ActionExecution) -> str | None:
+    if row.build_id is not None:
+        return f"/builds/{row.build_id}"
+    return f"/api/v1/deployments/{row.deployment_id}" if row.deployment_id is not None else None

@@ -28,6 +28,7 @@ class Provider:
     """A kind of action. ``inputs``/``outputs``: fewest and most artifacts.
 
     ``variables`` are the output variables it sets: None means that only a run can tell, empty that it sets none.
+    ``of_version`` are settings about the package version, which say nothing of an artifact that a build has made.
     """
 
     category: str
@@ -38,6 +39,7 @@ class Provider:
     outputs: tuple[int, int]
     variables: frozenset[str] | None = frozenset()
     has_timeout: bool = False
+    of_version: frozenset[str] = frozenset()
 
     def setting(self, name: str) -> Setting | None:
         """The setting of that name, or None."""

@@ -66,10 +66,13 @@ def check_pipeline(
     _check_artifacts(actions, places, faults)
     _check_namespaces(actions, places, faults)
     known = {(provider.category, provider.owner, provider.name): provider for provider in providers}
+    made = {name for at in actions if at.action.type.category != "Source" for name in at.action.outputs}
     for at in actions:
         provider = known.get((at.action.type.category, at.action.type.owner, at.action.type.provider))
         if provider is not None:
             _check_provider(at, provider, places, faults)
+            if made.intersection(at.action.inputs):
+                _check_of_version(at, provider, places, faults)
     outputs = {key: provider.variables for key, provider in known.items()}
     for at in actions:
         _check_references(at, definition, actions, outputs, places=places, faults=faults)
@@ -165,7 +168,7 @@ def _check_provider(at: _At, provider: Provider, places: Places, faults: Faults)
     elif primary is not None and not has_reference(primary) and primary not in action.inputs:
         faults.add(line, f"{at.label}: configuration PrimarySource: {primary!r} is none of the input artifacts")
     if action.timeout_minutes is not None and not provider.has_timeout:
-        faults.add(line, f"{at.label}: timeoutInMinutes is for approvals only")
+        faults.add(line, f"{at.label}: {action.type.provider} actions have no timeoutInMinutes")
     known = ", ".join(setting.name for setting in provider.settings)
     for key, value in action.configuration.items():
         setting = provider.setting(key)
@@ -181,6 +184,12 @@ def _check_provider(at: _At, provider: Provider, places: Places, faults: Faults)
     for setting in provider.settings:
         if setting.is_required and not action.configuration.get(setting.name):
             faults.add(line, f"{at.label}: configuration {setting.name} is missing")
+
+
+def _check_of_version(at: _At, provider: Provider, places: Places, faults: Faults) -> None:
+    for key in sorted(provider.of_version.intersection(at.action.configuration)):
+        told = f"{at.label}: configuration {key} is about the package version, and the artifact of a build is its input"
+        faults.add(places.line(at.stage, at.index, "configuration", key), told)
 
 
 def _check_references(

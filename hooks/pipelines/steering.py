@@ -9,6 +9,7 @@ from sqlalchemy.orm import Session
 
 from hooks.models.pipeline import StageExecution
 from hooks.pipelines import happenings, slots
+from hooks.pipelines.actions.kind import Progress
 from hooks.pipelines.engine import abandon as abandon_action
 from hooks.pipelines.engine import advance
 from hooks.pipelines.parts import Parts
@@ -50,7 +51,8 @@ def stop_execution(
             stage.status = StageStatus.STOPPING.value
     for row in run.running():
         if abandon or row.status == ActionStatus.WAITING:
-            abandon_action(session, parts, run, row, f"abandoned: {actor} stopped the execution", now=now)
+            told = Progress(ActionStatus.ABANDONED, f"abandoned: {actor} stopped the execution")
+            abandon_action(session, parts, run, row, told, now=now)
     run.record(session, now, actor, "execution.stop", reason=reason, abandon=abandon)
     happenings.tell_status(session, run, now)
     advance(session, parts, execution_id, now)

@@ -82,6 +82,7 @@ class ActionExecutionView:
     resolved_configuration: Mapping[str, str] | None = None
     output_variables: Mapping[str, str] | None = None
     build_id: str | None = None
+    deployment_id: str | None = None
     token: str | None = None
     expires_at: datetime | None = None
     decided_by: str | None = None
@@ -304,6 +305,7 @@ def _attempt(row: ActionExecution, run_order: int, older: tuple[ActionExecutionV
         resolved_configuration=row.resolved_configuration,
         output_variables=row.output_variables,
         build_id=row.build_id,
+        deployment_id=row.deployment_id,
         token=row.token,
         expires_at=row.expires_at,
         decided_by=row.decided_by,

@@ -7,6 +7,7 @@ from datetime import datetime, timedelta
 from functools import partial
 
 from sqlalchemy import select
+from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
 from hooks.builds import image_pins
@@ -25,18 +26,23 @@ from hooks.builds.projects import (
     get_project,
 )
 from hooks.builds.publishing import ACTION_SETTING, publish_path
-from hooks.builds.records import get_build, start_build
+from hooks.builds.records import Options, get_build, start_build
 from hooks.builds.source import PackageSource, SourceAsset
 from hooks.builds.starting import Asked
 from hooks.builds.stopping import stop_soon
 from hooks.models.build import BuildProject
 from hooks.models.build_batch import BuildBatch
 from hooks.pipelines.definition import BuildProjectDeclaration
-from hooks.pipelines.parts import BuildOutcome, BuildRequest, Parts
+from hooks.pipelines.parts import BuildOutcome, BuildRequest, Deployer, Parts
+from hooks.pipelines.run import SYSTEM
+from registry import audit
 from registry.clock import Clock
-from registry.errors import Conflict, Invalid
+from registry.errors import Conflict, Invalid, NotFound
 from registry.repos.promote import promote
 from registry.repos.states import FROZEN_AFTER
+
+COMMANDS_PROJECT = "pipeline-commands"
+"""The project whose environment commands of Compute actions run in."""
 
 
 def real_parts(
@@ -44,23 +50,28 @@ def real_parts(
     *,
     executor_types: Collection[str] = DEFAULT_TYPES,
     release_frozen_after: timedelta = FROZEN_AFTER,
+    deployer: Deployer | None = None,
 ) -> Parts:
     """The parts of a running server. ``executor_types`` are the environment types that its workers can build."""
+
+    def start(session: Session, request: BuildRequest, now: datetime) -> str:
+        return _start_build(session, request, now, executor_types)
 
     def apply_build_project(session: Session, declaration: BuildProjectDeclaration, now: datetime) -> str:
         return _apply_build_project(session, declaration, now, executor_types)
 
     return Parts(
-        start_build=_start_build,
+        start_build=start,
         build_outcome=_build_outcome,
         stop_build=_stop_build,
         apply_build_project=apply_build_project,
         promote=partial(promote, release_frozen_after=release_frozen_after),
         clock=clock,
+        deployer=deployer,
     )
 
 
-def _start_build(session: Session, request: BuildRequest, now: datetime) -> str:
+def _start_build(session: Session, request: BuildRequest, now: datetime, types: Collection[str]) -> str:
     pinned = request.source
     source = PackageSource(
         domain=pinned.domain,
@@ -78,15 +89,38 @@ def _start_build(session: Session, request: BuildRequest, now: datetime) -> str:
         return _start_batch(session, request, source, now, publishes=publishes)
     build = start_build(
         session,
-        project=request.project,
+        project=_project_of(session, request, now, types),
         source=source,
         initiator=request.initiator,
         variables=request.variables,
         subject=request.subject,
         now=now,
         publishes=publishes,
+        options=Options(buildspec=request.buildspec, timeout_minutes=request.timeout_minutes),
     )
     return build.id
+
+
+def _project_of(session: Session, request: BuildRequest, now: datetime, types: Collection[str]) -> str:
+    """The project of a build; for commands without one that of the server's own, made when it is first needed."""
+    if request.project:
+        return request.project
+    try:
+        found = get_project(session, COMMANDS_PROJECT)
+    except NotFound:
+        try:
+            with session.begin_nested():
+                found = create_or_update_project(session, name=COMMANDS_PROJECT, now=now, types=types)
+        except IntegrityError:  # somebody else was quicker
+            found = get_project(session, COMMANDS_PROJECT)
+        else:
+            audit.record(session, now, SYSTEM, "build_project.create", f"build-project/{COMMANDS_PROJECT}")
+    if found.repository is not None:
+        # Its environment would be somebody's who may change projects of that repository, and no more.
+        raise Conflict(
+            f"build project {COMMANDS_PROJECT} belongs to a repository; commands run in one of the server alone"
+        )
+    return COMMANDS_PROJECT
 
 
 def _may_publish(session: Session, request: BuildRequest) -> bool:

@@ -1,5 +1,7 @@
 """What ``read`` and ``write`` promise on each database."""
 
+import threading
+import time
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -58,3 +60,27 @@ def test_a_write_after_a_read_on_the_same_connection_sees_what_is_committed() ->
         finally:
             db.close()
             other.close()
+
+
+def test_writers_of_one_process_take_turns_on_sqlite(tmp_path: Path) -> None:
+    """Who waits for a turn holds no connection: more writers than the pool has may wait, and all of them write."""
+    db = Database(f"sqlite:///{tmp_path / 'x.db'}", pool_size=2)
+    with db.write() as session:
+        session.execute(text("CREATE TABLE t (n INTEGER)"))
+
+    def write(number: int) -> None:
+        with db.write() as session:
+            session.execute(text("INSERT INTO t VALUES (:n)"), {"n": number})
+
+    with db.write() as session:
+        writers = [threading.Thread(target=write, args=(number,)) for number in range(20)]
+        for writer in writers:
+            writer.start()
+        session.execute(text("INSERT INTO t VALUES (99)"))
+        time.sleep(0.2)  # long enough for those who would not wait
+        assert db.engine.pool.checkedout() == 1  # type: ignore[attr-defined]
+    for writer in writers:
+        writer.join()
+    with db.read() as session:
+        assert sorted(session.scalars(text("SELECT n FROM t"))) == [*range(20), 99]
+    db.close()

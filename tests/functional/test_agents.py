@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import shutil
@@ -10,12 +11,18 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+import requests
 
+from config import wiring
 from hooks.deployments import engine
 from hooks.deployments.agent.settings import AgentSettings
 from hooks.deployments.agent.systemd import unit
+from hooks.jobs import claims
+from hooks.jobs.attempt import Attempt
+from hooks.triggers.dispatch import dispatch
 from tests.agent_bench import Crew, Middle, release
 from tests.agent_kills import campaign
 from tests.build_bench import eventually, host_processes
@@ -268,6 +275,53 @@ def test_a_revoked_agent_is_given_nothing_and_ends(crew: Crew, tmp_path: Path) -
     assert "was revoked" in crew.events(done)["AfterInstall"].message
     assert process.wait(30) == 1
     eventually(lambda: not host_processes("sleep 5123.5"))
+
+
+PIPELINE = """name: shop
+stages:
+- name: Source
+  actions:
+  - name: Package
+    actionTypeId: {category: Source, owner: Entrepot, provider: Package}
+    configuration: {Repository: dev, Format: generic, Name: shop-web, SettleSeconds: "0"}
+- name: Prod
+  actions:
+  - name: Ship
+    actionTypeId: {category: Deploy, owner: AWS, provider: CodeDeploy, version: "1"}
+    configuration: {ApplicationName: shop, DeploymentGroupName: shipped, Asset: "*.tgz"}
+"""
+
+
+def test_what_is_published_is_deployed_by_a_pipeline(crew: Crew, tmp_path: Path) -> None:
+    crew.group("shipped", "web-1")
+    crew.call("PUT", "/pipelines", json={"document": PIPELINE})
+    bundle, login = release(tmp_path / "app", "one"), {"Authorization": f"Bearer {crew.token}"}
+    place = f"{crew.server.url}/generic/default/dev/shop-web/1.0/shop.tgz"
+    assert requests.put(place, data=bundle, headers=login, timeout=30).status_code == 201
+    hooks_of = wiring.hook_services(crew.services, crew.settings)
+    general = wiring.general_jobs(hooks_of.actions)
+
+    def shown() -> dict[str, Any]:
+        """What a worker would do now, and the execution after it."""
+        dispatch(crew.db, crew.services.clock())
+        with crew.db.write() as session:
+            due = claims.claim(
+                session, owner="w", queues=["default"], kinds=list(general.handlers), free=9, lease_seconds=60
+            )
+        for job in due:
+            handler = general.handlers[job.kind]
+            Attempt(crew.db, job, handler=handler, settle=None, lease_seconds=60, first_retry_seconds=60).run()
+        found = crew.call("GET", "/pipelines/shop/executions")["items"]
+        return dict(crew.call("GET", f"/executions/{found[0]['id']}")) if found else {}
+
+    # The agent's last report reaches the server's process, which has no worker: what that wrote lets the pipeline go on.
+    eventually(lambda: shown().get("endedAt") is not None, "the pipeline does not end")
+    ship = shown()["stages"][1]["actions"][0]
+    assert ship["status"] == "Succeeded", (ship, crew.log("web-1"))
+    told = crew.call("GET", f"/deployments/{ship['deploymentId']}")
+    assert told["revision"]["package"]["sha256"] == hashlib.sha256(bundle).hexdigest()
+    assert told["initiator"] == "codepipeline/shop"
+    assert tree(tmp_path / "app")["0.txt"] == "one\n"
 
 
 @pytest.mark.long

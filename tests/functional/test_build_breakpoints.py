@@ -10,6 +10,7 @@ import pytest
 
 from hooks.builds.executor import StopReason
 from hooks.builds.executors.process import ProcessExecutor, ProcessSettings
+from hooks.builds.inside import STATE
 from tests.build_bench import MISSING_SANDBOX, build, eventually, work_directory
 from tests.build_outputs import OutputWorld, output_world
 
@@ -86,6 +87,18 @@ def test_a_process_of_its_own_can_let_it_go_on(executor: ProcessExecutor) -> Non
     outcome, log = build(executor, spec, debug=standing)
     assert outcome.status == "SUCCEEDED", log.text
     assert log.output == ["after"]
+    assert standing.heard == ["stands", "moved"]
+
+
+def test_one_in_the_background_ends_with_its_command(executor: ProcessExecutor) -> None:
+    """It holds nothing: a build that goes on is not shown as one that stands."""
+    place = STATE / "breakpoint"
+    first = f"codebuild-breakpoint >/dev/null 2>&1 & until test -d {place}; do sleep 0.1; done; echo stands"
+    standing = Standing()
+    spec = {"version": "0.2", "phases": {"build": {"commands": [first, f"test ! -d {place} && echo goes on"]}}}
+    outcome, log = build(executor, json.dumps(spec), debug=standing)
+    assert outcome.status == "SUCCEEDED", log.text
+    assert log.output == ["stands", "goes on"]
     assert standing.heard == ["stands", "moved"]
 
 

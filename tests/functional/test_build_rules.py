@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shutil
 from collections.abc import Iterator
@@ -138,6 +139,35 @@ def test_the_log_goes_in_the_order_people_know(failing):
         )
     ]
     assert places == sorted(places)
+
+
+# Which phases a build does not get to, where one fails; what is left of it, and the word it ends with.
+AFTER_A_FAILURE = [
+    ("install", "", {"PRE_BUILD", "BUILD", "POST_BUILD", "UPLOAD_ARTIFACTS"}),
+    ("pre_build", "", {"BUILD", "POST_BUILD", "UPLOAD_ARTIFACTS"}),
+    ("build", "abort", {"POST_BUILD", "UPLOAD_ARTIFACTS"}),
+    ("install", "CONTINUE", set()),
+    ("post_build", "", set()),
+]
+
+
+@pytest.mark.parametrize(("phase", "on_failure", "absent"), AFTER_A_FAILURE)
+def test_where_a_build_goes_from_a_phase_that_failed(
+    executor: ProcessExecutor, phase: str, on_failure: str, absent: set[str]
+):
+    """The table of transitions; of BUILD without ``on-failure`` the build above shows it."""
+    order = ("install", "pre_build", "build", "post_build")
+    phases = {name: {"commands": [f"echo {name} >>went", f"test {name} != {phase}"]} for name in order}
+    if on_failure:
+        phases[phase]["on-failure"] = on_failure
+    document = {"version": "0.2", "phases": phases, "artifacts": {"files": "went", "name": "left"}}
+    outcome, log = build(executor, json.dumps(document))
+    assert outcome.status is BuildStatus.FAILED
+    states = phase_states(outcome)
+    everything = {"INSTALL", "PRE_BUILD", "BUILD", "POST_BUILD", "UPLOAD_ARTIFACTS", "FINALIZING", "COMPLETED"}
+    assert everything - set(states) == absent
+    assert [name for name, state in states.items() if state == "FAILED"] == [phase.upper()]
+    assert set(log.artifacts) == (set() if "UPLOAD_ARTIFACTS" in absent else {"left"})
 
 
 # --- who runs the commands, and with what

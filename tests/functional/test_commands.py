@@ -639,8 +639,10 @@ def test_a_batch_is_started_watched_retried_and_stopped(site: Site, tmp_path: Pa
     file = tmp_path / "project.yml"
     file.write_text(MANY)
     site.run("build", "project", "apply", str(file))
-    batch = site.run("build", "batch", "start", "many", "-e", "A=b", "--batch-timeout", "9").stdout.strip()
+    batch = site.run("build", "batch", "start", "many", "-e", "A=b", "--batch-timeout", "9", "--debug-session")
+    batch = batch.stdout.strip()
     shown = site.json("build", "batch", "show", batch)
+    assert shown["debugSessionEnabled"]
     assert (shown["buildBatchStatus"], shown["buildBatchConfig"]) == ("IN_PROGRESS", {"timeoutInMins": 9})
     assert batch in site.run("build", "batch", "list", "--project", "many").stdout
     assert "DOWNLOAD_SOURCE" in site.run("build", "batch", "show", batch).stdout
@@ -684,6 +686,7 @@ def test_builds_are_listed_shown_stopped(applied: Site) -> None:
     _, build_id = built(applied)
     assert build_id in [item["id"] for item in applied.json("build", "list", "--limit", "5")]
     assert len(applied.run("build", "list", "--limit", "1").stdout.splitlines()) == 1
+    assert applied.run("build", "list", "--project", "none-of-that-name").stdout == ""
     assert "status\tIN_PROGRESS" in applied.run("build", "show", build_id).stdout
     assert applied.json("build", "stop", build_id)["status"] == "STOPPED"
     assert "has ended" in applied.run("build", "stop", build_id, status=1).stderr

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import os
+import shutil
 import signal
 import subprocess
 import urllib.request
@@ -20,9 +23,10 @@ from tests.agent_bench import Crew
 from tests.build_bench import eventually, host_processes
 from tests.harness import packages
 from tests.harness.clients import Clients
+from tests.harness.maven import Repository, pom
 from tests.harness.npm_clients import NpmClients
 from tests.harness.server import Server
-from tests.native import Place, shop
+from tests.native import Place, java_shop, shop
 
 WHEELS = {version: shop(version) for version in ("1.0", "2.0")}
 BROKEN = shop("3.0", "import what_is_not_there\n")
@@ -157,16 +161,61 @@ def test_an_agent_installs_a_package_version_where_its_machine_lets_it(
         assert crew.ended(done) == "Succeeded", crew.log("web-1")
         link = tmp_path / "app" / "current"
         assert answer(link).startswith("shop 1.0 with 1.5")
-        # What it was read with ends by itself, reads this repository alone, and lies nowhere on the machine.
+        # What it was read with ends with the event, reads this repository alone, and lies nowhere on the machine.
         with crew.db.read() as session:
             token = session.scalars(select(Token).where(Token.name.startswith("deployment "))).one()
         assert (token.actions, token.repositories) == (["read"], ["default/dev"])
         assert token.expires_at - token.created_at == timedelta(minutes=30)
+        assert token.created_at < token.revoked_at < token.expires_at
         # What is really there is told.
         assert eventually(lambda: crew.found(group, "web-1").get("files", 0) > 5)
         assert crew.found(group, "web-1")["changedCount"] == 0
+        if shutil.which("javac") is not None:
+            _java_application(server, crew, tmp_path)
     finally:
         crew.close()
+
+
+def _java_application(server: Server, crew: Crew, tmp_path: Path) -> None:
+    """One whose library comes from the repository, installed and exchanged by the same agent."""
+    repository = Repository(server, server.token("admin", "read", "publish"))
+    (tmp_path / "java").mkdir()
+    jar = java_shop(tmp_path / "java")
+    wanted = "<dependency><groupId>com.acme</groupId><artifactId>{}</artifactId><version>1.5</version>{}</dependency>"
+    needs = wanted.format("words", "") + wanted.format("only-for-tests", "<scope>test</scope>")
+    for artifact, version, called, more in (
+        ("words", "1.5", "Words:1.5", ""),
+        ("shop-web", "1.0", "Shop:1.0", f"<dependencies>{needs}</dependencies>"),
+        ("shop-web", "2.0", "Shop:2.0", f"<dependencies>{needs}</dependencies>"),
+    ):
+        folder = f"com/acme/{artifact}/{version}/{artifact}-{version}"
+        assert repository.put(f"{folder}.jar", jar(called)).status_code == 201
+        assert repository.put(f"{folder}.pom", pom(artifact, version, more=more)).status_code == 201
+        assert repository.finish(artifact, version).status_code == 201
+    link = tmp_path / "jvm" / "current"
+    link.parent.mkdir()
+    hooks = {
+        "BeforeInstall": {
+            "run": f"JAVA_OPTS=-Dmode=new ${{ENVIRONMENT}}/bin/shop-web $PACKAGE_NAMESPACE >> {tmp_path}/said"
+        },
+        "ValidateService": {"run": f"${{LINK}}/bin/java -Dmode=live acme.Shop a 'b c' >> {tmp_path}/said"},
+    }
+    group = crew.group("jvm", "web-1", nativePackage={"link": str(link), "hooks": hooks})
+    package = {"repository": "dev", "format": "maven", "namespace": "com.acme", "name": "shop-web"}
+    for version in ("1.0", "2.0"):
+        done = crew.deploy_revision(group, {"revisionType": "Package", "package": {**package, "version": version}})
+        assert crew.ended(done) == "Succeeded", crew.log("web-1")
+    assert (tmp_path / "said").read_text().splitlines() == [
+        line
+        for version in ("1.0", "2.0")
+        for line in (f"shop {version} with 1.5 new com.acme", f"shop {version} with 1.5 live a,b c")
+    ]
+    assert sorted(path.name for path in (link / "lib").iterdir()) == ["words-1.5.jar"]
+    record = json.loads((link / "installed.json").read_text())
+    assert record["classPath"] == ["shop-web.jar", "lib/words-1.5.jar"]
+    assert all(hashlib.sha256((link / name).read_bytes()).hexdigest() == told for name, told in record["files"].items())
+    assert set(record["files"]) == {"shop-web.jar", "pom.xml", "lib/words-1.5.jar"}
+    assert eventually(lambda: crew.found(group, "web-1").get("files", 0) >= 5)
 
 
 @pytest.mark.long

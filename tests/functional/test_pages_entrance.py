@@ -363,6 +363,7 @@ def changing_routes(app: Flask) -> list[str]:
         "value_id": 1,
         "runner": "r",
         "agent": "a",
+        "hook_id": "h",
     }
     with app.test_request_context():
         return [rule.build({key: values[key] for key in rule.arguments})[1] for rule in rules]

@@ -8,6 +8,7 @@ import pytest
 from sqlalchemy import select
 
 from config import wiring
+from hooks.builds.access import ACCOUNT
 from hooks.builds.records import QUEUE
 from hooks.jobs import claims
 from hooks.jobs.attempt import Attempt
@@ -111,6 +112,47 @@ def run(world: OutputWorld, name: str, *actions: str) -> tuple[dict[str, Any], d
             if each.get("buildId"):
                 logs[each["name"]] = world.call("GET", f"/builds/{each['buildId']}/log").text
     return execution, logs
+
+
+def test_commands_run_without_a_project_and_hand_on_files_and_variables(world: OutputWorld) -> None:
+    make = """
+    - name: Make
+      actionTypeId: {category: Compute, owner: AWS, provider: Commands, version: "1"}
+      namespace: made
+      inputArtifacts: [{name: Src}]
+      environmentVariables: [{name: WHO, value: "#{codepipeline.PipelineExecutionId}; false"}]
+      commands:
+      - grep package hello.txt
+      - export GREETING="hello $WHO"
+      - echo "$GREETING" >greeting
+      outputVariables: [GREETING]
+      outputArtifacts: [{name: Greeting, files: [greeting]}]
+"""
+    use = """
+    - name: Use
+      runOrder: 2
+      actionTypeId: {category: Compute, provider: Commands}
+      inputArtifacts: [{name: Greeting}, {name: Src}]
+      environmentVariables: [{name: TOLD, value: "#{made.GREETING}"}]
+      commands:
+      - test "$(cat greeting)" = "$TOLD"
+      - test -f "$CODEBUILD_SRC_DIR_Src/hello.txt"
+"""
+    world.account(ACCOUNT, "read")  # as the first start of a server makes it
+    execution, logs = run(world, "commanded", make, use)
+    assert execution["status"] == "Succeeded", (execution, logs)
+    made, used = execution["stages"][1]["actions"]
+    assert made["outputVariables"] == {"GREETING": f"hello {execution['id']}; false"}
+    builds = [world.call("GET", f"/builds/{each['buildId']}").json for each in (made, used)]
+    assert {build["project"] for build in builds} == {"pipeline-commands"}
+    assert {build["initiator"] for build in builds} == {"codepipeline/commanded"}
+
+    # Whoever may change projects of a repository does not choose where commands of pipelines run.
+    project(world, "pipeline-commands", {"phases": {"build": {"commands": ["true"]}}})
+    refused, _ = run(world, "refused", make)
+    (made,) = refused["stages"][1]["actions"]
+    assert (made["status"], made["buildId"]) == ("Failed", None)
+    assert "belongs to a repository" in made["summary"]
 
 
 def test_builds_hand_on_what_they_left(world: OutputWorld) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import hmac
 import json
+import re
 from collections.abc import Iterator
 from datetime import timedelta
 from typing import Any
@@ -148,3 +149,51 @@ def test_a_secret_is_told_once_and_can_be_renewed(pushed: Pushed) -> None:
     assert pushed.github(renewed, hub_push(before="c" * 40)).status_code == 200
     assert pushed.world.call("DELETE", path).status_code == 204
     assert pushed.github(renewed, hub_push(before="d" * 40)).status_code == 404
+
+
+class Person:
+    """Somebody at the project's page."""
+
+    def __init__(self, pushed: Pushed) -> None:
+        self.http = pushed.world.app.test_client()
+        signed_in = self.http.post("/sign-in", data={"user": "admin", "password": "correct horse battery"})
+        assert signed_in.status_code == 303
+
+    def page(self) -> str:
+        return self.http.get("/build-projects/unit").get_data(as_text=True)
+
+    def send(self, path: str, status: int, **fields: str) -> str:
+        token = re.findall(r'name="csrf_token" value="([^"]+)"', self.page())[0]
+        answer = self.http.post(f"/build-projects/unit/webhooks{path}", data={"csrf_token": token, **fields})
+        assert answer.status_code == status, answer.text
+        return str(answer.text)
+
+
+def test_a_hook_is_made_changed_renewed_and_deleted_on_the_projects_page(pushed: Pushed) -> None:
+    person = Person(pushed)
+    for hook in pushed.world.call("GET", "/build-projects/unit/webhooks").json["items"]:
+        person.send(f"/{hook['id']}/delete", 303)
+    groups = [[{"type": "EVENT", "pattern": "PUSH"}, {"type": "HEAD_REF", "pattern": "refs/heads/none"}]]
+    for filters, words in (("[[", "cannot be read"), ('{"a": 1}', "list of lists"), ("[[{}]]", "exactly one filter")):
+        refused = person.send("", 400, provider="github", filters=filters, accounts="4711")
+        assert words in refused
+        assert 'value="4711"' in refused  # what was typed is still there
+    made = person.send("", 200, provider="github", approval="DISABLED", filters=json.dumps(groups))
+    address, secret = (re.sub(r"<[^>]+>", "", each) for each in re.findall(r"<pre[^>]*><code>(.*?)</code>", made))
+    hook = {"id": address.rpartition("/")[2], "secret": secret}
+    assert pushed.github(hook, hub_push(before="1" * 40)).json["buildId"] is None
+    assert secret not in person.page()
+
+    person.send(f"/{hook['id']}", 303, filters='[[{"type": "EVENT", "pattern": "PUSH"}]]', accounts="7, 8")
+    pushed.build(pushed.github(hook, hub_push(before="2" * 40)))
+    (shown,) = pushed.world.call("GET", "/build-projects/unit/webhooks").json["items"]
+    assert shown["pullRequestBuildPolicy"]["approverAccountIds"] == ["7", "8"]
+    assert shown["pullRequestBuildPolicy"]["requiresCommentApproval"] == "DISABLED"
+
+    renewed = person.send(f"/{hook['id']}/rotate", 200)
+    assert pushed.github(hook, hub_push(before="3" * 40)).status_code == 401
+    hook["secret"] = re.sub(r"<[^>]+>", "", re.findall(r"<pre[^>]*><code>(.*?)</code>", renewed)[1])
+    pushed.build(pushed.github(hook, hub_push(before="4" * 40)))
+
+    person.send(f"/{hook['id']}/delete", 303)
+    assert pushed.github(hook, hub_push(before="5" * 40)).status_code == 404

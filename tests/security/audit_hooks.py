@@ -181,6 +181,18 @@ def _delete_push_hook(stage: Stage) -> Ask:
     return stage.api(f"/build-projects/{project}/webhooks/{_push_hook(stage, project)['id']}")
 
 
+def _hook_page(stage: Stage) -> str:
+    project = _project(stage)
+    return f"/build-projects/{project}/webhooks/{_push_hook(stage, project)['id']}"
+
+
+HOOK_PAGE = "/build-projects/<name>/webhooks"
+drive(f"POST {HOOK_PAGE}", lambda s: s.form(f"/build-projects/{_project(s)}/webhooks", provider="gitea"))
+drive(f"POST {HOOK_PAGE}/<hook_id>", lambda s: s.form(_hook_page(s), build_type="BUILD_BATCH"))
+for _word in ("rotate", "delete"):
+    drive(f"POST {HOOK_PAGE}/<hook_id>/{_word}", lambda s, word=_word: s.form(f"{_hook_page(s)}/{word}"))
+
+
 @drives("POST /hooks/v1/<hook_id>")
 def _push(stage: Stage) -> Ask:
     hook = _push_hook(stage, _project(stage))

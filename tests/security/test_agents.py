@@ -374,6 +374,7 @@ def test_I7_what_reads_a_repository_is_given_to_the_agent_of_the_event_while_it_
         assert thief.ask("POST", credential).status_code == 201
     assert made.complete(event, command["eventName"]).status_code == 200
     assert made.ask("POST", credential).status_code == 409
+    assert world.call("GET", f"{places}/dev/packages", token=token).status_code == 401  # it has ended with the event
     bundled = machine(world, next(NAMES))
     deploy_to(world, bundled)
     event = bundled.command()["eventId"]

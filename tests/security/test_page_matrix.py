@@ -114,6 +114,8 @@ TABLE: dict[str, set[str]] = {
     f"POST {BUILD}/retry": PUBLISHERS,
     f"POST {BUILD}/resume": ROOT,
     "POST /build-projects/<name>/start-batch": ROOT,
+    "POST /build-projects/<name>/webhooks": ROOT,
+    **{f"POST /build-projects/<name>/webhooks/<hook_id>{rest}": NONE for rest in ("", "/rotate", "/delete")},
     **{f"GET /build-batches/<batch_id>{rest}": READERS for rest in ("", "/live")},
     **{f"POST /build-batches/<batch_id>/{word}": PUBLISHERS for word in ("stop", "retry")},
     **{f"GET {BUILD}{rest}": READERS for rest in ("/log/stream", ARTIFACT, f"{ARTIFACT}/download")},
@@ -239,6 +241,7 @@ def paths(site: Site) -> dict[str, str]:
     values |= {"delivery_id": "msg_1", "grant_id": 2, "group": "team", "user": "member", "provider": "none"}
     values |= {"value_id": 1, "report_id": site.report_of(2, "tests-unit"), "case_key": site.failed_case()}
     values |= {"artifact_identifier": "primary", "runner": "builder-1", "agent": "web-1", "batch_id": site.batch()}
+    values["hook_id"] = "0" * 32
     names = {"/pipelines": "release", "/build-projects": "tests", "/report-groups": "tests-unit"}
     with site.app.test_request_context():
         return {

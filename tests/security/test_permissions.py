@@ -465,6 +465,8 @@ REVIEWED = {
     "GET /build-projects/<name>": PAGE,
     "POST /build-projects/<name>/start": PAGE,
     "POST /build-projects/<name>/start-batch": PAGE,
+    "POST /build-projects/<name>/webhooks": PAGE,  # who may change the project; so for those below
+    **{f"POST /build-projects/<name>/webhooks/<hook_id>{rest}": PAGE for rest in ("", "/rotate", "/delete")},
     **{f"GET /build-batches/<batch_id>{rest}": PAGE for rest in ("", "/live")},
     **{f"POST /build-batches/<batch_id>/{word}": PAGE for word in ("stop", "retry")},
     "GET /webhooks": PAGE,

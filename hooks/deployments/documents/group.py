@@ -22,6 +22,7 @@ from hooks.deployments.documents.choices import (
     read_rollback,
 )
 from hooks.deployments.documents.native import read_native
+from hooks.deployments.documents.tags import read_names
 from hooks.deployments.documents.values import StrictReader, read_document
 from hooks.deployments.health.checks import checks_of
 
@@ -34,7 +35,7 @@ MOST_POOLS = 10
 MOST_WAIT_MINUTES = 2880
 _POOL = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,62}/[A-Za-z0-9][A-Za-z0-9_.:-]{0,127}\Z")
 _MACHINES = ("ec2TagFilters", "onPremisesInstanceTagFilters", "ec2TagSet", "onPremisesTagSet", "targets")
-_OPTIONS = ("link", "appSpecFilename", "healthChecks", "containerHost", "hooks", "nativePackage", *OURS)
+_OPTIONS = ("link", "appSpecFilename", "healthChecks", "containerHost", "hooks", "nativePackage", "pipelines", *OURS)
 _KNOWN = (
     "applicationName",
     "deploymentGroupName",
@@ -123,6 +124,8 @@ def _ours(reader: StrictReader, entries: dict[str, yaml.Node]) -> dict[str, Any]
         found["nativePackage"] = read_native(reader, entries["nativePackage"], "nativePackage")
     if "containerHost" in entries:
         found["containerHost"] = reader.name(entries["containerHost"], "containerHost")
+    if "pipelines" in entries:
+        found["pipelines"] = read_names(reader, entries["pipelines"], "pipelines")
     for key in ("healthChecks", "hooks"):
         if key in entries:
             found[key] = reader.plain(entries[key], key)

@@ -107,9 +107,11 @@ def make_bundle(
 
 
 def _fetched(name: str, wanted: str, files: Path, sources: Sources) -> Path:
-    if "/" in name or name in {"", ".", ".."} or "\0" in name:
+    # Formats whose versions have folders have them in the names.
+    if "\0" in name or {"", ".", ".."} & set(name.split("/")):
         raise bundle.BundleError(f"{name!r} is no name of a file")
     path = files / name
+    path.parent.mkdir(parents=True, exist_ok=True)
     sources.fetch(name, path)
     with path.open("rb") as file:
         found = hashlib.file_digest(file, "sha256").hexdigest()

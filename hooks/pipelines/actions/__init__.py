@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
-from hooks.pipelines.actions import approve, build, promote, source
+from hooks.pipelines.actions import approve, build, commands, deploy, promote, source
 from hooks.pipelines.actions.kind import ActionKind
 from hooks.pipelines.definition import ActionType
 
-KINDS: tuple[ActionKind, ...] = (source.PACKAGE, build.BUILD, build.TEST, approve.MANUAL, promote.PROMOTE)
+KINDS: tuple[ActionKind, ...] = (
+    source.PACKAGE,
+    build.BUILD,
+    build.TEST,
+    approve.MANUAL,
+    promote.PROMOTE,
+    deploy.CODEDEPLOY,
+    commands.RUN,
+)
 
 PROVIDERS = tuple(kind.provider for kind in KINDS)
 

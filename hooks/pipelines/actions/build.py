@@ -31,7 +31,8 @@ def _check_project(value: str) -> str | None:
     return None
 
 
-def _check_variables(value: str) -> str | None:
+def check_variables(value: str) -> str | None:
+    """What is wrong with a JSON list of environment variables, or None."""
     try:
         listed: Any = json.loads(value)
     except (json.JSONDecodeError, RecursionError):
@@ -53,11 +54,12 @@ def _variable_fault(item: Any) -> str | None:
         return f"{item['name']!r} is not the name of an environment variable"
     if item.get("type", "PLAINTEXT") not in list(VariableType):
         return f"{item['name']}: type {item['type']!r} is none of {', '.join(VariableType)}"
-    fault = variable_fault(_stored(item)) if item.get("type", "PLAINTEXT") != VariableType.PLAINTEXT else ""
+    fault = variable_fault(stored(item)) if item.get("type", "PLAINTEXT") != VariableType.PLAINTEXT else ""
     return f"{item['name']}: {fault}" if fault else None
 
 
-def _stored(item: dict[str, str]) -> str | dict[str, str]:
+def stored(item: dict[str, str]) -> str | dict[str, str]:
+    """A variable of such a list as builds keep it."""
     return stored_variable(item.get("type", "PLAINTEXT"), item["value"])
 
 
@@ -67,7 +69,7 @@ def _start(session: Session, starting: Starting) -> Progress:
     request = BuildRequest(
         project=starting.configuration["ProjectName"],
         source=starting.source,
-        variables={item["name"]: _stored(item) for item in listed},
+        variables={item["name"]: stored(item) for item in listed},
         # CODEBUILD_INITIATOR of builds that a pipeline starts (CodeBuild "Environment variables in build environments")
         initiator=f"codepipeline/{starting.pipeline}",
         subject=f"execution:{starting.execution_id}",
@@ -135,7 +137,7 @@ def _kind(category: str) -> ActionKind:
             Setting("BatchEnabled", check=_check_boolean),
             Setting("CombineArtifacts", check=_check_boolean),
             Setting(ACTION_SETTING, check=_check_repository),
-            Setting("EnvironmentVariables", check=_check_variables, is_json=True),
+            Setting("EnvironmentVariables", check=check_variables, is_json=True),
         ),
         inputs=(0, 5),
         outputs=(0, 5),

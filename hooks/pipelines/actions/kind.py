@@ -35,12 +35,13 @@ class Starting:
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """What became of a start. An ended status is final; InProgress ends by a build or a job, Waiting by a person."""
+    """What became of a start. An ended status is final; InProgress ends by a build, deployment or job, Waiting by a person."""
 
     status: ActionStatus
     summary: str = ""
     variables: Mapping[str, str] = field(default_factory=dict)
     build_id: str | None = None
+    deployment_id: str | None = None
     job_id: int | None = None
     token: str | None = None
     expires_at: datetime | None = None

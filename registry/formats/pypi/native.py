@@ -5,12 +5,14 @@ from __future__ import annotations
 import email
 import importlib.metadata
 import importlib.util
+import json
 import os
 import re
 import sys
 import zipfile
 import zlib
 from collections.abc import Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -18,10 +20,11 @@ from packaging.requirements import InvalidRequirement, Requirement
 from packaging.tags import sys_tags
 from packaging.utils import InvalidWheelFilename, canonicalize_name, canonicalize_version, parse_wheel_filename
 
-from registry.native import Installation, InstallFault, NativeVersion
+from registry.native import Installation, InstallFault, NativeVersion, nowhere_else
 
 _METADATA = re.compile(r"[^/]+\.dist-info/METADATA\Z")
 _MOST_METADATA = 4 << 20
+_CONFINED_PIP = Path(__file__).with_name("confined_pip.py")
 _SOURCES = (".tar.gz", ".zip")
 
 
@@ -51,25 +54,18 @@ class PythonInstaller:
 
     def install(self, wanted: Installation) -> frozenset[str]:
         """A venv without pip in it; its scripts begin with the stable path, at which they will lie."""
-        if importlib.util.find_spec("pip") is None:
+        pip = importlib.util.find_spec("pip")
+        if pip is None or pip.origin is None:
             raise InstallFault(f"{sys.executable} has no pip; install it there (ensurepip, or python3-pip)")
         _refuse_other_places(wanted.files)
         environment = wanted.environment
         python = str(environment / "bin" / "python")
         wanted.run([sys.executable, "-I", "-m", "venv", "--without-pip", str(environment)], {}, wanted.scratch)
-        index = f"{wanted.repository_url}simple/"
-        host = urlsplit(index)
-        options = ["--no-input", "--disable-pip-version-check", "--no-cache-dir", "--no-compile", "--index-url", index]
-        options += [] if wanted.runs_package_code else ["--only-binary", ":all:"]
-        options += ["--cert", wanted.authorities] if wanted.authorities else []
-        options += ["--trusted-host", host.netloc] if host.scheme == "http" else []
-        files = [str(path) for path in wanted.files]
-        netrc = f"machine {host.hostname} login __token__ password {wanted.token}\n"
-        with wanted.secret_file(netrc) as path:
-            # No configuration of the machine: it could name a further index.
-            variables = {"NETRC": path, "PIP_CONFIG_FILE": os.devnull}
-            pip = [sys.executable, "-I", "-m", "pip", "--python", python]
-            wanted.run([*pip, "install", *options, *files], variables, wanted.scratch)
+        options = ["--no-input", "--disable-pip-version-check", "--no-cache-dir", "--no-compile"]
+        options += ["--report", str(report := wanted.scratch / "report.json")]
+        argv = [python, "-I", str(_CONFINED_PIP), str(Path(pip.origin).parents[1]), "install", *options]
+        self._run(wanted, [*argv, *_index(wanted), *(str(path) for path in wanted.files)])
+        _check_report(report, wanted.files)
         _move(environment, wanted.stable_path)
         # Before they are there at the stable path; their names in it are what tracebacks show.
         compiled = [python, "-I", "-m", "compileall", "-q", "-q", "-s", str(environment), "-p", wanted.stable_path]
@@ -77,6 +73,17 @@ class PythonInstaller:
         return frozenset(
             f"bin/{path.name}" for path in (environment / "bin").iterdir() if path.is_symlink() and _is_absolute(path)
         )
+
+    @staticmethod
+    def _run(wanted: Installation, argv: Sequence[str]) -> None:
+        host = urlsplit(wanted.repository_url).hostname
+        netrc = f"machine {host} login __token__ password {wanted.token}\n"
+        with ExitStack() as held:
+            # No configuration of the machine: it could name a further index.
+            variables = {"NETRC": held.enter_context(wanted.secret_file(netrc)), "PIP_CONFIG_FILE": os.devnull}
+            if not wanted.runs_package_code:  # which may need what it likes
+                variables |= held.enter_context(nowhere_else(wanted.repository_url))
+            wanted.run(argv, variables, wanted.scratch)
 
     def installed_version(self, environment: Path, version: NativeVersion) -> str:
         """What the metadata in the environment say."""
@@ -88,6 +95,29 @@ class PythonInstaller:
                 is_it = canonicalize_version(found.version) == canonicalize_version(version.version)
                 return version.version if is_it else found.version
         return ""
+
+
+def _index(wanted: Installation) -> list[str]:
+    """Options of pip for the repository, and for what may come from it."""
+    index = f"{wanted.repository_url}simple/"
+    options = ["--index-url", index]
+    options += [] if wanted.runs_package_code else ["--only-binary", ":all:"]
+    options += ["--cert", wanted.authorities] if wanted.authorities else []
+    host = urlsplit(index)
+    return options + (["--trusted-host", host.netloc] if host.scheme == "http" else [])
+
+
+def _check_report(report: Path, files: Sequence[Path]) -> None:
+    """Raise InstallFault where pip says that it took anything by an address but the files that were chosen."""
+    own = {path.as_uri() for path in files}
+    try:
+        taken = json.loads(report.read_bytes())["install"]
+        others = [each for each in taken if each["is_direct"] and each["download_info"]["url"] not in own]
+        named = [f"{each['metadata']['name']} from {each['download_info']['url'][:200]}" for each in others]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise InstallFault(f"what pip has installed cannot be told: {error}") from error
+    if named:
+        raise InstallFault(f"requirements are taken from the repository alone, and pip took {', '.join(named)}")
 
 
 def _refuse_other_places(files: Sequence[Path]) -> None:

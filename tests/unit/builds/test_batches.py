@@ -55,7 +55,7 @@ batch:
 class Stage:
     """One batch, moved by hand as workers move it."""
 
-    def __init__(self, session: Session, **document: Any) -> None:
+    def __init__(self, session: Session, options: Options | None = None, **document: Any) -> None:
         self.session = session
         self.finished = Finished()
         config = document.pop("config", {})
@@ -63,7 +63,7 @@ class Stage:
             session, name="p", now=NOW, environment={"variables": {"X": "project", "Y": "project"}}, **document
         )
         self.batch = start_batch(
-            session, "p", SOURCE, Asked(variables={"Y": "start"}), config=config, initiator="joe", now=NOW,
+            session, "p", SOURCE, Asked(variables={"Y": "start"}, options=options or Options()), config=config, initiator="joe", now=NOW,
             on_finished=self.finished,
         )  # fmt: skip
 
@@ -121,6 +121,13 @@ def test_a_graph_moves_as_its_builds_end(session: Session) -> None:
     ]
     assert stage.finished.ids.count(stage.batch.id) == 1
     assert stage.jobs(TIMEOUT_KIND) == [JobState.STOPPED]
+
+
+def test_a_start_may_ask_for_debug_sessions_of_all_its_builds(session: Session) -> None:
+    stage = Stage(session, Options(debug_session=True))
+    stage.found()
+    assert [get_build(session, stage.ids[name]).debug_session for name in ("a", "b")] == [True, True]
+    assert not get_build(session, stage.ids[DOWNLOAD_SOURCE]).debug_session  # it runs no command
 
 
 def test_a_failure_skips_what_depends_on_it_and_a_retry_does_what_failed_anew(session: Session) -> None:

@@ -145,6 +145,23 @@ def test_a_cache_that_cannot_be_kept_fails_no_build(monkeypatch: pytest.MonkeyPa
     assert f"Warning: the cache is not saved: {error}" in log.text
 
 
+def test_a_cache_that_cannot_be_looked_for_or_begun_fails_no_build() -> None:
+    class Away(Log):
+        @property
+        def keeper(self):
+            keeper = MemoryKeeper(self.artifacts, self.caches)
+            keeper.find_cache = keeper.begin_cache = self.refuse
+            return keeper
+
+        def refuse(self, _wanted: CacheKey) -> None:
+            raise ExecutorError("no local cache can be written")
+
+    outcome, log, _ = run(CACHE.format(key="d", more=""), log=Away())
+    assert outcome.status is BuildStatus.SUCCEEDED
+    assert "Warning: the cache is not restored: no local cache can be written" in log.text
+    assert "Warning: the cache is not saved: no local cache can be written" in log.text
+
+
 def test_downloads_stay_in_their_folder_and_apart() -> None:
     def paths(*names: str) -> list[str]:
         found = [{"name": name, "artifactIdentifier": f"id{number}"} for number, name in enumerate(names)]

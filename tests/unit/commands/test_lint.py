@@ -32,6 +32,13 @@ def test_warnings_have_their_line_and_do_not_count(document: Path):
     assert (done.exit_code, done.output) == (0, f"{document}:5: warning: phasen is unknown and is ignored\n")
 
 
+def test_faults_hide_no_warnings(document: Path):
+    document.write_text(GOOD + "phasen: {}\nenv: {shell: fish}\n")
+    done = run(str(document))
+    assert done.exit_code == 1
+    assert [line.split(" ")[1] for line in done.output.splitlines()] == ["fault:", "warning:"]
+
+
 def test_strict_makes_faults_of_them(document: Path):
     document.write_text(GOOD + "phasen: {}\nstrict: yes\n")
     done = run(str(document))

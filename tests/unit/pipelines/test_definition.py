@@ -174,7 +174,7 @@ stages:
     inputArtifacts: [{name: App}]
     configuration: {ExternalEntityLink: "javascript:alert(1)", NotByPublisher: "yes"}
   - name: A
-    actionTypeId: {category: Deploy, provider: CodeDeploy}
+    actionTypeId: {category: Deploy, provider: CloudFormation}
   - name: C
     timeoutInMinutes: 10
     actionTypeId: {category: Build, owner: AWS, provider: CodeBuild, version: "2"}
@@ -204,7 +204,7 @@ stages:
         (20, "1 input artifacts; Manual has 0"),
         (24, "not an http or https address"),
         (24, "neither 'true' nor 'false'"),
-        (26, "Deploy / ? / CodeDeploy / 1 is not carried out"),
+        (26, "Deploy / ? / CloudFormation / 1 is not carried out"),
         (29, "Build / AWS / CodeBuild / 2 is not carried out"),
         (30, "'region' is not carried out"),
         (31, "configuration ProjectName is missing"),
@@ -226,6 +226,94 @@ def stage(p, index):
 
 def action(p, i, j):
     return p["stages"][i]["actions"][j]
+
+
+def test_all_faults_of_a_deployment_are_told_at_once():
+    def edit(p):
+        action(p, 2, 0).update(
+            actionTypeId={"category": "Deploy", "provider": "CodeDeploy"},
+            configuration={"ApplicationName": "a b", "Asset": "x/[y]", "SourceRepository": "-", "Where": "x"},
+            inputArtifacts=[{"name": "App"}, {"name": "Nobody"}],
+            outputArtifacts=[{"name": "More"}],
+            timeoutInMinutes=4,
+        )
+
+    found = "\n".join(faults(changed(edit)))
+    for told in (
+        "ApplicationName: 'a b': a name has 1 to 100",
+        "configuration DeploymentGroupName is missing",
+        "Asset: 'x/[y]' is no pattern",
+        "configuration SourceRepository: repository name",
+        "does not carry out the setting 'Where' (known: ApplicationName, DeploymentGroupName, SourceRepository, Asset)",
+        "2 input artifacts; CodeDeploy has 0 to 1",
+        "1 output artifacts; CodeDeploy has 0",
+        "no action makes the input artifact 'Nobody'",
+        "from 5 to 86400",
+    ):
+        assert told in found, (told, found)
+
+
+def test_what_is_said_of_the_version_is_refused_for_the_artifact_of_a_build():
+    def edit(p, handed="Made"):
+        action(p, 1, 0)["outputArtifacts"] = [{"name": "Made"}]
+        action(p, 2, 0).update(
+            actionTypeId={"category": "Deploy", "provider": "CodeDeploy"},
+            configuration={"ApplicationName": "shop", "DeploymentGroupName": "prod", "Asset": "*.tgz"},
+            inputArtifacts=[{"name": handed}],
+        )
+
+    (fault,) = faults(changed(edit))
+    assert "configuration Asset is about the package version" in fault
+    parse(changed(lambda p: edit(p, "App")))
+
+
+def commanded(**more):
+    """An edit that makes the promotion of the document an action that runs commands."""
+
+    def edit(p):
+        made = {"category": "Compute", "provider": "Commands"}
+        action(p, 2, 0).pop("configuration")
+        action(p, 2, 0).update({"actionTypeId": made, "commands": ["make"], **more})
+
+    return edit
+
+
+def test_commands_are_kept_with_what_they_need():
+    variables = [{"name": "V", "value": "#{src.Version}", "type": "PLAINTEXT"}]
+    outputs = [{"name": "Made", "files": ["dist/**/*"]}]
+    text = changed(commanded(environmentVariables=variables, outputVariables=["OUT"], outputArtifacts=outputs))
+    found = parse(text).stages[2].actions[0]
+    assert {name: json.loads(value) for name, value in found.configuration.items()} == {
+        "Commands": ["make"], "OutputVariables": ["OUT"], "EnvironmentVariables": variables, "OutputFiles": ["dist/**/*"],
+    }  # fmt: skip
+    assert (found.inputs, found.outputs) == (("App",), ("Made",))
+    document = pascal(yaml.safe_load(text))
+    assert parse(yaml.safe_dump(document)) == parse(text)
+
+
+def test_all_faults_of_commands_are_told_at_once():
+    def edit(p):
+        commanded(
+            commands=["echo #{src.Version}", "two\nlines", " "],
+            configuration={"ProjectName": "x"},
+            environmentVariables=[{"name": "A-B", "value": "1"}, {"name": "C", "value": "#{nobody.X}"}],
+            outputVariables=["OUT", "OUT", "#{x.y}"],
+            outputArtifacts=[{"name": "Made"}],
+            timeoutInMinutes=5000,
+        )(p)
+
+    found = "\n".join(faults(changed(edit)))
+    for told in (
+        "variables are not written into commands",
+        "a command is one line of text",
+        "a Compute action has no configuration",
+        "'A-B' is not the name of an environment variable",
+        "no action has the namespace 'nobody'",
+        "outputVariables: 'OUT' is there twice",
+        "an output artifact needs its files",
+        "from 5 to 2160",
+    ):
+        assert told in found, (told, found)
 
 
 @pytest.mark.parametrize(
@@ -252,7 +340,7 @@ def action(p, i, j):
         (lambda p: action(p, 1, 0).update(runOrder=1000), "from 1 to 999"),
         (lambda p: action(p, 1, 0).update(runOrder="two"), "from 1 to 999"),
         (lambda p: action(p, 1, 0).update(runOrder=True), "from 1 to 999"),
-        (lambda p: action(p, 1, 0).update(timeoutInMinutes=5), "for approvals only"),
+        (lambda p: action(p, 1, 0).update(timeoutInMinutes=5), "have no timeoutInMinutes"),
         (lambda p: action(p, 1, 1).update(timeoutInMinutes=4), "from 5 to 86400"),
         (lambda p: action(p, 1, 1).update(runOrder=1), "tested.NOTES}: action Test/Unit has not certainly ended before"),
         (lambda p: action(p, 1, 1)["configuration"].update(CustomData="#{src.Colour}"), "Source/Package sets Digest"),
