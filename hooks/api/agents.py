@@ -226,8 +226,8 @@ class AgentViews:
     def _details(self, session: Session, rows: Sequence[DeploymentAgent]) -> list[AgentDetail]:
         found = installations(session, [row.name for row in rows])
         named = _names(session, {each.group_id for listed in found.values() for each in listed})
-        now = self._services.clock()
-        return [_detail(row, found.get(row.name, ()), named, now) for row in rows]
+        now, silent = self._services.clock(), self._services.deployments.patience.silent
+        return [_detail(row, found.get(row.name, ()), named, agents.state_of(row, now, silent)) for row in rows]
 
 
 def _server_key_id() -> str:
@@ -249,12 +249,12 @@ def _detail(
     row: DeploymentAgent,
     found: Sequence[DeploymentInstallation],
     named: Mapping[str, tuple[str, str]],
-    now: datetime,
+    state: str,
 ) -> AgentDetail:
     facts = row.facts
     return AgentDetail(
         row.name,
-        agents.state_of(row, now),
+        state,
         tuple(AgentTag(*tag) for tag in agents.tags_of(row)),
         tuple(row.domains),
         row.zone,

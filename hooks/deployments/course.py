@@ -6,7 +6,7 @@ or twice finds nothing left to do. Nothing waits here: a wait is ``wait_until`` 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 
 from sqlalchemy.orm import Session
@@ -27,6 +27,7 @@ from hooks.deployments.planning import (
     HEALTH_CONSTRAINTS,
     DeploymentStatus,
     End,
+    GiveUp,
     LetGo,
     Monitor,
     Rules,
@@ -37,7 +38,8 @@ from hooks.deployments.planning import (
 )
 from hooks.deployments.platform import Actor
 from hooks.deployments.rows import BLUE, GREEN, Run, events_of, first_open, targets_of
-from hooks.deployments.targets import EVENT_KIND, cut_off, enqueue_event, forward, let_go, subject_of, told_of
+from hooks.deployments.silence import HEARD, Silence, silences
+from hooks.deployments.targets import EVENT_KIND, cut_off, enqueue_event, forward, give_up, let_go, subject_of, told_of
 from hooks.jobs.queue import forget
 from hooks.models.deployment import DeploymentTarget
 
@@ -67,7 +69,7 @@ def _step(session: Session, parts: Parts, run: Run, now: datetime) -> bool:
         return False
     match phase:
         case Phase.DEPLOY:
-            return _deploy(session, run, targets, now)
+            return _deploy(session, parts, run, targets, now)
         case Phase.READY_WAIT:
             # Nobody let it go on in time.
             begin_end(run, DeploymentStatus.STOPPED, "TIMEOUT", "nobody let it send traffic to the new targets in time")
@@ -115,14 +117,19 @@ def _still_waits(run: Run, now: datetime) -> bool:
     return False
 
 
-def _deploy(session: Session, run: Run, targets: Sequence[DeploymentTarget], now: datetime) -> bool:
+def _deploy(session: Session, parts: Parts, run: Run, targets: Sequence[DeploymentTarget], now: datetime) -> bool:
     mine = [target for target in targets if target.fleet in {"", GREEN}]
-    step = plan(_view(run, mine))
+    step = plan(_view(run, mine, silences(session, parts, run, now)))
     match step:
         case LetGo(names):
             for target in mine:
                 if target.name in names:
                     let_go(session, run, target, now)
+            return True
+        case GiveUp(names):
+            for target in mine:
+                if target.name in names:
+                    give_up(session, parts, run, target, now)
             return True
         case Monitor(zone, seconds):
             run.note(monitored=[*run.deployment.details.get("monitored", []), zone])
@@ -139,7 +146,7 @@ def _deploy(session: Session, run: Run, targets: Sequence[DeploymentTarget], now
     return False
 
 
-def _view(run: Run, targets: Sequence[DeploymentTarget]) -> View:
+def _view(run: Run, targets: Sequence[DeploymentTarget], silent: Mapping[str, Silence]) -> View:
     """The fleet as the planner sees it: what is ready has had its part, and what was left out counts as it was."""
     details = run.deployment.details
     unhealthy = frozenset(details.get("unhealthy", []))
@@ -149,8 +156,11 @@ def _view(run: Run, targets: Sequence[DeploymentTarget]) -> View:
             _DONE_OR_READY.get(TargetStatus(target.status), TargetStatus(target.status)),
             target.name not in unhealthy,
             zone=target.zone,
+            is_silent=heard.is_silent,
+            is_lost=heard.is_lost,
         )
         for target in targets
+        for heard in (silent.get(target.agent_id or "", HEARD),)
     ]
     for zone, counts in details.get("outside", {}).items():
         for is_healthy, count in zip((True, False), counts, strict=True):

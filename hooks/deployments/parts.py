@@ -55,13 +55,20 @@ class Patience:
     """How long the engine waits, in seconds. CodeDeploy's own times."""
 
     begin: float = 300.0
-    """For an agent to begin an event that it may begin."""
+    """For an agent to begin an event that it may begin, and for one that has become silent to be heard of again."""
+    silent: float = 60.0
+    """An agent that has not asked for so long is silent: its target is not begun on, and does not count as healthy."""
     event: float = 3600.0
     in_place: float = 8 * 3600.0
     blue_green: float = 109 * 3600.0
     tick: float = 15.0
     """Between two looks at a deployment that goes on."""
     queued_tick: float = 300.0
+
+    @staticmethod
+    def with_agents(silent_seconds: float, lost_seconds: float) -> Patience:
+        """As an operator has chosen for agents."""
+        return Patience(begin=lost_seconds, silent=silent_seconds, tick=min(15.0, silent_seconds / 4))
 
 
 @dataclass(frozen=True, slots=True)

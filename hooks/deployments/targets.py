@@ -32,6 +32,7 @@ IGNORABLE = frozenset({APPLICATION_STOP, "BeforeBlockTraffic", "AfterBlockTraffi
 """Scripts of the release that goes: ``ignoreApplicationStopFailures`` passes over their failure, and they may be skipped."""
 NEEDED = frozenset({DOWNLOAD_BUNDLE, INSTALL, "AllowTraffic", "BlockTraffic"})
 """Without them there is no deployment: their failure cannot be ignored."""
+NO_ANSWER = "the agent did not answer"
 _MAX_MESSAGE = 4000
 
 
@@ -156,7 +157,7 @@ def close_event(
     event.message, event.script = result.message[:_MAX_MESSAGE], result.script[:_MAX_MESSAGE]
     if result.log:
         event.sealed_log = parts.sealer.seal(result.log.encode(), log_context(event.id))
-    event.started_at, event.ended_at = event.started_at or now, now
+    event.ended_at = now
     session.flush()
     if event.actor == Actor.AGENT.value:
         end_tokens(session, run.deployment, target.name, now)
@@ -182,6 +183,18 @@ def hand_over(event: DeploymentEvent, actor: Actor) -> None:
     """Let somebody else go on with an event. It has begun, and is offered to the other as a new one."""
     event.actor, event.status = actor.value, EventStatus.PENDING.value
     event.offered_at = event.sequence = None
+
+
+def give_up(session: Session, parts: Parts, run: Run, target: DeploymentTarget, now: datetime) -> None:
+    """A target has failed before its deployment came to it: its agent is lost. If it comes back, nothing has changed."""
+    let_go(session, run, target, now)
+    event = first_open(events_of(session, target.id))
+    if event is None:
+        return
+    result = EventResult(event.name, EventStatus.FAILED, ErrorCode.UNKNOWN_ERROR, NO_ANSWER)
+    close_event(session, parts, run, target, event, result=result, now=now)
+    if target.status == TargetStatus.FAILED:
+        target.started_at = None
 
 
 def _passes_over(run: Run, event: DeploymentEvent) -> bool:
@@ -226,8 +239,11 @@ def _open_events(events: Sequence[DeploymentEvent]) -> list[DeploymentEvent]:
 def _end(session: Session, run: Run, target: DeploymentTarget, status: TargetStatus, now: datetime) -> None:
     target.status, target.ended_at, target.updated_at = status.value, now, now
     end_tokens(session, run.deployment, target.name, now)
-    installs = any(event.name == INSTALL for event in events_of(session, target.id))
-    if installs and status is not TargetStatus.SKIPPED:
+    events = events_of(session, target.id)
+    installs = any(event.name == INSTALL for event in events)
+    # Where nothing has begun all is as it was, and counts as it did.
+    is_touched = any(event.started_at for event in events) or "retries" in target.details
+    if installs and status is not TargetStatus.SKIPPED and is_touched:
         _note_installation(session, run, target, now, is_healthy=status is TargetStatus.SUCCEEDED, is_new=False)
     happenings.tell_target(session, run, target, now)
 

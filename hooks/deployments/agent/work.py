@@ -38,12 +38,13 @@ T = TypeVar("T")
 class Job:
     """A command that is being carried out. ``is_stopped``: nobody waits for it any more, or this agent ends at once.
 
-    ``is_leaving``: the agent ends after it.
+    ``is_leaving``: the agent ends after it. ``is_late``: the server had another end for it when it was told of this one.
     """
 
     command: Command
     is_stopped: bool = False
     is_leaving: bool = False
+    is_late: bool = False
     over_at: float = field(default_factory=lambda: time.monotonic() + EVENT_SECONDS)
 
 
@@ -215,7 +216,8 @@ class Worker:
         }
         LOG.info("%s of deployment %s: %s", result.event, job.command.deployment_id, result.status.value)
         # What this is about has ended: that the script was stopped is told as well.
-        self._insist(job, "complete", told, always=True)
+        answer = self._insist(job, "complete", told, always=True)
+        job.is_late = answer is not None and answer.get("status") != result.status.value
 
     def _insist(
         self, job: Job, what: str, body: Mapping[str, Any], *, always: bool = False
