@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from datetime import timedelta
 
-from config import checking, container_platform
+from config import checking, container_platform, notifying
 from config.settings import Settings
 from hooks.deployments import care, jobs, uploads
 from hooks.deployments.health.probing import Prober
-from hooks.deployments.parts import Parts
+from hooks.deployments.parts import Parts, Patience
 from hooks.deployments.platform import DeploymentPlatform
 from hooks.deployments.platforms.server import ServerPlatform
 from hooks.deployments.traffic.router import TrafficRouter
@@ -37,7 +37,11 @@ def parts(settings: Settings, services: Services) -> Parts:
         services.clock,
         services.stores.server_keyring(),
         prober.poll,
+        patience=Patience.with_agents(
+            settings.deployments.agent_silent_seconds, settings.deployments.agent_lost_seconds
+        ),
         on_end=on_deployment_ended,
+        call_hook=notifying.hook_caller(settings, services),
     )
 
 

@@ -11,11 +11,13 @@ from pathlib import Path
 from sqlalchemy.orm import Session
 
 from config.settings import BadSettings, Settings
+from hooks.deployments.parts import HookNotice
 from hooks.jobs.context import Handler
 from hooks.models import WebhookEndpoint
 from hooks.notifications import deliveries, fanout, mail_outbox, mail_subscriptions
 from hooks.notifications.audience import Audience
 from hooks.notifications.deliver import Deliverer, Told
+from hooks.notifications.directed import HookCaller
 from hooks.notifications.endpoints import Sealer
 from hooks.notifications.fanout import Fanout
 from hooks.notifications.mail_server import MailServer
@@ -39,6 +41,12 @@ def notifications(settings: Settings, services: Services, sealer: Sealer) -> Not
         base_url=settings.base_url,
         sends_mail=bool(settings.mail.host),
     )
+
+
+def hook_caller(settings: Settings, services: Services) -> Callable[[Session, HookNotice, datetime], None]:
+    """How deployments have webhooks told of their hooks."""
+    caller = HookCaller(settings.base_url, _audience(services))
+    return lambda session, notice, now: caller(session, notice.webhook, notice.data, now)
 
 
 def consumers(settings: Settings, services: Services) -> Sequence[Consumer]:

@@ -204,6 +204,8 @@ class DeploymentSettings:
     check_ca_bundle: str = ""
     slots: int = 4
     keep_days: int = 365
+    agent_silent_seconds: int = 60
+    agent_lost_seconds: int = 300
 
 
 @dataclass(frozen=True, slots=True)
@@ -502,6 +504,7 @@ _MINIMUM = {
     "storage.release_frozen_after_days": 0,
     "builds.report_days": 0,
     "deployments.keep_days": 0,
+    "deployments.agent_silent_seconds": 2,
     "upstream.stale_while_revalidate_seconds": 0,
     "limits.reads_per_minute": 0,
     "limits.management_per_minute": 0,
@@ -523,6 +526,8 @@ def _contradictions(settings: Settings) -> Iterator[str]:
         yield "audit.checkpoint_url must start with http:// or https://"
     if settings.builds.slots > settings.builds.user_ids:
         yield "builds.slots is more than builds.user_ids: each build that runs at a time has a user id of its own"
+    if settings.deployments.agent_lost_seconds < settings.deployments.agent_silent_seconds:
+        yield "deployments.agent_lost_seconds is less than deployments.agent_silent_seconds"
     if settings.builds_container.moved_images not in {"stop", "warn"}:
         yield "builds.container.moved_images is stop or warn"
     yield from _bad_numbers(settings)

@@ -14,6 +14,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import requests
@@ -45,7 +46,8 @@ from tests.harness.server import ROOT, Server
 COMMAND = (
     "import sys; sys.modules['sqlalchemy'] = sys.modules['flask'] = None; from config.cli.main import main; main()"
 )
-ALL_AT_ONCE = ("CodeDeployDefault.AllAtOnce", {"minimumHealthyHosts": {"type": "HOST_COUNT", "value": 0}})
+Config = tuple[str, Mapping[str, Any]]
+ALL_AT_ONCE: Config = ("CodeDeployDefault.AllAtOnce", {"minimumHealthyHosts": {"type": "HOST_COUNT", "value": 0}})
 
 
 def tgz(files: Mapping[str, str | bytes]) -> bytes:
@@ -176,12 +178,14 @@ class Crew:
             check=False,
         )
 
-    def run(self, name: str, prefix: tuple[str, ...] = ()) -> subprocess.Popen[bytes]:
+    def run(
+        self, name: str, prefix: tuple[str, ...] = (), environment: Mapping[str, str] = MappingProxyType({})
+    ) -> subprocess.Popen[bytes]:
         with (self.place / f"{name}.log").open("ab") as log:
             process = subprocess.Popen(
                 [*prefix, *self.command("run", "--data", str(self.home(name)))],
                 cwd=ROOT,
-                env=self.server.child_environment(),
+                env={**self.server.child_environment(), **environment},
                 stdout=log,
                 stderr=log,
                 start_new_session=True,
@@ -217,7 +221,9 @@ class Crew:
             )
         return group_id
 
-    def deploy(self, group_id: str, bundle: bytes, *, sha256: str = "", **options: Any) -> str:
+    def deploy(
+        self, group_id: str, bundle: bytes, *, sha256: str = "", config: Config = ALL_AT_ONCE, **options: Any
+    ) -> str:
         """Deploy a bundle; with ``sha256`` under the name of another one. The deployment's id."""
         now = system_clock()
         with self.db.read() as session:
@@ -230,16 +236,18 @@ class Crew:
                 "revisionType": "Upload",
                 "upload": {"id": row.id, "sha256": sha256 or row.sha256, "bundleType": "tgz"},
             }
-        return self.deploy_revision(group_id, revision, **options)
+        return self.deploy_revision(group_id, revision, config=config, **options)
 
-    def deploy_revision(self, group_id: str, revision: Mapping[str, Any], **options: Any) -> str:
+    def deploy_revision(
+        self, group_id: str, revision: Mapping[str, Any], *, config: Config = ALL_AT_ONCE, **options: Any
+    ) -> str:
         """Deploy what a revision's document, pinned already or of a package, names. The deployment's id."""
-        now, (name, config) = system_clock(), ALL_AT_ONCE
+        now, (name, document) = system_clock(), config
         with self.db.write() as session:
             if revision["revisionType"] == "Package":
                 application = session.get_one(DeploymentApplication, self.application_id)
                 revision = pin(session, revision, application, now)
-            wanted = DeploymentRequest(group_id, revision, "ada", config_name=name, config=config, options=options)
+            wanted = DeploymentRequest(group_id, revision, "ada", config_name=name, config=document, options=options)
             return engine.create(session, self.parts, wanted, now).id
 
     def steer(self, what: Any, deployment_id: str, *more: Any, **named: Any) -> None:

@@ -17,10 +17,10 @@ HOOKS = "hooks:\n" + "".join(
 )
 
 
-def versions(app: Path) -> set[str]:
+def versions(app: Path, files: int = FILES) -> set[str]:
     """What the files of a release say, of one look at the link."""
     release_now = app.resolve()
-    texts = [(release_now / f"{number}.txt").read_text() for number in range(FILES)]
+    texts = [(release_now / f"{number}.txt").read_text() for number in range(files)]
     assert all(text == text.splitlines(keepends=True)[0] * (number + 1) for number, text in enumerate(texts))
     return {text.split("\n")[0] for text in texts}
 
@@ -28,21 +28,22 @@ def versions(app: Path) -> set[str]:
 class Watcher(threading.Thread):
     """Looks at the link on and on; what it ever saw that was not one whole release."""
 
-    def __init__(self, app: Path) -> None:
+    def __init__(self, app: Path, files: int = FILES, pause_seconds: float = 0.01) -> None:
         super().__init__(daemon=True)
+        self.files, self.pause_seconds = files, pause_seconds
         self.app, self.is_over, self.torn, self.looks = app, False, [], 0
 
     def run(self) -> None:
         while not self.is_over:
             try:
-                seen = versions(self.app)
+                seen = versions(self.app, self.files)
             except (OSError, AssertionError, IndexError) as error:
                 self.torn.append(repr(error))
             else:
                 self.looks += 1
                 if len(seen) != 1:
                     self.torn.append(repr(seen))
-            time.sleep(0.01)
+            time.sleep(self.pause_seconds)
 
 
 def campaign(crew: Crew, name: str, place: Path, kills: int, seed: int) -> None:

@@ -140,6 +140,8 @@ class Engine:
             if waiting:
                 self.world.now += timedelta(seconds=max(0.0, soonest) + 0.5)
                 self.world.hasten()
+                for job in looks:
+                    self.world.advance(job.payload["deployment_id"])
             else:
                 for job in looks:
                     self.world.advance(job.payload["deployment_id"], seconds=60)

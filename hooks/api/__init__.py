@@ -14,6 +14,7 @@ from hooks.api.builds import BuildViews
 from hooks.api.declarations import DeclarationViews
 from hooks.api.deployment_alarms import DeploymentAlarmViews
 from hooks.api.deployment_applications import DeploymentApplicationViews
+from hooks.api.deployment_hooks import DeploymentHookViews
 from hooks.api.deployments import DeploymentViews
 from hooks.api.executions import ExecutionViews
 from hooks.api.keys import KeyViews
@@ -50,6 +51,7 @@ def blueprint(services: HookServices) -> Blueprint:
         AgentViews(services),
         DeploymentApplicationViews(services),
         DeploymentViews(services),
+        DeploymentHookViews(services),
         DeploymentAlarmViews(services),
         SecretViews(services),
         WebhookViews(services),

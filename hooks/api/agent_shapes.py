@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Annotated
 
-from hooks.deployments.agent_work import MOST_TAIL_BYTES, Found
+from hooks.deployments.agent_work import MOST_TAIL_BYTES
 from hooks.deployments.outcomes import ErrorCode, EventResult, EventStatus
+from hooks.deployments.reconciling import Found
 from registry.api.shapes import Between, Length
 from registry.errors import Invalid
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Annotated
@@ -13,7 +13,12 @@ from sqlalchemy.orm import Session
 from hooks.deployments import agents
 from hooks.deployments.agent_work import installations
 from hooks.deployments.agents import NewToken, Place
-from hooks.models.deployment import DeploymentAgent, DeploymentInstallation
+from hooks.models.deployment import (
+    DeploymentAgent,
+    DeploymentApplication,
+    DeploymentGroup,
+    DeploymentInstallation,
+)
 from hooks.services import HookServices
 from registry.access import Action
 from registry.api.routes import Route
@@ -68,6 +73,8 @@ class AgentInstallation:
     """What is installed of a deployment group, as far as the server knows; ``changed`` and ``missing`` files the agent saw."""
 
     deployment_group_id: str
+    application_name: str
+    deployment_group_name: str
     deployment_id: str
     is_healthy: bool
     changed: int | None
@@ -218,8 +225,9 @@ class AgentViews:
 
     def _details(self, session: Session, rows: Sequence[DeploymentAgent]) -> list[AgentDetail]:
         found = installations(session, [row.name for row in rows])
-        now = self._services.clock()
-        return [_detail(row, found.get(row.name, ()), now) for row in rows]
+        named = _names(session, {each.group_id for listed in found.values() for each in listed})
+        now, silent = self._services.clock(), self._services.deployments.patience.silent
+        return [_detail(row, found.get(row.name, ()), named, agents.state_of(row, now, silent)) for row in rows]
 
 
 def _server_key_id() -> str:
@@ -227,11 +235,26 @@ def _server_key_id() -> str:
     return key_id(context.services().signer.public_key(AGENT_COMMAND))
 
 
-def _detail(row: DeploymentAgent, found: Sequence[DeploymentInstallation], now: datetime) -> AgentDetail:
+def _names(session: Session, group_ids: Collection[str]) -> Mapping[str, tuple[str, str]]:
+    """The names of groups and their applications, also of those that are deleted."""
+    rows = session.execute(
+        select(DeploymentGroup.id, DeploymentApplication.name, DeploymentGroup.name)
+        .join(DeploymentApplication, DeploymentApplication.id == DeploymentGroup.application_id)
+        .where(DeploymentGroup.id.in_(group_ids))
+    )
+    return {group_id: (application, group) for group_id, application, group in rows}
+
+
+def _detail(
+    row: DeploymentAgent,
+    found: Sequence[DeploymentInstallation],
+    named: Mapping[str, tuple[str, str]],
+    state: str,
+) -> AgentDetail:
     facts = row.facts
     return AgentDetail(
         row.name,
-        agents.state_of(row, now),
+        state,
         tuple(AgentTag(*tag) for tag in agents.tags_of(row)),
         tuple(row.domains),
         row.zone,
@@ -241,7 +264,7 @@ def _detail(row: DeploymentAgent, found: Sequence[DeploymentInstallation], now: 
         facts.get("os", ""),
         facts.get("user", ""),
         row.alarm,
-        tuple(_installation(each) for each in found),
+        tuple(_installation(each, named.get(each.group_id, ("", each.group_id))) for each in found),
         row.created_by,
         row.created_at,
         row.enrolled_at,
@@ -251,10 +274,11 @@ def _detail(row: DeploymentAgent, found: Sequence[DeploymentInstallation], now: 
     )
 
 
-def _installation(row: DeploymentInstallation) -> AgentInstallation:
+def _installation(row: DeploymentInstallation, name: tuple[str, str]) -> AgentInstallation:
     found = row.found or {}
     return AgentInstallation(
         row.group_id,
+        *name,
         row.deployment_id,
         row.is_healthy,
         found.get("changedCount"),

@@ -62,6 +62,7 @@ class DeploymentAlarmViews:
             Route("GET", many, signed_in_api, self.list_deployment_alarms, answer=DeploymentAlarmList),
             Route("PUT", f"{many}/<alarm>", signed_in_api, self.put_deployment_alarm, body=DeploymentAlarmChange,
                   answer=DeploymentAlarmDetail),
+            Route("DELETE", f"{many}/<alarm>", signed_in_api, self.delete_deployment_alarm, status=204),
         )  # fmt: skip
 
     def list_deployment_alarms(self, domain: str) -> DeploymentAlarmList:
@@ -83,6 +84,17 @@ class DeploymentAlarmViews:
                 session, domain, alarm, body.state, reason=body.reason, actor=caller.name, now=services.clock()
             )
             return _detail(row)
+
+    def delete_deployment_alarm(self, domain: str, alarm: str) -> None:
+        """Forget an alarm (CloudWatch's DeleteAlarms): groups that name it have no data of it then.
+
+        Needs `entrepot:CreateDeployment` on the domain.
+        """
+        caller, services = context.caller(), self._services
+        with services.db.write() as session:
+            _check_visible(session, domain)
+            check_deploy(caller, domain)
+            told_alarms.forget(session, domain, alarm, actor=caller.name, now=services.clock())
 
 
 def _check_visible(session: Session, domain: str) -> None:

@@ -27,6 +27,7 @@ from hooks.api.deployment_shapes import (
 from hooks.deployments import applications, configs
 from hooks.deployments.documents.config import DEFAULTS, parse_config
 from hooks.deployments.documents.group import parse_group
+from hooks.deployments.ending import TO_ORIGINALS, last_good
 from hooks.deployments.installed import installed_targets, platform_of
 from hooks.deployments.revisions import version_of
 from hooks.deployments.rights import check_deploy, check_manage, may_see, visible_application
@@ -309,7 +310,8 @@ def _last(session: Session, deployment_id: str | None) -> LastDeployment | None:
     row = session.get(Deployment, deployment_id) if deployment_id is not None else None
     if row is None:
         return None
-    return LastDeployment(row.id, row.status, version_of(row.revision), row.created_at, row.completed_at)
+    version = "" if row.details.get(TO_ORIGINALS) else version_of(row.revision)
+    return LastDeployment(row.id, row.status, version, row.created_at, row.completed_at)
 
 
 def _detail(
@@ -320,12 +322,11 @@ def _detail(
     change: str = "",
     warnings: tuple[str, ...] = (),
 ) -> DeploymentGroupDetail:
-    good = session.get(Deployment, row.last_successful_id) if row.last_successful_id is not None else None
     return DeploymentGroupDetail(
         **_facts(session, application, row),
         document=row.document,
         etag=applications.etag_of(row),
-        target_revision=good.revision if good is not None else None,
+        target_revision=last_good(session, row),
         created_by=row.created_by,
         create_time=row.created_at,
         change=change,

@@ -8,7 +8,7 @@ from datetime import datetime
 from typing import Annotated, Any
 
 from hooks.deployments.installed import InstalledTarget, PlannedTarget
-from hooks.deployments.views import DeploymentSummary, TargetView
+from hooks.deployments.views import DeploymentDetail, DeploymentSummary, TargetView
 from registry.api.shapes import Between, Length
 
 Name = Annotated[str, Length(1, 100)]
@@ -252,10 +252,11 @@ class TagSetShape:
 
 @dataclass(frozen=True, slots=True)
 class TargetInstances:
-    """Which of the group's machines (blue/green: which machines take over)."""
+    """Which of the group's machines (blue/green: which machines take over); ``targets``, machines by name, are ours."""
 
     tag_filters: Annotated[tuple[TagFilterShape, ...], Length(0, 10)] | None = None
     ec2_tag_set: TagSetShape | None = None
+    targets: Annotated[tuple[Name, ...], Length(1, 1000)] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -329,9 +330,28 @@ class DeploymentList:
 
 
 @dataclass(frozen=True, slots=True)
-class TargetQuery:
-    """How many to leave out, and how many to list."""
+class DeploymentBatch:
+    """Which deployments (CodeDeploy's BatchGetDeployments)."""
 
+    deployment_ids: Annotated[tuple[Annotated[str, Length(1, 16)], ...], Length(1, 25)]
+
+
+@dataclass(frozen=True, slots=True)
+class DeploymentDetails:
+    """Those of the deployments asked for that the caller may see, in the order of the question."""
+
+    items: tuple[DeploymentDetail, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class TargetQuery:
+    """How many to leave out, and how many to list; CodeDeploy's filters TargetStatus and ServerInstanceLabel.
+
+    ``status`` is of statuses with commas between them, ``label`` Blue or Green.
+    """
+
+    status: Annotated[str, Length(1, 100)] | None = None
+    label: Annotated[str, Length(1, 20)] | None = None
     after: Annotated[int, Between(0, 1_000_000)] = 0
     limit: Annotated[int, Between(1, 1000)] = 100
 

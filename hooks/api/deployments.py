@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from contextlib import suppress
 from datetime import datetime
 from enum import Enum
+from functools import partial
 from typing import Any, TypeVar
 
 from sqlalchemy import select
@@ -15,6 +16,8 @@ from sqlalchemy.orm import Session
 from hooks.api.deployment_shapes import (
     AnswerFailure,
     ContinueDeployment,
+    DeploymentBatch,
+    DeploymentDetails,
     DeploymentList,
     DeploymentPreview,
     DeploymentQuery,
@@ -25,39 +28,25 @@ from hooks.api.deployment_shapes import (
     TargetList,
     TargetQuery,
 )
-from hooks.deployments import engine, installed, views
+from hooks.deployments import engine, views, wanted
 from hooks.deployments.applications import find_group
-from hooks.deployments.configs import chosen_config
-from hooks.deployments.documents.request import ParsedRequest, parse_request
+from hooks.deployments.documents.request import parse_request
 from hooks.deployments.engine import Answer, WaitType
-from hooks.deployments.request import DeploymentRequest
-from hooks.deployments.revisions import PACKAGE, check_served, label, pin
-from hooks.deployments.rights import check_deploy, check_revision, may_see, visible_application, visible_deployment
-from hooks.deployments.targets import log_context
+from hooks.deployments.revisions import label
+from hooks.deployments.rights import may_see, visible_application, visible_deployment
+from hooks.deployments.rows import BLUE, GREEN
+from hooks.deployments.target_list import open_log
 from hooks.deployments.views import DeploymentDetail, TargetView
-from hooks.models.deployment import Deployment, DeploymentApplication, DeploymentEvent, DeploymentGroup
+from hooks.models.deployment import Deployment, DeploymentApplication
 from hooks.services import HookServices
-from registry.access import Action, Identity, check
+from registry.access import Identity
 from registry.api import coordinates, shapes
 from registry.api.routes import Route
-from registry.errors import Invalid, InvalidDocument
+from registry.errors import Invalid, NotFound
 from registry.http import context
 from registry.http.auth import signed_in_api
-from registry.repos.topology import find_repository
 
 Word = TypeVar("Word", bound=Enum)
-
-
-@dataclass(frozen=True, slots=True)
-class _Wanted:
-    """A CreateDeployment with all that was looked up and checked for it."""
-
-    parsed: ParsedRequest
-    application: DeploymentApplication
-    group: DeploymentGroup
-    revision: Mapping[str, Any]
-    config_name: str
-    config: Mapping[str, Any]
 
 
 class DeploymentViews:
@@ -74,6 +63,7 @@ class DeploymentViews:
             Route("GET", "/deployments", door, self.list_deployments, query=DeploymentQuery, answer=DeploymentList),
             Route("POST", "/deployments", door, self.create_deployment, body=NewDeployment, answer=answer, status=201),
             Route("POST", "/deployments/preview", door, self.preview_deployment, body=NewDeployment, answer=DeploymentPreview),
+            Route("POST", "/deployments/batch", door, self.get_deployments, body=DeploymentBatch, answer=DeploymentDetails),
             Route("GET", one, door, self.show_deployment, answer=answer),
             Route("POST", f"{one}/stop", door, self.stop_deployment, body=StopDeployment, answer=answer,
                   body_is_optional=True),
@@ -122,12 +112,32 @@ class DeploymentViews:
         with self._services.db.read() as session:
             return views.detail(session, visible_deployment(session, deployment_id, context.caller())[0])
 
+    def get_deployments(self, body: DeploymentBatch) -> DeploymentDetails:
+        """Several deployments (BatchGetDeployments); what the caller may not see, or is not there, is left out."""
+        caller, found = context.caller(), []
+        with self._services.db.read() as session:
+            for deployment_id in dict.fromkeys(body.deployment_ids):
+                with suppress(NotFound):
+                    found.append(views.detail(session, visible_deployment(session, deployment_id, caller)[0]))
+        return DeploymentDetails(tuple(found))
+
     def list_deployment_targets(self, deployment_id: str, query: TargetQuery) -> TargetList:
         """The targets of a deployment with their lifecycle events (ListDeploymentTargets, BatchGetDeploymentTargets)."""
+        statuses = tuple(query.status.split(",")) if query.status is not None else ()
+        if not set(statuses) <= set(views.TARGET_STATUSES):
+            raise Invalid(f"status is of {', '.join(views.TARGET_STATUSES)}")
+        if query.label not in {None, BLUE, GREEN}:
+            raise Invalid(f"label is {BLUE} or {GREEN}")
         with self._services.db.read() as session:
             visible_deployment(session, deployment_id, context.caller())
             found = views.targets(
-                session, deployment_id, after=query.after, limit=query.limit + 1, open_log=self._open_log
+                session,
+                deployment_id,
+                after=query.after,
+                limit=query.limit + 1,
+                statuses=statuses,
+                label=query.label,
+                open_log=partial(open_log, self._services.deployments),
             )
         shown = tuple(found[: query.limit])
         return TargetList(shown, query.after + len(shown) if len(found) > len(shown) else None)
@@ -136,11 +146,7 @@ class DeploymentViews:
         """One target of a deployment (GetDeploymentTarget)."""
         with self._services.db.read() as session:
             visible_deployment(session, deployment_id, context.caller())
-            return views.target(session, deployment_id, target_id, self._open_log)
-
-    def _open_log(self, event: DeploymentEvent) -> str:
-        sealer = self._services.deployments.sealer
-        return sealer.unseal(event.sealed_log or b"", log_context(event.id)).decode(errors="replace")
+            return views.target(session, deployment_id, target_id, partial(open_log, self._services.deployments))
 
     # --- making
 
@@ -153,25 +159,7 @@ class DeploymentViews:
         caller, services = context.caller(), self._services
         parsed = parse_request(json.dumps(_document(shapes.write(body))))
         with services.db.write() as session:
-            now = services.clock()
-            check_deploy(caller, visible_application(session, parsed.application, caller).domain)
-            wanted = self._wanted(session, caller, parsed, now)
-            row = engine.create(
-                session,
-                services.deployments,
-                DeploymentRequest(
-                    wanted.group.id,
-                    wanted.revision,
-                    caller.name,
-                    config_name=wanted.config_name,
-                    config=wanted.config,
-                    description=parsed.description,
-                    options=parsed.options,
-                    request_token=parsed.request_token,
-                ),
-                now,
-            )
-            session.flush()
+            row = wanted.create(session, services.deployments, caller, parsed, _canonical, services.clock())
             return views.detail(session, row)
 
     def preview_deployment(self, body: NewDeployment) -> DeploymentPreview:
@@ -182,53 +170,9 @@ class DeploymentViews:
         caller, services = context.caller(), self._services
         parsed = parse_request(json.dumps(_document(shapes.write(body))))
         with services.db.read() as session:
-            wanted = self._wanted(session, caller, parsed, services.clock())
-            platform = installed.platform_of(services.deployments, wanted.application)
-            about = installed.facts_of(
-                wanted.application,
-                wanted.group,
-                revision=wanted.revision,
-                config=wanted.config,
-                options=parsed.options,
-            )
-            found = installed.planned_targets(session, wanted.group, platform, about)
-        return DeploymentPreview(
-            wanted.revision, label(wanted.revision), wanted.config_name, wanted.config, tuple(found)
-        )
-
-    def _wanted(self, session: Session, caller: Identity, parsed: ParsedRequest, now: datetime) -> _Wanted:
-        application = visible_application(session, parsed.application, caller)
-        group = find_group(session, application, parsed.group)
-        revision = self._revision(session, caller, parsed, application, group, now)
-        platform = installed.platform_of(self._services.deployments, application)
-        if faults := list(platform.check_revision(revision)):
-            raise InvalidDocument("revision", faults)
-        config_name, config = chosen_config(session, parsed.config_name, group.document, application.compute_platform)
-        return _Wanted(parsed, application, group, revision, config_name, config)
-
-    def _revision(
-        self,
-        session: Session,
-        caller: Identity,
-        parsed: ParsedRequest,
-        application: DeploymentApplication,
-        group: DeploymentGroup,
-        now: datetime,
-    ) -> Mapping[str, Any]:
-        if parsed.revision is None:
-            good = installed.last_good(session, group)
-            if good is None:
-                raise Invalid("revision is missing, and the group has no earlier success to deploy again")
-            check_revision(session, caller, good)
-            check_served(session, good, application.id)
-            return good
-        wanted = parsed.revision
-        if wanted["revisionType"] == PACKAGE:
-            at = _canonical(session, caller, wanted["package"], application.domain)
-            wanted = {**wanted, "package": {**wanted["package"], **at}}
-        else:
-            check_revision(session, caller, wanted)
-        return pin(session, wanted, application, now)
+            found = wanted.look_up(session, services.deployments, caller, parsed, _canonical, services.clock())
+            items = wanted.planned(session, services.deployments, found)
+        return DeploymentPreview(found.revision, label(found.revision), found.config_name, found.config, tuple(items))
 
     # --- steering
 
@@ -325,13 +269,7 @@ class DeploymentViews:
         caller, services = context.caller(), self._services
 
         def unit(session: Session) -> DeploymentDetail:
-            row, application = visible_deployment(session, deployment_id, caller)
-            check_deploy(caller, application.domain)
-            if (revision := brings(row)) is not None:
-                check_revision(session, caller, revision)
-                check_served(session, revision, application.id)
-            done = act(session, caller.name, services.clock())
-            session.flush()
+            done = wanted.steer(session, caller, deployment_id, act, services.clock(), brings=brings)
             return views.detail(session, done)
 
         # A worker that ends a job has the job before the deployment: the one of the two that is turned away asks again.
@@ -339,16 +277,7 @@ class DeploymentViews:
 
 
 def _canonical(session: Session, caller: Identity, package: Mapping[str, Any], domain: str) -> dict[str, str]:
-    """Where a package version is, in canonical names, for who may read it there. Raises Denied, NotFound, Invalid."""
-    domain, repository = package.get("domain") or domain, package["repository"]
-    formats = context.services().formats
-    key = coordinates.package_key(
-        coordinates.known_format(formats, package["format"]), package.get("namespace", ""), package["name"]
-    )
-    check(caller, Action.READ, f"{domain}/{repository}", key)
-    _, row = find_repository(session, domain, repository)
-    found = coordinates.find(session, formats, row.id, key.format, key.namespace, key.name, package["version"])
-    return {"domain": domain, **found._asdict()}
+    return coordinates.find_readable(session, context.services().formats, caller, package, domain)
 
 
 def _document(value: Any) -> Any:

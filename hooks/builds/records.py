@@ -227,8 +227,12 @@ def subject_of(build_id: str) -> str:
 
 
 def lock_project(session: Session, project: BuildProject) -> None:
-    """Make starts of one project wait for each other: its limit and its tokens are looked at before the row is there."""
-    session.execute(select(BuildProject.id).where(BuildProject.id == project.id).with_for_update())
+    """Make starts of one project wait for each other: its limit and its tokens are looked at before the row is there.
+
+    Not against rows that come to refer to it: the first build of a project that ends makes one (``hooks.builds.tally``),
+    and has locks by then that who starts another one may ask for.
+    """
+    session.execute(select(BuildProject.id).where(BuildProject.id == project.id).with_for_update(key_share=True))
 
 
 def _same_start(session: Session, project: BuildProject, token: str, now: datetime) -> Build | None:

@@ -29,6 +29,7 @@ def commands(
     from hooks.commands.build_reports import reports
     from hooks.commands.build_start import retry, start
     from hooks.commands.deploy import deploy
+    from hooks.commands.deploy_alarms import alarm
     from hooks.commands.deploy_objects import app, config, group
     from hooks.commands.deploy_server import COMMANDS as DEPLOYING
     from hooks.commands.deploy_steer import STEERING
@@ -41,7 +42,7 @@ def commands(
     project.add_command(hook)
     for command in (start, retry, batch, project, lint, reports, *builders):
         build.add_command(command)
-    for command in (app, group, config, *DEPLOYING, *STEERING):
+    for command in (app, group, config, alarm, *DEPLOYING, *STEERING):
         deploy.add_command(command)
     for command in running:
         runner.add_command(command)

@@ -121,7 +121,10 @@ def _print(found: dict[str, Any], as_json: bool) -> None:
 
 def _row(found: dict[str, Any]) -> dict[str, Any]:
     tagged = ", ".join(f"{tag['key']}={tag['value']}" for tag in found["tags"])
-    groups = [f"{each['deploymentGroupId']}: {each['deploymentId']}" for each in found["installations"]]
+    groups = [
+        f"{each['applicationName']}/{each['deploymentGroupName']}: {each['deploymentId']}"
+        for each in found["installations"]
+    ]
     return {**found, "tagged": tagged, "domains": ", ".join(found["domains"]), "groups": ", ".join(groups)}
 
 

@@ -93,6 +93,15 @@ def _start_options(function: Callable[..., Any]) -> Callable[..., Any]:
     @click.option("--config", "deploymentConfigName", help="Another deployment configuration than the group's.")
     @click.option("--description", help="Why, for people.")
     @click.option("--target", "targets", multiple=True, metavar="NAME", help="Only this target; repeatable.")
+    @click.option(
+        "--replacement-tag",
+        "tags",
+        multiple=True,
+        metavar="KEY[=VALUE]",
+        help="Blue/green: machines with this tag take over, instead of the group's; repeatable, any of them.",
+    )
+    @click.option("--replacement", "machines", multiple=True, metavar="NAME",
+                  help="Blue/green: this machine takes over; repeatable.")  # fmt: skip
     @click.option("--max-concurrent", "maxConcurrent", type=click.IntRange(1, 1000), help="So many targets at a time.")
     @click.option("--guided-failure/--no-guided-failure", "guidedFailure", default=None,
                   help="Pause when a target fails, and ask what becomes of it.")  # fmt: skip
@@ -107,10 +116,25 @@ def _start_options(function: Callable[..., Any]) -> Callable[..., Any]:
                   help="Watch alarms for so long after the last target.")  # fmt: skip
     @wraps(function)
     def command(*arguments: Any, **given: Any) -> Any:
+        chosen = _instances(given.pop("tags"), given.pop("machines"))
         options = {name: value for name in _OPTIONS if (value := given.pop(name)) not in {None, ()}}
-        return function(*arguments, options=options, **given)
+        return function(*arguments, options=options | chosen, **given)
 
     return command
+
+
+def _instances(tags: tuple[str, ...], machines: tuple[str, ...]) -> dict[str, Any]:
+    """CodeDeploy's ``targetInstances``; nothing where none are chosen."""
+    filters = []
+    for tag in tags:
+        key, has_value, value = tag.partition("=")
+        if not key:
+            raise click.UsageError("--replacement-tag is a KEY, or KEY=VALUE")
+        filters.append(
+            {"Key": key, "Value": value, "Type": "KEY_AND_VALUE"} if has_value else {"Key": key, "Type": "KEY_ONLY"}
+        )
+    chosen = ({"tagFilters": filters} if filters else {}) | ({"targets": list(machines)} if machines else {})
+    return {"targetInstances": chosen} if chosen else {}
 
 
 @example("""entrepot deploy create shop prod --package shop@1.4.0 --repository prod --asset shop-1.4.0.tar.gz --watch

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
+from functools import partial
 from typing import Any
 
 from sqlalchemy import select
@@ -17,16 +18,19 @@ from sqlalchemy.orm import Session
 from hooks.deployments import engine, presence
 from hooks.deployments.appspec_model import FileExistsBehavior
 from hooks.deployments.documents.settings import GroupSettings
-from hooks.deployments.lifecycle import DOWNLOAD_BUNDLE, INSTALL
+from hooks.deployments.health.checks import as_json, commands_of
+from hooks.deployments.lifecycle import CHECK_COMMANDS, DOWNLOAD_BUNDLE, INSTALL
 from hooks.deployments.outcomes import ErrorCode, EventResult, EventStatus
 from hooks.deployments.parts import Parts
-from hooks.deployments.phases import course_of
+from hooks.deployments.phases import MONITOR_HEALTH, course_of
 from hooks.deployments.planning import DeploymentStatus
 from hooks.deployments.platform import Actor
+from hooks.deployments.reconciling import Found, put_right, told_late
 from hooks.deployments.repository_tokens import token_name
 from hooks.deployments.revisions import OpenedRevision, is_native, open_revision
 from hooks.deployments.rows import ROLLBACK
 from hooks.deployments.signed_commands import Command, sign_command
+from hooks.deployments.silence import is_silent, waiting_for
 from hooks.models.deployment import (
     Deployment,
     DeploymentAgent,
@@ -47,6 +51,7 @@ COMMAND_LIFE = timedelta(minutes=5)
 BUSY_POLL_SECONDS = 1.0
 MOST_TAIL_BYTES = 2048
 _MESSAGE_CHARACTERS = 4000
+_CHECKING = frozenset({CHECK_COMMANDS, MONITOR_HEALTH})
 
 IssueToken = Callable[[Session, str, str, datetime], str]
 Offer = tuple[Deployment, DeploymentTarget, DeploymentEvent]
@@ -67,32 +72,6 @@ class PollAnswer:
     command: Signed | None
     stopped: tuple[int, ...]
     poll_after_seconds: float
-
-
-@dataclass(frozen=True, slots=True)
-class Found:
-    """What an agent has seen with its own eyes of a group: ``changed`` and ``missing`` of its ``files`` are named up to 20."""
-
-    group_id: str
-    deployment_id: str
-    files: int
-    changed_count: int
-    missing_count: int
-    changed: tuple[str, ...]
-    missing: tuple[str, ...]
-    is_complete: bool
-
-    def as_json(self) -> dict[str, Any]:
-        """As the row has it."""
-        return {
-            "deploymentId": self.deployment_id,
-            "files": self.files,
-            "changedCount": self.changed_count,
-            "missingCount": self.missing_count,
-            "changed": list(self.changed),
-            "missing": list(self.missing),
-            "isComplete": self.is_complete,
-        }
 
 
 class AgentWork:
@@ -119,15 +98,17 @@ class AgentWork:
         self._on_tokens = on_tokens
         self._issue_token = issue_token
         self._clock: Clock = parts.clock
-        self.presence = presence.Presence(db)
+        self.presence = presence.Presence(db, parts.patience.silent)
 
     def poll(self, agent: DeploymentAgent, running: Sequence[int], free: int, *, is_going: bool) -> PollAnswer:
         """What an agent is to do now, beside the events that it is ``running``; ``free``: more of them. Mostly a read.
 
         ``is_going``: whether a deployment is under way there, as far as was seen when the agent proved who it is.
         """
-        now, wanted, command = self._clock(), None, None
+        now, wanted, command, patience = self._clock(), None, None, self.parts.patience
         stopped: tuple[int, ...] = ()
+        if is_silent(agent.seen_at, patience, now):
+            is_going = self._heard_again(agent, now) or is_going
         if running or is_going:
             with self._db.read() as session:
                 stopped, busy = self._looked_at(session, agent, running)
@@ -137,7 +118,16 @@ class AgentWork:
         else:
             self.presence.note(agent.id, agent.seen_at, agent.session_expires_at, now)
         seconds = BUSY_POLL_SECONDS if is_going or running else self.presence.seconds_of(agent.id)
-        return PollAnswer(command, stopped, seconds)
+        return PollAnswer(command, stopped, min(seconds, self.presence.longest_seconds))
+
+    def _heard_again(self, agent: DeploymentAgent, now: datetime) -> bool:
+        """Let deployments go on that may have waited for a silent agent; whether there are any."""
+        with self._db.write() as session:
+            presence.see(session, agent.id, now)
+            waiting = waiting_for(session, agent.id)
+        for deployment_id in waiting:
+            self._db.retry(partial(engine.advance, parts=self.parts, deployment_id=deployment_id, now=now))
+        return bool(waiting)
 
     @staticmethod
     def _looked_at(
@@ -182,7 +172,7 @@ class AgentWork:
             if event.sequence is None:
                 raise Conflict("this event was not offered yet")
             goes_on = engine.event_begun(session, event, now)
-            if goes_on and is_noop and event.name not in {DOWNLOAD_BUNDLE, INSTALL}:
+            if goes_on and is_noop and event.name not in {DOWNLOAD_BUNDLE, INSTALL, *_CHECKING}:
                 # Closed here, without a further trip.
                 self._end(session, agent, deployment, event, EventResult(event.name, EventStatus.SUCCEEDED), now)
                 goes_on = False
@@ -227,8 +217,10 @@ class AgentWork:
             found.feed(text.encode(errors="replace") + b"\n")
 
         def unit(session: Session) -> tuple[str, str]:
-            deployment, _, event = self._locked(session, agent, event_id)
-            if event.ended_at is None:
+            deployment, target, event = self._locked(session, agent, event_id)
+            if event.ended_at is not None:
+                told_late(session, agent, deployment, target, event, result=result, now=now)
+            else:
                 if event.started_at is None:
                     raise Conflict("this event has not begun")
                 if result.event != event.name:
@@ -263,6 +255,7 @@ class AgentWork:
                 row = session.get(DeploymentInstallation, (each.group_id, agent.name))
                 if row is not None:
                     row.found, row.found_at = each.as_json(), now
+                    put_right(session, agent, row, each, now)
             presence.see(session, agent.id, now)
 
     def let_go(self, session: Session, agent_id: str, name: str, now: datetime) -> int:
@@ -367,7 +360,7 @@ def _command(
         event_id=event.id,
         event=event.name,
         attempt=(event.offered_at or now).isoformat(timespec="milliseconds"),
-        events=tuple(name for name, actor in found if actor == Actor.AGENT.value),
+        events=tuple(name for name, actor in found if actor == Actor.AGENT.value and name not in _CHECKING),
         course=course_of(target.fleet, is_balanced=is_balanced, is_rollback=is_rollback),
         revision=deployment.revision,
         file_exists_behavior=FileExistsBehavior(behavior),
@@ -375,6 +368,7 @@ def _command(
         link=str(native.get("link", "")) if native else settings.link,
         is_rollback=is_rollback,
         native=native,
+        checks=tuple(map(as_json, commands_of(deployment.group_document))) if event.name in _CHECKING else (),
     )
 
 

@@ -33,7 +33,6 @@ from registry.token_shape import looks_like_token, new_token
 ENROLMENT_LIFE = timedelta(minutes=15)
 SESSION_LIFE = timedelta(hours=2)
 CHALLENGE_LIFE = timedelta(minutes=1)
-SILENT_AFTER = timedelta(minutes=1)
 IN_USE = timedelta(minutes=15)
 """A session that was used so lately is somebody's."""
 MOST_TAGS = 10
@@ -374,10 +373,10 @@ def _stored(tags: Sequence[Tag]) -> list[dict[str, str]]:
     return [{"Key": key, "Value": value} for key, value in sorted(tags)]
 
 
-def state_of(row: DeploymentAgent, now: datetime) -> str:
+def state_of(row: DeploymentAgent, now: datetime, silent_seconds: float) -> str:
     """REVOKED, PENDING (not enrolled yet), ONLINE or OFFLINE (it has not asked for a while)."""
     if row.revoked_at is not None:
         return "REVOKED"
     if row.enrolled_at is None:
         return "PENDING"
-    return "ONLINE" if row.seen_at is not None and now - row.seen_at < SILENT_AFTER else "OFFLINE"
+    return "ONLINE" if row.seen_at is not None and now - row.seen_at < timedelta(seconds=silent_seconds) else "OFFLINE"

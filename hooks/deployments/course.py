@@ -6,20 +6,28 @@ or twice finds nothing left to do. Nothing waits here: a wait is ``wait_until`` 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 
 from sqlalchemy.orm import Session
 
-from hooks.deployments import happenings
+from hooks.deployments import baking, happenings
 from hooks.deployments.ending import finish
 from hooks.deployments.outcomes import EventStatus
 from hooks.deployments.parts import Parts
-from hooks.deployments.phases import TERMINATE, Phase, ready_wait_minutes, termination_wait_minutes
+from hooks.deployments.phases import (
+    MONITOR_HEALTH,
+    TERMINATE,
+    Phase,
+    bake_minutes,
+    ready_wait_minutes,
+    termination_wait_minutes,
+)
 from hooks.deployments.planning import (
     HEALTH_CONSTRAINTS,
     DeploymentStatus,
     End,
+    GiveUp,
     LetGo,
     Monitor,
     Rules,
@@ -30,7 +38,8 @@ from hooks.deployments.planning import (
 )
 from hooks.deployments.platform import Actor
 from hooks.deployments.rows import BLUE, GREEN, Run, events_of, first_open, targets_of
-from hooks.deployments.targets import EVENT_KIND, cut_off, enqueue_event, forward, let_go, subject_of, told_of
+from hooks.deployments.silence import HEARD, Silence, silences
+from hooks.deployments.targets import EVENT_KIND, cut_off, enqueue_event, forward, give_up, let_go, subject_of, told_of
 from hooks.jobs.queue import forget
 from hooks.models.deployment import DeploymentTarget
 
@@ -53,11 +62,14 @@ def _step(session: Session, parts: Parts, run: Run, now: datetime) -> bool:
     targets = targets_of(session, run.deployment.id)
     if run.is_stopping:
         return _wind_down(session, parts, run, targets, now)
+    if unwell := baking.unwell(targets):
+        told = "it was unwell while the deployment baked"
+        return _fail(session, run, End(DeploymentStatus.FAILED, baking.CUSTOMER_APPLICATION_UNHEALTHY, told), unwell)
     if run.deployment.is_paused or _still_waits(run, now):
         return False
     match phase:
         case Phase.DEPLOY:
-            return _deploy(session, run, targets, now)
+            return _deploy(session, parts, run, targets, now)
         case Phase.READY_WAIT:
             # Nobody let it go on in time.
             begin_end(run, DeploymentStatus.STOPPED, "TIMEOUT", "nobody let it send traffic to the new targets in time")
@@ -81,20 +93,18 @@ def enter(session: Session, run: Run, phase: Phase, now: datetime) -> bool:
         row.status, row.wait_until = DeploymentStatus.READY.value, now + timedelta(minutes=minutes)
         happenings.tell(session, run, happenings.READY, now, until=row.wait_until.isoformat())
     elif phase is Phase.BAKE:
-        minutes = max(_bake_minutes(run), _kept_minutes(run))
+        minutes = _bake_minutes(run)
         if minutes:
             row.status, row.wait_until = DeploymentStatus.BAKING.value, now + timedelta(minutes=minutes)
+            baking.begin(session, run, now)
+    elif phase is Phase.TERMINATE:
+        baking.end(session, run, now)
     return True
 
 
 def _bake_minutes(run: Run) -> int:
-    return int(run.option("bakeTimeInMinutes") or 0)
-
-
-def _kept_minutes(run: Run) -> int:
-    if not run.is_blue_green or run.is_rollback:
-        return 0
-    return termination_wait_minutes(run.deployment.group_document) or 0
+    row = run.deployment
+    return bake_minutes(row.group_document, row.options, is_blue_green=run.is_blue_green, is_rollback=run.is_rollback)
 
 
 def _still_waits(run: Run, now: datetime) -> bool:
@@ -107,14 +117,19 @@ def _still_waits(run: Run, now: datetime) -> bool:
     return False
 
 
-def _deploy(session: Session, run: Run, targets: Sequence[DeploymentTarget], now: datetime) -> bool:
+def _deploy(session: Session, parts: Parts, run: Run, targets: Sequence[DeploymentTarget], now: datetime) -> bool:
     mine = [target for target in targets if target.fleet in {"", GREEN}]
-    step = plan(_view(run, mine))
+    step = plan(_view(run, mine, silences(session, parts, run, now)))
     match step:
         case LetGo(names):
             for target in mine:
                 if target.name in names:
                     let_go(session, run, target, now)
+            return True
+        case GiveUp(names):
+            for target in mine:
+                if target.name in names:
+                    give_up(session, parts, run, target, now)
             return True
         case Monitor(zone, seconds):
             run.note(monitored=[*run.deployment.details.get("monitored", []), zone])
@@ -131,7 +146,7 @@ def _deploy(session: Session, run: Run, targets: Sequence[DeploymentTarget], now
     return False
 
 
-def _view(run: Run, targets: Sequence[DeploymentTarget]) -> View:
+def _view(run: Run, targets: Sequence[DeploymentTarget], silent: Mapping[str, Silence]) -> View:
     """The fleet as the planner sees it: what is ready has had its part, and what was left out counts as it was."""
     details = run.deployment.details
     unhealthy = frozenset(details.get("unhealthy", []))
@@ -141,8 +156,11 @@ def _view(run: Run, targets: Sequence[DeploymentTarget]) -> View:
             _DONE_OR_READY.get(TargetStatus(target.status), TargetStatus(target.status)),
             target.name not in unhealthy,
             zone=target.zone,
+            is_silent=heard.is_silent,
+            is_lost=heard.is_lost,
         )
         for target in targets
+        for heard in (silent.get(target.agent_id or "", HEARD),)
     ]
     for zone, counts in details.get("outside", {}).items():
         for is_healthy, count in zip((True, False), counts, strict=True):
@@ -202,7 +220,7 @@ def _is_waiting(session: Session, target: DeploymentTarget) -> bool:
 
 def _waits_for_its_end(session: Session, target: DeploymentTarget) -> bool:
     event = first_open(events_of(session, target.id))
-    return event is not None and event.name == TERMINATE
+    return event is not None and event.name in {TERMINATE, MONITOR_HEALTH}
 
 
 def _take_up(session: Session, run: Run, target: DeploymentTarget, now: datetime) -> None:
@@ -273,9 +291,13 @@ def begin_end(
 def _wind_down(session: Session, parts: Parts, run: Run, targets: Sequence[DeploymentTarget], now: datetime) -> bool:
     if not run.deployment.details["ending"].get("isTold"):
         run.note(ending={**run.deployment.details["ending"], "isTold": True})
-        _call_back(session, run, targets)
+        call_back(session, run, targets)
     has_rerouted = Phase(run.deployment.phase).has_rerouted
     for target in targets:
+        if target.status in {TargetStatus.IN_PROGRESS, TargetStatus.READY} and baking.break_off(
+            session, run, target, now
+        ):
+            continue
         if target.status == TargetStatus.IN_PROGRESS:
             event = first_open(events_of(session, target.id))
             if event is None or event.status == EventStatus.PENDING.value or _has_failed(session, target):
@@ -292,8 +314,8 @@ def _wind_down(session: Session, parts: Parts, run: Run, targets: Sequence[Deplo
     return True
 
 
-def _call_back(session: Session, run: Run, targets: Sequence[DeploymentTarget]) -> None:
-    """What the engine was to go on with later ends now; it may have been hours."""
+def call_back(session: Session, run: Run, targets: Sequence[DeploymentTarget]) -> None:
+    """What the engine was to go on with later is gone on with now; it may have been hours."""
     forget(session, EVENT_KIND, subject_of(run.deployment.id))
     for target in targets:
         event = first_open(events_of(session, target.id)) if target.status == TargetStatus.IN_PROGRESS else None

@@ -13,7 +13,7 @@ from hooks.deployments import happenings
 from hooks.deployments.parts import Parts
 from hooks.deployments.phases import Phase
 from hooks.deployments.planning import DeploymentStatus, TargetStatus
-from hooks.deployments.rows import ROLLBACK, SYSTEM, Run, lock_group, run_of, targets_of
+from hooks.deployments.rows import BLUE, ROLLBACK, SYSTEM, Run, lock_group, run_of, targets_of
 from hooks.deployments.targets import QUEUE, UNDO_KIND, enqueue_undo, subject_of
 from hooks.jobs.queue import PATIENT_ATTEMPTS, enqueue, forget
 from hooks.models.deployment import Deployment, DeploymentGroup
@@ -23,6 +23,8 @@ MAX_OPEN = 20
 """How many deployments of a group may wait or go on."""
 STEP_KIND = "deployment.step"
 """The job that looks at a deployment that goes on: its waits and its time-outs."""
+TO_ORIGINALS = "toOriginals"
+"""In the details of a rollback without an earlier revision: the traffic goes back to machines that nobody has deployed to."""
 _ID_LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789"
 _INHERITED = (
     "ignoreApplicationStopFailures",
@@ -74,7 +76,7 @@ def last_good(session: Session, group: DeploymentGroup) -> dict[str, Any] | None
     if group.last_successful_id is None:
         return None
     good = session.get(Deployment, group.last_successful_id)
-    return None if good is None else good.revision
+    return None if good is None or good.details.get(TO_ORIGINALS) else good.revision
 
 
 def enqueue_step(session: Session, deployment_id: str, after_seconds: float = 0) -> None:
@@ -145,7 +147,7 @@ def _roll_back_by_itself(session: Session, parts: Parts, run: Run, now: datetime
         row.rollback_message = "nothing was changed, so that nothing is undone"
     elif run.is_blue_green and not Phase(row.phase).has_rerouted:
         row.rollback_message = "the traffic stays with the original targets, or is given back to them"
-    elif row.previous_revision is None:
+    elif not can_go_back(session, row):
         row.rollback_message = "there is no earlier success of this group to go back to"
     else:
         roll_back(session, parts, run, now, initiator=SYSTEM, message=f"automatic, after {row.id} {row.status.lower()}")
@@ -166,10 +168,19 @@ def _is_to_be_undone(run: Run) -> bool:
     return reason in (document.get("events") or ())
 
 
+def can_go_back(session: Session, row: Deployment) -> bool:
+    """Whether there is something to go back to: an earlier revision, or the original machines with what they have."""
+    return row.previous_revision is not None or any(target.fleet == BLUE for target in targets_of(session, row.id))
+
+
 def roll_back(session: Session, parts: Parts, run: Run, now: datetime, *, initiator: str, message: str) -> Deployment:
-    """Make the deployment that brings the revision from before ``run`` back; it goes ahead of those that are queued."""
+    """Make the deployment that brings the revision from before ``run`` back; it goes ahead of those that are queued.
+
+    Blue/green may have none (``can_go_back``): then the sides change places all the same. Its revision is the one whose
+    scripts take the replacements out of the traffic.
+    """
     row = run.deployment
-    assert row.previous_revision is not None
+    earlier = row.previous_revision
     undoing = Deployment(
         id=new_id(),
         application_id=row.application_id,
@@ -178,13 +189,13 @@ def roll_back(session: Session, parts: Parts, run: Run, now: datetime, *, initia
         creator=ROLLBACK,
         initiator=initiator,
         description=f"rollback of {row.id}",
-        revision=row.previous_revision,
+        revision=row.revision if earlier is None else earlier,
         previous_revision=row.revision,
         group_document=row.group_document,
         config_name=row.config_name,
         config_document=row.config_document,
         options={name: row.options[name] for name in _INHERITED if name in row.options},
-        details={},
+        details={TO_ORIGINALS: True} if earlier is None else {},
         rollback_of=row.id,
         rollback_message=message,
         subject=row.subject,

@@ -145,7 +145,7 @@ def event_begun(session: Session, event: DeploymentEvent, now: datetime) -> bool
     if fresh.status != EventStatus.IN_PROGRESS.value:
         if first_open(events_of(session, target.id)) is not fresh:
             return False
-        fresh.status, fresh.started_at = EventStatus.IN_PROGRESS.value, now
+        fresh.status, fresh.started_at = EventStatus.IN_PROGRESS.value, fresh.started_at or now
         session.flush()
     return True
 

@@ -10,11 +10,12 @@ from typing import Any
 from sqlalchemy import delete, select
 from sqlalchemy.orm import Session
 
+from hooks.deployments import ending
 from hooks.deployments.parts import Parts
 from hooks.deployments.planning import Age
 from hooks.deployments.platform import DeploymentFacts, DeploymentPlatform, TargetPlan
 from hooks.deployments.revisions import digest_of_revision, label, version_of
-from hooks.models.deployment import Deployment, DeploymentApplication, DeploymentGroup, DeploymentInstallation
+from hooks.models.deployment import DeploymentApplication, DeploymentGroup, DeploymentInstallation
 from registry.errors import Conflict
 
 DRIFT = ("none", "changed", "other", "unknown")
@@ -94,18 +95,24 @@ def platform_of(parts: Parts, application: DeploymentApplication) -> DeploymentP
 
 def last_good(session: Session, group: DeploymentGroup) -> Mapping[str, Any] | None:
     """The revision that a group's last successful deployment brought; None where there was none, or it is not kept."""
-    row = session.get(Deployment, group.last_successful_id) if group.last_successful_id is not None else None
-    return row.revision if row is not None else None
+    return ending.last_good(session, group)
 
 
 def installed_targets(
-    session: Session, application: DeploymentApplication, group: DeploymentGroup, platform: DeploymentPlatform
+    session: Session,
+    application: DeploymentApplication,
+    group: DeploymentGroup,
+    platform: DeploymentPlatform,
+    known: Mapping[str, DeploymentInstallation] | None = None,
 ) -> list[InstalledTarget]:
-    """The targets of a group by name: those it would go to now, and those where something of it still is."""
+    """The targets of a group by name: those it would go to now, and those where something of it still is.
+
+    ``known`` are its ``installations``, where the caller has them.
+    """
     good = last_good(session, group) or {}
     about = facts_of(application, group, revision=good, config={}, options={})
     plans = {plan.name: plan for plan in platform.find_targets(session, about)}
-    known = _installations(session, group)
+    known = installations(session, group) if known is None else known
     wanted = digest_of_revision(good) if good else None
     return [_installed(name, plans.get(name), known.get(name), wanted) for name in sorted({*plans, *known})]
 
@@ -114,7 +121,7 @@ def planned_targets(
     session: Session, group: DeploymentGroup, platform: DeploymentPlatform, about: DeploymentFacts
 ) -> list[PlannedTarget]:
     """Where a deployment would go now, in its order: the unhealthy, those of which nothing is known, the old, the current."""
-    known = _installations(session, group)
+    known = installations(session, group)
     digest = digest_of_revision(about.revision)
     names = about.options.get("targets")
     plans = [plan for plan in platform.find_targets(session, about) if not names or plan.name in names]
@@ -153,7 +160,8 @@ def forget_machine(session: Session, name: str) -> None:
     )
 
 
-def _installations(session: Session, group: DeploymentGroup) -> dict[str, DeploymentInstallation]:
+def installations(session: Session, group: DeploymentGroup) -> dict[str, DeploymentInstallation]:
+    """What is installed of a group, by the names of its targets."""
     rows = session.scalars(select(DeploymentInstallation).where(DeploymentInstallation.group_id == group.id))
     return {row.target: row for row in rows}
 

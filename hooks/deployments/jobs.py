@@ -11,15 +11,30 @@ from typing import Any
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from hooks.deployments import happenings
+from hooks.deployments import happenings, hook_answers
 from hooks.deployments.ending import STEP_KIND, enqueue_step
 from hooks.deployments.engine import advance, event_begun, event_ended
 from hooks.deployments.outcomes import ErrorCode, EventResult, EventStatus
 from hooks.deployments.parts import Parts
 from hooks.deployments.planning import DeploymentStatus
-from hooks.deployments.platform import DeploymentFacts, Later, PlatformUnavailable, TargetPlan
+from hooks.deployments.platform import (
+    Actor,
+    AgentsPart,
+    DeploymentFacts,
+    Later,
+    PlatformUnavailable,
+    Remains,
+    TargetPlan,
+)
 from hooks.deployments.rows import goes_on, has_ended, lock, plan_of, run_of
-from hooks.deployments.targets import EVENT_KIND, UNDO_KIND, enqueue_event, enqueue_undo, forget_installation
+from hooks.deployments.targets import (
+    EVENT_KIND,
+    UNDO_KIND,
+    enqueue_event,
+    enqueue_undo,
+    forget_installation,
+    hand_over,
+)
 from hooks.deployments.watching import WATCH_KIND, run_watch
 from hooks.jobs.context import Handler, JobContext
 from hooks.jobs.retry import Retry
@@ -70,7 +85,7 @@ def run_event(parts: Parts, context: JobContext) -> None:
         return
     facts, target, event, platform = begun
     try:
-        answer: EventResult | Later = platform.carry_out(facts, target, event, _stopped(context))
+        answer: EventResult | Later | AgentsPart = platform.carry_out(facts, target, event, _stopped(context))
     except PlatformUnavailable as away:
         raise Retry(_PAUSE_SECONDS, f"{event} of {target.name} could not be tried: {away}") from away
     context.finish(JobState.SUCCEEDED, partial(_end, parts=parts, event_id=event_id, answer=answer))
@@ -88,7 +103,7 @@ def _begin(session: Session, parts: Parts, event_id: int) -> Any:
     return run.facts(), plan_of(target), event.name, run.platform
 
 
-def _end(session: Session, parts: Parts, event_id: int, answer: EventResult | Later) -> None:
+def _end(session: Session, parts: Parts, event_id: int, answer: EventResult | Later | AgentsPart) -> None:
     event = session.get_one(DeploymentEvent, event_id)
     if isinstance(answer, EventResult):
         event_ended(session, parts, event, answer, parts.clock())
@@ -106,6 +121,14 @@ def _end(session: Session, parts: Parts, event_id: int, answer: EventResult | La
     if run.is_stopping:
         _end_stopped(session, parts, event)
         return
+    if isinstance(answer, AgentsPart):
+        hand_over(event, Actor.AGENT)
+        return
+    if answer.calls is not None:
+        refused = hook_answers.begin(session, parts, run, event, answer.calls, parts.clock())
+        if refused is not None:
+            event_ended(session, parts, event, refused, parts.clock())
+            return
     enqueue_event(session, run, target, event, answer.seconds)
 
 
@@ -181,13 +204,13 @@ def _report(session: Session, parts: Parts, target_id: int, told: str) -> None:
     happenings.tell(session, run, happenings.TARGET_LEFT_OUT, parts.clock(), target=target.name, message=told)
 
 
-def _undone(session: Session, parts: Parts, target_id: int, later: Later | None) -> None:
+def _undone(session: Session, parts: Parts, target_id: int, later: Later | Remains | None) -> None:
     target = session.get_one(DeploymentTarget, target_id)
     run = lock(session, parts, target.deployment_id)
     session.refresh(target)
-    if later is None:
+    if not isinstance(later, Later):
         if run.is_blue_green and not target.fleet:
-            forget_installation(session, run, target, parts.clock())
+            forget_installation(session, run, target, parts.clock(), later or Remains.ORIGINAL)
         return
     if later.details:
         target.details = dict(later.details)

@@ -8,6 +8,8 @@ from enum import Enum
 DOWNLOAD_BUNDLE = "DownloadBundle"
 INSTALL = "Install"
 APPLICATION_STOP = "ApplicationStop"
+CHECK_COMMANDS = "CheckCommands"
+"""An agent's event behind ValidateService: the group's checks that are commands, until they have decided."""
 
 _BLOCK = ("BeforeBlockTraffic", "BlockTraffic", "AfterBlockTraffic")
 _ALLOW = ("BeforeAllowTraffic", "AllowTraffic", "AfterAllowTraffic")

@@ -15,6 +15,8 @@ from hooks.deployments.lifecycle import Course
 
 TERMINATE = "TerminateOriginal"
 """The engine's event that lets an original go for good: the last one of what has an original beside its replacement."""
+MONITOR_HEALTH = "MonitorHealth"
+"""The event of a target that serves, for as long as the deployment bakes: its health checks, again and again."""
 _REROUTING = frozenset({"BeforeAllowTraffic", "AllowTraffic", "AfterAllowTraffic"})
 
 
@@ -36,7 +38,9 @@ class Phase(StrEnum):
 
 
 def opens(phase: Phase, event: str, fleet: str, *, is_blue_green: bool) -> bool:
-    """Whether an event of a target of ``fleet`` may begin in a phase; in place everything may."""
+    """Whether an event of a target of ``fleet`` may begin in a phase; in place everything may but what is for later."""
+    if event == MONITOR_HEALTH:
+        return phase is Phase.BAKE
     if not is_blue_green:
         return True
     if event == TERMINATE:
@@ -77,3 +81,12 @@ def termination_wait_minutes(group: Mapping[str, Any]) -> int | None:
     if option.get("action", "TERMINATE") != "TERMINATE":
         return None
     return int(option.get("terminationWaitTimeInMinutes") or 0)
+
+
+def bake_minutes(
+    group: Mapping[str, Any], options: Mapping[str, Any], *, is_blue_green: bool, is_rollback: bool
+) -> int:
+    """How long a deployment is watched after the last target has its traffic: its bake time, or until originals go."""
+    asked = int(options.get("bakeTimeInMinutes", group.get("bakeTimeInMinutes")) or 0)
+    keeps_originals = is_blue_green and not is_rollback
+    return max(asked, (termination_wait_minutes(group) or 0) if keeps_originals else 0)

@@ -121,7 +121,8 @@ class Rules:
 class TargetView:
     """A target as far as it matters here. ``was_healthy`` and ``age`` are from before the deployment.
 
-    One that is ``Skipped`` belongs to the fleet and is not deployed to: it counts as it was.
+    One that is ``Skipped`` belongs to the fleet and is not deployed to: it counts as it was. ``is_silent``: its agent has
+    not been heard of lately; ``is_lost``: for so long that nobody waits for it any more.
     """
 
     name: str
@@ -129,6 +130,8 @@ class TargetView:
     was_healthy: bool = True
     age: Age = Age.UNKNOWN
     zone: str = ""
+    is_silent: bool = False
+    is_lost: bool = False
 
     @property
     def is_healthy(self) -> bool:
@@ -136,6 +139,11 @@ class TargetView:
         if self.status in {TargetStatus.PENDING, TargetStatus.SKIPPED}:
             return self.was_healthy
         return self.status is TargetStatus.SUCCEEDED
+
+    @property
+    def counts(self) -> bool:
+        """Whether others may be taken because of it: what nobody has heard of lately may serve nobody."""
+        return self.is_healthy and not self.is_silent
 
     @property
     def rank(self) -> tuple[bool, int]:
@@ -168,6 +176,13 @@ class Monitor:
 
 
 @dataclass(frozen=True, slots=True)
+class GiveUp:
+    """These targets have failed without having been begun on: their agents are lost, and nothing else can be done."""
+
+    names: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class End:
     """It has ended so. ``code`` is CodeDeploy's error code, None for a success."""
 
@@ -176,7 +191,7 @@ class End:
     message: str
 
 
-Step = LetGo | Monitor | End
+Step = LetGo | Monitor | GiveUp | End
 
 
 def plan(view: View) -> Step | None:
@@ -187,7 +202,12 @@ def plan(view: View) -> Step | None:
         return End(DeploymentStatus.FAILED, HEALTH_CONSTRAINTS_INVALID, told)
     if view.rules.zonal is not None:
         return _by_zone(view, view.rules.zonal, minimum)
-    return _next(view, view.targets, _spare(view.targets, minimum)) or _result(view, minimum)
+    step = _next(view, view.targets, _spare(view.targets, minimum))
+    if step is not None:
+        return step
+    if _waits_for_silent(view, view.targets):
+        return _given_up(view.targets)
+    return _result(view, minimum)
 
 
 def _by_zone(view: View, zonal: Zonal, minimum: int) -> Step | None:
@@ -199,6 +219,8 @@ def _by_zone(view: View, zonal: Zonal, minimum: int) -> Step | None:
         step = _next(view, here, spare)
         if step is not None or any(target.status is TargetStatus.IN_PROGRESS for target in here):
             return step
+        if _waits_for_silent(view, here):
+            return _given_up(here)
         left = _waiting(here)
         if left or _healthy(here) < at_least:
             told = f"zone {zone!r} has {_healthy(here)} healthy targets and needs {at_least}"
@@ -213,7 +235,8 @@ def _next(view: View, among: Sequence[TargetView], spare: int) -> LetGo | None:
     under_way = sum(target.status is TargetStatus.IN_PROGRESS for target in view.targets)
     room = len(view.targets) if view.rules.most is None else view.rules.most - under_way
     chosen: list[str] = []
-    for target in sorted(_waiting(among), key=lambda each: each.rank):
+    heard = [target for target in _waiting(among) if not target.is_silent]
+    for target in sorted(heard, key=lambda each: each.rank):
         if len(chosen) >= room:
             break
         # Whatever does not serve anyway costs nothing.
@@ -223,6 +246,22 @@ def _next(view: View, among: Sequence[TargetView], spare: int) -> LetGo | None:
             spare -= 1
         chosen.append(target.name)
     return LetGo(tuple(chosen)) if chosen else None
+
+
+def _waits_for_silent(view: View, among: Sequence[TargetView]) -> bool:
+    """Whether nothing can be said before a silent agent is heard of again, or is given up."""
+    waiting = _waiting(among)
+    if not waiting or any(target.status is TargetStatus.IN_PROGRESS for target in view.targets):
+        return False
+    may_come_back = any(
+        target.is_silent and not target.is_lost and target.status is not TargetStatus.FAILED for target in view.targets
+    )
+    return may_come_back or any(target.is_lost for target in waiting)
+
+
+def _given_up(among: Sequence[TargetView]) -> GiveUp | None:
+    lost = tuple(target.name for target in _waiting(among) if target.is_lost)
+    return GiveUp(lost) if lost else None
 
 
 def _result(view: View, minimum: int) -> End | None:
@@ -239,8 +278,11 @@ def _result(view: View, minimum: int) -> End | None:
 def _failed(view: View, why: str, minimum: int) -> End:
     healthy = _healthy(view.targets)
     left = len(_waiting(view.targets))
+    silent = sum(target.is_silent and target.is_healthy for target in view.targets)
+    of_silent = f" (the agents of {silent} of them are silent)" if silent else ""
     told = why or (
-        f"too many targets failed, or too few are healthy: {healthy} of {len(view.targets)}, and {minimum} have to be"
+        f"too many targets failed, or too few are healthy: {healthy} of {len(view.targets)}{of_silent}, "
+        f"and {minimum} have to be"
     )
     return End(
         DeploymentStatus.FAILED, HEALTH_CONSTRAINTS, told + (f"; {left} targets were left as they are" if left else "")
@@ -257,4 +299,4 @@ def _healthy(targets: Iterable[TargetView]) -> int:
 
 def _spare(targets: Iterable[TargetView], minimum: int) -> int:
     """How many healthy ones may be taken away now."""
-    return _healthy(targets) - minimum
+    return sum(target.counts for target in targets) - minimum

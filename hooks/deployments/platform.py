@@ -15,7 +15,9 @@ from sqlalchemy.orm import Session
 
 from hooks.deployments.outcomes import EventResult
 
-OF_AN_EVENT = frozenset({"drainingSince", "allowingSince", "health", "progress", "brokenAt"})
+OF_AN_EVENT = frozenset(
+    {"drainingSince", "allowingSince", "health", "progress", "brokenAt", "watched", "askedAt", "hookUntil"}
+)
 """Names in a target's details for how far an event is. They go when it is done once more."""
 _RETRIES = "retries"
 
@@ -42,7 +44,8 @@ class Actor(Enum):
 class DeploymentFacts:
     """A deployment as platforms see it. The documents are those it was made with; ``options`` are those of its start.
 
-    ``is_rollback``: it brings an earlier revision back. ``previous_revision`` None: the group had none.
+    ``is_rollback``: it brings an earlier revision back. ``previous_revision`` None: the group had none. ``hook_answers``:
+    Pending, Succeeded or Failed for each ``HookCall`` so far, by its key.
     """
 
     deployment_id: str
@@ -56,6 +59,7 @@ class DeploymentFacts:
     previous_revision: Mapping[str, Any] | None = None
     options: Mapping[str, Any] = field(default_factory=dict)
     is_rollback: bool = False
+    hook_answers: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,15 +82,45 @@ class EventPlan:
 
 
 @dataclass(frozen=True, slots=True)
+class HookCall:
+    """The hook ``hook`` of an event is to be carried out by whoever is behind a webhook, which is told once for each key."""
+
+    key: str
+    webhook: int
+    hook: str
+    event: str
+
+
+@dataclass(frozen=True, slots=True)
 class Later:
     """An event goes on after ``seconds``, when ``carry_out`` is called for it again; nobody waits for it meanwhile.
 
-    ``details`` replace the target's: what has been reached so far, for the next call.
+    ``details`` replace the target's: what has been reached so far, for the next call. ``calls``: who is told meanwhile.
     """
 
     seconds: float
     details: Mapping[str, Any] = field(default_factory=dict)
     message: str = ""
+    calls: HookCall | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class AgentsPart:
+    """The agent does its part of an event now; when that has succeeded ``carry_out`` is called again.
+
+    ``details`` replace the target's.
+    """
+
+    details: Mapping[str, Any] = field(default_factory=dict)
+    message: str = ""
+
+
+class Remains(Enum):
+    """What serves where a target was put right: the original again, what the deployment has brought all the same, nothing."""
+
+    ORIGINAL = "original"
+    NEW = "new"
+    NOTHING = "nothing"
 
 
 class PlatformUnavailable(Exception):
@@ -113,14 +147,16 @@ class DeploymentPlatform(Protocol):
 
     def carry_out(
         self, about: DeploymentFacts, target: TargetPlan, event: str, is_stopped: Callable[[], bool]
-    ) -> EventResult | Later:
+    ) -> EventResult | Later | AgentsPart:
         """Do an event of ``Actor.ENGINE``: outside of any transaction, perhaps more than once, with the same effect.
 
-        "Ran and failed" is a result. Raises PlatformUnavailable where it could not be tried.
+        "Ran and failed" is a result. ``MonitorHealth`` goes on later for as long as the target is well: the engine ends it.
+        Raises PlatformUnavailable where it could not be tried.
         """
 
-    def undo(self, about: DeploymentFacts, target: TargetPlan) -> Later | None:
+    def undo(self, about: DeploymentFacts, target: TargetPlan) -> Later | Remains | None:
         """Put right what a deployment that broke off has left half done at a target: traffic above all. Idempotent.
 
-        Raises PlatformUnavailable; it is called until it succeeds (returns None).
+        Raises PlatformUnavailable; it is called until it succeeds: None, or what is there then, where that is the platform's
+        to say.
         """

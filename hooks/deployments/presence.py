@@ -14,7 +14,8 @@ from datetime import datetime, timedelta
 from sqlalchemy import bindparam, exists, func, select, update
 from sqlalchemy.orm import Session
 
-from hooks.deployments.agents import SESSION_LIFE, SILENT_AFTER
+from hooks.deployments.agents import SESSION_LIFE
+from hooks.deployments.parts import Patience
 from hooks.deployments.planning import TargetStatus
 from hooks.models.deployment import DeploymentAgent, DeploymentTarget
 from registry.db import Database, table_of
@@ -31,8 +32,9 @@ IDLE_POLLS_PER_SECOND, WAITING_POLLS_PER_SECOND = 40, 100
 """What all agents together may ask for in a second: with more of them each asks less often, up to ``LONGEST_SECONDS``."""
 SEEN_GRAIN = timedelta(seconds=20)
 WRITE_AFTER = timedelta(seconds=10)
-"""So old a sighting is written down; both and the longest wait stay below ``SILENT_AFTER`` together."""
+"""So old a sighting is written down; both and the longest wait stay below ``Patience.silent`` together."""
 
+_USUAL_SILENT_SECONDS = Patience().silent
 _AGENTS, _TARGETS = table_of(DeploymentAgent), table_of(DeploymentTarget)
 _MINE = _TARGETS.c.agent_id == _AGENTS.c.id
 # One statement for each request of an idle agent, made once. It finds a session that counts, or nothing.
@@ -64,9 +66,15 @@ _SEE = (
 class Presence:
     """Which agents are there, and how often they are to ask. One for each process; safe for many threads."""
 
-    def __init__(self, db: Database) -> None:
-        """Nothing is known yet: agents ask as often as few of them may."""
+    def __init__(self, db: Database, silent_seconds: float = _USUAL_SILENT_SECONDS) -> None:
+        """Nothing is known yet: agents ask as often as few of them may.
+
+        Where an agent is silent sooner than usual, it asks and is noted more often.
+        """
         self._db = db
+        self._silent = timedelta(seconds=silent_seconds)
+        self._pace = min(1.0, silent_seconds / 60.0)
+        self.longest_seconds = LONGEST_SECONDS * self._pace
         self._lock = threading.Lock()
         self._unwritten: dict[str, datetime] = {}
         self._oldest: datetime | None = None
@@ -80,6 +88,8 @@ class Presence:
         found = self._db.first(_BY_SESSION, {"digest": digest, "now": now})
         if found is None or found.is_going:
             return None
+        if found.is_waiting and (found.seen_at is None or now - found.seen_at > self._silent):
+            return None  # a deployment may have waited for it to be heard of again
         self.note(found.id, found.seen_at, found.session_expires_at, now)
         return found.id, self.seconds(is_waiting=found.is_waiting)
 
@@ -93,7 +103,7 @@ class Presence:
         least, rate = (
             (WAITING_SECONDS, WAITING_POLLS_PER_SECOND) if is_waiting else (IDLE_SECONDS, IDLE_POLLS_PER_SECOND)
         )
-        return round(min(max(least, self._online / rate), LONGEST_SECONDS), 1)
+        return round(min(max(least, self._online / rate), self.longest_seconds), 1)
 
     def note(self, agent_id: str, seen_at: datetime | None, expires_at: datetime | None, now: datetime) -> None:
         """An agent was there, of which the row says ``seen_at`` and when its session ends. Now and then this writes.
@@ -103,12 +113,12 @@ class Presence:
         """
         started_at = None if expires_at is None else expires_at - SESSION_LIFE
         is_first = seen_at is None or (started_at is not None and seen_at < started_at)
-        if not is_first and seen_at is not None and now - seen_at < SEEN_GRAIN:
+        if not is_first and seen_at is not None and now - seen_at < SEEN_GRAIN * self._pace:
             return
         with self._lock:
             self._unwritten[agent_id] = now
             self._oldest = self._oldest or now
-            if not is_first and now - self._oldest < WRITE_AFTER:
+            if not is_first and now - self._oldest < WRITE_AFTER * self._pace:
                 return
             waiting, self._unwritten, self._oldest = self._unwritten, {}, None
         try:
@@ -123,7 +133,7 @@ class Presence:
         with self._db.write() as session:
             # In one order, as all who lock several of these rows.
             session.execute(_SEE, [{"agent": agent, "at": at} for agent, at in sorted(sightings.items())])
-            lately = (DeploymentAgent.seen_at > now - SILENT_AFTER) & DeploymentAgent.revoked_at.is_(None)
+            lately = (DeploymentAgent.seen_at > now - self._silent) & DeploymentAgent.revoked_at.is_(None)
             return session.scalar(select(func.count()).select_from(DeploymentAgent).where(lately)) or 0
 
 

@@ -133,6 +133,7 @@ class Run:
             row.previous_revision,
             row.options,
             self.is_rollback,
+            {key: str(kept["status"]) for key, kept in row.details.get("hookExecutions", {}).items()},
         )
 
 

@@ -22,6 +22,8 @@ from hooks.deployments.lifecycle import Course
 COMMAND_BYTES = 64 * 1024
 """No command is longer."""
 VERSION = 1
+CHECKING = 2
+"""The version of commands with checks: an agent that knows none would take them for nothing to do."""
 _COMMAND = b"entrepot agent command v1\n"
 _PROOF = b"entrepot agent session v1\n"
 _TIME = b"entrepot server time v1\n"
@@ -44,7 +46,8 @@ class Command:
     ``sequence`` grows with every command for an agent. ``attempt`` is another one where somebody wants the event done once
     more, and the same where it is only offered again. ``revision`` is a document as the deployment pins it.
     ``expires_at`` is by the server's clock. ``link``: switch this link, "" for plain copies. ``native`` is the
-    group's ``nativePackage``, for a package version without a bundle.
+    group's ``nativePackage``, for a package version without a bundle. ``checks`` are the group's checks that are commands,
+    for an event that makes them; it is none of ``events``, which scripts may have.
     """
 
     agent: str
@@ -67,6 +70,7 @@ class Command:
     link: str
     is_rollback: bool
     native: Mapping[str, Any] = field(default_factory=dict)
+    checks: tuple[Mapping[str, Any], ...] = ()
 
     @property
     def kind(self) -> str:
@@ -92,7 +96,7 @@ class Command:
         """What is signed and sent."""
         return canonical(
             {
-                "version": VERSION,
+                "version": CHECKING if self.checks else VERSION,
                 "agent": self.agent,
                 "agentId": self.agent_id,
                 "sequence": self.sequence,
@@ -113,6 +117,7 @@ class Command:
                 "link": self.link,
                 "isRollback": self.is_rollback,
                 "nativePackage": dict(self.native),
+                **({"checks": [dict(each) for each in self.checks]} if self.checks else {}),
             }
         )
 
@@ -121,8 +126,9 @@ class Command:
         """What ``payload`` has made. Raises CommandRefused."""
         try:
             found = json.loads(payload)
-            if found["version"] != VERSION:
-                raise CommandRefused(f"it is of version {found['version']!r}, this agent knows {VERSION}")
+            if found["version"] not in {VERSION, CHECKING}:
+                raise CommandRefused(f"it is of version {found['version']!r}, this agent knows up to {CHECKING}")
+            checks = tuple(dict(each) for each in found["checks"]) if found["version"] == CHECKING else ()
             command = Command(
                 agent=_text(found["agent"]),
                 agent_id=_text(found["agentId"]),
@@ -144,10 +150,12 @@ class Command:
                 link=_text(found["link"]),
                 is_rollback=found["isRollback"] is True,
                 native=dict(found["nativePackage"]),
+                checks=checks,
             )
         except (ValueError, KeyError, TypeError, RecursionError) as error:
             raise CommandRefused(f"it cannot be read: {type(error).__name__}") from error
-        if command.expires_at.tzinfo is None or command.event not in command.events:
+        is_known = bool(checks) or command.event in command.events
+        if command.expires_at.tzinfo is None or not is_known or bool(checks) != (found["version"] == CHECKING):
             raise CommandRefused("it cannot be read: a moment without a zone, or an event that is none of its events")
         return command
 

@@ -13,7 +13,7 @@ from sqlalchemy.orm import Session
 
 from hooks.deployments import happenings
 from hooks.deployments.course import begin_end, enter, go_on
-from hooks.deployments.ending import check_room, enqueue_step, last_good, new_id, roll_back
+from hooks.deployments.ending import can_go_back, check_room, enqueue_step, last_good, new_id, roll_back
 from hooks.deployments.outcomes import EventStatus
 from hooks.deployments.parts import Parts
 from hooks.deployments.phases import Phase
@@ -285,7 +285,7 @@ def rollback(session: Session, parts: Parts, deployment_id: str, now: datetime, 
         return stop(session, parts, deployment_id, now, actor=actor, rolls_back=True)
     if row.rolled_back_by is not None:
         raise Conflict(f"deployment {deployment_id} has been rolled back already, by {row.rolled_back_by}")
-    if row.previous_revision is None:
+    if not can_go_back(session, row):
         raise Conflict("there is no earlier success of this group to go back to")
     check_room(session, lock_group(session, row.group_id))
     if any(target.fleet for target in targets_of(session, row.id)):

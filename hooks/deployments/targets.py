@@ -12,9 +12,9 @@ from hooks.deployments import happenings
 from hooks.deployments.lifecycle import APPLICATION_STOP, DOWNLOAD_BUNDLE, INSTALL
 from hooks.deployments.outcomes import ErrorCode, EventResult, EventStatus
 from hooks.deployments.parts import Parts
-from hooks.deployments.phases import TERMINATE, Phase, opens
+from hooks.deployments.phases import MONITOR_HEALTH, TERMINATE, Phase, opens
 from hooks.deployments.planning import TargetStatus
-from hooks.deployments.platform import Actor
+from hooks.deployments.platform import Actor, Remains
 from hooks.deployments.repository_tokens import end_tokens
 from hooks.deployments.rows import Run, events_of, first_open, has_ended, plan_of
 from hooks.jobs.queue import PATIENT_ATTEMPTS, enqueue
@@ -32,6 +32,7 @@ IGNORABLE = frozenset({APPLICATION_STOP, "BeforeBlockTraffic", "AfterBlockTraffi
 """Scripts of the release that goes: ``ignoreApplicationStopFailures`` passes over their failure, and they may be skipped."""
 NEEDED = frozenset({DOWNLOAD_BUNDLE, INSTALL, "AllowTraffic", "BlockTraffic"})
 """Without them there is no deployment: their failure cannot be ignored."""
+NO_ANSWER = "the agent did not answer"
 _MAX_MESSAGE = 4000
 
 
@@ -144,12 +145,19 @@ def close_event(
     """Write how an event has ended, and go on with its target. Nothing happens for one that has its end already."""
     if has_ended(event):
         return
+    if _is_agents_part(run, event, result):
+        if result.log:
+            event.sealed_log = parts.sealer.seal(result.log.encode(), log_context(event.id))
+        hand_over(event, Actor.ENGINE)
+        target.updated_at = now
+        enqueue_event(session, run, target, event)
+        return
     event.status = result.status.value
     event.error_code, event.agent_code = result.code.aws_name, result.code.number
     event.message, event.script = result.message[:_MAX_MESSAGE], result.script[:_MAX_MESSAGE]
     if result.log:
         event.sealed_log = parts.sealer.seal(result.log.encode(), log_context(event.id))
-    event.started_at, event.ended_at = event.started_at or now, now
+    event.ended_at = now
     session.flush()
     if event.actor == Actor.AGENT.value:
         end_tokens(session, run.deployment, target.name, now)
@@ -163,6 +171,30 @@ def close_event(
         await_answer(session, run, target, event, now)
     else:
         fail(session, run, target, now)
+
+
+def _is_agents_part(run: Run, event: DeploymentEvent, result: EventResult) -> bool:
+    """Whether what has ended well is only the agent's part of an event that goes on."""
+    is_well = result.status is EventStatus.SUCCEEDED and not run.is_stopping
+    return event.name == MONITOR_HEALTH and event.actor == Actor.AGENT.value and is_well
+
+
+def hand_over(event: DeploymentEvent, actor: Actor) -> None:
+    """Let somebody else go on with an event. It has begun, and is offered to the other as a new one."""
+    event.actor, event.status = actor.value, EventStatus.PENDING.value
+    event.offered_at = event.sequence = None
+
+
+def give_up(session: Session, parts: Parts, run: Run, target: DeploymentTarget, now: datetime) -> None:
+    """A target has failed before its deployment came to it: its agent is lost. If it comes back, nothing has changed."""
+    let_go(session, run, target, now)
+    event = first_open(events_of(session, target.id))
+    if event is None:
+        return
+    result = EventResult(event.name, EventStatus.FAILED, ErrorCode.UNKNOWN_ERROR, NO_ANSWER)
+    close_event(session, parts, run, target, event, result=result, now=now)
+    if target.status == TargetStatus.FAILED:
+        target.started_at = None
 
 
 def _passes_over(run: Run, event: DeploymentEvent) -> bool:
@@ -207,8 +239,11 @@ def _open_events(events: Sequence[DeploymentEvent]) -> list[DeploymentEvent]:
 def _end(session: Session, run: Run, target: DeploymentTarget, status: TargetStatus, now: datetime) -> None:
     target.status, target.ended_at, target.updated_at = status.value, now, now
     end_tokens(session, run.deployment, target.name, now)
-    installs = any(event.name == INSTALL for event in events_of(session, target.id))
-    if installs and status is not TargetStatus.SKIPPED:
+    events = events_of(session, target.id)
+    installs = any(event.name == INSTALL for event in events)
+    # Where nothing has begun all is as it was, and counts as it did.
+    is_touched = any(event.started_at for event in events) or "retries" in target.details
+    if installs and status is not TargetStatus.SKIPPED and is_touched:
         _note_installation(session, run, target, now, is_healthy=status is TargetStatus.SUCCEEDED, is_new=False)
     happenings.tell_target(session, run, target, now)
 
@@ -229,9 +264,14 @@ def _note_installation(
     session.flush()
 
 
-def forget_installation(session: Session, run: Run, target: DeploymentTarget, now: datetime) -> None:
-    """What a deployment had installed was undone: the last good revision is there again, or nothing."""
+def forget_installation(session: Session, run: Run, target: DeploymentTarget, now: datetime, remains: Remains) -> None:
+    """What a deployment had installed was undone: the last good revision is there again, or nothing; or it could not be."""
+    if remains is Remains.NEW:
+        return
     row = session.get(DeploymentInstallation, (run.group.id, target.name), with_for_update=True)
+    if row is not None and remains is Remains.NOTHING:
+        session.delete(row)  # also where an earlier deployment had brought what is gone
+        return
     has_let_go = any(each.name == TERMINATE and each.started_at for each in events_of(session, target.id))
     if row is None or row.deployment_id != run.deployment.id or has_let_go:
         return

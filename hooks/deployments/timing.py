@@ -9,14 +9,13 @@ from sqlalchemy.orm import Session
 from hooks.deployments.course import begin_end
 from hooks.deployments.outcomes import ErrorCode, EventResult, EventStatus
 from hooks.deployments.parts import Parts
-from hooks.deployments.phases import Phase
+from hooks.deployments.phases import MONITOR_HEALTH, Phase
 from hooks.deployments.planning import DeploymentStatus, TargetStatus
 from hooks.deployments.platform import Actor
 from hooks.deployments.rows import Run, events_of, first_open, targets_of
-from hooks.deployments.targets import close_event, enqueue_event
-from hooks.models.deployment import DeploymentAgent, DeploymentEvent, DeploymentTarget
-
-NO_ANSWER = "the agent did not answer"
+from hooks.deployments.silence import listen, listening_since, silent_seconds
+from hooks.deployments.targets import NO_ANSWER, close_event, enqueue_event
+from hooks.models.deployment import DeploymentEvent, DeploymentTarget
 
 
 def check_times(session: Session, parts: Parts, run: Run, now: datetime) -> None:
@@ -24,6 +23,7 @@ def check_times(session: Session, parts: Parts, run: Run, now: datetime) -> None
     row, patience = run.deployment, parts.patience
     if row.is_paused or row.started_at is None:
         return
+    listen(run, patience, now)
     whole = patience.blue_green if run.is_blue_green else patience.in_place
     has_its_own_end = Phase(row.phase) in {Phase.READY_WAIT, Phase.BAKE}
     if now - row.started_at > timedelta(seconds=whole + run.paused_seconds) and not has_its_own_end:
@@ -45,25 +45,21 @@ def _overdue(
     begin, whole = (timedelta(seconds=each) for each in (parts.patience.begin, parts.patience.event))
     if event.status == EventStatus.PENDING.value:
         waits = begin if event.actor == Actor.AGENT.value else whole
-        if now - target.updated_at <= waits:
+        if now - max(target.updated_at, listening_since(run)) <= waits:
             return None
         told = NO_ANSWER if event.actor == Actor.AGENT.value else "no worker carried it out in time"
         return EventResult(event.name, EventStatus.FAILED, ErrorCode.UNKNOWN_ERROR, told)
     # A platform that has an event go on later ends it itself: traffic that is shifted in steps takes days.
-    lives_on = event.actor == Actor.ENGINE.value and event.started_at is not None
+    # So does one that is handed to and fro for as long as a deployment bakes.
+    is_kept = event.actor == Actor.ENGINE.value or event.name == MONITOR_HEALTH
+    lives_on = is_kept and event.started_at is not None
     began = target.updated_at if lives_on else event.started_at or target.updated_at
     if now - began > whole:
         told = f"it has not ended within {whole.total_seconds():g} seconds"
         return EventResult(event.name, EventStatus.FAILED, ErrorCode.SCRIPT_TIMED_OUT, told)
-    if run.is_stopping and _is_silent(session, target, max(began, run.stopping_since or began), now, begin):
-        return EventResult(event.name, EventStatus.FAILED, ErrorCode.UNKNOWN_ERROR, NO_ANSWER)
+    since = max(began, run.stopping_since or began, listening_since(run))
+    is_waited_for = event.actor == Actor.AGENT.value or run.is_stopping
+    if is_waited_for and silent_seconds(session, target, since, now) > begin.total_seconds():
+        told = f"{NO_ANSWER}: nothing was heard of it for {begin.total_seconds():g} seconds"
+        return EventResult(event.name, EventStatus.FAILED, ErrorCode.UNKNOWN_ERROR, told)
     return None
-
-
-def _is_silent(session: Session, target: DeploymentTarget, since: datetime, now: datetime, patience: timedelta) -> bool:
-    """Whether the agent has not been heard of: a deployment that is being stopped does not wait for it for an hour."""
-    agent = session.get(DeploymentAgent, target.agent_id) if target.agent_id is not None else None
-    if agent is None:
-        return False
-    heard = max(since, agent.seen_at) if agent.seen_at is not None else since
-    return now - heard > patience

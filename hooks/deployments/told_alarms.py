@@ -15,7 +15,7 @@ from sqlalchemy.orm import Session
 from hooks.deployments.health.alarms import AlarmState
 from hooks.models.deployment import DeploymentAlarm
 from registry import audit
-from registry.errors import Conflict, Invalid
+from registry.errors import Conflict, Invalid, NotFound
 
 MOST_ALARMS = 1000
 _MOST_NAME = 255
@@ -49,6 +49,16 @@ def tell(
     if is_change:
         audit.record(session, now, actor, "deployment_alarm.set", f"{domain}/alarm/{name}", state=state, reason=reason)
     return row
+
+
+def forget(session: Session, domain: str, name: str, *, actor: str, now: datetime) -> None:
+    """Let go of an alarm: there is no data of it any more. Raises NotFound."""
+    mine = (DeploymentAlarm.domain == domain, DeploymentAlarm.name == name)
+    row = session.scalar(select(DeploymentAlarm).where(*mine).with_for_update())
+    if row is None:
+        raise NotFound("alarm", name[:_MOST_NAME])
+    session.delete(row)
+    audit.record(session, now, actor, "deployment_alarm.delete", f"{domain}/alarm/{name}", state=row.state)
 
 
 def list_alarms(session: Session, domain: str) -> Sequence[DeploymentAlarm]:

@@ -9,7 +9,9 @@ from typing import Any
 
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
+from sqlalchemy.orm.util import identity_key
 
+from hooks.deployments.ending import TO_ORIGINALS
 from hooks.deployments.revisions import label, version_of
 from hooks.models.deployment import (
     Deployment,
@@ -21,7 +23,9 @@ from hooks.models.deployment import (
 from registry.errors import NotFound
 
 STATUSES = ("Created", "Queued", "InProgress", "Baking", "Ready", "Succeeded", "Failed", "Stopped")
+TARGET_STATUSES = ("Pending", "InProgress", "Ready", "Succeeded", "Failed", "Skipped")
 OVERVIEW = ("Pending", "InProgress", "Succeeded", "Failed", "Skipped", "Ready")
+_AS_THEY_ARE = "what the originals have"
 OpenLog = Callable[[DeploymentEvent], str]
 """Unseals the tail of an event's log."""
 
@@ -183,7 +187,12 @@ def detail(session: Session, row: Deployment) -> DeploymentDetail:
 
 
 def _by_id(session: Session, model: Any, ids: Collection[Any]) -> dict[Any, Any]:
-    return {row.id: row for row in session.scalars(select(model).where(model.id.in_(ids)))} if ids else {}
+    here = {each: session.identity_map.get(identity_key(model, each)) for each in ids}
+    found = {each: row for each, row in here.items() if row is not None}
+    lacking = set(ids) - set(found)
+    if lacking:
+        found |= {row.id: row for row in session.scalars(select(model).where(model.id.in_(lacking)))}
+    return found
 
 
 def _overviews(session: Session, ids: Sequence[str]) -> dict[str, dict[str, int]]:
@@ -216,8 +225,8 @@ def _facts(
         "creator": row.creator,
         "initiator": row.initiator,
         "description": row.description,
-        "revision_label": label(row.revision),
-        "version": version_of(row.revision),
+        "revision_label": _AS_THEY_ARE if row.details.get(TO_ORIGINALS) else label(row.revision),
+        "version": "" if row.details.get(TO_ORIGINALS) else version_of(row.revision),
         "deployment_config_name": row.config_name,
         "deployment_overview": {status: counts.get(status, 0) for status in OVERVIEW},
         "error_information": error,
@@ -246,17 +255,35 @@ def _messages(row: Deployment, counts: Mapping[str, int]) -> tuple[str, ...]:
 
 
 def targets(
-    session: Session, deployment_id: str, *, after: int = 0, limit: int | None = None, open_log: OpenLog | None = None
+    session: Session,
+    deployment_id: str,
+    *,
+    after: int = 0,
+    limit: int | None = None,
+    statuses: Collection[str] = (),
+    label: str | None = None,
+    open_log: OpenLog | None = None,
 ) -> list[TargetView]:
-    """The targets of a deployment in their order, from the place ``after``; without ``open_log`` no log is opened."""
+    """The targets of a deployment in their order, from the place ``after``; without ``open_log`` no log is opened.
+
+    ``statuses`` and ``label`` (Blue or Green) leave others out, where they are said.
+    """
     rows = select(DeploymentTarget).where(DeploymentTarget.deployment_id == deployment_id)
+    if statuses:
+        rows = rows.where(DeploymentTarget.status.in_(statuses))
+    if label:
+        rows = rows.where(DeploymentTarget.fleet == label)
     rows = rows.order_by(DeploymentTarget.position, DeploymentTarget.id).offset(after).limit(limit)
-    found = session.scalars(rows).all()
-    wanted = select(DeploymentEvent).where(DeploymentEvent.target_id.in_([row.id for row in found]))
+    return shown_targets(session, session.scalars(rows).all(), open_log)
+
+
+def shown_targets(session: Session, rows: Sequence[DeploymentTarget], open_log: OpenLog | None) -> list[TargetView]:
+    """These targets with their events; without ``open_log`` no log is opened."""
+    wanted = select(DeploymentEvent).where(DeploymentEvent.target_id.in_([row.id for row in rows]))
     of_target: dict[int, list[DeploymentEvent]] = {}
-    for event in session.scalars(wanted.order_by(DeploymentEvent.position)) if found else ():
+    for event in session.scalars(wanted.order_by(DeploymentEvent.position)) if rows else ():
         of_target.setdefault(event.target_id, []).append(event)
-    return [_target(row, of_target.get(row.id, ()), open_log) for row in found]
+    return [_target(row, of_target.get(row.id, ()), open_log) for row in rows]
 
 
 def target(session: Session, deployment_id: str, target_id: int, open_log: OpenLog) -> TargetView:

@@ -107,6 +107,19 @@ def request_stop(session: Session, job_id: int) -> bool:
     return bool(touched)
 
 
+def give_up(session: Session, job_id: int) -> None:
+    """Stop a job that nobody waits for any more, unless somebody has it in hand at this moment: never waits for a lock.
+
+    For who holds rows that the job's end would ask for. Every end of a job takes the job's row first and those of the domain
+    behind it; going the other way would be a deadlock. A job that is passed over has to find out for itself that it is in
+    vain, as one that ends at this moment has to anyway.
+    """
+    is_open = Job.state.in_([JobState.QUEUED, JobState.RUNNING])
+    free = select(Job.id).where(Job.id == job_id, is_open).with_for_update(skip_locked=True)
+    if session.scalar(free) is not None:
+        request_stop(session, job_id)
+
+
 def forget(session: Session, kind: str, subject: str) -> None:
     """Stop the queued jobs of a kind about a subject: nobody waits for them any more."""
     session.execute(

@@ -1,4 +1,4 @@
-"""The pages of pipelines, executions, approvals and builds, in the registry's design."""
+"""The pages of pipelines, executions, approvals, builds and deployments, in the registry's design."""
 
 from __future__ import annotations
 
@@ -6,15 +6,19 @@ from flask import Blueprint
 from flask.blueprints import BlueprintSetupState
 
 from hooks.pages.agents import AgentPages
+from hooks.pages.applications import ApplicationPages
 from hooks.pages.approvals import ApprovalPages
 from hooks.pages.build_artifacts import ArtifactPages
 from hooks.pages.build_batches import BatchPages
 from hooks.pages.build_debugging import DebugPages
 from hooks.pages.build_projects import BuildProjectPages
 from hooks.pages.builds import BuildPages
+from hooks.pages.deployment import DeploymentPages
+from hooks.pages.deployments import DeploymentListPages
 from hooks.pages.executions import ExecutionPages
 from hooks.pages.keys import KeyPages
 from hooks.pages.looks import look, look_of_execution, look_of_stage
+from hooks.pages.new_deployment import NewDeploymentPages
 from hooks.pages.notifications import NotificationPages
 from hooks.pages.panels import Panels
 from hooks.pages.pipelines import PipelinePages
@@ -50,6 +54,10 @@ def blueprint(services: HookServices) -> Blueprint:
         KeyPages(services),
         RunnerPages(services),
         AgentPages(services),
+        DeploymentListPages(services),
+        ApplicationPages(services),
+        NewDeploymentPages(services),
+        DeploymentPages(services),
     ):
         part.routes(pages)
     for look_function in (look, look_of_stage, look_of_execution):

@@ -76,8 +76,10 @@ class AgentPages:
                     .where(DeploymentGroup.id.in_({each.group_id for rows in found.values() for each in rows}))
                 )
             }
+            silent = self._services.deployments.patience.silent
             shown = [
-                (row, LOOKS[agents.state_of(row, now)], agents.tags_of(row), found.get(row.name, [])) for row in rows
+                (row, LOOKS[agents.state_of(row, now, silent)], agents.tags_of(row), found.get(row.name, []))
+                for row in rows
             ]
         return render_template(
             "agents.html",

@@ -1,4 +1,4 @@
-"""How statuses look: tone, word and symbol of pipelines', builds' and reports' statuses. Pure."""
+"""How statuses look: tone, word and symbol of pipelines', builds', reports' and deployments' statuses. Pure."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from types import MappingProxyType
 
 from hooks.builds.phases import BuildStatus
 from hooks.builds.reports.model import CaseStatus, ReportStatus
+from hooks.deployments.planning import DeploymentStatus, TargetStatus
 from hooks.pipelines.state import ActionStatus, ExecutionStatus
 from hooks.pipelines.store import ActionExecutionView, ExecutionView, StageExecutionView
 
@@ -45,6 +46,13 @@ _LOOKS: Mapping[str, Look] = MappingProxyType(
         CaseStatus.ERROR.value: Look("bad", "Error", "alert"),
         CaseStatus.SKIPPED.value: Look("idle", "Skipped", "skipped"),
         CaseStatus.UNKNOWN.value: Look("idle", "Unknown", "idle"),
+        DeploymentStatus.CREATED.value: Look("idle", "Created", "idle"),
+        DeploymentStatus.QUEUED.value: Look("wait", "Queued", "wait"),
+        DeploymentStatus.BAKING.value: Look("busy", "Baking", "busy"),
+        DeploymentStatus.READY.value: Look("wait", "Ready", "wait"),
+        TargetStatus.PENDING.value: Look("idle", "Pending", "idle"),
+        TargetStatus.SKIPPED.value: Look("idle", "Skipped", "skipped"),
+        TargetStatus.UNKNOWN.value: Look("idle", "Unknown", "idle"),
     }
 )
 

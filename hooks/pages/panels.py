@@ -10,6 +10,7 @@ from markupsafe import Markup
 from sqlalchemy.orm import Session
 
 from hooks.builds.project_rights import may_open_build
+from hooks.deployments import board
 from hooks.pages.agents import ENTRY as AGENTS
 from hooks.pages.keys import ENTRY
 from hooks.pages.pipelines import startable
@@ -67,6 +68,15 @@ NOTICES = {
     "agent-tagged": Notice("good", "The tags are set. The next deployment goes by them."),
     "agent-looked-at": Notice("good", "The alarm is cleared."),
     "build-started": Notice("good", "The build was started."),
+    "deployment-made": Notice("good", "The deployment is made."),
+    "deployment-stopping": Notice("good", "Nothing more of it begins; it is Stopped when what is under way has ended."),
+    "deployment-paused": Notice("good", "It is paused: what is under way comes to its end, and nothing more begins."),
+    "deployment-resumed": Notice("good", "It goes on."),
+    "deployment-continued": Notice("good", "The wait is over; it goes on."),
+    "deployment-retried": Notice("good", "This deployment repeats it, on the targets that did not succeed."),
+    "deployment-rolled-back": Notice("good", "What was there before is brought back."),
+    "event-skipped": Notice("good", "The event is passed over on that target."),
+    "failure-answered": Notice("good", "Noted. The deployment goes on when all failures are answered for."),
 }
 
 
@@ -93,6 +103,12 @@ class Panels:
                         "/reports",
                         "/report-groups",
                     ),
+                ),
+                NavigationEntry(
+                    "Deployments",
+                    "deploy",
+                    "hook_pages.deployments",
+                    ("/deployments", "/applications", "/environments"),
                 ),
                 NavigationEntry("Approvals", "approval", "hook_pages.approvals", ("/approvals",), self.count_for_me),
             ),
@@ -127,7 +143,7 @@ class Panels:
         return Markup(page)  # noqa: S704  (a template of ours, escaped there)
 
     def version(self, who: Identity, at: Coordinate) -> Markup:
-        """The builds that published a version, its executions, and the pipelines that could be started for it."""
+        """The builds that published a version, where it is installed, its executions, and the pipelines it could start."""
         package = (at.domain, at.format, at.namespace, at.name)
         with self._services.db.read() as session:
             found = store.list_executions(session, package=package, version=at.version, limit=_LOOKED_AT)
@@ -135,7 +151,18 @@ class Panels:
             pipelines = startable(session, who, at)
             built_by = published_by(session, at)
             linked = {each.build_id for each in built_by if may_open_build(session, who, each.build_id)}
+            places = board.places_of(
+                session,
+                who,
+                domain=at.domain,
+                format_name=at.format,
+                namespace=at.namespace,
+                name=at.name,
+                version=at.version,
+            )
         page = render_template("builds/version_panel.html", built_by=built_by, linked=linked) if built_by else ""
+        if places:
+            page += render_template("deployments/version_panel.html", places=places)
         if executions or pipelines:
             page += render_template("pipelines/version_panel.html", at=at, executions=executions, pipelines=pipelines)
         return Markup(page)  # noqa: S704  (templates of ours, escaped there)

@@ -109,6 +109,16 @@ def render_line(text: str) -> Markup:
     return _line(text.replace("\n", " "), PLAIN)[0]
 
 
+def render_tail(text: str) -> Markup:
+    """Lines for a ``pre`` without numbers and anchors: a page may have several such pieces."""
+    parts: list[Markup] = []
+    style = PLAIN
+    for line in text.removesuffix("\n").split("\n"):
+        shown, style = _line(line.removesuffix("\r"), style)
+        parts.append(shown)
+    return Markup("\n").join(parts)
+
+
 _ROW = Markup('<div class="log-line" id="L{number}"><a href="#L{number}">{number}</a><span>{shown}</span></div>')
 
 

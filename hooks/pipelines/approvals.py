@@ -8,7 +8,7 @@ from enum import StrEnum
 from sqlalchemy import update
 from sqlalchemy.orm import Session
 
-from hooks.jobs.queue import request_stop
+from hooks.jobs.queue import give_up
 from hooks.models.pipeline import ActionExecution
 from hooks.pipelines import happenings
 from hooks.pipelines.actions.approve import binding
@@ -76,7 +76,7 @@ def decide(
     if not won:
         raise Conflict(f"approval {stage}/{action} was answered already")
     if row.job_id is not None:
-        request_stop(session, row.job_id)
+        give_up(session, row.job_id)
     run.record(
         session,
         now,

@@ -207,4 +207,4 @@ def _latest_action(row: ActionExecution) -> LatestAction:
 def _external_url(row: ActionExecution) -> str | None:
     if row.build_id is not None:
         return f"/builds/{row.build_id}"
-    return f"/api/v1/deployments/{row.deployment_id}" if row.deployment_id is not None else None
+    return f"/deployments/{row.deployment_id}" if row.deployment_id is not None else None

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from sqlalchemy.orm import Session
 
+from registry.access import Action, Identity, check
 from registry.errors import Invalid, NotFound
 from registry.format import Format
 from registry.names import PackageKey, PackageName
 from registry.repos import browse
+from registry.repos.topology import find_repository
 
 
 class Coordinate(NamedTuple):
@@ -41,6 +43,22 @@ def find(
     key = package_key(known, namespace, name)
     kept = browse.canonical_version(session, repository_id, *key, version, sort_key=known.sort_key)
     return Coordinate(*key, kept)
+
+
+def find_readable(
+    session: Session, formats: Mapping[str, Format], caller: Identity, package: Mapping[str, Any], domain: str
+) -> dict[str, str]:
+    """Where a version is that a document names, with its domain, in canonical names, for who may read it there.
+
+    ``package`` has ``repository``, ``format``, ``name``, ``version``, perhaps ``namespace``, and ``domain`` unless it is
+    ``domain``. Raises Denied, NotFound, Invalid.
+    """
+    domain, repository = package.get("domain") or domain, package["repository"]
+    key = package_key(known_format(formats, package["format"]), package.get("namespace", ""), package["name"])
+    check(caller, Action.READ, f"{domain}/{repository}", key)
+    _, row = find_repository(session, domain, repository)
+    found = find(session, formats, row.id, key.format, key.namespace, key.name, package["version"])
+    return {"domain": domain, **found._asdict()}
 
 
 def package_key(known: Format, namespace: str, name: str) -> PackageKey:

@@ -40,7 +40,13 @@ from hooks.deployments.parts import Parts as DeploymentParts
 from hooks.deployments.platforms.dummy import DummyPlatform
 from hooks.models import MailAddress, WebhookAttempt, WebhookDelivery
 from hooks.models.build import Build
-from hooks.models.deployment import DeploymentApplication, DeploymentGroup, DeploymentInstallation
+from hooks.models.deployment import (
+    Deployment,
+    DeploymentApplication,
+    DeploymentGroup,
+    DeploymentInstallation,
+    DeploymentTarget,
+)
 from hooks.models.job import Job, JobState
 from hooks.models.report import TestCase
 from hooks.notifications import endpoints, mail_subscriptions
@@ -88,6 +94,7 @@ from storage.filesystem import FileSystemStore
 from storage.keyfile import LocalKeyFile
 from tests.browser import corpus
 from tests.build_jobs import Parts
+from tests.fakes.deployed import HALF, Deployed
 from tests.fakes.pipelines import World
 from tests.report_bench import case, hand_in, result
 
@@ -216,6 +223,17 @@ class Site:
         with self.services.db.read() as session:
             found = reading.reports_of_build(session, self.build_of(execution_id))
             return next(each.report.id for each in found if each.group.name == group)
+
+    def deployments(self) -> list[str]:
+        """All deployments, the oldest first."""
+        with self.services.db.read() as session:
+            return list(session.scalars(select(Deployment.id).order_by(Deployment.created_at)))
+
+    def target_of(self, deployment_id: str) -> int:
+        """The first target of a deployment."""
+        mine = select(DeploymentTarget.id).where(DeploymentTarget.deployment_id == deployment_id)
+        with self.services.db.read() as session:
+            return session.scalars(mine.order_by(DeploymentTarget.position).limit(1)).one()
 
     def failed_case(self) -> str:
         """A case that failed in one report and not in another."""
@@ -477,6 +495,7 @@ def fill(site: Site) -> dict[str, int]:
     _keep(site)
     _join(site, site.build_of(found["running"]))
     _enrol(site)
+    _deploy(site)
     return found
 
 
@@ -634,6 +653,18 @@ def _enrol(site: Site) -> None:
                 found_at=now,
             )
         )
+
+
+def _deploy(site: Site) -> None:
+    """A group of four machines with a version, and a deployment to it that waits for an answer to a failure."""
+    deployed = Deployed(site)
+    with site.services.db.read() as session:
+        shop = session.scalars(select(DeploymentApplication.id)).one()
+    targets = ["web-1", "web-2", {"name": "web-3", "agent": "web-3", "zone": "b"}, "web-4"]
+    deployed.group(shop, "web", targets, alarmConfiguration={"enabled": True, "alarms": [{"name": "pager"}]})
+    deployed.finish(deployed.deploy("shop", "web", "2.4.1", description="The first one"))
+    going = deployed.deploy("shop", "web", "2.5.0", config=HALF, guidedFailure=True)
+    deployed.run(going, "web-1", fails="ValidateService")
 
 
 def _let_run(site: Site, found: dict[str, int]) -> None:

@@ -65,6 +65,8 @@ class World:
         self.db = database
         self.now = NOW
         self.platform = DummyPlatform()
+        self.silent: set[str] = set()
+        """The agents that do not ask, whatever time passes."""
         self.polls: list[Poll] = []
         """What alarms that are outside answer, one after the other; then nobody answers."""
         self.parts = Parts(
@@ -135,9 +137,16 @@ class World:
         with self.db.write() as session:
             return steer(session, self.parts, deployment_id, *more, self.now, actor="joe", **named)
 
-    def advance(self, deployment_id: str, **later: float) -> Deployment:
+    def advance(self, deployment_id: str, *, was_away: bool = False, **later: float) -> Deployment:
+        """Time passes: agents ask, but for those in ``silent``; workers look, unless the server ``was_away``."""
         self.now += timedelta(**later)
         with self.db.write() as session:
+            if not was_away:
+                heard = update(DeploymentAgent).where(DeploymentAgent.id.not_in(self.silent))
+                session.execute(heard.values(seen_at=self.now))
+            row = session.get_one(Deployment, deployment_id)
+            if "lookedAt" in row.details and not was_away:
+                row.details = {**row.details, "lookedAt": self.now.isoformat()}
             return engine.advance(session, self.parts, deployment_id, self.now)
 
     def deployment(self, deployment_id: str) -> Deployment:

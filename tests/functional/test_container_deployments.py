@@ -4,23 +4,26 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from ipaddress import ip_network
 from pathlib import Path
 from typing import Any
 
 import docker
 import pytest
+from sqlalchemy import select
 
+from hooks.deployments import hook_answers
 from hooks.deployments.health.probing import Prober
 from hooks.deployments.platforms.container.platform import ContainerPlatform
 from hooks.deployments.platforms.container.settings import HostSettings, Pace
 from hooks.deployments.steering import rollback, stop
+from hooks.models.deployment import DeploymentInstallation
 from registry.upstream.guard import AddressPolicy
 from tests.fakes.deployments import new_world
 from tests.harness.podman import IMAGE, Podman
 from tests.routing import Load, Subject, ask, haproxy
-from tests.services import CANARY, CRASH, Engine, revision
+from tests.services import AT_ONCE, CANARY, CRASH, Engine, revision
 
 
 @dataclass
@@ -142,6 +145,65 @@ def test_a_stop_gives_the_requests_back_and_a_rollback_takes_the_earlier_task_se
     assert {container["Id"] for container in harbour.containers()} == made
     assert harbour.edge.router.shares("web") == was
     harbour.clear()
+
+
+@pytest.mark.long
+def test_a_receiver_carries_a_hook_out_and_one_that_is_taken_ill_while_it_bakes_goes_back(harbour: Harbour):
+    engine, world, notices = harbour.engine, harbour.engine.world, []
+    usual, world.parts = (
+        world.parts,
+        replace(world.parts, call_hook=lambda _session, notice, _now: notices.append(notice)),
+    )
+    kept = {"terminateBlueInstancesOnDeploymentSuccess": {"action": "TERMINATE", "terminationWaitTimeInMinutes": 30}}
+    engine.configure(hooks={"accept": {"webhook": 3}}, blueGreenDeploymentConfiguration=kept)
+    hooks = "Hooks:\n  - AfterInstall: arn:aws:lambda:x:1:function:accept\n"
+    first = engine.begin(revision(harbour.image, "one", hooks=hooks), CANARY)
+    engine.go_on(until=lambda: bool(notices))
+    assert (notices[0].webhook, notices[0].data["deploymentId"]) == (3, first)
+    told = notices[0].data["lifecycleEventHookExecutionId"]
+    with world.db.write() as session:
+        hook_answers.answer(session, world.parts, first, told, "Succeeded", world.now, actor="ci")
+    engine.go_on()
+    assert harbour.status(first) == "Succeeded"
+
+    second = engine.begin(revision(harbour.image, "tainted"), AT_ONCE)
+    engine.go_on(until=lambda: world.status(second) == "Baking")
+    for _ in range(8):
+        ask(harbour.edge.port)
+    engine.go_on()
+    assert engine.failure(second)[0] == "MonitorHealth"
+    assert world.deployment(second).error_code == "CUSTOMER_APPLICATION_UNHEALTHY"
+    assert ask(harbour.edge.port) == "one"
+    assert not harbour.containers(second)
+    assert len(notices) == 1
+    world.parts = usual
+    harbour.clear()
+
+
+@pytest.mark.long
+def test_an_original_that_somebody_has_removed_cannot_come_back_and_the_record_says_so(harbour: Harbour):
+    engine, world = harbour.engine, harbour.engine.world
+    engine.configure()
+    first = engine.run(revision(harbour.image, "one"), CANARY)
+    was = harbour.edge.router.shares("web")
+    second = engine.begin(revision(harbour.image, "two"), CANARY)
+    engine.go_on(until=lambda: harbour.edge.router.shares("web") != was)
+    for container in harbour.containers(first):
+        harbour.client.remove_container(container["Id"], force=True)
+    world.do(stop, second)
+    engine.go_on()
+    assert world.status(second) == "Stopped"
+    assert len(harbour.containers(second)) == 2
+    with world.db.read() as session:
+        assert session.scalars(select(DeploymentInstallation.deployment_id)).all() == [second]
+    harbour.clear()
+
+    # Nothing is there at all: what comes then and fails leaves nothing, and the record does not say that it does.
+    third = engine.run(revision(harbour.image, "three", program=CRASH), CANARY)
+    assert engine.failure(third)[0] == "Install"
+    assert not harbour.containers()
+    with world.db.read() as session:
+        assert session.scalars(select(DeploymentInstallation.deployment_id)).all() == []
 
 
 def test_a_container_has_limits_and_nothing_of_its_host(harbour: Harbour):

@@ -9,11 +9,13 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from click import Command
 from click.testing import CliRunner, Result
 from rich.console import Console
 from sqlalchemy import select
 
 from config import wiring
+from config.cli.client import agent as agent_command
 from config.cli.client import deploy
 from config.settings import load
 from hooks.commands.deploy_watch import drawn
@@ -57,9 +59,9 @@ class Site:
         assert applied.stdout == "shop/prod\tcreated\n"
         assert "warning: serviceRoleArn" in applied.stderr
 
-    def run(self, *words: str, status: int = 0, stdin: str | None = None) -> Result:
+    def run(self, *words: str, status: int = 0, stdin: str | None = None, command: Command = deploy) -> Result:
         settings = {"ENTREPOT_URL": self.server.url, "ENTREPOT_TOKEN": self.admin}
-        done = CliRunner(env=settings).invoke(deploy, list(words), input=stdin)
+        done = CliRunner(env=settings).invoke(command, list(words), input=stdin)
         assert done.exit_code == status, (words, done.output, done.exception)
         return done
 
@@ -154,6 +156,39 @@ def test_steering_by_names(site: Site) -> None:
     site.run("continue", made, status=1)  # it waits for nothing
     stopped = site.while_machines_work("stop", made, "--no-rollback", "--wait")
     assert "MANUAL_STOP" in stopped.stderr
+
+
+def test_other_machines_take_over_this_time(site: Site) -> None:
+    upload = site.run("push", "shop", str(site.bundle)).stdout.strip()
+    options = (
+        "--upload",
+        upload,
+        "--replacement-tag",
+        "role=web",
+        "--replacement-tag",
+        "spare",
+        "--replacement",
+        "web-2",
+    )
+    found = site.json("diff", "shop", "prod", *options)
+    assert [each["name"] for each in found["items"]] == ["web-1", "web-2"]
+    assert [
+        each["name"]
+        for each in site.json("diff", "shop", "prod", "--upload", upload, "--replacement", "web-2")["items"]
+    ] == ["web-2"]
+    site.run("diff", "shop", "prod", "--upload", upload, "--replacement-tag", "=x", status=2)
+
+
+def test_alarms_and_agents_by_the_names_that_people_know(site: Site) -> None:
+    site.run("alarm", "tell", "pager", "ALARM", "--reason", "too many errors")
+    assert "pager\tALARM\ttoo many errors\tadmin" in site.run("alarm", "list").stdout
+    site.run("alarm", "tell", "pager", "LOUD", status=2)
+    site.run("alarm", "tell", "pager", "OK")
+    site.run("alarm", "delete", "pager")
+    site.run("alarm", "delete", "pager", status=1)
+    assert site.json("alarm", "list") == []
+    made = site.while_machines_work("create", "shop", "prod", "--bundle", str(site.bundle), "--wait").stdout.strip()
+    assert f"shop/prod: {made}" in site.run("list", command=agent_command).stdout
 
 
 def test_a_request_in_a_file_and_wrong_use(site: Site) -> None:

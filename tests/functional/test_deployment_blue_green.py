@@ -8,7 +8,9 @@ from typing import Any
 import pytest
 from sqlalchemy import select
 
-from hooks.deployments import engine
+from hooks.deployments import engine, views
+from hooks.deployments.ending import last_good
+from hooks.deployments.platform import Later, Remains
 from hooks.deployments.platforms.dummy import failed
 from hooks.models.deployment import DeploymentInstallation
 from registry.errors import Conflict
@@ -216,3 +218,68 @@ def test_a_failed_replacement_can_be_left_behind(world: World) -> None:
     assert world.status(started) == "Succeeded"
     assert world.targets(started) == {"b1": "Succeeded", "b2": "Succeeded", "g1": "Failed", "g2": "Succeeded"}
     assert order(world, "AllowTraffic") == ["g2 AllowTraffic"]
+
+
+def test_the_very_first_one_is_rolled_back_to_what_the_originals_have(world: World) -> None:
+    """Nobody has deployed to the originals by this server: they serve what they have, and do so again."""
+    style = {"deploymentType": "BLUE_GREEN", "deploymentOption": "WITH_TRAFFIC_CONTROL"}
+    kept = {"terminateBlueInstancesOnDeploymentSuccess": {"action": "TERMINATE", "terminationWaitTimeInMinutes": 60}}
+    world.configure(
+        [*GREEN, *BLUE],
+        deploymentStyle=style,
+        blueGreenDeploymentConfiguration=kept,
+        autoRollbackConfiguration=ALWAYS,
+        healthChecks=[{"name": "up", "type": "TCP"}],
+    )
+    first = world.deploy("1")
+    world.work()
+    world.platform.outcomes["g1", "MonitorHealth"] = [failed("MonitorHealth")]
+    world.platform.done.clear()
+    world.hasten()
+    world.work()
+    ended = world.deployment(first)
+    assert (ended.status, ended.previous_revision) == ("Failed", None)
+    assert order(world, "AllowTraffic", "BlockTraffic") == [
+        "b1 AllowTraffic", "b2 AllowTraffic", "g1 BlockTraffic", "g2 BlockTraffic",
+    ]  # fmt: skip
+    undoing = world.deployment(ended.rolled_back_by)
+    assert undoing.status == "Succeeded"
+    assert world.group().last_successful_id == undoing.id  # by which the platform knows who serves
+    # What failed is not what comes next by itself, nor what the next one goes back to.
+    with world.db.read() as session:
+        assert last_good(session, world.group()) is None
+        assert views.detail(session, undoing).revision_label == "what the originals have"
+    second = world.deploy("2")
+    world.work()
+    world.do_continue(second, engine.WaitType.TERMINATION)
+    world.work()
+    assert (world.status(second), world.deployment(second).previous_revision) == ("Succeeded", None)
+    by_hand = world.do(engine.rollback, second).id
+    world.work()
+    assert world.status(by_hand) == "Succeeded"
+
+
+def test_the_record_says_what_is_there_when_the_original_could_not_come_back(world: World) -> None:
+    style = {"deploymentType": "BLUE_GREEN", "deploymentOption": "WITH_TRAFFIC_CONTROL"}
+    world.configure(["shop"], dummyEvents=["Install"])
+    world.deploy("1")
+    world.work()
+    world.configure(["shop"], dummyEvents=["Install", "AllowTraffic"], deploymentStyle=style, bakeTimeInMinutes=60)
+    for remains, expected in ((Remains.NEW, {"shop": ("2", True)}), (Remains.NOTHING, {})):
+        started = world.deploy("2")
+        world.work()
+        world.platform.outcomes["shop", "undo"] = [Later(1), remains]
+        world.do(engine.stop, started)
+        world.work()
+        world.hasten()
+        world.work()
+        assert world.installed() == expected
+    # One that has not come to install anything finds that nothing is there, either.
+    world.configure(["shop"], dummyEvents=["Install"])
+    world.deploy("1")
+    world.work()
+    world.configure(["shop"], dummyEvents=["Install"], deploymentStyle=style)
+    world.platform.outcomes |= {("shop", "Install"): [failed("Install")], ("shop", "undo"): [Remains.NOTHING]}
+    world.deploy("3")
+    world.work()
+    assert world.installed() == {}

@@ -335,6 +335,7 @@ def test_a_stopped_one_does_not_wait_for_a_dead_machine(world: World) -> None:
     agent, started = one_agent(world)
     world.begin(agent)
     world.do(engine.stop, started)
+    world.silent.add(agent)
     world.advance(started, seconds=301)
     assert world.status(started) == "Stopped"
 

@@ -4,7 +4,7 @@ import gzip
 import io
 import json
 import tarfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from datetime import datetime, timedelta
 from pathlib import Path
 
@@ -72,8 +72,8 @@ def step(world: World, agent: str, status: EventStatus = EventStatus.SUCCEEDED, 
 class Deploying(World):
     """A world with an application, a group, two machines of it, and one of another role."""
 
-    def __init__(self, folder: Path) -> None:
-        super().__init__(folder)
+    def __init__(self, folder: Path, environment: Mapping[str, str] | None = None) -> None:
+        super().__init__(folder, environment)
         with self.db.write() as session:
             self.services.stores.new_key(session, None, self.now)  # as the first start of a server makes one
         self.tokens["deployer"] = self.account("deployer", "read", "promote", repositories=["default/*"])
@@ -226,6 +226,30 @@ def test_pausing_resuming_stopping_and_bringing_back_what_was_there(world: Deplo
     assert world.done("GET", group)["lastSuccessfulDeployment"]["deploymentId"] == back["deploymentId"]
 
 
+def test_targets_by_status_and_several_deployments_at_once(world: Deploying) -> None:
+    name, _ = world.group()
+    made = world.deploy_upload(name)
+    world.run("web-1")
+    world.run("web-2", fails="AfterInstall")
+    targets = f"/deployments/{made['deploymentId']}/targets"
+
+    def listed(**query: str) -> list[str]:
+        return [each["name"] for each in world.done("GET", targets, query_string=query)["items"]]
+
+    assert (listed(status="Failed"), listed(status="Succeeded,Failed")) == (["web-2"], ["web-1", "web-2"])
+    assert (listed(label="Green"), listed(status="Pending")) == ([], [])
+    for wrong in ({"status": "Broken"}, {"label": "Red"}):
+        assert world.call("GET", targets, query_string=wrong).status_code == 400
+    again = world.deploy_upload(name)
+    ids = [again["deploymentId"], "d-NOWHERE1", made["deploymentId"], again["deploymentId"]]
+    found = world.done("POST", "/deployments/batch", as_="deployer", json={"deploymentIds": ids})["items"]
+    assert [each["deploymentId"] for each in found] == [again["deploymentId"], made["deploymentId"]]
+    assert found[1] == world.done("GET", f"/deployments/{made['deploymentId']}")
+    assert world.done("POST", "/deployments/batch", as_="stranger", json={"deploymentIds": ids})["items"] == []
+    assert world.call("POST", "/deployments/batch", json={"deploymentIds": ["d"] * 26}).status_code == 400
+    world.run("web-1", "web-2")
+
+
 def test_guided_failure_asks_and_a_stuck_stop_script_is_passed_over(world: Deploying) -> None:
     name, _ = world.group()
     made = world.deploy_upload(name, guidedFailure=True)
@@ -322,6 +346,10 @@ def test_what_an_agent_has_seen_is_compared_with_what_was_installed(world: Deplo
             )
     there = world.done("GET", f"{group}/targets")["items"]
     assert [(each["drift"], each["changedFiles"]) for each in there] == [("changed", 3), ("other", 0)]
+    has = world.done("GET", "/agents/web-1")["installations"]
+    assert (name, "prod", made["deploymentId"]) in [
+        (each["applicationName"], each["deploymentGroupName"], each["deploymentId"]) for each in has
+    ]
 
 
 def test_an_alarm_s_state_is_told_by_who_may_deploy(world: Deploying) -> None:
@@ -340,6 +368,10 @@ def test_an_alarm_s_state_is_told_by_who_may_deploy(world: Deploying) -> None:
         watching.note(session, world.hooks.deployments, made["deploymentId"], {})
     ended = world.done("GET", f"/deployments/{made['deploymentId']}")
     assert (ended["status"], ended["errorInformation"]["code"]) == ("Stopped", "ALARM_ACTIVE")
+    assert world.call("DELETE", pager, as_="reader").status_code in {403, 404}
+    assert world.call("DELETE", pager, as_="deployer").status_code == 204
+    assert world.call("DELETE", pager, as_="deployer").status_code == 404
+    assert world.done("GET", "/domains/default/deployment-alarms")["items"] == []
 
 
 # --- lists -----------------------------------------------------------------------------------------------------------

@@ -148,6 +148,7 @@ HOOK = {"url": "https://hooks.example/", "domain": "default", "kinds": ["*"]}
 PROJECT = "{name: mine, repository: dev, source: {type: GIT, location: 'https://forge.example/one.git'}}"
 CREDENTIAL = {"authType": "PERSONAL_ACCESS_TOKEN", "token": "secret-of-a-forge"}
 APPS = "/deployment-applications"
+HOOK_STATUS = {"lifecycleEventHookExecutionId": "x", "status": "Succeeded"}
 CONFIG = "deploymentConfigName: mine\nminimumHealthyHosts: {type: HOST_COUNT, value: 1}"
 DEPLOYMENT = {
     "applicationName": "shop",
@@ -288,9 +289,12 @@ MATRIX = [
     ("DELETE", "/deployment-configs/mine", None, (401, *[403] * 5, 204)),
     ("GET", "/domains/default/deployment-alarms", None, (401, *SEES)),
     ("PUT", "/domains/default/deployment-alarms/pager", {"state": "ALARM"}, (401, *ACTS, 200)),
+    ("DELETE", "/domains/default/deployment-alarms/pager", None, (401, *ACTS, 204)),
     ("GET", "/deployments", None, (401, *[200] * 6)),
     ("POST", "/deployments", DEPLOYMENT, (401, *ACTS, 201)),
     ("POST", "/deployments/preview", DEPLOYMENT, (401, *SEES)),
+    ("POST", "/deployments/batch", {"deploymentIds": ["{y}"]}, (401, *[200] * 6)),  # what one may not see is left out
+    ("PUT", "/deployments/{y}/hook-status", HOOK_STATUS, (401, *ACTS, 400)),  # it has no such execution
     ("GET", "/deployments/{y}", None, (401, *SEES)),
     ("POST", "/deployments/{y}/stop", None, (401, *ACTS, 409)),  # it has ended: nobody is there to deploy to
     ("POST", "/deployments/{y}/continue", None, (401, *ACTS, 409)),

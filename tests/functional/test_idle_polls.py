@@ -12,7 +12,8 @@ import pytest
 from sqlalchemy import delete, event, insert
 from werkzeug.test import TestResponse
 
-from hooks.deployments import agents, presence
+from hooks.deployments import presence
+from hooks.deployments.parts import Patience
 from hooks.deployments.request import ONE_AT_A_TIME
 from hooks.models.deployment import DeploymentAgent
 from tests import agent_world
@@ -88,7 +89,7 @@ def test_a_fleet_is_seen_with_a_few_writes(world: World) -> None:
                 assert {each["state"] for each in shown} == {"ONLINE"}
     # One for many agents, at most every ten seconds; one for each agent and poll would be 216.
     assert 3 <= sent.count("UPDATE") <= 18
-    world.now += agents.SILENT_AFTER
+    world.now += timedelta(seconds=Patience().silent)
     assert {each["state"] for each in world.call("GET", "/agents").json["items"]} == {"OFFLINE"}
 
 

@@ -11,6 +11,7 @@ import sqlalchemy as sa
 from flask.testing import FlaskClient
 
 from hooks.models.build import Build
+from hooks.models.deployment import Deployment, DeploymentEvent
 from hooks.models.pipeline import ActionExecution, Execution
 from hooks.models.report import FileCoverageRow, Report, TestCase
 from hooks.pages.terminal import PLAIN, Style, parse_style, render
@@ -71,6 +72,19 @@ PATHS = {
     "hook_pages.keys": ("/keys",),
     "hook_pages.runners": ("/runners",),
     "hook_pages.agents": ("/agents",),
+    "hook_pages.deployments": ("/deployments", "/deployments?after=zzz"),
+    "hook_pages.environments": ("/environments",),
+    "hook_pages.environments_live": (),  # a part of a page
+    "hook_pages.application": ("/applications/shop",),
+    "hook_pages.deployment_group": ("/applications/shop/groups/web", "/applications/shop/groups/production"),
+    "hook_pages.new_deployment": ("/applications/shop/deploy", "/applications/shop/deploy?group=web&kind=package"),
+    "hook_pages.deployment": (
+        "/deployments/{deployed}",
+        "/deployments/{deploying}",
+        "/deployments/{deploying}?show=Pending",
+    ),
+    "hook_pages.deployment_live": (),  # a part of a page
+    "hook_pages.deployment_target": ("/deployments/{deploying}/targets/{target}",),
     "hook_pages.pipelines": ("/pipelines",),
     "hook_pages.pipeline": ("/pipelines/release", "/pipelines/release?before=1"),
     "hook_pages.execution": tuple(f"/executions/{number}" for number in (1, 2, 3, 4)),
@@ -152,6 +166,8 @@ def all_paths(site: Site, found: dict[str, int]) -> list[str]:
         asked = client_login.begin(session, site.services.accounts, client=client, address="127.0.0.1", now=now)
         named |= {group: site.report_of(found["failed"], f"tests-{group}") for group in ("unit", "cover")}
     named["case"], named["batch"] = site.failed_case(), site.batch()
+    named["deployed"], named["deploying"] = site.deployments()
+    named["target"] = str(site.target_of(named["deploying"]))
     return [path.format(**named, waiting=asked.code) for paths in PATHS.values() for path in paths]
 
 
@@ -203,6 +219,8 @@ def test_empty_pages_say_what_would_stand_there(tmp_path):
         "/search": "Type part of a package",
         "/search?q=x": "No package has that in its name",
         "/pipelines": "No pipelines yet",
+        "/deployments": "entrepot deploy app create shop",
+        "/environments": "Nothing is deployed anywhere",
         "/approvals": "Nothing waits for you",
         "/report-groups": "No reports yet",
         "/account/tokens": "No tokens yet",
@@ -278,6 +296,8 @@ def poison(site: Site) -> None:
             (Report, {"message": bad}),
             (FileCoverageRow, {"path": bad}),
             (TestCase, {"prefix": bad, "suite": bad, "name": bad, "raw_path": bad}),
+            (Deployment, {"initiator": bad, "description": bad, "error_code": bad[:64], "error_message": bad, "rollback_message": bad}),
+            (DeploymentEvent, {"message": bad, "script": bad}),
             (Build, {"message": bad, "initiator": bad, "exported_variables": {bad: bad}}),
         ):  # fmt: skip
             session.execute(sa.update(table).values(**values))

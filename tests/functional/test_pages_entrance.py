@@ -363,6 +363,9 @@ def changing_routes(app: Flask) -> list[str]:
         "value_id": 1,
         "runner": "r",
         "agent": "a",
+        "application": "shop",
+        "deployment_id": "d-NOTHERE00",
+        "target_id": 1,
         "hook_id": "h",
     }
     with app.test_request_context():

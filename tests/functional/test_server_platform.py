@@ -14,7 +14,7 @@ import pytest
 from hooks.deployments import agents, engine
 from hooks.deployments.health.probing import Answer
 from hooks.deployments.outcomes import EventResult, EventStatus
-from hooks.deployments.platform import Actor, DeploymentFacts, Later, PlatformUnavailable, TargetPlan
+from hooks.deployments.platform import Actor, AgentsPart, DeploymentFacts, Later, PlatformUnavailable, TargetPlan
 from hooks.deployments.platforms.server import ServerPlatform
 from hooks.deployments.traffic.routers.record import RecordRouter
 from hooks.models.deployment import (
@@ -65,7 +65,7 @@ class Edge:
     def states(self) -> dict[str, bool]:
         return {each.name: not each.is_drained for each in self.router.members("web")}
 
-    def act(self, event: str, target: TargetPlan, group: dict = GROUP) -> EventResult | Later:
+    def act(self, event: str, target: TargetPlan, group: dict = GROUP) -> EventResult | Later | AgentsPart:
         return self.platform.carry_out(facts(group), target, event, lambda: False)
 
 
@@ -160,12 +160,32 @@ def test_one_on_which_nothing_was_installed_gets_it_back_at_once(edge: Edge) -> 
     assert edge.states() == {"web-1": True}
 
 
-def test_checks_that_nobody_makes_are_refused_with_the_group(edge: Edge) -> None:
-    script = {"name": "smoke", "type": "COMMAND", "location": "scripts/smoke.sh"}
-    assert edge.platform.check_group(GROUP | {"healthChecks": [CHECK]}) == []
-    (fault,) = edge.platform.check_group(GROUP | {"healthChecks": [CHECK, script]})
-    assert "smoke is a COMMAND" in fault
-    assert "ValidateService" in fault
+SCRIPT = {"name": "smoke", "type": "COMMAND", "location": "scripts/smoke.sh", "intervalSeconds": 20}
+
+
+def test_commands_are_the_agents_behind_what_is_asked_from_here(edge: Edge) -> None:
+    group = GROUP | {"healthChecks": [CHECK, SCRIPT]}
+    assert edge.platform.check_group(group) == []
+    plans = edge.platform.events(facts(group), WEB)
+    actors = {each.name: each.actor.value for each in plans}
+    names = list(actors)
+    at = names.index("ValidateService")
+    assert names[at + 1 : at + 3] == ["CheckHealth", "CheckCommands"]
+    assert (actors["CheckCommands"], "MonitorHealth" in names) == ("agent", False)
+    baking = edge.platform.events(facts(group | {"bakeTimeInMinutes": 5}), WEB)
+    assert (baking[-1].name, baking[-1].actor.value) == ("MonitorHealth", "engine")
+
+
+def test_what_bakes_is_asked_until_enough_in_a_row_are_wrong_and_its_agent_in_between(edge: Edge) -> None:
+    group, target = GROUP | {"healthChecks": [CHECK, SCRIPT]}, TargetPlan("web-1", "a-1", details=WEB.details)
+    edge.answers, done = [True, False, True, True, False, False, False], []
+    while not isinstance(answer := edge.act("MonitorHealth", target, group), EventResult):
+        done.append("agent" if isinstance(answer, AgentsPart) else answer.seconds)
+        target = TargetPlan("web-1", "a-1", details=json.loads(json.dumps(answer.details)))
+        edge.now += timedelta(seconds=7)
+    assert done == ["agent", 7, 7, "agent", 7, 7]
+    assert (answer.status, edge.answers) == (EventStatus.FAILED, [])
+    assert "HTTP 503" in answer.message
 
 
 @pytest.mark.parametrize(

@@ -43,12 +43,14 @@ class Server:
         web_processes: int = 2,
         by_command: bool = False,
         from_nothing: bool = False,
+        host: str = "127.0.0.1",
     ) -> None:
         """With ``by_command`` it is started by a command of its own, as people do, and not by a fork (``zygote``).
 
-        With ``from_nothing`` its first start makes the database as well.
+        With ``from_nothing`` its first start makes the database as well. ``host`` is the address that it listens at.
         """
         self.data = data
+        self.host = host
         self.port = free_port()
         self.with_worker = with_worker
         self.environment = environment or {}
@@ -60,15 +62,15 @@ class Server:
 
     @property
     def url(self) -> str:
-        return f"http://127.0.0.1:{self.port}"
+        return f"http://{self.host}:{self.port}"
 
     def index(self, repository: str = "dev", *, token: str | None = None, simple: bool = True) -> str:
         credential = f"alice:{token}@" if token else ""
         suffix = "simple/" if simple else ""
-        return f"http://{credential}127.0.0.1:{self.port}/pypi/default/{repository}/{suffix}"
+        return f"http://{credential}{self.host}:{self.port}/pypi/default/{repository}/{suffix}"
 
     def start(self) -> "Server":
-        arguments = ["serve", "--data", str(self.data), "--bind", f"127.0.0.1:{self.port}"]
+        arguments = ["serve", "--data", str(self.data), "--bind", f"{self.host}:{self.port}"]
         arguments += ["--workers", str(self.web_processes)]
         if not self.with_worker:
             arguments.append("--no-worker")

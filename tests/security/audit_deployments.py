@@ -1,5 +1,8 @@
 """Drivers of the routes of deployments."""
 
+import hashlib
+
+from hooks.deployments import engine, hook_answers
 from hooks.deployments.outcomes import EventStatus
 from hooks.deployments.phases import Phase
 from hooks.models.deployment import Deployment
@@ -81,6 +84,14 @@ drive(
     lambda s: s.api("/domains/default/deployment-alarms/" + s.name("alarm"), {"state": "ALARM"}),
 )
 
+
+@drives(f"DELETE {API}/domains/<domain>/deployment-alarms/<alarm>")
+def _forget_alarm(stage: Stage) -> Ask:
+    path = "/domains/default/deployment-alarms/" + stage.name("alarm")
+    stage.done("PUT", path, {"state": "OK"})
+    return stage.api(path)
+
+
 ONE = f"POST {API}/deployments/<deployment_id>"
 drive(f"POST {API}/deployments", lambda s: s.api("/deployments", _wanted(_group(s)[0])))
 drive(f"{ONE}/stop", lambda s: s.api(f"{_running(s)[0]}/stop"))
@@ -111,6 +122,18 @@ def _answer(stage: Stage) -> Ask:
     return stage.api(f"{one}/targets/{target}/answer", {"answer": "fail"})
 
 
+@drives(f"PUT {API}/deployments/<deployment_id>/hook-status")
+def _hook_status(stage: Stage) -> Ask:
+    """One with an execution of a hook, which no platform without containers has: its row says so."""
+    one, agent = _running(stage)
+    with stage.db.write() as session:
+        event = engine.next_for_agent(session, agent, stage.now)[2]
+        row = session.get_one(Deployment, one.rpartition("/")[2])
+        kept = {"digest": hashlib.sha256(b"told").hexdigest(), "event": event.id, "status": "Pending"}
+        row.details = {**row.details, hook_answers.KEY: {"shop/BeforeInstall/0": kept}}
+    return stage.api(f"{one}/hook-status", {"lifecycleEventHookExecutionId": "told", "status": "Succeeded"})
+
+
 @drives(f"{ONE}/continue")
 def _continue(stage: Stage) -> Ask:
     """One that waits before the traffic is sent: its row says so, since there is no router here to reach that by."""
@@ -119,3 +142,44 @@ def _continue(stage: Stage) -> Ask:
         row = session.get_one(Deployment, one.rpartition("/")[2])
         row.phase, row.status = Phase.READY_WAIT.value, "Ready"
     return stage.api(f"{one}/continue", {"deploymentWaitType": "READY_WAIT"})
+
+
+# --- pages
+
+PAGE = "POST /deployments/<deployment_id>"
+FIELDS = {
+    "kind": "package",
+    "group": "prod",
+    "repository": "dev",
+    "format": "pypi",
+    "package": "my-pkg",
+    "version": "1.0",
+}
+drive(
+    "POST /applications/<application>/deploy",
+    lambda s: s.form(f"/applications/{_group(s)[0]}/deploy", do="create", **FIELDS),
+)
+drive(f"{PAGE}/stop", lambda s: s.form(f"{_running(s)[0]}/stop"))
+drive(f"{PAGE}/pause", lambda s: s.form(f"{_running(s)[0]}/pause"))
+drive(f"{PAGE}/retry", lambda s: s.form(f"{_failed(s)[0]}/retry"))
+drive(f"{PAGE}/rollback", lambda s: s.form(f"{_running(s)[0]}/rollback"))
+
+
+@drives(f"{PAGE}/resume")
+def _resume_by_form(stage: Stage) -> Ask:
+    return stage.form(_resume(stage).path.removeprefix(API))
+
+
+@drives(f"{PAGE}/continue")
+def _continue_by_form(stage: Stage) -> Ask:
+    return stage.form(_continue(stage).path.removeprefix(API), wait="READY_WAIT")
+
+
+@drives(f"{PAGE}/targets/<int:target_id>/skip")
+def _skip_by_form(stage: Stage) -> Ask:
+    return stage.form(_skip(stage).path.removeprefix(API), event="ApplicationStop")
+
+
+@drives(f"{PAGE}/targets/<int:target_id>/answer")
+def _answer_by_form(stage: Stage) -> Ask:
+    return stage.form(_answer(stage).path.removeprefix(API), answer="fail")

@@ -34,6 +34,7 @@ NO_CHANGE = {
         for rest in ("", "/repositories/<repository>")
     },
     f"POST {API}/deployments/preview": "a question",
+    f"POST {API}/deployments/batch": "a question",
     "POST /audit/verify": "a question",
     "POST /keys/server/verify": "a question",
     "POST /keys/domains/<domain>/verify": "a question",

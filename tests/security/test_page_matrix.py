@@ -40,6 +40,13 @@ MANY = "/versions/<domain>/<repository>/<format_name>/<path:name>"
 EXECUTION, BUILD, HOOK = "/executions/<int:execution_id>", "/builds/<build_id>", "/webhooks/<int:webhook_id>"
 FACTOR, NOTES = "/account/second-factor", "/account/notifications"
 USER, ARTIFACT = "/access/users/<user>", "/artifacts/<artifact_identifier>"
+APPLICATION, DEPLOYMENT, TARGET = (
+    "/applications/<application>",
+    "/deployments/<deployment_id>",
+    "/targets/<int:target_id>",
+)
+# Whose rights are on the domain as such, not on some of its repositories.
+ON_DOMAIN = ALL
 # Each line is a decision: whose request goes through to what the page shows, or the form does, of default/dev.
 TABLE: dict[str, set[str]] = {
     **dict.fromkeys(("GET /setup", "GET /sign-in", "POST /theme"), KNOWN | NOBODY),
@@ -103,6 +110,12 @@ TABLE: dict[str, set[str]] = {
     **{f"POST /runners/<runner>/{word}": ROOT for word in ("token", "revoke", "delete")},
     **dict.fromkeys(("GET /agents", "POST /agents"), ROOT),
     **{f"POST /agents/<agent>/{word}": ROOT for word in ("token", "tags", "alarm", "revoke", "delete")},
+    **dict.fromkeys(("GET /deployments", "GET /environments", "GET /environments/live"), KNOWN),  # each sees their own
+    **{f"GET {APPLICATION}{rest}": ON_DOMAIN for rest in ("", "/groups/<deployment_group>")},
+    **{f"{method} {APPLICATION}/deploy": ON_DOMAIN for method in ("GET", "POST")},
+    **{f"GET {DEPLOYMENT}{rest}": ON_DOMAIN for rest in ("", "/live", TARGET)},
+    **{f"POST {DEPLOYMENT}/{word}": ON_DOMAIN for word in ("stop", "pause", "resume", "continue", "retry", "rollback")},
+    **{f"POST {DEPLOYMENT}{TARGET}/{word}": ON_DOMAIN for word in ("skip", "answer")},
     "GET /keys": SOMEWHERE,  # of each domain those who administer it, of the server its administrators
     **{f"POST /keys/domains/<domain>/{word}": ALL for word in ("rotate", "verify")},
     **{f"POST /keys/server/{word}": ROOT for word in ("rotate", "verify")},
@@ -241,6 +254,13 @@ def paths(site: Site) -> dict[str, str]:
     values |= {"delivery_id": "msg_1", "grant_id": 2, "group": "team", "user": "member", "provider": "none"}
     values |= {"value_id": 1, "report_id": site.report_of(2, "tests-unit"), "case_key": site.failed_case()}
     values |= {"artifact_identifier": "primary", "runner": "builder-1", "agent": "web-1", "batch_id": site.batch()}
+    deploying = site.deployments()[1]
+    values |= {
+        "application": "shop",
+        "deployment_group": "web",
+        "deployment_id": deploying,
+        "target_id": site.target_of(deploying),
+    }
     values["hook_id"] = "0" * 32
     names = {"/pipelines": "release", "/build-projects": "tests", "/report-groups": "tests-unit"}
     with site.app.test_request_context():

@@ -302,9 +302,10 @@ REVIEWED = {
     **{f"{method} {API}/deployment-configs/<config>": SIGNED_IN for method in ("GET", "DELETE")},
     # Who may read the domain sees its alarms; who may deploy there tells their states.
     f"GET {API}/domains/<domain>/deployment-alarms": SIGNED_IN,
-    f"PUT {API}/domains/<domain>/deployment-alarms/<alarm>": SIGNED_IN,
+    **{f"{method} {API}/domains/<domain>/deployment-alarms/<alarm>": SIGNED_IN for method in ("PUT", "DELETE")},
     **{f"{method} {API}/deployments": SIGNED_IN for method in ("GET", "POST")},
-    f"POST {API}/deployments/preview": SIGNED_IN,
+    **{f"POST {API}/deployments/{word}": SIGNED_IN for word in ("preview", "batch")},
+    f"PUT {DEPLOYMENT}/hook-status": SIGNED_IN,  # who may deploy, and knows the execution's id
     f"GET {DEPLOYMENT}": SIGNED_IN,
     **{f"POST {DEPLOYMENT}/{word}": SIGNED_IN for word in ("stop", "continue", "pause", "resume", "retry", "rollback")},
     **{f"GET {DEPLOYMENT}/targets{rest}": SIGNED_IN for rest in ("", "/<id:target_id>")},
@@ -395,6 +396,16 @@ REVIEWED = {
     "GET /agents": PAGE,  # the right to manage agents is checked inside, as below
     "POST /agents": PAGE,
     **{f"POST /agents/<agent>/{word}": PAGE for word in ("token", "tags", "alarm", "revoke", "delete")},
+    # Applications are their domain's: each view asks for its rights there, and who may not see one is told of none.
+    **dict.fromkeys(("GET /deployments", "GET /environments", "GET /environments/live"), PAGE),
+    **{f"GET /applications/<application>{rest}": PAGE for rest in ("", "/groups/<deployment_group>")},
+    **{f"{method} /applications/<application>/deploy": PAGE for method in ("GET", "POST")},
+    **{f"GET /deployments/<deployment_id>{rest}": PAGE for rest in ("", "/live", "/targets/<int:target_id>")},
+    **{
+        f"POST /deployments/<deployment_id>/{word}": PAGE
+        for word in ("stop", "pause", "resume", "continue", "retry", "rollback")
+    },
+    **{f"POST /deployments/<deployment_id>/targets/<int:target_id>/{word}": PAGE for word in ("skip", "answer")},
     "GET /keys": PAGE,  # shows the keys one manages
     **{f"POST /keys/{whose}/{act}": PAGE for whose in ("server", "domains/<domain>") for act in ("rotate", "verify")},
     "POST /account/sign-out-everywhere": PAGE,

@@ -158,7 +158,8 @@ class Agent:
         finally:
             with self._lock:
                 self._jobs.pop(job.command.event_id, None)
-            if job.command.event == job.command.events[-1]:
+            events = job.command.events
+            if job.is_late or (events and job.command.event == events[-1]):
                 self._looks_at = 0.0
             self._freed.set()
 

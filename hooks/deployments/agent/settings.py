@@ -33,13 +33,15 @@ class AgentSettings:
 
     ``runas``: users that scripts may run as, beside the agent's own. ``destinations``: directories that Install may write
     below; empty: anywhere that the agent's user may. ``revisions``: kinds of revisions. ``scripts``: whether scripts run at
-    all. ``at_once``: how many deployment groups at a time.
+    all. ``check_commands``: whether a group's checks may be commands here. ``at_once``: how many deployment groups at a
+    time.
     """
 
     runas: tuple[str, ...] = ()
     destinations: tuple[str, ...] = ()
     revisions: tuple[str, ...] = USUAL
     scripts: bool = True
+    check_commands: bool = False
     at_once: int = MOST_AT_ONCE
 
     def refusal(self, spec: AppSpec, link: str) -> str:
@@ -99,13 +101,17 @@ def _checked(found: dict[str, Any], path: Path) -> AgentSettings:
     faults += [
         f"revisions: {each!r} is none of {', '.join(KINDS)}" for each in texts.get("revisions", ()) if each not in KINDS
     ]
-    scripts, at_once = found.get("scripts", True), found.get("at_once", MOST_AT_ONCE)
-    if not isinstance(scripts, bool):
-        faults.append("scripts: true or false")
+    switches = {"scripts": found.get("scripts", True), "check_commands": found.get("check_commands", False)}
+    faults += [f"{name}: true or false" for name, value in switches.items() if not isinstance(value, bool)]
+    at_once = found.get("at_once", MOST_AT_ONCE)
     if not isinstance(at_once, int) or isinstance(at_once, bool) or not 1 <= at_once <= MOST_AT_ONCE:
         faults.append(f"at_once: a number from 1 to {MOST_AT_ONCE}")
     if faults:
         raise AgentFault("; ".join(f"{path}: {fault}" for fault in faults))
     return AgentSettings(
-        texts.get("runas", ()), texts.get("destinations", ()), texts.get("revisions", USUAL), scripts, at_once
+        texts.get("runas", ()),
+        texts.get("destinations", ()),
+        texts.get("revisions", USUAL),
+        **switches,
+        at_once=at_once,
     )

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from hooks.builds.remote.link import Away, NotAdmitted, Rejected, broken_off, patiently
-from hooks.deployments.agent import native
+from hooks.deployments.agent import checking, native
 from hooks.deployments.agent.line import Line
 from hooks.deployments.agent.settings import AgentSettings
 from hooks.deployments.appspec_model import EVENT_SECONDS
@@ -38,12 +38,13 @@ T = TypeVar("T")
 class Job:
     """A command that is being carried out. ``is_stopped``: nobody waits for it any more, or this agent ends at once.
 
-    ``is_leaving``: the agent ends after it.
+    ``is_leaving``: the agent ends after it. ``is_late``: the server had another end for it when it was told of this one.
     """
 
     command: Command
     is_stopped: bool = False
     is_leaving: bool = False
+    is_late: bool = False
     over_at: float = field(default_factory=lambda: time.monotonic() + EVENT_SECONDS)
 
 
@@ -83,6 +84,8 @@ class Worker:
         command = job.command
         state = GroupState(self._root, command.group_id)
         state.prepare()
+        if command.checks:
+            return self._checked(job, state)
         with state.locked():
             host = self._host(job, state)
             self._forget_others(state, command.deployment_id)
@@ -96,6 +99,12 @@ class Worker:
             if result.status is EventStatus.FAILED or command.event == command.events[-1]:
                 host.end()
         return result
+
+    def _checked(self, job: Job, state: GroupState) -> EventResult | None:
+        with state.locked():
+            if not self._begun(job, is_noop=False):
+                return None
+            return checking.check(job.command, self._settings, state, self._line.now, lambda: job.is_stopped)
 
     @staticmethod
     def _forget_others(state: GroupState, deployment_id: str) -> None:
@@ -207,7 +216,8 @@ class Worker:
         }
         LOG.info("%s of deployment %s: %s", result.event, job.command.deployment_id, result.status.value)
         # What this is about has ended: that the script was stopped is told as well.
-        self._insist(job, "complete", told, always=True)
+        answer = self._insist(job, "complete", told, always=True)
+        job.is_late = answer is not None and answer.get("status") != result.status.value
 
     def _insist(
         self, job: Job, what: str, body: Mapping[str, Any], *, always: bool = False

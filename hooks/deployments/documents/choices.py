@@ -68,12 +68,12 @@ def read_rollback(reader: StrictReader, node: yaml.Node, where: str) -> dict[str
 
 
 def read_selection(reader: StrictReader, node: yaml.Node, where: str) -> dict[str, Any]:
-    """CodeDeploy's ``targetInstances``."""
-    known = {"tagFilters", "ec2TagSet"}
+    """CodeDeploy's ``targetInstances``; machines by name (``targets``) are ours."""
+    known = {"tagFilters", "ec2TagSet", "targets"}
     entries = reader.fields(node, where, known, refused={"autoScalingGroups": _NO_SCALING})
     found = read_machines(reader, entries, f"{where}.")
     if not found:
-        reader.fault(node, f"{where} chooses no machines: it has tagFilters or ec2TagSet")
+        reader.fault(node, f"{where} chooses no machines: it has tagFilters, ec2TagSet or targets")
     return found
 
 

@@ -4,6 +4,7 @@
   "bodyContains": "ok", "intervalSeconds": 5, "timeoutSeconds": 3, "healthyThresholdCount": 2,
   "unhealthyThresholdCount": 3},
  {"name": "port", "type": "TCP", "address": "{host}:{port}"},
+ {"name": "queue", "type": "COMMAND", "command": ["CMD-SHELL", "test -S /run/app.sock"], "timeoutSeconds": 10},
  {"name": "smoke", "type": "COMMAND", "location": "scripts/smoke.sh", "runas": "app", "timeoutSeconds": 60}]
 """
 
@@ -21,6 +22,7 @@ from registry.upstream.guard import BlockedAddress, WebUrl, parse_url
 
 MAX_CHECKS = 10
 MAX_SECONDS = 3600
+_LONGEST_COMMAND = 4000
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}\Z")
 _PLACEHOLDER = re.compile(r"\{[^{}]{0,80}\}?|\}")
 _HOST = re.compile(r"[A-Za-z0-9_.:-]{1,253}\Z")
@@ -97,12 +99,28 @@ class TcpCheck:
 
 @dataclass(frozen=True, slots=True)
 class CommandCheck:
-    """A script of the bundle that the target's agent runs: exit status 0 is well. ``runas`` as in ``appspec.yml``."""
+    """What the target's agent runs: exit status 0 is well. ``runas`` as in ``appspec.yml``.
+
+    ``command`` is a program with its arguments, as a task definition's health check has it: behind CMD, or behind
+    CMD-SHELL one line for the shell. Or ``location`` is a script of the bundle.
+    """
 
     name: str
     pace: Pace
-    location: str
+    command: tuple[str, ...] = ()
+    location: str = ""
     runas: str = ""
+
+    @property
+    def argv(self) -> tuple[str, ...]:
+        """The command as it is run; empty for a script of the bundle."""
+        match self.command:
+            case ("CMD-SHELL", script):
+                return ("/bin/sh", "-c", script)
+            case ("CMD", *rest):
+                return tuple(rest)
+            case found:
+                return found
 
 
 Check = HttpCheck | TcpCheck | CommandCheck
@@ -223,15 +241,28 @@ def _tcp(fields: Fields, name: str) -> TcpCheck:
     return TcpCheck(name, pace, host.removeprefix("[").removesuffix("]"), port)
 
 
+def commands_of(group: Mapping[str, Any]) -> list[CommandCheck]:
+    """The checks of a group's document that its agents make."""
+    if group.get("healthChecks") is None:
+        return []
+    return [check for check in checks_of(group["healthChecks"], []) if isinstance(check, CommandCheck)]
+
+
 def _command(fields: Fields, name: str) -> CommandCheck:
-    fields.known([*_COMMON, "location", "runas"])
-    location = fields.text("location", longest=1000)
+    fields.known([*_COMMON, "command", "location", "runas"])
+    if fields.has("command") == fields.has("location"):
+        fields.fault("command", "or location has to be there, and not both")
+    command = fields.texts("command", longest=_LONGEST_COMMAND) if fields.has("command") else ()
+    if command and ((command[0] == "CMD-SHELL" and len(command) != 2) or command == ("CMD",)):
+        fields.fault("command", "has a program behind CMD, and one text for the shell behind CMD-SHELL")
+    location = fields.text("location", longest=1000) if fields.has("location") else ""
     if location.startswith("/") or ".." in location.split("/"):
         fields.fault("location", "has to be the path of a script within the bundle")
     runas = fields.text("runas", "", longest=32)
     if runas and not _USER.match(runas):
         fields.fault("runas", "has to be the name of a user")
-    return CommandCheck(name, _pace(fields, timeout_seconds=60, most_seconds=MAX_SECONDS), location, runas)
+    pace = _pace(fields, timeout_seconds=60, most_seconds=MAX_SECONDS)
+    return CommandCheck(name, pace, command, location, runas)
 
 
 def as_json(check: Check) -> Mapping[str, Any]:
@@ -252,5 +283,6 @@ def as_json(check: Check) -> Mapping[str, Any]:
             host = f"[{check.host}]" if ":" in check.host else check.host
             return common | {"type": "TCP", "address": f"{host}:{check.port}"}
         case CommandCheck():
-            own = {"type": "COMMAND", "location": check.location}
+            what = {"location": check.location} if check.location else {"command": list(check.command)}
+            own = {"type": "COMMAND", **what}
             return common | own | ({"runas": check.runas} if check.runas else {})

@@ -52,6 +52,18 @@ class Fields:
             return value
         return default or ""
 
+    def texts(self, name: str, *, longest: int) -> tuple[str, ...]:
+        """A list of texts, of ``longest`` characters together; the first is not empty, and none has a NUL."""
+        value = self._values.get(name)
+        are_texts = isinstance(value, list | tuple) and all(isinstance(each, str) for each in value)
+        if not are_texts or not value or not value[0]:
+            self.fault(name, "has to be a list of texts, a program and its arguments")
+        elif sum(map(len, value)) + len(value) > longest or any("\0" in each for each in value):
+            self.fault(name, f"has at most {longest} characters, and no NUL")
+        else:
+            return tuple(value)
+        return ()
+
     def whole(self, name: str, default: int, *, least: int, most: int) -> int:
         """A whole number."""
         value = self._values.get(name, default)

@@ -72,11 +72,7 @@ def run_script(
     _make_executable(script, path)
     _look_at_head(script, path, log)
     log.say(f"Script - {script.location}")
-    environment = {
-        **{name: value for name, value in settings.environment.items() if not name.startswith(_NOT_HANDED_ON)},
-        **identity.variables,
-        **variables,
-    }
+    environment = _environment(settings, identity, variables)
     limit = min(float(script.timeout_seconds), seconds_left)
     with _Running(script.location, [str(path)], identity, environment) as running:
         status = running.until_the_end(log, limit, settings.is_stopped)
@@ -84,6 +80,36 @@ def run_script(
         who = f" run as user {script.runas}" if script.runas else ""
         message = f"Script at specified location: {script.location}{who} failed with exit code {status}"
         raise EventFailed(ErrorCode.SCRIPT_FAILED, message, script.location)
+
+
+def run_check(
+    script: HookScript,
+    argv: Sequence[str],
+    archive: Path,
+    variables: Mapping[str, str],
+    settings: ScriptSettings,
+    log: ScriptLog,
+    seconds_left: float,
+) -> int:
+    """Run a check as scripts run: ``argv``, or without one the script of the bundle; its exit status. Nothing of it stays.
+
+    Raises EventFailed where it cannot be run, takes longer than it may, or is stopped; OSError.
+    """
+    identity = _identity(script, settings)
+    if not argv:
+        path = _found(script, archive)
+        _make_executable(script, path)
+        _look_at_head(script, path, log)
+        argv = [str(path)]
+    limit = min(float(script.timeout_seconds), max(seconds_left, 0.0))
+    environment = _environment(settings, identity, variables)
+    with _Running(script.location, argv, identity, environment) as running:
+        return running.until_the_end(log, limit, settings.is_stopped, may_stay=False)
+
+
+def _environment(settings: ScriptSettings, identity: _Identity, variables: Mapping[str, str]) -> dict[str, str]:
+    own = {name: value for name, value in settings.environment.items() if not name.startswith(_NOT_HANDED_ON)}
+    return {**own, **identity.variables, **variables}
 
 
 def run_program(
@@ -241,8 +267,13 @@ class _Running:
         for descriptor in self._outputs:
             os.close(descriptor)
 
-    def until_the_end(self, log: ScriptLog, limit: float, is_stopped: Callable[[], bool]) -> int:
-        """The script's exit status, when it and its output have ended. Raises EventFailed."""
+    def until_the_end(
+        self, log: ScriptLog, limit: float, is_stopped: Callable[[], bool], *, may_stay: bool = True
+    ) -> int:
+        """The script's exit status, when it and its output have ended. Raises EventFailed.
+
+        ``may_stay``: what it has started goes on without it.
+        """
         assert self._process.stdin is not None and self._process.stdout is not None  # noqa: PT018
         deadline = time.monotonic() + limit
         ended_at: float | None = None
@@ -268,6 +299,8 @@ class _Running:
                 if is_stopped() or now >= deadline:
                     self._give_up(limit, status, is_stopped=is_stopped())
         assert status is not None
+        if not may_stay:
+            return status
         with contextlib.suppress(BrokenPipeError):
             self._process.stdin.write(b"stay\n")
             self._process.stdin.flush()

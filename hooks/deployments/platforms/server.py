@@ -13,13 +13,21 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from hooks.deployments.documents.settings import GroupSettings
-from hooks.deployments.health.checks import CommandCheck, HttpCheck, TcpCheck, checks_of
+from hooks.deployments.health.checks import CommandCheck, HttpCheck, TcpCheck, checks_of, commands_of
 from hooks.deployments.health.judging import Health, Tally, after, altogether
 from hooks.deployments.health.probing import Answer
-from hooks.deployments.lifecycle import ENGINE_EVENTS
+from hooks.deployments.lifecycle import CHECK_COMMANDS, ENGINE_EVENTS
 from hooks.deployments.outcomes import ErrorCode, EventResult, EventStatus
-from hooks.deployments.phases import TERMINATE, course_of
-from hooks.deployments.platform import Actor, DeploymentFacts, EventPlan, Later, PlatformUnavailable, TargetPlan
+from hooks.deployments.phases import MONITOR_HEALTH, TERMINATE, bake_minutes, course_of
+from hooks.deployments.platform import (
+    Actor,
+    AgentsPart,
+    DeploymentFacts,
+    EventPlan,
+    Later,
+    PlatformUnavailable,
+    TargetPlan,
+)
 from hooks.deployments.rows import BLUE, GREEN, ROLLBACK
 from hooks.deployments.traffic.router import Member, RoutingError, TrafficRouter, host_and_port
 from hooks.models.deployment import Deployment, DeploymentAgent, DeploymentGroup, DeploymentTarget
@@ -32,6 +40,7 @@ DRAIN_SECONDS = 300.0
 HEALTHY_SECONDS = 300.0
 """So long the router's own check may take to find a target well."""
 _PAUSE_SECONDS = 1.0
+_COMMANDS_PAUSE_SECONDS = 15.0
 _BEFORE_INSTALL = frozenset({"", "BeforeBlockTraffic", "BlockTraffic", "AfterBlockTraffic", "DownloadBundle"})
 
 
@@ -59,8 +68,7 @@ class ServerPlatform:
         settings = GroupSettings.of(document)
         faults: list[str] = []
         if document.get("healthChecks") is not None:
-            found = checks_of(document["healthChecks"], faults)
-            faults += [_no_command(each) for each in found if isinstance(each, CommandCheck)]
+            checks_of(document["healthChecks"], faults)
         unknown = sorted({pool.partition("/")[0] for pool in settings.pools} - set(self._routers))
         faults += [f"there is no router {name!r} in the server's settings" for name in unknown]
         if settings.controls_traffic and not settings.pools:
@@ -114,19 +122,24 @@ class ServerPlatform:
             plans.append(EventPlan(name, Actor.ENGINE if is_traffic else Actor.AGENT))
             if name == "ValidateService" and _asked_from_here(about):
                 plans.append(EventPlan(CHECK_HEALTH, Actor.ENGINE))
+            if name == "ValidateService" and commands_of(about.group):
+                plans.append(EventPlan(CHECK_COMMANDS, Actor.AGENT))
+        if _is_watched(about, target, is_blue_green=settings.is_blue_green):
+            plans.append(EventPlan(MONITOR_HEALTH, Actor.ENGINE))
         if target.fleet == "Blue" and not about.is_rollback:
             plans.append(EventPlan(TERMINATE, Actor.ENGINE))
         return plans
 
     def carry_out(
         self, about: DeploymentFacts, target: TargetPlan, event: str, is_stopped: Callable[[], bool]
-    ) -> EventResult | Later:
+    ) -> EventResult | Later | AgentsPart:
         """As the contract says."""
         _ = is_stopped
-        acts = {
+        acts: Mapping[str, Callable[[DeploymentFacts, TargetPlan], EventResult | Later | AgentsPart]] = {
             "BlockTraffic": self._block,
             "AllowTraffic": self._allow,
             CHECK_HEALTH: self._ask,
+            MONITOR_HEALTH: self._monitor,
             TERMINATE: self._let_go,
         }
         try:
@@ -181,26 +194,47 @@ class ServerPlatform:
 
     def _ask(self, about: DeploymentFacts, target: TargetPlan) -> EventResult | Later:
         checks = _asked_from_here(about)
-        host, port = _place(target)
-        if host is None:
-            return _failed(CHECK_HEALTH, "the machine has no address at which it could be asked")
-        kept: Mapping[str, Any] = target.details.get("health") or {}
-        tallies: dict[str, Tally] = {}
-        said = ""
-        for check in checks:
-            answer = self._check(check, host, port)
-            before = kept.get(check.name) or [Health.INITIAL.value, 0, 0]
-            tally = Tally(Health(before[0]), before[1], before[2])
-            tallies[check.name] = after(tally, passed=answer.passed, pace=check.pace)
-            if not answer.passed:
-                said = f"{check.name}: {answer.detail}"
-        health = altogether(tally.health for tally in tallies.values())
+        health, kept, said = self._asked(checks, target, "health", Health.INITIAL)
         if health is Health.HEALTHY:
             return _done(CHECK_HEALTH)
         if health is Health.UNHEALTHY:
             return _failed(CHECK_HEALTH, said)
+        return Later(min(check.pace.interval_seconds for check in checks), kept, said)
+
+    def _monitor(self, about: DeploymentFacts, target: TargetPlan) -> EventResult | Later | AgentsPart:
+        """Ask a machine that serves once more; for what commands say, its agent is asked in between."""
+        checks, commands = _asked_from_here(about), commands_of(about.group)
+        health, kept, said = self._asked(checks, target, "watched", Health.HEALTHY)
+        if health is Health.UNHEALTHY:
+            return _failed(MONITOR_HEALTH, said)
+        seconds: float = min(each.pace.interval_seconds for each in (*checks, *commands))
+        if commands and target.agent_id is not None:
+            since, now = _since(target, "askedAt"), self._clock()
+            pause = max(_COMMANDS_PAUSE_SECONDS, min(each.pace.interval_seconds for each in commands))
+            if since is None or now - since >= timedelta(seconds=pause):
+                return AgentsPart({**kept, "askedAt": now.isoformat()}, said)
+            seconds = seconds if checks else pause
+        return Later(seconds, kept, said)
+
+    def _asked(
+        self, checks: Sequence[HttpCheck | TcpCheck], target: TargetPlan, key: str, before: Health
+    ) -> tuple[Health, Mapping[str, Any], str]:
+        """A machine's health with one more answer to each check, its details with that, and what was wrong."""
+        host, port = _place(target)
+        if host is None and checks:
+            return Health.UNHEALTHY, target.details, "the machine has no address at which it could be asked"
+        kept: Mapping[str, Any] = target.details.get(key) or {}
+        tallies: dict[str, Tally] = {}
+        said = ""
+        for check in checks:
+            answer = self._check(check, host or "", port)
+            known = kept.get(check.name) or [before.value, 0, 0]
+            tally = Tally(Health(known[0]), known[1], known[2])
+            tallies[check.name] = after(tally, passed=answer.passed, pace=check.pace)
+            if not answer.passed:
+                said = f"{check.name}: {answer.detail}"
         told = {name: [each.health.value, each.passed_in_a_row, each.failed_in_a_row] for name, each in tallies.items()}
-        return Later(min(check.pace.interval_seconds for check in checks), {**target.details, "health": told}, said)
+        return altogether(tally.health for tally in tallies.values()), {**target.details, key: told}, said
 
     # --- what is needed for them
 
@@ -256,15 +290,17 @@ def _plan(row: DeploymentAgent, fleet: str) -> TargetPlan:
 
 
 def _asked_from_here(about: DeploymentFacts) -> list[HttpCheck | TcpCheck]:
-    """The group's checks; there are no scripts among them (``check_group``)."""
+    """The group's checks that are made from here."""
     if about.group.get("healthChecks") is None:
         return []
     found = checks_of(about.group["healthChecks"], [])
     return [check for check in found if not isinstance(check, CommandCheck)]
 
 
-def _no_command(check: CommandCheck) -> str:
-    return f"healthChecks: {check.name} is a COMMAND; on a machine that is a hook of ValidateService in appspec.yml"
+def _is_watched(about: DeploymentFacts, target: TargetPlan, *, is_blue_green: bool) -> bool:
+    """Whether a target is asked while the deployment bakes. Nothing is over a deployment that goes back, as with alarms."""
+    bakes = bake_minutes(about.group, about.options, is_blue_green=is_blue_green, is_rollback=about.is_rollback)
+    return bool(about.group.get("healthChecks") and bakes and target.fleet != BLUE and not about.is_rollback)
 
 
 def _member(target: TargetPlan) -> Member:

@@ -7,7 +7,7 @@ from datetime import timedelta
 
 from sqlalchemy.orm import Session
 
-from hooks.jobs.queue import PATIENT_ATTEMPTS, enqueue, request_stop
+from hooks.jobs.queue import PATIENT_ATTEMPTS, enqueue, give_up
 from hooks.models.pipeline import ActionExecution
 from hooks.pipelines.actions.kind import ActionKind, Progress, Starting
 from hooks.pipelines.parts import Parts
@@ -65,7 +65,7 @@ def _start(session: Session, starting: Starting) -> Progress:
 
 def _stop(session: Session, _parts: Parts, row: ActionExecution) -> None:
     if row.job_id is not None:
-        request_stop(session, row.job_id)
+        give_up(session, row.job_id)
 
 
 MANUAL = ActionKind(

@@ -289,7 +289,7 @@ document.addEventListener("submit", async (event) => {
 
 /* ---------- keys ---------- */
 
-const GO = { h: "home", p: "pipelines", a: "approvals", t: "tokens" };
+const GO = { h: "home", p: "pipelines", d: "deployments", a: "approvals", t: "tokens" };
 let goTimer = 0;
 let going = false;
 

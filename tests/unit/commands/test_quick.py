@@ -96,6 +96,7 @@ def test_there_are_all_the_commands() -> None:
         *(f"deploy {word}" for word in ("continue", "pause", "resume", "retry", "rollback", "skip", "answer")),
         *(f"deploy app {word}" for word in ("create", "list", "show", "rename", "delete")),
         *(f"deploy group {word}" for word in ("apply", "list", "show", "delete")),
+        *(f"deploy alarm {word}" for word in ("list", "tell", "delete")),
         *(f"deploy config {word}" for word in ("list", "show", "create", "delete")),
         *(f"secret {word}" for word in ("put", "list", "show", "change", "delete")),
         *(f"parameter {word}" for word in ("put", "list", "show", "change", "delete")),

@@ -47,12 +47,26 @@ def faults(read, value) -> list[str]:
 
 
 def test_the_example_of_the_documentation():
-    http, tcp, command = read_checks(document(checks.__doc__.partition("\n\n")[2]))
+    http, tcp, command, script = read_checks(document(checks.__doc__.partition("\n\n")[2]))
     assert http == HttpCheck("ready", Pace(5, 3, 2, 3), "http://{host}:{port}/healthz", ((200, 299), (302, 302)), "ok")
     assert tcp == TcpCheck("port", Pace())
-    assert command == CommandCheck("smoke", Pace(timeout_seconds=60), "scripts/smoke.sh", "app")
-    for check in (http, tcp, command):
+    assert command == CommandCheck("queue", Pace(timeout_seconds=10), ("CMD-SHELL", "test -S /run/app.sock"))
+    assert script == CommandCheck("smoke", Pace(timeout_seconds=60), location="scripts/smoke.sh", runas="app")
+    for check in (http, tcp, command, script):
         assert read_checks([as_json(check)]) == (check,)
+
+
+def test_a_command_is_a_task_definitions():
+    told = {"name": "c", "type": "COMMAND"}
+    commands = (["CMD", "true", "-x"], ["CMD-SHELL", "a && b"], ["true", "-x"])
+    read = [read_checks([{**told, "command": each}])[0] for each in commands]
+    assert [check.argv for check in read] == [("true", "-x"), ("/bin/sh", "-c", "a && b"), ("true", "-x")]
+    for wrong in (
+        {}, {"command": []}, {"command": "true"}, {"command": [1]}, {"command": ["CMD"]}, {"command": ["CMD-SHELL"]},
+        {"command": ["CMD-SHELL", "a", "b"]}, {"command": ["x" * 4001]}, {"command": ["a\0"]},
+        {"command": ["true"], "location": "x.sh"}, {"location": "/bin/true"}, {"location": "a/../../b"},
+    ):  # fmt: skip
+        assert faults(read_checks, [{**told, **wrong}])
 
 
 def test_what_is_left_out():

@@ -13,6 +13,7 @@ from hooks.deployments.planning import (
     Age,
     DeploymentStatus,
     End,
+    GiveUp,
     LetGo,
     Minimum,
     Monitor,
@@ -274,6 +275,56 @@ def test_the_minimum_is_never_broken_by_us_and_it_always_ends(listed, wanted, ch
         assert sum(each.is_healthy for each in view.targets) >= at_least
     else:
         assert step.code in {"HEALTH_CONSTRAINTS", "HEALTH_CONSTRAINTS_INVALID"}
+
+
+@settings(max_examples=120, deadline=None)
+@given(targets, rules, st.randoms(use_true_random=False))
+def test_silent_ones_are_neither_counted_on_nor_begun_on_and_it_always_ends(listed, wanted, chance) -> None:
+    """Agents become silent and are heard of again, as it happens; what has to stay is what is heard of."""
+    view = View(
+        tuple(TargetView(f"t{number}", was_healthy=well, age=age, zone=zone)
+              for number, (well, age, zone, _) in enumerate(listed)),
+        wanted,
+    )  # fmt: skip
+    at_least = len(listed) - 1 if wanted.is_one_at_a_time else wanted.minimum.among(len(listed))
+    for turn in range(200):
+        is_silent = [turn < 40 and chance.random() < 0.3 for _ in view.targets]
+        view = replace(view, targets=tuple(
+            replace(each, is_silent=silent, is_lost=silent and chance.random() < 0.3)
+            for each, silent in zip(view.targets, is_silent, strict=True)
+        ))  # fmt: skip
+        silent = {each.name for each in view.targets if each.is_silent}
+        step = plan(view)
+        if isinstance(step, End):
+            break
+        if isinstance(step, Monitor):
+            view = replace(view, monitored=view.monitored | {step.zone})
+        elif isinstance(step, GiveUp):
+            assert all(each.is_lost for each in view.targets if each.name in step.names)
+            view = having(view, **dict.fromkeys(step.names, BAD))
+        elif isinstance(step, LetGo):
+            assert silent.isdisjoint(step.names)
+            before = sum(each.counts for each in view.targets)
+            view = having(view, **dict.fromkeys(step.names, TargetStatus.IN_PROGRESS))
+            after = sum(each.counts for each in view.targets)
+            assert after == before or after >= at_least
+        else:
+            under_way = [each.name for each in view.targets if each.status is TargetStatus.IN_PROGRESS]
+            assert under_way or silent, "it waits for nothing"
+            if under_way:
+                view = having(view, **{chance.choice(under_way): chance.choice([OK, OK, BAD])})
+    assert isinstance(step, End)
+
+
+def test_who_waits_for_a_silent_one_ends_when_it_is_lost() -> None:
+    away = TargetView("away", is_silent=True)
+    view = View((away, TargetView("b"), TargetView("c")), Rules(is_one_at_a_time=True))
+    assert plan(view) is None
+    lost = replace(view, targets=(replace(away, is_lost=True), *view.targets[1:]))
+    assert plan(lost) == GiveUp(("away",))
+    end = plan(having(lost, away=BAD))
+    assert isinstance(end, End)
+    assert end.code == "HEALTH_CONSTRAINTS"
 
 
 def oracle(healthy: int, ill: int, minimum: int, failures: list[bool]) -> bool:

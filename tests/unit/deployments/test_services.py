@@ -14,7 +14,7 @@ from config.checking import prober
 from config.settings import BadSettings, load
 from hooks.deployments import revisions
 from hooks.deployments.documents.group import parse_group
-from hooks.deployments.platforms.container.group import HookCommand, read_group
+from hooks.deployments.platforms.container.group import HookCommand, HookWebhook, read_group
 from hooks.deployments.platforms.container.platform import ContainerPlatform
 from hooks.deployments.platforms.container.settings import HostSettings
 from hooks.deployments.task_definition import read_task_definition
@@ -115,10 +115,14 @@ def test_a_group():
         "",
         2,
     )
+    assert [check.name for check in group.checks] == ["up"]
     smoke = group.hook("arn:aws:lambda:x:1:function:smoke")
     assert isinstance(smoke, HookCommand)
     assert smoke.timeout_seconds == 60
-    assert [check.name for check in group.checks] == ["up"]
+    group, faults = read_group(changed(hooks={"smoke": {"webhook": "3", "timeoutSeconds": 90}}))
+    assert faults == ()
+    assert group is not None
+    assert group.hook("smoke") == HookWebhook(3, 90)
 
 
 PAIR = GROUP["loadBalancerInfo"]["targetGroupPairInfoList"][0]
@@ -139,6 +143,8 @@ PAIR = GROUP["loadBalancerInfo"]["targetGroupPairInfoList"][0]
             {"hooks": {"smoke": {"command": ["true"], "timeoutSeconds": 4000}}},
             "timeoutSeconds has to be a whole number",
         ),
+        ({"hooks": {"smoke": {"command": ["true"], "webhook": 1}}}, "has a command or a webhook"),
+        ({"hooks": {"smoke": {"webhook": "https://x.example"}}}, "webhook has to be a whole number"),
         ({"hooks": []}, "hooks has to be a mapping"),
         ({"healthChecks": [{"name": "a", "type": "COMMAND", "location": "x"}]}, "its task's healthCheck"),
     ],

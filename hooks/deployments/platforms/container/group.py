@@ -26,6 +26,14 @@ class HookCommand:
 
 
 @dataclass(frozen=True, slots=True)
+class HookWebhook:
+    """What a hook's name in an appspec stands for: a webhook of this server, by its number, whose receiver answers."""
+
+    webhook: int
+    timeout_seconds: int = MAX_HOOK_SECONDS
+
+
+@dataclass(frozen=True, slots=True)
 class ServiceGroup:
     """A group as the platform works with it.
 
@@ -41,10 +49,10 @@ class ServiceGroup:
     test_listener: str = ""
     count: int = 1
     grace_seconds: int = 0
-    hooks: Mapping[str, HookCommand] = field(default_factory=dict)
+    hooks: Mapping[str, HookCommand | HookWebhook] = field(default_factory=dict)
     checks: tuple[HttpCheck | TcpCheck, ...] = ()
 
-    def hook(self, name: str) -> HookCommand | None:
+    def hook(self, name: str) -> HookCommand | HookWebhook | None:
         """What a hook's name stands for; of a function's ARN, its last part is enough."""
         return self.hooks.get(name) or self.hooks.get(name.rpartition(":")[2])
 
@@ -120,26 +128,31 @@ def _listener(pair: Mapping[str, Any], key: str, router: str, faults: list[str],
     return listener
 
 
-def _hooks(document: object, faults: list[str]) -> dict[str, HookCommand]:
+def _hooks(document: object, faults: list[str]) -> dict[str, HookCommand | HookWebhook]:
     if document is None:
         return {}
     if not isinstance(document, Mapping):
-        faults.append("hooks has to be a mapping: name of a hook → command")
+        faults.append("hooks has to be a mapping: name of a hook → command or webhook")
         return {}
-    found = {}
+    found: dict[str, HookCommand | HookWebhook] = {}
     for name, given in document.items():
         where = f"hooks.{str(name)[:80]}"
         if not _HOOK_NAME.match(str(name)):
             faults.append(f"{where!r} is not a hook's name")
-        if not isinstance(given, Mapping) or set(given) - {"command", "timeoutSeconds"}:
-            faults.append(f"{where} has a command and perhaps timeoutSeconds, nothing else")
-            continue
-        command = given.get("command")
-        if not isinstance(command, list) or not command or not all(isinstance(part, str) for part in command):
-            faults.append(f"{where}.command has to be a list: a program and its arguments")
+        what = set(given) - {"timeoutSeconds"} if isinstance(given, Mapping) else set()
+        if not isinstance(given, Mapping) or what not in ({"command"}, {"webhook"}):
+            faults.append(f"{where} has a command or a webhook, and perhaps timeoutSeconds, nothing else")
             continue
         seconds = _number(given.get("timeoutSeconds", MAX_HOOK_SECONDS))
         timeout = _whole(seconds, f"{where}.timeoutSeconds", 1, MAX_HOOK_SECONDS, faults)
+        if "webhook" in given:
+            webhook = _whole(given["webhook"], f"{where}.webhook", 1, 2**31 - 1, faults)
+            found[str(name)] = HookWebhook(webhook, timeout)
+            continue
+        command = given["command"]
+        if not isinstance(command, list) or not command or not all(isinstance(part, str) for part in command):
+            faults.append(f"{where}.command has to be a list: a program and its arguments")
+            continue
         found[str(name)] = HookCommand(tuple(command), timeout)
     return found
 

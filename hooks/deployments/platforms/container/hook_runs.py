@@ -1,4 +1,4 @@
-"""Hooks of an appspec: a command in a container of the new image, beside the new task set and on its network.
+"""Hooks of an appspec: a command in a container of the new image, beside the new task set and on its network; or a webhook.
 
 The container is known by its event, and by how often that was begun anew after a failure. It stays until the deployment
 is over, so that asking again never runs it again.
@@ -6,9 +6,10 @@ is over, so that asking again never runs it again.
 
 from __future__ import annotations
 
+from hooks.deployments.hook_calls import HOOK_SECONDS, ask
 from hooks.deployments.outcomes import ErrorCode, EventResult
 from hooks.deployments.platform import Later, retries_of
-from hooks.deployments.platforms.container.group import HookCommand
+from hooks.deployments.platforms.container.group import HookCommand, HookWebhook
 from hooks.deployments.platforms.container.host import Container
 from hooks.deployments.platforms.container.sets import (
     DEPLOYMENT,
@@ -33,6 +34,11 @@ def run_hook(work: Work) -> EventResult | Later:
     hook = work.group.hook(name)
     if hook is None:
         return work.failed(f"{name} is none of the group's hooks", ErrorCode.SCRIPT_MISSING)
+    if isinstance(hook, HookWebhook):
+        seconds = min(hook.timeout_seconds, HOOK_SECONDS)
+        return ask(
+            work.about, work.target, work.event, hook=name, webhook=hook.webhook, seconds=seconds, now=work.seconds
+        )
     found = _of_event(work)
     state = work.host.state(found.id) if found else None
     until = work.progress.get("until", work.seconds + min(hook.timeout_seconds, work.pace.hook))

@@ -10,13 +10,14 @@ from sqlalchemy.orm import Session
 
 from hooks.deployments.appspec_services import ServiceSpec, parse_service_spec
 from hooks.deployments.outcomes import ErrorCode, EventFailed, EventResult, EventStatus
-from hooks.deployments.phases import TERMINATE
+from hooks.deployments.phases import MONITOR_HEALTH, TERMINATE, bake_minutes
 from hooks.deployments.platform import (
     Actor,
     DeploymentFacts,
     EventPlan,
     Later,
     PlatformUnavailable,
+    Remains,
     TargetPlan,
 )
 from hooks.deployments.platforms.container import shifting
@@ -33,7 +34,7 @@ from registry.errors import InvalidDocument
 
 _BEFORE_TEST = ("BeforeInstall", "Install", "AfterInstall")
 _TEST = ("AllowTestTraffic", "AfterAllowTestTraffic")
-_AFTER_TEST = ("BeforeAllowTraffic", "AllowTraffic", "AfterAllowTraffic", TERMINATE)
+_AFTER_TEST = ("BeforeAllowTraffic", "AllowTraffic", "AfterAllowTraffic")
 _PAUSE_SECONDS = 1.0
 
 
@@ -95,7 +96,10 @@ class ContainerPlatform:
         _ = target
         group, _faults = read_group(about.group)
         test = _TEST if group is not None and group.test_listener else ()
-        return [EventPlan(name, Actor.ENGINE) for name in (*_BEFORE_TEST, *test, *_AFTER_TEST)]
+        bakes = bake_minutes(about.group, about.options, is_blue_green=True, is_rollback=about.is_rollback)
+        watched = (MONITOR_HEALTH,) if bakes and not about.is_rollback else ()
+        names = (*_BEFORE_TEST, *test, *_AFTER_TEST, *watched, TERMINATE)
+        return [EventPlan(name, Actor.ENGINE) for name in names]
 
     def carry_out(
         self, about: DeploymentFacts, target: TargetPlan, event: str, is_stopped: Callable[[], bool]
@@ -115,7 +119,7 @@ class ContainerPlatform:
                 raise PlatformUnavailable(str(error)) from error
             return EventResult(event, EventStatus.FAILED, ErrorCode.UNKNOWN_ERROR, str(error))
 
-    def undo(self, about: DeploymentFacts, target: TargetPlan) -> Later | None:
+    def undo(self, about: DeploymentFacts, target: TargetPlan) -> Later | Remains | None:
         """Give the original its requests back, and end the new task set."""
         try:
             return shifting.go_back(self._work(about, target, "undo"))
@@ -159,6 +163,8 @@ def _carry_out(work: Work) -> EventResult | Later:
             return shifting.allow_test_traffic(work)
         case "AllowTraffic":
             return shifting.allow_traffic(work)
+        case event if event == MONITOR_HEALTH:
+            return shifting.monitor(work)
         case event if event == TERMINATE:
             return shifting.terminate_original(work)
         case "BeforeInstall":

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from hooks.deployments.outcomes import ErrorCode, EventResult
-from hooks.deployments.platform import Later
+from hooks.deployments.platform import Later, Remains
 from hooks.deployments.platforms.container.hook_runs import clear_hooks
 from hooks.deployments.platforms.container.sets import TaskSet, other
 from hooks.deployments.platforms.container.work import Work
@@ -62,13 +62,28 @@ def _shift(work: Work, own: TaskSet, steps: tuple[TrafficStep, ...], index: int)
     )
 
 
-def _hold(work: Work, own: TaskSet) -> EventResult | Later | None:
-    """Watch the set until the next step is due; None: it is."""
+def monitor(work: Work) -> EventResult | Later:
+    """Look at the set that has the traffic, while the original is kept: well or unwell, it is looked at again."""
+    own = work.needed()
+    why, failures, failed = _looked_at(work, own)
+    return failed or work.later(work.pace.poll if why else work.pace.watch, why, failures=failures)
+
+
+def _looked_at(work: Work, own: TaskSet) -> tuple[str, int, EventResult | None]:
+    """Why the set is unwell now, "" if it is not, how often in a row it was, and that the event has failed by that."""
     why, broken = work.unhealthy(own)
     failures = work.progress.get("failures", 0) + 1 if why else 0
-    if broken is not None or failures > work.pace.tolerated_failures:
-        log = work.host.log((broken or own.containers[0]).id)
-        return work.failed(f"unwell with traffic: {why}", ErrorCode.SCRIPT_FAILED, log)
+    if broken is None and failures <= work.pace.tolerated_failures:
+        return why, failures, None
+    log = work.host.log((broken or own.containers[0]).id)
+    return why, failures, work.failed(f"unwell with traffic: {why}", ErrorCode.SCRIPT_FAILED, log)
+
+
+def _hold(work: Work, own: TaskSet) -> EventResult | Later | None:
+    """Watch the set until the next step is due; None: it is."""
+    why, failures, failed = _looked_at(work, own)
+    if failed is not None:
+        return failed
     left = work.progress["until"] - work.seconds
     if left <= 0 and not why:
         return None
@@ -120,22 +135,22 @@ def _end(work: Work, found: TaskSet) -> None:
         work.host.remove(container.id)
 
 
-def go_back(work: Work) -> Later | None:
-    """Give the original its requests back and end the new task set; None when nothing is left to do.
+def go_back(work: Work) -> Later | Remains:
+    """Give the original its requests back and end the new task set; what serves when nothing is left to do.
 
-    An original that is not whole any more was being ended: then the new set stays where it is, and so do the requests.
-    One that came later than this set has taken over, and is left alone.
+    An original that is not whole any more was being ended, or somebody has removed it: then the new set stays where it is,
+    and so do the requests. One that came later than this set has taken over, and is left alone.
     """
     sets = work.sets()
     own = sets.pop(work.about.deployment_id, None)
     if own is None:
         clear_hooks(work)
-        return None
+        return Remains.ORIGINAL if any(found.is_whole for found in sets.values()) else Remains.NOTHING
     original = sets.get(own.original)
     if any(found.created > own.created for found in sets.values()):
-        return None
+        return Remains.NEW
     if own.original and (original is None or not original.is_whole):
-        return None
+        return Remains.NEW
     if original is not None:
         for container in original.containers:
             work.host.start(container.id)
@@ -147,7 +162,7 @@ def go_back(work: Work) -> Later | None:
         return waiting
     _end(work, own)
     clear_hooks(work)
-    return None
+    return Remains.ORIGINAL if original is not None else Remains.NOTHING
 
 
 def _original(work: Work, own: TaskSet, sets: Mapping[str, TaskSet]) -> TaskSet | None:
