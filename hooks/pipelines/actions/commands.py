@@ -52,7 +52,7 @@ def _buildspec(said: dict[str, Any]) -> str:
     return json.dumps(spec, ensure_ascii=False)
 
 
-def _stop(session: Session, parts: Parts, row: ActionExecution) -> None:
+def _stop(session: Session, parts: Parts, row: ActionExecution, _actor: str) -> None:
     if row.build_id is not None:
         parts.stop_build(session, row.build_id, parts.clock())
 
