@@ -258,7 +258,9 @@ def test_abandoning_stops_each_of_several_deployments_in_a_transaction_of_its_ow
     assert [made.deployment(each).stopped_by for each in ids] == [None, None]
     made.hasten("deployment.event")
     made.work()
-    assert [(made.deployment(each).status, made.deployment(each).stopped_by) for each in ids] == [("Stopped", "bob")] * 2
+    assert [(made.deployment(each).status, made.deployment(each).stopped_by) for each in ids] == [
+        ("Stopped", "bob")
+    ] * 2
 
 
 def test_abandoning_takes_the_right_to_steer_what_is_being_deployed(made: Deploying) -> None:

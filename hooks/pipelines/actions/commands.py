@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from typing import Any
 
 from sqlalchemy.orm import Session
@@ -14,12 +15,13 @@ from hooks.pipelines.compute import COMMANDS, COMPUTE, ENVIRONMENT, FILES, OUTPU
 from hooks.pipelines.parts import BuildRequest, Parts
 from hooks.pipelines.provider import Provider, Setting
 from hooks.pipelines.state import ActionStatus
+from registry.errors import Invalid
 
 DEFAULT_TIMEOUT_MINUTES = 60
 
 
 def _start(session: Session, starting: Starting) -> Progress:
-    said = {name: json.loads(value) for name, value in starting.configuration.items()}
+    said = _said(starting.configuration)
     names = list(starting.artifacts)
     request = BuildRequest(
         project="",
@@ -40,6 +42,17 @@ def _start(session: Session, starting: Starting) -> Progress:
     build_id = starting.parts.start_build(session, request, starting.now)
     count = len(said[COMMANDS])
     return Progress(ActionStatus.IN_PROGRESS, f"{count} command{'' if count == 1 else 's'}", build_id=build_id)
+
+
+def _said(configuration: Mapping[str, str]) -> dict[str, Any]:
+    """The settings, each a JSON list. Raises Invalid."""
+    said = {}
+    for name, value in configuration.items():
+        try:
+            said[name] = json.loads(value)
+        except ValueError as error:
+            raise Invalid(f"configuration {name} is no JSON") from error
+    return said
 
 
 def _buildspec(said: dict[str, Any]) -> str:
@@ -66,7 +79,7 @@ RUN = ActionKind(
             Setting(COMMANDS),
             Setting(OUTPUT_VARIABLES),
             Setting(ENVIRONMENT, check=check_variables, is_json=True),
-            Setting(FILES),
+            Setting(FILES, is_json=True),
         ),
         inputs=(0, 10),
         outputs=(0, 1),
