@@ -23,7 +23,7 @@ def check_abandon(session: Session, caller: Identity, execution_id: int) -> None
             check_deploy(caller, domain)
 
 
-def _domain(row: ActionExecution) -> Select[tuple[str]]:
+def _domain(row: ActionExecution) -> Select[str]:
     """Of the application that the action's deployment is of, or will be."""
     if row.deployment_id is None:
         name = row.resolved_configuration.get("ApplicationName", "")

@@ -19,7 +19,6 @@ from tests import postgres
 from tests.fakes.pipelines import approval, build, promotion, stage
 from tests.functional.test_pipeline_modes import Line, fresh_world
 
-
 SHIP = (
     "    - name: Ship\n"
     "      configuration: {ApplicationName: shop, DeploymentGroupName: blue}\n"
