@@ -33,8 +33,9 @@ def stop_execution(
     """Stop an execution: let running actions end (``Stopping``), or abandon them.
 
     A waiting approval is abandoned either way: nothing of it runs. Unlike CodePipeline, the builds of abandoned
-    actions are told to stop, and deployments as well, in the name of ``actor``. May be repeated with ``abandon`` while stopping. Raises NotFound, Invalid for a reason
-    that is too long, and Conflict for an execution that has ended or is stopping already.
+    actions are told to stop, and their deployments as well, in the name of ``actor``. May be repeated with ``abandon``
+    while stopping. Raises NotFound, Invalid for a reason that is too long, and Conflict for an execution that has ended
+    or is stopping already.
     """
     if len(reason) > MAX_REASON_CHARACTERS:
         raise Invalid(f"the reason has {len(reason)} characters, at most {MAX_REASON_CHARACTERS} are allowed")
