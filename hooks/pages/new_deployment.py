@@ -18,7 +18,7 @@ from hooks.deployments.documents.choices import FILE_EXISTS
 from hooks.deployments.documents.request import parse_request
 from hooks.deployments.installed import PlannedTarget
 from hooks.deployments.planning import Rules, TargetView
-from hooks.deployments.revisions import label
+from hooks.deployments.revisions import digest_of_revision, label
 from hooks.deployments.rights import check_deploy, visible_application, visible_deployment
 from hooks.deployments.target_list import Wave
 from hooks.models.deployment import DeploymentApplication
@@ -85,7 +85,14 @@ class NewDeploymentPages:
             check_deploy(who, row.domain)
             groups = list_groups(session, row)
             latest = views.page_of(session, application_ids=[row.id], limit=REVISIONS_LOOKED_AT)
-            revisions = board.recent_revisions(latest, {each.id: each.name for each in groups})
+            names = {each.id: each.name for each in groups}
+            revisions = board.recent_revisions(latest, names)
+            if asked := form.get("previous", ""):
+                try:
+                    form, revisions = self._with_asked(session, row, asked, form, revisions, names)
+                except NotFound:
+                    if not message:  # with one, that is what it says
+                        raise
             known = [
                 name
                 for name, document, _ in configs.list_configs(session)
@@ -107,6 +114,29 @@ class NewDeploymentPages:
             # Sent twice (a double click, a reload), the form makes one deployment.
             request_token=form.get("request_token") or secrets.token_urlsafe(16),
         )
+
+    @staticmethod
+    def _with_asked(
+        session: Session,
+        application: DeploymentApplication,
+        asked: str,
+        form: Mapping[str, str],
+        revisions: list[board.DeployedRevision],
+        names: Mapping[str, str],
+    ) -> tuple[Mapping[str, str], list[board.DeployedRevision]]:
+        """The form with what a deployment brought chosen in it, which the list may have under a later one, or not at all.
+
+        The form's own default would be another revision, and nobody would notice. Raises NotFound.
+        """
+        row, owner = visible_deployment(session, asked, context.caller())
+        if owner.id != application.id:
+            raise NotFound("deployment", asked)
+        (wanted_one,) = board.recent_revisions([row], names)
+        digest = digest_of_revision(row.revision)
+        same = next((each for each in revisions if digest_of_revision(each.revision) == digest), None)
+        if same is None:
+            revisions = [*revisions, wanted_one]
+        return {**form, "previous": (same or wanted_one).deployment_id}, revisions
 
     def create(self, application: str) -> ResponseReturnValue:
         """Make the deployment, or with ``do=preview`` only say what it would do. Needs the right to deploy."""

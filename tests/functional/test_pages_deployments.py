@@ -522,6 +522,13 @@ def test_a_deployment_is_looked_at_and_made_by_the_form(
     deployed.finish(made)
     text = dora.send(form_path, 200, do="preview", **{**form, "request_token": "two", "version": "1.1"})
     assert re.search(r"m-1 1\.0 → 1\.1", text)
+    # Asked for by a deployment that is not the newest of its bytes, or of another group: those bytes are chosen.
+    later = dora.send(form_path, do="create", **{**form, "request_token": "three"}).rpartition("/")[2]
+    deployed.finish(later)
+    for asked in (made, later):
+        html = dora.html(f"{form_path}?kind=previous&previous={asked}")
+        assert re.findall(r'<option value="(d-[A-Z0-9]+)" selected>', html) == [later], html
+    dora.html(f"{form_path}?kind=previous&previous=d-NOTHERE00", 404)
     # What was deployed before, by its digest:
     preview = {"group": "prod", "kind": "previous", "previous": made, "updateOutdatedInstancesOnly": "1"}
     text = dora.send(form_path, 200, do="preview", **preview)

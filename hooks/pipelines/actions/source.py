@@ -40,6 +40,12 @@ def _check_pattern(value: str) -> str | None:
     return None
 
 
+def _check_repository(value: str) -> str | None:
+    if "/" in value:
+        return f"{value!r} is no repository's name, which has no '/'; the domain stands in Domain"
+    return _check_pattern(value)
+
+
 def _check_seconds(value: str) -> str | None:
     if _SECONDS.match(value) and int(value) <= LONGEST_SETTLE_SECONDS:
         return None
@@ -72,7 +78,7 @@ PACKAGE = ActionKind(
         "Package",
         (
             Setting("Domain", check=_check_domain),
-            Setting("Repository", is_required=True, check=_check_pattern),
+            Setting("Repository", is_required=True, check=_check_repository),
             Setting("Format", is_required=True, check=_check_format),
             Setting("Name", is_required=True, check=_check_pattern),
             Setting("Version", check=_check_pattern),

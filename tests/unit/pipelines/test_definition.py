@@ -375,6 +375,7 @@ def test_all_faults_of_commands_are_told_at_once():
         (lambda p: action(p, 1, 0)["configuration"].update(EnvironmentVariables='[{"name":"#{src.Name}","value":""}]'), "not the name"),
         (lambda p: action(p, 2, 0)["configuration"].update(TargetRepository="-x"), "repository name"),
         (lambda p: action(p, 0, 0)["configuration"].pop("Repository"), "configuration Repository is missing"),
+        (lambda p: action(p, 0, 0)["configuration"].update(Repository="acme/dev"), "the domain stands in Domain"),
         (lambda p: action(p, 0, 0)["configuration"].update(SettleSeconds="-1"), "whole number of seconds"),
         (lambda p: action(p, 0, 0)["configuration"].update(Name="a[bc]"), "no regular expression"),
         (lambda p: action(p, 0, 0)["configuration"].update(Domain="X"), "domain name"),
