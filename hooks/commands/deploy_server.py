@@ -295,7 +295,9 @@ def status(client: Client, deployment_id: str, *, wait: bool, watch: bool, as_js
 
 def _row(target: dict[str, Any]) -> dict[str, Any]:
     begun = [event for event in target["lifecycleEvents"] if event["status"] != "Pending"]
-    last = begun[-1] if begun else None
+    failed = next((event for event in begun if event["status"] == "Failed"), None)
+    # What comes behind a failure is passed over, and says nothing of it.
+    last = failed or (begun[-1] if begun else None)
     told = (last or {}).get("diagnostics") or {}
     return {
         **target,
