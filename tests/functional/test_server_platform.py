@@ -183,7 +183,8 @@ def test_what_bakes_is_asked_until_enough_in_a_row_are_wrong_and_its_agent_in_be
         done.append("agent" if isinstance(answer, AgentsPart) else answer.seconds)
         target = TargetPlan("web-1", "a-1", details=json.loads(json.dumps(answer.details)))
         edge.now += timedelta(seconds=7)
-    assert done == ["agent", 7, 7, "agent", 7, 7]
+    # The pause is from the moment on at which the agent is back: what is asked from here has its turns.
+    assert done == ["agent", 7, 7, 7, "agent", 7]
     assert (answer.status, edge.answers) == (EventStatus.FAILED, [])
     assert "HTTP 503" in answer.message
 
