@@ -92,9 +92,9 @@ def _left_out(
     """By zone the agents of those healthy ones of the fleet that are left out: they serve as long as they are heard of."""
     names, found = {each.name for each in plans}, dict[str, list[str]]()
     for each in everyone:
-        if each.name not in names and each.agent_id is not None:
-            if each.name not in known or known[each.name].is_healthy:
-                found.setdefault(each.zone, []).append(each.agent_id)
+        serves = each.name not in known or known[each.name].is_healthy
+        if each.name not in names and each.agent_id is not None and serves:
+            found.setdefault(each.zone, []).append(each.agent_id)
     return found
 
 

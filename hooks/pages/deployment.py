@@ -112,6 +112,7 @@ class DeploymentPages:
             )
 
     def _facts(self, session: Session, row: Deployment, application: DeploymentApplication) -> dict[str, Any]:
+        group = session.get_one(DeploymentGroup, row.group_id)
         detail = views.detail(session, row)
         show = request.args.get("show", "")
         statuses = (show,) if show in detail.deployment_overview else ()
@@ -124,7 +125,7 @@ class DeploymentPages:
             "deployment": detail,
             "domain": application.domain,
             "steps": _steps(row, application),
-            "trail": _crumbs(session, row, application),
+            "trail": _crumbs(group, application),
             "acts": _acts(session, context.caller(), row, application, detail),
             "cards": cards[:TARGETS_SHOWN],
             "worst": [(name, detail.deployment_overview.get(name, 0)) for name in target_list.WORST_FIRST],
@@ -147,6 +148,7 @@ class DeploymentPages:
         who, parts = context.caller(), self._services.deployments
         with self._services.db.read() as session:
             row, application = visible_deployment(session, deployment_id, who)
+            group = session.get_one(DeploymentGroup, row.group_id)
             target = views.find_target(session, deployment_id, number(target_id))
             (shown,) = views.shown_targets(session, [target], lambda event: target_list.open_log(parts, event))
             return render_template(
@@ -155,7 +157,7 @@ class DeploymentPages:
                 card=target_list.card(row, target, shown),
                 may_act=may_deploy(who, application.domain) and row.completed_at is None,
                 details=_details(target),
-                trail=_crumbs(session, row, application),
+                trail=_crumbs(group, application),
                 now=self._services.clock(),
                 show_log=render_tail,
             )
@@ -294,16 +296,14 @@ def _can_go_back(session: Session, row: Deployment) -> bool:
     return row.previous_revision is not None or (Phase(row.phase).has_rerouted and can_go_back(session, row))
 
 
-def _crumbs(session: Session, row: Deployment, application: DeploymentApplication) -> list[tuple[str, str]]:
+def _crumbs(group: DeploymentGroup, application: DeploymentApplication) -> list[tuple[str, str]]:
     """The way here. What is deleted is named and not linked: by that name there is nothing now, or something else."""
-    group = session.get_one(DeploymentGroup, row.group_id)
-    of_application = {"application": application.name}
-    of_group = {**of_application, "deployment_group": group.name}
+    of_group = url_for("hook_pages.deployment_group", application=application.name, deployment_group=group.name)
     is_there, has_group = application.deleted_at is None, group.deleted_at is None
     return [
         ("Deployments", url_for("hook_pages.deployments")),
-        (application.name, url_for("hook_pages.application", **of_application) if is_there else ""),
-        (group.name, url_for("hook_pages.deployment_group", **of_group) if is_there and has_group else ""),
+        (application.name, url_for("hook_pages.application", application=application.name) if is_there else ""),
+        (group.name, of_group if is_there and has_group else ""),
     ]
 
 

@@ -11,6 +11,7 @@ from sqlalchemy import select
 
 from hooks import care
 from hooks.deployments import engine
+from hooks.deployments.agent_work import _chosen
 from hooks.deployments.outcomes import EventResult, EventStatus
 from hooks.deployments.reconciling import LATE, Found, put_right, told_late
 from hooks.models.deployment import (
@@ -285,3 +286,18 @@ def test_looks_that_are_always_late_keep_no_dead_agent_alive(world: World, late:
         waited += late
         world.advance(second, was_away=True, seconds=late)
     assert (300 < waited <= longest, world.targets(second)["web-0"]) == (True, "Failed")
+
+
+def test_what_an_agent_has_not_begun_when_it_was_offered_goes_behind_the_others(world: World) -> None:
+    agent = world.agent("web-0")
+    chosen = []
+    for name in ("web", "jobs"):
+        world.group_id = world.new_group(name)
+        world.configure([{"name": "web-0", "agent": agent}], dummyEvents=["Install"])
+        world.deploy("1")
+    for number in range(1, 5):
+        with world.db.write() as session:
+            chosen.append(_chosen(session, agent, ()))
+            session.get_one(DeploymentEvent, chosen[-1]).sequence = number
+    assert chosen == [chosen[0], chosen[1]] * 2
+    assert chosen[0] != chosen[1]

@@ -214,6 +214,7 @@ def fleet(edge: Edge, tmp_path: Path) -> Iterator[World]:
             for number in (1, 2):
                 tags = [{"Key": "app", "Value": "shop"}, {"Key": "n", "Value": str(number)}]
                 place = {"address": f"10.0.0.{number}:8080", "created_by": "ada", "created_at": NOW, "enrolled_at": NOW}
+                place["seen_at"] = world.now
                 session.add(DeploymentAgent(id=str(number) * 32, name=f"web-{number}", tags=tags, domains=[], **place))
         with world.db.write() as session:
             session.get_one(DeploymentGroup, world.group_id).document = GROUP
