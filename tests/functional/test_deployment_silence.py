@@ -291,7 +291,7 @@ def test_looks_that_are_always_late_keep_no_dead_agent_alive(world: World, late:
 def test_what_an_agent_has_not_begun_when_it_was_offered_goes_behind_the_others(world: World) -> None:
     agent = world.agent("web-0")
     chosen = []
-    for name in ("web", "jobs"):
+    for name in ("jobs", "mail"):
         world.group_id = world.new_group(name)
         world.configure([{"name": "web-0", "agent": agent}], dummyEvents=["Install"])
         world.deploy("1")
