@@ -9,7 +9,7 @@ BIND ?= 127.0.0.1:8080
 # More processes than cores: much of the time the tests wait for servers. Whole files, because many share a server.
 SIDE_BY_SIDE := -n 5 --dist loadfile --no-loadscope-reorder
 # Fork bombs and memory hogs in sandboxes want the machine for themselves.
-ALONE := tests/contract/test_executors.py tests/security/test_container_builds.py tests/functional/test_container_projects.py tests/functional/test_container_deployments.py tests/contract/test_container_platform.py
+ALONE := tests/security/test_container_builds.py tests/functional/test_container_projects.py tests/functional/test_container_deployments.py tests/contract/test_container_platform.py
 
 .DEFAULT_GOAL := help
 .PHONY: help setup setup-dev dev-packages clients old-pips serve test lint tests-made-ready tests-side-by-side format campaign bench lock clean

@@ -34,36 +34,53 @@ CHROMIUM_ARGUMENTS = (
 # Files are handed out one by one to several processes. These take longest and come first, the longest of all in front,
 # so that no process is left alone with one of them at the end.
 LONGEST_FIRST = (
-    "faults/test_kill_campaign.py",
-    "security/test_key_rotation.py",
-    "functional/test_deployment_showcase.py",
-    "functional/test_first_start.py",
-    "functional/test_postgres_server.py",
+    "security/test_confusion.py",
+    "clients/test_maven.py",
     "faults/test_server_life.py",
     "clients/test_tour.py",
-    "faults/test_database_away.py",
-    "clients/test_upstream.py",
-    "clients/test_publish_and_install.py",
+    "functional/test_api.py",
+    "functional/test_build_jobs.py",
+    "clients/test_npm.py",
+    "functional/test_pages.py",
+    "security/test_sign_in.py",
+    "functional/test_first_start.py",
     "browser/test_walk.py",
+    "functional/test_pipeline_engine.py",
+    "functional/test_pages_entrance.py",
+    "security/test_interface_document.py",
+    "functional/test_agents.py",
+    "functional/test_hooks_api.py",
+    "security/test_audit_log.py",
+    "security/test_key_rotation.py",
+    "faults/test_database_away.py",
+    "faults/test_kill_campaign.py",
+    "functional/test_postgres_server.py",
     "faults/test_job_storm.py",
+    "clients/test_upstream.py",
+    "security/test_races.py",
+    "security/test_package_rights.py",
+    "functional/test_cold_files.py",
+    "clients/test_python_installers.py",
+    "browser/test_live.py",
+    "contract/test_executors.py",
+    "clients/test_publish_and_install.py",
+    "functional/test_deployment_showcase.py",
     "faults/test_forced_rollbacks.py",
     "functional/test_build_run.py",
-    "functional/test_build_jobs.py",
+    "faults/test_upstream_matrix.py",
     "contract/test_job_worker.py",
     "contract/test_job_queue.py",
     "faults/test_disk_full.py",
     "security/test_hostile_uploads.py",
     "functional/test_responses.py",
     "functional/test_health.py",
-    "security/test_confusion.py",
     "clients/test_version_states.py",
-    "security/test_key_rotation.py",
-    "security/test_sign_in.py",
     "security/test_oidc.py",
     "contract/test_webhook_delivery.py",
-    "browser/test_live.py",
 )
 TESTS = Path(__file__).parent
+
+gc.disable()  # Next to nothing of what collecting makes is garbage, and every process collects all tests.
 
 # In these processes a password is hashed in no time; servers that are started hash them as they do for people.
 STRONG = accounts._hasher
@@ -74,20 +91,22 @@ share_statements()
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Put the longest files first; within a file, and among the others, the order stays. Leave out what is ``long``."""
     if os.environ.get("ENTREPOT_CAMPAIGN") != "long":
-        left_out = [item for item in items if item.get_closest_marker("long")]
-        config.hook.pytest_deselected(items=left_out)
+        left_out = {item for item in items if item.get_closest_marker("long")}
+        config.hook.pytest_deselected(items=list(left_out))
         items[:] = [item for item in items if item not in left_out]
-    places = {TESTS / name: place for place, name in enumerate(LONGEST_FIRST)}
-    items.sort(key=lambda item: places.get(item.path, len(places)))
+    places = {str(TESTS / name): place for place, name in enumerate(LONGEST_FIRST)}
+    items.sort(key=lambda item: places.get(str(item.path), len(places)))
 
 
 def pytest_collection_finish() -> None:
     """Leave the tests themselves, and all they import, out of every later look for garbage.
 
     They are millions of objects that stay. Making an application took twice as long for the looks at them (measured).
+    Until here there was no look at all: see above.
     """
     gc.collect()
     gc.freeze()
+    gc.enable()
 
 
 def pytest_runtest_setup() -> None:

@@ -77,18 +77,26 @@ class DeclarationViews:
         if body.dry_run:
             plan = self._rehearse(declared)
         else:
-            with self._services.db.write() as session:
-                plan = self._apply(session, declared)
-                if body.plan not in {None, plan.digest}:
-                    raise Conflict("what would change is not what the plan says any more; look at it again")
+            plan = self._services.db.retry(lambda session: self._held_to(session, declared, body.plan))
         return DeclarationPlan(not body.dry_run, plan.digest, plan.changes, plan.undeclared)
+
+    def _held_to(self, session: Session, declared: list[Declared], planned: str | None) -> Plan:
+        plan = self._apply(session, declared)
+        if planned not in {None, plan.digest}:
+            raise Conflict("what would change is not what the plan says any more; look at it again")
+        return plan
 
     def _rehearse(self, declared: list[Declared]) -> Plan:
         """Do everything, and take it back."""
-        with suppress(_Rehearsed), self._services.db.write() as session:
-            plan = self._apply(session, declared)
+        plans: list[Plan] = []
+
+        def rehearse(session: Session) -> None:
+            plans.append(self._apply(session, declared))
             _take_back()
-        return plan
+
+        with suppress(_Rehearsed):
+            self._services.db.retry(rehearse)
+        return plans[-1]
 
     def _apply(self, session: Session, declared: list[Declared]) -> Plan:
         services = self._services

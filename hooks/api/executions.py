@@ -9,6 +9,7 @@ from typing import Annotated, TypeVar
 from sqlalchemy.orm import Session
 
 from hooks.pipelines import store
+from hooks.pipelines.abandoning import check_abandon
 from hooks.pipelines.approvals import Verdict, decide
 from hooks.pipelines.gates import may_look_into, may_see, repositories_behind, repositories_of
 from hooks.pipelines.rollback import rollback_stage
@@ -91,7 +92,7 @@ class ApprovalAnswer:
 
 @dataclass(frozen=True, slots=True)
 class StopRequest:
-    """``abandon`` stops running builds too, instead of letting them end."""
+    """``abandon`` stops running builds and deployments too, instead of letting them end."""
 
     reason: str = ""
     abandon: bool = False
@@ -217,10 +218,15 @@ class ExecutionViews:
         return self._change(act)
 
     def stop_execution(self, execution_id: int, body: StopRequest) -> ExecutionDetail:
-        """Stop an execution: nothing further starts. Needs `publish` on its repository."""
+        """Stop an execution: nothing further starts. Needs `publish` on its repository.
+
+        With `abandon` it also needs what stopping the deployments of its running actions needs.
+        """
 
         def act(session: Session) -> int:
             _check_steering(session, execution_id)
+            if body.abandon:
+                check_abandon(session, context.caller(), execution_id)
             stop_execution(
                 session,
                 self._services.actions,
@@ -269,10 +275,13 @@ class ExecutionViews:
         return self._change(act)
 
     def _change(self, act: Callable[[Session], int]) -> ExecutionDetail:
-        with self._services.db.write() as session:
+        def unit(session: Session) -> ExecutionDetail:
             execution_id = act(session)
             session.flush()
             return _detail(store.get_execution(session, execution_id))
+
+        # Jobs end actions meanwhile: of two that wait for each other the one that is turned away asks again.
+        return self._services.db.retry(unit)
 
 
 def _visible(session: Session, execution_id: int, caller: Identity) -> store.ExecutionView:

@@ -64,8 +64,6 @@ class IdlePolls:
         return [answer]
 
     def _answer(self, credential: str) -> bytes | None:
-        if not looks_like_token(credential):
-            return None
         services = self._services
         now = services.clock()
         try:
@@ -90,6 +88,8 @@ def _is_usual(environ: WSGIEnvironment) -> bool:
         and length.isdigit()
         and int(length) <= _MOST_BYTES
         and environ.get("HTTP_AUTHORIZATION", "").startswith("Bearer ")
+        # Before the body is read: nobody without a credential keeps a thread waiting for one.
+        and looks_like_token(environ["HTTP_AUTHORIZATION"][7:])
     )
 
 

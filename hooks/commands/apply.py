@@ -17,6 +17,8 @@ ENDINGS = frozenset({".yml", ".yaml", ".json"})
 _SIGNS = {"created": "+", "updated": "~", "unchanged": " "}
 _COLOURS = {"created": "green", "updated": "yellow", "unchanged": None}
 _STDIN = "-"
+DRIFT = 3
+"""Exit status where something is not as declared: 1 is that it could not be found out."""
 MOST_NAMED = 20
 """Of the things that no file declares; ``--json`` has all."""
 
@@ -33,7 +35,7 @@ MOST_NAMED = 20
     help="A file, a directory with files in it (.yml, .yaml, .json), or - for stdin; repeatable.",
 )
 @click.option("--plan", "only_plan", is_flag=True, help="Only show what would change.")
-@click.option("--check", is_flag=True, help="Like --plan; exit status 1 where something is not as declared.")
+@click.option("--check", is_flag=True, help="Like --plan; exit status 3 where something is not as declared.")
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @json_option
 @with_client
@@ -51,10 +53,10 @@ def apply(client: Client, places: Sequence[str], *, only_plan: bool, check: bool
         if as_json:
             print_json(plan)
         if check and changing:
-            raise click.exceptions.Exit(1)
+            raise click.exceptions.Exit(DRIFT)
         return
     if not yes:
-        if _STDIN in places or not sys.stdin.isatty():
+        if as_json or _STDIN in places or not sys.stdin.isatty():
             raise click.UsageError("nobody is here to ask: give --yes, or --plan to look only")
         click.confirm("Do this?", abort=True, err=True)
     done = client.send("PUT", "declarations", body={"files": files, "plan": plan["plan"]})

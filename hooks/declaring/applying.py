@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
+from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
 from hooks.declaring.documents import (
@@ -21,6 +22,7 @@ from hooks.declaring.state import (
     connections_of,
     difference,
     find_repository,
+    lock_declared,
     state_of,
     undeclared,
     upstreams_of,
@@ -113,16 +115,18 @@ class _Applying:
     def __init__(self, session: Session, means: Means, caller: Identity, now: datetime) -> None:
         self._session, self._means, self._caller, self._now = session, means, caller, now
         self._faults: dict[int, list[str]] = {}
+        self._freed: set[str] = set()
 
     def all(self, declared: list[Declared]) -> Plan:
         session = self._session
         # Before everything else, as whoever runs pipelines takes them: what an execution touches is locked behind it.
         lock_pipelines(session, [each.name for each in declared if isinstance(each.declares, PipelineDefinition)])
+        lock_declared(session, declared)
         before = [state_of(session, each) for each in declared]
         # Several walks, because repositories may name each other, and policies whatever the documents make.
         for step in (self._make, self._free, self._fill, self._govern, self._the_rest):
             for number, each in enumerate(declared):
-                if number not in self._faults:
+                if number not in self._faults and type(each.declares) in _CONCERNS[step.__name__]:
                     self._try(number, each, step)
         if self._faults:
             found = [each.fault(text) for number, each in enumerate(declared) for text in self._faults.get(number, [])]
@@ -145,6 +149,8 @@ class _Applying:
             self._faults[number] = error.faults
         except (Invalid, NotFound, Conflict) as error:
             self._faults[number] = [str(error)]
+        except IntegrityError as error:
+            raise Conflict(f"{declared.kind} {declared.name} was made meanwhile; look at it again") from error
 
     # --- domains and repositories
 
@@ -174,15 +180,17 @@ class _Applying:
             staying = [name for name in there if name in wanted]
             if staying != there:
                 topology.set_upstreams(self._session, row, staying)
+                self._freed.add(declared.name)
 
     def _fill(self, declared: Declared) -> None:
         if not isinstance(declared.declares, RepositoryDeclaration):
             return
         wanted, row = declared.declares, self._repository(declared.declares)
-        upstreams = wanted.upstreams
+        upstreams, is_freed = wanted.upstreams, declared.name in self._freed
+        is_other = upstreams is not None and (is_freed or list(upstreams) != upstreams_of(self._session, row))
         change = repository_changes.Change(
             wanted.description if wanted.description != row.description else None,
-            upstreams if upstreams is not None and list(upstreams) != upstreams_of(self._session, row) else None,
+            upstreams if is_other else None,
             wanted.anonymous_read if wanted.anonymous_read != row.anonymous_read else None,
         )
         if change != repository_changes.Change():
@@ -208,7 +216,9 @@ class _Applying:
                 self._tell("connection.change", wanted, f"/{each.format}/{each.name}", url=each.url or "")
         order = [(each.format, each.name) for each in connections_of(session, row)]
         if order != [(each.format, each.name) for each in connections]:
-            for position, each in enumerate(connections):
+            now = {(each.format, each.name): each.position for each in connections_of(session, row)}
+            moved = [each for each in enumerate(connections) if now[each[1].format, each[1].name] != each[0]]
+            for position, each in moved:
                 rows.change(session, row, each.format, each.name, Change(position=position), _NoSecret())
                 self._tell("connection.change", wanted, f"/{each.format}/{each.name}", position=position)
 
@@ -282,3 +292,15 @@ class _Applying:
     def _tell(self, action: str, wanted: RepositoryDeclaration, below: str, **details: object) -> None:
         path = f"{wanted.domain}/{wanted.name}{below}"
         audit.record(self._session, self._now, self._caller.name, action, path, **details)
+
+
+_CONCERNS: Mapping[str, frozenset[type]] = {
+    "_make": frozenset({DomainDeclaration, RepositoryDeclaration}),
+    "_free": frozenset({RepositoryDeclaration}),
+    "_fill": frozenset({RepositoryDeclaration}),
+    "_govern": frozenset({DomainDeclaration, RepositoryDeclaration}),
+    "_the_rest": frozenset(
+        {ParsedConfig, ApplicationDeclaration, ParsedGroup, BuildProjectDeclaration, PipelineDefinition}
+    ),
+}
+"""Which declarations a step has something to do for: a savepoint for each of the others would cost as much as the work."""

@@ -30,10 +30,12 @@ MOST_CONNECTIONS = 20
 LONGEST_DESCRIPTION = 500
 LONGEST_URL = 2000
 LONGEST_POLICY = 65_536
-_ANSWERED = dict.fromkeys(("arn", "owner", "domainOwner", "createdTime", "administratorAccount", "status"), "")
+_ANSWERED = dict.fromkeys(
+    ("policyRevision", "arn", "owner", "domainOwner", "createdTime", "administratorAccount", "status"), ""
+)
 _KEY = "each domain has a key of its own, which this server makes"
 _TAGS = "nothing here has tags"
-_CREDENTIALS = "documents hold no secrets; give it by `entrepot repo connection update`"
+_CREDENTIALS = "documents hold no secrets; give it by `entrepot repo connection change`"
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,6 +144,8 @@ def read_files(files: Sequence[DeclaredFile], providers: Sequence[Provider]) -> 
     faults: list[str] = []
     found: list[Declared] = []
     for file in files:
+        if not _says_something(file.text):
+            continue  # all of it commented out, perhaps
         try:
             documents = read_documents(file.text, file.name)
         except InvalidDocument as error:
@@ -155,6 +159,8 @@ def read_files(files: Sequence[DeclaredFile], providers: Sequence[Provider]) -> 
                 faults += [f"{file.name}: {fault}" for fault in error.faults]
             else:
                 found.append(Declared(file.name, line, document.text, declares))
+    if not found and not faults:
+        faults.append("nothing is declared in these files")
     seen: dict[tuple[str, str], Declared] = {}
     for each in found:
         first = seen.setdefault((each.kind, each.name), each)
@@ -164,6 +170,11 @@ def read_files(files: Sequence[DeclaredFile], providers: Sequence[Provider]) -> 
         raise InvalidDocument("declarations", faults)
     order = list(KINDS)
     return sorted(found, key=lambda each: order.index(type(each.declares)))
+
+
+def _says_something(text: str) -> bool:
+    lines = (line.strip("\ufeff \t") for line in text.splitlines())
+    return any(line and not line.startswith("#") and line not in {"---", "..."} for line in lines)
 
 
 def _at_its_line(text: str, line: int) -> str:
@@ -230,7 +241,7 @@ def _repository(text: str, _providers: Sequence[Provider]) -> Declaration:
     description, is_open = entries.get("description"), entries.get("anonymousRead")
     made = RepositoryDeclaration(
         domain=_name(reader, entries.get("domain"), "domain", domain_name) or DEFAULT_DOMAIN,
-        name=_name(reader, entries.get("repository", root), "repository", repository_name),
+        name=_needed(reader, root, entries, "repository", repository_name),
         description=None if description is None else reader.limited(description, "description", LONGEST_DESCRIPTION),
         anonymous_read=None if is_open is None else reader.boolean(is_open, "anonymousRead"),
         upstreams=_upstreams(reader, entries.get("upstreams")),
@@ -246,7 +257,7 @@ def _domain(text: str, _providers: Sequence[Provider]) -> Declaration:
     entries = reader.fields(
         root, "", ("domain", "policyDocument"), refused={"tags": _TAGS}, ignored=_ANSWERED | {"encryptionKey": _KEY}
     )
-    name = _name(reader, entries.get("domain", root), "domain", domain_name)
+    name = _needed(reader, root, entries, "domain", domain_name)
     policy = _policy(reader, entries.get("policyDocument"))
     reader.check()
     return DomainDeclaration(name, policy)
@@ -313,14 +324,21 @@ def _policy(reader: StrictReader, node: yaml.Node | None) -> str | None:
 def _name(reader: StrictReader, node: yaml.Node | None, where: str, checked: Callable[[str], str]) -> str:
     if node is None:
         return ""
-    if isinstance(node, yaml.MappingNode):
-        reader.fault(node, f"{where} is missing")
-        return ""
+    if not isinstance(node, yaml.ScalarNode):
+        return reader.text(node, where)
     try:
         return checked(reader.text(node, where))
     except Invalid as error:
         reader.fault(node, f"{where}: {error.rule}")
         return ""
+
+
+def _needed(
+    reader: StrictReader, root: yaml.Node, entries: Mapping[str, yaml.Node], key: str, checked: Callable[[str], str]
+) -> str:
+    if key not in entries:
+        reader.fault(root, f"{key} is missing")
+    return _name(reader, entries.get(key), key, checked)
 
 
 def _first(text: str) -> str:

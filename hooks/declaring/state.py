@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from difflib import unified_diff
 from typing import Any
 
@@ -26,6 +27,7 @@ from hooks.models.pipeline import Pipeline, PipelineDefinitionVersion
 from hooks.pipelines.definition import BuildProjectDeclaration, PipelineDefinition
 from registry import policies
 from registry.models import Domain, ExternalConnection, Repository, RepositoryUpstream
+from registry.rulebook import hold
 
 
 class _Dumper(yaml.SafeDumper):
@@ -37,6 +39,39 @@ def _text(dumper: yaml.SafeDumper, value: str) -> yaml.Node:
 
 
 _Dumper.add_representer(str, _text)
+
+
+def lock_declared(session: Session, declared: Sequence[Declared]) -> None:
+    """Keep others from changing what is declared, from before it is looked at until the transaction ends.
+
+    A plan is to be held to: PostgreSQL would otherwise let somebody change a thing between our look and our change of it.
+    Whoever declares holds the rules, too, so that two come one after the other, also with what is not there yet. Upstreams
+    and connections are changed together with their domain's row, and policies with the rules.
+    """
+    hold(session)
+    kinds: dict[type, set[str]] = {}
+    for each in declared:
+        kinds.setdefault(type(each.declares), set()).add(each.name)
+    repositories = {each.partition("/") for each in kinds.get(RepositoryDeclaration, ())}
+    domains = kinds.get(DomainDeclaration, set()) | {domain for domain, *_ in repositories}
+    for model, names in (
+        (Domain, domains),
+        (DeploymentApplication, kinds.get(ApplicationDeclaration, set())),
+        (BuildProject, kinds.get(BuildProjectDeclaration, set())),
+    ):
+        session.execute(select(model.id).where(model.name.in_(sorted(names))).order_by(model.id).with_for_update())
+    named = select(Repository.id).join(Domain, Domain.id == Repository.domain_id)
+    of_domains = named.where(
+        Domain.name.in_(sorted(domains)), Repository.name.in_(sorted(name for *_, name in repositories))
+    )
+    session.execute(of_domains.order_by(Repository.id).with_for_update(of=Repository))
+    groups = {each.partition("/")[0] for each in kinds.get(ParsedGroup, ())}
+    of_applications = (
+        select(DeploymentGroup.id)
+        .join(DeploymentApplication, DeploymentApplication.id == DeploymentGroup.application_id)
+        .where(DeploymentApplication.name.in_(sorted(groups)))
+    )
+    session.execute(of_applications.order_by(DeploymentGroup.id).with_for_update(of=DeploymentGroup))
 
 
 def state_of(session: Session, declared: Declared) -> str | None:

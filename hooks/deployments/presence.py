@@ -34,6 +34,9 @@ SEEN_GRAIN = timedelta(seconds=20)
 WRITE_AFTER = timedelta(seconds=10)
 """So old a sighting is written down; both and the longest wait stay below ``Patience.silent`` together."""
 
+_LATE = 2 / 3
+"""Of ``Patience.silent``: more than a usual wait and its writing take, and a longest wait before the end of it."""
+
 _USUAL_SILENT_SECONDS = Patience().silent
 _AGENTS, _TARGETS = table_of(DeploymentAgent), table_of(DeploymentTarget)
 _MINE = _TARGETS.c.agent_id == _AGENTS.c.id
@@ -109,16 +112,18 @@ class Presence:
         """An agent was there, of which the row says ``seen_at`` and when its session ends. Now and then this writes.
 
         The first sighting in a session is written at once: by it is told whether the session is in use, should another
-        come with the same key. Raises Unavailable where that one cannot be written.
+        come with the same key. Raises Unavailable where that one cannot be written. One that comes late is written at once as
+        well: together with others, whose process may end meanwhile, it would let the agent be taken for silent.
         """
         started_at = None if expires_at is None else expires_at - SESSION_LIFE
         is_first = seen_at is None or (started_at is not None and seen_at < started_at)
         if not is_first and seen_at is not None and now - seen_at < SEEN_GRAIN * self._pace:
             return
+        is_late = seen_at is None or now - seen_at > self._silent * _LATE
         with self._lock:
             self._unwritten[agent_id] = now
             self._oldest = self._oldest or now
-            if not is_first and now - self._oldest < WRITE_AFTER * self._pace:
+            if not (is_first or is_late) and now - self._oldest < WRITE_AFTER * self._pace:
                 return
             waiting, self._unwritten, self._oldest = self._unwritten, {}, None
         try:

@@ -6,6 +6,7 @@ the token of the one before.
 
 from __future__ import annotations
 
+import hashlib
 from datetime import datetime
 
 from sqlalchemy import select
@@ -17,10 +18,17 @@ from hooks.models.deployment import Deployment
 from registry import token_lines
 from registry.models import Token
 
+_MOST_CHARACTERS, _TOLD_APART = 100, 12
+
 
 def token_name(deployment_id: str, target: str) -> str:
-    """What the token of a deployment at a target is called."""
-    return f"deployment {deployment_id} on {target}"
+    """What the token of a deployment at a target is called, in as many characters as names of tokens have."""
+    name = f"deployment {deployment_id} on {target}"
+    if len(name) <= _MOST_CHARACTERS:
+        return name
+    # Two long names that begin alike must not end each other's tokens.
+    told = hashlib.sha256(name.encode()).hexdigest()[:_TOLD_APART]
+    return f"{name[: _MOST_CHARACTERS - _TOLD_APART - 1]} {told}"
 
 
 def end_tokens(session: Session, deployment: Deployment, target: str, now: datetime) -> None:

@@ -62,8 +62,8 @@ class BuildProjectPages:
         """One project."""
         return self.shown(name)
 
-    def shown(self, name: str, message: str = "", given: Given | None = None) -> str:
-        """The page of a project, with what went wrong or with what a hook was given."""
+    def shown(self, name: str, message: str = "", given: Given | None = None, refused: str = "") -> str:
+        """The page of a project, with what went wrong or with what a hook was given; ``refused`` as in ProjectPage."""
         who = context.caller()
         with self._services.db.read() as session:
             project = visible_project(session, name, who)
@@ -100,6 +100,7 @@ class BuildProjectPages:
                 batches=batches_shown(session, name, BATCHES_SHOWN),
                 may_start=can_start and may_start(who, project),
                 message=message,
+                refused=refused,
                 form=request.form,
                 # Sent twice (a double click, a reload), the form starts one build.
                 request_token=secrets.token_urlsafe(16),

@@ -13,6 +13,7 @@ from sqlalchemy.orm import Session
 
 from hooks.pages.rights import may_steer, path_of, questions, stages_to_roll_back, visible
 from hooks.pipelines import store
+from hooks.pipelines.abandoning import check_abandon
 from hooks.pipelines.approvals import Verdict, decide
 from hooks.pipelines.gates import may_look_into, repositories_behind, repositories_of
 from hooks.pipelines.pipeline_state import why_inbound
@@ -119,13 +120,16 @@ class ExecutionPages:
 
         def act(session: Session) -> str:
             self._check_steering(session, execution_id)
+            abandon = "abandon" in request.form
+            if abandon:
+                check_abandon(session, who, execution_id)
             stop_execution(
                 session,
                 self._services.actions,
                 execution_id,
                 actor=who.name,
                 reason=request.form.get("reason", "").strip(),
-                abandon="abandon" in request.form,
+                abandon=abandon,
                 now=self._services.clock(),
             )
             return "execution-stopping"
@@ -165,8 +169,7 @@ class ExecutionPages:
 
     def _act(self, execution_id: int, act: Callable[[Session], str]) -> ResponseReturnValue:
         try:
-            with self._services.db.write() as session:
-                notice = act(session)
+            notice = self._services.db.retry(act)
         except (Invalid, Conflict, Denied) as error:
             return self._render("pipelines/execution.html", execution_id, _sentence(error)), status_of(error)
         return redirect_with(notice, url_for("hook_pages.execution", execution_id=execution_id))

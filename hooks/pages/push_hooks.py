@@ -29,6 +29,7 @@ from registry.pages.appearance import redirect_with
 from registry.pages.proof import proved
 
 MOST_FILTER_CHARACTERS = 100_000
+NEW_HOOK = "new"
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,8 +45,8 @@ class Given:
 class ProjectPage(Protocol):
     """Shows a project's page again."""
 
-    def __call__(self, name: str, message: str = "", given: Given | None = None) -> str:
-        """With what went wrong, or with what was made."""
+    def __call__(self, name: str, message: str = "", given: Given | None = None, refused: str = "") -> str:
+        """With what went wrong, or with what was made. ``refused`` is the hook whose form is kept, or NEW_HOOK."""
         ...
 
 
@@ -83,7 +84,7 @@ class PushHookPages:
             secrets.append(secret)
             return row
 
-        return self._told(name, "create", unit, secrets, provider=request.form.get("provider", "")[:16])
+        return self._told(name, "create", unit, secrets, NEW_HOOK, provider=request.form.get("provider", "")[:16])
 
     def change(self, name: str, hook_id: str) -> ResponseReturnValue:
         """Change which pushes it builds, what it starts, and who approves."""
@@ -96,7 +97,7 @@ class PushHookPages:
         try:
             self._write(name, "change", unit)
         except (Invalid, Conflict) as error:
-            return self._show(name, sentence(error)), status_of(error)
+            return self._show(name, sentence(error), refused=hook_id), status_of(error)
         return redirect_with("push-hook-changed", url_for("hook_pages.build_project", name=name))
 
     def rotate(self, name: str, hook_id: str) -> ResponseReturnValue:
@@ -108,7 +109,7 @@ class PushHookPages:
             secrets.append(pushes.renew_secret(self._sealer(), row))
             return row
 
-        return self._told(name, "change", unit, secrets, rotated=True)
+        return self._told(name, "change", unit, secrets, "", rotated=True)
 
     def delete(self, name: str, hook_id: str) -> ResponseReturnValue:
         """Delete a hook; its address answers 404 from now on."""
@@ -121,11 +122,13 @@ class PushHookPages:
         self._write(name, "delete", unit)
         return redirect_with("push-hook-deleted", url_for("hook_pages.build_project", name=name))
 
-    def _told(self, name: str, word: str, unit: Change, secrets: Sequence[str], **about: object) -> ResponseReturnValue:
+    def _told(
+        self, name: str, word: str, unit: Change, secrets: Sequence[str], refused: str, **about: object
+    ) -> ResponseReturnValue:
         try:
             hook_id, provider = self._write(name, word, unit, **about)
         except (Invalid, Conflict) as error:
-            return self._show(name, sentence(error)), status_of(error)
+            return self._show(name, sentence(error), refused=refused), status_of(error)
         base = context.services().public_url or request.host_url.rstrip("/")
         return self._show(name, given=Given(hook_id, provider, f"{base}/hooks/v1/{hook_id}", secrets[-1]))
 

@@ -33,6 +33,7 @@ def handlers(parts: Parts) -> Mapping[str, Handler]:
     return {
         deploy.JOB_KIND: partial(run_deploy, parts),
         ENDED_KIND: partial(run_ended, parts),
+        deploy.STOP_KIND: partial(run_stop, parts),
         timeouts.JOB_KIND: partial(run_expiry, parts),
     }
 
@@ -81,7 +82,7 @@ def _make(session: Session, parts: Parts, run: Run, context: JobContext) -> Prog
         repository=asked["repository"],
         pipeline=run.pipeline,
         author=session.get_one(PipelineDefinitionVersion, run.execution.definition_id).created_by,
-        subject=f"execution:{run.execution.id}",
+        subject=run.subject,
         asset=asked["asset"],
         artifact=None if artifact is None else (artifact[0], artifact[1]),
     )
@@ -128,6 +129,17 @@ def _end(session: Session, parts: Parts, deployment_id: str) -> Progress | None:
     return Progress(ActionStatus.SUCCEEDED, outcome.summary, variables)
 
 
+def run_stop(parts: Parts, context: JobContext) -> None:
+    """Stop the deployment of an action that was given up. One that has ended, or is being stopped, stays as it is."""
+
+    def unit(session: Session) -> None:
+        if parts.deployer is None:
+            raise Conflict("this process deploys nothing")
+        parts.deployer.stop(session, context.payload["deployment_id"], context.payload["actor"], parts.clock())
+
+    context.finish(JobState.SUCCEEDED, unit)
+
+
 def run_expiry(parts: Parts, context: JobContext) -> None:
     """Let an action fail whose time is over, and stop what it has started. One that has ended stays as it is."""
 
@@ -139,7 +151,8 @@ def run_expiry(parts: Parts, context: JobContext) -> None:
         now, minutes = parts.clock(), context.payload["minutes"]
         told = f"it had not ended after {minutes} minutes" + (f": {row.summary}" if row.summary else "")
         run.record(session, now, SYSTEM, "action.expire", expired=row.name, minutes=minutes)
-        abandon(session, parts, run, row, Progress(ActionStatus.FAILED, told), now=now)
+        failed = Progress(ActionStatus.FAILED, told)
+        abandon(session, parts, run, row, failed, actor=run.subject, now=now)
         advance(session, parts, run.execution.id, now)
 
     context.finish(JobState.SUCCEEDED, unit)

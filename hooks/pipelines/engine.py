@@ -203,7 +203,9 @@ def end_action(session: Session, parts: Parts, run: Run, row: ActionExecution, e
     _go_on(session, parts, run, now)
 
 
-def abandon(session: Session, parts: Parts, run: Run, row: ActionExecution, told: Progress, *, now: datetime) -> None:
+def abandon(
+    session: Session, parts: Parts, run: Run, row: ActionExecution, told: Progress, *, actor: str, now: datetime
+) -> None:
     """Give a running action up: what it has started is told to stop, and what that still reports is not listened to."""
     stage = next(stage for (stage, _), other in run.actions.items() if other is row)
     _apply(row, told, now)
@@ -212,7 +214,7 @@ def abandon(session: Session, parts: Parts, run: Run, row: ActionExecution, told
     session.flush()
     kind = _kind_of(run.definition, stage, row.name)
     if kind is not None:
-        kind.stop(session, parts, row)
+        kind.stop(session, parts, row, actor)
 
 
 def find_started(session: Session, pipeline_id: int, identity: str) -> int | None:

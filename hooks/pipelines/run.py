@@ -55,6 +55,11 @@ class Run:
         """How audit entries name the execution."""
         return f"pipeline/{self.pipeline}/execution/{self.execution.id}"
 
+    @property
+    def subject(self) -> str:
+        """How what it has started names it."""
+        return f"execution:{self.execution.id}"
+
     def view(self) -> View:
         """The rows as values, for ``state.plan``."""
         return View(

@@ -33,8 +33,9 @@ def stop_execution(
     """Stop an execution: let running actions end (``Stopping``), or abandon them.
 
     A waiting approval is abandoned either way: nothing of it runs. Unlike CodePipeline, the builds of abandoned
-    actions are told to stop. May be repeated with ``abandon`` while stopping. Raises NotFound, Invalid for a reason
-    that is too long, and Conflict for an execution that has ended or is stopping already.
+    actions are told to stop, and their deployments as well, in the name of ``actor``. May be repeated with ``abandon``
+    while stopping. Raises NotFound, Invalid for a reason that is too long, and Conflict for an execution that has ended
+    or is stopping already.
     """
     if len(reason) > MAX_REASON_CHARACTERS:
         raise Invalid(f"the reason has {len(reason)} characters, at most {MAX_REASON_CHARACTERS} are allowed")
@@ -52,7 +53,7 @@ def stop_execution(
     for row in run.running():
         if abandon or row.status == ActionStatus.WAITING:
             told = Progress(ActionStatus.ABANDONED, f"abandoned: {actor} stopped the execution")
-            abandon_action(session, parts, run, row, told, now=now)
+            abandon_action(session, parts, run, row, told, actor=actor, now=now)
     run.record(session, now, actor, "execution.stop", reason=reason, abandon=abandon)
     happenings.tell_status(session, run, now)
     advance(session, parts, execution_id, now)

@@ -46,7 +46,10 @@ def install(home: Clients, version: str | None, index: str, *arguments: str, **m
     )  # fmt: skip
 
 
-@pytest.mark.parametrize("version", VERSIONS)
+# The oldest and the newest of them in each run; those between, in the campaign.
+@pytest.mark.parametrize(
+    "version", [VERSIONS[0], *(pytest.param(each, marks=pytest.mark.long) for each in VERSIONS[1:-1]), VERSIONS[-1]]
+)
 def test_old_pips_install_what_is_for_them(stocked: Server, token: str, home: Clients, version: str):
     install(home, version, stocked.index(token=token), "aged.pkg").ok()
     assert {path.name for path in (home.home / "target").glob("*.dist-info")} == {

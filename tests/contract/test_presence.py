@@ -32,7 +32,7 @@ def seen(database: Database) -> list[datetime | None]:
         return list(session.scalars(select(DeploymentAgent.seen_at).order_by(DeploymentAgent.id)))
 
 
-def test_who_has_no_work_hears_so_and_is_written_down_with_others(database: Database) -> None:
+def add(database: Database, *names: str) -> None:
     about = {
         "tags": [],
         "domains": [],
@@ -40,9 +40,13 @@ def test_who_has_no_work_hears_so_and_is_written_down_with_others(database: Data
         "created_at": NOW,
         "session_expires_at": NOW + SESSION_LIFE,
     }
-    rows = [{"id": name, "name": name, "session_digest": f"digest of {name}", **about} for name in ("a", "b", "c")]
+    rows = [{"id": name, "name": name, "session_digest": f"digest of {name}", **about} for name in names]
     with database.write() as session:
         session.execute(insert(DeploymentAgent), rows)
+
+
+def test_who_has_no_work_hears_so_and_is_written_down_with_others(database: Database) -> None:
+    add(database, "a", "b", "c")
     presence = Presence(database)
     assert presence.poll("digest of nobody", NOW) is None
     assert presence.poll("digest of a", NOW + SESSION_LIFE) is None
@@ -59,3 +63,12 @@ def test_who_has_no_work_hears_so_and_is_written_down_with_others(database: Data
     assert presence.poll("digest of a", later + WRITE_AFTER) == ("a", 5.0)
     # Written together; what another process has written meanwhile is not taken back.
     assert seen(database) == [later + WRITE_AFTER, later + WRITE_AFTER, later]
+
+
+def test_who_was_not_written_down_for_long_is_at_once(database: Database) -> None:
+    """Its polls have come to several processes, and none of them has had another one since."""
+    add(database, "a")
+    assert Presence(database).poll("digest of a", NOW) == ("a", 5.0)
+    for seconds, written in ((25, 0), (40, 0), (45, 45)):
+        assert Presence(database).poll("digest of a", NOW + timedelta(seconds=seconds)) == ("a", 5.0)
+        assert seen(database) == [NOW + timedelta(seconds=written)]

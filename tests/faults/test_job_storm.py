@@ -216,7 +216,7 @@ def crashing(mortal_server: postgres.PostgresServer) -> Iterator[tuple[postgres.
 @pytest.mark.slow
 def test_all_jobs_end_over_three_crashes_of_postgresql(crashing: tuple[postgres.PostgresServer, Bench]) -> None:
     server, bench = crashing
-    chains, length, crashes = 30, 5, 3
+    chains, length, crashes = 16, 5, 3
     start_chains(bench, chains, length)
     with herd_on(bench.database.url, 3):
         for number in range(crashes):

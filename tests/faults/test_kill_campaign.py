@@ -25,7 +25,7 @@ from tests.harness.publishing import publish
 from tests.harness.server import Server
 
 LONG = os.environ.get("ENTREPOT_CAMPAIGN") == "long"
-KILLS = int(os.environ.get("ENTREPOT_KILLS", "200" if LONG else "5"))
+KILLS = int(os.environ.get("ENTREPOT_KILLS", "200" if LONG else "3"))
 SEED = int(os.environ.get("ENTREPOT_SEED", str(random.randrange(10**6))))
 SETTLE_SECONDS = 240
 

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import func, select
+from sqlalchemy import event, func, select
 
 from registry.models import AuditEntry, Domain, DomainKey, Repository
 from tests.functional.test_hooks_api import Hooks
@@ -242,3 +242,43 @@ def test_what_a_document_does_not_say_stays(world: Hooks) -> None:
 def test_documents_hold_no_secrets(world: Hooks) -> None:
     text = "repository: kept\nexternalConnections: [{format: pypi, credential: {token: x}}]"
     assert "documents hold no secrets" in apply(world, text, status=400)["detail"]
+
+
+def test_upstreams_that_go_are_audited_as_by_the_ordinary_way(world: Hooks) -> None:
+    head = "repository: less\n"
+    apply(
+        world,
+        f"{head}upstreams: [one-up, two-up]\n---\nrepository: one-up\n---\nrepository: two-up",
+    )
+    before = count(world, AuditEntry)
+    apply(world, f"{head}upstreams: [two-up]")
+    assert entries(world, before) == [("admin", "repository.change", "default/less")]
+    apply(world, f"{head}upstreams: []")
+    assert entries(world, before + 1) == [("admin", "repository.change", "default/less")]
+
+
+def test_a_file_without_a_word_is_passed_over(world: Hooks) -> None:
+    empty = "# repository: not-yet\n---\n"
+    assert [each["name"] for each in apply(world, empty, "repository: there", "", dryRun=True)["items"]] == [
+        "default/there"
+    ]
+    assert "nothing is declared" in apply(world, empty, status=400, dryRun=True)["detail"]
+
+
+def test_hundreds_of_repositories_read_the_domain_no_more_than_once_each(world: Hooks) -> None:
+    """Making one loaded the whole domain twice: five hundred held the writers' lock for half a minute."""
+    text = "\n---\n".join(f"repository: many-{number}\nupstreams: [beyond]" for number in range(60))
+    asked: list[str] = []
+
+    def note(_connection: Any, _cursor: Any, statement: str, *_: Any) -> None:
+        asked.append(statement)
+
+    apply(world, "repository: beyond")
+    event.listen(world.db.engine, "before_cursor_execute", note)
+    try:
+        apply(world, text, dryRun=True)
+    finally:
+        event.remove(world.db.engine, "before_cursor_execute", note)
+    whole = [statement for statement in asked if "FROM external_connection JOIN repository" in statement]
+    assert whole == []
+    assert len(asked) < 60 * 60

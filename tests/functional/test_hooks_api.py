@@ -60,6 +60,19 @@ stages:
 buildProject:
   name: unit
 """
+DEPLOYS = """name: deploys
+stages:
+- name: Source
+  actions:
+  - name: Package
+    actionTypeId: {category: Source, owner: Entrepot, provider: Package}
+    configuration: {Repository: dev, Format: pypi, Name: "*"}
+- name: Prod
+  actions:
+  - name: Ship
+    actionTypeId: {category: Deploy, owner: AWS, provider: CodeDeploy, version: "1"}
+    configuration: {ApplicationName: shop, DeploymentGroupName: prod}
+"""
 START = {"domain": "default", "repository": "dev", "format": "pypi", "name": "My_Pkg", "version": "1.0"}
 
 
@@ -540,6 +553,20 @@ def test_rejected_retried_stopped(world: Hooks) -> None:
     stopped = world.call("POST", f"{place}/stop", as_="publisher", json={"reason": "wrong one"}).json
     assert (stopped["status"], stopped["stopReason"], stopped["stoppedBy"]) == ("Stopped", "wrong one", "publisher")
     assert world.call("POST", f"{place}/stop", json={}).status_code == 409
+
+
+def test_abandoning_a_deployment_takes_more_than_publishing(world: Hooks) -> None:
+    assert world.call("POST", APPS, json={"applicationName": "shop"}).status_code == 201
+    assert world.call("PUT", "/pipelines", json={"document": DEPLOYS}).status_code == 200
+    place = f"/executions/{world.start('deploys')['id']}"
+    denied = world.call("POST", f"{place}/stop", as_="publisher", json={"abandon": True})
+    assert denied.status_code == 403
+    now = world.call("GET", place).json
+    assert (now["status"], action(now, "Prod", "Ship")["status"]) == ("InProgress", "InProgress")
+    stopping = world.call("POST", f"{place}/stop", as_="publisher", json={}).json
+    assert (stopping["status"], action(stopping, "Prod", "Ship")["status"]) == ("Stopping", "InProgress")
+    stopped = world.call("POST", f"{place}/stop", json={"abandon": True}).json
+    assert (stopped["status"], action(stopped, "Prod", "Ship")["status"]) == ("Stopped", "Abandoned")
 
 
 @pytest.mark.parametrize(

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import io
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 from sqlalchemy import delete, event, insert
-from werkzeug.test import TestResponse
+from werkzeug.test import EnvironBuilder, TestResponse
 
+from hooks.api.idle_polls import IdlePolls
 from hooks.deployments import presence
 from hooks.deployments.parts import Patience
 from hooks.deployments.request import ONE_AT_A_TIME
@@ -19,6 +22,9 @@ from hooks.models.deployment import DeploymentAgent
 from tests import agent_world
 from tests.agent_world import AgentMachine, deploy_to, machine
 from tests.functional.api_world import World
+
+if TYPE_CHECKING:
+    from _typeshed.wsgi import WSGIEnvironment
 
 IDLE = b'{"running": [], "free": 4}'
 ODD = b'{ "free": 4, "running": [] }'  # the same to JSON, and not what agents write: the route answers it
@@ -107,6 +113,29 @@ def test_the_short_answer_is_that_of_the_route(world: World) -> None:
     found = [world.http.post("/api/v1/agent/poll", data=body, headers=headers, **secure) for body in (IDLE, ODD)]
     assert sorted(found[0].headers) == sorted(found[1].headers)
     assert "Strict-Transport-Security" in found[0].headers
+
+
+def test_the_body_of_who_has_no_credential_is_not_waited_for(world: World) -> None:
+    class Unread(io.BytesIO):
+        def read(self, *_: object) -> bytes:
+            raise AssertionError("the body is read")
+
+    passed_on: list[str] = []
+
+    def app(environ: WSGIEnvironment, _: object) -> list[bytes]:
+        passed_on.append(environ["HTTP_AUTHORIZATION"])
+        return []
+
+    polls = IdlePolls(app, world.services, world.hooks)
+    asked = EnvironBuilder(
+        "/api/v1/agent/poll", method="POST", data=IDLE, content_type="application/json"
+    ).get_environ()
+    asked |= {"HTTP_AUTHORIZATION": "Bearer none", "wsgi.input": Unread(IDLE)}
+    assert polls(asked, pytest.fail) == []
+    assert passed_on == ["Bearer none"]
+    made = agent(world)
+    with pytest.raises(AssertionError, match="is read"):
+        polls({**asked, "HTTP_AUTHORIZATION": f"Bearer {made.session}"}, pytest.fail)
 
 
 @pytest.mark.parametrize(

@@ -22,6 +22,7 @@ from hooks.models import BuildArtifact
 from hooks.models.deployment import Deployment, DeploymentApplication, DeploymentGroup
 from hooks.models.job import Job
 from hooks.notifications.audience import Audience
+from hooks.pipelines.abandoning import check_abandon
 from hooks.pipelines.actions import timeouts
 from hooks.pipelines.approvals import Verdict, decide
 from hooks.pipelines.deploy_jobs import on_deployment_ended
@@ -29,7 +30,9 @@ from hooks.pipelines.deployer import PipelineDeployer
 from hooks.pipelines.pipeline_state import get_pipeline_state
 from hooks.pipelines.rollback import rollback_stage
 from hooks.pipelines.steering import RetryMode, retry_stage, stop_execution
+from registry.access import Action, Identity, Scope
 from registry.accounts import Accounts, SignInRules
+from registry.errors import Denied
 from registry.models import Domain
 from registry.repos import shelf
 from registry.rulebook import Rulebooks
@@ -236,9 +239,42 @@ def test_stopping_lets_a_deployment_end_and_abandoning_stops_it(made: Deploying,
     row = made.deployment(ship.deployment_id)
     assert status == "Stopped"
     if abandon:
-        assert (actions["Prod/Ship"], row.status, row.stopped_by) == ("Abandoned", "Stopped", f"execution:{execution}")
+        assert (actions["Prod/Ship"], row.status, row.stopped_by) == ("Abandoned", "Stopped", "bob")
     else:
         assert (actions["Prod/Ship"], row.status) == ("Succeeded", "Succeeded")
+
+
+def test_abandoning_stops_each_of_several_deployments_in_a_transaction_of_its_own(made: Deploying) -> None:
+    made.group("beside")
+    made.platform.outcomes["web-1", "ApplicationStart"] = [Later(600.0), Later(600.0)]
+    made.apply(stage("Prod", made.deploy() + made.deploy("Beside", group="beside")))
+    execution = made.run()
+    ids = [made.world.action(execution, f"Prod/{name}").deployment_id for name in ("Ship", "Beside")]
+    assert all(ids)
+    made.do(stop_execution, execution, reason="", abandon=True)
+    with made.world.db.read() as session:
+        stops = session.scalars(select(Job).where(Job.kind == "deployment_stop", Job.state == "queued")).all()
+    assert sorted(job.payload["deployment_id"] for job in stops) == sorted(ids)
+    assert [made.deployment(each).stopped_by for each in ids] == [None, None]
+    made.hasten("deployment.event")
+    made.work()
+    assert [(made.deployment(each).status, made.deployment(each).stopped_by) for each in ids] == [
+        ("Stopped", "bob")
+    ] * 2
+
+
+def test_abandoning_takes_the_right_to_steer_what_is_being_deployed(made: Deploying) -> None:
+    made.platform.outcomes["web-1", "ApplicationStart"] = [Later(600.0)]
+    made.apply(stage("Prod", made.deploy()))
+    execution = made.run()
+    publisher, operator = (
+        Identity("pat", 1, (Scope(frozenset(actions)),), "session")
+        for actions in ({Action.READ, Action.PUBLISH}, {Action.READ, Action.PUBLISH, Action.PROMOTE})
+    )
+    with made.world.db.write() as session:
+        with pytest.raises(Denied):
+            check_abandon(session, publisher, execution)
+        check_abandon(session, operator, execution)
 
 
 @pytest.mark.parametrize("abandon", [False, True])

@@ -19,6 +19,12 @@ from tests import postgres
 from tests.fakes.pipelines import approval, build, promotion, stage
 from tests.functional.test_pipeline_modes import Line, fresh_world
 
+SHIP = (
+    "    - name: Ship\n"
+    "      configuration: {ApplicationName: shop, DeploymentGroupName: blue}\n"
+    "      actionTypeId: {category: Deploy, owner: AWS, provider: CodeDeploy, version: '1'}\n"
+)
+
 
 @pytest.fixture(scope="module")
 def world(tmp_path_factory):
@@ -86,6 +92,7 @@ def test_an_answer_does_not_wait_for_the_expiry_that_waits_for_it(world):
 @pytest.mark.parametrize(("path", "stages"), [
     ("Ship/P", stage("Ship", promotion("P", "staging"))),
     ("Test/Ask", stage("Test", approval("Ask"))),
+    ("Prod/Ship", stage("Prod", SHIP)),
 ])  # fmt: skip
 def test_giving_an_action_up_does_not_wait_for_its_job(world, path, stages):
     line = Line(world, "PARALLEL", stages)

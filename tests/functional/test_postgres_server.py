@@ -1,7 +1,9 @@
 """The whole server on PostgreSQL: publish, build, approve, promote, install; and killed in the middle of it."""
 
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -62,6 +64,11 @@ pipeline:
 """
 
 
+def at_once(*calls: Callable[[], requests.Response]) -> list[requests.Response]:
+    with ThreadPoolExecutor(len(calls)) as pool:
+        return [done.result() for done in [pool.submit(call) for call in calls]]
+
+
 @pytest.fixture
 def environment() -> Iterator[dict[str, str]]:
     with postgres.shared().fresh_database() as url:
@@ -119,5 +126,54 @@ def test_nothing_is_lost_or_done_twice_under_kill_9(tmp_path: Path, environment:
     server = Server(tmp_path / "data", environment=environment)
     try:
         campaign(server, KILLS)
+    finally:
+        server.kill()
+
+
+def test_of_two_plans_of_one_thing_one_is_done(tmp_path: Path, environment: dict[str, str]) -> None:
+    """The other one is told that things have changed since: whoever looked at the first does not undo the second."""
+    server = Server(tmp_path / "data", with_worker=False, environment=environment).start()
+    try:
+        headers = {"Authorization": f"Bearer {server.token()}"}
+
+        def declare(text: str, **more: object) -> requests.Response:
+            body = {"files": [{"name": "a.yml", "text": text}], **more}
+            return requests.put(f"{server.url}/api/v1/declarations", json=body, headers=headers, timeout=60)
+
+        policy = 'policyDocument: {Version: "2012-10-17", Statement: [{Effect: Allow, Principal: "*", Action: "%s", Resource: "*"}]}'
+        things = {
+            "repository": ("repository: dev\ndescription: one", "repository: dev\ndescription: other"),
+            "policy": (
+                "repository: dev\n" + policy % "codeartifact:List*",
+                "repository: dev\n" + policy % "codeartifact:Get*",
+            ),
+            "project": tuple(
+                f"name: unit\nrepository: dev\nsource: {{type: NO_SOURCE, buildspec: 'version: 0.2'}}\ntimeoutInMinutes: {minutes}"
+                for minutes in (10, 20)
+            ),
+        }
+        for what, (one, other) in things.items():
+            for _ in range(3):
+                looked = [declare(text, dryRun=True) for text in (one, other)]
+                assert [answer.status_code for answer in looked] == [200, 200], [answer.text for answer in looked]
+                plans = [answer.json() for answer in looked]
+                if any(item["change"] == "unchanged" for plan in plans for item in plan["items"]):
+                    assert declare(one if plans[1]["items"][0]["change"] == "unchanged" else other).status_code == 200
+                    continue
+                answers = at_once(
+                    *(partial(declare, text, plan=plan["plan"]) for text, plan in zip((one, other), plans, strict=True))
+                )
+                assert sorted(answer.status_code for answer in answers) == [200, 409], (what, [a.text for a in answers])
+        # What is not there yet is made once, and nobody is told of an error of ours.
+        new = (
+            "repository: fresh",
+            "domain: fresh",
+            "name: fresh\nrepository: dev\nsource: {type: NO_SOURCE, buildspec: 'version: 0.2'}",
+        )
+        for text in new:
+            answers = at_once(*[partial(declare, text)] * 4)
+            assert [answer.status_code for answer in answers] == [200] * 4, (text, [a.text for a in answers])
+            changes = sorted(answer.json()["items"][0]["change"] for answer in answers)
+            assert changes == ["created", "unchanged", "unchanged", "unchanged"]
     finally:
         server.kill()

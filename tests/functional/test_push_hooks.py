@@ -14,6 +14,7 @@ import pytest
 from standardwebhooks.webhooks import Webhook
 
 from hooks.models import Build
+from tests.browser import reading
 from tests.functional.api_world import World
 from tests.unit.builds.test_push_filters import COMMIT, LAB_PUSH, hub_pull, hub_push
 
@@ -189,6 +190,17 @@ def test_a_hook_is_made_changed_renewed_and_deleted_on_the_projects_page(pushed:
     (shown,) = pushed.world.call("GET", "/build-projects/unit/webhooks").json["items"]
     assert shown["pullRequestBuildPolicy"]["approverAccountIds"] == ["7", "8"]
     assert shown["pullRequestBuildPolicy"]["requiresCommentApproval"] == "DISABLED"
+
+    # A change that is refused keeps what was typed in its own form, and opens no other one.
+    refused = person.send(f"/{hook['id']}", 400, build_type="BUILD_BATCH", filters="[[", accounts="4712")
+    forms = {form.attrib["action"].rpartition("/")[2]: form for form in reading.parse(refused).iter("form")}
+    typed = {
+        action: [each.attrib.get("value") for each in forms[action].iter("input") if each.attrib["name"] == "accounts"]
+        for action in ("webhooks", hook["id"])
+    }
+    assert typed == {"webhooks": [""], hook["id"]: ["4712"]}
+    assert [each.text for each in forms[hook["id"]].iter("textarea")] == ["[["]
+    assert len(re.findall(r"<details[^>]* open", refused)) == 1
 
     renewed = person.send(f"/{hook['id']}/rotate", 200)
     assert pushed.github(hook, hub_push(before="3" * 40)).status_code == 401

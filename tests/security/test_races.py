@@ -1,14 +1,17 @@
 """A7: many publish one name at once; exactly one wins, on both databases, and nobody sees an error of the server."""
 
+import os
 from collections.abc import Callable
 
+import pytest
 import requests
 
 from tests.harness import packages
 from tests.harness.server import Server
 from tests.security.attack import BOUNDARY, at_once, form_fields, multipart
 
-CLIENTS, ROUNDS = 16, 20
+CLIENTS, ROUNDS = 16, 20 if os.environ.get("ENTREPOT_CAMPAIGN") == "long" else 8
+pytestmark = pytest.mark.campaign
 
 
 def publication(

@@ -599,6 +599,7 @@ def test_each_of_them_asks(endpoint: str, request: pytest.FixtureRequest) -> Non
         "user": "reader",
         "grant_id": 1,
         "webhook_id": 1,
+        "hook_id": 1,
         "value_id": 1,
         "runner": "r",
         "agent": "a",

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import os
 import shlex
 import stat
@@ -23,7 +24,10 @@ from hooks.deployments.host import bundle
 from hooks.deployments.host.script_log import ScriptLog
 from hooks.deployments.host.scripts import run_program
 from hooks.deployments.host.state import remove_tree
+from hooks.deployments.outcomes import EventFailed
 from registry.native import Installation, InstallFault, NativeVersion, PackageInstaller
+
+LOG = logging.getLogger(__name__)
 
 ENVIRONMENT = "environment"
 _HANDED_ON = ("http_proxy", "https_proxy", "no_proxy", "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY")
@@ -102,6 +106,12 @@ def make_bundle(
         remove_tree(into)  # an environment is large, and nobody asks for half of one
         if isinstance(error, InstallFault):
             raise bundle.BundleError(str(error)) from error
+        if isinstance(error, Exception) and not isinstance(error, (OSError, bundle.BundleError, EventFailed)):
+            # A package that nobody has thought of: left as it is, it would be tried again and again until time is out.
+            called = f"{package.version.name} {package.version.version}"
+            LOG.exception("%s cannot be installed: %s", called, type(error).__name__)
+            told = f"{called} cannot be installed: something in it is not understood; the agent's log says more"
+            raise bundle.BundleError(told) from error
         raise
     return bundle.Made(into, frozenset(f"{ENVIRONMENT}/{link}" for link in links))
 

@@ -121,7 +121,7 @@ def _check_artifact(value: str) -> str | None:
     return None if ARTIFACT.match(value) else f"{value!r} is not the name of an artifact"
 
 
-def _stop(session: Session, parts: Parts, row: ActionExecution) -> None:
+def _stop(session: Session, parts: Parts, row: ActionExecution, _actor: str) -> None:
     if row.build_id is not None:
         parts.stop_build(session, row.build_id, parts.clock())
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from typing import Any
 
 from sqlalchemy.orm import Session
@@ -14,12 +15,13 @@ from hooks.pipelines.compute import COMMANDS, COMPUTE, ENVIRONMENT, FILES, OUTPU
 from hooks.pipelines.parts import BuildRequest, Parts
 from hooks.pipelines.provider import Provider, Setting
 from hooks.pipelines.state import ActionStatus
+from registry.errors import Invalid
 
 DEFAULT_TIMEOUT_MINUTES = 60
 
 
 def _start(session: Session, starting: Starting) -> Progress:
-    said = {name: json.loads(value) for name, value in starting.configuration.items()}
+    said = _said(starting.configuration)
     names = list(starting.artifacts)
     request = BuildRequest(
         project="",
@@ -42,6 +44,17 @@ def _start(session: Session, starting: Starting) -> Progress:
     return Progress(ActionStatus.IN_PROGRESS, f"{count} command{'' if count == 1 else 's'}", build_id=build_id)
 
 
+def _said(configuration: Mapping[str, str]) -> dict[str, Any]:
+    """The settings, each a JSON list. Raises Invalid."""
+    said = {}
+    for name, value in configuration.items():
+        try:
+            said[name] = json.loads(value)
+        except ValueError as error:
+            raise Invalid(f"configuration {name} is no JSON") from error
+    return said
+
+
 def _buildspec(said: dict[str, Any]) -> str:
     """The commands as a buildspec: those after one that fails do not run."""
     spec: dict[str, Any] = {"version": 0.2, "phases": {"build": {"commands": said[COMMANDS]}}}
@@ -52,7 +65,7 @@ def _buildspec(said: dict[str, Any]) -> str:
     return json.dumps(spec, ensure_ascii=False)
 
 
-def _stop(session: Session, parts: Parts, row: ActionExecution) -> None:
+def _stop(session: Session, parts: Parts, row: ActionExecution, _actor: str) -> None:
     if row.build_id is not None:
         parts.stop_build(session, row.build_id, parts.clock())
 
@@ -66,7 +79,7 @@ RUN = ActionKind(
             Setting(COMMANDS),
             Setting(OUTPUT_VARIABLES),
             Setting(ENVIRONMENT, check=check_variables, is_json=True),
-            Setting(FILES),
+            Setting(FILES, is_json=True),
         ),
         inputs=(0, 10),
         outputs=(0, 1),

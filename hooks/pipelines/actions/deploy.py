@@ -10,7 +10,7 @@ from datetime import timedelta
 
 from sqlalchemy.orm import Session
 
-from hooks.jobs.queue import PATIENT_ATTEMPTS, enqueue, request_stop
+from hooks.jobs.queue import PATIENT_ATTEMPTS, enqueue, give_up
 from hooks.models.pipeline import ActionExecution
 from hooks.pipelines.actions.kind import ActionKind, Progress, Starting
 from hooks.pipelines.actions.timeouts import expire_later, forget_expiry
@@ -21,6 +21,7 @@ from registry.errors import Invalid
 from registry.names import repository_name
 
 JOB_KIND = "deploy"
+STOP_KIND = "deployment_stop"
 DEFAULT_TIMEOUT_MINUTES = 5 * 24 * 60
 """CodePipeline's limit for actions of CodeDeploy."""
 VARIABLES = frozenset({"DeploymentId", "RevisionDigest"})
@@ -76,12 +77,19 @@ def _start(session: Session, starting: Starting) -> Progress:
     )
 
 
-def _stop(session: Session, parts: Parts, row: ActionExecution) -> None:
+def _stop(session: Session, _parts: Parts, row: ActionExecution, actor: str) -> None:
+    """Give the job up, or have the deployment stopped by a job of its own: no transaction locks two deployments."""
     forget_expiry(session, row.id)
-    if row.deployment_id is None and row.job_id is not None:
-        request_stop(session, row.job_id)
-    elif row.deployment_id is not None and parts.deployer is not None:
-        parts.deployer.stop(session, row.deployment_id, f"execution:{row.execution_id}", parts.clock())
+    if row.deployment_id is not None:
+        enqueue(
+            session,
+            STOP_KIND,
+            {"deployment_id": row.deployment_id, "actor": actor},
+            subject=f"execution:{row.execution_id}",
+            max_attempts=PATIENT_ATTEMPTS,
+        )
+    elif row.job_id is not None:
+        give_up(session, row.job_id)
 
 
 CODEDEPLOY = ActionKind(

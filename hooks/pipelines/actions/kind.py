@@ -47,7 +47,7 @@ class Progress:
     expires_at: datetime | None = None
 
 
-def no_stop(_session: Session, _parts: Parts, _row: ActionExecution) -> None:
+def no_stop(_session: Session, _parts: Parts, _row: ActionExecution, _actor: str) -> None:
     """For actions that leave nothing running behind."""
 
 
@@ -55,10 +55,12 @@ def no_stop(_session: Session, _parts: Parts, _row: ActionExecution) -> None:
 class ActionKind:
     """A provider with what carries it out. ``stop`` is called when a running action is abandoned.
 
+    ``stop`` is told who gave it up. It is called under the execution's lock, and so waits for no other.
+
     ``start`` runs in the transaction that starts the action. What it raises as NotFound, Conflict, Invalid or Denied
     is the action's failure ("ran and failed"); anything else undoes the transaction, and the start is tried again.
     """
 
     provider: Provider
     start: Callable[[Session, Starting], Progress]
-    stop: Callable[[Session, Parts, ActionExecution], None] = no_stop
+    stop: Callable[[Session, Parts, ActionExecution, str], None] = no_stop

@@ -40,7 +40,7 @@ def _start(session: Session, starting: Starting) -> Progress:
     return Progress(ActionStatus.IN_PROGRESS, f"promotion from {source} to {target}", job_id=job_id)
 
 
-def _stop(session: Session, _parts: Parts, row: ActionExecution) -> None:
+def _stop(session: Session, _parts: Parts, row: ActionExecution, _actor: str) -> None:
     if row.job_id is not None:
         give_up(session, row.job_id)
 

@@ -23,6 +23,7 @@ from registry.formats.maven.version_order import sort_key
 from registry.formats.maven.version_ranges import VersionRange, is_range, parse_range
 
 MOST_ARTIFACTS = 5_000
+MOST_DEPENDENCIES = 100_000
 _MOST_TRIES = 50
 _MOST_MOVES = 10
 _WIDEST = ("compile", "runtime", "provided", "test")
@@ -98,8 +99,11 @@ class Collector:
         nodes: dict[Key, _Node] = {}
         refused: dict[Key, str] = {}
         level: list[tuple[_Node | None, Dependency]] = [(None, each) for each in self._root.dependencies]
-        depth = 1
+        depth, met = 1, 0
         while level:
+            met += len(level)
+            if met > MOST_DEPENDENCIES:
+                raise Unsolvable(f"what it needs has more than {MOST_DEPENDENCIES} dependencies altogether")
             following: list[tuple[_Node | None, Dependency]] = []
             for parent, dependency in level:
                 key, fresh = self._met(nodes, refused, parent, dependency, depth)

@@ -19,6 +19,7 @@ from registry.formats.maven.pom_tree import BadPom, Machine, active_profiles, ch
 
 _MOST_PARENTS = 30
 _MOST_TEXT = 20_000
+_MOST_FILLED_IN = 4_000_000
 _DEEPEST_PROPERTY = 20
 _EXPRESSION = re.compile(r"\$\{([^{}$]{1,300})\}")
 _PART = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.+~!=@-]{0,200}\Z")
@@ -269,6 +270,7 @@ class _Values:
             **self._known,
         }
         self._at = at
+        self._left = _MOST_FILLED_IN
         self.text = lru_cache(maxsize=None)(self._text)
 
     def _text(self, text: str, depth: int = 0) -> str:
@@ -276,7 +278,21 @@ class _Values:
             return text
         if depth > _DEEPEST_PROPERTY or len(text) > _MOST_TEXT:
             raise BadPom(f"{self._at}: the properties in {text[:100]!a} lead to no end")
-        found = _EXPRESSION.sub(lambda each: self._known.get(each[1].strip(), each[0]), text)
+        room = _MOST_TEXT - len(text)
+
+        def value(each: re.Match[str]) -> str:
+            nonlocal room
+            known = self._known.get(each[1].strip(), each[0])
+            room -= len(known) - len(each[0])
+            if room < 0:
+                # While it is made: a short text that names a long property often would be larger than the memory.
+                raise BadPom(f"{self._at}: {text[:100]!a} stands for more than {_MOST_TEXT} characters")
+            return known
+
+        found = _EXPRESSION.sub(value, text)
+        self._left -= len(found)
+        if self._left < 0:
+            raise BadPom(f"{self._at}: its properties stand for more than {_MOST_FILLED_IN} characters")
         return found if found == text else self._text(found, depth + 1)
 
     def moved(self, said: tuple[str, ...]) -> Coordinates | None:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from registry.formats.maven.version_order import compare
 
+MOST_CHARACTERS = 2_000
 _INTERVAL = re.compile(r"\s*([\[(])([^\[\](),]*)(?:(,)([^\[\](),]*))?([\])])\s*(,|\Z)")
 
 
@@ -42,6 +43,8 @@ def is_range(text: str) -> bool:
 
 def parse_range(text: str) -> VersionRange:
     """What ``text`` says. Raises ValueError for what is no range."""
+    if len(text) > MOST_CHARACTERS:
+        raise ValueError(f"a range of versions has {len(text)} characters, at most {MOST_CHARACTERS} are read")
     found, at = [], 0
     while at < len(text):
         interval = _INTERVAL.match(text, at)

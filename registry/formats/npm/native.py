@@ -58,7 +58,7 @@ class NpmInstaller:
         """What the package's own ``package.json`` says."""
         try:
             found = json.loads((environment / "node_modules" / _full_name(version) / "package.json").read_bytes())
-        except (OSError, ValueError):
+        except (OSError, ValueError, RecursionError):
             return ""
         return str(found.get("version", "")) if isinstance(found, dict) else ""
 
@@ -86,14 +86,14 @@ def _check_lock(lock: Path, repository_url: str, own: Path) -> None:
     try:
         packages = json.loads(lock.read_bytes())["packages"]
         for place, entry in packages.items():
-            if not place or entry.get("inBundle"):
-                continue  # the project itself, and what lies in the archive of another
+            if not place or (entry.get("inBundle") and "resolved" not in entry):
+                continue  # the project itself, and what lies in the archive of another and is fetched from nowhere
             source = str(entry.get("resolved", ""))
             is_served = source.startswith(repository_url) and bool(entry.get("integrity"))
             if entry.get("link") or not (is_served or _is_own(lock.parent, source, own)):
                 told = f"{place} would be taken from {source[:200] or 'nowhere'}"
                 raise InstallFault(f"dependencies are taken from the repository alone, and {told}")
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise InstallFault(f"what npm would install cannot be told: {error}") from error
 
 
@@ -113,7 +113,7 @@ def _refuse_other_places(tarball: Path) -> None:
                     raise InstallFault(f"{tarball.name} has an npm-shrinkwrap.json; {told}")
                 if place == "package.json" and (content := archive.extractfile(member)) is not None:
                     manifest = json.loads(content.read(_MOST_MANIFEST))
-    except (OSError, tarfile.TarError, EOFError, zlib.error, ValueError) as error:
+    except (OSError, tarfile.TarError, EOFError, zlib.error, ValueError, RecursionError) as error:
         raise InstallFault(f"{tarball.name} cannot be read: {error}") from error
     for field in ("dependencies", "optionalDependencies", "peerDependencies"):
         found = manifest.get(field) if isinstance(manifest, dict) else None

@@ -137,7 +137,12 @@ def _refuse_other_places(files: Sequence[Path]) -> None:
                     required = Requirement(str(line))
                 except InvalidRequirement:
                     continue  # which is pip's to refuse
-                if required.url and (required.marker is None or required.marker.evaluate({"extra": ""})):
+                try:
+                    is_wanted = required.marker is None or required.marker.evaluate({"extra": ""})
+                except ValueError as error:
+                    told = f"nobody can tell whether it requires {str(line)[:200]}"
+                    raise InstallFault(f"{file.name}: {told}: {error}") from error
+                if required.url and is_wanted:
                     told = f"it requires {str(line)[:200]}; requirements are taken from the repository alone"
                     raise InstallFault(f"{file.name}: {told}")
 

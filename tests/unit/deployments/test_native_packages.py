@@ -9,14 +9,20 @@ import tarfile
 import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
 from hooks.deployments.documents.group import parse_group
 from hooks.deployments.documents.native import NativeDocument, NativeScript, parse_native
+from hooks.deployments.host.bundle import BundleError
+from hooks.deployments.host.native import NativePackage, Sources, make_bundle
+from hooks.deployments.host.script_log import ScriptLog
+from hooks.deployments.outcomes import ErrorCode, EventFailed
+from hooks.deployments.repository_tokens import token_name
 from registry.errors import InvalidDocument
-from registry.formats.npm.native import NpmInstaller
+from registry.formats.npm.native import NpmInstaller, _check_lock
 from registry.formats.pypi.native import PythonInstaller
 from registry.native import Installation, InstallFault, NativeVersion
 
@@ -143,6 +149,71 @@ def test_an_npm_package_that_says_where_a_dependency_lies_is_refused(
     tarball = _tarball(tmp_path / "shop-1.0.tgz", **files)
     with pytest.raises(_Ran) if is_taken else pytest.raises(InstallFault, match="from the repository alone"):
         _install(NpmInstaller(), tarball, tmp_path)
+
+
+def test_what_an_installer_cannot_understand_is_a_fault_of_the_package(tmp_path: Path) -> None:
+    wheel = _wheel(tmp_path / WHEEL, 'rich @ https://elsewhere.example/rich.whl ; python_version ~= "3"')
+    with pytest.raises(InstallFault, match="nobody can tell whether it requires rich"):
+        _install(PythonInstaller(), wheel, tmp_path)
+    with tarfile.open(tarball := tmp_path / "shop-1.0.tgz", "w:gz") as archive:
+        entry = tarfile.TarInfo("package/package.json")
+        entry.size = len(data := b"[" * 200_000)
+        archive.addfile(entry, io.BytesIO(data))
+    if shutil.which("npm") is not None:
+        with pytest.raises(InstallFault, match="cannot be read"):
+            _install(NpmInstaller(), tarball, tmp_path)
+
+
+class _Odd(NpmInstaller):
+    """Meets what it was not made for."""
+
+    def __init__(self, error: Exception) -> None:
+        self.error = error
+
+    def choose(self, *_: object, **__: object) -> list[str]:
+        raise self.error
+
+
+@pytest.mark.parametrize(
+    ("met", "told"),
+    [
+        (LookupError("odd"), BundleError),
+        (RecursionError(), BundleError),
+        (InstallFault("no such file"), BundleError),
+        (OSError("full"), OSError),
+        (EventFailed(ErrorCode.SCRIPT_TIMED_OUT, "too long"), EventFailed),
+    ],
+)
+def test_a_package_nobody_has_thought_of_fails_and_is_not_tried_for_ever(
+    tmp_path: Path, met: Exception, told: type[Exception], caplog: pytest.LogCaptureFixture
+) -> None:
+    package = NativePackage(SHOP, {}, "http://127.0.0.1:1/", parse_native({"link": "/srv/shop/current"}))
+    log = ScriptLog(tmp_path / "logs" / "native.log", lambda: datetime(2026, 1, 1, tzinfo=UTC), lambda _: None)
+    with pytest.raises(told) as caught:
+        make_bundle(package, _Odd(met), Sources(lambda *_: None, lambda: ""), tmp_path / "made", log)
+    log.close()
+    assert not (tmp_path / "made").exists()
+    if isinstance(met, LookupError | RecursionError):
+        assert str(caught.value).startswith("shop 1.0 cannot be installed: ")
+        assert f"shop 1.0 cannot be installed: {type(met).__name__}" in caplog.text
+
+
+def test_what_is_said_to_lie_in_an_archive_is_not_fetched_from_elsewhere(tmp_path: Path) -> None:
+    lock, here = tmp_path / "package-lock.json", "http://127.0.0.1:1/npm/"
+    bundled: dict[str, object] = {"version": "1.0.0", "inBundle": True}
+    lock.write_text(json.dumps({"packages": {"": {}, "node_modules/a": bundled}}))
+    _check_lock(lock, here, tmp_path / "shop-1.0.tgz")
+    bundled["resolved"] = "https://elsewhere.example/a.tgz"
+    lock.write_text(json.dumps({"packages": {"": {}, "node_modules/a": bundled}}))
+    with pytest.raises(InstallFault, match=r"would be taken from https://elsewhere\.example"):
+        _check_lock(lock, here, tmp_path / "shop-1.0.tgz")
+
+
+def test_the_names_of_tokens_fit_and_differ() -> None:
+    assert token_name("d-1", "web-1") == "deployment d-1 on web-1"
+    one, other = (token_name("d-1", "x" * 99 + end) for end in "ab")
+    assert len(one) == len(other) == 100
+    assert one != other
 
 
 @pytest.mark.parametrize(

@@ -1,13 +1,16 @@
 import json
 import re
+from types import SimpleNamespace
 
 import pytest
 import yaml
 
 from hooks.pipelines.actions import PROVIDERS
+from hooks.pipelines.actions.commands import RUN
 from hooks.pipelines.declaration import parse_documents
 from hooks.pipelines.definition import BuildProjectDeclaration, PipelineDefinition, from_model, to_model
-from registry.errors import InvalidDocument
+from hooks.pipelines.variables import resolve
+from registry.errors import Invalid, InvalidDocument
 
 CAMEL = """\
 pipeline:
@@ -289,6 +292,15 @@ def test_commands_are_kept_with_what_they_need():
     assert (found.inputs, found.outputs) == (("App",), ("Made",))
     document = pascal(yaml.safe_load(text))
     assert parse(yaml.safe_dump(document)) == parse(text)
+
+
+def test_a_variable_in_the_names_of_files_adds_none():
+    settings = {setting.name for setting in RUN.provider.settings if setting.is_json}
+    written = json.dumps(["out/#{made.NAME}", "more"])
+    found = resolve({"OutputFiles": written}, {"made": {"NAME": 'a","/b'}}, settings)
+    assert json.loads(found["OutputFiles"]) == ['out/a","/b', "more"]
+    with pytest.raises(Invalid, match="OutputFiles is no JSON"):
+        RUN.start(None, SimpleNamespace(configuration={"OutputFiles": '["a" b"]'}))
 
 
 def test_all_faults_of_commands_are_told_at_once():

@@ -9,12 +9,16 @@ from sqlalchemy import text
 
 from registry.db import Database, sqlite_journal_mode
 from tests.build_bench import eventually
+from tests.harness.statements import product_connections
 
 EXTRA = 3
 
 
 @pytest.mark.parametrize("mode", ["DELETE", "WAL"])
-def test_a_commit_is_synced_with_the_directory_of_its_journal(tmp_path: Path, mode: str) -> None:
+def test_a_commit_is_synced_with_the_directory_of_its_journal(
+    tmp_path: Path, mode: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("registry.db._configure_sqlite", product_connections)
     db = Database(f"sqlite:///{tmp_path / 'x.db'}", journal_mode=mode)
     try:
         with db.write() as session:

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 
 import pytest
 
+from registry.formats.maven import collect
 from registry.formats.maven.collect import Collector, Unsolvable
 from registry.formats.maven.effective import Coordinates, Lacking, Poms
 from registry.formats.maven.pom_tree import BadPom, Machine
@@ -129,6 +130,12 @@ def test_a_range_is_the_highest_version_in_it_and_holds_for_all() -> None:
         (BadPom, "circle of parents", {"app:1": child_of("top:1"), "top:1": child_of("top:1")}),
         (BadPom, "imports in a circle", {"app:1": manages("app:1:import|<type>pom</type>")}),
         (BadPom, "lead to no end", {"app:1": "<properties><a>${b}x</a><b>${a}</b></properties>" + needs("x:${a}")}),
+        (BadPom, "stands for more than 20000 characters",
+         {"app:1": f"<properties><a>{'x' * 10_000}</a></properties>" + needs("x:" + "${a}" * 500)}),
+        (BadPom, "stand for more than 4000000 characters",
+         {"app:1": f"<properties><a>{'x' * 19_000}</a></properties>" + needs(*(f"x{each}:${{a}}{each}" for each in range(220)))}),
+        (Unsolvable, "at most 2000 are read", {"app:1": needs(f"x:[{'9' * 5000},)")}),
+        (Unsolvable, "at most 2000 are read", {"app:1": needs("x:" + "[1]," * 1000 + "[2]")}),
         (Unsolvable, "wanted in no version", {"app:1": needs("x:")}),
         (Unsolvable, "moves in a circle", {"app:1": needs("x:1"), "x:1": "<distributionManagement><relocation><version>2"
          "</version></relocation></distributionManagement>", "x:2": "<distributionManagement><relocation><version>1</version>"
@@ -145,4 +152,13 @@ def test_a_range_is_the_highest_version_in_it_and_holds_for_all() -> None:
 )  # fmt: skip
 def test_what_cannot_be_told_is_said(fault: type[Exception], words: str, poms: dict[str, str]) -> None:
     with pytest.raises(fault, match=words):
+        collected(poms)
+
+
+def test_ways_to_the_same_artifact_are_not_followed_without_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    poms = {"app:1": needs("a:1", "b:1"), "a:1": needs("x:1"), "b:1": needs("x:1")}
+    monkeypatch.setattr(collect, "MOST_DEPENDENCIES", 4)
+    assert collected(poms) == "a:1 x:1 b:1"
+    monkeypatch.setattr(collect, "MOST_DEPENDENCIES", 3)
+    with pytest.raises(Unsolvable, match="more than 3 dependencies"):
         collected(poms)

@@ -1,0 +1,35 @@
+"""Who may abandon an execution's running actions: deployments among them are stopped, as if by hand."""
+
+from __future__ import annotations
+
+from sqlalchemy import Select, select
+from sqlalchemy.orm import Session
+
+from hooks.deployments.rights import check_deploy
+from hooks.models.deployment import Deployment, DeploymentApplication
+from hooks.models.pipeline import ActionExecution
+from hooks.pipelines.actions.deploy import CODEDEPLOY
+from hooks.pipelines.run import lock
+from registry.access import Identity
+
+
+def check_abandon(session: Session, caller: Identity, execution_id: int) -> None:
+    """Lock the execution. Raises NotFound, and Denied for who may not steer what its running actions deploy."""
+    for row in lock(session, execution_id).running():
+        if (row.category, row.provider) != (CODEDEPLOY.provider.category, CODEDEPLOY.provider.name):
+            continue
+        domain = session.scalar(_domain(row))
+        if domain is not None:
+            check_deploy(caller, domain)
+
+
+def _domain(row: ActionExecution) -> Select[str]:
+    """Of the application that the action's deployment is of, or will be."""
+    if row.deployment_id is None:
+        name = row.resolved_configuration.get("ApplicationName", "")
+        return select(DeploymentApplication.domain).where(DeploymentApplication.name == name)
+    return (
+        select(DeploymentApplication.domain)
+        .join(Deployment, Deployment.application_id == DeploymentApplication.id)
+        .where(Deployment.id == row.deployment_id)
+    )
