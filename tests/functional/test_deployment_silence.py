@@ -266,11 +266,12 @@ def test_a_pause_counts_once(world: World, pause: float) -> None:
     be_silent(world, agents["web-0"])
     second = world.deploy("2", ALL_AT_ONCE)
     carry_out(world, agents["web-1"])
+    world.advance(second, seconds=5)
     world.do(engine.pause, second)
     world.advance(second, seconds=pause)
     world.do(engine.resume, second)
     world.advance(second, was_away=True, seconds=15)  # the first look after the pause, as a worker makes it
-    world.advance(second, seconds=280)
+    world.advance(second, seconds=275)
     assert world.targets(second)["web-0"] == "Pending"
     world.advance(second, seconds=10)
     assert world.targets(second)["web-0"] == "Failed"
