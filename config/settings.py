@@ -526,8 +526,8 @@ def _contradictions(settings: Settings) -> Iterator[str]:
         yield "audit.checkpoint_url must start with http:// or https://"
     if settings.builds.slots > settings.builds.user_ids:
         yield "builds.slots is more than builds.user_ids: each build that runs at a time has a user id of its own"
-    if settings.deployments.agent_lost_seconds < settings.deployments.agent_silent_seconds:
-        yield "deployments.agent_lost_seconds is less than deployments.agent_silent_seconds"
+    if settings.deployments.agent_lost_seconds < 2 * settings.deployments.agent_silent_seconds:
+        yield "deployments.agent_lost_seconds is less than twice deployments.agent_silent_seconds"
     if settings.builds_container.moved_images not in {"stop", "warn"}:
         yield "builds.container.moved_images is stop or warn"
     yield from _bad_numbers(settings)

@@ -243,8 +243,10 @@ class AgentWork:
         result: EventResult,
         now: datetime,
     ) -> None:
-        about = {"deployment": deployment.id, "event": event.name, "status": result.status.value}
-        audit.record(session, now, f"agent/{agent.name}", "agent.event", f"agent/{agent.name}", **about)
+        # A turn of what is watched on and on is no end of an event.
+        if event.name != MONITOR_HEALTH or result.status is not EventStatus.SUCCEEDED:
+            about = {"deployment": deployment.id, "event": event.name, "status": result.status.value}
+            audit.record(session, now, f"agent/{agent.name}", "agent.event", f"agent/{agent.name}", **about)
         engine.event_ended(session, self.parts, event, result, now)
 
     def installed(self, agent: DeploymentAgent, found: Sequence[Found]) -> None:
@@ -326,9 +328,13 @@ def is_stopped(deployment: Deployment) -> bool:
 
 
 def _chosen(session: Session, agent_id: str, busy: Collection[int]) -> int | None:
-    """The event to offer, of a target that the agent is not at; what has not begun goes before what has."""
+    """The event to offer, of a target that the agent is not at; what has not begun goes before what has.
+
+    Of that, what was offered before goes last: an agent may refuse it each time, and others are not to wait for that.
+    """
     found = [each for each in engine.commands_for_agent(session, agent_id) if each[1].id not in busy]
     fresh = [event for _, _, event in found if event.status == EventStatus.PENDING.value]
+    fresh.sort(key=lambda event: event.sequence or 0)
     return next((event.id for event in (*fresh, *(event for _, _, event in found))), None)
 
 

@@ -37,6 +37,7 @@ def begin(session: Session, parts: Parts, run: Run, now: datetime) -> None:
     happenings.tell(session, run, happenings.STARTED, now, revision=row.revision)
     plans = _switched_back(session, run) or run.platform.find_targets(session, run.facts())
     known = _installed(session, row.group_id)
+    everyone = plans
     plans, outside = _wanted(plans, known, row.options.get("targets"))
     serving = [each for each in plans if each.fleet != "Blue" or run.is_rollback]
     if not serving:
@@ -47,6 +48,7 @@ def begin(session: Session, parts: Parts, run: Run, now: datetime) -> None:
     else:
         _insert(session, run, plans, known, now)
         run.note(outside=outside or None, unhealthy=_unhealthy(plans, known) or None)
+        run.note(outsideAgents=_left_out(everyone, plans, known) or None)
         goes_back = run.is_rollback and any(each.fleet for each in plans)
         enter(session, run, Phase.REROUTE if goes_back else Phase.DEPLOY, now)
     enqueue_watch(session, row)
@@ -82,6 +84,18 @@ def _wanted(
             is_unhealthy = each.name in known and not known[each.name].is_healthy
             outside.setdefault(each.zone, [0, 0])[is_unhealthy] += 1
     return [each for each in plans if each.name in names or each.fleet == "Blue"], outside
+
+
+def _left_out(
+    everyone: Sequence[TargetPlan], plans: Sequence[TargetPlan], known: Mapping[str, DeploymentInstallation]
+) -> dict[str, list[str]]:
+    """By zone the agents of those healthy ones of the fleet that are left out: they serve as long as they are heard of."""
+    names, found = {each.name for each in plans}, dict[str, list[str]]()
+    for each in everyone:
+        serves = each.name not in known or known[each.name].is_healthy
+        if each.name not in names and each.agent_id is not None and serves:
+            found.setdefault(each.zone, []).append(each.agent_id)
+    return found
 
 
 def _unhealthy(plans: Sequence[TargetPlan], known: Mapping[str, DeploymentInstallation]) -> list[str]:

@@ -15,6 +15,7 @@ from sqlalchemy.orm import Session
 
 from hooks.deployments.applications import list_applications
 from hooks.deployments.documents.config import DEFAULTS
+from hooks.deployments.ending import TO_ORIGINALS
 from hooks.deployments.revisions import digest_of_revision, label, version_of
 from hooks.deployments.rights import may_deploy, may_see
 from hooks.deployments.views import DeploymentSummary, summaries
@@ -230,6 +231,8 @@ def recent_revisions(rows: Iterable[Deployment], group_names: Mapping[str, str])
     """What these deployments (the newest first) have brought, each revision once. Pure."""
     found: dict[str, tuple[Deployment, list[str]]] = {}
     for row in rows:
+        if row.details.get(TO_ORIGINALS):
+            continue  # it has brought nothing: its revision is the one that it has taken away
         _, groups = found.setdefault(digest_of_revision(row.revision), (row, []))
         name = group_names.get(row.group_id)
         if row.status == "Succeeded" and name is not None and name not in groups:

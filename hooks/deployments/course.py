@@ -129,7 +129,7 @@ def _deploy(session: Session, parts: Parts, run: Run, targets: Sequence[Deployme
         case GiveUp(names):
             for target in mine:
                 if target.name in names:
-                    give_up(session, parts, run, target, now)
+                    give_up(session, run, target, now)
             return True
         case Monitor(zone, seconds):
             run.note(monitored=[*run.deployment.details.get("monitored", []), zone])
@@ -163,8 +163,13 @@ def _view(run: Run, targets: Sequence[DeploymentTarget], silent: Mapping[str, Si
         for heard in (silent.get(target.agent_id or "", HEARD),)
     ]
     for zone, counts in details.get("outside", {}).items():
+        agents = details.get("outsideAgents", {}).get(zone, ())
+        unheard = [silent[each] for each in agents if each in silent]
+        views += [
+            TargetView("", TargetStatus.SKIPPED, zone=zone, is_silent=True, is_lost=each.is_lost) for each in unheard
+        ]
         for is_healthy, count in zip((True, False), counts, strict=True):
-            views += [TargetView("", TargetStatus.SKIPPED, is_healthy, zone=zone)] * count
+            views += [TargetView("", TargetStatus.SKIPPED, is_healthy, zone=zone)] * (count - is_healthy * len(unheard))
     row = run.deployment
     rules = Rules.of(row.config_name, row.config_document, run.option("maxConcurrent"))
     return View(tuple(views), rules, frozenset(details.get("monitored", [])))

@@ -102,12 +102,13 @@ class Run:
             self.note(pausedBy=by)
         self.deployment.is_paused = True
 
-    def unpause(self, now: datetime) -> None:
-        """Let it go on. The pause costs it no time."""
+    def unpause(self, now: datetime) -> float:
+        """Let it go on. The pause costs it no time; how many seconds it was."""
         since = self.deployment.details.get("pausedSince")
         paused = 0.0 if since is None else (now - datetime.fromisoformat(since)).total_seconds()
         self.note(pausedSince=None, pausedBy=None, pausedSeconds=self.paused_seconds + paused)
         self.deployment.is_paused = False
+        return paused
 
     def note(self, **details: Any) -> None:
         """Change the deployment's details; None takes one away."""

@@ -11,7 +11,7 @@ from enum import Enum
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from hooks.deployments import happenings
+from hooks.deployments import happenings, silence
 from hooks.deployments.course import begin_end, enter, go_on
 from hooks.deployments.ending import can_go_back, check_room, enqueue_step, last_good, new_id, roll_back
 from hooks.deployments.outcomes import EventStatus
@@ -106,7 +106,7 @@ def resume(session: Session, parts: Parts, deployment_id: str, now: datetime, *,
 
 
 def _resume(session: Session, parts: Parts, run: Run, now: datetime) -> None:
-    run.unpause(now)
+    silence.forgive(run, run.unpause(now), now)
     for target in targets_of(session, run.deployment.id):
         if target.status == TargetStatus.IN_PROGRESS:
             event = first_open(events_of(session, target.id))
@@ -145,6 +145,8 @@ def answer_failure(
     run.record(
         session, now, actor, "deployment.answer", target=target_name, lifecycle_event=event.name, answer=answer.value
     )
+    if answer is not Answer.FAIL:
+        target.started_at = target.started_at or now  # one that was given up had not begun
     match answer:
         case Answer.RETRY:
             event.status, event.started_at, event.ended_at, event.offered_at = (

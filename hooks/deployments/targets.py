@@ -185,16 +185,21 @@ def hand_over(event: DeploymentEvent, actor: Actor) -> None:
     event.offered_at = event.sequence = None
 
 
-def give_up(session: Session, parts: Parts, run: Run, target: DeploymentTarget, now: datetime) -> None:
+def give_up(session: Session, run: Run, target: DeploymentTarget, now: datetime) -> None:
     """A target has failed before its deployment came to it: its agent is lost. If it comes back, nothing has changed."""
     let_go(session, run, target, now)
     event = first_open(events_of(session, target.id))
     if event is None:
         return
-    result = EventResult(event.name, EventStatus.FAILED, ErrorCode.UNKNOWN_ERROR, NO_ANSWER)
-    close_event(session, parts, run, target, event, result=result, now=now)
-    if target.status == TargetStatus.FAILED:
-        target.started_at = None
+    # Whatever may be passed over elsewhere: nothing of this has been tried.
+    event.status, event.ended_at, event.message = EventStatus.FAILED.value, now, NO_ANSWER
+    event.error_code, event.agent_code = ErrorCode.UNKNOWN_ERROR.aws_name, ErrorCode.UNKNOWN_ERROR.number
+    target.started_at = None
+    session.flush()
+    if run.option("guidedFailure"):
+        await_answer(session, run, target, event, now)
+    else:
+        cut_off(session, run, target, TargetStatus.FAILED, now)
 
 
 def _passes_over(run: Run, event: DeploymentEvent) -> bool:
@@ -213,7 +218,7 @@ def await_answer(session: Session, run: Run, target: DeploymentTarget, event: De
 def fail(session: Session, run: Run, target: DeploymentTarget, now: datetime) -> None:
     """A target has failed: what was left of it is not done, and what was half done is put right."""
     cut_off(session, run, target, TargetStatus.FAILED, now)
-    if not run.is_blue_green:
+    if not run.is_blue_green and target.started_at is not None:
         enqueue_undo(session, run, target)
 
 

@@ -13,7 +13,7 @@ from hooks.deployments.phases import MONITOR_HEALTH, Phase
 from hooks.deployments.planning import DeploymentStatus, TargetStatus
 from hooks.deployments.platform import Actor
 from hooks.deployments.rows import Run, events_of, first_open, targets_of
-from hooks.deployments.silence import listen, listening_since, silent_seconds
+from hooks.deployments.silence import listen, listened_seconds, silent_seconds
 from hooks.deployments.targets import NO_ANSWER, close_event, enqueue_event
 from hooks.models.deployment import DeploymentEvent, DeploymentTarget
 
@@ -45,7 +45,8 @@ def _overdue(
     begin, whole = (timedelta(seconds=each) for each in (parts.patience.begin, parts.patience.event))
     if event.status == EventStatus.PENDING.value:
         waits = begin if event.actor == Actor.AGENT.value else whole
-        if now - max(target.updated_at, listening_since(run)) <= waits:
+        is_early = listened_seconds(run, target.updated_at, now) <= waits.total_seconds()
+        if is_early and (waits is whole or now - target.updated_at <= whole):
             return None
         told = NO_ANSWER if event.actor == Actor.AGENT.value else "no worker carried it out in time"
         return EventResult(event.name, EventStatus.FAILED, ErrorCode.UNKNOWN_ERROR, told)
@@ -57,9 +58,9 @@ def _overdue(
     if now - began > whole:
         told = f"it has not ended within {whole.total_seconds():g} seconds"
         return EventResult(event.name, EventStatus.FAILED, ErrorCode.SCRIPT_TIMED_OUT, told)
-    since = max(began, run.stopping_since or began, listening_since(run))
+    since = max(began, run.stopping_since or began)
     is_waited_for = event.actor == Actor.AGENT.value or run.is_stopping
-    if is_waited_for and silent_seconds(session, target, since, now) > begin.total_seconds():
+    if is_waited_for and silent_seconds(session, run, target, since, now) > begin.total_seconds():
         told = f"{NO_ANSWER}: nothing was heard of it for {begin.total_seconds():g} seconds"
         return EventResult(event.name, EventStatus.FAILED, ErrorCode.UNKNOWN_ERROR, told)
     return None

@@ -15,21 +15,21 @@ from sqlalchemy.orm import Session
 from hooks.builds.project_rights import may_open_build
 from hooks.deployments import engine, target_list, views, wanted
 from hooks.deployments.documents.settings import GroupSettings
-from hooks.deployments.ending import next_of
+from hooks.deployments.ending import can_go_back, next_of
 from hooks.deployments.engine import Answer, WaitType
 from hooks.deployments.phases import Phase, ready_wait_minutes, termination_wait_minutes
 from hooks.deployments.revisions import label
 from hooks.deployments.rights import may_deploy, visible_deployment
 from hooks.deployments.targets import IGNORABLE
 from hooks.deployments.views import DeploymentDetail
-from hooks.models.deployment import Deployment, DeploymentApplication, DeploymentTarget
+from hooks.models.deployment import Deployment, DeploymentApplication, DeploymentGroup, DeploymentTarget
 from hooks.pages.builds import execution_of
 from hooks.pages.deployment_words import facts_of_group, steps_of
 from hooks.pages.forms import number, sentence
 from hooks.pages.terminal import render_tail
 from hooks.services import HookServices
 from registry.access import Action, Identity
-from registry.errors import Conflict, Invalid
+from registry.errors import Conflict, Invalid, NotFound
 from registry.http import context
 from registry.http.auth import page
 from registry.http.problems import status_of
@@ -112,6 +112,7 @@ class DeploymentPages:
             )
 
     def _facts(self, session: Session, row: Deployment, application: DeploymentApplication) -> dict[str, Any]:
+        group = session.get_one(DeploymentGroup, row.group_id)
         detail = views.detail(session, row)
         show = request.args.get("show", "")
         statuses = (show,) if show in detail.deployment_overview else ()
@@ -124,7 +125,8 @@ class DeploymentPages:
             "deployment": detail,
             "domain": application.domain,
             "steps": _steps(row, application),
-            "acts": _acts(context.caller(), row, application, detail),
+            "trail": _crumbs(group, application),
+            "acts": _acts(session, context.caller(), row, application, detail),
             "cards": cards[:TARGETS_SHOWN],
             "worst": [(name, detail.deployment_overview.get(name, 0)) for name in target_list.WORST_FIRST],
             "total": sum(detail.deployment_overview.values()),
@@ -146,6 +148,7 @@ class DeploymentPages:
         who, parts = context.caller(), self._services.deployments
         with self._services.db.read() as session:
             row, application = visible_deployment(session, deployment_id, who)
+            group = session.get_one(DeploymentGroup, row.group_id)
             target = views.find_target(session, deployment_id, number(target_id))
             (shown,) = views.shown_targets(session, [target], lambda event: target_list.open_log(parts, event))
             return render_template(
@@ -154,6 +157,7 @@ class DeploymentPages:
                 card=target_list.card(row, target, shown),
                 may_act=may_deploy(who, application.domain) and row.completed_at is None,
                 details=_details(target),
+                trail=_crumbs(group, application),
                 now=self._services.clock(),
                 show_log=render_tail,
             )
@@ -258,12 +262,14 @@ class DeploymentPages:
         try:
             # A worker that ends a job has the job before the deployment: the one of the two that is turned away asks again.
             done = services.db.retry(unit)
-        except (Invalid, Conflict) as error:
+        except (Invalid, Conflict, NotFound) as error:
             return self._page(deployment_id, sentence(error)), status_of(error)
         return redirect_with(notice, url_for("hook_pages.deployment", deployment_id=done))
 
 
-def _acts(who: Identity, row: Deployment, application: DeploymentApplication, detail: DeploymentDetail) -> Acts:
+def _acts(
+    session: Session, who: Identity, row: Deployment, application: DeploymentApplication, detail: DeploymentDetail
+) -> Acts:
     """What may be done now, as far as the rows say: the engine looks once more under its lock."""
     if not may_deploy(who, application.domain):
         return Acts()
@@ -280,9 +286,25 @@ def _acts(who: Identity, row: Deployment, application: DeploymentApplication, de
         reroute=goes_on and phase is Phase.READY_WAIT,
         let_go=goes_on and phase is Phase.BAKE,
         retry=has_ended and not is_blue_green and succeeded < total,
-        roll_back=has_ended and row.rolled_back_by is None and row.previous_revision is not None,
+        roll_back=has_ended and row.rolled_back_by is None and _can_go_back(session, row),
         targets=has_begun,
     )
+
+
+def _can_go_back(session: Session, row: Deployment) -> bool:
+    """As the engine says. Without an earlier revision there are only sides, which change again once they have changed."""
+    return row.previous_revision is not None or (Phase(row.phase).has_rerouted and can_go_back(session, row))
+
+
+def _crumbs(group: DeploymentGroup, application: DeploymentApplication) -> list[tuple[str, str]]:
+    """The way here. What is deleted is named and not linked: by that name there is nothing now, or something else."""
+    of_group = url_for("hook_pages.deployment_group", application=application.name, deployment_group=group.name)
+    is_there, has_group = application.deleted_at is None, group.deleted_at is None
+    return [
+        ("Deployments", url_for("hook_pages.deployments")),
+        (application.name, url_for("hook_pages.application", application=application.name) if is_there else ""),
+        (group.name, of_group if is_there and has_group else ""),
+    ]
 
 
 def _is_blue_green(row: Deployment, application: DeploymentApplication) -> bool:

@@ -145,7 +145,7 @@ class World:
                 heard = update(DeploymentAgent).where(DeploymentAgent.id.not_in(self.silent))
                 session.execute(heard.values(seen_at=self.now))
             row = session.get_one(Deployment, deployment_id)
-            if "lookedAt" in row.details and not was_away:
+            if "lookedAt" in row.details and not was_away and not row.is_paused:
                 row.details = {**row.details, "lookedAt": self.now.isoformat()}
             return engine.advance(session, self.parts, deployment_id, self.now)
 

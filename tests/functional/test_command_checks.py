@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from sqlalchemy import select
 
 from hooks.deployments import jobs
 from hooks.deployments.health.checks import as_json, read_checks
@@ -15,6 +16,7 @@ from hooks.deployments.platforms import server as server_platform
 from hooks.deployments.signed_commands import CommandRefused
 from hooks.deployments.targets import QUEUE
 from hooks.jobs.worker import Worker
+from registry.models import AuditEntry
 from tests.agent_bench import Crew, release
 from tests.build_bench import eventually, host_processes
 from tests.harness.server import Server
@@ -127,6 +129,10 @@ def test_while_it_bakes_the_agent_asks_on_and_what_is_unwell_then_is_rolled_back
         assert (tmp_path / "app" / "0.txt").read_text() == "one\n"
     finally:
         worker.drain(0)
+    with crew.db.read() as session:
+        told = session.scalars(select(AuditEntry.details).where(AuditEntry.action == "agent.event")).all()
+    ends = [each["status"] for each in told if (each["deployment"], each["event"]) == (second, "MonitorHealth")]
+    assert ends == ["Failed"], "a turn that went well is no end"
 
 
 def test_an_agent_that_knows_no_checks_refuses_the_command_rather_than_pass_over_them() -> None:

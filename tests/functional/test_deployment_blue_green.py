@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from sqlalchemy import select
 
-from hooks.deployments import engine, views
+from hooks.deployments import board, engine, views
 from hooks.deployments.ending import last_good
 from hooks.deployments.platform import Later, Remains
 from hooks.deployments.platforms.dummy import failed
@@ -245,6 +245,8 @@ def test_the_very_first_one_is_rolled_back_to_what_the_originals_have(world: Wor
     undoing = world.deployment(ended.rolled_back_by)
     assert undoing.status == "Succeeded"
     assert world.group().last_successful_id == undoing.id  # by which the platform knows who serves
+    brought = board.recent_revisions([undoing, ended], {world.group_id: "web"})
+    assert [(each.deployment_id, each.groups) for each in brought] == [(first, ())], "it is not good by being undone"
     # What failed is not what comes next by itself, nor what the next one goes back to.
     with world.db.read() as session:
         assert last_good(session, world.group()) is None

@@ -11,6 +11,7 @@ from sqlalchemy import select
 
 from hooks import care
 from hooks.deployments import engine
+from hooks.deployments.agent_work import _chosen
 from hooks.deployments.outcomes import EventResult, EventStatus
 from hooks.deployments.reconciling import LATE, Found, put_right, told_late
 from hooks.models.deployment import (
@@ -215,3 +216,90 @@ def test_a_pause_is_no_silence(world: World) -> None:
     assert world.targets(second)["web-0"] == "Pending"
     world.advance(second, seconds=11)
     assert world.targets(second)["web-0"] == "Failed"
+
+
+def test_a_lost_machine_is_not_begun_on_by_what_may_be_passed_over(world: World) -> None:
+    agents = fleet(world, 2)
+    be_silent(world, agents["web-0"])
+    second = world.deploy("2", ALL_AT_ONCE, ignoreApplicationStopFailures=True)
+    carry_out(world, agents["web-1"])
+    world.advance(second, seconds=301)
+    assert world.events(second, "web-0") == {"ApplicationStop": "Failed", "Install": "Skipped"}
+    assert (world.targets(second)["web-0"], world.status(second)) == ("Failed", "Succeeded")
+    assert world.installed()["web-0"] == ("1", True)
+
+
+def test_somebody_is_asked_about_a_lost_machine_that_has_not_begun(world: World) -> None:
+    agents = fleet(world, 2)
+    be_silent(world, agents["web-0"])
+    second = world.deploy("2", ALL_AT_ONCE, guidedFailure=True)
+    carry_out(world, agents["web-1"])
+    world.advance(second, seconds=301)
+    assert world.deployment(second).is_paused
+    assert started(world, second, "web-0") is False
+    world.answer(second, "web-0", engine.Answer.RETRY)
+    assert started(world, second, "web-0") is True
+    carry_out(world, agents["web-0"])
+    assert world.status(second) == "Succeeded"
+
+
+def started(world: World, deployment_id: str, name: str) -> bool:
+    with world.db.read() as session:
+        mine = (DeploymentTarget.deployment_id == deployment_id, DeploymentTarget.name == name)
+        return session.scalars(select(DeploymentTarget).where(*mine)).one().started_at is not None
+
+
+def test_a_silent_machine_beside_those_that_are_asked_for_counts_as_well(world: World) -> None:
+    agents = fleet(world, 3)
+    be_silent(world, agents["web-2"])
+    second = world.deploy("2", ONE, targets=["web-1"])
+    assert world.targets(second) == {"web-1": "Pending"}
+    world.silent.clear()
+    world.advance(second, seconds=1)
+    carry_out(world, agents["web-1"])
+    assert world.status(second) == "Succeeded"
+
+
+@pytest.mark.parametrize("pause", [30, 4 * 3600])
+def test_a_pause_counts_once(world: World, pause: float) -> None:
+    agents = fleet(world, 2)
+    be_silent(world, agents["web-0"])
+    second = world.deploy("2", ALL_AT_ONCE)
+    carry_out(world, agents["web-1"])
+    world.advance(second, seconds=5)
+    world.do(engine.pause, second)
+    world.advance(second, seconds=pause)
+    world.do(engine.resume, second)
+    world.advance(second, was_away=True, seconds=15)  # the first look after the pause, as a worker makes it
+    world.advance(second, seconds=275)
+    assert world.targets(second)["web-0"] == "Pending"
+    world.advance(second, seconds=10)
+    assert world.targets(second)["web-0"] == "Failed"
+
+
+@pytest.mark.parametrize(("late", "longest"), [(61, 430), (200, 1000), (310, 4000)])
+def test_looks_that_are_always_late_keep_no_dead_agent_alive(world: World, late: int, longest: int) -> None:
+    agents = fleet(world, 2)
+    second = world.deploy("2", ALL_AT_ONCE)
+    carry_out(world, agents["web-1"])
+    world.silent.add(agents["web-0"])
+    waited = 0
+    while world.targets(second)["web-0"] == "InProgress" and waited <= longest:
+        waited += late
+        world.advance(second, was_away=True, seconds=late)
+    assert (300 < waited <= longest, world.targets(second)["web-0"]) == (True, "Failed")
+
+
+def test_what_an_agent_has_not_begun_when_it_was_offered_goes_behind_the_others(world: World) -> None:
+    agent = world.agent("web-0")
+    chosen = []
+    for name in ("jobs", "mail"):
+        world.group_id = world.new_group(name)
+        world.configure([{"name": "web-0", "agent": agent}], dummyEvents=["Install"])
+        world.deploy("1")
+    for number in range(1, 5):
+        with world.db.write() as session:
+            chosen.append(_chosen(session, agent, ()))
+            session.get_one(DeploymentEvent, chosen[-1]).sequence = number
+    assert chosen == [chosen[0], chosen[1]] * 2
+    assert chosen[0] != chosen[1]

@@ -14,6 +14,7 @@ from hooks.deployments.target_list import waves
 from hooks.models.deployment import (
     Deployment,
     DeploymentAlarm,
+    DeploymentApplication,
     DeploymentEvent,
     DeploymentInstallation,
     DeploymentTarget,
@@ -471,6 +472,21 @@ def test_the_waits_of_blue_green_are_ended_by_hand(dora: Browser, deployed: Depl
     deployed.run(going, "old", "new")
     assert "Succeeded" in dora.text(page)
     assert "retry" not in acts(dora.html(page)), "a blue/green deployment is made anew as a whole"
+    # The first one of all has no earlier revision, and its sides can change again all the same.
+    assert "rollback" in acts(dora.html(page))
+    back = dora.send(f"{page}/rollback").rpartition("/")[2]
+    deployed.advance(back)
+    deployed.run(back, "old", "new")
+    assert deployed.status(back) == "Succeeded"
+    assert "rollback" not in acts(dora.html(page))
+    there = "what the originals have"
+    assert there in dora.text("/applications/sides")
+    assert f"{there} to sides / live" in dora.text(f"/deployments/{back}")
+    with deployed.site.services.db.write() as session:
+        session.get_one(DeploymentApplication, application).deleted_at = deployed.site.clock()
+    html = dora.html(page)
+    assert ('href="/applications/sides' in html, ">sides<" in html) == (False, True)
+    assert dora.send("/deployments/d-NONE00000/pause", 404)
 
 
 def test_a_service_says_how_much_of_the_traffic_it_has(ada: Browser, site: Site, deployed: Deployed) -> None:

@@ -183,7 +183,8 @@ def test_what_bakes_is_asked_until_enough_in_a_row_are_wrong_and_its_agent_in_be
         done.append("agent" if isinstance(answer, AgentsPart) else answer.seconds)
         target = TargetPlan("web-1", "a-1", details=json.loads(json.dumps(answer.details)))
         edge.now += timedelta(seconds=7)
-    assert done == ["agent", 7, 7, "agent", 7, 7]
+    # The pause is from the moment on at which the agent is back: what is asked from here has its turns.
+    assert done == ["agent", 7, 7, 7, "agent", 7]
     assert (answer.status, edge.answers) == (EventStatus.FAILED, [])
     assert "HTTP 503" in answer.message
 
@@ -213,6 +214,7 @@ def fleet(edge: Edge, tmp_path: Path) -> Iterator[World]:
             for number in (1, 2):
                 tags = [{"Key": "app", "Value": "shop"}, {"Key": "n", "Value": str(number)}]
                 place = {"address": f"10.0.0.{number}:8080", "created_by": "ada", "created_at": NOW, "enrolled_at": NOW}
+                place["seen_at"] = world.now
                 session.add(DeploymentAgent(id=str(number) * 32, name=f"web-{number}", tags=tags, domains=[], **place))
         with world.db.write() as session:
             session.get_one(DeploymentGroup, world.group_id).document = GROUP

@@ -31,6 +31,7 @@ LOG = logging.getLogger("entrepot.agent")
 _PIECE_BYTES = 256 * 1024
 _LAST_WORD_SECONDS = 20.0
 _MOST_MESSAGE = 4000
+_ENDS = frozenset({EventStatus.SUCCEEDED.value, EventStatus.FAILED.value, EventStatus.SKIPPED.value})
 T = TypeVar("T")
 
 
@@ -217,7 +218,9 @@ class Worker:
         LOG.info("%s of deployment %s: %s", result.event, job.command.deployment_id, result.status.value)
         # What this is about has ended: that the script was stopped is told as well.
         answer = self._insist(job, "complete", told, always=True)
-        job.is_late = answer is not None and answer.get("status") != result.status.value
+        # Pending: this was a turn of an event that goes on.
+        ended = answer.get("status") if answer is not None else None
+        job.is_late = ended in _ENDS and ended != result.status.value
 
     def _insist(
         self, job: Job, what: str, body: Mapping[str, Any], *, always: bool = False

@@ -211,8 +211,11 @@ class ServerPlatform:
         if commands and target.agent_id is not None:
             since, now = _since(target, "askedAt"), self._clock()
             pause = max(_COMMANDS_PAUSE_SECONDS, min(each.pace.interval_seconds for each in commands))
+            if target.details.get("isAsked"):
+                # It is back: the pause is from now on, so that what is asked from here has its turns between.
+                kept, since = {**kept, "askedAt": now.isoformat(), "isAsked": False}, now
             if since is None or now - since >= timedelta(seconds=pause):
-                return AgentsPart({**kept, "askedAt": now.isoformat()}, said)
+                return AgentsPart({**kept, "askedAt": now.isoformat(), "isAsked": True}, said)
             seconds = seconds if checks else pause
         return Later(seconds, kept, said)
 

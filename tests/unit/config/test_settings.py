@@ -55,6 +55,7 @@ def test_all_faults_are_told_at_once(tmp_path: Path):
         ("server", "workers", 0),
         ("upstream", "allowed_networks", ["not a network"]),
         ("deployments", "check_networks", ["10.0.0.0/33"]),
+        ("deployments", "agent_lost_seconds", 119),
         ("builds", "slots", 15),
         ("log", "level", "loud"),
         ("log", "format", "xml"),
