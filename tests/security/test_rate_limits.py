@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections import Counter
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import requests
 from tests.harness.server import Server
 
 LIMIT = 40
+WEB_PROCESSES = 4
 ENVIRONMENT = {
     "ENTREPOT_LIMITS_READS_PER_MINUTE": str(LIMIT),
     "ENTREPOT_LIMITS_SEARCHES_PER_MINUTE": "3",
@@ -18,16 +20,19 @@ ENVIRONMENT = {
 
 
 def test_F6_four_web_processes_let_no_more_through_than_one(tmp_path: Path) -> None:
-    server = Server(tmp_path / "data", with_worker=False, web_processes=4, environment=ENVIRONMENT).start()
+    server = Server(tmp_path / "data", with_worker=False, web_processes=WEB_PROCESSES, environment=ENVIRONMENT).start()
     try:
         token = server.token("admin")
         answers: list[requests.Response] = []
-        # A minute may end between two of them: then there are two allowances.
+        began = int(time.time()) // 60
         for _ in range(2 * LIMIT + 20):  # a new connection each, so that all processes are asked
             answers.append(requests.get(f"{server.url}/pypi/default/dev/simple/", auth=("x", token), timeout=30))
+        minutes = int(time.time()) // 60 - began + 1  # one may end between two of them: then there are two allowances
         found = Counter(answer.status_code for answer in answers)
         assert set(found) == {200, 429}
-        assert found[200] in {LIMIT, 2 * LIMIT}
+        assert found[200] <= minutes * LIMIT
+        # A process takes two at a time, and the system need not give it another connection for the second.
+        assert found[200] >= LIMIT - WEB_PROCESSES
         refused = next(answer for answer in answers if answer.status_code == 429)
         assert 1 <= int(refused.headers["Retry-After"]) <= 60
         assert "requests of the class 'read' in a minute" in refused.reason  # what pip and twine print
