@@ -245,9 +245,9 @@ def down(home: Path) -> None:
             ended += [int(pid), *(each for each in processes() if session_of(each) == int(pid) != each)]
     shops = (read(file).strip() for file in home.glob("machines/*/pid"))
     ended += [int(pid) for pid in shops if pid and is_shop(int(pid), home)]
-    for pid in dict.fromkeys(ended):
+    for each in dict.fromkeys(ended):
         with contextlib.suppress(ProcessLookupError):
-            os.kill(pid, signal.SIGTERM)
+            os.kill(each, signal.SIGTERM)
     wait(lambda: not any(beginning_of(pid) for pid in ended), f"{ended} do not end")
     shutil.rmtree(home)
     print(f"{len(ended)} processes were ended, {home} was removed")
