@@ -26,7 +26,11 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     ),
     "login": ("config.cli.client", "login", "Write a client's configuration."),
     "token": ("config.cli.client", "token", "Tokens: new, list, show, revoke."),
-    "package": ("config.cli.client", "package", "Packages: list, show, get-asset, explain, promote, yank, origin."),
+    "package": (
+        "config.cli.client",
+        "package",
+        "Packages: list, show, life, get-asset, explain, promote, yank, origin.",
+    ),
     "package-group": (
         "config.cli.client",
         "package_group",

@@ -27,6 +27,7 @@ from hooks.api.runner_protocol import blueprint as runner_protocol
 from hooks.api.runners import RunnerViews
 from hooks.api.secrets import SecretViews
 from hooks.api.subscriptions import SubscriptionViews
+from hooks.api.visibility import VisibilityViews
 from hooks.api.webhooks import WebhookViews
 from hooks.services import HookServices
 from registry.api.routes import register
@@ -58,6 +59,7 @@ def blueprint(services: HookServices) -> Blueprint:
         SubscriptionViews(services),
         KeyViews(services),
         DeclarationViews(services),
+        VisibilityViews(services),
     ):
         register(routes, views.routes())
     return routes

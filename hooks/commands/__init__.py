@@ -33,6 +33,7 @@ def commands(
     from hooks.commands.deploy_objects import app, config, group
     from hooks.commands.deploy_server import COMMANDS as DEPLOYING
     from hooks.commands.deploy_steer import STEERING
+    from hooks.commands.package_life import provenance
     from hooks.commands.pipeline import pipeline
     from hooks.commands.pipeline_stages import rollback, transition
     from hooks.commands.runner import runner
@@ -42,7 +43,7 @@ def commands(
     project.add_command(hook)
     for command in (start, retry, batch, project, lint, reports, *builders):
         build.add_command(command)
-    for command in (app, group, config, alarm, *DEPLOYING, *STEERING):
+    for command in (app, group, config, alarm, provenance, *DEPLOYING, *STEERING):
         deploy.add_command(command)
     for command in running:
         runner.add_command(command)

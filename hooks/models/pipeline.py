@@ -53,6 +53,9 @@ class Execution(Base):
     __table_args__ = (
         UniqueConstraint("pipeline_id", "trigger_identity"),
         Index("ix_execution_package", "domain", "format", "name", "version"),
+        # Which packages a pipeline has run for, and the newest execution of each, without reading the rows themselves.
+        Index("ix_execution_of_package", "pipeline_id", "domain", "format", "namespace", "name", "id"),
+        Index("ix_execution_started", "started_at"),
     )
 
     id: Mapped[int] = mapped_column(primary_key=True)

@@ -1,0 +1,74 @@
+"""What went where and why: the life of a package version, and backwards from a machine or a group."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from hooks.deployments import agents
+from hooks.deployments.applications import find_group
+from hooks.deployments.rights import visible_application
+from hooks.services import HookServices
+from hooks.visibility.life import find_spelling, life_of
+from hooks.visibility.life_shapes import PackageLife
+from hooks.visibility.provenance import Provenance, provenance_of_group, provenance_of_machine
+from registry.access import Action
+from registry.api.coordinates import known_format, package_key
+from registry.api.packages import NamespaceQuery
+from registry.api.routes import Route
+from registry.http import context
+from registry.http.auth import requires, signed_in_api
+
+
+@dataclass(frozen=True, slots=True)
+class ProvenanceList:
+    """What is installed, each with what led to it; ``next`` is always null."""
+
+    items: tuple[Provenance, ...]
+    next: str | None
+
+
+class VisibilityViews:
+    """The operations; they change nothing."""
+
+    def __init__(self, services: HookServices) -> None:
+        self._services = services
+
+    def routes(self) -> tuple[Route, ...]:
+        """The part of the table."""
+        version = "/domains/<domain>/packages/<format_name>/<name>/versions/<version>"
+        group = "/deployment-applications/<application>/groups/<group>"
+        manages = requires(Action.ADMIN, permission=agents.MANAGE)
+        return (
+            Route("GET", f"{version}/life", signed_in_api, self.show_life, query=NamespaceQuery, answer=PackageLife),
+            Route("GET", "/agents/<agent>/provenance", manages, self.show_agent_provenance, answer=ProvenanceList),
+            Route("GET", f"{group}/provenance", signed_in_api, self.show_group_provenance, answer=ProvenanceList),
+        )
+
+    def show_life(self, domain: str, format_name: str, name: str, version: str, query: NamespaceQuery) -> PackageLife:
+        """A package version from its source to where it is deployed, and what keeps it, as far as the caller may see it."""
+        known = known_format(context.services().formats, format_name)
+        key = package_key(known, query.namespace, name)
+        with self._services.db.read() as session:
+            kept = find_spelling(session, domain, key, version, known.sort_key)
+            return life_of(
+                session,
+                context.caller(),
+                self._services.deployments.patience,
+                domain=domain,
+                key=key,
+                version=kept,
+                now=self._services.clock(),
+            )
+
+    def show_agent_provenance(self, agent: str) -> ProvenanceList:
+        """What is installed on an agent's machine: digest, deployment, execution, approvals, build and commit of each."""
+        with self._services.db.read() as session:
+            name = agents.find(session, agent).name
+            return ProvenanceList(tuple(provenance_of_machine(session, context.caller(), name)), None)
+
+    def show_group_provenance(self, application: str, group: str) -> ProvenanceList:
+        """What is installed of a deployment group: digest, deployment, execution, approvals, build and commit of each."""
+        caller = context.caller()
+        with self._services.db.read() as session:
+            found = find_group(session, visible_application(session, application, caller), group)
+            return ProvenanceList(tuple(provenance_of_group(session, caller, found.id)), None)

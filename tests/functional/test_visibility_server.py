@@ -1,0 +1,162 @@
+"""What went where and why, by a real server, a real agent and the command line: two releases through one pipeline."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import requests
+from click.testing import CliRunner
+
+from config.cli.main import main
+from tests.agent_bench import Crew
+from tests.build_bench import eventually
+from tests.harness import packages
+from tests.harness.publishing import form
+from tests.harness.server import Server
+
+PIPELINE = """
+name: release
+executionMode: SUPERSEDED
+stages:
+- name: Source
+  actions:
+  - name: Package
+    actionTypeId: {category: Source, owner: Entrepot, provider: Package}
+    configuration: {Repository: dev, Format: pypi, Name: "shop*", SettleSeconds: "0"}
+- name: Gate
+  actions:
+  - name: Ask
+    actionTypeId: {category: Approval, provider: Manual}
+- name: Prod
+  actions:
+  - name: Promote
+    runOrder: 1
+    actionTypeId: {category: Deploy, owner: Entrepot, provider: Promote}
+    configuration: {TargetRepository: prod}
+  - name: Ship
+    runOrder: 2
+    actionTypeId: {category: Deploy, owner: AWS, provider: CodeDeploy, version: "1"}
+    configuration: {ApplicationName: shop, DeploymentGroupName: prod, SourceRepository: prod, Asset: "*.tar.gz"}
+"""
+
+
+class Releases:
+    """A server with its worker, a machine with an agent, and the pipeline."""
+
+    def __init__(self, crew: Crew, folder: Path) -> None:
+        self.crew, self.folder = crew, folder
+        self.shelf = folder / "srv"
+
+    def run(self, *words: str, status: int = 0) -> str:
+        environment = {"ENTREPOT_URL": self.crew.server.url, "ENTREPOT_TOKEN": self.crew.token}
+        done = CliRunner(env=environment).invoke(main, list(words))
+        assert done.exit_code == status, (words, done.output, done.exception)
+        return done.output
+
+    def json(self, *words: str) -> Any:
+        environment = {"ENTREPOT_URL": self.crew.server.url, "ENTREPOT_TOKEN": self.crew.token}
+        done = CliRunner(env=environment).invoke(main, [*words, "--json"])
+        assert done.exit_code == 0, (words, done.output)
+        return json.loads(done.stdout)
+
+    def publish(self, version: str) -> None:
+        appspec = f"version: 0.0\nos: linux\nfiles: [{{source: site, destination: {self.shelf}}}]\n"
+        files = {"appspec.yml": appspec.encode(), "site/version": version.encode()}
+        filename, body = packages.sdist("shop", version, files=files)
+        answer = requests.post(
+            self.crew.server.index(simple=False),
+            data={**form("shop", version, body), "filetype": "sdist", "pyversion": "source"},
+            files={"content": (filename, body)},
+            headers={"Authorization": f"Bearer {self.crew.token}"},
+            timeout=60,
+        )
+        assert answer.status_code == 200, answer.text
+
+    def execution(self, version: str) -> int:
+        def found() -> int:
+            listed = self.json("pipeline", "status", "release")
+            return next((each["id"] for each in listed if each["version"] == version), 0)
+
+        eventually(found)
+        return found()
+
+    def release(self, version: str) -> int:
+        """Publish a version, approve it, and wait for its end on the machine."""
+        self.publish(version)
+        number = self.execution(version)
+        waits = lambda: any(  # noqa: E731
+            action["status"] == "Waiting"
+            for stage in self.json("pipeline", "status", str(number))["stages"]
+            for action in stage["actions"]
+        )
+        eventually(waits)
+        self.run("pipeline", "approve", str(number), "--comment", f"tried {version}")
+        self.run("pipeline", "status", str(number), "--watch", "--exit-status")
+        return number
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Releases]:
+    folder = tmp_path_factory.mktemp("visibility")
+    server = Server(folder / "data", web_processes=1)
+    server.start()
+    crew = Crew(server, folder)
+    try:
+        assert crew.enrol("web-1").returncode == 0
+        crew.run("web-1")
+        crew.group("prod", "web-1", pipelines=["release"])
+        made = Releases(crew, folder)
+        (folder / "pipeline.yml").write_text(PIPELINE)
+        made.run("pipeline", "apply", "-f", str(folder / "pipeline.yml"))
+        eventually(lambda: crew.agent("web-1")["state"] == "ONLINE")
+        yield made
+    finally:
+        crew.close()
+        server.kill()
+
+
+@pytest.fixture(scope="module")
+def released(site: Releases) -> tuple[int, int]:
+    return site.release("1.0"), site.release("2.0")
+
+
+def test_a_versions_life_is_told_from_its_publisher_to_the_machine_and_until_when(
+    site: Releases, released: tuple[int, int]
+) -> None:
+    assert (site.shelf / "version").read_text() == "2.0"
+    first, second = released
+    life = site.json("package", "life", "pypi", "shop", "1.0")
+    assert (life["source"]["kind"], life["source"]["via"], life["source"]["repository"]) == ("person", "token", "dev")
+    dev, prod = life["places"]
+    assert (dev["repository"], prod["repository"], prod["executionId"]) == ("dev", "prod", first)
+    assert dev["digest"] == prod["digest"] == life["executions"][0]["digest"] == life["approvals"][0]["digest"]
+    (approval,) = life["approvals"]
+    assert (approval["verdict"], approval["comment"]) == ("Approved", "tried 1.0")
+    (deployment,) = life["deployments"]
+    later = site.json("package", "life", "pypi", "shop", "2.0")["deployments"][0]
+    assert (deployment["executionId"], deployment["replacedBy"]) == (first, later["deploymentId"])
+    assert deployment["since"] < deployment["until"] == later["since"]
+    assert [(each["name"], each["isThere"]) for each in deployment["targets"]] == [("web-1", False)]
+    assert [(each["name"], each["isThere"], each["isHealthy"]) for each in later["targets"]] == [("web-1", True, True)]
+    kinds = [each["kind"] for each in life["timeline"]]
+    assert kinds[0] == "published"
+    assert kinds.index("approval") < kinds.index("promoted") < kinds.index("deployed") < kinds.index("replaced")
+    assert life["blocking"] == []
+    told = site.run("package", "life", "pypi", "shop", "2.0")
+    assert "it is installed in shop/prod: web-1" in told
+    assert f"promoted from dev to prod by release #{second}" in told
+
+
+def test_a_machine_tells_what_it_has_and_why(site: Releases, released: tuple[int, int]) -> None:
+    (there,) = site.json("agent", "show", "web-1")["provenance"]
+    assert (there["version"], there["execution"]["executionId"]) == ("2.0", released[1])
+    assert [(each["verdict"], each["comment"]) for each in there["approvals"]] == [("Approved", "tried 2.0")]
+    assert there["package"]["repository"] == "prod"
+    assert there["builds"] == []
+    (same,) = site.json("deploy", "provenance", "shop", "prod")
+    assert same == there
+    assert f"release #{released[1]}" in site.run("agent", "show", "web-1")
