@@ -54,6 +54,7 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
         "deploy",
         "Deployments: create, status, stop, rollback, targets, app, group, run, lint.",
     ),
+    "board": ("config.cli.client", "board", "Which version is in which environment, and what keeps the next one."),
     "secret": ("config.cli.client", "secret", "Secrets for builds: put, list, show, change, delete."),
     "parameter": ("config.cli.client", "parameter", "Parameters for builds: put, list, show, change, delete."),
     "runner": (

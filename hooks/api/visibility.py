@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Annotated
 
 from hooks.deployments import agents
 from hooks.deployments.applications import find_group
 from hooks.deployments.rights import visible_application
 from hooks.services import HookServices
+from hooks.visibility.board import ROWS_SHOWN, Board, board
 from hooks.visibility.life import find_spelling, life_of
 from hooks.visibility.life_shapes import PackageLife
 from hooks.visibility.provenance import Provenance, provenance_of_group, provenance_of_machine
@@ -15,6 +17,7 @@ from registry.access import Action
 from registry.api.coordinates import known_format, package_key
 from registry.api.packages import NamespaceQuery
 from registry.api.routes import Route
+from registry.api.shapes import Between, Length
 from registry.http import context
 from registry.http.auth import requires, signed_in_api
 
@@ -25,6 +28,16 @@ class ProvenanceList:
 
     items: tuple[Provenance, ...]
     next: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class BoardQuery:
+    """Of one pipeline, of packages with ``search`` in their name, and where to go on: ``before`` is a page's ``next``."""
+
+    pipeline: Annotated[str, Length(0, 100)] = ""
+    search: Annotated[str, Length(0, 100)] = ""
+    before: Annotated[int, Between(1, 2**31 - 1)] | None = None
+    limit: Annotated[int, Between(1, 100)] = ROWS_SHOWN
 
 
 class VisibilityViews:
@@ -42,6 +55,7 @@ class VisibilityViews:
             Route("GET", f"{version}/life", signed_in_api, self.show_life, query=NamespaceQuery, answer=PackageLife),
             Route("GET", "/agents/<agent>/provenance", manages, self.show_agent_provenance, answer=ProvenanceList),
             Route("GET", f"{group}/provenance", signed_in_api, self.show_group_provenance, answer=ProvenanceList),
+            Route("GET", "/board", signed_in_api, self.show_board, query=BoardQuery, answer=Board),
         )
 
     def show_life(self, domain: str, format_name: str, name: str, version: str, query: NamespaceQuery) -> PackageLife:
@@ -72,3 +86,17 @@ class VisibilityViews:
         with self._services.db.read() as session:
             found = find_group(session, visible_application(session, application, caller), group)
             return ProvenanceList(tuple(provenance_of_group(session, caller, found.id)), None)
+
+    def show_board(self, query: BoardQuery) -> Board:
+        """Which version of what is in which environment, what comes next and what keeps it, as far as the caller may see it."""
+        with self._services.db.read() as session:
+            return board(
+                session,
+                context.caller(),
+                self._services.deployments.patience,
+                self._services.clock(),
+                pipeline=query.pipeline,
+                search=query.search.lower(),
+                before=query.before,
+                limit=query.limit,
+            )

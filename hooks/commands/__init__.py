@@ -13,7 +13,7 @@ def commands(
     running: Sequence[click.Command] = (),
     installers: Callable[[str], Any] = lambda _: None,
 ) -> list[click.Command]:
-    """``pipeline``, ``build``, ``webhook``, ``secret``, ``parameter``, ``deploy``, ``runner``, ``agent`` and ``apply``.
+    """``pipeline``, ``build``, ``webhook``, ``secret``, ``parameter``, ``deploy``, ``runner``, ``agent``, ``apply``, ``board``.
 
     ``builders`` go into ``build``, ``running`` into ``runner``: what only the composition root can make. ``installers``
     gives what installs packages of a format (``registry.native.PackageInstaller``).
@@ -21,6 +21,7 @@ def commands(
     from hooks.commands.agent import agent
     from hooks.commands.agent_machine import enrol, run_command, status, systemd_unit
     from hooks.commands.apply import apply
+    from hooks.commands.board import board
     from hooks.commands.build import build
     from hooks.commands.build_batch import batch
     from hooks.commands.build_hook import hook
@@ -51,4 +52,4 @@ def commands(
         pipeline.add_command(command)
     for command in (enrol, run_command(installers), status, systemd_unit):
         agent.add_command(command)
-    return [pipeline, build, webhook, secret, parameter, deploy, runner, agent, apply]
+    return [pipeline, build, webhook, secret, parameter, deploy, runner, agent, apply, board]

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from flask import Blueprint, render_template, url_for
+from flask import Blueprint, render_template, request, url_for
 
 from hooks.deployments import agents
 from hooks.deployments.applications import find_group
 from hooks.deployments.rights import visible_application
+from hooks.pages.forms import number
 from hooks.services import HookServices
+from hooks.visibility.board import board
 from hooks.visibility.life import life_of
 from hooks.visibility.provenance import provenance_of_group, provenance_of_machine
 from registry.access import Action, check
@@ -32,6 +34,7 @@ def _address(at: Coordinate) -> str:
     )
 
 
+_LONGEST = 100
 TAB = VersionTab("Life", _address)
 
 
@@ -48,6 +51,7 @@ class LifePages:
         pages.add_url_rule("/agents/<agent>", "agent", page(self.show_agent))
         group = "/applications/<application>/groups/<deployment_group>/provenance"
         pages.add_url_rule(group, "group_provenance", page(self.show_group))
+        pages.add_url_rule("/board", "board", page(self.show_board))
 
     def show(self, domain: str, repository: str, format_name: str, name: str, version: str) -> str:
         """A version's life: the timeline, where it is now, and what keeps it."""
@@ -106,6 +110,22 @@ class LifePages:
             agent=None,
             found=found,
         )  # fmt: skip
+
+    def show_board(self) -> str:
+        """Which version of what is in which environment, what comes next, and what keeps it."""
+        pipeline, search = (request.args.get(name, "").strip()[:_LONGEST] for name in ("pipeline", "q"))
+        before = request.args.get("before", type=int)
+        with self._services.db.read() as session:
+            found = board(
+                session,
+                context.caller(),
+                self._services.deployments.patience,
+                self._services.clock(),
+                pipeline=pipeline,
+                search=search.lower(),
+                before=number(before) if before is not None else None,
+            )
+        return render_template("life/board.html", board=found, pipeline=pipeline, q=search, before=before)
 
 
 def _trail(*parts: tuple[str, str] | str) -> list[tuple[str, str]]:

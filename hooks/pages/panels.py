@@ -109,7 +109,7 @@ class Panels:
                     "Deployments",
                     "deploy",
                     "hook_pages.deployments",
-                    ("/deployments", "/applications", "/environments"),
+                    ("/deployments", "/applications", "/environments", "/board", "/figures"),
                 ),
                 NavigationEntry("Approvals", "approval", "hook_pages.approvals", ("/approvals",), self.count_for_me),
             ),

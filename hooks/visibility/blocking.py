@@ -27,10 +27,13 @@ def blockers(
     caller: Identity,
     patience: Patience,
     now: datetime,
+    *,
+    deployments: Sequence[Deployment] | None = None,
 ) -> Mapping[int, tuple[Blocker, ...]]:
     """What keeps each of these executions, by their numbers; nothing for those that have succeeded or were superseded.
 
-    Why a deployment waits is told to who may see its application. It costs four queries, however many they are.
+    Why a deployment waits is told to who may see its application; ``deployments`` are those that the caller may see, where
+    they are known already. It costs four queries, however many they are.
     """
     slots = _slots(session, executions)
     running = [
@@ -39,7 +42,11 @@ def blockers(
         for _, action in _open_actions(execution)
         if action.deployment_id is not None
     ]
-    reasons = _deployments(session, running, caller, patience, now)
+    if deployments is None:
+        deployments = _deployments(session, running, caller)
+    else:
+        deployments = [row for row in deployments if row.id in running]
+    reasons = wait_reasons(session, deployments, patience, now)
     return {each.summary.id: tuple(_of(each, slots, reasons)) for each in executions}
 
 
@@ -55,18 +62,16 @@ def _slots(session: Session, executions: Collection[ExecutionView]) -> dict[tupl
     return {(name, slot.stage): slot for name, slot in rows}
 
 
-def _deployments(
-    session: Session, ids: Sequence[str], caller: Identity, patience: Patience, now: datetime
-) -> Mapping[str, tuple[WaitReason, ...]]:
-    """Why those deployments wait that the caller may see."""
+def _deployments(session: Session, ids: Sequence[str], caller: Identity) -> list[Deployment]:
+    """Those that the caller may see."""
     if not ids:
-        return {}
+        return []
     rows = session.execute(
         select(Deployment, DeploymentApplication.domain)
         .join(DeploymentApplication, DeploymentApplication.id == Deployment.application_id)
         .where(Deployment.id.in_(ids))
     )
-    return wait_reasons(session, [row for row, domain in rows if may_see(caller, domain)], patience, now)
+    return [row for row, domain in rows if may_see(caller, domain)]
 
 
 def _of(

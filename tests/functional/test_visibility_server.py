@@ -160,3 +160,28 @@ def test_a_machine_tells_what_it_has_and_why(site: Releases, released: tuple[int
     (same,) = site.json("deploy", "provenance", "shop", "prod")
     assert same == there
     assert f"release #{released[1]}" in site.run("agent", "show", "web-1")
+
+
+def test_the_board_says_which_version_is_where_and_what_keeps_the_next_one(
+    site: Releases, released: tuple[int, int]
+) -> None:
+    site.publish("3.0")
+    third = site.execution("3.0")
+    eventually(lambda: site.json("board", "--pipeline", "release")["rows"][0]["cells"][1]["blocking"])
+    found = site.json("board")
+    assert [(each["kind"], each["name"]) for each in found["columns"]] == [
+        ("repository", "dev"), ("repository", "prod"), ("group", "prod"),
+    ]  # fmt: skip
+    (row,) = found["rows"]
+    dev, prod, group = row["cells"]
+    assert (dev["version"], dev["nextVersion"], prod["version"], group["version"]) == ("3.0", None, "2.0", "2.0")
+    assert (prod["executionId"], group["executionId"], group["targets"]) == (released[1], released[1], 1)
+    assert (prod["nextVersion"], prod["nextExecutionId"]) == ("3.0", third)
+    (why,) = prod["blocking"]
+    assert (why["kind"], why["stage"], why["approvers"]) == ("approval", "Gate", ["default/prod"])
+    site.run("pipeline", "reject", str(third), "--comment", "not today")
+    (why,) = site.json("board")["rows"][0]["cells"][1]["blocking"]
+    assert (why["kind"], why["text"].endswith("not today")) == ("failed", True)
+    told = site.run("board")
+    assert "2.0 <- 3.0" in told
+    assert "not today (#" in told

@@ -14,6 +14,7 @@ branch_labels = None
 depends_on = None
 
 _AT_ONCE = 500
+_OPEN = sa.text("ended_at IS NULL")
 _PACKAGE = ["pipeline_id", "domain", "format", "namespace", "name", "id"]
 
 
@@ -28,6 +29,9 @@ def upgrade() -> None:
     op.create_index("ix_deployment_installation_target", "deployment_installation", ["target"], unique=False)
     op.create_index("ix_execution_of_package", "execution", _PACKAGE, unique=False)
     op.create_index("ix_execution_started", "execution", ["started_at"], unique=False)
+    op.create_index(
+        "ix_execution_open", "execution", ["pipeline_id"], unique=False, sqlite_where=_OPEN, postgresql_where=_OPEN
+    )
 
 
 def _fill(name: str, keys: tuple[str, ...]) -> None:
@@ -58,6 +62,7 @@ def _key(kept: dict[str, Any]) -> str | None:
 
 
 def downgrade() -> None:
+    op.drop_index("ix_execution_open", table_name="execution")
     op.drop_index("ix_execution_started", table_name="execution")
     op.drop_index("ix_execution_of_package", table_name="execution")
     op.drop_index("ix_deployment_group_completed", table_name="deployment")
