@@ -55,6 +55,7 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
         "Deployments: create, status, stop, rollback, targets, app, group, run, lint.",
     ),
     "board": ("config.cli.client", "board", "Which version is in which environment, and what keeps the next one."),
+    "figures": ("config.cli.client", "figures", "Lead time, deployments a day, failures and time to restore."),
     "secret": ("config.cli.client", "secret", "Secrets for builds: put, list, show, change, delete."),
     "parameter": ("config.cli.client", "parameter", "Parameters for builds: put, list, show, change, delete."),
     "runner": (

@@ -10,6 +10,7 @@ from hooks.deployments.applications import find_group
 from hooks.deployments.rights import visible_application
 from hooks.services import HookServices
 from hooks.visibility.board import ROWS_SHOWN, Board, board
+from hooks.visibility.figures import Figures, figures
 from hooks.visibility.life import find_spelling, life_of
 from hooks.visibility.life_shapes import PackageLife
 from hooks.visibility.provenance import Provenance, provenance_of_group, provenance_of_machine
@@ -40,6 +41,16 @@ class BoardQuery:
     limit: Annotated[int, Between(1, 100)] = ROWS_SHOWN
 
 
+@dataclass(frozen=True, slots=True)
+class FiguresQuery:
+    """Of what (``by``: application, group or pipeline), of the last 7, 30 or 90 days, and of which alone."""
+
+    by: Annotated[str, Length(1, 20)] = "application"
+    days: Annotated[int, Between(1, 90)] = 30
+    application: Annotated[str, Length(0, 100)] = ""
+    pipeline: Annotated[str, Length(0, 100)] = ""
+
+
 class VisibilityViews:
     """The operations; they change nothing."""
 
@@ -56,6 +67,7 @@ class VisibilityViews:
             Route("GET", "/agents/<agent>/provenance", manages, self.show_agent_provenance, answer=ProvenanceList),
             Route("GET", f"{group}/provenance", signed_in_api, self.show_group_provenance, answer=ProvenanceList),
             Route("GET", "/board", signed_in_api, self.show_board, query=BoardQuery, answer=Board),
+            Route("GET", "/figures", signed_in_api, self.show_figures, query=FiguresQuery, answer=Figures),
         )
 
     def show_life(self, domain: str, format_name: str, name: str, version: str, query: NamespaceQuery) -> PackageLife:
@@ -99,4 +111,17 @@ class VisibilityViews:
                 search=query.search.lower(),
                 before=query.before,
                 limit=query.limit,
+            )
+
+    def show_figures(self, query: FiguresQuery) -> Figures:
+        """Deployment frequency, lead time, change failure rate and time to restore, of applications the caller may see."""
+        with self._services.db.read() as session:
+            return figures(
+                session,
+                context.caller(),
+                self._services.clock(),
+                kind=query.by,
+                days=query.days,
+                application=query.application,
+                pipeline=query.pipeline,
             )

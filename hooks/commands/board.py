@@ -47,7 +47,8 @@ def _pages(client: Client, query: Mapping[str, Any], limit: int) -> dict[str, An
         columns += [each for each in page["columns"] if each not in columns]
         places = [columns.index(each) for each in page["columns"]]
         rows += [
-            {**row, "cells": [{**each, "column": places[each["column"]]} for each in row["cells"]]} for row in page["rows"]
+            {**row, "cells": [{**each, "column": places[each["column"]]} for each in row["cells"]]}
+            for row in page["rows"]
         ]
         before = page["next"]
         if before is None:

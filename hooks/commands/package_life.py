@@ -27,7 +27,7 @@ _ON_TERMINAL = ("GROUP", "VERSION", "DEPLOYMENT", "EXECUTION", "APPROVED", "BUIL
 _NAMED = 5
 
 
-@example("entrepot package life pypi acme-client 1.4.0")
+@example("entrepot package life generic acme-tool 1.4.0")
 @click.command("life")
 @click.argument("format_name", metavar="FORMAT")
 @click.argument("name")

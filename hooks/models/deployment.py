@@ -126,6 +126,7 @@ class Deployment(Base):
         Index("ix_deployment_group_completed", "group_id", "completed_at"),
         Index("ix_deployment_open", "group_id", sqlite_where=_OPEN, postgresql_where=_OPEN),
         Index("ix_deployment_created", "created_at"),
+        Index("ix_deployment_completed", "completed_at"),
     )
 
     id: Mapped[str] = mapped_column(String(16), primary_key=True)

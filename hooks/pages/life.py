@@ -7,9 +7,11 @@ from flask import Blueprint, render_template, request, url_for
 from hooks.deployments import agents
 from hooks.deployments.applications import find_group
 from hooks.deployments.rights import visible_application
+from hooks.pages.chart import draw
 from hooks.pages.forms import number
 from hooks.services import HookServices
 from hooks.visibility.board import board
+from hooks.visibility.figures import KINDS, WINDOWS, figures
 from hooks.visibility.life import life_of
 from hooks.visibility.provenance import provenance_of_group, provenance_of_machine
 from registry.access import Action, check
@@ -52,6 +54,7 @@ class LifePages:
         group = "/applications/<application>/groups/<deployment_group>/provenance"
         pages.add_url_rule(group, "group_provenance", page(self.show_group))
         pages.add_url_rule("/board", "board", page(self.show_board))
+        pages.add_url_rule("/figures", "figures", page(self.show_figures))
 
     def show(self, domain: str, repository: str, format_name: str, name: str, version: str) -> str:
         """A version's life: the timeline, where it is now, and what keeps it."""
@@ -126,6 +129,19 @@ class LifePages:
                 before=number(before) if before is not None else None,
             )
         return render_template("life/board.html", board=found, pipeline=pipeline, q=search, before=before)
+
+    def show_figures(self) -> str:
+        """The figures of delivery, with a small picture of each day's deployments."""
+        by, days = request.args.get("by", ""), request.args.get("days", 30, type=int)
+        kind = by if by in KINDS else KINDS[0]
+        length = days if days in WINDOWS else 30
+        with self._services.db.read() as session:
+            found = figures(session, context.caller(), self._services.clock(), kind=kind, days=length)
+        charts = {
+            item.name: draw([(float(count), f"{count} on day {day}") for day, count in enumerate(item.per_day, 1)])
+            for item in found.items
+        }
+        return render_template("life/figures.html", figures=found, charts=charts, kinds=KINDS, windows=WINDOWS)
 
 
 def _trail(*parts: tuple[str, str] | str) -> list[tuple[str, str]]:

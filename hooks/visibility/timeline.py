@@ -80,11 +80,11 @@ def _of_reports(reports: Iterable[LifeReport]) -> Iterator[LifeMoment]:
 def _of_executions(executions: Iterable[LifeExecution]) -> Iterator[LifeMoment]:
     tones = {"Succeeded": "good", "Failed": "bad"}
     for each in executions:
-        what = "rollback of a stage" if each.execution_type == "ROLLBACK" else "execution"
+        what = ": a stage is rolled back" if each.execution_type == "ROLLBACK" else ""
         name = f"{each.pipeline} #{each.execution_id}"
         detail = f"by {each.triggered_by}, sha256 {each.digest[:_SHORT]}…"
         yield LifeMoment(
-            each.started_at, "execution", "busy", f"{name} began: {what}", detail, execution_id=each.execution_id
+            each.started_at, "execution", "busy", f"{name} began{what}", detail, execution_id=each.execution_id
         )
         if each.ended_at is not None:
             tone = tones.get(each.status, "idle")

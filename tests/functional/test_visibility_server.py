@@ -185,3 +185,13 @@ def test_the_board_says_which_version_is_where_and_what_keeps_the_next_one(
     told = site.run("board")
     assert "2.0 <- 3.0" in told
     assert "not today (#" in told
+
+
+def test_the_figures_are_counted_from_what_was_deployed(site: Releases, released: tuple[int, int]) -> None:
+    for kind, name in (("application", "shop"), ("group", "shop/prod"), ("pipeline", "release")):
+        (item,) = site.json("figures", "--by", kind, "--days", "7")["items"]
+        assert (item["name"], item["deployments"], item["failures"], item["rollbacks"]) == (name, 2, 0, 0)
+        assert (item["changeFailureRate"], item["unrestored"], sum(item["perDay"])) == (0.0, 0, 2)
+        assert (item["leadTimeSeconds"]["count"], item["timeToRestoreSeconds"]["count"]) == (2, 0)
+        assert 0 < item["leadTimeSeconds"]["median"] <= item["leadTimeSeconds"]["p90"] < 120
+    assert "shop" in site.run("figures")

@@ -26,6 +26,7 @@ def upgrade() -> None:
     for table in ("deployment", "deployment_installation"):
         op.create_index(f"ix_{table}_version_key", table, ["version_key"], unique=False)
     op.create_index("ix_deployment_group_completed", "deployment", ["group_id", "completed_at"], unique=False)
+    op.create_index("ix_deployment_completed", "deployment", ["completed_at"], unique=False)
     op.create_index("ix_deployment_installation_target", "deployment_installation", ["target"], unique=False)
     op.create_index("ix_execution_of_package", "execution", _PACKAGE, unique=False)
     op.create_index("ix_execution_started", "execution", ["started_at"], unique=False)
@@ -65,6 +66,7 @@ def downgrade() -> None:
     op.drop_index("ix_execution_open", table_name="execution")
     op.drop_index("ix_execution_started", table_name="execution")
     op.drop_index("ix_execution_of_package", table_name="execution")
+    op.drop_index("ix_deployment_completed", table_name="deployment")
     op.drop_index("ix_deployment_group_completed", table_name="deployment")
     op.drop_index("ix_deployment_installation_target", table_name="deployment_installation")
     for table in ("deployment_installation", "deployment"):

@@ -1,0 +1,207 @@
+"""What went where and why, by rows: who sees which part of it, how often the database is asked, and why things wait."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from datetime import timedelta
+
+import pytest
+from sqlalchemy import event, insert, select
+
+from hooks.deployments import engine
+from hooks.deployments.board import fleets, places_of
+from hooks.deployments.waiting import wait_reasons
+from hooks.models.deployment import Deployment, DeploymentInstallation
+from hooks.models.pipeline import Execution
+from hooks.visibility.board import board
+from hooks.visibility.figures import figures
+from hooks.visibility.life import life_of
+from registry.access import Identity
+from registry.accounts import account_scope, find_account
+from registry.names import PackageKey, PackageName
+from tests.browser.site import PIPELINE, Site, build
+from tests.fakes.deployed import AT_ONCE, HALF, Deployed
+from tests.functional.test_pages_deployments import Browser
+
+MOST_QUERIES = 12
+KEY = PackageKey("pypi", "", PackageName("acme-billing"))
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
+    made = build(tmp_path_factory.mktemp("visibility"))
+    made.person("ada", ["admin"])
+    made.person("narrow", ["read"], ["default/dev"])
+    made.person("elsewhere", ["read"], ["default/staging"])
+    for version in ("1.0", "1.1", "1.2"):
+        made.package("dev", "acme-billing", version)
+    made.package("prod", "acme-billing", "1.0")
+    made.world.apply(PIPELINE)
+    yield made
+    made.world.close()
+
+
+@pytest.fixture(scope="module")
+def deployed(site: Site) -> Deployed:
+    made = Deployed(site)
+    shop = made.application("shop")
+    made.group(shop, "prod", ["web-1", "web-2"])
+    assert made.finish(made.deploy("shop", "prod", "1.0")) == "Succeeded"
+    return made
+
+
+def who(site: Site, name: str) -> Identity:
+    with site.services.db.read() as session:
+        account = find_account(session, name)
+        return Identity(account.name, account.id, (account_scope(account),), "session")
+
+
+def test_a_life_shows_to_each_only_what_they_may_see(site: Site, deployed: Deployed) -> None:
+    def seen(name: str) -> tuple[set[str], int, str]:
+        with site.services.db.read() as session:
+            patience = site.hook_services.deployments.patience
+            told = life_of(
+                session, who(site, name), patience, domain="default", key=KEY, version="1.0", now=site.clock()
+            )
+        return {place.repository for place in told.places}, len(told.deployments), repr(told)
+
+    places, deployments, _ = seen("ada")
+    assert (places, deployments) == ({"dev", "prod"}, 1)
+    places, deployments, told = seen("narrow")
+    assert (places, deployments) == ({"dev"}, 0)
+    assert "shop" not in told
+    assert "prod" not in told
+    page = "/packages/default/dev/pypi/acme-billing/-/1.0/life"
+    assert "shop / prod" in Browser(site, "ada").text(page)
+    assert "shop" not in Browser(site, "narrow").text(page)
+    Browser(site, "elsewhere").html(page, status=403)
+
+
+def test_until_when_is_told_by_what_came_next_and_going_back_is_no_end(site: Site, deployed: Deployed) -> None:
+    second = deployed.deploy("shop", "prod", "1.1")
+    assert deployed.finish(second) == "Succeeded"
+    with site.services.db.write() as session:
+        back = engine.rollback(session, deployed.parts, second, site.clock(), actor="ada").id
+    deployed.advance(back)
+    assert deployed.finish(back) == "Succeeded"
+    with site.services.db.read() as session:
+        patience = site.hook_services.deployments.patience
+        ada, now = who(site, "ada"), site.clock()
+        first, *rest = life_of(session, ada, patience, domain="default", key=KEY, version="1.0", now=now).deployments
+        (gone,) = life_of(session, ada, patience, domain="default", key=KEY, version="1.1", now=now).deployments
+        told = figures(session, ada, now, days=7).items
+    assert (first.replaced_by, [each.rollback_of for each in rest]) == (second, [second])
+    assert rest[-1].until is None
+    assert {target.name for target in rest[-1].targets if target.is_there} == {"web-1", "web-2"}
+    assert (gone.rolled_back_by, gone.replaced_by, [each.is_there for each in gone.targets]) == (
+        back,
+        back,
+        [False] * 2,
+    )
+    assert [(each.deployments, each.failures, each.rollbacks) for each in told] == [(2, 1, 1)]
+    assert told[0].time_to_restore_seconds.count == 1
+
+
+def test_places_and_fleets_are_counted_by_the_database(site: Site, deployed: Deployed) -> None:
+    application = deployed.application("wide")
+    group = deployed.group(application, "all", ["wide-1"])
+    assert deployed.finish(deployed.deploy("wide", "all", "1.2")) == "Succeeded"
+    with site.services.db.write() as session:
+        kept = session.scalars(select(DeploymentInstallation).where(DeploymentInstallation.group_id == group)).one()
+        same = {"group_id": group, "deployment_id": kept.deployment_id, "revision": kept.revision,
+                "version_key": kept.version_key, "installed_at": kept.installed_at}  # fmt: skip
+        odd = {"deploymentId": kept.deployment_id, "changedCount": 2, "missingCount": 0}
+        whole = {**odd, "changedCount": 0}
+        session.execute(
+            insert(DeploymentInstallation),
+            [
+                {
+                    **same,
+                    "target": f"wide-{number:04}",
+                    "is_healthy": number % 10 != 0,
+                    "found": (odd, whole, {**whole, "deploymentId": "d-OTHER"}, None)[number % 4],
+                    "found_at": None if number % 4 == 3 else kept.installed_at,
+                }
+                for number in range(1000)
+            ],
+        )
+    with site.services.db.read() as session:
+        fleet = fleets(session, [group])[group]
+        (place,) = places_of(
+            session, who(site, "ada"), domain="default", format_name="pypi", namespace="", name="acme-billing",
+            version="1.2",
+        )  # fmt: skip
+    assert (fleet.targets, fleet.unhealthy, fleet.drifted) == (1001, 100, 500)
+    assert (place.targets, place.unhealthy, place.names) == (1001, 100, ("wide-0000", "wide-0001", "wide-0002"))
+
+
+def test_why_a_deployment_waits(site: Site, deployed: Deployed) -> None:
+    application = deployed.application("waits")
+    deployed.group(application, "prod", ["w-1", "w-2", "w-3", "w-4"])
+
+    def reasons(deployment_id: str) -> dict[str, str]:
+        with site.services.db.read() as session:
+            row = session.get_one(Deployment, deployment_id)
+            told = wait_reasons(session, [row], site.hook_services.deployments.patience, site.clock())
+        return {each.kind: each.text for each in told.get(deployment_id, ())}
+
+    going = deployed.deploy("waits", "prod", "1.0", config=HALF, guidedFailure=True)
+    behind = deployed.deploy("waits", "prod", "1.1", config=AT_ONCE)
+    assert reasons(going) == {
+        "turn": f"w-3, w-4 begin when their turn comes, after w-1, w-2: {HALF}",
+    }
+    assert reasons(behind) == {"queued": f"{going} goes on in this group: a group has one deployment at a time"}
+    with site.services.db.write() as session:
+        engine.pause(session, deployed.parts, going, site.clock(), actor="ada")
+    assert reasons(going) == {"paused": "paused by ada: nothing more begins until somebody resumes it"}
+    with site.services.db.write() as session:
+        engine.resume(session, deployed.parts, going, site.clock(), actor="ada")
+    deployed.run(going, "w-1", fails="ValidateService")
+    assert reasons(going) == {"answer": "w-1 failed: somebody has to say whether to retry, ignore or fail that"}
+    text = Browser(site, "ada").text(f"/deployments/{going}")
+    assert "Somebody has to say what becomes of w-1" in text
+    with site.services.db.write() as session:
+        engine.stop(session, deployed.parts, going, site.clock(), actor="ada", rolls_back=False)
+    assert set(reasons(going)) <= {"stopping"}
+
+
+def test_the_board_asks_little_of_a_database_with_thousands_of_executions(site: Site, deployed: Deployed) -> None:
+    newest = site.start("acme-billing", "1.2")
+    with site.services.db.write() as session:
+        row = session.get_one(Execution, newest)
+        kept = {column.name: getattr(row, column.name) for column in Execution.__table__.columns if column.name != "id"}
+        session.execute(
+            insert(Execution),
+            [
+                {**kept, "name": f"acme-{number % 40}", "status": "Succeeded", "ended_at": row.started_at,
+                 "trigger_identity": f"many:{number}", "started_at": row.started_at - timedelta(minutes=number)}
+                for number in range(5000)
+            ],
+        )  # fmt: skip
+    asked: list[str] = []
+
+    def note(*arguments: object) -> None:
+        asked.extend([str(arguments[2])] if not str(arguments[2]).startswith("BEGIN") else [])
+
+    ada = Browser(site, "ada")
+    ada.html("/board")
+    event.listen(site.services.db.engine, "before_cursor_execute", note)
+    for path in ("/board", "/board?pipeline=release&q=billing", "/figures?days=90"):
+        asked.clear()
+        began = time.perf_counter()
+        ada.html(path)
+        assert time.perf_counter() - began < 3, path  # it is about a tenth of that
+        assert 3 < len(asked) <= MOST_QUERIES, (path, len(asked), asked)
+    event.remove(site.services.db.engine, "before_cursor_execute", note)
+    with site.services.db.read() as session:
+        patience = site.hook_services.deployments.patience
+        narrow = board(session, who(site, "narrow"), patience, site.clock(), search="acme-billing")
+        nothing = board(session, who(site, "elsewhere"), patience, site.clock(), search="acme-billing")
+        page = board(session, who(site, "ada"), patience, site.clock(), limit=10)
+        more = board(session, who(site, "ada"), patience, site.clock(), limit=100, before=page.next)
+    (only,) = narrow.rows
+    assert [cell.place for cell in only.cells] == ["dev"]  # and nothing of prod
+    assert nothing.rows == ()
+    assert len(page.rows) == 10
+    assert len({each.name for each in (*page.rows, *more.rows)}) == 41
