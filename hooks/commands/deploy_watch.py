@@ -76,7 +76,7 @@ def result(found: dict[str, Any]) -> str:
 def waits(found: dict[str, Any]) -> list[str]:
     """Why a deployment waits, a line for each reason."""
     told = []
-    for each in found["waitReasons"]:
+    for each in found.get("waitReasons", ()):
         until = f" (until {each['until']})" if each["until"] else ""
         told.append(cell(f"waits: {each['text']}{until}"))
     return told
@@ -119,7 +119,7 @@ def _lines() -> Iterator[Tell]:
         status = "paused" if found["isPaused"] and not found["complete"] else found["status"]
         if not found["complete"] and changed(("", "", ""), status):
             say(f"deployment {found['deploymentId']}: {status}")
-        for each in [] if found["complete"] else found["waitReasons"]:
+        for each in [] if found["complete"] else found.get("waitReasons", ()):
             if each["kind"] != "turn" and changed(("waits", each["kind"], ""), each["text"]):
                 say(cell(f"deployment {found['deploymentId']} waits: {each['text']}"))
         for target in targets:

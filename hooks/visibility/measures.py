@@ -64,7 +64,8 @@ def quantiles(values: Iterable[float]) -> Quantiles:
 
 def measure(changes: Sequence[Change], since: datetime, days: int) -> Measured:
     """The figures of changes that ended within ``days`` days from ``since`` on."""
-    ordered = sorted(changes, key=lambda each: each.ended_at)
+    # Of what ended at one moment the rollback came last: it answers the other.
+    ordered = sorted(changes, key=lambda each: (each.ended_at, each.is_rollback))
     forward = [each for each in ordered if not each.is_rollback]
     succeeded = [each for each in forward if each.has_succeeded]
     failed = [each for each in forward if each.has_failed]

@@ -5,24 +5,30 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from datetime import timedelta
+from pathlib import Path
 
 import pytest
 from sqlalchemy import event, insert, select
 
 from hooks.deployments import engine
 from hooks.deployments.board import fleets, places_of
+from hooks.deployments.platforms.dummy import failed
 from hooks.deployments.waiting import wait_reasons
-from hooks.models.deployment import Deployment, DeploymentInstallation
+from hooks.models.deployment import Deployment, DeploymentGroup, DeploymentInstallation
 from hooks.models.pipeline import Execution
 from hooks.visibility.board import board
 from hooks.visibility.figures import figures
 from hooks.visibility.life import life_of
-from registry.access import Identity
+from hooks.visibility.provenance import provenance_of_group
+from registry.access import Action, Identity, Scope
 from registry.accounts import account_scope, find_account
 from registry.names import PackageKey, PackageName
+from tests import postgres
 from tests.browser.site import PIPELINE, Site, build
 from tests.fakes.deployed import AT_ONCE, HALF, Deployed
+from tests.fakes.pipelines import new_world, stage
 from tests.functional.test_pages_deployments import Browser
+from tests.functional.test_pipeline_deployments import Deploying
 
 MOST_QUERIES = 12
 KEY = PackageKey("pypi", "", PackageName("acme-billing"))
@@ -205,3 +211,50 @@ def test_the_board_asks_little_of_a_database_with_thousands_of_executions(site: 
     assert nothing.rows == ()
     assert len(page.rows) == 10
     assert len({each.name for each in (*page.rows, *more.rows)}) == 41
+
+
+@pytest.mark.parametrize("backend", ["sqlite", pytest.param("postgresql", marks=pytest.mark.long)])
+def test_both_databases_tell_the_same_of_two_releases_and_a_failure(backend: str, tmp_path: Path) -> None:
+    if backend == "postgresql" and postgres.find_binaries() is None:
+        pytest.skip("no PostgreSQL on this machine")
+    with new_world(backend, tmp_path) as world:
+        made = Deploying(world)
+        undone = {"enabled": True, "events": ["DEPLOYMENT_FAILURE"]}
+        made.group(made.place, dummyEvents=["Install", "ApplicationStart"], autoRollbackConfiguration=undone)
+        made.apply(stage("Prod", made.deploy()))
+        made.run("1.0")
+        made.platform.outcomes["web-1", "ApplicationStart"] = [failed("ApplicationStart", "the page is blank")]
+        broken = made.run("2.0")
+        key = PackageKey("fmt", "", PackageName(made.name))
+        admin, patience = Identity("admin", 1, (Scope(frozenset({Action.ADMIN})),), "session"), made.parts.patience
+        with world.db.read() as session:
+            lives = [
+                life_of(session, admin, patience, domain="default", key=key, version=version, now=world.now)
+                for version in ("1.0", "2.0")
+            ]
+            found = board(session, admin, patience, world.now, search=made.name)
+            told = figures(session, admin, world.now + timedelta(seconds=1), kind="group", days=7).items
+            group = session.scalars(select(DeploymentGroup).where(DeploymentGroup.name == made.place)).one()
+            (there,) = provenance_of_group(session, admin, group.id)
+            fleet = fleets(session, [group.id])[group.id]
+            named = {"domain": "default", "format_name": "fmt", "namespace": "", "name": made.name}
+            places = [places_of(session, admin, **named, version=version) for version in ("1.0", "2.0")]
+    first, back = lives[0].deployments
+    (bad,) = lives[1].deployments
+    assert (first.until, back.rollback_of, bad.since, bad.rolled_back_by) == (
+        None,
+        bad.deployment_id,
+        None,
+        back.deployment_id,
+    )
+    assert [each.kind for each in lives[1].blocking] == ["failed"]
+    (row,) = found.rows
+    dev, prod = row.cells
+    assert (dev.version, prod.version, prod.next_version, prod.next_execution_id) == ("2.0", "1.0", "2.0", broken)
+    assert (prod.deployment_id, prod.failed_deployment_id) == (back.deployment_id, None)
+    (item,) = told
+    assert (item.deployments, item.failures, item.rollbacks, item.change_failure_rate) == (1, 1, 1, 0.5)
+    assert (item.lead_time_seconds.count, item.time_to_restore_seconds.count, item.unrestored) == (1, 1, 0)
+    assert (there.version, there.deployment_id, len(there.targets)) == ("1.0", back.deployment_id, 2)
+    assert (fleet.targets, fleet.unhealthy, fleet.drifted) == (2, 0, 0)
+    assert ([each.targets for each in places[0]], places[1]) == ([2], [])
