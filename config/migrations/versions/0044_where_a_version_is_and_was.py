@@ -1,4 +1,4 @@
-"""where a package version is and was deployed, and which packages a pipeline has run for, found by indexes."""
+"""where a version is and was deployed, and what a pipeline has run for, by indexes; in what shape webhooks are told."""
 
 import hashlib
 import json
@@ -26,6 +26,8 @@ def upgrade() -> None:
     for table in ("deployment", "deployment_installation"):
         op.create_index(f"ix_{table}_version_key", table, ["version_key"], unique=False)
     op.create_index("ix_deployment_group_completed", "deployment", ["group_id", "completed_at"], unique=False)
+    payload = sa.Column("payload", sa.String(length=16), server_default="CloudEvents", nullable=False)
+    op.add_column("webhook_endpoint", payload)
     op.create_index("ix_deployment_completed", "deployment", ["completed_at"], unique=False)
     op.create_index("ix_deployment_installation_target", "deployment_installation", ["target"], unique=False)
     op.create_index("ix_execution_of_package", "execution", _PACKAGE, unique=False)
@@ -63,6 +65,7 @@ def _key(kept: dict[str, Any]) -> str | None:
 
 
 def downgrade() -> None:
+    op.execute("ALTER TABLE webhook_endpoint DROP COLUMN payload")
     op.drop_index("ix_execution_open", table_name="execution")
     op.drop_index("ix_execution_started", table_name="execution")
     op.drop_index("ix_execution_of_package", table_name="execution")
