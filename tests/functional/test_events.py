@@ -189,7 +189,7 @@ def test_an_execution_tells_of_itself_its_stages_actions_and_approvals(hooks: Ho
     end = last(hooks)
     assert (end["execution"], end["started_by"], end["pipeline_version"], end["trigger"]) == (
         started["id"],
-        "admin",
+        "publisher",
         1,
         "manual",
     )
