@@ -47,7 +47,7 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     "group": ("config.cli.client", "group", "Groups of accounts: list, show, create, delete, add, remove."),
     "explain": ("config.cli.client", "explain", "Why the server decides as it does."),
     "apply": ("config.cli.client", "apply", "Make a server as files declare it, with a plan first."),
-    "pipeline": ("config.cli.client", "pipeline", "Pipelines: apply, start, status, approve, reject, retry."),
+    "pipeline": ("config.cli.client", "pipeline", "Pipelines: apply, start, status, graph, approve, reject, retry."),
     "build": ("config.cli.client", "build", "Builds: list, show, logs, artifacts, reports, stop, lint, run, images."),
     "deploy": (
         "config.cli.client",

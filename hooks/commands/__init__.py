@@ -37,6 +37,7 @@ def commands(
     from hooks.commands.figures import figures
     from hooks.commands.package_life import provenance
     from hooks.commands.pipeline import pipeline
+    from hooks.commands.pipeline_graph import graph
     from hooks.commands.pipeline_stages import rollback, transition
     from hooks.commands.runner import runner
     from hooks.commands.secret import parameter, secret
@@ -49,7 +50,7 @@ def commands(
         deploy.add_command(command)
     for command in running:
         runner.add_command(command)
-    for command in (transition, rollback):
+    for command in (transition, rollback, graph):
         pipeline.add_command(command)
     for command in (enrol, run_command(installers), status, systemd_unit):
         agent.add_command(command)

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Iterator
 from pathlib import Path
+from threading import Thread
 from typing import Any
 
 import pytest
@@ -77,12 +79,24 @@ class Releases:
         assert answer.status_code == 200, answer.text
 
     def execution(self, version: str) -> int:
-        def found() -> int:
-            listed = self.json("pipeline", "status", "release")
-            return next((each["id"] for each in listed if each["version"] == version), 0)
+        eventually(lambda: self.json("pipeline", "status", "release", "--version", version))
+        (found,) = self.json("pipeline", "status", "release", "--version", version)
+        return int(found["id"])
 
-        eventually(found)
-        return found()
+    def publish_and_reject(self, version: str) -> None:
+        """By the interface alone: commands run in one thread at a time."""
+        time.sleep(1)
+        self.publish(version)
+
+        def waiting() -> list[Any]:
+            found = self.crew.call("GET", "/pipelines/release/executions")["items"]
+            number = next((each["id"] for each in found if each["version"] == version), None)
+            stages = self.crew.call("GET", f"/executions/{number}")["stages"] if number else []
+            return [number for stage in stages for action in stage["actions"] if action["status"] == "Waiting"]
+
+        eventually(waiting)
+        answer = {"stage": "Gate", "action": "Ask", "verdict": "Rejected"}
+        self.crew.call("POST", f"/executions/{waiting()[0]}/approval", json=answer)
 
     def release(self, version: str) -> int:
         """Publish a version, approve it, and wait for its end on the machine."""
@@ -195,3 +209,22 @@ def test_the_figures_are_counted_from_what_was_deployed(site: Releases, released
         assert (item["leadTimeSeconds"]["count"], item["timeToRestoreSeconds"]["count"]) == (2, 0)
         assert 0 < item["leadTimeSeconds"]["median"] <= item["leadTimeSeconds"]["p90"] < 120
     assert "shop" in site.run("figures")
+
+
+def test_a_pipeline_is_drawn_and_watched_before_there_is_an_execution(
+    site: Releases, released: tuple[int, int]
+) -> None:
+    drawn = site.run("pipeline", "graph", str(released[1]))
+    assert drawn.index("✓ Source") < drawn.index("✓ Gate") < drawn.index("✓ Prod")
+    assert "  1  ✓ Promote (Promote)" in drawn
+    assert "  2  ✓ Ship (CodeDeploy)" in drawn
+    site.run("pipeline", "transition", "release", "Prod", "--disable", "--reason", "freeze")
+    assert ": freeze" in site.run("pipeline", "graph", "release")
+    site.run("pipeline", "transition", "release", "Prod", "--enable")
+    site.run("pipeline", "status", "release", "--watch", "--version", "9.9", "--within", "1s", status=1)
+    watching = Thread(target=site.publish_and_reject, args=("4.0",))
+    watching.start()
+    told = site.run("pipeline", "status", "release", "--watch", "--version", "4.0", "--exit-status", status=1)
+    watching.join()
+    assert "waiting for one to begin" in told
+    assert "Gate/Ask Failed: rejected by" in told
