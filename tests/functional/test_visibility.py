@@ -4,17 +4,28 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from datetime import timedelta
+from contextlib import ExitStack
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
+from alembic import command
 from sqlalchemy import event, insert, select
 
+from config import migrate
 from hooks.deployments import engine
 from hooks.deployments.board import fleets, places_of
 from hooks.deployments.platforms.dummy import failed
 from hooks.deployments.waiting import wait_reasons
-from hooks.models.deployment import Deployment, DeploymentGroup, DeploymentInstallation
+from hooks.models.deployment import (
+    Deployment,
+    DeploymentAgent,
+    DeploymentApplication,
+    DeploymentGroup,
+    DeploymentInstallation,
+    version_key,
+)
 from hooks.models.pipeline import Execution
 from hooks.visibility.board import board
 from hooks.visibility.figures import figures
@@ -22,6 +33,7 @@ from hooks.visibility.life import life_of
 from hooks.visibility.provenance import provenance_of_group
 from registry.access import Action, Identity, Scope
 from registry.accounts import account_scope, find_account
+from registry.db import Database
 from registry.names import PackageKey, PackageName
 from tests import postgres
 from tests.browser.site import PIPELINE, Site, build
@@ -258,3 +270,77 @@ def test_both_databases_tell_the_same_of_two_releases_and_a_failure(backend: str
     assert (there.version, there.deployment_id, len(there.targets)) == ("1.0", back.deployment_id, 2)
     assert (fleet.targets, fleet.unhealthy, fleet.drifted) == (2, 0, 0)
     assert ([each.targets for each in places[0]], places[1]) == ([2], [])
+
+
+@pytest.mark.parametrize("backend", ["sqlite", "postgresql"])
+def test_the_migration_names_the_versions_that_are_there(backend: str, tmp_path: Path) -> None:
+    if backend == "postgresql" and postgres.find_binaries() is None:
+        pytest.skip("no PostgreSQL on this machine")
+    now = datetime(2026, 1, 1, tzinfo=UTC)
+    about: dict[str, Any] = {"created_by": "ada", "created_at": now, "updated_at": now}
+    package = {"domain": "default", "repository": "dev", "format": "pypi", "namespace": "", "name": "acme"}
+    with ExitStack() as ending:
+        url = f"sqlite:///{tmp_path / 'entrepot.db'}"
+        if backend == "postgresql":
+            url = ending.enter_context(postgres.shared().fresh_database())
+        config = migrate.alembic_config(url)
+        command.upgrade(config, "head")
+        database = Database(url)
+        ending.callback(database.close)
+        with database.write() as session:
+            shop = DeploymentApplication(name="shop", domain="default", compute_platform="Server", **about)
+            session.add(shop)
+            session.flush()
+            session.add(DeploymentGroup(id="g" * 32, application_id=shop.id, name="prod", document={}, **about))
+            session.flush()
+            for number in range(1200):  # more than are read at once
+                revision: dict[str, Any] = {"revisionType": "Package", "package": {**package, "version": str(number)}}
+                if number % 3 == 0:
+                    revision = {"revisionType": "Upload", "upload": {"id": "u", "sha256": "0" * 64}}
+                session.add(
+                    DeploymentInstallation(
+                        group_id="g" * 32, target=f"t-{number}", deployment_id="d", revision=revision, is_healthy=True,
+                        installed_at=now,
+                    )
+                )  # fmt: skip
+        command.downgrade(config, "0039")
+        command.upgrade(config, "head")
+        with database.read() as session:
+            rows = session.scalars(select(DeploymentInstallation)).all()
+            expected = {row.target: version_key(row.revision["package"]) for row in rows if "package" in row.revision}
+            assert {row.target: row.version_key for row in rows if row.version_key is not None} == expected
+            assert (len(rows), len(expected)) == (1200, 800)
+
+
+def test_silent_machines_and_traffic_that_waits_for_somebody_are_named(site: Site, deployed: Deployed) -> None:
+    application, now = deployed.application("quiet"), site.clock()
+    blue_green = {
+        "deploymentStyle": {"deploymentType": "BLUE_GREEN", "deploymentOption": "WITH_TRAFFIC_CONTROL"},
+        "blueGreenDeploymentConfiguration": {
+            "deploymentReadyOption": {"actionOnTimeout": "STOP_DEPLOYMENT", "waitTimeInMinutes": 30}
+        },
+    }
+    sides = [{"name": "q-1", "fleet": "Blue"}, {"name": "q-2", "fleet": "Green", "agent": "quiet-agent"}]
+    deployed.group(application, "prod", sides, **blue_green)
+    with site.services.db.write() as session:
+        session.add(
+            DeploymentAgent(
+                id="quiet-agent", name="q-2", tags=[], domains=[], created_by="ada", created_at=now,
+                seen_at=now - timedelta(minutes=5),
+            )
+        )  # fmt: skip
+    going = deployed.deploy("quiet", "prod", "1.0")
+
+    def told() -> dict[str, tuple[str, ...]]:
+        with site.services.db.read() as session:
+            row = session.get_one(Deployment, going)
+            patience = site.hook_services.deployments.patience
+            return {each.kind: each.targets for each in wait_reasons(session, [row], patience, site.clock())[going]}
+
+    assert told()["silent"] == ("q-2",)
+    assert "Nothing is heard of q-2" in Browser(site, "ada").text(f"/deployments/{going}")
+    with site.services.db.write() as session:
+        session.get_one(DeploymentAgent, "quiet-agent").seen_at = site.clock() + timedelta(hours=1)
+    deployed.advance(going)
+    deployed.run(going, "q-2")
+    assert set(told()) == {"reroute"}
