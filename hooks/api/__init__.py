@@ -17,6 +17,7 @@ from hooks.api.deployment_applications import DeploymentApplicationViews
 from hooks.api.deployment_hooks import DeploymentHookViews
 from hooks.api.deployments import DeploymentViews
 from hooks.api.executions import ExecutionViews
+from hooks.api.feeds import FeedViews
 from hooks.api.keys import KeyViews
 from hooks.api.metrics import blueprint as metrics
 from hooks.api.pipelines import PipelineViews
@@ -60,6 +61,7 @@ def blueprint(services: HookServices) -> Blueprint:
         KeyViews(services),
         DeclarationViews(services),
         VisibilityViews(services),
+        FeedViews(services),
     ):
         register(routes, views.routes())
     return routes

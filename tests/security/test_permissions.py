@@ -328,7 +328,8 @@ REVIEWED = {
     # What went where and why: each part of it is told to whom the repository, execution, build or application is shown.
     f"GET {API}/domains/<domain>/packages/<format_name>/<name>/versions/<version>/life": SIGNED_IN,
     f"GET {API}/deployment-applications/<application>/groups/<group>/provenance": SIGNED_IN,
-    **{f"GET {API}/{word}": SIGNED_IN for word in ("board", "figures")},
+    **{f"GET {API}/{word}": SIGNED_IN for word in ("board", "figures", "pipelines/<pipeline>/feed")},
+    f"GET {API}/domains/<domain>/repositories/<repository>/feed": API_READ,
     # What agents ask in a session of their own; each event has to be one of their own targets.
     **{f"POST {API}/agent/{word}": AGENT for word in ("poll", "installed")},
     **{f"POST {API}/agent/events/<id:event>/{word}": AGENT for word in ("begin", "complete")},
