@@ -25,10 +25,10 @@ from registry.http.auth import requires, signed_in_api
 
 @dataclass(frozen=True, slots=True)
 class ProvenanceList:
-    """What is installed, each with what led to it; ``next`` is always null."""
+    """What is installed, each with what led to it. ``is_cut``: more is installed than the 500 targets that were read."""
 
     items: tuple[Provenance, ...]
-    next: str | None
+    is_cut: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,14 +90,16 @@ class VisibilityViews:
         """What is installed on an agent's machine: digest, deployment, execution, approvals, build and commit of each."""
         with self._services.db.read() as session:
             name = agents.find(session, agent).name
-            return ProvenanceList(tuple(provenance_of_machine(session, context.caller(), name)), None)
+            found, is_cut = provenance_of_machine(session, context.caller(), name)
+            return ProvenanceList(tuple(found), is_cut)
 
     def show_group_provenance(self, application: str, group: str) -> ProvenanceList:
         """What is installed of a deployment group: digest, deployment, execution, approvals, build and commit of each."""
         caller = context.caller()
         with self._services.db.read() as session:
-            found = find_group(session, visible_application(session, application, caller), group)
-            return ProvenanceList(tuple(provenance_of_group(session, caller, found.id)), None)
+            row = find_group(session, visible_application(session, application, caller), group)
+            found, is_cut = provenance_of_group(session, caller, row.id)
+            return ProvenanceList(tuple(found), is_cut)
 
     def show_board(self, query: BoardQuery) -> Board:
         """Which version of what is in which environment, what comes next and what keeps it, as far as the caller may see it."""

@@ -58,9 +58,11 @@ def _where(found: Mapping[str, Any]) -> Iterable[str]:
     if found["places"]:
         yield f"it is in {', '.join(place['repository'] for place in found['places'])}"
     for each in found["deployments"]:
-        here = [target["name"] for target in each["targets"] if target["isThere"]]
-        if here:
-            some = ", ".join(here[:_NAMED]) + (f" and {len(here) - _NAMED} more" if len(here) > _NAMED else "")
+        here = [target["name"] for target in each["targets"] if target["isThere"]][:_NAMED]
+        if each["thereCount"] and each["until"] is None:
+            some = ", ".join(here) + (
+                f" and {each['thereCount'] - len(here)} more" if each["thereCount"] > len(here) else ""
+            )
             yield cell(f"it is installed in {each['application']}/{each['group']}: {some}, by {each['deploymentId']}")
 
 

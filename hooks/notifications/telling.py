@@ -21,6 +21,8 @@ _NAMED = (
     "deployment_group",
     "deployment",
     "target",
+    "brings",
+    "rollback_of",
     "user",
     "state",
     "verdict",

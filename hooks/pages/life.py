@@ -82,7 +82,7 @@ class LifePages:
         check(context.caller(), Action.ADMIN, permission=agents.MANAGE)
         with self._services.db.read() as session:
             row = agents.find(session, agent)
-            found = provenance_of_machine(session, context.caller(), row.name)
+            found, is_cut = provenance_of_machine(session, context.caller(), row.name)
             return render_template(
                 "life/installed.html",
                 title=row.name,
@@ -91,6 +91,7 @@ class LifePages:
                 state=agents.state_of(row, self._services.clock(), self._services.deployments.patience.silent),
                 tags=agents.tags_of(row),
                 found=found,
+                is_cut=is_cut,
             )
 
     def show_group(self, application: str, deployment_group: str) -> str:
@@ -99,7 +100,7 @@ class LifePages:
         with self._services.db.read() as session:
             shown = visible_application(session, application, caller)
             group = find_group(session, shown, deployment_group)
-            found = provenance_of_group(session, caller, group.id)
+            found, is_cut = provenance_of_group(session, caller, group.id)
         return render_template(
             "life/installed.html",
             title=f"{application} / {deployment_group}",
@@ -112,6 +113,7 @@ class LifePages:
             ],
             agent=None,
             found=found,
+            is_cut=is_cut,
         )  # fmt: skip
 
     def show_board(self) -> str:

@@ -161,7 +161,8 @@ class LifeDeployment:
 
     ``since`` is when the group had it, None when it never did; ``until`` when another deployment succeeded there with
     something else (``replaced_by``), None while it is there.
-    ``digest`` is what was deployed. ``target_count`` machines got it, of which ``targets`` are told.
+    ``digest`` is what was deployed. ``target_count`` machines got it, of which ``targets`` (at most 50) are told;
+    ``there_count`` of them have the version now, by whichever deployment.
     """
 
     deployment_id: str
@@ -182,6 +183,7 @@ class LifeDeployment:
     replaced_by: str | None
     targets: tuple[LifeTarget, ...]
     target_count: int
+    there_count: int
 
 
 @dataclass(frozen=True, slots=True)

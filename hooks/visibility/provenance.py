@@ -108,17 +108,17 @@ class Provenance:
     builds: tuple[ProvenBuild, ...]
 
 
-def provenance_of_machine(session: Session, caller: Identity, name: str) -> list[Provenance]:
-    """All that is installed on a machine, of applications that the caller may see."""
+def provenance_of_machine(session: Session, caller: Identity, name: str) -> tuple[list[Provenance], bool]:
+    """All that is installed on a machine, of applications that the caller may see; and whether there is more than was read."""
     return _provenance(session, caller, DeploymentInstallation.target == name)
 
 
-def provenance_of_group(session: Session, caller: Identity, group_id: str) -> list[Provenance]:
-    """All that is installed of a group: each deployment once, with the targets that have what it brought."""
+def provenance_of_group(session: Session, caller: Identity, group_id: str) -> tuple[list[Provenance], bool]:
+    """All that is installed of a group, each deployment once with its targets; and whether there is more than was read."""
     return _provenance(session, caller, DeploymentInstallation.group_id == group_id)
 
 
-def _provenance(session: Session, caller: Identity, which: Any) -> list[Provenance]:
+def _provenance(session: Session, caller: Identity, which: Any) -> tuple[list[Provenance], bool]:
     """At most ``MOST_INSTALLATIONS`` are looked at. It costs about ten queries, however many they are."""
     rows = session.execute(
         select(DeploymentInstallation, DeploymentGroup.name, DeploymentApplication, Deployment)
@@ -127,15 +127,15 @@ def _provenance(session: Session, caller: Identity, which: Any) -> list[Provenan
         .outerjoin(Deployment, Deployment.id == DeploymentInstallation.deployment_id)
         .where(which)
         .order_by(DeploymentInstallation.group_id, DeploymentInstallation.target)
-        .limit(MOST_INSTALLATIONS)
+        .limit(MOST_INSTALLATIONS + 1)
     ).all()
-    seen = [row for row in rows if row[0].revision and may_see_domain(caller, row[2].domain)]
+    seen = [row for row in rows[:MOST_INSTALLATIONS] if row[0].revision and may_see_domain(caller, row[2].domain)]
     executions = _executions(session, caller, [row[3] for row in seen])
     builds = _builds(session, caller, [row[0].revision for row in seen])
     found: dict[tuple[str, str], list[Any]] = {}
     for row in seen:
         found.setdefault((row[0].group_id, row[0].deployment_id), []).append(row)
-    return [_one(listed, executions, builds) for listed in found.values()]
+    return [_one(listed, executions, builds) for listed in found.values()], len(rows) > MOST_INSTALLATIONS
 
 
 def _one(

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import ColumnElement, or_, select
+from sqlalchemy import ColumnElement, and_, func, or_, select
 from sqlalchemy.orm import Session, aliased
 
 from hooks.deployments.ending import TO_ORIGINALS
@@ -27,7 +27,7 @@ from hooks.visibility.life_shapes import LifeDeployment, LifeTarget
 from registry.access import Identity
 
 MOST_DEPLOYMENTS = 100
-MOST_TARGETS = 200
+MOST_TARGETS = 50
 _EXECUTION = re.compile(r"execution:([0-9]{1,9})\Z")
 
 
@@ -40,7 +40,8 @@ def execution_of(subject: str | None) -> int | None:
 def deployments_of(session: Session, caller: Identity, package: Mapping[str, str]) -> tuple[list[LifeDeployment], bool]:
     """Deployments of a package version in applications that the caller may see, oldest first; and whether there are more.
 
-    ``package`` has domain, format, namespace, name and version, canonical. It costs three queries.
+    ``package`` has domain, format, namespace, name and version, canonical.
+    It costs three queries, and reads at most ``MOST_TARGETS`` machines of each.
     """
     key = version_key(package)
     following = aliased(Deployment)
@@ -73,8 +74,9 @@ def deployments_of(session: Session, caller: Identity, package: Mapping[str, str
         # A blue/green rollback without an earlier release has brought nothing: its revision is the one it takes away.
         if may_see(caller, row[2].domain) and not row[0].details.get(TO_ORIGINALS)
     ]
-    targets = _targets(session, [row[0].id for row in shown], key)
-    found = [_deployment(*row, targets.get(row[0].id, [])) for row in reversed(shown)]
+    ids = [row[0].id for row in shown]
+    targets, counts = _targets(session, ids, key), _counts(session, ids, key)
+    found = [_deployment(*row, targets.get(row[0].id, []), counts.get(row[0].id, (0, 0))) for row in reversed(shown)]
     return found, len(rows) > MOST_DEPLOYMENTS
 
 
@@ -89,6 +91,7 @@ def _deployment(
     replaced_by: str | None,
     replaced_at: datetime | None,
     targets: Sequence[LifeTarget],
+    counts: tuple[int, int],
 ) -> LifeDeployment:
     has_succeeded = row.status == DeploymentStatus.SUCCEEDED
     return LifeDeployment(
@@ -108,13 +111,43 @@ def _deployment(
         row.completed_at if has_succeeded else None,
         replaced_at if has_succeeded else None,
         replaced_by if has_succeeded else None,
-        tuple(targets[:MOST_TARGETS]),
-        len(targets),
+        tuple(targets),
+        *counts,
     )
 
 
+def _reached(ids: Sequence[str]) -> ColumnElement[bool]:
+    """SQL for the machines that these deployments succeeded on; those that blue/green took out of the traffic are none."""
+    return and_(
+        DeploymentTarget.deployment_id.in_(ids),
+        DeploymentTarget.status == TargetStatus.SUCCEEDED.value,
+        DeploymentTarget.fleet != BLUE,
+        DeploymentTarget.ended_at.is_not(None),
+    )
+
+
+def _counts(session: Session, ids: Sequence[str], key: str) -> dict[str, tuple[int, int]]:
+    """Deployment → how many machines it succeeded on, and how many of those have the version now."""
+    if not ids:
+        return {}
+    there = DeploymentInstallation
+    rows = session.execute(
+        select(DeploymentTarget.deployment_id, func.count(), func.count(there.target))
+        .join(Deployment, Deployment.id == DeploymentTarget.deployment_id)
+        .outerjoin(
+            there,
+            (there.group_id == Deployment.group_id)
+            & (there.target == DeploymentTarget.name)
+            & (there.version_key == key),
+        )
+        .where(_reached(ids))
+        .group_by(DeploymentTarget.deployment_id)
+    )
+    return {deployment_id: (reached, has) for deployment_id, reached, has in rows}
+
+
 def _targets(session: Session, ids: Sequence[str], key: str) -> dict[str, list[LifeTarget]]:
-    """The machines that these deployments succeeded on, each with when something else came to it."""
+    """The first machines that these deployments succeeded on, each with when something else came to it."""
     if not ids:
         return {}
     later, after = aliased(Deployment), aliased(DeploymentTarget)
@@ -133,17 +166,14 @@ def _targets(session: Session, ids: Sequence[str], key: str) -> dict[str, list[L
         .correlate(Deployment, DeploymentTarget)
         .scalar_subquery()
     )
-    there = DeploymentInstallation
+    there, target = DeploymentInstallation, DeploymentTarget
+    place = func.row_number().over(partition_by=target.deployment_id, order_by=(target.position, target.id))
+    numbered = select(target.id, place.label("place")).where(_reached(ids)).subquery()
     rows = session.execute(
         select(DeploymentTarget.deployment_id, DeploymentTarget.name, DeploymentTarget.ended_at, until, there)
+        .join(numbered, (numbered.c.id == target.id) & (numbered.c.place <= MOST_TARGETS))
         .join(Deployment, Deployment.id == DeploymentTarget.deployment_id)
         .outerjoin(there, (there.group_id == Deployment.group_id) & (there.target == DeploymentTarget.name))
-        .where(
-            DeploymentTarget.deployment_id.in_(ids),
-            DeploymentTarget.status == TargetStatus.SUCCEEDED.value,
-            DeploymentTarget.fleet != BLUE,
-            DeploymentTarget.ended_at.is_not(None),
-        )
         .order_by(DeploymentTarget.deployment_id, DeploymentTarget.position, DeploymentTarget.id)
     )
     found: dict[str, list[LifeTarget]] = {}

@@ -247,7 +247,7 @@ def test_both_databases_tell_the_same_of_two_releases_and_a_failure(backend: str
             found = board(session, admin, patience, world.now, search=made.name)
             told = figures(session, admin, world.now + timedelta(seconds=1), kind="group", days=7).items
             group = session.scalars(select(DeploymentGroup).where(DeploymentGroup.name == made.place)).one()
-            (there,) = provenance_of_group(session, admin, group.id)
+            (there,), is_cut = provenance_of_group(session, admin, group.id)
             fleet = fleets(session, [group.id])[group.id]
             named = {"domain": "default", "format_name": "fmt", "namespace": "", "name": made.name}
             places = [places_of(session, admin, **named, version=version) for version in ("1.0", "2.0")]
@@ -268,7 +268,8 @@ def test_both_databases_tell_the_same_of_two_releases_and_a_failure(backend: str
     assert (item.deployments, item.failures, item.rollbacks, item.change_failure_rate) == (1, 1, 1, 0.5)
     assert (item.lead_time_seconds.count, item.time_to_restore_seconds.count, item.unrestored) == (1, 1, 0)
     assert (there.version, there.deployment_id, len(there.targets)) == ("1.0", back.deployment_id, 2)
-    assert (fleet.targets, fleet.unhealthy, fleet.drifted) == (2, 0, 0)
+    assert (fleet.targets, fleet.unhealthy, fleet.drifted, is_cut) == (2, 0, 0, False)
+    assert [(each.target_count, each.there_count) for each in (first, back, bad)] == [(2, 2), (2, 2), (0, 0)]
     assert ([each.targets for each in places[0]], places[1]) == ([2], [])
 
 
