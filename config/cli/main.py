@@ -26,7 +26,11 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     ),
     "login": ("config.cli.client", "login", "Write a client's configuration."),
     "token": ("config.cli.client", "token", "Tokens: new, list, show, revoke."),
-    "package": ("config.cli.client", "package", "Packages: list, show, get-asset, explain, promote, yank, origin."),
+    "package": (
+        "config.cli.client",
+        "package",
+        "Packages: list, show, life, get-asset, explain, promote, yank, origin.",
+    ),
     "package-group": (
         "config.cli.client",
         "package_group",
@@ -43,13 +47,15 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     "group": ("config.cli.client", "group", "Groups of accounts: list, show, create, delete, add, remove."),
     "explain": ("config.cli.client", "explain", "Why the server decides as it does."),
     "apply": ("config.cli.client", "apply", "Make a server as files declare it, with a plan first."),
-    "pipeline": ("config.cli.client", "pipeline", "Pipelines: apply, start, status, approve, reject, retry."),
+    "pipeline": ("config.cli.client", "pipeline", "Pipelines: apply, start, status, graph, approve, reject, retry."),
     "build": ("config.cli.client", "build", "Builds: list, show, logs, artifacts, reports, stop, lint, run, images."),
     "deploy": (
         "config.cli.client",
         "deploy",
         "Deployments: create, status, stop, rollback, targets, app, group, run, lint.",
     ),
+    "board": ("config.cli.client", "board", "Which version is in which environment, and what keeps the next one."),
+    "figures": ("config.cli.client", "figures", "Lead time, deployments a day, failures and time to restore."),
     "secret": ("config.cli.client", "secret", "Secrets for builds: put, list, show, change, delete."),
     "parameter": ("config.cli.client", "parameter", "Parameters for builds: put, list, show, change, delete."),
     "runner": (

@@ -17,6 +17,7 @@ from hooks.api.deployment_applications import DeploymentApplicationViews
 from hooks.api.deployment_hooks import DeploymentHookViews
 from hooks.api.deployments import DeploymentViews
 from hooks.api.executions import ExecutionViews
+from hooks.api.feeds import FeedViews
 from hooks.api.keys import KeyViews
 from hooks.api.metrics import blueprint as metrics
 from hooks.api.pipelines import PipelineViews
@@ -27,6 +28,7 @@ from hooks.api.runner_protocol import blueprint as runner_protocol
 from hooks.api.runners import RunnerViews
 from hooks.api.secrets import SecretViews
 from hooks.api.subscriptions import SubscriptionViews
+from hooks.api.visibility import VisibilityViews
 from hooks.api.webhooks import WebhookViews
 from hooks.services import HookServices
 from registry.api.routes import register
@@ -58,6 +60,8 @@ def blueprint(services: HookServices) -> Blueprint:
         SubscriptionViews(services),
         KeyViews(services),
         DeclarationViews(services),
+        VisibilityViews(services),
+        FeedViews(services),
     ):
         register(routes, views.routes())
     return routes

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Mapping
+from datetime import timedelta
 from typing import IO, Any
 
 import click
@@ -11,7 +12,7 @@ import click
 from hooks.commands.pipeline_stages import print_state
 from registry.commands.client import Client, Failed, Unreachable, with_client
 from registry.commands.lookup import package_at
-from registry.commands.options import REPOSITORY, Place, example
+from registry.commands.options import DURATION, REPOSITORY, Place, example
 from registry.commands.output import cell, json_option, print_json, print_rows, say
 
 WATCH_SECONDS = 2.0
@@ -47,7 +48,7 @@ _ACTIONS = (
 
 @click.group()
 def pipeline() -> None:
-    """Pipelines: apply, list, start, status, approve, reject, stop, retry, rollback, transition."""
+    """Pipelines: apply, list, start, status, graph, approve, reject, stop, retry, rollback, transition."""
 
 
 @example("entrepot pipeline apply -f pipeline.yml")
@@ -119,34 +120,89 @@ def _variables(words: tuple[str, ...]) -> dict[str, str]:
     return {name: value for name, _, value in (word.partition("=") for word in words)}
 
 
-@example("entrepot pipeline status 17 --watch --exit-status\nentrepot pipeline status release --stages")
+@example(
+    "entrepot pipeline status 17 --watch --exit-status\n"
+    "entrepot pipeline status release --version 1.4.0 --watch\n"
+    "entrepot pipeline status release --stages"
+)
 @pipeline.command()
 @click.argument("execution", metavar="EXECUTION|PIPELINE")
-@click.option("--watch", is_flag=True, help="Follow the execution until it ends.")
+@click.option("--watch", is_flag=True, help="Follow the execution until it ends; of a pipeline wait for one first.")
+@click.option("--package", metavar="NAME", help="Of a pipeline: executions for this package.")
+@click.option("--version", metavar="VERSION", help="Of a pipeline: executions for this version.")
+@click.option(
+    "--within",
+    default="60s",
+    show_default=True,
+    type=DURATION,
+    help="How long --watch waits for an execution to begin.",
+)
 @click.option("--exit-status", is_flag=True, help="Exit 1 unless the execution has succeeded.")
 @click.option("--limit", default=20, show_default=True, type=click.IntRange(1), help="Executions of a pipeline.")
 @click.option("--stages", is_flag=True, help="Of a pipeline: what is in its stages, and what waits before them.")
 @json_option
 @with_client
 def status(
-    client: Client, execution: str, *, watch: bool, exit_status: bool, limit: int, stages: bool, as_json: bool
+    client: Client,
+    execution: str,
+    *,
+    watch: bool,
+    package: str | None,
+    version: str | None,
+    within: timedelta,
+    exit_status: bool,
+    limit: int,
+    stages: bool,
+    as_json: bool,
 ) -> None:
-    """Show an execution by its number, or the latest executions of a pipeline, or its stages, by its name."""
+    """Show an execution by its number, or the latest executions of a pipeline, or its stages, by its name.
+
+    With --watch and a pipeline's name it follows the newest execution that goes on, or that --package and --version name;
+    where there is none yet (right after an upload) it waits for it to begin.
+    """
     if stages:
         print_state(client.get("pipelines", execution, "state"), as_json=as_json)
         return
     if not execution.isdecimal():
-        if watch or exit_status:
-            raise click.UsageError("--watch and --exit-status need the number of an execution")
-        found = client.items("pipelines", execution, "executions", limit=min(limit, 100), most=limit)
-        print_rows(found, _EXECUTIONS, as_json=as_json)
-        return
+        wanted = {name: value for name, value in (("name", package), ("version", version)) if value is not None}
+        if exit_status and not watch:
+            raise click.UsageError("--exit-status needs the number of an execution, or --watch")
+        if not watch:
+            found = client.items("pipelines", execution, "executions", limit=min(limit, 100), most=limit)
+            shown = [each for each in found if wanted.items() <= each.items()]
+            print_rows(shown, _EXECUTIONS, as_json=as_json)
+            return
+        execution = str(_begun(client, execution, wanted, within.total_seconds()))
+    elif package is not None or version is not None:
+        raise click.UsageError("--package and --version go with the name of a pipeline")
     detail = client.get("executions", execution)
     if watch:
         detail = _watch(client, detail)
     _print_execution(detail, as_json=as_json)
     if exit_status and detail["status"] != "Succeeded":
         raise Failed(f"execution {execution} is {detail['status']}")
+
+
+def _begun(client: Client, pipeline: str, wanted: Mapping[str, str], patience: float) -> int:
+    """The number of the newest execution that is meant; without ``wanted`` of one that goes on. Raises Failed in the end.
+
+    An upload is settled for some seconds before its execution begins.
+    """
+    is_told = False
+    while True:
+        newest = client.items("pipelines", pipeline, "executions", limit=50, most=50)
+        for each in newest:
+            if wanted.items() <= each.items() and (wanted or each["status"] not in _FINAL):
+                return int(each["id"])
+        if patience <= 0:
+            raise Failed(
+                f"no execution of {pipeline} has begun" + (f" for {' '.join(wanted.values())}" if wanted else "")
+            )
+        if not is_told:
+            say(f"no such execution of {pipeline} yet: waiting for one to begin")
+            is_told = True
+        time.sleep(min(WATCH_SECONDS, patience))
+        patience -= WATCH_SECONDS
 
 
 def _watch(client: Client, detail: Mapping[str, Any]) -> Mapping[str, Any]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from hooks.builds.project_rights import may_open_build
@@ -71,8 +72,11 @@ def visible_deployment(
     session: Session, deployment_id: str, caller: Identity
 ) -> tuple[Deployment, DeploymentApplication]:
     """A deployment with its application. Raises NotFound also when it is not for these eyes."""
-    row = session.get(Deployment, deployment_id)
-    application = session.get(DeploymentApplication, row.application_id) if row is not None else None
-    if row is None or application is None or not may_see(caller, application.domain):
+    found = session.execute(
+        select(Deployment, DeploymentApplication)
+        .join(DeploymentApplication, DeploymentApplication.id == Deployment.application_id)
+        .where(Deployment.id == deployment_id)
+    ).one_or_none()
+    if found is None or not may_see(caller, found[1].domain):
         raise NotFound("deployment", deployment_id)
-    return row, application
+    return found[0], found[1]

@@ -11,6 +11,7 @@ from sqlalchemy.orm import Mapped, mapped_column
 from registry.db import Base, UtcDateTime
 
 _IN_FORCE = text("is_current")
+_OPEN = text("ended_at IS NULL")
 
 
 class Pipeline(Base):
@@ -53,6 +54,11 @@ class Execution(Base):
     __table_args__ = (
         UniqueConstraint("pipeline_id", "trigger_identity"),
         Index("ix_execution_package", "domain", "format", "name", "version"),
+        # Which packages a pipeline has run for, and the newest execution of each, without reading the rows themselves.
+        Index("ix_execution_of_package", "pipeline_id", "domain", "format", "namespace", "name", "id"),
+        Index("ix_execution_started", "started_at"),
+        # Of a pipeline with thousands of them the few that go on.
+        Index("ix_execution_open", "pipeline_id", sqlite_where=_OPEN, postgresql_where=_OPEN),
     )
 
     id: Mapped[int] = mapped_column(primary_key=True)

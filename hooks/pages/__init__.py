@@ -17,6 +17,7 @@ from hooks.pages.deployment import DeploymentPages
 from hooks.pages.deployments import DeploymentListPages
 from hooks.pages.executions import ExecutionPages
 from hooks.pages.keys import KeyPages
+from hooks.pages.life import LifePages
 from hooks.pages.looks import look, look_of_execution, look_of_stage
 from hooks.pages.new_deployment import NewDeploymentPages
 from hooks.pages.notifications import NotificationPages
@@ -58,6 +59,7 @@ def blueprint(services: HookServices) -> Blueprint:
         ApplicationPages(services),
         NewDeploymentPages(services),
         DeploymentPages(services),
+        LifePages(services),
     ):
         part.routes(pages)
     for look_function in (look, look_of_stage, look_of_execution):

@@ -13,6 +13,7 @@ from hooks.builds.project_rights import may_open_build
 from hooks.deployments import board
 from hooks.pages.agents import ENTRY as AGENTS
 from hooks.pages.keys import ENTRY
+from hooks.pages.life import TAB
 from hooks.pages.pipelines import startable
 from hooks.pages.rights import waiting
 from hooks.pages.runners import ENTRY as RUNNERS
@@ -108,7 +109,7 @@ class Panels:
                     "Deployments",
                     "deploy",
                     "hook_pages.deployments",
-                    ("/deployments", "/applications", "/environments"),
+                    ("/deployments", "/applications", "/environments", "/board", "/figures"),
                 ),
                 NavigationEntry("Approvals", "approval", "hook_pages.approvals", ("/approvals",), self.count_for_me),
             ),
@@ -120,6 +121,7 @@ class Panels:
             administration=(ENTRY, RUNNERS, AGENTS),
             home=self.home,
             version=self.version,
+            version_tabs=(TAB,),
             notices=NOTICES,
         )
 

@@ -7,12 +7,13 @@ from typing import Any
 
 from sqlalchemy.orm import Session
 
-from hooks.models.pipeline import ActionExecution
+from hooks.models.pipeline import ActionExecution, PipelineDefinitionVersion
 from hooks.pipelines.run import Run
 from hooks.pipelines.state import ActionStatus, ExecutionStatus, StageStatus
 from registry import events
 
 _STARTED = "started"
+_LONGEST_WHY = 500
 
 
 def _declare(subject: str, what: str, statuses: tuple[str, ...]) -> None:
@@ -50,8 +51,9 @@ events.audited("build_project.update", "build-project.changed", "-/project", tel
 
 
 def tell(session: Session, run: Run, kind: str, now: datetime, **more: Any) -> None:
-    """The event ``kind`` of an execution, with where its package is."""
+    """The event ``kind`` of an execution: where its package is, on which definition it runs, and who started it."""
     row = run.execution
+    definition = session.get_one(PipelineDefinitionVersion, row.definition_id)  # the run was read with it
     events.note(
         session,
         kind,
@@ -64,13 +66,24 @@ def tell(session: Session, run: Run, kind: str, now: datetime, **more: Any) -> N
         version=row.version,
         pipeline=run.pipeline,
         execution=row.id,
-        **more,
+        **{
+            "pipeline_version": definition.version,
+            "start_time": row.started_at.isoformat(),
+            "trigger": "rollback" if row.rollback_target_id is not None else row.trigger_kind,
+            "started_by": row.triggered_by,
+            **more,
+        },
     )
 
 
 def tell_status(session: Session, run: Run, now: datetime) -> None:
     """The execution has the status it has now."""
-    tell(session, run, _kind("execution", run.execution.status), now, started_by=run.execution.triggered_by)
+    row = run.execution
+    why = {"by": row.stopped_by, "reason": row.stop_reason} if row.stopped_by is not None else {}
+    if row.status == ExecutionStatus.FAILED:
+        failed = [action.summary for action in run.actions.values() if action.status == ActionStatus.FAILED]
+        why = {"reason": "; ".join(failed)[:_LONGEST_WHY]}
+    tell(session, run, _kind("execution", row.status), now, digest=row.digest, **why)
 
 
 def tell_stage(session: Session, run: Run, stage: str, now: datetime) -> None:
@@ -81,14 +94,22 @@ def tell_stage(session: Session, run: Run, stage: str, now: datetime) -> None:
 
 def tell_decision(session: Session, run: Run, row: ActionExecution, verdict: str, now: datetime) -> None:
     """Somebody answered an approval, which ended its action."""
-    told = {"action": row.name, "verdict": verdict, "by": row.decided_by}
+    told = {"action": row.name, "verdict": verdict, "by": row.decided_by, "comment": row.comment or ""}
+    told["digest"] = run.execution.digest
     tell(session, run, APPROVAL_DECIDED, now, stage=_stage_of(run, row), **told)
     tell_action(session, run, row, now)
 
 
 def tell_action(session: Session, run: Run, row: ActionExecution, now: datetime) -> None:
     """An action has the status it has now."""
-    told = {"stage": _stage_of(run, row), "action": row.name, "attempt": row.attempt, "provider": row.provider}
+    stage = _stage_of(run, row)
+    told = {"stage": stage, "action": row.name, "attempt": row.attempt, "provider": row.provider}
+    found = run.definition.stage(stage)
+    action = found.action(row.name) if found is not None else None
+    told |= {"category": row.category, "owner": action.type.owner if action is not None else None}
+    told |= {"summary": row.summary[:_LONGEST_WHY], "deployment": row.deployment_id}
+    if row.status == ActionStatus.WAITING and row.expires_at is not None:
+        told["until"] = row.expires_at.isoformat()
     kind = APPROVAL_NEEDED if row.status == ActionStatus.WAITING else _kind("action", row.status)
     tell(session, run, kind, now, **told, build=row.build_id)
 

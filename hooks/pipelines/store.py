@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import func, select
+from sqlalchemy import ColumnElement, func, select
 from sqlalchemy.orm import Session
 
 from hooks.models.pipeline import ActionExecution, Execution, Pipeline, PipelineDefinitionVersion, StageExecution
@@ -207,21 +207,53 @@ def summaries(session: Session, execution_ids: Collection[int]) -> list[Executio
 
 def get_execution(session: Session, execution_id: int) -> ExecutionView:
     """An execution with its stages, actions and their attempts. Raises NotFound."""
-    row = session.execute(_executions().where(Execution.id == execution_id)).one_or_none()
-    if row is None:
+    found = get_executions(session, [execution_id]).get(execution_id)
+    if found is None:
         raise NotFound("execution", str(execution_id))
-    execution: Execution = row.Execution
-    definition = from_model(session.get_one(PipelineDefinitionVersion, execution.definition_id).model)
-    stages = {
-        stage.name: stage
-        for stage in session.scalars(select(StageExecution).where(StageExecution.execution_id == execution_id))
-    }
+    return found
+
+
+def get_executions(session: Session, execution_ids: Collection[int]) -> dict[int, ExecutionView]:
+    """These executions with their stages, actions and attempts, as far as there are such. It costs two queries."""
+    return find_executions(session, Execution.id.in_(execution_ids)) if execution_ids else {}
+
+
+def find_executions(
+    session: Session, which: ColumnElement[bool], *, limit: int | None = None
+) -> dict[int, ExecutionView]:
+    """The executions of which ``which`` is true, the newest ``limit`` of them, by their numbers. It costs two queries."""
+    rows = session.execute(
+        _executions()
+        .add_columns(PipelineDefinitionVersion.model, InboundExecution.stage.label("inbound"))
+        .outerjoin(InboundExecution, InboundExecution.execution_id == Execution.id)
+        .where(which)
+        .order_by(Execution.id.desc())
+        .limit(limit)
+    ).all()
+    if not rows:
+        return {}
+    stages: dict[int, dict[str, StageExecution]] = {}
     attempts: dict[tuple[int, str], list[ActionExecution]] = {}
-    for action in session.scalars(
-        select(ActionExecution).where(ActionExecution.execution_id == execution_id).order_by(ActionExecution.id)
+    for stage, action in session.execute(
+        select(StageExecution, ActionExecution)
+        .outerjoin(ActionExecution, ActionExecution.stage_execution_id == StageExecution.id)
+        .where(StageExecution.execution_id.in_([row.Execution.id for row in rows]))
+        .order_by(ActionExecution.id)
     ):
-        attempts.setdefault((action.stage_execution_id, action.name), []).append(action)
-    inbound = session.get(InboundExecution, execution_id)
+        stages.setdefault(stage.execution_id, {})[stage.name] = stage
+        if action is not None:
+            attempts.setdefault((stage.id, action.name), []).append(action)
+    return {row.Execution.id: _view(row, stages.get(row.Execution.id, {}), attempts, row.inbound) for row in rows}
+
+
+def _view(
+    row: Any,
+    stages: Mapping[str, StageExecution],
+    attempts: Mapping[tuple[int, str], Sequence[ActionExecution]],
+    inbound: str | None,
+) -> ExecutionView:
+    execution: Execution = row.Execution
+    route = [stage for stage in from_model(row.model).stages if execution.rollback_stage in {None, stage.name}]
     return ExecutionView(
         _summary(row),
         execution.assets,
@@ -230,10 +262,8 @@ def get_execution(session: Session, execution_id: int) -> ExecutionView:
         execution.depth,
         execution.stop_reason,
         execution.stopped_by,
-        inbound.stage if inbound is not None else None,
-        _stage_views(
-            [stage for stage in definition.stages if execution.rollback_stage in {None, stage.name}], stages, attempts
-        ),
+        inbound,
+        _stage_views(route, stages, attempts),
     )
 
 

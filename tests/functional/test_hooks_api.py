@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from datetime import timedelta
 from pathlib import Path
+from xml.etree import ElementTree as ET
 
 import pytest
 
@@ -282,6 +283,7 @@ MATRIX = [
     ("GET", "/agents", None, (401, *[403] * 5, 200)),
     ("POST", "/agents", {"name": "a", "tags": [{"key": "role", "value": "web"}]}, (401, *[403] * 5, 201)),
     ("GET", "/agents/a", None, (401, *[403] * 5, 200)),
+    ("GET", "/agents/a/provenance", None, (401, *[403] * 5, 200)),
     ("PATCH", "/agents/a", {"tags": [{"key": "stage"}], "untag": ["role"]}, (401, *[403] * 5, 200)),
     ("POST", "/agents/a/enrolment-token", None, (401, *[403] * 5, 201)),
     ("DELETE", "/agents/a/alarm", None, (401, *[403] * 5, 200)),
@@ -296,6 +298,12 @@ MATRIX = [
     ("GET", f"{APPS}/shop/groups/prod", None, (401, *SEES)),
     ("PUT", f"{APPS}/shop/groups/prod", {"document": "targets: [somebody]"}, (401, *ACTS, 200)),
     ("GET", f"{APPS}/shop/groups/prod/targets", None, (401, *SEES)),
+    ("GET", f"{APPS}/shop/groups/prod/provenance", None, (401, *SEES)),
+    ("GET", "/domains/default/packages/pypi/my-pkg/versions/1.0/life", None, (401, 200, 200, 200, 200, 404, 200)),
+    ("GET", "/pipelines/release/feed", None, (401, *[200] * 6)),
+    ("GET", "/domains/default/repositories/dev/feed", None, (401, 200, 200, 200, 200, 403, 200)),
+    ("GET", "/board", None, (401, *[200] * 6)),
+    ("GET", "/figures?days=90&by=group", None, (401, *[200] * 6)),
     ("GET", "/deployment-configs", None, (401, *[200] * 6)),
     ("POST", "/deployment-configs", {"document": CONFIG}, (401, *[403] * 5, 201)),
     ("GET", "/deployment-configs/mine", None, (401, *[200] * 6)),
@@ -786,3 +794,26 @@ def test_who_follows_a_log_holds_no_connection_to_the_database_while_waiting(
         assert world.db.engine.pool.checkedout() == 1, "one that is held would have been seen"
     for _ in range(world.hooks.tails.most_of_one):
         world.hooks.tails.enter(1)  # its place is free again, whoever it was
+
+
+def test_feeds_are_atom_and_show_to_each_only_what_they_may_see(world: Hooks) -> None:
+    number = world.start()["id"]
+    atom = "{http://www.w3.org/2005/Atom}"
+
+    def entries(path: str, as_: str | None = None) -> list[tuple[str, str]]:
+        answer = world.call("GET", path) if as_ is None else world.call("GET", path, as_=as_)
+        assert answer.status_code == 200
+        assert answer.content_type == "application/atom+xml; charset=utf-8"
+        feed = ET.fromstring(answer.data)
+        assert {feed.findtext(f"{atom}{name}") is not None for name in ("id", "title", "updated")} == {True}
+        links = [entry.find(f"{atom}link").attrib["href"] for entry in feed.iter(f"{atom}entry")]  # type: ignore[union-attr]
+        return list(
+            zip([entry.findtext(f"{atom}title", "") for entry in feed.iter(f"{atom}entry")], links, strict=True)
+        )
+
+    ((title, _),) = [each for each in entries("/pipelines/release/feed") if each[1].endswith(f"/executions/{number}")]
+    assert title == "my-pkg 1: InProgress"
+    assert [each[1].rpartition("/packages/")[2] for each in entries("/domains/default/repositories/dev/feed")] == [
+        "default/dev/pypi/my-pkg/-/1"
+    ]
+    assert entries("/pipelines/release/feed", "stranger") == []

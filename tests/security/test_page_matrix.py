@@ -48,6 +48,7 @@ APPLICATION, DEPLOYMENT, TARGET = (
 # Whose rights are on the domain as such, not on some of its repositories.
 ON_DOMAIN = ALL
 # Each line is a decision: whose request goes through to what the page shows, or the form does, of default/dev.
+GROUP = "/groups/<deployment_group>"
 TABLE: dict[str, set[str]] = {
     **dict.fromkeys(("GET /setup", "GET /sign-in", "POST /theme"), KNOWN | NOBODY),
     **{f"{method} /sign-in/second-factor": KNOWN | NOBODY for method in ("GET", "POST")},
@@ -108,10 +109,12 @@ TABLE: dict[str, set[str]] = {
     **dict.fromkeys(("GET /audit/export.jsonl", "POST /audit/verify"), ROOT),
     **dict.fromkeys(("GET /runners", "POST /runners"), ROOT),
     **{f"POST /runners/<runner>/{word}": ROOT for word in ("token", "revoke", "delete")},
-    **dict.fromkeys(("GET /agents", "POST /agents"), ROOT),
+    **dict.fromkeys(("GET /agents", "POST /agents", "GET /agents/<agent>"), ROOT),
+    **dict.fromkeys(("GET /board", "GET /figures"), KNOWN),  # each sees their own
+    f"GET {PACKAGE}{VERSION}/life": READERS,
     **{f"POST /agents/<agent>/{word}": ROOT for word in ("token", "tags", "alarm", "revoke", "delete")},
     **dict.fromkeys(("GET /deployments", "GET /environments", "GET /environments/live"), KNOWN),  # each sees their own
-    **{f"GET {APPLICATION}{rest}": ON_DOMAIN for rest in ("", "/groups/<deployment_group>")},
+    **{f"GET {APPLICATION}{rest}": ON_DOMAIN for rest in ("", GROUP, f"{GROUP}/provenance")},
     **{f"{method} {APPLICATION}/deploy": ON_DOMAIN for method in ("GET", "POST")},
     **{f"GET {DEPLOYMENT}{rest}": ON_DOMAIN for rest in ("", "/live", TARGET)},
     **{f"POST {DEPLOYMENT}/{word}": ON_DOMAIN for word in ("stop", "pause", "resume", "continue", "retry", "rollback")},

@@ -324,6 +324,12 @@ REVIEWED = {
     **{f"{method} {API}/agents/<agent>": MANAGE_AGENTS for method in ("GET", "PATCH", "DELETE")},
     **{f"POST {API}/agents/<agent>/{word}": MANAGE_AGENTS for word in ("enrolment-token", "revoke")},
     f"DELETE {API}/agents/<agent>/alarm": MANAGE_AGENTS,
+    f"GET {API}/agents/<agent>/provenance": MANAGE_AGENTS,
+    # What went where and why: each part of it is told to whom the repository, execution, build or application is shown.
+    f"GET {API}/domains/<domain>/packages/<format_name>/<name>/versions/<version>/life": SIGNED_IN,
+    f"GET {API}/deployment-applications/<application>/groups/<group>/provenance": SIGNED_IN,
+    **{f"GET {API}/{word}": SIGNED_IN for word in ("board", "figures", "pipelines/<pipeline>/feed")},
+    f"GET {API}/domains/<domain>/repositories/<repository>/feed": API_READ,
     # What agents ask in a session of their own; each event has to be one of their own targets.
     **{f"POST {API}/agent/{word}": AGENT for word in ("poll", "installed")},
     **{f"POST {API}/agent/events/<id:event>/{word}": AGENT for word in ("begin", "complete")},
@@ -396,9 +402,13 @@ REVIEWED = {
     "GET /agents": PAGE,  # the right to manage agents is checked inside, as below
     "POST /agents": PAGE,
     **{f"POST /agents/<agent>/{word}": PAGE for word in ("token", "tags", "alarm", "revoke", "delete")},
+    "GET /agents/<agent>": PAGE,
+    "GET /packages/<domain>/<repository>/<format_name>/<path:name>/-/<version>/life": PAGE,  # reads the repository
+    **dict.fromkeys(("GET /board", "GET /figures"), PAGE),  # each sees their own
     # Applications are their domain's: each view asks for its rights there, and who may not see one is told of none.
     **dict.fromkeys(("GET /deployments", "GET /environments", "GET /environments/live"), PAGE),
     **{f"GET /applications/<application>{rest}": PAGE for rest in ("", "/groups/<deployment_group>")},
+    "GET /applications/<application>/groups/<deployment_group>/provenance": PAGE,
     **{f"{method} /applications/<application>/deploy": PAGE for method in ("GET", "POST")},
     **{f"GET /deployments/<deployment_id>{rest}": PAGE for rest in ("", "/live", "/targets/<int:target_id>")},
     **{
