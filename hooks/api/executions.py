@@ -11,9 +11,10 @@ from sqlalchemy.orm import Session
 from hooks.pipelines import store
 from hooks.pipelines.abandoning import check_abandon
 from hooks.pipelines.approvals import Verdict, decide
+from hooks.pipelines.definition import RetryMode
 from hooks.pipelines.gates import may_look_into, may_see, repositories_behind, repositories_of
 from hooks.pipelines.rollback import rollback_stage
-from hooks.pipelines.steering import RetryMode, retry_stage, stop_execution
+from hooks.pipelines.steering import retry_stage, stop_execution
 from hooks.services import HookServices
 from hooks.triggers.collect import Coordinates
 from hooks.triggers.start import start_manual

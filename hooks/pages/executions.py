@@ -15,11 +15,12 @@ from hooks.pages.rights import may_steer, path_of, questions, stages_to_roll_bac
 from hooks.pipelines import store
 from hooks.pipelines.abandoning import check_abandon
 from hooks.pipelines.approvals import Verdict, decide
+from hooks.pipelines.definition import RetryMode
 from hooks.pipelines.gates import may_look_into, repositories_behind, repositories_of
 from hooks.pipelines.pipeline_state import why_inbound
 from hooks.pipelines.rollback import rollback_stage
 from hooks.pipelines.state import ExecutionStatus
-from hooks.pipelines.steering import RetryMode, retry_stage, stop_execution
+from hooks.pipelines.steering import retry_stage, stop_execution
 from hooks.services import HookServices
 from registry.access import Action, check
 from registry.errors import Conflict, Denied, Invalid, Problem

@@ -29,7 +29,8 @@ from hooks.pipelines.deploy_jobs import on_deployment_ended
 from hooks.pipelines.deployer import PipelineDeployer
 from hooks.pipelines.pipeline_state import get_pipeline_state
 from hooks.pipelines.rollback import rollback_stage
-from hooks.pipelines.steering import RetryMode, retry_stage, stop_execution
+from hooks.pipelines.definition import RetryMode
+from hooks.pipelines.steering import retry_stage, stop_execution
 from registry.access import Action, Identity, Scope
 from registry.accounts import Accounts, SignInRules
 from registry.errors import Denied

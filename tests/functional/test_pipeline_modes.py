@@ -12,7 +12,8 @@ from hooks.models.pipeline_stage import InboundExecution, StageSlot
 from hooks.pipelines.approvals import Verdict, decide
 from hooks.pipelines.pipeline_state import get_pipeline_state
 from hooks.pipelines.rollback import rollback_stage
-from hooks.pipelines.steering import RetryMode, retry_stage, stop_execution
+from hooks.pipelines.definition import RetryMode
+from hooks.pipelines.steering import retry_stage, stop_execution
 from hooks.pipelines.transitions import disable_transition, enable_transition
 from hooks.triggers.start import start_manual
 from registry.errors import Conflict, Invalid, NotFound

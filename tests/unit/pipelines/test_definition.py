@@ -5,7 +5,7 @@ from types import SimpleNamespace
 import pytest
 import yaml
 
-from hooks.pipelines.actions import PROVIDERS
+from hooks.pipelines.providers import PROVIDERS
 from hooks.pipelines.actions.commands import RUN
 from hooks.pipelines.declaration import parse_documents
 from hooks.pipelines.definition import BuildProjectDeclaration, PipelineDefinition, from_model, to_model
