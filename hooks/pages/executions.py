@@ -73,7 +73,7 @@ class ExecutionPages:
         who = context.caller()
         with self._services.db.read() as session:
             execution = visible(session, execution_id, who)
-            waits = why_inbound(session, execution)
+            waits = why_inbound(session, execution, self._services.clock())
         return render_template(
             template,
             execution=execution,

@@ -68,7 +68,7 @@ class PipelinePages:
         before = request.args.get("before", type=int)
         with self._services.db.read() as session:
             pipeline = store.get_pipeline(session, name)
-            state = get_pipeline_state(session, name, partial(may_look_into, who))
+            state = get_pipeline_state(session, name, partial(may_look_into, who), self._services.clock())
             found = store.list_executions(session, pipeline=name, before_id=before, limit=EXECUTIONS_SHOWN + 1)
             shown = [
                 store.get_execution(session, entry.id)

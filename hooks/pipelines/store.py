@@ -12,6 +12,7 @@ from sqlalchemy.orm import Session
 
 from hooks.models.pipeline import ActionExecution, Execution, Pipeline, PipelineDefinitionVersion, StageExecution
 from hooks.models.pipeline_stage import InboundExecution
+from hooks.pipelines.condition_views import ConditionExecutionView, conditions_of
 from hooks.pipelines.definition import PipelineDefinition, StageDefinition, from_model
 from registry.errors import NotFound
 
@@ -94,7 +95,7 @@ class ActionExecutionView:
 
 @dataclass(frozen=True, slots=True)
 class StageExecutionView:
-    """A stage of an execution; ``status`` None: not entered."""
+    """A stage of an execution; ``status`` None: not entered. ``conditions`` are all judgements, older ones as well."""
 
     name: str
     status: str | None
@@ -102,6 +103,7 @@ class StageExecutionView:
     started_at: datetime | None
     ended_at: datetime | None
     actions: tuple[ActionExecutionView, ...]
+    conditions: tuple[ConditionExecutionView, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -232,7 +234,10 @@ def get_execution(session: Session, execution_id: int) -> ExecutionView:
         execution.stopped_by,
         inbound.stage if inbound is not None else None,
         _stage_views(
-            [stage for stage in definition.stages if execution.rollback_stage in {None, stage.name}], stages, attempts
+            [stage for stage in definition.stages if execution.rollback_stage in {None, stage.name}],
+            stages,
+            attempts,
+            conditions_of(session, execution_id) if definition.has_conditions else {},
         ),
     )
 
@@ -257,6 +262,7 @@ def _stage_views(
     route: Sequence[StageDefinition],
     stages: Mapping[str, StageExecution],
     attempts: Mapping[tuple[int, str], Sequence[ActionExecution]],
+    judged: Mapping[int, tuple[ConditionExecutionView, ...]],
 ) -> tuple[StageExecutionView, ...]:
     views = []
     for stage in route:
@@ -287,6 +293,7 @@ def _stage_views(
                 row.started_at if row else None,
                 row.ended_at if row else None,
                 tuple(actions),
+                judged.get(row.id, ()) if row else (),
             )
         )
     return tuple(views)

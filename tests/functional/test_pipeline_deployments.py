@@ -192,7 +192,7 @@ def test_a_publish_starts_a_pipeline_that_deploys_what_was_approved(
         assert package["sha256"] == world.execution(execution).summary.digest
         with world.db.read() as session:
             latest = (
-                get_pipeline_state(session, made.name, lambda _: True).stage("Prod").action_states[0].latest_execution
+                get_pipeline_state(session, made.name, lambda _: True, world.now).stage("Prod").action_states[0].latest_execution
             )
             assert latest is not None
             assert (latest.external_execution_id, str(latest.external_execution_url)[-11:]) == (row.id, row.id)
