@@ -19,6 +19,7 @@ from hooks.api.deployments import DeploymentViews
 from hooks.api.executions import ExecutionViews
 from hooks.api.keys import KeyViews
 from hooks.api.metrics import blueprint as metrics
+from hooks.api.pipeline_gates import PipelineGateViews
 from hooks.api.pipelines import PipelineViews
 from hooks.api.pushes import PushViews
 from hooks.api.pushes import receivers as push_receivers
@@ -40,6 +41,7 @@ def blueprint(services: HookServices) -> Blueprint:
     for views in (
         PipelineViews(services),
         ExecutionViews(services),
+        PipelineGateViews(services),
         BuildProjectViews(services),
         PushViews(services),
         BuildViews(services),
