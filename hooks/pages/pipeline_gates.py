@@ -49,12 +49,12 @@ class PipelineGatePages:
         stage, reason = form.get("stage", ""), form.get("reason", "").strip()
 
         def act(session: Session) -> str:
+            for path in repositories_of(visible(session, execution_id, who), stage):
+                check(who, Action.APPROVE, path)
             try:
                 slot = Slot(form.get("condition", ""))
             except ValueError as error:
                 raise Invalid(f"a condition is one of {', '.join(Slot)}") from error
-            for path in repositories_of(visible(session, execution_id, who), stage):
-                check(who, Action.APPROVE, path)
             parts, now = self._services.actions, self._services.clock()
             override_condition(session, parts, execution_id, stage, slot, actor=who.name, reason=reason, now=now)
             return "condition-overridden"
