@@ -102,7 +102,7 @@ def add(
     as_json: bool,
 ) -> None:
     """Make a freeze window: once, from a time to a time, or again and again."""
-    if (cron is None) == (ends_at is None and minutes is None):
+    if (cron is None) != (minutes is None) or (cron is None and ends_at is None):
         raise click.UsageError("give it an end with --until, or --cron with --minutes")
     body = {
         "name": name,
