@@ -36,6 +36,8 @@ _TRIGGERS = {
     "auto-rollback": "the rollback",
 }
 
+_CONDITIONS = {"BEFORE_ENTRY": "the condition before entry", "ON_SUCCESS": "the condition on success"}
+
 Word = TypeVar("Word", Verdict, RetryMode)
 
 
@@ -228,7 +230,7 @@ def _decisions(execution: store.ExecutionView) -> list[Decision]:
                 condition.ended_at or condition.started_at,
                 condition.decided_by,
                 "overrode",
-                f"{stage.name} / {condition.condition_type}",
+                f"{_CONDITIONS[condition.condition_type]} of {stage.name}",
                 condition.reason or "",
             )
             for condition in stage.conditions

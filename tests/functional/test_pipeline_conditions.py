@@ -12,6 +12,7 @@ from hooks.models.pipeline_condition import ConditionExecution, RuleExecution
 from hooks.pipelines import conditions
 from hooks.pipelines.approvals import Verdict
 from hooks.pipelines.definition import RetryMode, Slot
+from hooks.pipelines.engine import look_at_condition
 from registry.errors import Conflict, Invalid, NotFound
 from tests.fakes.pipeline_builds import Builds
 from tests.fakes.pipeline_line import Line, fresh_world
@@ -499,3 +500,57 @@ def test_a_hard_pattern_does_not_keep_the_engine(world):
     first = way.start("1.0", variables={"Text": "a" * 900 + "!"})
     way.answer(first)
     assert way.stages(first)["Ship"] == "Skipped"
+
+
+# --- a process that dies ----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("step", ["enter", "look", "build", "fail", "override"])
+def test_dying_between_any_two_statements_loses_nothing_and_does_nothing_twice(world, builds, step):
+    """Each step dies before its 1st, 5th, 9th … statement; nothing is written then, and once more it comes to its end."""
+    smoke = rule("Smoke", "CodeBuild", "{ProjectName: tests}")
+    stage_rules = {"enter": (WINDOW, smoke), "look": (WINDOW,), "build": (smoke,), "fail": (), "override": (WINDOW,)}[
+        step
+    ]
+    told = [guarded("beforeEntry", "FAIL", *stage_rules)] if stage_rules else ["    onFailure: {result: ROLLBACK}\n"]
+    way = line(world, *told)
+    before = world.now
+    if step == "fail":
+        through(way, "2.0")
+    first = way.start("1.0")
+    if step != "enter":
+        way.answer(first)
+    build_id = next(iter(builds.requests), "")
+    if step == "look":
+        world.later(hours=8)
+        with world.db.read() as session:
+            (waiting,) = session.scalars(
+                sa.select(ConditionExecution.id).filter_by(execution_id=first, is_current=True)
+            )
+    do = {
+        "enter": lambda: way.answer(first),
+        "look": lambda: way.write(lambda session: look_at_condition(session, world.parts, waiting, world.now)),
+        "build": lambda: way.write(lambda session: builds.end(session, world.parts, build_id)),
+        "fail": lambda: way.answer(first, "Ship", Verdict.REJECTED),
+        "override": lambda: way.override(first, Slot.BEFORE_ENTRY),
+    }[step]
+
+    def seen():
+        told = [each.id for each in world.executions(way.name)]
+        with world.db.read() as session:
+            jobs = session.scalars(sa.select(sa.func.count(Job.id))).one()
+        return told, world.execution(first), jobs
+
+    untouched, died = seen(), 0
+    while world.dies(died * 4, do):
+        assert seen() == untouched
+        died += 1
+    assert died >= 4
+    world.now = before
+    ends = {
+        "enter": [("BEFORE_ENTRY", "InProgress")],
+        "fail": [],
+        "override": [("BEFORE_ENTRY", "Overridden")],
+    }.get(step, [("BEFORE_ENTRY", "Succeeded")])
+    assert asked(world, first) == ends
+    assert len(world.executions(way.name)) == {"fail": 3}.get(step, 1)
