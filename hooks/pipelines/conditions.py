@@ -14,13 +14,13 @@ from sqlalchemy.orm import Session
 
 from hooks.jobs.queue import PATIENT_ATTEMPTS, enqueue
 from hooks.models.pipeline_condition import ConditionExecution, RuleExecution
-from hooks.pipelines import happenings
+from hooks.pipelines import freezes, happenings
 from hooks.pipelines.definition import ActionDefinition, ConditionDefinition, RuleDefinition, Slot
 from hooks.pipelines.handover import handed_to
 from hooks.pipelines.judging import find_rule_kind
 from hooks.pipelines.judging.kind import Judging, RuleKind, Verdict, not_met, unjudged
 from hooks.pipelines.parts import Parts
-from hooks.pipelines.run import Run, pinned_version
+from hooks.pipelines.run import Run, lock, pinned_version
 from hooks.pipelines.state import ConditionStatus, StageStatus
 from hooks.pipelines.values import known_values
 from hooks.pipelines.variables import Unresolved, resolve
@@ -103,6 +103,8 @@ def settle(
     now: datetime,
 ) -> None:
     """Decide a condition from its rules, or have it looked at again."""
+    if all(row.status == ConditionStatus.SUCCEEDED for row in rows):
+        _look_once_more(session, parts, run, stage, condition, rows, now=now)
     statuses = {row.status for row in rows}
     told = [f"{row.name}: {row.summary}" for row in rows if row.status in {"Failed", "Errored"}]
     if ConditionStatus.FAILED in statuses or ConditionStatus.ERRORED in statuses:
@@ -111,7 +113,8 @@ def settle(
         _end_rules(session, parts, rows, ConditionStatus.CANCELLED, now)
         end(session, run, stage, condition, ended, "; ".join(told), now=now)
     elif statuses == {ConditionStatus.SUCCEEDED}:
-        end(session, run, stage, condition, ConditionStatus.SUCCEEDED, "", now=now)
+        if not _is_frozen_out(session, run, stage, condition, now):
+            end(session, run, stage, condition, ConditionStatus.SUCCEEDED, "", now=now)
     else:
         moments = [
             moment
@@ -120,16 +123,54 @@ def settle(
             for moment in (row.look_at, row.expires_at)
             if moment is not None
         ]
-        enqueue(
-            session,
-            JOB_KIND,
-            {"condition_execution_id": condition.id},
-            dedupe=f"{JOB_KIND}:{condition.id}",
-            run_after_seconds=max(0.0, (min(moments) - now).total_seconds()),
-            subject=run.subject,
-            max_attempts=PATIENT_ATTEMPTS,
-        )
+        _look_later(session, run, condition, min(moments), now)
     session.flush()
+
+
+def _look_later(session: Session, run: Run, condition: ConditionExecution, at: datetime, now: datetime) -> None:
+    enqueue(
+        session,
+        JOB_KIND,
+        {"condition_execution_id": condition.id},
+        # With the moment: a job that is due later must not stand in for this one.
+        dedupe=f"{JOB_KIND}:{condition.id}:{at:%Y%m%d%H%M%S}",
+        run_after_seconds=max(0.0, (at - now).total_seconds()),
+        subject=run.subject,
+        max_attempts=PATIENT_ATTEMPTS,
+    )
+
+
+def _look_once_more(
+    session: Session,
+    parts: Parts,
+    run: Run,
+    stage: str,
+    condition: ConditionExecution,
+    rows: Sequence[RuleExecution],
+    *,
+    now: datetime,
+) -> None:
+    """All rules are met, but not all now: a window may have closed while another rule waited."""
+    for rule, row in zip(_definition(run, stage, Slot(condition.slot)).rules, rows, strict=True):
+        kind = find_rule_kind(rule.type)
+        if kind is not None and kind.is_momentary and row.ended_at is not None and row.ended_at < now:
+            row.look_at = None
+            _apply(row, _judge(session, parts, run, stage, condition, row, rule, now=now), now)
+
+
+def _is_frozen_out(session: Session, run: Run, stage: str, condition: ConditionExecution, now: datetime) -> bool:
+    """Whether a freeze began while the execution was on its way in; if so it waits on. Retries are inside already."""
+    row = run.stages[stage]
+    if condition.slot != Slot.BEFORE_ENTRY or row.attempt > 1 or row.passed_by is not None:
+        return False
+    freeze = freezes.frozen(session, run.execution.pipeline_id, stage, now)
+    until = None if freeze is None else freezes.holds_until(freeze, now)
+    if freeze is None or until is None:
+        condition.summary = ""
+        return False
+    condition.summary = f"frozen until {until:%Y-%m-%d %H:%M} UTC by {freeze.name} ({freeze.reason})"
+    _look_later(session, run, condition, freezes.look_again_at(until, now), now)
+    return True
 
 
 def end(
@@ -173,11 +214,36 @@ def end_override(
     _end_rules(session, parts, rules_of(session, condition), ConditionStatus.OVERRIDDEN, now)
 
 
-def end_rule(session: Session, row: RuleExecution, *, succeeded: bool, summary: str, now: datetime) -> None:
-    """A build that a rule waited for has ended."""
-    status = ConditionStatus.SUCCEEDED if succeeded else ConditionStatus.FAILED
-    _apply(row, Verdict(status, summary), now)
+def end_build(session: Session, parts: Parts, build_id: str) -> Run | None:
+    """End the rule that waits for a build, and settle its condition; the locked execution, None where nothing waits."""
+    asked = session.execute(
+        select(RuleExecution.id, RuleExecution.condition_execution_id).where(RuleExecution.build_id == build_id)
+    ).first()
+    found = None if asked is None else find_waiting(session, asked.condition_execution_id)
+    outcome = parts.build_outcome(session, build_id)
+    if asked is None or found is None or outcome is None:
+        return None
+    run, stage, condition = found
+    rows, now = rules_of(session, condition), parts.clock()
+    for row in rows:
+        if row.id == asked.id and row.status == ConditionStatus.IN_PROGRESS:
+            status = ConditionStatus.SUCCEEDED if outcome.succeeded else ConditionStatus.FAILED
+            _apply(row, Verdict(status, outcome.summary), now)
     session.flush()
+    settle(session, parts, run, stage, condition, rows, now=now)
+    return run
+
+
+def find_waiting(session: Session, condition_id: int) -> tuple[Run, str, ConditionExecution] | None:
+    """A condition in progress, with its locked execution and its stage; None when it has ended, or never was."""
+    execution_id = session.scalar(select(ConditionExecution.execution_id).where(ConditionExecution.id == condition_id))
+    if execution_id is None:
+        return None
+    run = lock(session, execution_id)
+    for (stage, _), condition in run.conditions.items():
+        if condition.id == condition_id and condition.status == ConditionStatus.IN_PROGRESS:
+            return run, stage, condition
+    return None
 
 
 def rules_of(session: Session, condition: ConditionExecution) -> Sequence[RuleExecution]:

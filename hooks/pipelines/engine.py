@@ -16,7 +16,7 @@ from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
 from hooks.models.pipeline import ActionExecution, Execution, PipelineDefinitionVersion, StageExecution
-from hooks.models.pipeline_condition import ConditionExecution, RuleExecution
+from hooks.models.pipeline_stage import InboundExecution
 from hooks.pipelines import conditions, happenings, retrying, rolling_back, slots
 from hooks.pipelines.actions import find_kind
 from hooks.pipelines.actions.kind import ActionKind, Progress, Starting
@@ -28,7 +28,6 @@ from hooks.pipelines.run import SYSTEM, Run, lock, lock_pipeline, next_attempt, 
 from hooks.pipelines.state import (
     ActionStatus,
     AskCondition,
-    ConditionStatus,
     EndExecution,
     EndStage,
     EnterStage,
@@ -173,7 +172,9 @@ def on_build_finished(session: Session, parts: Parts, build_id: str) -> None:
     """
     execution_id = session.scalar(select(ActionExecution.execution_id).where(ActionExecution.build_id == build_id))
     if execution_id is None:
-        _end_rule(session, parts, build_id)
+        of_rule = conditions.end_build(session, parts, build_id)
+        if of_rule is not None:
+            _go_on(session, parts, of_rule, parts.clock())
         return
     run = lock(session, execution_id)
     row = next((row for row in run.running() if row.build_id == build_id), None)
@@ -184,43 +185,9 @@ def on_build_finished(session: Session, parts: Parts, build_id: str) -> None:
     end_action(session, parts, run, row, Progress(status, outcome.summary, outcome.variables), now=parts.clock())
 
 
-def _end_rule(session: Session, parts: Parts, build_id: str) -> None:
-    asked = session.execute(
-        select(RuleExecution.id, RuleExecution.condition_execution_id, ConditionExecution.execution_id)
-        .join(ConditionExecution, ConditionExecution.id == RuleExecution.condition_execution_id)
-        .where(RuleExecution.build_id == build_id)
-    ).first()
-    if asked is None:
-        return
-    found = waiting_condition(session, asked.condition_execution_id)
-    outcome = parts.build_outcome(session, build_id)
-    if found is None or outcome is None:
-        return
-    run, stage, condition = found
-    rows, now = conditions.rules_of(session, condition), parts.clock()
-    row = next((row for row in rows if row.id == asked.id and row.status == ConditionStatus.IN_PROGRESS), None)
-    if row is None:
-        return
-    conditions.end_rule(session, row, succeeded=outcome.succeeded, summary=outcome.summary, now=now)
-    conditions.settle(session, parts, run, stage, condition, rows, now=now)
-    _go_on(session, parts, run, now)
-
-
-def waiting_condition(session: Session, condition_id: int) -> tuple[Run, str, ConditionExecution] | None:
-    """A condition in progress, with its locked execution and its stage; None when it has ended, or never was."""
-    execution_id = session.scalar(select(ConditionExecution.execution_id).where(ConditionExecution.id == condition_id))
-    if execution_id is None:
-        return None
-    run = lock(session, execution_id)
-    for (stage, _), condition in run.conditions.items():
-        if condition.id == condition_id and condition.status == ConditionStatus.IN_PROGRESS:
-            return run, stage, condition
-    return None
-
-
 def look_at_condition(session: Session, parts: Parts, condition_id: int, now: datetime) -> None:
     """Look at the rules of a condition that waits, and move on. Harmless at any time: it asks what is due alone."""
-    found = waiting_condition(session, condition_id)
+    found = conditions.find_waiting(session, condition_id)
     if found is not None:
         run, stage, condition = found
         conditions.look(session, parts, run, stage, condition, now)
@@ -301,11 +268,13 @@ def _move(session: Session, parts: Parts, run: Run, now: datetime) -> tuple[list
         for step in steps:
             match step:
                 case EnterStage(stage):
+                    waited = session.get(InboundExecution, run.execution.id)
+                    passed = None if waited is None else (waited.passed_by, waited.pass_reason)
                     if not _may_enter(session, run, stage, now):
                         if run.execution.status == ExecutionStatus.SUPERSEDED:
                             left.append(stage)  # it was let in and went: whoever waits behind it is next
                         return left, begun
-                    _enter(session, run, stage, now)
+                    _enter(session, run, stage, now, passed)
                 case AskCondition(stage, slot):
                     conditions.ask(session, parts, run, stage, slot, now)
                 case StartAction(stage, action):
@@ -346,10 +315,11 @@ def _may_enter(session: Session, run: Run, stage: str, now: datetime) -> bool:
     return slots.try_to_enter(session, execution, stage, now)
 
 
-def _enter(session: Session, run: Run, stage: str, now: datetime) -> None:
+def _enter(session: Session, run: Run, stage: str, now: datetime, passed: tuple[str | None, str | None] | None) -> None:
     row = StageExecution(
         execution_id=run.execution.id, name=stage, status=StageStatus.IN_PROGRESS.value, attempt=1, started_at=now
     )
+    row.passed_by, row.pass_reason = passed or (None, None)
     session.add(row)
     session.flush()
     run.stages[stage] = row

@@ -7,15 +7,17 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from sqlalchemy import or_, select
+from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
 from hooks.jobs.queue import PATIENT_ATTEMPTS, enqueue
-from hooks.models.pipeline import Pipeline
-from hooks.models.pipeline_condition import PipelineFreeze
+from hooks.models.pipeline import Execution, Pipeline, StageExecution
+from hooks.models.pipeline_condition import ConditionExecution, PipelineFreeze
 from hooks.models.pipeline_stage import InboundExecution
 from hooks.pipelines.cron import CronError, parse_cron, parse_zone
 from hooks.pipelines.current import current_definition
-from hooks.pipelines.definition import NAME
+from hooks.pipelines.definition import NAME, Slot
+from hooks.pipelines.state import ConditionStatus
 from registry import audit
 from registry.errors import Conflict, Invalid, NotFound
 
@@ -25,6 +27,13 @@ MAX_FREEZES = 500
 MAX_MINUTES = 366 * 24 * 60
 # Also without a job of its own (a freeze was changed just when an execution came to wait) a stage is looked at so often.
 LOOK_AGAIN = timedelta(hours=1)
+
+WAITS_TO_ENTER = (
+    ConditionExecution.slot == Slot.BEFORE_ENTRY.value,
+    ConditionExecution.status == ConditionStatus.IN_PROGRESS.value,
+    ConditionExecution.is_current,
+)
+"""Conditions of executions that are in a stage, and on their way to its actions."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,8 +77,7 @@ def create_freeze(session: Session, wanted: NewFreeze, *, actor: str, now: datet
     """Make a freeze window. Raises Invalid, NotFound for the pipeline, and Conflict for a taken name, or one too many."""
     _check(wanted, now)
     pipeline_id = _pipeline(session, wanted)
-    # A few hundred rows at the most; the lock makes of two makers of one name the second one a Conflict.
-    names = session.scalars(select(PipelineFreeze.name).with_for_update()).all()
+    names = session.scalars(select(PipelineFreeze.name)).all()  # a few hundred at the most
     if wanted.name in names:
         raise Conflict(f"there is a freeze {wanted.name} already; delete it first")
     if len(names) >= MAX_FREEZES:
@@ -87,8 +95,11 @@ def create_freeze(session: Session, wanted: NewFreeze, *, actor: str, now: datet
         created_by=actor,
         created_at=now,
     )
-    session.add(row)
-    session.flush()
+    try:
+        with session.begin_nested():
+            session.add(row)
+    except IntegrityError as error:
+        raise Conflict(f"somebody else made a freeze {wanted.name} meanwhile") from error
     audit.record(session, now, actor, "freeze.create", f"freeze/{row.name}", reason=row.reason, **_told(wanted))
     return row
 
@@ -98,13 +109,12 @@ def delete_freeze(session: Session, name: str, *, actor: str, now: datetime) -> 
     row = session.scalar(select(PipelineFreeze).where(PipelineFreeze.name == name).with_for_update())
     if row is None:
         raise NotFound("freeze", name[:100])
-    waiting = select(InboundExecution.pipeline_id).distinct()
-    if row.pipeline_id is not None:
-        waiting = waiting.where(InboundExecution.pipeline_id == row.pipeline_id)
+    waiting = set(session.scalars(select(InboundExecution.pipeline_id)))
+    waiting |= set(session.scalars(select(Execution.pipeline_id).join(ConditionExecution).where(*WAITS_TO_ENTER)))
     session.delete(row)
     session.flush()
     audit.record(session, now, actor, "freeze.delete", f"freeze/{name}", reason=row.reason)
-    for pipeline_id in session.scalars(waiting):
+    for pipeline_id in sorted(waiting & {row.pipeline_id} if row.pipeline_id is not None else waiting):
         # A name of its own: that of the job that waits for the window's end is taken.
         thaw_later(session, pipeline_id, now, now, dedupe=f"{JOB_KIND}:{pipeline_id}:without:{row.id}")
 
@@ -132,6 +142,33 @@ def frozen(session: Session, pipeline_id: int, stage: str, now: datetime) -> Pip
     if not holding or stage == _first_stage(session, pipeline_id):
         return None
     return max(holding, key=lambda each: each[0])[1]
+
+
+def look_again_at(until: datetime, now: datetime) -> datetime:
+    """When to look at a frozen stage again: at the freeze's end, and on the hour, so that all who wait ask for one job."""
+    return min(until, now.replace(minute=0, second=0, microsecond=0) + LOOK_AGAIN)
+
+
+def keeps_out(session: Session, execution: Execution, now: datetime) -> tuple[str, PipelineFreeze] | None:
+    """The stage that an execution cannot enter, with the freeze window; None where no freeze keeps it out.
+
+    It waits before the stage, or is on its way in: inside, before its condition has let it on to the actions.
+    """
+    place = session.get(InboundExecution, execution.id, populate_existing=True)
+    stage = None if place is None else place.stage
+    passed = None if place is None else place.passed_by
+    if place is None:
+        entering = session.scalar(
+            select(StageExecution)
+            .join(ConditionExecution, ConditionExecution.stage_execution_id == StageExecution.id)
+            .where(StageExecution.execution_id == execution.id, StageExecution.attempt == 1, *WAITS_TO_ENTER)
+        )
+        stage = None if entering is None else entering.name
+        passed = None if entering is None else entering.passed_by
+    if stage is None or passed is not None:
+        return None
+    row = frozen(session, execution.pipeline_id, stage, now)
+    return None if row is None else (stage, row)
 
 
 def holds_until(row: PipelineFreeze, now: datetime) -> datetime | None:

@@ -6,7 +6,7 @@ from datetime import datetime
 
 from sqlalchemy.orm import Session
 
-from hooks.pipelines import conditions, happenings
+from hooks.pipelines import conditions, freezes, happenings
 from hooks.pipelines.definition import Slot
 from hooks.pipelines.engine import advance
 from hooks.pipelines.parts import Parts
@@ -27,7 +27,8 @@ def override_condition(
 
     Raises NotFound, Invalid for no reason or one of more than 300 characters, and Conflict where CodePipeline refuses
     (ConditionNotOverridableException): on failure, for a condition that was answered otherwise, while the execution is
-    being stopped, for a stage that was skipped, and when another execution of the package has entered the stage since.
+    being stopped, for a stage that was skipped or is frozen, and when another execution of the package has entered the
+    stage since.
     """
     if not 1 <= len(reason) <= MAX_REASON_CHARACTERS:
         raise Invalid(f"a reason of 1 to {MAX_REASON_CHARACTERS} characters is needed")
@@ -42,6 +43,11 @@ def override_condition(
         raise Conflict(f"condition {slot} of stage {stage} {told}: there is nothing to override")
     if row.status not in {StageStatus.IN_PROGRESS, StageStatus.FAILED} or run.status is ExecutionStatus.STOPPING:
         raise Conflict(f"stage {stage} is {row.status}: there is nothing to override")
+    freeze = freezes.frozen(session, run.execution.pipeline_id, stage, now)
+    if slot is Slot.BEFORE_ENTRY and freeze is not None and row.attempt == 1 and row.passed_by is None:
+        raise Conflict(
+            f"stage {stage} is frozen by {freeze.name}: an administrator can let the execution through first"
+        )
     if row.status == StageStatus.FAILED:
         if run.goes_one_by_one:
             go_back_in(session, run, row)

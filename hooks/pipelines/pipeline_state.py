@@ -14,6 +14,7 @@ from hooks.models.pipeline_condition import StageHold
 from hooks.models.pipeline_stage import InboundExecution, StageSlot
 from hooks.pipelines import condition_views, freezes, holds, store
 from hooks.pipelines.definition import Slot, StageDefinition
+from hooks.pipelines.state import ExecutionStatus
 
 MOST_INBOUND = 500
 
@@ -247,12 +248,10 @@ def why_inbound(session: Session, execution: store.ExecutionView, now: datetime)
 
 
 def is_frozen_out(session: Session, execution: store.ExecutionView, now: datetime) -> bool:
-    """Whether a freeze window is what an execution waits for, so that somebody could let it through."""
-    if execution.inbound_stage is None:
+    """Whether a freeze window keeps an execution out of a stage, so that somebody could let it through."""
+    if ExecutionStatus(execution.summary.status).is_final:
         return False
-    waiting = session.get_one(InboundExecution, execution.summary.id)
-    frozen = _freeze(session, waiting.pipeline_id, waiting.stage, now)
-    return waiting.passed_by is None and frozen is not None
+    return freezes.keeps_out(session, session.get_one(Execution, execution.summary.id), now) is not None
 
 
 def _latest(session: Session, pipeline_id: int) -> Mapping[str, StageExecution]:

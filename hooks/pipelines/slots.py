@@ -136,9 +136,7 @@ def _frozen(session: Session, pipeline_id: int, stage: str, now: datetime) -> bo
     until = None if row is None else freezes.holds_until(row, now)
     if until is None:
         return False
-    # On the hour at the latest, so that all who ask within it ask for one job.
-    hour = now.replace(minute=0, second=0, microsecond=0) + freezes.LOOK_AGAIN
-    freezes.thaw_later(session, pipeline_id, min(until, hour), now)
+    freezes.thaw_later(session, pipeline_id, freezes.look_again_at(until, now), now)
     return True
 
 

@@ -9,12 +9,12 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from hooks.models.pipeline import Execution
-from hooks.models.pipeline_condition import StageHold
+from hooks.models.pipeline_condition import ConditionExecution, StageHold
 from hooks.models.pipeline_stage import InboundExecution
 from hooks.pipelines import freezes, holds
 from hooks.pipelines.current import current_definition
-from hooks.pipelines.definition import ExecutionMode
-from hooks.pipelines.engine import advance, let_in
+from hooks.pipelines.definition import ExecutionMode, Slot
+from hooks.pipelines.engine import advance, let_in, look_at_condition
 from hooks.pipelines.parts import Parts
 from hooks.pipelines.run import lock, lock_pipeline
 from registry.errors import Conflict, Invalid, NotFound
@@ -23,7 +23,7 @@ MAX_REASON_CHARACTERS = 300
 
 
 def let_through(session: Session, parts: Parts, execution_id: int, *, actor: str, reason: str, now: datetime) -> None:
-    """Let an execution that waits before a stage through the freeze windows there, with a reason.
+    """Let an execution that waits to enter a stage through the freeze windows there, with a reason.
 
     What else keeps it out, another execution inside, a closed transition or a hold, goes on doing so. Raises NotFound,
     Invalid for no reason or one of more than 300 characters, and Conflict for an execution that no freeze keeps out.
@@ -31,18 +31,21 @@ def let_through(session: Session, parts: Parts, execution_id: int, *, actor: str
     if not 1 <= len(reason) <= MAX_REASON_CHARACTERS:
         raise Invalid(f"a reason of 1 to {MAX_REASON_CHARACTERS} characters is needed")
     run = lock(session, execution_id)
-    waiting = session.get(InboundExecution, execution_id, populate_existing=True)
-    freeze = None
-    if waiting is not None:
-        freeze = freezes.frozen(session, waiting.pipeline_id, waiting.stage, now)
-    if waiting is None or freeze is None:
-        raise Conflict(f"no freeze keeps execution {execution_id} before a stage")
-    if waiting.passed_by is not None:
-        raise Conflict(f"{waiting.passed_by} has let execution {execution_id} through already")
-    waiting.passed_by, waiting.pass_reason = actor, reason
+    kept = freezes.keeps_out(session, run.execution, now)
+    if kept is None:
+        raise Conflict(f"no freeze keeps execution {execution_id} out of a stage")
+    stage, freeze = kept
+    waiting = session.get(InboundExecution, execution_id)
+    place = waiting if waiting is not None else run.stages[stage]
+    place.passed_by, place.pass_reason = actor, reason
     session.flush()
-    run.record(session, now, actor, "freeze.pass", stage=waiting.stage, freeze=freeze.name, reason=reason)
-    _move_on(session, parts, run.execution, waiting.stage, now)
+    run.record(session, now, actor, "freeze.pass", stage=stage, freeze=freeze.name, reason=reason)
+    if waiting is None:
+        look_at_condition(session, parts, run.conditions[stage, Slot.BEFORE_ENTRY].id, now)
+    elif run.goes_one_by_one:
+        let_in(session, parts, run.execution.pipeline_id, stage, now)
+    else:
+        advance(session, parts, execution_id, now)
 
 
 def release_stage(
@@ -74,7 +77,7 @@ def release_stage(
 
 
 def thaw(session: Session, parts: Parts, pipeline_id: int, now: datetime) -> None:
-    """Let what waits before stages of a pipeline go in as far as it may now. Harmless at any time."""
+    """Let what waits before stages of a pipeline, or is on its way in, go in as far as it may now. Harmless at any time."""
     lock_pipeline(session, pipeline_id)
     waiting = session.execute(
         select(InboundExecution.execution_id, InboundExecution.stage, Execution.mode)
@@ -87,10 +90,6 @@ def thaw(session: Session, parts: Parts, pipeline_id: int, now: datetime) -> Non
     for row in waiting:
         if row.mode == ExecutionMode.PARALLEL:
             advance(session, parts, row.execution_id, now)
-
-
-def _move_on(session: Session, parts: Parts, execution: Execution, stage: str, now: datetime) -> None:
-    if execution.mode == ExecutionMode.PARALLEL:
-        advance(session, parts, execution.id, now)
-    else:
-        let_in(session, parts, execution.pipeline_id, stage, now)
+    entering = select(ConditionExecution.id).join(Execution).where(Execution.pipeline_id == pipeline_id)
+    for condition_id in session.scalars(entering.where(*freezes.WAITS_TO_ENTER).order_by(ConditionExecution.id)).all():
+        look_at_condition(session, parts, condition_id, now)

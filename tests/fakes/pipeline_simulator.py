@@ -41,6 +41,11 @@ class Run:
     has_passed: bool = False
     conditions: dict[tuple[int, str], str] = field(default_factory=dict)
     retried: set[int] = field(default_factory=set)
+    again: set[int] = field(default_factory=set)
+    """Stages that it has tried again: it is inside already, and no freeze concerns it there."""
+    passed: set[int] = field(default_factory=set)
+    met: set[int] = field(default_factory=set)
+    """Stages whose rules before entry are met, into which a freeze does not let it."""
 
     def of(self, stage: int, count: int) -> list[str | None]:
         return [self.actions.get((stage, i)) for i in range(count)]
@@ -78,8 +83,24 @@ class Simulator:
         """The build of a rule ends."""
         run = self.runs[number]
         assert run.conditions[stage, slot] == "InProgress"
-        run.conditions[stage, slot] = "Succeeded" if ok else "Failed"
+        if ok and slot == "BEFORE_ENTRY" and self._is_frozen_out(run, stage):
+            run.met.add(stage)
+        else:
+            run.conditions[stage, slot] = "Succeeded" if ok else "Failed"
         self._settle()
+
+    def _is_frozen_out(self, run: Run, stage: int) -> bool:
+        """Whether it is on its way in, and a freeze has begun meanwhile."""
+        return stage in self.frozen and stage not in run.again | run.passed
+
+    def entering(self, run: Run) -> int | None:
+        """The stage into which it is on its way and a freeze does not let it."""
+        found = [
+            stage
+            for (stage, slot), status in run.conditions.items()
+            if (slot, status) == ("BEFORE_ENTRY", "InProgress")
+        ]
+        return found[0] if found and self._is_frozen_out(run, found[0]) else None
 
     def override(self, number: int, stage: int, slot: str) -> None:
         run = self.runs[number]
@@ -87,6 +108,8 @@ class Simulator:
         if slot == "ON_FAILURE" or status not in {"InProgress", "Failed", "Errored"} or run.status == "Stopping":
             raise Refused
         if run.stages[stage] not in {"InProgress", "Failed"}:
+            raise Refused
+        if slot == "BEFORE_ENTRY" and self._is_frozen_out(run, stage):
             raise Refused
         if run.stages[stage] == "Failed":
             if self.mode != "PARALLEL":
@@ -131,6 +154,8 @@ class Simulator:
         self.inside[stage] = run.number
 
     def _again(self, run: Run, stage: int, all_actions: bool) -> None:
+        run.again.add(stage)
+        run.met.discard(stage)
         for at in [at for at, status in run.actions.items() if at[0] == stage]:
             if all_actions or run.actions[at] in {"Failed", "Abandoned"}:
                 del run.actions[at]
@@ -154,9 +179,13 @@ class Simulator:
 
     def let_through(self, number: int) -> None:
         run = self.runs[number]
-        if run.waits_before is None or run.waits_before not in self.frozen or run.has_passed:
+        stage = self.entering(run)
+        if stage is not None:
+            run.passed.add(stage)
+        elif run.waits_before is None or run.waits_before not in self.frozen or run.has_passed:
             raise Refused
-        run.has_passed = True
+        else:
+            run.has_passed = True
         self._settle()
 
     def release(self, stage: int) -> None:
@@ -254,7 +283,10 @@ class Simulator:
         if status in {"Succeeded", "Overridden"}:
             return None
         if status == "InProgress":
-            return False
+            if stage not in run.met or slot != "BEFORE_ENTRY" or self._is_frozen_out(run, stage):
+                return False
+            run.conditions[stage, slot] = "Succeeded"
+            return True
         if status is None:
             if run.status == "Stopping":
                 return self._leave(run, stage, "Stopped")
@@ -332,6 +364,8 @@ class Simulator:
         return not is_frozen and (stage, run.package) not in self.held
 
     def _enter(self, run: Run, stage: int) -> None:
+        if run.has_passed:
+            run.passed.add(stage)
         run.waits_before, run.has_passed = None, False
         run.stages[stage] = "InProgress"
         self.entries[stage].append(run.number)

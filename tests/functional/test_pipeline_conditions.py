@@ -294,6 +294,25 @@ def test_a_window_holds_the_stage_until_it_opens_and_costs_a_row_meanwhile(world
     assert world.action(first, "Ship/Ask").status == "Waiting"
 
 
+def test_a_window_that_has_closed_while_another_rule_waited_is_waited_for_again(world, builds):
+    """All rules have to be met at one time: a build that ends at night does not let a stage begin in the night."""
+    smoke = rule("Smoke", "CodeBuild", "{ProjectName: tests}")
+    way = line(world, guarded("beforeEntry", "FAIL", WINDOW, smoke))
+    before = world.now
+    world.now = before + timedelta(hours=10)
+    first = way.start("1.0")
+    way.answer(first)
+    assert [status for _, status, _ in rules(world, first)] == ["Succeeded", "InProgress"]
+    world.later(hours=7)
+    way.write(lambda session: builds.end(session, world.parts, next(iter(builds.requests))))
+    assert [status for _, status, _ in rules(world, first)] == ["InProgress", "Succeeded"]
+    assert (asked(world, first), way.stages(first)["Ship"]) == ([("BEFORE_ENTRY", "InProgress")], "InProgress")
+    world.now = before + timedelta(days=1, hours=8)
+    due(world)
+    world.now = before
+    assert asked(world, first) == [("BEFORE_ENTRY", "Succeeded")]
+
+
 def test_a_rule_that_is_not_met_in_time_has_failed(world):
     late = WINDOW.replace("configuration:", "timeoutInMinutes: 30, configuration:")
     way = line(world, guarded("beforeEntry", "SKIP", late))

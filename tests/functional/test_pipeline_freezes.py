@@ -7,12 +7,14 @@ import pytest
 import sqlalchemy as sa
 
 from hooks.models.job import Job
-from hooks.pipelines import freezes
+from hooks.pipelines import conditions, freezes
 from hooks.pipelines.approvals import Verdict
+from hooks.pipelines.definition import RetryMode, Slot
 from hooks.pipelines.freezes import list_freezes
 from hooks.pipelines.pipeline_state import why_inbound
 from registry.errors import Conflict, Denied, Invalid, NotFound
 from tests.fakes.pipeline_line import Line, fresh_world
+from tests.fakes.pipelines import approval, stage
 
 MODES = ("SUPERSEDED", "QUEUED", "PARALLEL")
 
@@ -46,6 +48,14 @@ def thaw_at(world):
         session.execute(sa.update(Job).where(*mine).values(run_after=0))
     world.work(freezes.JOB_KIND)
     return found
+
+
+def look_at_conditions(world):
+    with world.db.write() as session:
+        session.execute(
+            sa.update(Job).where(Job.kind == conditions.JOB_KIND, Job.state == "queued").values(run_after=0)
+        )
+    world.work(conditions.JOB_KIND)
 
 
 # --- freeze windows -----------------------------------------------------------------------------------------------------
@@ -136,6 +146,53 @@ def test_a_freeze_keeps_supersedes_and_leaves_what_is_inside(world):
     assert (line.before(first), line.before(third)) == ("Ship", "Test")
     line.stop(third)
     assert line.status(third) == "Stopped"
+
+
+GATE = """    beforeEntry: {conditions: [{result: FAIL, rules: [{name: Soak, configuration: {Minutes: "10"},
+      ruleTypeId: {category: Rule, owner: Entrepot, provider: Soak}}]}]}
+"""
+
+
+@pytest.mark.parametrize("ending", ["end", "delete", "pass"])
+def test_what_is_on_its_way_in_when_a_freeze_begins_waits_as_well(world, ending):
+    """It is in the stage, which its condition keeps from beginning; met in the freeze, it must not begin there."""
+    line = Line(world, stages=stage("Test", approval("Ask")) + stage("Ship", approval("Ask")) + GATE)
+    first = line.start("1.0")
+    line.answer(first)
+    line.freeze(f"late-{ending}", pipeline=line.name, ends_at=world.now + timedelta(minutes=40))
+    world.later(minutes=10)
+    look_at_conditions(world)
+    assert world.action(first, "Ship/Ask").status is None
+    (condition,) = world.execution(first).stages[2].conditions
+    assert condition.status == "InProgress"
+    assert condition.summary == f"frozen until 2026-01-01 00:40 UTC by late-{ending} (holidays)"
+    with pytest.raises(Conflict, match="is frozen by"):
+        line.override(first, Slot.BEFORE_ENTRY)
+    if ending == "pass":
+        line.let_through(first)
+        assert world.audited("freeze.pass")[-1].details["stage"] == "Ship"
+    elif ending == "delete":
+        line.unfreeze(f"late-{ending}")
+        thaw_at(world)
+    else:
+        world.later(minutes=30)
+        look_at_conditions(world)
+    assert world.action(first, "Ship/Ask").status == "Waiting"
+    # A retry is inside: as with a closed transition.
+    line.freeze("again", pipeline=line.name, ends_at=world.now + timedelta(days=1))
+    line.answer(first, "Ship", Verdict.REJECTED)
+    line.retry(first, "Ship", RetryMode.ALL_ACTIONS)
+    assert world.action(first, "Ship/Ask").status == "Waiting"
+
+
+def test_who_was_let_through_a_freeze_is_not_kept_by_it_on_the_way_in(world):
+    line = Line(world, stages=stage("Ship", approval("Ask")) + GATE)
+    line.freeze("way", pipeline=line.name, ends_at=world.now + timedelta(days=9))
+    first = line.start("1.0")
+    line.let_through(first)
+    world.later(minutes=10)
+    look_at_conditions(world)
+    assert world.action(first, "Ship/Ask").status == "Waiting"
 
 
 @pytest.mark.parametrize(

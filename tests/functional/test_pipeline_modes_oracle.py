@@ -236,7 +236,11 @@ class History:
             for at, status in run.conditions.items()
             if status in {"InProgress", "Failed", "Errored"}
         ]
-        waiting = [(n, s, slot) for n, s, slot, status in judged if status == "InProgress"]
+        waiting = [
+            (n, s, slot)
+            for n, s, slot, status in judged
+            if status == "InProgress" and (slot != "BEFORE_ENTRY" or s not in simulator.runs[n].met)
+        ]
         words, weights = (
             ("judge", "override", "freeze", "thaw", "pass", "release"),
             (6 if waiting else 0, 3, 2, 2, 2, 2),
@@ -288,7 +292,11 @@ class History:
                 lambda: simulator.thaw(place) if is_frozen else simulator.freeze(place),
             )
         if word == "pass":
-            kept = [n for n, run in simulator.runs.items() if run.waits_before in simulator.frozen]
+            kept = [
+                n
+                for n, run in simulator.runs.items()
+                if run.waits_before in simulator.frozen or simulator.entering(run) is not None
+            ]
             number = dice.choice(kept) if kept else number
             return (
                 f"pass {number}",

@@ -15,8 +15,9 @@ _MOMENT = sa.DateTime(timezone=True)
 def upgrade() -> None:
     op.add_column("stage_execution", sa.Column("auto_retries", sa.Integer(), server_default="0", nullable=False))
     op.add_column("stage_execution", sa.Column("latest_retry", sa.String(length=32), nullable=True))
-    op.add_column("inbound_execution", sa.Column("passed_by", sa.String(length=100), nullable=True))
-    op.add_column("inbound_execution", sa.Column("pass_reason", sa.String(length=300), nullable=True))
+    for table in ("stage_execution", "inbound_execution"):
+        op.add_column(table, sa.Column("passed_by", sa.String(length=100), nullable=True))
+        op.add_column(table, sa.Column("pass_reason", sa.String(length=300), nullable=True))
     _conditions()
     op.create_table(
         "pipeline_freeze",
@@ -119,6 +120,8 @@ def downgrade() -> None:
     for table, column in (
         ("inbound_execution", "pass_reason"),
         ("inbound_execution", "passed_by"),
+        ("stage_execution", "pass_reason"),
+        ("stage_execution", "passed_by"),
         ("stage_execution", "latest_retry"),
         ("stage_execution", "auto_retries"),
     ):

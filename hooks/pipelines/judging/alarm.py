@@ -68,5 +68,5 @@ _SETTINGS = (
     Setting("AlarmStates", check=_check_states),
     Setting("WaitTime", check=check_whole(0, _MOST_MINUTES)),
 )
-CLOUDWATCH = RuleKind(rule_provider("AWS", "CloudWatchAlarm", _SETTINGS), _judge)
-OURS = RuleKind(rule_provider("Entrepot", "Alarm", _SETTINGS), _judge)
+CLOUDWATCH = RuleKind(rule_provider("AWS", "CloudWatchAlarm", _SETTINGS), _judge, is_momentary=True)
+OURS = RuleKind(rule_provider("Entrepot", "Alarm", _SETTINGS), _judge, is_momentary=True)

@@ -73,11 +73,13 @@ class RuleKind:
     """A provider with what judges its rules, and the time they have if their definition says none.
 
     ``judge`` runs in the transaction that asks, and again at the moment it has asked for; twice is harmless. What it raises
-    as NotFound, Conflict, Invalid or Denied leaves the rule unjudged (``Errored``).
+    as NotFound, Conflict, Invalid or Denied leaves the rule unjudged (``Errored``). ``is_momentary``: what it has found
+    holds for that moment, and is looked at once more when all other rules are met.
     """
 
     provider: Provider
     judge: Callable[[Session, Judging], Verdict]
+    is_momentary: bool = False
     default_minutes: int = 7 * 24 * 60
 
 

@@ -103,5 +103,6 @@ SOAK = RuleKind(
         check_all=_check_time,
     ),
     _judge,
+    is_momentary=True,
     default_minutes=2 * _MOST_MINUTES,
 )

@@ -54,4 +54,5 @@ WINDOW = RuleKind(
         (Setting("Cron", is_required=True, check=check_cron), Setting("TimeZone", check=check_zone)),
     ),
     _judge,
+    is_momentary=True,
 )
