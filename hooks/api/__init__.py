@@ -20,6 +20,7 @@ from hooks.api.executions import ExecutionViews
 from hooks.api.feeds import FeedViews
 from hooks.api.keys import KeyViews
 from hooks.api.metrics import blueprint as metrics
+from hooks.api.pipeline_gates import PipelineGateViews
 from hooks.api.pipelines import PipelineViews
 from hooks.api.pushes import PushViews
 from hooks.api.pushes import receivers as push_receivers
@@ -42,6 +43,7 @@ def blueprint(services: HookServices) -> Blueprint:
     for views in (
         PipelineViews(services),
         ExecutionViews(services),
+        PipelineGateViews(services),
         BuildProjectViews(services),
         PushViews(services),
         BuildViews(services),

@@ -11,7 +11,7 @@ from sqlalchemy.orm import Session
 from hooks.declaring.applying import DeclaredChange, Means, Plan, Undeclared, apply_declarations
 from hooks.declaring.documents import Declared, DeclaredFile, read_files
 from hooks.declaring.lacking import DeclarationWarning
-from hooks.pipelines.actions import PROVIDERS
+from hooks.pipelines.providers import PROVIDERS
 from hooks.services import HookServices
 from registry.access import Action
 from registry.api.routes import Route

@@ -11,9 +11,10 @@ from sqlalchemy.orm import Session
 from hooks.pipelines import store
 from hooks.pipelines.abandoning import check_abandon
 from hooks.pipelines.approvals import Verdict, decide
+from hooks.pipelines.definition import RetryMode
 from hooks.pipelines.gates import may_look_into, may_see, repositories_behind, repositories_of
 from hooks.pipelines.rollback import rollback_stage
-from hooks.pipelines.steering import RetryMode, retry_stage, stop_execution
+from hooks.pipelines.steering import retry_stage, stop_execution
 from hooks.services import HookServices
 from hooks.triggers.collect import Coordinates
 from hooks.triggers.start import start_manual
@@ -186,7 +187,7 @@ class ExecutionViews:
         For readers of its repository, and for those whom one of its approvals asks.
         """
         with self._services.db.read() as session:
-            return _detail(_visible(session, execution_id, context.caller()))
+            return detail_of(visible_execution(session, execution_id, context.caller()))
 
     def answer_approval(self, execution_id: int, body: ApprovalAnswer) -> ExecutionDetail:
         """Approve or reject what an execution waits for. The first answer is the only one.
@@ -198,7 +199,7 @@ class ExecutionViews:
         verdict = _word(Verdict, body.verdict, "verdict")
 
         def act(session: Session) -> int:
-            execution = _visible(session, execution_id, caller)
+            execution = visible_execution(session, execution_id, caller)
             for path in repositories_behind(execution, body.stage, body.action):
                 check(caller, Action.APPROVE, path)
             decide(
@@ -260,7 +261,7 @@ class ExecutionViews:
         caller = context.caller()
 
         def act(session: Session) -> int:
-            for path in repositories_of(_visible(session, execution_id, caller), body.stage):
+            for path in repositories_of(visible_execution(session, execution_id, caller), body.stage):
                 check(caller, Action.APPROVE, path)
             return rollback_stage(
                 session,
@@ -278,13 +279,14 @@ class ExecutionViews:
         def unit(session: Session) -> ExecutionDetail:
             execution_id = act(session)
             session.flush()
-            return _detail(store.get_execution(session, execution_id))
+            return detail_of(store.get_execution(session, execution_id))
 
         # Jobs end actions meanwhile: of two that wait for each other the one that is turned away asks again.
         return self._services.db.retry(unit)
 
 
-def _visible(session: Session, execution_id: int, caller: Identity) -> store.ExecutionView:
+def visible_execution(session: Session, execution_id: int, caller: Identity) -> store.ExecutionView:
+    """The execution. Raises NotFound also when it is not for these eyes."""
     execution = store.get_execution(session, execution_id)
     if not may_see(caller, execution):
         raise NotFound("execution", str(execution_id))
@@ -293,7 +295,7 @@ def _visible(session: Session, execution_id: int, caller: Identity) -> store.Exe
 
 def _check_steering(session: Session, execution_id: int) -> None:
     caller = context.caller()
-    summary = _visible(session, execution_id, caller).summary
+    summary = visible_execution(session, execution_id, caller).summary
     check(caller, Action.PUBLISH, f"{summary.domain}/{summary.repository}")
 
 
@@ -304,7 +306,8 @@ def _word(kind: type[Word], word: str, field: str) -> Word:
         raise Invalid(f"{field} must be one of {', '.join(kind)}") from error
 
 
-def _detail(view: store.ExecutionView) -> ExecutionDetail:
+def detail_of(view: store.ExecutionView) -> ExecutionDetail:
+    """An execution in the shape of answers."""
     summary = {field.name: getattr(view.summary, field.name) for field in fields(view.summary)}
     rest = {field.name: getattr(view, field.name) for field in fields(view) if field.name != "summary"}
     return ExecutionDetail(**summary, **rest)

@@ -137,7 +137,9 @@ class PipelineViews:
     def show_state(self, pipeline: str) -> pipeline_state.PipelineState:
         """What is in each stage, what waits before it, and whether the way in is open, as far as the caller may see it."""
         with self._services.db.read() as session:
-            return pipeline_state.get_pipeline_state(session, pipeline, partial(may_look_into, context.caller()))
+            return pipeline_state.get_pipeline_state(
+                session, pipeline, partial(may_look_into, context.caller()), self._services.clock()
+            )
 
     def change_transition(self, pipeline: str, body: Transition) -> pipeline_state.PipelineState:
         """Close the way into a stage, so that executions wait before it, or open it again."""
@@ -149,4 +151,4 @@ class PipelineViews:
             else:
                 disable_transition(session, pipeline, body.stage, reason=body.reason, actor=caller.name, now=now)
             session.flush()
-            return pipeline_state.get_pipeline_state(session, pipeline, partial(may_look_into, caller))
+            return pipeline_state.get_pipeline_state(session, pipeline, partial(may_look_into, caller), now)

@@ -37,6 +37,7 @@ def commands(
     from hooks.commands.figures import figures
     from hooks.commands.package_life import provenance
     from hooks.commands.pipeline import pipeline
+    from hooks.commands.pipeline_gates import freeze, let_through, override, release
     from hooks.commands.pipeline_graph import graph
     from hooks.commands.pipeline_stages import rollback, transition
     from hooks.commands.runner import runner
@@ -50,7 +51,7 @@ def commands(
         deploy.add_command(command)
     for command in running:
         runner.add_command(command)
-    for command in (transition, rollback, graph):
+    for command in (transition, rollback, graph, override, freeze, let_through, release):
         pipeline.add_command(command)
     for command in (enrol, run_command(installers), status, systemd_unit):
         agent.add_command(command)

@@ -44,11 +44,19 @@ _ACTIONS = (
     ("BUILD", "buildId"),
     ("BY", "decidedBy"),
 )
+_CONDITIONS = (
+    ("STAGE", "stage"),
+    ("CONDITION", "conditionType"),
+    ("STATUS", "status"),
+    ("RESULT", "result"),
+    ("SUMMARY", "told"),
+    ("BY", "decidedBy"),
+)
 
 
 @click.group()
 def pipeline() -> None:
-    """Pipelines: apply, list, start, status, graph, approve, reject, stop, retry, rollback, transition."""
+    """Pipelines: apply, start, watch and steer them, and what keeps executions before their stages."""
 
 
 @example("entrepot pipeline apply -f pipeline.yml")
@@ -245,6 +253,19 @@ def _print_execution(detail: Mapping[str, Any], *, as_json: bool) -> None:
     if detail["inboundStage"]:
         say(f"it waits before stage {detail['inboundStage']}")
     print_rows([action for _, action in _actions(detail)], _ACTIONS, as_json=False)
+    judged = [
+        {**condition, "stage": stage["name"], "told": _told_of(condition)}
+        for stage in detail["stages"]
+        for condition in stage["conditions"]
+        if condition["isCurrent"]
+    ]
+    if judged:
+        print_rows(judged, _CONDITIONS, as_json=False)
+
+
+def _told_of(condition: Mapping[str, Any]) -> str:
+    waiting = [f"{rule['name']}: {rule['summary']}" for rule in condition["rules"] if rule["status"] == "InProgress"]
+    return str(condition["summary"] or "; ".join(waiting))
 
 
 @example("entrepot pipeline approve 17 --comment 'tested on the cluster'")

@@ -29,6 +29,7 @@ from hooks.models.notification import (
     WebhookEndpoint,
 )
 from hooks.models.pipeline import ActionExecution, Execution, Pipeline, PipelineDefinitionVersion, StageExecution
+from hooks.models.pipeline_condition import ConditionExecution, PipelineFreeze, RuleExecution, StageHold
 from hooks.models.pipeline_stage import InboundExecution, StageSlot
 from hooks.models.report import FileCoverageRow, Report, ReportGroup, TestCase
 from hooks.models.runner import BuildLease, BuildRunner
@@ -49,6 +50,7 @@ __all__ = [
     "BuildTally",
     "BuildToken",
     "BuildUpload",
+    "ConditionExecution",
     "Deployment",
     "DeploymentAgent",
     "DeploymentAlarm",
@@ -71,13 +73,16 @@ __all__ = [
     "MailSubscription",
     "Pipeline",
     "PipelineDefinitionVersion",
+    "PipelineFreeze",
     "PushDelivery",
     "PushHook",
     "PushWaiting",
     "Report",
     "ReportGroup",
+    "RuleExecution",
     "SourceCredential",
     "StageExecution",
+    "StageHold",
     "StageSlot",
     "StoredValue",
     "StoredValueProject",

@@ -90,7 +90,11 @@ class Execution(Base):
 
 
 class StageExecution(Base):
-    """A stage that an execution has entered. ``attempt`` grows with each retry."""
+    """A stage that an execution has entered. ``attempt`` grows with each retry, ``auto_retries`` with those by rule.
+
+    ``latest_retry`` is CodePipeline's ``latestRetryTrigger``: ``AutomatedStageRetry`` or ``ManualStageRetry``. ``passed_by``
+    let the execution into the stage in spite of a freeze window, for ``pass_reason``.
+    """
 
     __tablename__ = "stage_execution"
     __table_args__ = (UniqueConstraint("execution_id", "name"),)
@@ -100,6 +104,10 @@ class StageExecution(Base):
     name: Mapped[str] = mapped_column(String(100))
     status: Mapped[str] = mapped_column(String(16))
     attempt: Mapped[int] = mapped_column(default=1)
+    auto_retries: Mapped[int] = mapped_column(default=0, server_default="0")
+    latest_retry: Mapped[str | None] = mapped_column(String(32))
+    passed_by: Mapped[str | None] = mapped_column(String(100))
+    pass_reason: Mapped[str | None] = mapped_column(String(300))
     started_at: Mapped[datetime] = mapped_column(UtcDateTime)
     ended_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
 

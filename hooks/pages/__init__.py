@@ -22,6 +22,7 @@ from hooks.pages.looks import look, look_of_execution, look_of_stage
 from hooks.pages.new_deployment import NewDeploymentPages
 from hooks.pages.notifications import NotificationPages
 from hooks.pages.panels import Panels
+from hooks.pages.pipeline_gates import PipelineGatePages
 from hooks.pages.pipelines import PipelinePages
 from hooks.pages.push_hooks import PushHookPages
 from hooks.pages.reports import ReportPages
@@ -38,9 +39,11 @@ def blueprint(services: HookServices) -> Blueprint:
     """All pages of hooks, to be mounted at ``/`` beside the registry's."""
     pages = Blueprint("hook_pages", __name__, template_folder="templates")
     projects = BuildProjectPages(services)
+    pipelines, executions = PipelinePages(services), ExecutionPages(services)
     for part in (
-        PipelinePages(services),
-        ExecutionPages(services),
+        pipelines,
+        executions,
+        PipelineGatePages(services, pipelines, executions),
         ApprovalPages(services),
         BuildPages(services),
         BatchPages(services),

@@ -9,8 +9,10 @@ from flask import Blueprint, render_template, request, url_for
 from flask.typing import ResponseReturnValue
 from sqlalchemy.orm import Session
 
+from hooks.pages.rights import may_release
 from hooks.pipelines import store
 from hooks.pipelines.definition import PipelineDefinition
+from hooks.pipelines.freezes import list_freezes
 from hooks.pipelines.gates import may_look_into
 from hooks.pipelines.pipeline_state import get_pipeline_state
 from hooks.pipelines.transitions import disable_transition, enable_transition
@@ -61,14 +63,19 @@ class PipelinePages:
 
     def show(self, name: str) -> str:
         """One pipeline."""
-        return self._page(name)
+        return self.shown(name)
 
-    def _page(self, name: str, message: str = "") -> str:
+    def shown(self, name: str, message: str = "") -> str:
+        """The page of a pipeline, with what was wrong with the form that was sent."""
         who = context.caller()
         before = request.args.get("before", type=int)
         with self._services.db.read() as session:
             pipeline = store.get_pipeline(session, name)
-            state = get_pipeline_state(session, name, partial(may_look_into, who))
+            state = get_pipeline_state(session, name, partial(may_look_into, who), self._services.clock())
+            windows = list_freezes(session, self._services.clock(), name)
+            releases = [
+                stage.stage_name for stage in state.stage_states if may_release(session, who, pipeline.id, stage)
+            ]
             found = store.list_executions(session, pipeline=name, before_id=before, limit=EXECUTIONS_SHOWN + 1)
             shown = [
                 store.get_execution(session, entry.id)
@@ -80,6 +87,8 @@ class PipelinePages:
             pipeline=pipeline,
             state=state,
             may_close=who.may(Action.ADMIN),
+            freezes=windows,
+            releases=releases,
             source=filter_of(pipeline.definition),
             executions=shown,
             before=before,
@@ -107,7 +116,7 @@ class PipelinePages:
                     request_token=request.form.get("request_token") or None,
                 )
         except (Invalid, NotFound, Conflict, Denied) as error:
-            return self._page(name, _sentence(error)), status_of(error)
+            return self.shown(name, sentence(error)), status_of(error)
         notice = "execution-started" if started.is_new else "execution-there"
         return redirect_with(notice, url_for("hook_pages.execution", execution_id=started.execution_id))
 
@@ -124,7 +133,7 @@ class PipelinePages:
                     reason = form.get("reason", "").strip()
                     disable_transition(session, name, stage, reason=reason, actor=who.name, now=now)
         except (Invalid, Conflict) as error:
-            return self._page(name, _sentence(error)), status_of(error)
+            return self.shown(name, sentence(error)), status_of(error)
         return redirect_with("stage-opened" if is_open else "stage-closed", url_for("hook_pages.pipeline", name=name))
 
     @staticmethod
@@ -169,6 +178,7 @@ def startable(session: Session, who: Identity, at: Coordinate) -> list[tuple[str
     return found
 
 
-def _sentence(error: Problem) -> str:
+def sentence(error: Problem) -> str:
+    """A refusal as a page says it."""
     text = str(error)
     return text[:1].upper() + text[1:]

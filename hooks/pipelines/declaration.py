@@ -18,6 +18,7 @@ from hooks.pipelines.compute import (
     compute_configuration,
     refuse_compute,
 )
+from hooks.pipelines.condition_reading import CONDITION_KEYS, stage_conditions
 from hooks.pipelines.definition import (
     ARTIFACT,
     MAX_RUN_ORDER,
@@ -47,10 +48,9 @@ from hooks.pipelines.document import (
     text_of,
     whole,
 )
-from hooks.pipelines.provider import Provider
+from hooks.pipelines.provider import RULE, Provider
 from hooks.pipelines.rules import Places, check_pipeline
 
-_CONDITIONS = "stages have no conditions, retries or rollbacks by rule; an approval action is the gate here"
 _PIPELINE = {"name", "roleArn", "artifactStore", "artifactStores", "stages", "version", "executionMode"}
 _PIPELINE |= {"pipelineType", "variables"}
 _PIPELINE_REFUSED = {
@@ -59,12 +59,7 @@ _PIPELINE_REFUSED = {
     "restartExecutionOnUpdate": "an update starts nothing; start the pipeline by hand",
     "tags": "pipelines have no tags",
 }
-_STAGE_REFUSED = {
-    "beforeEntry": _CONDITIONS,
-    "onSuccess": _CONDITIONS,
-    "onFailure": _CONDITIONS,
-    "blockers": "CodePipeline reserves them and defines no effect",
-}
+_STAGE_REFUSED = {"blockers": "CodePipeline reserves them and defines no effect"}
 _ACTION = {"name", "actionTypeId", "runOrder", "configuration", "inputArtifacts", "outputArtifacts", "roleArn"}
 _ACTION |= {"namespace", "timeoutInMinutes", *COMPUTE_KEYS}
 _ACTION_REFUSED = {"region": "one server has no regions"}
@@ -200,11 +195,14 @@ def _variables(node: yaml.Node | None, faults: Faults) -> tuple[VariableDefiniti
 
 def _stage(node: yaml.Node, index: int, reading: _Reading) -> StageDefinition:
     faults = reading.faults
-    entries = fields(node, "stage", {"name", "actions"}, faults, refused=_STAGE_REFUSED)
+    entries = fields(node, "stage", {"name", "actions", *CONDITION_KEYS}, faults, refused=_STAGE_REFUSED)
     name = named(node, entries, "stage", NAME, faults)
     reading.places.note((index,), line_of(node))
     nodes = items(entries.get("actions"), f"stage {name!r}: actions", faults)
-    return StageDefinition(name, tuple(_action(action, (index, j), name, reading) for j, action in enumerate(nodes)))
+    actions = tuple(_action(action, (index, j), name, reading) for j, action in enumerate(nodes))
+    return StageDefinition(
+        name, actions, stage_conditions(entries, index, name, reading.providers, places=reading.places, faults=faults)
+    )
 
 
 def _action(node: yaml.Node, place: tuple[int, int], stage: str, reading: _Reading) -> ActionDefinition:
@@ -250,10 +248,11 @@ def _action_type(node: yaml.Node | None, what: str, reading: _Reading) -> Action
         faults.add(line_of(node), f"{what}: actionTypeId needs {' and '.join(missing)}")
         return ActionType("", "", "")
     category, provider = words["category"], words["provider"]
-    named = [known for known in reading.providers if (known.category, known.name) == (category, provider)]
+    actions = [known for known in reading.providers if known.category != RULE]
+    named = [known for known in actions if (known.category, known.name) == (category, provider)]
     found = [known for known in named if words.get("owner", known.owner) == known.owner]
     if not found or words.get("version", "1") != "1":
-        known = "; ".join(f"{known.category} / {known.owner} / {known.name}" for known in reading.providers)
+        known = "; ".join(f"{known.category} / {known.owner} / {known.name}" for known in actions)
         asked = " / ".join([category, words.get("owner", "?"), provider, words.get("version", "1")])
         faults.add(line_of(node), f"{what}: {asked} is not carried out by this release (known, version 1: {known})")
         return ActionType("", "", "")

@@ -18,6 +18,7 @@ MAX_ACTIONS = 500
 MAX_ACTIONS_PER_STAGE = 50
 MAX_RUN_ORDER = 999
 MAX_VARIABLES = 50
+MAX_RULES = 5
 
 NAME = re.compile(r"[A-Za-z0-9.@_-]{1,100}\Z")
 ARTIFACT = re.compile(r"[A-Za-z0-9_-]{1,100}\Z")
@@ -64,12 +65,72 @@ class ActionDefinition:
     timeout_minutes: int | None = None
 
 
+class Slot(StrEnum):
+    """Where in a stage a condition stands (CodePipeline's ``conditionType``)."""
+
+    BEFORE_ENTRY = "BEFORE_ENTRY"
+    ON_SUCCESS = "ON_SUCCESS"
+    ON_FAILURE = "ON_FAILURE"
+
+
+SLOT_KEYS: Mapping[Slot, str] = {
+    Slot.BEFORE_ENTRY: "beforeEntry",
+    Slot.ON_SUCCESS: "onSuccess",
+    Slot.ON_FAILURE: "onFailure",
+}
+"""How a document calls them."""
+
+
+class Result(StrEnum):
+    """What a condition leads to: before entry and on success when its rules fail, on failure when they are met."""
+
+    ROLLBACK = "ROLLBACK"
+    FAIL = "FAIL"
+    RETRY = "RETRY"
+    SKIP = "SKIP"
+
+
+RESULTS: Mapping[Slot, tuple[Result, ...]] = {
+    Slot.BEFORE_ENTRY: (Result.FAIL, Result.SKIP),
+    Slot.ON_SUCCESS: (Result.FAIL, Result.ROLLBACK),
+    Slot.ON_FAILURE: (Result.ROLLBACK, Result.RETRY, Result.FAIL, Result.SKIP),
+}
+
+
+class RetryMode(StrEnum):
+    """``FAILED_ACTIONS`` keeps what succeeded and its output variables, ``ALL_ACTIONS`` starts the stage anew."""
+
+    FAILED_ACTIONS = "FAILED_ACTIONS"
+    ALL_ACTIONS = "ALL_ACTIONS"
+
+
+@dataclass(frozen=True, slots=True)
+class RuleDefinition:
+    """One rule (``ruleTypeId`` with its category ``Rule``); ``commands`` are in the configuration, as an action's are."""
+
+    name: str
+    type: ActionType
+    configuration: Mapping[str, str] = field(default_factory=dict)
+    inputs: tuple[str, ...] = ()
+    timeout_minutes: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ConditionDefinition:
+    """The condition of a slot. Without rules (on failure alone) its result holds by itself; ``retry_mode`` is of RETRY."""
+
+    result: Result
+    rules: tuple[RuleDefinition, ...] = ()
+    retry_mode: RetryMode = RetryMode.FAILED_ACTIONS
+
+
 @dataclass(frozen=True, slots=True)
 class StageDefinition:
     """One stage: its actions run in ``run_order``, those of one order at the same time."""
 
     name: str
     actions: tuple[ActionDefinition, ...]
+    conditions: Mapping[Slot, ConditionDefinition] = field(default_factory=dict)
 
     def action(self, name: str) -> ActionDefinition | None:
         """The action of that name, or None."""
@@ -93,6 +154,11 @@ class PipelineDefinition:
     stages: tuple[StageDefinition, ...]
     variables: tuple[VariableDefinition, ...] = ()
     execution_mode: ExecutionMode = ExecutionMode.PARALLEL
+
+    @property
+    def has_conditions(self) -> bool:
+        """Whether any stage has a condition."""
+        return any(stage.conditions for stage in self.stages)
 
     @property
     def source(self) -> ActionDefinition:
@@ -145,7 +211,11 @@ def from_model(model: Mapping[str, Any]) -> PipelineDefinition:
     return PipelineDefinition(
         name=model["name"],
         stages=tuple(
-            StageDefinition(stage["name"], tuple(_action(action) for action in stage["actions"]))
+            StageDefinition(
+                stage["name"],
+                tuple(_action(action) for action in stage["actions"]),
+                {Slot(slot): _condition(told) for slot, told in stage.get("conditions", {}).items()},
+            )
             for stage in model["stages"]
         ),
         variables=tuple(VariableDefinition(**variable) for variable in model["variables"]),
@@ -162,4 +232,15 @@ def _action(model: Mapping[str, Any]) -> ActionDefinition:
             "inputs": tuple(model["inputs"]),
             "outputs": tuple(model["outputs"]),
         }
+    )
+
+
+def _condition(model: Mapping[str, Any]) -> ConditionDefinition:
+    return ConditionDefinition(
+        Result(model["result"]),
+        tuple(
+            RuleDefinition(**{**rule, "type": ActionType(**rule["type"]), "inputs": tuple(rule["inputs"])})
+            for rule in model["rules"]
+        ),
+        RetryMode(model["retry_mode"]),
     )

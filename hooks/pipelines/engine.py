@@ -15,20 +15,24 @@ from sqlalchemy import select
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
-from hooks.models.pipeline import ActionExecution, Execution, Pipeline, PipelineDefinitionVersion, StageExecution
-from hooks.pipelines import happenings, slots
+from hooks.models.pipeline import ActionExecution, Execution, PipelineDefinitionVersion, StageExecution
+from hooks.models.pipeline_stage import InboundExecution
+from hooks.pipelines import conditions, happenings, retrying, rolling_back, slots
 from hooks.pipelines.actions import find_kind
 from hooks.pipelines.actions.kind import ActionKind, Progress, Starting
-from hooks.pipelines.definition import ActionDefinition, ExecutionMode, PipelineDefinition, from_model
+from hooks.pipelines.current import current_definition
+from hooks.pipelines.definition import ActionDefinition, ExecutionMode, PipelineDefinition
 from hooks.pipelines.handover import handed_to
 from hooks.pipelines.parts import Parts, PinnedVersion
 from hooks.pipelines.run import SYSTEM, Run, lock, lock_pipeline, next_attempt, pinned_version
 from hooks.pipelines.state import (
     ActionStatus,
+    AskCondition,
     EndExecution,
     EndStage,
     EnterStage,
     ExecutionStatus,
+    RetryStage,
     StageStatus,
     StartAction,
     plan,
@@ -73,18 +77,6 @@ class Start:
     variables: Mapping[str, str] = field(default_factory=dict)
 
 
-def current_definition(session: Session, pipeline_id: int) -> tuple[PipelineDefinitionVersion, PipelineDefinition]:
-    """The definition in force, with its row. Raises NotFound."""
-    row = session.scalar(
-        select(PipelineDefinitionVersion)
-        .join(Pipeline, Pipeline.id == PipelineDefinitionVersion.pipeline_id)
-        .where(Pipeline.id == pipeline_id, PipelineDefinitionVersion.version == Pipeline.current_version)
-    )
-    if row is None:
-        raise NotFound("pipeline", str(pipeline_id))
-    return row, from_model(row.model)
-
-
 def start_execution(
     session: Session, parts: Parts, pipeline_id: int, start: Start, *, trigger: Trigger, now: datetime
 ) -> Started:
@@ -121,6 +113,11 @@ def start_execution(
 def begin(session: Session, parts: Parts, execution_id: int, now: datetime, **details: Any) -> None:
     """Move an execution whose row was just made: its audit entry (with ``details``), its event and its first steps."""
     run = lock(session, execution_id)
+    _announce(session, run, now, **details)
+    _go_on(session, parts, run, now)
+
+
+def _announce(session: Session, run: Run, now: datetime, **details: Any) -> None:
     row, source = run.execution, pinned_version(run.execution)
     run.record(
         session,
@@ -135,7 +132,6 @@ def begin(session: Session, parts: Parts, execution_id: int, now: datetime, **de
         **details,
     )
     happenings.tell_status(session, run, now)
-    _go_on(session, parts, run, now)
 
 
 def _new_execution(
@@ -170,12 +166,15 @@ def advance(session: Session, parts: Parts, execution_id: int, now: datetime) ->
 
 
 def on_build_finished(session: Session, parts: Parts, build_id: str) -> None:
-    """End the action that waits for a build, in the transaction that ends the build.
+    """End the action or the rule that waits for a build, in the transaction that ends the build.
 
     Nothing happens for a build of no pipeline, or of an action that was abandoned meanwhile.
     """
     execution_id = session.scalar(select(ActionExecution.execution_id).where(ActionExecution.build_id == build_id))
     if execution_id is None:
+        of_rule = conditions.end_build(session, parts, build_id)
+        if of_rule is not None:
+            _go_on(session, parts, of_rule, parts.clock())
         return
     run = lock(session, execution_id)
     row = next((row for row in run.running() if row.build_id == build_id), None)
@@ -184,6 +183,15 @@ def on_build_finished(session: Session, parts: Parts, build_id: str) -> None:
         return
     status = ActionStatus.SUCCEEDED if outcome.succeeded else ActionStatus.FAILED
     end_action(session, parts, run, row, Progress(status, outcome.summary, outcome.variables), now=parts.clock())
+
+
+def look_at_condition(session: Session, parts: Parts, condition_id: int, now: datetime) -> None:
+    """Look at the rules of a condition that waits, and move on. Harmless at any time: it asks what is due alone."""
+    found = conditions.find_waiting(session, condition_id)
+    if found is not None:
+        run, stage, condition = found
+        conditions.look(session, parts, run, stage, condition, now)
+        _go_on(session, parts, run, now)
 
 
 def running_action(session: Session, action_execution_id: int) -> tuple[Run, ActionExecution] | None:
@@ -226,7 +234,7 @@ def find_started(session: Session, pipeline_id: int, identity: str) -> int | Non
 
 def let_in(session: Session, parts: Parts, pipeline_id: int, stage: str, now: datetime) -> None:
     """Let what waits before a stage of the locked pipeline go in, if it may now."""
-    following = slots.next_inbound(session, pipeline_id, stage)
+    following = slots.next_inbound(session, pipeline_id, stage, now)
     if following is not None:
         _go_on(session, parts, lock(session, following), now)
 
@@ -234,48 +242,67 @@ def let_in(session: Session, parts: Parts, pipeline_id: int, stage: str, now: da
 def _go_on(session: Session, parts: Parts, run: Run, now: datetime) -> None:
     """Move ``run``, then all that waited for a stage that it, or one of those, has left."""
     moving = [run]
-    # Ends: each further one goes into a stage, and as it went before it goes on, never back.
+    # Ends: each further one goes into a stage, and as it went before it goes on, never back. A rollback brings no other.
     while moving:
         current = moving.pop(0)
-        for stage in _move(session, parts, current, now):
-            following = slots.next_inbound(session, current.execution.pipeline_id, stage)
+        left, begun = _move(session, parts, current, now)
+        for execution_id in begun:
+            rollback = lock(session, execution_id)
+            _announce(
+                session, rollback, now, rollback_of=rollback.execution.rollback_stage, failed=current.execution.id
+            )
+            moving.append(rollback)
+        for stage in left:
+            following = slots.next_inbound(session, current.execution.pipeline_id, stage, now)
             if following is not None:
                 moving.append(lock(session, following))
     session.flush()
 
 
-def _move(session: Session, parts: Parts, run: Run, now: datetime) -> list[str]:
-    """Move one execution as far as its rows allow; returns the stages that it left free."""
+def _move(session: Session, parts: Parts, run: Run, now: datetime) -> tuple[list[str], list[int]]:
+    """Move one execution as far as its rows allow; returns the stages that it left free, and rollbacks to begin."""
     left: list[str] = []
+    begun: list[int] = []
     # Ends: every step turns something that had not started or ended into something that has.
     while steps := plan(run.view()):
         for step in steps:
             match step:
                 case EnterStage(stage):
+                    waited = session.get(InboundExecution, run.execution.id)
+                    passed = None if waited is None else (waited.passed_by, waited.pass_reason)
                     if not _may_enter(session, run, stage, now):
                         if run.execution.status == ExecutionStatus.SUPERSEDED:
                             left.append(stage)  # it was let in and went: whoever waits behind it is next
-                        return left
-                    _enter(session, run, stage, now)
+                        return left, begun
+                    _enter(session, run, stage, now, passed)
+                case AskCondition(stage, slot):
+                    conditions.ask(session, parts, run, stage, slot, now)
                 case StartAction(stage, action):
                     _start(session, parts, run, stage, action, now=now)
-                case EndStage(stage, status):
-                    run.stages[stage].status = status.value
-                    run.stages[stage].ended_at = now
-                    happenings.tell_stage(session, run, stage, now)
-                    if run.goes_one_by_one and slots.leave(session, run.execution, stage):
-                        left.append(stage)
+                case RetryStage(stage, mode):
+                    retrying.by_rule(session, parts, run, stage, mode, now)
+                case EndStage(stage, status, rolls_back):
+                    left += _leave(session, run, stage, status, now)
+                    begun += rolling_back.by_rule(session, run, stage, now) if rolls_back else ()
                 case EndExecution(status):
                     _end(session, run, status, now)
     session.flush()
-    return left
+    return left, begun
+
+
+def _leave(session: Session, run: Run, stage: str, status: StageStatus, now: datetime) -> list[str]:
+    """End a stage; the stage, if that leaves it free for another execution."""
+    run.stages[stage].status = status.value
+    run.stages[stage].ended_at = now
+    happenings.tell_stage(session, run, stage, now)
+    return [stage] if run.goes_one_by_one and slots.leave(session, run.execution, stage) else []
 
 
 def _may_enter(session: Session, run: Run, stage: str, now: datetime) -> bool:
     """Whether the execution is inside the stage now; else it waits before it, or is superseded itself."""
     execution = run.execution
     if not run.goes_one_by_one:
-        return True
+        return slots.may_come_in(session, execution, stage, now)
     if execution.rollback_stage is not None:  # that the stage is free was seen to when it was asked for
         slots.occupy(session, execution, stage)
         return True
@@ -288,10 +315,11 @@ def _may_enter(session: Session, run: Run, stage: str, now: datetime) -> bool:
     return slots.try_to_enter(session, execution, stage, now)
 
 
-def _enter(session: Session, run: Run, stage: str, now: datetime) -> None:
+def _enter(session: Session, run: Run, stage: str, now: datetime, passed: tuple[str | None, str | None] | None) -> None:
     row = StageExecution(
         execution_id=run.execution.id, name=stage, status=StageStatus.IN_PROGRESS.value, attempt=1, started_at=now
     )
+    row.passed_by, row.pass_reason = passed or (None, None)
     session.add(row)
     session.flush()
     run.stages[stage] = row
@@ -301,8 +329,7 @@ def _enter(session: Session, run: Run, stage: str, now: datetime) -> None:
 def _end(session: Session, run: Run, status: ExecutionStatus, now: datetime) -> None:
     run.execution.status = status.value
     run.execution.ended_at = now
-    if run.goes_one_by_one:
-        slots.stop_waiting(session, run.execution)
+    slots.stop_waiting(session, run.execution)
     failed = [f"{stage}/{name}" for (stage, name), row in run.actions.items() if row.status == ActionStatus.FAILED]
     run.record(session, now, SYSTEM, f"execution.{status.lower()}", failed_actions=failed)
     happenings.tell_status(session, run, now)

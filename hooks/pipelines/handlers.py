@@ -9,14 +9,15 @@ from sqlalchemy.orm import Session
 from hooks.jobs.claims import EndedJob
 from hooks.jobs.context import Handler, JobContext
 from hooks.models.job import JobState
-from hooks.pipelines import deploy_jobs
+from hooks.pipelines import conditions, deploy_jobs, freezes
 from hooks.pipelines.actions import approve, deploy, promote
 from hooks.pipelines.actions.kind import Progress
 from hooks.pipelines.approvals import expire
-from hooks.pipelines.engine import REFUSALS, end_action, running_action
+from hooks.pipelines.engine import REFUSALS, end_action, look_at_condition, running_action
 from hooks.pipelines.parts import Parts
 from hooks.pipelines.run import Run
 from hooks.pipelines.state import ActionStatus
+from hooks.pipelines.sticky import thaw
 
 
 def handlers(parts: Parts) -> Mapping[str, Handler]:
@@ -24,6 +25,8 @@ def handlers(parts: Parts) -> Mapping[str, Handler]:
     return {
         promote.JOB_KIND: lambda context: run_promotion(parts, context),
         approve.JOB_KIND: lambda context: run_expiry(parts, context),
+        conditions.JOB_KIND: lambda context: run_condition(parts, context),
+        freezes.JOB_KIND: lambda context: run_thaw(parts, context),
         **deploy_jobs.handlers(parts),
     }
 
@@ -62,6 +65,21 @@ def run_expiry(parts: Parts, context: JobContext) -> None:
     context.finish(
         JobState.SUCCEEDED,
         lambda session: expire(session, parts, context.payload["action_execution_id"], parts.clock()),
+    )
+
+
+def run_condition(parts: Parts, context: JobContext) -> None:
+    """Look at a condition that waits. Running twice is harmless: only rules in progress that are due are looked at."""
+    context.finish(
+        JobState.SUCCEEDED,
+        lambda session: look_at_condition(session, parts, context.payload["condition_execution_id"], parts.clock()),
+    )
+
+
+def run_thaw(parts: Parts, context: JobContext) -> None:
+    """Look again at what waits before a pipeline's stages. Running twice is harmless: what has entered does not wait."""
+    context.finish(
+        JobState.SUCCEEDED, lambda session: thaw(session, parts, context.payload["pipeline_id"], parts.clock())
     )
 
 

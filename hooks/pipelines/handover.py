@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from hooks.builds.handing_over import identifier_of
 from hooks.pipelines.definition import ActionDefinition
 from hooks.pipelines.run import Run
+from hooks.pipelines.state import ActionStatus
+from registry.errors import Conflict
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,12 +21,20 @@ class Handed:
 
 
 def handed_to(run: Run, action: ActionDefinition) -> Mapping[str, Handed]:
-    """The input artifacts of an action by name, in order. All that make them have ended (``rules``)."""
+    """The input artifacts of an action by name, in order. All that make them have ended (``rules``).
+
+    Raises Conflict for an artifact whose stage was skipped: the package version must not stand in for what a build makes.
+    """
     found = {}
     for name in action.inputs:
         for stage, maker in run.definition.actions():
             if name in maker.outputs:
                 row = run.made_by(stage.name, maker.name)
+                is_made = row is not None and row.status == ActionStatus.SUCCEEDED
+                if not is_made and maker.type.category != "Source":
+                    raise Conflict(
+                        f"artifact {name} is not there: {stage.name}/{maker.name}, which makes it, did not succeed"
+                    )
                 build_id = row.build_id if row is not None else None
                 found[name] = Handed(build_id, identifier_of(name, maker.outputs) if build_id else "")
     return found

@@ -8,8 +8,9 @@ from typing import Any
 from sqlalchemy.orm import Session
 
 from hooks.models.pipeline import ActionExecution, PipelineDefinitionVersion
+from hooks.models.pipeline_condition import ConditionExecution
 from hooks.pipelines.run import Run
-from hooks.pipelines.state import ActionStatus, ExecutionStatus, StageStatus
+from hooks.pipelines.state import ActionStatus, ConditionStatus, ExecutionStatus, StageStatus
 from registry import events
 
 _STARTED = "started"
@@ -29,6 +30,7 @@ def _kind(subject: str, status: str) -> str:
 _declare("execution", "An execution of a pipeline", tuple(ExecutionStatus))
 _declare("stage", "A stage of an execution", tuple(StageStatus))
 _declare("action", "An action of an execution", tuple(status for status in ActionStatus if status != "Waiting"))
+_declare("condition", "A condition of a stage", tuple(ConditionStatus))
 STAGE_RETRIED = events.declare("stage.retried", "A failed stage is tried again.")
 APPROVAL_NEEDED = events.declare("approval.needed", "An execution waits for somebody's approval.")
 APPROVAL_DECIDED = events.declare("approval.decided", "An approval was answered; its verdict says how.")
@@ -45,6 +47,16 @@ events.audited(
 )
 events.audited(
     "transition.enable", "transition.enabled", "-/pipeline", "stage", tells="The way into a stage was opened."
+)
+events.audited("freeze.create", "freeze.created", "-/freeze", "reason", tells="A freeze window was made.")
+events.audited("freeze.delete", "freeze.deleted", "-/freeze", tells="A freeze window was taken away.")
+events.audited(
+    "hold.release",
+    "hold.released",
+    "-/pipeline",
+    "stage",
+    "reason",
+    tells="What a rollback had held before a stage may enter it again.",
 )
 events.audited("build_project.create", "build-project.created", "-/project", tells="A build project was made.")
 events.audited("build_project.update", "build-project.changed", "-/project", tells="A build project changed.")
@@ -90,6 +102,12 @@ def tell_stage(session: Session, run: Run, stage: str, now: datetime) -> None:
     """A stage has the status it has now."""
     row = run.stages[stage]
     tell(session, run, _kind("stage", row.status), now, stage=stage, attempt=row.attempt)
+
+
+def tell_condition(session: Session, run: Run, stage: str, row: ConditionExecution, now: datetime) -> None:
+    """A condition has the status it has now."""
+    told = {"stage": stage, "condition": row.slot, "result": row.result, "attempt": row.attempt}
+    tell(session, run, _kind("condition", row.status), now, **told, summary=row.summary, by=row.decided_by)
 
 
 def tell_decision(session: Session, run: Run, row: ActionExecution, verdict: str, now: datetime) -> None:

@@ -2,11 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+
+RULE = "Rule"
+"""The category of rules; all others are of actions."""
+
+MAX_RULE_MINUTES = 86_400
+"""CodePipeline's longest ``timeoutInMinutes``: 60 days."""
 
 Check = Callable[[str], str | None]
 """Takes a setting's value, returns what is wrong with it or None."""
+
+CheckAll = Callable[[Mapping[str, str]], str | None]
+"""Takes all settings as written, returns what is wrong between them or None."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +49,7 @@ class Provider:
     variables: frozenset[str] | None = frozenset()
     has_timeout: bool = False
     of_version: frozenset[str] = frozenset()
+    check_all: CheckAll | None = None
 
     def setting(self, name: str) -> Setting | None:
         """The setting of that name, or None."""

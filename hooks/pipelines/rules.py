@@ -9,9 +9,14 @@ from dataclasses import dataclass, field
 from hooks.pipelines.definition import (
     MAX_ACTIONS,
     MAX_ACTIONS_PER_STAGE,
+    MAX_RUN_ORDER,
     MAX_STAGES,
+    SLOT_KEYS,
     ActionDefinition,
+    ExecutionMode,
     PipelineDefinition,
+    Result,
+    Slot,
 )
 from hooks.pipelines.document import Faults
 from hooks.pipelines.provider import Provider
@@ -44,7 +49,7 @@ class _At:
 
     action: ActionDefinition
     stage: int
-    index: int
+    index: int | str
     label: str
 
     def certainly_after(self, other: _At) -> bool:
@@ -76,6 +81,61 @@ def check_pipeline(
     outputs = {key: provider.variables for key, provider in known.items()}
     for at in actions:
         _check_references(at, definition, actions, outputs, places=places, faults=faults)
+    makers = {name: at for at in reversed(actions) for name in at.action.outputs}
+    for at in _rules(definition):
+        _check_inputs(at, makers, places, faults)
+        provider = known.get((at.action.type.category, at.action.type.owner, at.action.type.provider))
+        if provider is not None:
+            _check_provider(at, provider, places, faults)
+        _check_references(at, definition, actions, outputs, places=places, faults=faults)
+    _check_results(definition, places, faults)
+
+
+def _rules(definition: PipelineDefinition) -> Iterator[_At]:
+    """The rules as if they were actions: before entry ahead of all of their stage, the others behind them."""
+    for i, stage in enumerate(definition.stages):
+        for slot, condition in stage.conditions.items():
+            order = 0 if slot is Slot.BEFORE_ENTRY else MAX_RUN_ORDER + 1
+            for k, rule in enumerate(condition.rules):
+                action = ActionDefinition(
+                    rule.name,
+                    rule.type,
+                    order,
+                    rule.configuration,
+                    inputs=rule.inputs,
+                    timeout_minutes=rule.timeout_minutes,
+                )
+                yield _At(action, i, f"{slot}.{k}", f"rule {stage.name}/{SLOT_KEYS[slot]}/{rule.name}")
+
+
+def _check_results(definition: PipelineDefinition, places: Places, faults: Faults) -> None:
+    for i, stage in enumerate(definition.stages):
+        for slot, condition in stage.conditions.items():
+            line, what = places.line(i, slot), f"stage {stage.name!r}: {SLOT_KEYS[slot]}"
+            if condition.result is Result.ROLLBACK and definition.execution_mode is ExecutionMode.PARALLEL:
+                told = "ROLLBACK needs stages that executions share: executionMode SUPERSEDED or QUEUED"
+                faults.add(line, f"{what}: {told} (without the line it is PARALLEL)")
+            if condition.result is Result.ROLLBACK and i == 0:
+                faults.add(line, f"{what}: the source stage cannot be rolled back")
+            if slot is Slot.BEFORE_ENTRY and i == 0:
+                faults.add(line, f"{what}: nothing is before the first stage; no execution could say what it is about")
+            if slot is not Slot.BEFORE_ENTRY and i == 0 and condition.result is Result.SKIP:
+                faults.add(line, f"{what}: the source stage cannot be skipped")
+            for name, count in Counter(rule.name for rule in condition.rules).items():
+                if name and count > 1:
+                    faults.add(line, f"{what}: the condition has the rule {name!r} twice")
+
+
+def _check_inputs(at: _At, makers: Mapping[str, _At], places: Places, faults: Faults) -> None:
+    for k, name in enumerate(at.action.inputs):
+        line = places.line(at.stage, at.index, "input", k)
+        maker = makers.get(name)
+        if name in at.action.inputs[:k]:
+            faults.add(line, f"{at.label}: input artifact {name!r} is there twice")
+        elif maker is None:
+            faults.add(line, f"{at.label}: no action makes the input artifact {name!r}")
+        elif not at.certainly_after(maker):
+            faults.add(line, f"{at.label}: {maker.label}, which makes {name!r}, has not certainly ended before")
 
 
 def _check_stages(definition: PipelineDefinition, places: Places, faults: Faults) -> None:
@@ -123,15 +183,7 @@ def _check_artifacts(actions: Sequence[_At], places: Places, faults: Faults) -> 
                 faults.add(line, f"{at.label}: output artifact {name!r} is already made by {makers[name].label}")
             makers.setdefault(name, at)
     for at in actions:
-        for k, name in enumerate(at.action.inputs):
-            line = places.line(at.stage, at.index, "input", k)
-            maker = makers.get(name)
-            if name in at.action.inputs[:k]:
-                faults.add(line, f"{at.label}: input artifact {name!r} is there twice")
-            elif maker is None:
-                faults.add(line, f"{at.label}: no action makes the input artifact {name!r}")
-            elif not at.certainly_after(maker):
-                faults.add(line, f"{at.label}: {maker.label}, which makes {name!r}, has not certainly ended before")
+        _check_inputs(at, makers, places, faults)
 
 
 def _check_namespaces(actions: Sequence[_At], places: Places, faults: Faults) -> None:
@@ -160,13 +212,7 @@ def _check_provider(at: _At, provider: Provider, places: Places, faults: Faults)
         if not low <= len(names) <= high:
             allowed = f"{low}" if low == high else f"{low} to {high}"
             faults.add(line, f"{at.label}: {len(names)} {word} artifacts; {action.type.provider} has {allowed}")
-    primary = action.configuration.get("PrimarySource")
-    if provider.setting("PrimarySource") is not None and len(action.inputs) > 1 and primary is None:
-        faults.add(
-            line, f"{at.label}: configuration PrimarySource is missing: it says which input artifact is the primary one"
-        )
-    elif primary is not None and not has_reference(primary) and primary not in action.inputs:
-        faults.add(line, f"{at.label}: configuration PrimarySource: {primary!r} is none of the input artifacts")
+    _check_primary(at, provider, line, faults)
     if action.timeout_minutes is not None and not provider.has_timeout:
         faults.add(line, f"{at.label}: {action.type.provider} actions have no timeoutInMinutes")
     known = ", ".join(setting.name for setting in provider.settings)
@@ -181,9 +227,23 @@ def _check_provider(at: _At, provider: Provider, places: Places, faults: Faults)
             fault = setting.check(value)
             if fault:
                 faults.add(here, f"{at.label}: configuration {key}: {fault}")
+    fault = provider.check_all(action.configuration) if provider.check_all is not None else None
+    if fault:
+        faults.add(line, f"{at.label}: {fault}")
     for setting in provider.settings:
         if setting.is_required and not action.configuration.get(setting.name):
             faults.add(line, f"{at.label}: configuration {setting.name} is missing")
+
+
+def _check_primary(at: _At, provider: Provider, line: int, faults: Faults) -> None:
+    action = at.action
+    primary = action.configuration.get("PrimarySource")
+    if provider.setting("PrimarySource") is not None and len(action.inputs) > 1 and primary is None:
+        faults.add(
+            line, f"{at.label}: configuration PrimarySource is missing: it says which input artifact is the primary one"
+        )
+    elif primary is not None and not has_reference(primary) and primary not in action.inputs:
+        faults.add(line, f"{at.label}: configuration PrimarySource: {primary!r} is none of the input artifacts")
 
 
 def _check_of_version(at: _At, provider: Provider, places: Places, faults: Faults) -> None:

@@ -12,6 +12,7 @@ from sqlalchemy.orm import Session
 
 from hooks.models.pipeline import ActionExecution, Execution, Pipeline, PipelineDefinitionVersion, StageExecution
 from hooks.models.pipeline_stage import InboundExecution
+from hooks.pipelines.condition_views import ConditionExecutionView, conditions_of
 from hooks.pipelines.definition import PipelineDefinition, StageDefinition, from_model
 from registry.errors import NotFound
 
@@ -94,7 +95,7 @@ class ActionExecutionView:
 
 @dataclass(frozen=True, slots=True)
 class StageExecutionView:
-    """A stage of an execution; ``status`` None: not entered."""
+    """A stage of an execution; ``status`` None: not entered. ``conditions`` are all judgements, older ones as well."""
 
     name: str
     status: str | None
@@ -102,6 +103,7 @@ class StageExecutionView:
     started_at: datetime | None
     ended_at: datetime | None
     actions: tuple[ActionExecutionView, ...]
+    conditions: tuple[ConditionExecutionView, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -243,17 +245,25 @@ def find_executions(
         stages.setdefault(stage.execution_id, {})[stage.name] = stage
         if action is not None:
             attempts.setdefault((stage.id, action.name), []).append(action)
-    return {row.Execution.id: _view(row, stages.get(row.Execution.id, {}), attempts, row.inbound) for row in rows}
+    definitions = {row.Execution.id: from_model(row.model) for row in rows}
+    judged = [execution_id for execution_id, definition in definitions.items() if definition.has_conditions]
+    conditions = conditions_of(session, judged) if judged else {}
+    return {
+        execution_id: _view(row, definitions[execution_id], stages.get(execution_id, {}), attempts, conditions)
+        for row in rows
+        for execution_id in [row.Execution.id]
+    }
 
 
 def _view(
     row: Any,
+    definition: PipelineDefinition,
     stages: Mapping[str, StageExecution],
     attempts: Mapping[tuple[int, str], Sequence[ActionExecution]],
-    inbound: str | None,
+    conditions: Mapping[int, tuple[ConditionExecutionView, ...]],
 ) -> ExecutionView:
     execution: Execution = row.Execution
-    route = [stage for stage in from_model(row.model).stages if execution.rollback_stage in {None, stage.name}]
+    route = [stage for stage in definition.stages if execution.rollback_stage in {None, stage.name}]
     return ExecutionView(
         _summary(row),
         execution.assets,
@@ -262,8 +272,8 @@ def _view(
         execution.depth,
         execution.stop_reason,
         execution.stopped_by,
-        inbound,
-        _stage_views(route, stages, attempts),
+        row.inbound,
+        _stage_views(route, stages, attempts, conditions),
     )
 
 
@@ -287,6 +297,7 @@ def _stage_views(
     route: Sequence[StageDefinition],
     stages: Mapping[str, StageExecution],
     attempts: Mapping[tuple[int, str], Sequence[ActionExecution]],
+    judged: Mapping[int, tuple[ConditionExecutionView, ...]],
 ) -> tuple[StageExecutionView, ...]:
     views = []
     for stage in route:
@@ -317,6 +328,7 @@ def _stage_views(
                 row.started_at if row else None,
                 row.ended_at if row else None,
                 tuple(actions),
+                judged.get(row.id, ()) if row else (),
             )
         )
     return tuple(views)

@@ -14,7 +14,8 @@ from sqlalchemy.orm import Session
 from hooks.jobs.context import Handler, JobContext
 from hooks.models.job import JobState
 from hooks.models.pipeline import Pipeline
-from hooks.pipelines.engine import REFUSALS, Start, Started, Trigger, current_definition, start_execution
+from hooks.pipelines.current import current_definition
+from hooks.pipelines.engine import REFUSALS, Start, Started, Trigger, start_execution
 from hooks.pipelines.parts import Parts
 from hooks.pipelines.run import SYSTEM
 from hooks.triggers.collect import Collected, Coordinates, collect

@@ -162,6 +162,7 @@ HOOK = {"url": "https://hooks.example/", "domain": "default", "kinds": ["*"]}
 PROJECT = "{name: mine, repository: dev, source: {type: GIT, location: 'https://forge.example/one.git'}}"
 CREDENTIAL = {"authType": "PERSONAL_ACCESS_TOKEN", "token": "secret-of-a-forge"}
 APPS = "/deployment-applications"
+OVERRIDE = {"stage": "Ship", "conditionType": "BEFORE_ENTRY", "reason": "x"}
 HOOK_STATUS = {"lifecycleEventHookExecutionId": "x", "status": "Succeeded"}
 CONFIG = "deploymentConfigName: mine\nminimumHealthyHosts: {type: HOST_COUNT, value: 1}"
 DEPLOYMENT = {
@@ -198,6 +199,12 @@ MATRIX = [
     ("POST", "/executions/{e}/rollback", {"stage": "Ship"}, (401, 403, 403, 403, 409, 404, 409)),
     ("GET", "/pipelines/release/state", None, (401, *[200] * 6)),
     ("POST", "/pipelines/release/transition", {"stage": "Ship", "enabled": True}, (401, *[403] * 5, 200)),
+    ("POST", "/pipelines/release/release", {"stage": "Ship"}, (401, *[409] * 6)),  # nothing is held
+    ("POST", "/executions/{e}/override", OVERRIDE, (401, 403, 403, 403, 409, 404, 409)),
+    ("POST", "/executions/{e}/pass", {"reason": "x"}, (401, *[403] * 5, 409)),
+    ("GET", "/freezes", None, (401, *[200] * 6)),
+    ("POST", "/freezes", {"name": "x", "reason": "x", "endsAt": "2001-01-01T00:00:00Z"}, (401, *[403] * 5, 400)),
+    ("DELETE", "/freezes/x", None, (401, *[403] * 5, 404)),
     ("GET", "/builds", None, (401, 200, 200, 200, 200, 200, 200)),
     ("GET", "/builds/{b}", None, (401, 200, 200, 200, 200, 404, 200)),
     ("GET", "/builds/{b}/log", None, (401, 200, 200, 200, 200, 404, 200)),

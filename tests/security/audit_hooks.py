@@ -111,6 +111,91 @@ drive(
     "POST /pipelines/<name>/transition",
     lambda s: s.form(f"/pipelines/{_rolled_back_to(s)[0]}/transition", stage="Prod", to="closed", reason="freeze"),
 )
+_HELD = """
+executionMode: QUEUED
+name: {name}
+stages:
+- name: Source
+  actions:
+  - {{name: P, actionTypeId: {{category: Source, owner: Entrepot, provider: Package}}, namespace: src,
+     configuration: {{Repository: dev, Format: pypi, Name: my-pkg}}}}
+- name: Gate
+  beforeEntry: {{conditions: [{{result: FAIL, rules: [{{name: V,
+    ruleTypeId: {{category: Rule, owner: AWS, provider: VariableCheck}},
+    configuration: {{Variable: "#{{src.Version}}", Value: nothing, Operator: EQ}}}}]}}]}}
+  actions: [{{name: Ask, actionTypeId: {{category: Approval, provider: Manual}}}}]
+"""
+
+
+def _kept_out(stage: Stage) -> int:
+    """An execution whose stage its condition has failed."""
+    name = stage.name("conditions")
+    stage.done("PUT", "/pipelines", {"document": _HELD.format(name=name)})
+    return int(stage.start(name)["id"])
+
+
+def _frozen(stage: Stage) -> int:
+    """An execution that waits before a frozen stage."""
+    name = stage.name("frozen")
+    stage.done("PUT", "/pipelines", {"document": _HELD.format(name=name)})
+    freeze = {"name": name, "pipeline": name, "reason": "x", "endsAt": "2999-01-01T00:00:00Z"}
+    stage.done("POST", "/freezes", freeze)
+    return int(stage.start(name)["id"])
+
+
+def _held(stage: Stage) -> str:
+    """A pipeline with a stage that was rolled back by hand."""
+    name, execution = _rolled_back_to(stage)
+    stage.done("POST", f"/executions/{execution}/rollback", {"stage": "Gate"})
+    return name
+
+
+def _freeze(stage: Stage, pipeline: str | None = None) -> str:
+    name = stage.name("freeze")
+    stage.done(
+        "POST", "/freezes", {"name": name, "pipeline": pipeline, "reason": "x", "endsAt": "2999-01-01T00:00:00Z"}
+    )
+    return name
+
+
+_OVERRIDE = {"stage": "Gate", "reason": "x"}
+drive(
+    f"POST {API}/executions/<id:execution_id>/override",
+    lambda s: s.api(f"/executions/{_kept_out(s)}/override", {**_OVERRIDE, "conditionType": "BEFORE_ENTRY"}),
+)
+drive(
+    "POST /executions/<int:execution_id>/override",
+    lambda s: s.form(f"/executions/{_kept_out(s)}/override", **_OVERRIDE, condition="BEFORE_ENTRY"),
+)
+drive(
+    f"POST {API}/executions/<id:execution_id>/pass",
+    lambda s: s.api(f"/executions/{_frozen(s)}/pass", {"reason": "x"}),
+)
+drive("POST /executions/<int:execution_id>/pass", lambda s: s.form(f"/executions/{_frozen(s)}/pass", reason="x"))
+drive(f"POST {API}/pipelines/<pipeline>/release", lambda s: s.api(f"/pipelines/{_held(s)}/release", {"stage": "Gate"}))
+drive("POST /pipelines/<name>/release", lambda s: s.form(f"/pipelines/{_held(s)}/release", stage="Gate"))
+drive(
+    f"POST {API}/freezes",
+    lambda s: s.api(
+        "/freezes",
+        {"name": s.name("freeze"), "pipeline": _rolled_back_to(s)[0], "reason": "x", "endsAt": "2999-01-01T00:00:00Z"},
+    ),
+)
+drive(f"DELETE {API}/freezes/<name>", lambda s: s.api(f"/freezes/{_freeze(s, _rolled_back_to(s)[0])}"))
+drive(
+    "POST /pipelines/<name>/freeze",
+    lambda s: s.form(
+        f"/pipelines/{_rolled_back_to(s)[0]}/freeze", freeze=s.name("freeze"), reason="x", ends_at="2999-01-01T00:00"
+    ),
+)
+
+
+def _thawed(stage: Stage) -> Ask:
+    name = _rolled_back_to(stage)[0]
+    return stage.form(f"/pipelines/{name}/unfreeze", freeze=_freeze(stage, name))
+
+
+drive("POST /pipelines/<name>/unfreeze", _thawed)
 drive(f"POST {API}/executions/<id:execution_id>/stop", lambda s: s.api(f"/executions/{_waiting(s)}/stop", {}))
 drive(f"POST {API}/builds/<build_id>/stop", lambda s: s.api(f"/builds/{_build(s)}/stop"))
 drive(f"POST {API}/builds/<build_id>/retry", lambda s: s.api(f"/builds/{_ended(s)}/retry"))

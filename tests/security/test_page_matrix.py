@@ -94,6 +94,10 @@ TABLE: dict[str, set[str]] = {
     **{f"POST {EXECUTION}/{word}": PUBLISHERS for word in ("stop", "retry")},
     f"POST {EXECUTION}/rollback": ALL | {"release manager"},  # who may approve where the stage leads, here dev itself
     "POST /pipelines/<name>/transition": ROOT,
+    **{f"POST /pipelines/<name>/{word}": ROOT for word in ("freeze", "unfreeze")},
+    "POST /pipelines/<name>/release": ALL,  # what is held there says who may let it go
+    f"POST {EXECUTION}/override": ALL | {"release manager"},
+    f"POST {EXECUTION}/pass": ROOT,
     **{f"GET {BUILD}{rest}": READERS for rest in ("", "/live", "/log", "/log.txt")},
     f"POST {BUILD}/stop": PUBLISHERS,
     **{f"{method} /webhooks": KNOWN for method in ("GET", "POST")},  # one's own
@@ -243,6 +247,7 @@ FIELDS: dict[str, dict[str, str]] = {
     "/package-groups/<domain>/group": {"pattern": "/*"},
     "/package-groups/<domain>/group/delete": {"pattern": "/*"},
     f"{EXECUTION}/rollback": {"stage": "Test"},
+    f"{EXECUTION}/override": {"stage": "Test"},
     "/pipelines/<name>/start": {
         "domain": "default", "repository": "dev", "format": "pypi", "name": "acme-billing", "version": "2.4.1",
     },
