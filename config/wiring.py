@@ -67,6 +67,7 @@ from hooks.secret_store.store import sealed_values
 from hooks.services import HookServices, RunnerServices
 from hooks.triggers.start import handlers as start_handlers
 from registry import formats
+from registry.access import Action
 from registry.accounts import Accounts, SignInRules
 from registry.clock import Clock, system_clock
 from registry.db import Database
@@ -290,11 +291,13 @@ def relying(settings: Settings, clock: Clock = system_clock) -> Relying:
 def hook_services(services: Services, settings: Settings) -> HookServices:
     """What the hooks' routes and jobs share."""
     deployments = deploying.parts(settings, services)
+    audience = Audience(services.accounts.rules)
     actions = real_parts(
         services.clock,
         executor_types=executors.types(settings),
         release_frozen_after=services.release_frozen_after,
-        deployer=PipelineDeployer(deployments, Audience(services.accounts.rules).by_name),
+        deployer=PipelineDeployer(deployments, audience.by_name),
+        may_approve=partial(_may_approve, audience, services.clock),
     )
     return HookServices(
         db=services.db,
@@ -310,6 +313,11 @@ def hook_services(services: Services, settings: Settings) -> HookServices:
         # Three quarters of the threads are for everybody else, however many logs are being followed.
         tails=Tails(most=max(1, settings.server.threads // 4), is_ending=ending.has_begun),
     )
+
+
+def _may_approve(audience: Audience, clock: Clock, session: Session, name: str, paths: Sequence[str]) -> bool:
+    who = audience.by_name(session, name, clock())
+    return who is not None and all(who.may(Action.APPROVE, path) for path in paths)
 
 
 def general_jobs(parts: Parts) -> JobTable:

@@ -28,7 +28,14 @@ from hooks.models.notification import (
     WebhookDelivery,
     WebhookEndpoint,
 )
-from hooks.models.pipeline import ActionExecution, Execution, Pipeline, PipelineDefinitionVersion, StageExecution
+from hooks.models.pipeline import (
+    ActionExecution,
+    ApprovalResult,
+    Execution,
+    Pipeline,
+    PipelineDefinitionVersion,
+    StageExecution,
+)
 from hooks.models.pipeline_stage import InboundExecution, StageSlot
 from hooks.models.report import FileCoverageRow, Report, ReportGroup, TestCase
 from hooks.models.runner import BuildLease, BuildRunner
@@ -36,6 +43,7 @@ from hooks.models.secret_store import StoredValue, StoredValueProject, StoredVal
 
 __all__ = [
     "ActionExecution",
+    "ApprovalResult",
     "Build",
     "BuildArtifact",
     "BuildBatch",

@@ -14,10 +14,10 @@ from hooks.deployments import board
 from hooks.pages.agents import ENTRY as AGENTS
 from hooks.pages.keys import ENTRY
 from hooks.pages.pipelines import startable
-from hooks.pages.rights import waiting
 from hooks.pages.runners import ENTRY as RUNNERS
 from hooks.pages.secrets import may_list_secrets
 from hooks.pipelines import store
+from hooks.pipelines.asking import waiting
 from hooks.pipelines.gates import may_look_into
 from hooks.services import HookServices
 from registry.access import Identity
@@ -32,6 +32,9 @@ _LOOKED_AT = 50
 
 NOTICES = {
     "approved": Notice("good", "Approved. The execution goes on."),
+    "approved-further": Notice(
+        "good", "Your approval is kept. The execution goes on when the others have approved, too."
+    ),
     "rejected": Notice("good", "Rejected. The stage has failed; it can be retried."),
     "execution-started": Notice("good", "The execution has started."),
     "execution-there": Notice("idle", "This form was sent before; here is the execution it started."),
@@ -128,7 +131,9 @@ class Panels:
         # Once for each page, though both the bar and the home page ask.
         if "waiting_for_me" not in g:
             with self._services.db.read() as session:
-                g.waiting_for_me = [question for question in waiting(session, who) if question.may_answer]
+                g.waiting_for_me = [
+                    question for question in waiting(session, self._services.actions, who) if question.may_answer
+                ]
         return len(g.waiting_for_me)
 
     def home(self, who: Identity) -> Markup:

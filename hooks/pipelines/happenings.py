@@ -8,6 +8,9 @@ from typing import Any
 from sqlalchemy.orm import Session
 
 from hooks.models.pipeline import ActionExecution
+from hooks.pipelines import gates, store
+from hooks.pipelines.approvers import named_approvers, required_approvals
+from hooks.pipelines.consequences import lets_through
 from hooks.pipelines.run import Run
 from hooks.pipelines.state import ActionStatus, ExecutionStatus, StageStatus
 from registry import events
@@ -30,6 +33,7 @@ _declare("stage", "A stage of an execution", tuple(StageStatus))
 _declare("action", "An action of an execution", tuple(status for status in ActionStatus if status != "Waiting"))
 STAGE_RETRIED = events.declare("stage.retried", "A failed stage is tried again.")
 APPROVAL_NEEDED = events.declare("approval.needed", "An execution waits for somebody's approval.")
+APPROVAL_ANSWERED = events.declare("approval.answered", "Somebody approved, and further approvals are needed.")
 APPROVAL_DECIDED = events.declare("approval.decided", "An approval was answered; its verdict says how.")
 APPROVAL_EXPIRED = events.declare("approval.expired", "Nobody answered an approval in time.")
 events.audited("pipeline.create", "pipeline.created", "-/pipeline", tells="A pipeline was made.")
@@ -88,9 +92,30 @@ def tell_decision(session: Session, run: Run, row: ActionExecution, verdict: str
 
 def tell_action(session: Session, run: Run, row: ActionExecution, now: datetime) -> None:
     """An action has the status it has now."""
-    told = {"stage": _stage_of(run, row), "action": row.name, "attempt": row.attempt, "provider": row.provider}
-    kind = APPROVAL_NEEDED if row.status == ActionStatus.WAITING else _kind("action", row.status)
+    told: dict[str, Any] = {
+        "stage": _stage_of(run, row),
+        "action": row.name,
+        "attempt": row.attempt,
+        "provider": row.provider,
+    }
+    kind = _kind("action", row.status)
+    if row.status == ActionStatus.WAITING:
+        kind = APPROVAL_NEEDED
+        told |= _whom_to_ask(session, run, row)
     tell(session, run, kind, now, **told, build=row.build_id)
+
+
+def _whom_to_ask(session: Session, run: Run, row: ActionExecution) -> dict[str, Any]:
+    """Who can answer: on which repositories they need the right to approve, and who is named, if anybody is."""
+    stage = _stage_of(run, row)
+    session.flush()
+    execution = store.get_execution(session, run.execution.id)
+    return {
+        "approve_on": list(gates.repositories_behind(execution, stage, row.name)),
+        "approvers": list(named_approvers(row.resolved_configuration)),
+        "required": required_approvals(row.resolved_configuration),
+        "lets_through": list(lets_through(execution, stage, row.name)),
+    }
 
 
 def _stage_of(run: Run, row: ActionExecution) -> str:

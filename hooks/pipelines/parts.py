@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Protocol
@@ -155,6 +155,8 @@ class Parts:
     ``build_outcome`` is None while the build has not ended.
     ``apply_build_project`` returns ``created``, ``updated`` or ``unchanged``.
     ``deployer`` None: this process deploys nothing.
+    ``may_approve`` tells whether the account of a name may approve on all of some ``domain/repository`` paths, now;
+    None: everybody may whose answer was let in.
     """
 
     start_build: Callable[[Session, BuildRequest, datetime], str]
@@ -164,3 +166,4 @@ class Parts:
     promote: Promote
     clock: Clock
     deployer: Deployer | None = None
+    may_approve: Callable[[Session, str, Sequence[str]], bool] | None = None

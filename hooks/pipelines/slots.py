@@ -103,6 +103,16 @@ def is_overtaken(session: Session, execution: Execution, stage: str) -> bool:
     return session.scalar(_entered(stage).where(*newer, Execution.execution_type == "STANDARD").limit(1)) is not None
 
 
+def newer_inbound(session: Session, execution: Execution, stage: str) -> int | None:
+    """The newest execution of the same package that waits before a stage and started later, if any."""
+    return session.scalar(
+        _waiting(stage)
+        .where(*_same_package(execution), Execution.id > execution.id)
+        .order_by(Execution.id.desc())
+        .limit(1)
+    )
+
+
 def entered_later(session: Session, execution: Execution, stage: StageExecution) -> int | None:
     """An execution of the same package that entered the stage after this one did, if any."""
     return session.scalar(

@@ -10,8 +10,16 @@ from typing import Any
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
-from hooks.models.pipeline import ActionExecution, Execution, Pipeline, PipelineDefinitionVersion, StageExecution
+from hooks.models.pipeline import (
+    ActionExecution,
+    ApprovalResult,
+    Execution,
+    Pipeline,
+    PipelineDefinitionVersion,
+    StageExecution,
+)
 from hooks.models.pipeline_stage import InboundExecution
+from hooks.pipelines.approvers import required_approvals
 from hooks.pipelines.definition import PipelineDefinition, StageDefinition, from_model
 from registry.errors import NotFound
 
@@ -68,8 +76,22 @@ class PipelineView:
 
 
 @dataclass(frozen=True, slots=True)
+class ApprovalResultView:
+    """What somebody said to an approval: Approved or Rejected, of the files with this digest."""
+
+    account: str
+    verdict: str
+    comment: str
+    digest: str
+    answered_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
 class ActionExecutionView:
-    """An action of an execution; ``status`` None: not started. ``attempts`` are the older ones, that no longer count."""
+    """An action of an execution; ``status`` None: not started. ``attempts`` are the older ones, that no longer count.
+
+    ``results`` are the answers to an approval so far; ``required_approvals`` how many it takes.
+    """
 
     name: str
     category: str
@@ -90,6 +112,9 @@ class ActionExecutionView:
     started_at: datetime | None = None
     ended_at: datetime | None = None
     attempts: tuple[ActionExecutionView, ...] = ()
+    id: int | None = None
+    required_approvals: int | None = None
+    results: tuple[ApprovalResultView, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -222,6 +247,7 @@ def get_execution(session: Session, execution_id: int) -> ExecutionView:
     ):
         attempts.setdefault((action.stage_execution_id, action.name), []).append(action)
     inbound = session.get(InboundExecution, execution_id)
+    said = _results(session, execution_id)
     return ExecutionView(
         _summary(row),
         execution.assets,
@@ -232,9 +258,24 @@ def get_execution(session: Session, execution_id: int) -> ExecutionView:
         execution.stopped_by,
         inbound.stage if inbound is not None else None,
         _stage_views(
-            [stage for stage in definition.stages if execution.rollback_stage in {None, stage.name}], stages, attempts
+            [stage for stage in definition.stages if execution.rollback_stage in {None, stage.name}],
+            stages,
+            attempts,
+            said,
         ),
     )
+
+
+def started_by(session: Session, summary: ExecutionSummary) -> str:
+    """The account whose start it goes back to: one that follows from another's promotion is its starter's work."""
+    by = summary.triggered_by
+    # Ends: an execution follows from older ones only.
+    while by.startswith("execution:"):
+        row = session.get(Execution, int(by.partition(":")[2]))
+        if row is None:
+            break
+        by = row.triggered_by
+    return by
 
 
 def list_waiting_approvals(session: Session) -> list[WaitingApproval]:
@@ -257,6 +298,7 @@ def _stage_views(
     route: Sequence[StageDefinition],
     stages: Mapping[str, StageExecution],
     attempts: Mapping[tuple[int, str], Sequence[ActionExecution]],
+    said: _Said,
 ) -> tuple[StageExecutionView, ...]:
     views = []
     for stage in route:
@@ -264,10 +306,10 @@ def _stage_views(
         actions = []
         for action in stage.actions:
             rows = attempts.get((row.id, action.name), ()) if row is not None else ()
-            older = tuple(_attempt(old, action.run_order) for old in rows if not old.is_current)
+            older = tuple(_attempt(old, action.run_order, said=said) for old in rows if not old.is_current)
             current = next((found for found in rows if found.is_current), None)
             actions.append(
-                _attempt(current, action.run_order, older)
+                _attempt(current, action.run_order, older, said)
                 if current is not None
                 else ActionExecutionView(
                     action.name,
@@ -292,7 +334,26 @@ def _stage_views(
     return tuple(views)
 
 
-def _attempt(row: ActionExecution, run_order: int, older: tuple[ActionExecutionView, ...] = ()) -> ActionExecutionView:
+_Said = Mapping[int, tuple[ApprovalResultView, ...]]
+
+
+def _results(session: Session, execution_id: int) -> _Said:
+    """Action execution → what was said to it."""
+    found: dict[int, tuple[ApprovalResultView, ...]] = {}
+    for row in session.scalars(
+        select(ApprovalResult)
+        .join(ActionExecution, ActionExecution.id == ApprovalResult.action_execution_id)
+        .where(ActionExecution.execution_id == execution_id)
+        .order_by(ApprovalResult.answered_at, ApprovalResult.account)
+    ):
+        view = ApprovalResultView(row.account, row.verdict, row.comment, row.digest, row.answered_at)
+        found[row.action_execution_id] = (*found.get(row.action_execution_id, ()), view)
+    return found
+
+
+def _attempt(
+    row: ActionExecution, run_order: int, older: tuple[ActionExecutionView, ...] = (), said: _Said | None = None
+) -> ActionExecutionView:
     return ActionExecutionView(
         name=row.name,
         category=row.category,
@@ -313,6 +374,9 @@ def _attempt(row: ActionExecution, run_order: int, older: tuple[ActionExecutionV
         started_at=row.started_at,
         ended_at=row.ended_at,
         attempts=older,
+        id=row.id,
+        required_approvals=required_approvals(row.resolved_configuration) if row.category == "Approval" else None,
+        results=(said or {}).get(row.id, ()),
     )
 
 

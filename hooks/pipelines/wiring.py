@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Callable, Collection, Sequence
 from datetime import datetime, timedelta
 from functools import partial
 
@@ -51,6 +51,7 @@ def real_parts(
     executor_types: Collection[str] = DEFAULT_TYPES,
     release_frozen_after: timedelta = FROZEN_AFTER,
     deployer: Deployer | None = None,
+    may_approve: Callable[[Session, str, Sequence[str]], bool] | None = None,
 ) -> Parts:
     """The parts of a running server. ``executor_types`` are the environment types that its workers can build."""
 
@@ -68,6 +69,7 @@ def real_parts(
         promote=partial(promote, release_frozen_after=release_frozen_after),
         clock=clock,
         deployer=deployer,
+        may_approve=may_approve,
     )
 
 
