@@ -53,6 +53,7 @@ from hooks.deployments.agent_work import AgentWork
 from hooks.deployments.parts import Parts as DeploymentParts
 from hooks.deployments.targets import sealed_event_logs
 from hooks.jobs.worker import Handler, Settle
+from hooks.models.pipeline import Execution
 from hooks.notifications.audience import Audience
 from hooks.notifications.endpoints import sealed_secrets
 from hooks.pipelines.deployer import PipelineDeployer
@@ -61,6 +62,7 @@ from hooks.pipelines.handlers import SETTLED
 from hooks.pipelines.handlers import handlers as pipeline_handlers
 from hooks.pipelines.handlers import settle as settle_action
 from hooks.pipelines.parts import Parts
+from hooks.pipelines.run import pinned_version
 from hooks.pipelines.wiring import real_parts
 from hooks.secret_store.delivery import Deliveries
 from hooks.secret_store.store import sealed_values
@@ -74,11 +76,13 @@ from registry.db import Database
 from registry.errors import UpstreamUnavailable
 from registry.idempotency import Idempotency
 from registry.leaks import LeakGuard
+from registry.names import PackageKey, PackageName
 from registry.oidc.relying import Relying
 from registry.rates import CostClass, RateLimits, Rates
 from registry.repos import checkpoint_sinks
 from registry.repos.admission import Admissions
 from registry.repos.ahead import ReadAhead
+from registry.repos.attested import publishers
 from registry.repos.checkpoints import Checkpointer, Sink
 from registry.repos.connections import Connections, Credential, open_credential
 from registry.repos.documents import DocumentCache
@@ -298,6 +302,7 @@ def hook_services(services: Services, settings: Settings) -> HookServices:
         release_frozen_after=services.release_frozen_after,
         deployer=PipelineDeployer(deployments, audience.by_name),
         may_approve=partial(_may_approve, audience, services.clock),
+        attested=partial(_attested, services),
     )
     return HookServices(
         db=services.db,
@@ -318,6 +323,13 @@ def hook_services(services: Services, settings: Settings) -> HookServices:
 def _may_approve(audience: Audience, clock: Clock, session: Session, name: str, paths: Sequence[str]) -> bool:
     who = audience.by_name(session, name, clock())
     return who is not None and all(who.may(Action.APPROVE, path) for path in paths)
+
+
+def _attested(services: Services, execution_id: int, repository: str) -> Mapping[str, tuple[str, ...]]:
+    with services.db.read() as session:
+        pinned = pinned_version(session.get_one(Execution, execution_id))
+    key = PackageKey(pinned.format, pinned.namespace, PackageName(pinned.name))
+    return publishers(services.db, services.stores, (pinned.domain, repository), key, pinned.version)
 
 
 def general_jobs(parts: Parts) -> JobTable:

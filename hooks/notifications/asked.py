@@ -67,9 +67,9 @@ def _is_to_be_told(session: Session, who: Identity, row: Event) -> bool:
 
 def _body(payload: Mapping[str, Any], base_url: str) -> str:
     through = payload.get("lets_through") or ["nothing further"]
+    what, where = f"{payload.get('name')} {payload.get('version')}", f"{payload.get('stage')} / {payload.get('action')}"
     lines = [
-        f"{payload.get('name')} {payload.get('version')} waits in {payload.get('pipeline')}, {payload.get('stage')} /"
-        f" {payload.get('action')}.",
+        f"{what} waits in {payload.get('pipeline')}, {where}.",
         f"Approvals needed: {payload.get('required', 1)}",
         "",
         "Approving lets through:",

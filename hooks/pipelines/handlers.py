@@ -15,8 +15,9 @@ from hooks.pipelines.actions.kind import Progress
 from hooks.pipelines.approvals import expire
 from hooks.pipelines.engine import REFUSALS, end_action, running_action
 from hooks.pipelines.parts import Parts
+from hooks.pipelines.promote_gates import Attested, judge
 from hooks.pipelines.run import Run
-from hooks.pipelines.state import ActionStatus
+from hooks.pipelines.state import ActionStatus, ExecutionStatus
 
 
 def handlers(parts: Parts) -> Mapping[str, Handler]:
@@ -44,17 +45,40 @@ def run_promotion(parts: Parts, context: JobContext) -> None:
     """Promote what an action's execution is pinned to, and end the action.
 
     Running twice is harmless: copy, action's end and job's end are one transaction, and only a running action is acted
-    on. A refusal (other bytes, no such repository) is the action's failure; an outage is raised, and tried again.
+    on. A refusal (other bytes, no such repository) and a gate that is not met are the action's failure; an outage is
+    raised, and tried again. A version that is only too young, where that is waited for, is a job of its own.
     """
+    attested = _attested(parts, context)
 
     def unit(session: Session) -> None:
         found = running_action(session, context.payload["action_execution_id"])
         if found is None:
             return
         run, row = found
-        end_action(session, parts, run, row, _promote(session, parts, run, context), now=parts.clock())
+        source, target, now = context.payload["source"], context.payload["target"], parts.clock()
+        verdict = judge(session, run, row.resolved_configuration, source, attested, now)
+        if verdict.wait_seconds is not None and run.status is not ExecutionStatus.STOPPING:
+            place = (source, target)
+            row.job_id = promote.order(
+                session, row.id, run.execution.id, place, row.resolved_configuration, wait_seconds=verdict.wait_seconds
+            )
+            row.summary = f"waits before the promotion from {source} to {target}: {verdict.unmet[0]}"
+            return
+        if verdict.unmet:
+            told = f"not promoted from {source} to {target}: {'; '.join(verdict.unmet)}"
+            end_action(session, parts, run, row, Progress(ActionStatus.FAILED, told), now=now)
+            return
+        end_action(session, parts, run, row, _promote(session, parts, run, context), now=now)
 
     context.finish(JobState.SUCCEEDED, unit)
+
+
+def _attested(parts: Parts, context: JobContext) -> Attested | None:
+    """Who attested the files, where a gate asks for it: read before the transaction, for it opens bodies."""
+    execution_id = context.payload.get("attested_of")
+    if execution_id is None or parts.attested is None:
+        return None
+    return parts.attested(execution_id, context.payload["source"])
 
 
 def run_expiry(parts: Parts, context: JobContext) -> None:

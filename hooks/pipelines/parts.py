@@ -156,7 +156,8 @@ class Parts:
     ``apply_build_project`` returns ``created``, ``updated`` or ``unchanged``.
     ``deployer`` None: this process deploys nothing.
     ``may_approve`` tells whether the account of a name may approve on all of some ``domain/repository`` paths, now;
-    None: everybody may whose answer was let in.
+    None: everybody may whose answer was let in. ``attested`` reads, outside of any transaction, who attested the files
+    of an execution's version in a repository (file name → publishers); None: nobody is known.
     """
 
     start_build: Callable[[Session, BuildRequest, datetime], str]
@@ -167,3 +168,4 @@ class Parts:
     clock: Clock
     deployer: Deployer | None = None
     may_approve: Callable[[Session, str, Sequence[str]], bool] | None = None
+    attested: Callable[[int, str], Mapping[str, tuple[str, ...]]] | None = None

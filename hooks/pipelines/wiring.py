@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from datetime import datetime, timedelta
 from functools import partial
 
@@ -52,6 +52,7 @@ def real_parts(
     release_frozen_after: timedelta = FROZEN_AFTER,
     deployer: Deployer | None = None,
     may_approve: Callable[[Session, str, Sequence[str]], bool] | None = None,
+    attested: Callable[[int, str], Mapping[str, tuple[str, ...]]] | None = None,
 ) -> Parts:
     """The parts of a running server. ``executor_types`` are the environment types that its workers can build."""
 
@@ -70,6 +71,7 @@ def real_parts(
         clock=clock,
         deployer=deployer,
         may_approve=may_approve,
+        attested=attested,
     )
 
 
