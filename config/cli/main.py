@@ -52,6 +52,7 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     ),
     "secret": ("config.cli.client", "secret", "Secrets for builds: put, list, show, change, delete."),
     "parameter": ("config.cli.client", "parameter", "Parameters for builds: put, list, show, change, delete."),
+    "destination": ("config.cli.client", "destination", "Registries elsewhere to publish to: set, list, show, delete."),
     "runner": (
         "config.cli.client",
         "runner",

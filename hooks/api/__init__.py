@@ -16,6 +16,7 @@ from hooks.api.deployment_alarms import DeploymentAlarmViews
 from hooks.api.deployment_applications import DeploymentApplicationViews
 from hooks.api.deployment_hooks import DeploymentHookViews
 from hooks.api.deployments import DeploymentViews
+from hooks.api.destinations import DestinationViews
 from hooks.api.executions import ExecutionViews
 from hooks.api.keys import KeyViews
 from hooks.api.metrics import blueprint as metrics
@@ -54,6 +55,7 @@ def blueprint(services: HookServices) -> Blueprint:
         DeploymentHookViews(services),
         DeploymentAlarmViews(services),
         SecretViews(services),
+        DestinationViews(services),
         WebhookViews(services),
         SubscriptionViews(services),
         KeyViews(services),

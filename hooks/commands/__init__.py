@@ -13,7 +13,7 @@ def commands(
     running: Sequence[click.Command] = (),
     installers: Callable[[str], Any] = lambda _: None,
 ) -> list[click.Command]:
-    """``pipeline``, ``build``, ``webhook``, ``secret``, ``parameter``, ``deploy``, ``runner``, ``agent`` and ``apply``.
+    """All of them, in the order in which the composition root takes them.
 
     ``builders`` go into ``build``, ``running`` into ``runner``: what only the composition root can make. ``installers``
     gives what installs packages of a format (``registry.native.PackageInstaller``).
@@ -33,6 +33,7 @@ def commands(
     from hooks.commands.deploy_objects import app, config, group
     from hooks.commands.deploy_server import COMMANDS as DEPLOYING
     from hooks.commands.deploy_steer import STEERING
+    from hooks.commands.destination import destination
     from hooks.commands.pipeline import pipeline
     from hooks.commands.pipeline_stages import rollback, transition
     from hooks.commands.runner import runner
@@ -50,4 +51,4 @@ def commands(
         pipeline.add_command(command)
     for command in (enrol, run_command(installers), status, systemd_unit):
         agent.add_command(command)
-    return [pipeline, build, webhook, secret, parameter, deploy, runner, agent, apply]
+    return [pipeline, build, webhook, secret, parameter, deploy, runner, agent, apply, destination]

@@ -18,6 +18,7 @@ from hooks.models.deployment import (
     DeploymentTarget,
     DeploymentUpload,
 )
+from hooks.models.destination import PublishDestination
 from hooks.models.job import Job, JobQueue, JobState, WorkerProcess
 from hooks.models.notification import (
     MailAddress,
@@ -79,6 +80,7 @@ __all__ = [
     "MailSubscription",
     "Pipeline",
     "PipelineDefinitionVersion",
+    "PublishDestination",
     "PushDelivery",
     "PushHook",
     "PushWaiting",

@@ -102,7 +102,8 @@ class ActionExecution(Base):
     """One attempt at an action. Those that a retry replaced stay, with ``is_current`` false.
 
     ``token``, ``decided_by`` and ``comment`` are an approval's (those of the answer that decided it; all answers are
-    ``ApprovalResult`` rows); ``expires_at`` is when its time is over. ``build_id``,
+    ``ApprovalResult`` rows); ``expires_at`` is when its time is over.
+    ``published`` are the files that a publication outside has brought there, with their URLs and digests. ``build_id``,
     ``deployment_id`` and ``job_id`` have no foreign keys: what they name is cleared away in time, the history here is not.
     """
 
@@ -138,6 +139,7 @@ class ActionExecution(Base):
     job_id: Mapped[int | None] = mapped_column(BigInteger)
     token: Mapped[str | None] = mapped_column(String(64))
     expires_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
+    published: Mapped[list[dict[str, Any]] | None] = mapped_column(JSON(none_as_null=True))
     decided_by: Mapped[str | None] = mapped_column(String(100))
     comment: Mapped[str | None] = mapped_column(String(512))
     started_at: Mapped[datetime] = mapped_column(UtcDateTime)

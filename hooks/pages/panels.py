@@ -12,6 +12,7 @@ from sqlalchemy.orm import Session
 from hooks.builds.project_rights import may_open_build
 from hooks.deployments import board
 from hooks.pages.agents import ENTRY as AGENTS
+from hooks.pages.destinations import ENTRY as DESTINATIONS
 from hooks.pages.keys import ENTRY
 from hooks.pages.pipelines import startable
 from hooks.pages.runners import ENTRY as RUNNERS
@@ -60,6 +61,8 @@ NOTICES = {
     "secret-replaced": Notice("good", "The value is replaced. Builds get the new one from now on."),
     "secret-changed": Notice("good", "It is changed; the value is as it was."),
     "secret-deleted": Notice("good", "It is deleted, with all its versions."),
+    "destination-set": Notice("good", "The destination is set. Its secret is not shown again."),
+    "destination-deleted": Notice("good", "The destination is deleted, with its credential."),
     "push-hook-changed": Notice("good", "The webhook is changed."),
     "push-hook-deleted": Notice("good", "The webhook is deleted: its address answers 404 from now on."),
     "build-resumed": Notice("good", "The build goes on."),
@@ -120,7 +123,7 @@ class Panels:
                 NavigationEntry("Secrets", "lock", "hook_pages.secrets", ("/secrets",), may_see=may_list_secrets),
                 NavigationEntry("Webhooks", "globe", "hook_pages.webhooks", ("/webhooks",)),
             ),
-            administration=(ENTRY, RUNNERS, AGENTS),
+            administration=(ENTRY, RUNNERS, AGENTS, DESTINATIONS),
             home=self.home,
             version=self.version,
             notices=NOTICES,

@@ -9,8 +9,8 @@ from sqlalchemy.orm import Session
 from hooks.jobs.claims import EndedJob
 from hooks.jobs.context import Handler, JobContext
 from hooks.models.job import JobState
-from hooks.pipelines import deploy_jobs
-from hooks.pipelines.actions import approve, deploy, promote
+from hooks.pipelines import deploy_jobs, publish_jobs
+from hooks.pipelines.actions import approve, deploy, promote, publish, timeouts
 from hooks.pipelines.actions.kind import Progress
 from hooks.pipelines.approvals import expire
 from hooks.pipelines.engine import REFUSALS, end_action, running_action
@@ -29,7 +29,13 @@ def handlers(parts: Parts) -> Mapping[str, Handler]:
     }
 
 
-SETTLED = {promote.JOB_KIND: "the promotion", deploy.JOB_KIND: "the deployment"}
+def publishing_handlers(parts: Parts) -> Mapping[str, Handler]:
+    """Job kind → handler, of the queue ``publish.QUEUE``: what talks to registries elsewhere has slots of its own."""
+    return {publish.JOB_KIND: lambda context: publish_jobs.run_publish(parts, context)}
+
+
+SETTLED = {promote.JOB_KIND: "the promotion", deploy.JOB_KIND: "the deployment",
+           publish.JOB_KIND: "the publication"}  # fmt: skip
 """Kinds of jobs that an action waits for, and what each is called."""
 
 
@@ -37,6 +43,7 @@ def settle(session: Session, parts: Parts, ended: EndedJob) -> None:
     """End the action of a job that could not be run (it failed for good, was lost or was stopped)."""
     found = running_action(session, ended.payload["action_execution_id"])
     if found is not None:
+        timeouts.forget_expiry(session, found[1].id)
         told = f"{SETTLED[ended.kind]} could not be run: {ended.error or ended.state}"
         end_action(session, parts, *found, Progress(ActionStatus.FAILED, told), now=parts.clock())
 

@@ -110,6 +110,46 @@ class DeploymentOutcome:
     digest: str
 
 
+@dataclass(frozen=True, slots=True)
+class PublishOrder:
+    """A publication that an action asks for: of ``source``, as its files are in ``repository`` of its domain."""
+
+    destination: str
+    source: PinnedVersion
+    repository: str
+    tag: str
+
+
+class PublishedFile(Protocol):
+    """A file that is at the destination now. ``was_there``: it had these bytes before."""
+
+    @property
+    def filename(self) -> str:
+        """Its name here."""
+        ...
+
+    @property
+    def url(self) -> str:
+        """Where it is there."""
+        ...
+
+    @property
+    def sha256(self) -> str:
+        """Its digest (hex)."""
+        ...
+
+    @property
+    def was_there(self) -> bool:
+        """Whether nothing had to be sent."""
+        ...
+
+
+Publish = Callable[[PublishOrder, Callable[[], bool]], Sequence[PublishedFile] | None]
+"""Publishes, outside of any transaction; None when the second argument said to stop. Repeating it is harmless.
+
+Raises NotFound, Conflict or Invalid for what will not be taken, UpstreamUnavailable for what may pass."""
+
+
 class Deployer(Protocol):
     """Deployments, as actions start and steer them."""
 
@@ -168,4 +208,5 @@ class Parts:
     clock: Clock
     deployer: Deployer | None = None
     may_approve: Callable[[Session, str, Sequence[str]], bool] | None = None
+    publisher: Publish | None = None
     attested: Callable[[int, str], Mapping[str, tuple[str, ...]]] | None = None

@@ -87,6 +87,16 @@ class ApprovalResultView:
 
 
 @dataclass(frozen=True, slots=True)
+class PublishedView:
+    """A file that was published outside. ``was_there``: the destination had these bytes before."""
+
+    filename: str
+    url: str
+    sha256: str
+    was_there: bool
+
+
+@dataclass(frozen=True, slots=True)
 class ActionExecutionView:
     """An action of an execution; ``status`` None: not started. ``attempts`` are the older ones, that no longer count.
 
@@ -115,6 +125,7 @@ class ActionExecutionView:
     id: int | None = None
     required_approvals: int | None = None
     results: tuple[ApprovalResultView, ...] = ()
+    published: tuple[PublishedView, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -377,6 +388,7 @@ def _attempt(
         id=row.id,
         required_approvals=required_approvals(row.resolved_configuration) if row.category == "Approval" else None,
         results=(said or {}).get(row.id, ()),
+        published=tuple(PublishedView(**file) for file in row.published or ()),
     )
 
 

@@ -33,7 +33,7 @@ from hooks.builds.stopping import stop_soon
 from hooks.models.build import BuildProject
 from hooks.models.build_batch import BuildBatch
 from hooks.pipelines.definition import BuildProjectDeclaration
-from hooks.pipelines.parts import BuildOutcome, BuildRequest, Deployer, Parts
+from hooks.pipelines.parts import BuildOutcome, BuildRequest, Deployer, Parts, Publish
 from hooks.pipelines.run import SYSTEM
 from registry import audit
 from registry.clock import Clock
@@ -51,6 +51,7 @@ def real_parts(
     executor_types: Collection[str] = DEFAULT_TYPES,
     release_frozen_after: timedelta = FROZEN_AFTER,
     deployer: Deployer | None = None,
+    publisher: Publish | None = None,
     may_approve: Callable[[Session, str, Sequence[str]], bool] | None = None,
     attested: Callable[[int, str], Mapping[str, tuple[str, ...]]] | None = None,
 ) -> Parts:
@@ -70,6 +71,7 @@ def real_parts(
         promote=partial(promote, release_frozen_after=release_frozen_after),
         clock=clock,
         deployer=deployer,
+        publisher=publisher,
         may_approve=may_approve,
         attested=attested,
     )

@@ -38,6 +38,7 @@ from hooks.deployments import agents as agent_rows
 from hooks.deployments.agent_work import AgentWork
 from hooks.deployments.parts import Parts as DeploymentParts
 from hooks.deployments.platforms.dummy import DummyPlatform
+from hooks.destinations.store import Destinations, DestinationSecret, Wanted
 from hooks.models import MailAddress, WebhookAttempt, WebhookDelivery
 from hooks.models.build import Build
 from hooks.models.deployment import (
@@ -369,7 +370,17 @@ def build(folder: Path) -> Site:
         issue_token=lambda *_: "",
     )
     hook_services = HookServices(
-        world.db, services.clock, world.parts, logs, told, services.stores, (), runners, deployments, agents
+        world.db,
+        services.clock,
+        world.parts,
+        logs,
+        told,
+        services.stores,
+        (),
+        runners,
+        deployments,
+        agents,
+        Destinations(AddressPolicy(), formats.all_outward()),
     )
     app = Flask("entrepot", static_folder=None, template_folder=None)
     app.url_map.merge_slashes = False
@@ -494,6 +505,7 @@ def fill(site: Site) -> dict[str, int]:
     _let_steer(site)
     _keep(site)
     _join(site, site.build_of(found["running"]))
+    _elsewhere(site)
     _enrol(site)
     _deploy(site)
     return found
@@ -588,6 +600,19 @@ def _report(site: Site, build_id: str, results: str) -> None:
     files = [FileCoverage("src/calc.py", 40 - len(results), len(results), 3, 1), FileCoverage("src/empty.py", 0, 0)]
     for report in (result("unit", cases), result("cover", files)):
         site.hand_in(build_id, report)
+
+
+def _elsewhere(site: Site) -> None:
+    """Destinations, with a secret and without."""
+    sealer, now = site.services.stores.server_keyring(), site.world.now
+    places = Destinations(AddressPolicy(), formats.all_outward())
+    with site.world.db.write() as session:
+        for name, url, credential in (
+            ("partners", "https://registry.example/upload/", DestinationSecret("bot", "hunter2-hunter2")),
+            ("open", "https://forge.example/very/long/path/to/a/registry/of/somebody/else/simple/upload/", None),
+        ):
+            wanted = Wanted(name, "pypi", url, ("default/prod",), "https://registry.example/simple/", credential)
+            places.put(session, sealer, wanted, actor="ada", now=now)
 
 
 def _join(site: Site, build_id: str) -> None:

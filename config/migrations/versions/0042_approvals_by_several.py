@@ -1,4 +1,4 @@
-"""what each person said to an approval."""
+"""what each person said to an approval, and registries elsewhere that versions are published to."""
 
 import sqlalchemy as sa
 from alembic import op
@@ -32,7 +32,26 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("action_execution_id", "account"),
     )
     op.execute(_ANSWERED)
+    op.create_table(
+        "publish_destination",
+        sa.Column("id", sa.Integer(), nullable=False),
+        sa.Column("name", sa.String(length=100), nullable=False),
+        sa.Column("format", sa.String(length=32), nullable=False),
+        sa.Column("url", sa.String(length=2000), nullable=False),
+        sa.Column("index_url", sa.String(length=2000), nullable=False),
+        sa.Column("repositories", sa.JSON(), nullable=False),
+        sa.Column("sealed_credential", sa.LargeBinary(), nullable=True),
+        sa.Column("ca_pem", sa.Text(), nullable=True),
+        sa.Column("created_at", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("updated_at", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("updated_by", sa.String(length=100), nullable=False),
+        sa.PrimaryKeyConstraint("id"),
+        sa.UniqueConstraint("name"),
+    )
+    op.add_column("action_execution", sa.Column("published", sa.JSON(), nullable=True))
 
 
 def downgrade() -> None:
+    op.execute("ALTER TABLE action_execution DROP COLUMN published")
+    op.drop_table("publish_destination")
     op.drop_table("approval_result")
