@@ -29,11 +29,11 @@ def destination() -> None:
     """Destinations of publishing: set, list, show, delete."""
 
 
-@example("entrepot destination set ours --format npm --url https://npm.example/ --repository default/prod --token")
+@example("entrepot destination set ours https://registry.example/ --format FORMAT --repository default/prod --token")
 @destination.command("set")
 @click.argument("name")
 @click.option("--format", "format_name", required=True, metavar="FORMAT", help="The packages' format.")
-@click.option("--url", required=True, help="Where versions are sent.")
+@click.argument("place", metavar="URL")
 @click.option(
     "--index-url", default="", help="Where it is looked up what is there, if the upload's address is another."
 )
@@ -42,7 +42,7 @@ def destination() -> None:
     help="Which repositories may publish there; * matches; repeatable.",
 )  # fmt: skip
 @click.option("--user", default="", help="Read a password for this user from stdin.")
-@click.option("--token", is_flag=True, help="Read a token from stdin, which is sent as Bearer.")
+@click.option("--token", "is_token", is_flag=True, help="Read a token from stdin, which is sent as Bearer.")
 @click.option("--no-credential", is_flag=True, help="Take the credential away.")
 @click.option(
     "--ca-bundle", type=click.Path(exists=True, dir_okay=False, path_type=Path), metavar="FILE",
@@ -55,26 +55,26 @@ def set_destination(
     name: str,
     *,
     format_name: str,
-    url: str,
+    place: str,
     index_url: str,
     repositories: tuple[str, ...],
     user: str,
-    token: bool,
+    is_token: bool,
     no_credential: bool,
     ca_bundle: Path | None,
     as_json: bool,
 ) -> None:
-    """Make a destination, or change it; without --user and --token its credential stays as it is."""
-    if sum((bool(user), token, no_credential)) > 1:
+    """Make a destination that versions are sent to, or change it; without --user and --token its credential stays as it is."""
+    if sum((bool(user), is_token, no_credential)) > 1:
         raise click.UsageError("--user, --token and --no-credential exclude each other")
     body: dict[str, Any] = {
         "format": format_name,
-        "url": url,
+        "url": place,
         "indexUrl": index_url,
         "repositories": list(repositories),
         "noCredential": no_credential,
     }
-    if user or token:
+    if user or is_token:
         body |= {"user": user, "secret": _secret()}
     if ca_bundle is not None:
         body["caBundle"] = ca_bundle.read_text("utf-8")

@@ -443,6 +443,31 @@ def test_only_the_repositories_that_are_named_and_only_this_format(here: House, 
     assert odd.asked == []
 
 
+def test_destinations_over_the_command_line(here: House, odd: Odd) -> None:
+    who = {"ENTREPOT_URL": here.server.url, "ENTREPOT_TOKEN": here.token}
+
+    def run(*words: str, **more: str) -> str:
+        done = here.server.command("destination", *words, environment=who, **more)
+        assert done.returncode == 0, done.stderr
+        return done.stdout + done.stderr
+
+    place = (f"{odd.url}/up/", "--format", "npm", "--repository", "default/prod")
+    assert "default/prod may publish there" in run("set", "typed", *place, "--user", "bot", input=f"{SECRET}\n")
+    assert here.ask("GET", "/destinations/typed")["hasCredential"] is True
+    assert "default/staging" in run("set", "typed", *place, "--repository", "default/staging")
+    shown = run("list") + run("show", "typed")
+    assert ("typed" in shown, SECRET in shown, here.ask("GET", "/destinations/typed")["hasCredential"]) == (
+        True,
+        False,
+        True,
+    )
+    run("set", "typed", *place, "--no-credential")
+    assert here.ask("GET", "/destinations/typed")["hasCredential"] is False
+    run("delete", "typed")
+    refused = here.server.command("destination", "set", "typed", *place, "--token", environment=who, input="")
+    assert (refused.returncode, "read from stdin" in refused.stderr) == (2, True)
+
+
 def test_the_credential_is_nowhere(here: House, odd: Odd, prey: str) -> None:
     """Not in answers, logs, rows, errors and pages; the control is the destination, which got it."""
     here.destination("odd", "pypi", f"{odd.url}/up/", user="bot", secret=SECRET)
