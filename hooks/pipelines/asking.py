@@ -45,10 +45,10 @@ class Question:
     refusal: str
 
     @property
-    def promotes(self) -> bool:
-        """Whether its targets are others than where the package is."""
+    def leads_to(self) -> tuple[str, ...]:
+        """Those of its targets that are others than where the package is."""
         summary = self.execution.summary
-        return self.targets != (f"{summary.domain}/{summary.repository}",)
+        return tuple(path for path in self.targets if path != f"{summary.domain}/{summary.repository}")
 
 
 def questions(session: Session, parts: Parts, execution: store.ExecutionView, who: Identity) -> list[Question]:
@@ -67,7 +67,12 @@ def waiting(session: Session, parts: Parts, who: Identity) -> list[Question]:
     for approval in store.list_waiting_approvals(session)[:MOST_WAITING]:
         execution = store.get_execution(session, approval.execution.id)
         if may_see(who, execution):
-            found.append(question(session, parts, execution, approval.stage, approval.action, who))
+            # From the execution: what a list has of an action is without its answers.
+            found += [
+                each
+                for each in questions(session, parts, execution, who)
+                if (each.stage, each.action.name) == (approval.stage, approval.action.name)
+            ]
     return found
 
 
