@@ -5,13 +5,10 @@ One set of rules for the page, the API and the answer itself (``approvals.decide
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
-from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from hooks.models.pipeline import ApprovalResult
 from hooks.pipelines import store
 from hooks.pipelines.approvers import is_named, named_approvers, required_approvals
 from hooks.pipelines.consequences import lets_through
@@ -88,14 +85,13 @@ def question(
     settings = action.resolved_configuration or {}
     targets = repositories_behind(execution, stage, action.name)
     named = named_approvers(settings)
-    answered = execution_results(session, action.id)
     is_asked = may_answer(who, execution, stage, action.name)
     refusal, answers = "", False
     if not is_asked:
         refusal = f"You need the right to approve on {', '.join(targets)}."
     elif not is_named(session, named, who.name):
         refusal = f"Only these are asked: {', '.join(named)}."
-    elif any(result.account == who.name for result in answered):
+    elif any(result.account == who.name for result in action.results):
         refusal = "You have answered. The others are still asked."
     else:
         answers = True
@@ -140,17 +136,8 @@ def counting(
     named, paths = named_approvers(settings), repositories_behind(execution, stage, action.name)
     return [
         result.account
-        for result in execution_results(session, action.id)
+        for result in action.results
         if result.verdict == APPROVED
         and is_named(session, named, result.account)
         and (parts.may_approve is None or parts.may_approve(session, result.account, paths))
     ]
-
-
-def execution_results(session: Session, action_execution_id: int | None) -> Sequence[ApprovalResult]:
-    """What was said to an approval, in order."""
-    return session.scalars(
-        select(ApprovalResult)
-        .where(ApprovalResult.action_execution_id == action_execution_id)
-        .order_by(ApprovalResult.answered_at, ApprovalResult.account)
-    ).all()
