@@ -1,4 +1,4 @@
-"""Publishing to a registry elsewhere: a second real server stands for it, and real clients install from there."""
+"""Publishing to a registry elsewhere: a second real server stands for it, and real clients install from there (I10)."""
 
 import contextlib
 import http.server

@@ -1,4 +1,4 @@
-"""Approvals by several, on both databases: who is asked, whose answer counts, and one truth whatever dies or races."""
+"""Approvals by several, on both databases: who is asked, whose answer counts, and one truth whatever dies or races (I4)."""
 
 import dataclasses
 import threading
