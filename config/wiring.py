@@ -83,6 +83,7 @@ from registry.oidc.relying import Relying
 from registry.rates import CostClass, RateLimits, Rates
 from registry.repos import checkpoint_sinks
 from registry.repos.admission import Admissions
+from registry.repos.advisories import AdvisoryView, of_version
 from registry.repos.ahead import ReadAhead
 from registry.repos.attested import publishers
 from registry.repos.checkpoints import Checkpointer, Sink
@@ -305,6 +306,7 @@ def hook_services(services: Services, settings: Settings) -> HookServices:
         release_frozen_after=services.release_frozen_after,
         deployer=PipelineDeployer(deployments, audience.by_name),
         publisher=partial(_publish, destination_publisher(settings, services)),
+        advisories=partial(_advisories, services),
         may_approve=partial(_may_approve, audience, services.clock),
         attested=partial(_attested, services),
     )
@@ -355,6 +357,10 @@ def _publish(
         return publisher.publish(wanted, should_stop)
     except Stopped:
         return None
+
+
+def _advisories(services: Services, session: Session, key: PackageKey, version: str) -> Sequence[AdvisoryView]:
+    return of_version(session, services.formats, key, version)
 
 
 def publishing_jobs(parts: Parts) -> JobTable:

@@ -63,7 +63,7 @@ def run_promotion(parts: Parts, context: JobContext) -> None:
             return
         run, row = found
         source, target, now = context.payload["source"], context.payload["target"], parts.clock()
-        verdict = judge(session, run, row.resolved_configuration, source, attested, now)
+        verdict = judge(session, parts, run, row.resolved_configuration, source, attested, now)
         if verdict.wait_seconds is not None and run.status is not ExecutionStatus.STOPPING:
             place = (source, target)
             row.job_id = promote.order(

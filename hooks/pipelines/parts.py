@@ -12,6 +12,8 @@ from sqlalchemy.orm import Session
 from hooks.builds.source import digest_of, package_url
 from hooks.pipelines.definition import BuildProjectDeclaration
 from registry.clock import Clock
+from registry.names import PackageKey
+from registry.repos.advisories import AdvisoryView
 
 
 @dataclass(frozen=True, slots=True)
@@ -198,6 +200,8 @@ class Parts:
     ``may_approve`` tells whether the account of a name may approve on all of some ``domain/repository`` paths, now;
     None: everybody may whose answer was let in. ``attested`` reads, outside of any transaction, who attested the files
     of an execution's version in a repository (file name → publishers); None: nobody is known.
+    ``publisher`` None: this process publishes nothing outside. ``advisories`` finds those about a version; None: none is
+    known of, and a gate that asks for them is not met.
     """
 
     start_build: Callable[[Session, BuildRequest, datetime], str]
@@ -209,4 +213,5 @@ class Parts:
     deployer: Deployer | None = None
     may_approve: Callable[[Session, str, Sequence[str]], bool] | None = None
     publisher: Publish | None = None
+    advisories: Callable[[Session, PackageKey, str], Sequence[AdvisoryView]] | None = None
     attested: Callable[[int, str], Mapping[str, tuple[str, ...]]] | None = None

@@ -15,9 +15,12 @@ from hooks.builds.report_reading import Found, reports_of_build
 from hooks.builds.reports.model import ReportStatus, ReportType
 from hooks.models.build import Build
 from hooks.models.build_batch import BuildBatch
+from hooks.pipelines.parts import Parts
 from hooks.pipelines.run import Run
 from registry.models import Asset, Domain, Package, PackageVersion, Repository
+from registry.names import PackageKey, PackageName
 from registry.policy.wildcards import matches
+from registry.repos.advisories import SEVERITIES, reaches
 
 LONGEST_AGE = timedelta(days=365)
 _AGE = re.compile(r"([0-9]{1,6})([mhd])\Z")
@@ -56,6 +59,11 @@ def check_number(value: str) -> str | None:
     return None if good else f"{value[:40]!a} is no number from 1 to 1000000"
 
 
+def check_severity(value: str) -> str | None:
+    """What is wrong with a value of ``BlockAdvisories``, or None."""
+    return None if value in SEVERITIES else f"{value[:40]!a} is none of {', '.join(SEVERITIES)}"
+
+
 def check_attestations(value: str) -> str | None:
     """What is wrong with a value of ``RequireAttestations``, or None."""
     if value in {"true", "false"} or (":" in value and value.isprintable() and len(value) <= 255):
@@ -64,7 +72,13 @@ def check_attestations(value: str) -> str | None:
 
 
 def judge(
-    session: Session, run: Run, settings: Mapping[str, str], source: str, attested: Attested | None, now: datetime
+    session: Session,
+    parts: Parts,
+    run: Run,
+    settings: Mapping[str, str],
+    source: str,
+    attested: Attested | None,
+    now: datetime,
 ) -> Verdict:
     """Hold the pinned version, as it is in repository ``source``, against the gates of a promotion.
 
@@ -78,6 +92,8 @@ def judge(
     wanted = settings.get("RequireAttestations", "false")
     if wanted != "false":
         unmet += _attestations(run, files, wanted, attested)
+    if settings.get("BlockAdvisories"):
+        unmet += _advisories(session, parts, run, settings["BlockAdvisories"])
     missing = _missing_age(files, settings.get("MinimumAge"), now)
     if missing is None:
         return Verdict(tuple(unmet))
@@ -177,6 +193,19 @@ def _attestations(run: Run, files: Mapping[str, _File], wanted: str, attested: A
     more = f" and {len(lacking) - _MOST_NAMED} more" if len(lacking) > _MOST_NAMED else ""
     whose = "" if wanted == "true" else f" of {wanted}"
     return [f"attestations: none{whose} for {', '.join(lacking[:_MOST_NAMED])}{more}"]
+
+
+def _advisories(session: Session, parts: Parts, run: Run, severity: str) -> list[str]:
+    if parts.advisories is None:
+        return ["advisories: this process knows of none"]
+    execution = run.execution
+    key = PackageKey(execution.format, execution.namespace, PackageName(execution.name))
+    found = parts.advisories(session, key, execution.version)
+    blocking = [each for each in found if reaches(each.severity, severity)]
+    if not blocking:
+        return []
+    told = ", ".join(f"{each.id} ({each.severity})" for each in blocking[:_MOST_NAMED])
+    return [f"advisories: {len(blocking)} of {severity} or above: {told}"]
 
 
 def _words(span: timedelta) -> str:

@@ -38,6 +38,8 @@ from hooks.pipelines.run import SYSTEM
 from registry import audit
 from registry.clock import Clock
 from registry.errors import Conflict, Invalid, NotFound
+from registry.names import PackageKey
+from registry.repos.advisories import AdvisoryView
 from registry.repos.promote import promote
 from registry.repos.states import FROZEN_AFTER
 
@@ -52,6 +54,7 @@ def real_parts(
     release_frozen_after: timedelta = FROZEN_AFTER,
     deployer: Deployer | None = None,
     publisher: Publish | None = None,
+    advisories: Callable[[Session, PackageKey, str], Sequence[AdvisoryView]] | None = None,
     may_approve: Callable[[Session, str, Sequence[str]], bool] | None = None,
     attested: Callable[[int, str], Mapping[str, tuple[str, ...]]] | None = None,
 ) -> Parts:
@@ -72,6 +75,7 @@ def real_parts(
         clock=clock,
         deployer=deployer,
         publisher=publisher,
+        advisories=advisories,
         may_approve=may_approve,
         attested=attested,
     )

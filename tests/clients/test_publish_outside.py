@@ -6,6 +6,7 @@ import json
 import socket
 import threading
 import time
+import zipfile
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,6 +16,7 @@ import pytest
 import requests
 
 from tests.harness import packages
+from tests.harness.attest import attestation, statement
 from tests.harness.clients import Clients
 from tests.harness.maven import Repository, digest
 from tests.harness.npm_clients import NpmClients
@@ -441,6 +443,99 @@ def test_only_the_repositories_that_are_named_and_only_this_format(here: House, 
     here.ask("DELETE", "/destinations/narrow", status=204)
     assert "destination 'narrow' was not found" in here.run("out-narrow", "pypi", "prey", "1.0")["summary"]
     assert odd.asked == []
+
+
+def test_advisories_are_brought_in_shown_and_hold_a_promotion_up(here: House, prey: str, tmp_path: Path) -> None:
+    """The whole way: files, the command, the page of the version, and the gate."""
+    who = {"ENTREPOT_URL": here.server.url, "ENTREPOT_TOKEN": here.token}
+
+    def advisory(number: int, *events: dict[str, str], modified: str = "2026-01-01", **more: Any) -> dict[str, Any]:
+        package = {
+            "package": {"ecosystem": "PyPI", "name": "Prey"},
+            "ranges": [{"type": "ECOSYSTEM", "events": events}],
+        }
+        return {"id": f"OSV-{number}", "modified": f"{modified}T00:00:00Z", "affected": [package], **more}
+
+    def run(*words: str) -> Any:
+        done = here.server.command("advisory", *words, environment=who)
+        assert done.returncode == 0, done.stderr
+        return json.loads(done.stdout)
+
+    high = {"summary": "<b>Reads</b> too far", "database_specific": {"severity": "HIGH"}}
+    folder = tmp_path / "osv"
+    folder.mkdir()
+    (folder / "one.json").write_text(json.dumps(advisory(1, {"introduced": "0"}, {"fixed": "1.0.1"}, **high)))
+    (folder / "two.json").write_text(json.dumps([advisory(2, {"introduced": "1.1"}), {**advisory(3), "affected": []}]))
+    with zipfile.ZipFile(tmp_path / "all.zip", "w") as archive:
+        archive.write(folder / "one.json", "one.json")
+    counts = {"created": 2, "updated": 0, "unchanged": 0, "foreign": 1}
+    assert run("import", str(folder), "--json") == counts
+    assert run("import", str(tmp_path / "all.zip"), "--json") == {**counts, "created": 0, "unchanged": 1, "foreign": 0}
+    (found,) = run("show", "dev", "prey", "1.0", "--json")
+    assert (found["id"], found["severity"], found["fixed"]) == ("OSV-1", "high", ["1.0.1"])
+
+    document = """
+name: gated
+stages:
+- name: Source
+  actions:
+  - name: Package
+    actionTypeId: {category: Source, owner: Entrepot, provider: Package}
+    configuration: {Repository: dev, Format: pypi, Name: prey, SettleSeconds: "0"}
+- name: Ship
+  actions:
+  - name: Promote
+    actionTypeId: {category: Deploy, owner: Entrepot, provider: Promote}
+    configuration: {TargetRepository: staging, BlockAdvisories: moderate, RequireAttestations: "Entrepot:*"}
+"""
+    here.ask("PUT", "/pipelines", {"document": document})
+    done = here.run("gated", "pypi", "prey", "1.0")
+    assert done["summary"] == (
+        f"not promoted from dev to staging: attestations: none of Entrepot:* for {prey}; "
+        "advisories: 1 of moderate or above: OSV-1 (high)"
+    )
+    # withdrawn, it holds nothing up; an older copy does not bring it back
+    (folder / "one.json").write_text(
+        json.dumps(advisory(1, {"introduced": "0"}, modified="2026-02-01", withdrawn="2026-02-01T00:00:00Z", **high))
+    )
+    assert run("import", str(folder / "one.json"), "--json")["updated"] == 1
+    assert run("import", str(tmp_path / "all.zip"), "--json")["unchanged"] == 1
+    assert run("show", "dev", "prey", "1.0", "--json") == []
+    here.ask("PUT", "/pipelines", {"document": document.replace(', RequireAttestations: "Entrepot:*"', "")})
+    assert here.run("gated", "pypi", "prey", "1.0")["status"] == "Succeeded"
+    wrong = here.ask("POST", "/advisories", {"documents": [advisory(9), {"id": "no time"}]}, 400)
+    assert "1 to 100 characters" in wrong["detail"]
+    assert here.server.command("advisory", "delete", "OSV-9", environment=who).returncode == 1, "nothing of it was kept"
+
+
+def test_an_attested_file_is_promoted_by_who_published_it(here: House) -> None:
+    filename, body = packages.wheel("attested", "1.0")
+    form = {":action": "file_upload", "protocol_version": "1", "name": "attested", "version": "1.0",
+            "filetype": "bdist_wheel", "pyversion": "py3", "sha256_digest": packages.sha256(body),
+            "attestations": json.dumps([attestation(statement(filename, body))])}  # fmt: skip
+    headers = {"Authorization": f"Bearer {here.token}"}
+    sent = requests.post(
+        here.server.index(simple=False), data=form, files={"content": (filename, body)}, headers=headers, timeout=30
+    )
+    assert sent.status_code == 200, sent.text
+    for publisher, status in (("Entrepot:somebody", "Failed"), ("GitHub:*", "Failed"), ("Entrepot:adm*", "Succeeded")):
+        document = f"""
+name: attested
+stages:
+- name: Source
+  actions:
+  - name: Package
+    actionTypeId: {{category: Source, owner: Entrepot, provider: Package}}
+    configuration: {{Repository: dev, Format: pypi, Name: attested, SettleSeconds: "0"}}
+- name: Ship
+  actions:
+  - name: Promote
+    actionTypeId: {{category: Deploy, owner: Entrepot, provider: Promote}}
+    configuration: {{TargetRepository: prod, RequireAttestations: "{publisher}"}}
+"""
+        here.ask("PUT", "/pipelines", {"document": document})
+        done = here.run("attested", "pypi", "attested", "1.0")
+        assert done["status"] == status, done["summary"]
 
 
 def test_destinations_over_the_command_line(here: House, odd: Odd) -> None:

@@ -9,9 +9,10 @@ import sqlalchemy as sa
 from hooks.builds.phases import BuildStatus
 from hooks.builds.reports.model import ReportStatus
 from hooks.models.job import Job
-from hooks.pipelines.steering import stop_execution
+from hooks.pipelines.steering import RetryMode, retry_stage, stop_execution
 from registry.errors import InvalidDocument
 from registry.models import Asset
+from registry.repos.advisories import AdvisoryView
 from tests import postgres
 from tests.fakes.pipelines import build, new_world, pipeline, promotion, stage
 from tests.report_bench import case, hand_in, result
@@ -177,6 +178,30 @@ def test_attestations_of_any_kind(world):
     assert ship(world, started)[0] == "Succeeded"
 
 
+def test_advisories_from_a_severity_on_block_and_what_nobody_rated_does_too(world):
+    told = {}
+
+    def find(_session, key, version):
+        return [
+            AdvisoryView(f"A-{word}", "", word, (), "", (), None, world.now)
+            for word in told.get((key.name, version), ())
+        ]
+
+    world.use(dataclasses.replace(world.parts, advisories=find))
+    world.apply(gated(BlockAdvisories="high"))
+    told["acme", "1.0"] = ("unknown", "high", "low")
+    started = ran(world)
+    assert ship(world, started) == (
+        "Failed",
+        "not promoted from dev to staging: advisories: 2 of high or above: A-unknown (unknown), A-high (high)",
+        False,
+    )
+    told["acme", "1.0"] = ("low", "moderate")
+    with world.db.write() as session:
+        retry_stage(session, world.parts, started, "Ship", RetryMode.FAILED_ACTIONS, actor="op", now=world.now)
+    assert ship(world, started)[0] == "Succeeded"
+
+
 @pytest.mark.parametrize(
     ("setting", "value"),
     [
@@ -187,6 +212,7 @@ def test_attestations_of_any_kind(world):
         ("MinimumAge", "366d"),
         ("MinimumAge", "#{src.Version}"),
         ("RequireAttestations", "alice"),
+        ("BlockAdvisories", "severe"),
     ],
 )
 def test_gates_that_mean_nothing_are_refused_when_they_are_applied(world, setting, value):

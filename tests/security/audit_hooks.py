@@ -232,6 +232,20 @@ def _row(stage: Stage) -> str:
         return f"/secrets/{session.scalars(select(StoredValue.id).where(StoredValue.name == name)).one()}"
 
 
+def _advisory(stage: Stage) -> str:
+    name = stage.name("advisory")
+    affected = [{"package": {"ecosystem": "PyPI", "name": "x"}, "versions": ["1"]}]
+    stage.done("POST", "/advisories", {"documents": [{"id": name, "modified": "2026-01-01", "affected": affected}]})
+    return name
+
+
+def _newer(stage: Stage) -> dict[str, object]:
+    return {"documents": [{"id": _advisory(stage), "modified": "2026-02-01", "affected": []}]}
+
+
+drive(f"POST {API}/advisories", lambda s: s.api("/advisories", _newer(s)))
+drive(f"DELETE {API}/advisories/<advisory>", lambda s: s.api(f"/advisories/{_advisory(s)}"))
+
 PLACE = {"format": "npm", "url": "https://registry.example/npm/", "repositories": ["default/prod"]}
 DESTINATION = f"{API}/destinations/<destination>"
 

@@ -222,6 +222,7 @@ REVIEWED = {
     f"GET {VERSION}/assets": API_READ.replace("read", "codeartifact:ListPackageVersionAssets"),
     f"GET {VERSION}/asset": API_READ.replace("read", "codeartifact:GetPackageVersionAsset"),
     f"GET {VERSION}/readme": API_READ.replace("read", "codeartifact:GetPackageVersionReadme"),
+    f"GET {VERSION}/advisories": API_READ.replace("read", "codeartifact:DescribePackageVersion"),
     f"GET {VERSION}/provenance": API_READ.replace("read", "codeartifact:DescribePackageVersion"),
     f"GET {VERSION}/dependencies": API_READ.replace("read", "codeartifact:ListPackageVersionDependencies"),
     f"POST {VERSION}/reopen": "api: entrepot:ReopenRelease on the repository",
@@ -287,6 +288,8 @@ REVIEWED = {
     f"PATCH {API}/secrets/<path:value_name>": "api: secretsmanager:UpdateSecret",
     f"DELETE {API}/secrets/<path:value_name>": "api: secretsmanager:DeleteSecret",
     f"POST {API}/secret-values": "api: secretsmanager:GetSecretValue",  # the value itself
+    f"POST {API}/advisories": ADMIN,
+    f"DELETE {API}/advisories/<advisory>": ADMIN,
     f"GET {API}/destinations": ADMIN,  # without credentials
     **{f"{method} {API}/destinations/<destination>": ADMIN for method in ("GET", "PUT", "DELETE")},
     **{f"{method} {API}/runners": ADMIN for method in ("GET", "POST")},

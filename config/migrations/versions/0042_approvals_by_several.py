@@ -1,4 +1,4 @@
-"""what each person said to an approval, and registries elsewhere that versions are published to."""
+"""what each person said to an approval, registries elsewhere that versions are published to, and advisories."""
 
 import sqlalchemy as sa
 from alembic import op
@@ -48,10 +48,43 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("id"),
         sa.UniqueConstraint("name"),
     )
+    op.create_table(
+        "advisory",
+        sa.Column("id", sa.String(length=100), nullable=False),
+        sa.Column("summary", sa.Text(), nullable=False),
+        sa.Column("severity", sa.String(length=10), nullable=False),
+        sa.Column("aliases", sa.JSON(), nullable=False),
+        sa.Column("url", sa.String(length=1000), nullable=False),
+        sa.Column("published_at", sa.DateTime(timezone=True), nullable=True),
+        sa.Column("modified_at", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("withdrawn_at", sa.DateTime(timezone=True), nullable=True),
+        sa.Column("imported_at", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("imported_by", sa.String(length=100), nullable=False),
+        sa.PrimaryKeyConstraint("id"),
+    )
+    op.create_table(
+        "advisory_package",
+        sa.Column("id", sa.Integer(), nullable=False),
+        sa.Column("advisory_id", sa.String(length=100), nullable=False),
+        sa.Column("format", sa.String(length=32), nullable=False),
+        sa.Column("namespace", sa.String(length=255), nullable=False),
+        sa.Column("name", sa.String(length=255), nullable=False),
+        sa.Column("versions", sa.JSON(), nullable=False),
+        sa.Column("ranges", sa.JSON(), nullable=False),
+        sa.Column("fixed", sa.JSON(), nullable=False),
+        sa.ForeignKeyConstraint(["advisory_id"], ["advisory.id"], ondelete="CASCADE"),
+        sa.PrimaryKeyConstraint("id"),
+    )
+    op.create_index("ix_advisory_package_advisory_id", "advisory_package", ["advisory_id"], unique=False)
+    op.create_index("ix_advisory_package_name", "advisory_package", ["format", "namespace", "name"], unique=False)
     op.add_column("action_execution", sa.Column("published", sa.JSON(), nullable=True))
 
 
 def downgrade() -> None:
     op.execute("ALTER TABLE action_execution DROP COLUMN published")
+    op.drop_index("ix_advisory_package_name", table_name="advisory_package")
+    op.drop_index("ix_advisory_package_advisory_id", table_name="advisory_package")
+    op.drop_table("advisory_package")
+    op.drop_table("advisory")
     op.drop_table("publish_destination")
     op.drop_table("approval_result")

@@ -38,6 +38,7 @@ GATES: Mapping[str, Check] = {
     "MinimumTests": promote_gates.check_number,
     "MinimumAge": promote_gates.check_age,
     "WaitForAge": _check_flag,
+    "BlockAdvisories": promote_gates.check_severity,
     "RequireAttestations": promote_gates.check_attestations,
 }
 
