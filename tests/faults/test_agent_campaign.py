@@ -71,7 +71,8 @@ def test_each_target_is_old_or_new_and_statuses_are_true(tmp_path: Path) -> None
         running.check()
         looks = sum(each.looks for each in (*running.services.values(), *running.watchers.values()))
         assert looks > 10 * ends.total()
-        assert ends["Succeeded"] > 0
+        if LONG:  # each of the few of the short form may have met a fault that it rightly ends of
+            assert ends["Succeeded"] > ends.total() / 4
         check_the_checkers(running, last, before)
     print(f"{dict(ends)} after {Counter(running.faults)}, seed {SEED}, {looks} looks")
 
