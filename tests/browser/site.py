@@ -72,7 +72,7 @@ from registry.leaks import LeakGuard
 from registry.models import Asset, Blob, Domain, Package, PackageVersion, Repository
 from registry.names import PackageKey, PackageName, RepositoryName
 from registry.rates import RateLimits
-from registry.repos import descriptions, quotas, topology
+from registry.repos import advisories, descriptions, quotas, topology
 from registry.repos.admission import Admissions
 from registry.repos.ahead import ReadAhead
 from registry.repos.connections import Connections
@@ -506,6 +506,7 @@ def fill(site: Site) -> dict[str, int]:
     _keep(site)
     _join(site, site.build_of(found["running"]))
     _elsewhere(site)
+    _warn(site)
     _enrol(site)
     _deploy(site)
     return found
@@ -613,6 +614,23 @@ def _elsewhere(site: Site) -> None:
         ):
             wanted = Wanted(name, "pypi", url, ("default/prod",), "https://registry.example/simple/", credential)
             places.put(session, sealer, wanted, actor="ada", now=now)
+
+
+def _warn(site: Site) -> None:
+    """Advisories about a version: one with everything, one that says almost nothing."""
+    said = {"summary": f"Rounds the wrong way {corpus.PAYLOAD}", "aliases": ["CVE-2026-0001"],
+            "database_specific": {"severity": "HIGH"},
+            "references": [{"type": "ADVISORY", "url": "https://advisories.example/OSV-2026-17"}]}  # fmt: skip
+    package = {"ecosystem": "PyPI", "name": "acme-billing"}
+    documents = [
+        {"id": "OSV-2026-17", "modified": "2026-01-01T00:00:00Z", **said,
+         "affected": [{"package": package, "ranges": [
+             {"type": "ECOSYSTEM", "events": [{"introduced": "0"}, {"fixed": "2.5.0"}]}]}]},
+        {"id": "OSV-2026-18", "modified": "2026-01-01T00:00:00Z",
+         "affected": [{"package": package, "versions": ["2.4.1", "2.5.0"]}]},
+    ]  # fmt: skip
+    with site.world.db.write() as session:
+        advisories.import_documents(session, site.services.formats, documents, actor="ada", now=site.clock())
 
 
 def _join(site: Site, build_id: str) -> None:
