@@ -79,7 +79,7 @@ MATRIX = [
     ("PUT", "/domains/default/quota", {"bytes": None}, 401, 403, 403, 403, 403, 200),
     ("POST", "/advisories", {"documents": [{"id": "A-1", "modified": "2026-01-01T00:00:00Z", "affected": [
         {"package": {"ecosystem": "PyPI", "name": "x"}, "versions": ["1"]}]}]}, 401, 403, 403, 403, 403, 200),
-    ("DELETE", "/advisories/A-1", None, 401, 403, 403, 403, 403, 204),
+    ("DELETE", "/advisories/A-1", None, 401, 403, 403, 403, 403, 404),
     ("GET", "/rate-limits", None, 401, 403, 403, 403, 403, 200),
     ("GET", "/users/reader", None, 401, 403, 403, 403, 403, 200),
     ("POST", "/users/reader/login-link", None, 401, 403, 403, 403, 403, 201),
