@@ -19,6 +19,7 @@ from hooks.deployments import targets as deployment_targets
 from hooks.jobs.claims import Only
 from hooks.jobs.worker import Worker
 from hooks.notifications import fanout
+from hooks.pipelines.actions import publish
 from hooks.triggers import dispatch
 from registry.db import Database
 from registry.repos import care, evict
@@ -31,6 +32,7 @@ SWEEP_SECONDS = 3600.0
 IDLE_SECONDS = 5.0
 LOST_SECONDS = 5.0
 CHECKPOINT_SECONDS = 15.0
+PUBLISHING_SLOTS = 2
 Rounds = Sequence[tuple[float, Callable[[], None]]]
 
 
@@ -109,6 +111,8 @@ def run(settings: Settings, *, is_alone: bool = True) -> int:
     # Receivers and the mail server may be slow: they have slots of their own, which nothing else waits for.
     notices, due = wiring.notification_jobs(settings, services), notifying.rounds(settings, services)
     crew.hire(notices, fanout.QUEUE, settings.webhooks.slots, due)
+    # Registries elsewhere may be slow, and files large.
+    crew.hire(wiring.publishing_jobs(parts), publish.QUEUE, PUBLISHING_SLOTS)
     # Routers, container hosts and what is checked may be slow: they have slots of their own as well.
     deployments = wiring.deployment_jobs(hook_services.deployments)
     crew.hire(deployments, deployment_targets.QUEUE, settings.deployments.slots)

@@ -62,10 +62,10 @@ def _installer(name: str) -> PackageInstaller | None:
     return found
 
 
-(login, token, repo, package, package_group, user, domain, policy, role, group, explain) = registry.commands.commands(
-    _tools(), _new_token
+(login, token, repo, package, package_group, user, domain, policy, role, group, explain, advisory) = (
+    registry.commands.commands(_tools(), _new_token)
 )
-pipeline, build, webhook, secret, parameter, deploy, runner, agent, apply, board, figures = hooks.commands.commands(
-    [run_build, images], [register, run_runner], _installer
+pipeline, build, webhook, secret, parameter, deploy, runner, agent, apply, board, figures, destination = (
+    hooks.commands.commands([run_build, images], [register, run_runner], _installer)
 )
 cast("click.Group", package).add_command(life)

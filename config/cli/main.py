@@ -45,6 +45,7 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     "policy": ("config.cli.client", "policy", "Policies of domains and repositories: get, put, delete."),
     "role": ("config.cli.client", "role", "Built-in roles: list, grant, revoke, show."),
     "group": ("config.cli.client", "group", "Groups of accounts: list, show, create, delete, add, remove."),
+    "advisory": ("config.cli.client", "advisory", "Advisories about packages: import, show, delete."),
     "explain": ("config.cli.client", "explain", "Why the server decides as it does."),
     "apply": ("config.cli.client", "apply", "Make a server as files declare it, with a plan first."),
     "pipeline": ("config.cli.client", "pipeline", "Pipelines: apply, start, status, graph, approve, reject, retry."),
@@ -58,6 +59,7 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     "figures": ("config.cli.client", "figures", "Lead time, deployments a day, failures and time to restore."),
     "secret": ("config.cli.client", "secret", "Secrets for builds: put, list, show, change, delete."),
     "parameter": ("config.cli.client", "parameter", "Parameters for builds: put, list, show, change, delete."),
+    "destination": ("config.cli.client", "destination", "Registries elsewhere to publish to: set, list, show, delete."),
     "runner": (
         "config.cli.client",
         "runner",

@@ -16,6 +16,7 @@ from hooks.api.deployment_alarms import DeploymentAlarmViews
 from hooks.api.deployment_applications import DeploymentApplicationViews
 from hooks.api.deployment_hooks import DeploymentHookViews
 from hooks.api.deployments import DeploymentViews
+from hooks.api.destinations import DestinationViews
 from hooks.api.executions import ExecutionViews
 from hooks.api.feeds import FeedViews
 from hooks.api.keys import KeyViews
@@ -58,6 +59,7 @@ def blueprint(services: HookServices) -> Blueprint:
         DeploymentHookViews(services),
         DeploymentAlarmViews(services),
         SecretViews(services),
+        DestinationViews(services),
         WebhookViews(services),
         SubscriptionViews(services),
         KeyViews(services),

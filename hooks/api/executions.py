@@ -11,6 +11,7 @@ from sqlalchemy.orm import Session
 from hooks.pipelines import store
 from hooks.pipelines.abandoning import check_abandon
 from hooks.pipelines.approvals import Verdict, decide
+from hooks.pipelines.asking import Question, questions
 from hooks.pipelines.definition import RetryMode
 from hooks.pipelines.gates import may_look_into, may_see, repositories_behind, repositories_of
 from hooks.pipelines.rollback import rollback_stage
@@ -34,10 +35,30 @@ MOST_LOOKED_AT = 2000
 
 
 @dataclass(frozen=True, slots=True)
+class PendingApproval:
+    """An approval that waits. ``given`` of ``required`` approvals count now; ``approvers`` are those named, if any are.
+
+    ``approve_on`` are the repositories (``domain/name``) on which an approver needs the right. ``lets_through`` says what
+    starts when it is approved. ``may_answer`` is about the caller; ``refusal`` why the caller may not approve.
+    """
+
+    stage: str
+    action: str
+    token: str
+    required: int
+    given: int
+    approvers: tuple[str, ...]
+    approve_on: tuple[str, ...]
+    lets_through: tuple[str, ...]
+    may_answer: bool
+    refusal: str
+
+
+@dataclass(frozen=True, slots=True)
 class ExecutionDetail(store.ExecutionSummary):
     """An execution with all its stages. ``assets`` is file name → SHA-256, as pinned.
 
-    ``inbound_stage`` is the stage before which it waits, if it waits for one.
+    ``inbound_stage`` is the stage before which it waits, if it waits for one; ``approvals`` are those that wait in it.
     """
 
     assets: Mapping[str, str]
@@ -48,6 +69,7 @@ class ExecutionDetail(store.ExecutionSummary):
     stopped_by: str | None
     inbound_stage: str | None
     stages: tuple[store.StageExecutionView, ...]
+    approvals: tuple[PendingApproval, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -187,13 +209,14 @@ class ExecutionViews:
         For readers of its repository, and for those whom one of its approvals asks.
         """
         with self._services.db.read() as session:
-            return detail_of(visible_execution(session, execution_id, context.caller()))
+            return self._detail(session, visible_execution(session, execution_id, context.caller()))
 
     def answer_approval(self, execution_id: int, body: ApprovalAnswer) -> ExecutionDetail:
-        """Approve or reject what an execution waits for. The first answer is the only one.
+        """Approve or reject what an execution waits for: each person once. One rejection rejects.
 
-        Needs `approve` on what the approval stands before: the targets of all promotions, and the repositories that builds
-        publish to, up to the next approval; or the execution's own repository where there are none.
+        It is approved when as many have approved as it requires. Needs `approve` on what the approval stands before (the
+        targets of promotions, where builds publish to, where deployments come from, up to the next approval; or the
+        execution's own repository), and to be among its `Approvers` where it names some.
         """
         caller = context.caller()
         verdict = _word(Verdict, body.verdict, "verdict")
@@ -275,11 +298,17 @@ class ExecutionViews:
 
         return self._change(act)
 
+    def _detail(self, session: Session, view: store.ExecutionView) -> ExecutionDetail:
+        summary = {field.name: getattr(view.summary, field.name) for field in fields(view.summary)}
+        rest = {field.name: getattr(view, field.name) for field in fields(view) if field.name != "summary"}
+        asked = questions(session, self._services.actions, view, context.caller())
+        return ExecutionDetail(**summary, **rest, approvals=tuple(_pending(each) for each in asked))
+
     def _change(self, act: Callable[[Session], int]) -> ExecutionDetail:
         def unit(session: Session) -> ExecutionDetail:
             execution_id = act(session)
             session.flush()
-            return detail_of(store.get_execution(session, execution_id))
+            return self._detail(session, store.get_execution(session, execution_id))
 
         # Jobs end actions meanwhile: of two that wait for each other the one that is turned away asks again.
         return self._services.db.retry(unit)
@@ -311,3 +340,18 @@ def detail_of(view: store.ExecutionView) -> ExecutionDetail:
     summary = {field.name: getattr(view.summary, field.name) for field in fields(view.summary)}
     rest = {field.name: getattr(view, field.name) for field in fields(view) if field.name != "summary"}
     return ExecutionDetail(**summary, **rest)
+
+
+def _pending(asked: Question) -> PendingApproval:
+    return PendingApproval(
+        stage=asked.stage,
+        action=asked.action.name,
+        token=asked.action.token or "",
+        required=asked.required,
+        given=asked.given,
+        approvers=asked.approvers,
+        approve_on=asked.targets,
+        lets_through=asked.lets_through,
+        may_answer=asked.may_answer,
+        refusal=asked.refusal,
+    )

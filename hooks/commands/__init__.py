@@ -13,7 +13,7 @@ def commands(
     running: Sequence[click.Command] = (),
     installers: Callable[[str], Any] = lambda _: None,
 ) -> list[click.Command]:
-    """``pipeline``, ``build``, ``webhook``, ``secret``, ``parameter``, ``deploy``, ``runner``, ``agent`` and others.
+    """All of them, in the order in which the composition root takes them.
 
     ``builders`` go into ``build``, ``running`` into ``runner``: what only the composition root can make. ``installers``
     gives what installs packages of a format (``registry.native.PackageInstaller``).
@@ -34,6 +34,7 @@ def commands(
     from hooks.commands.deploy_objects import app, config, group
     from hooks.commands.deploy_server import COMMANDS as DEPLOYING
     from hooks.commands.deploy_steer import STEERING
+    from hooks.commands.destination import destination
     from hooks.commands.figures import figures
     from hooks.commands.package_life import provenance
     from hooks.commands.pipeline import pipeline
@@ -55,4 +56,4 @@ def commands(
         pipeline.add_command(command)
     for command in (enrol, run_command(installers), status, systemd_unit):
         agent.add_command(command)
-    return [pipeline, build, webhook, secret, parameter, deploy, runner, agent, apply, board, figures]
+    return [pipeline, build, webhook, secret, parameter, deploy, runner, agent, apply, board, figures, destination]

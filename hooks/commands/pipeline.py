@@ -9,7 +9,7 @@ from typing import IO, Any
 
 import click
 
-from hooks.commands.pipeline_stages import print_state
+from hooks.commands.pipeline_stages import approved, print_approval, print_state
 from registry.commands.client import Client, Failed, Unreachable, with_client
 from registry.commands.lookup import package_at
 from registry.commands.options import DURATION, REPOSITORY, Place, example
@@ -40,6 +40,7 @@ _ACTIONS = (
     ("STAGE", "stage"),
     ("ACTION", "name"),
     ("STATUS", "status"),
+    ("APPROVED", "approved"),
     ("SUMMARY", "summary"),
     ("BUILD", "buildId"),
     ("BY", "decidedBy"),
@@ -219,6 +220,7 @@ def _watch(client: Client, detail: Mapping[str, Any]) -> Mapping[str, Any]:
     while True:
         for place, action in _actions(detail):
             news = f"{action['status']}: {action['summary']}" if action["summary"] else str(action["status"])
+            news += f" ({action['approved']})" if action["approved"] else ""
             if action["status"] is not None and told.get(place) != news:
                 told[place] = news
                 say(f"{place} {cell(news)}")
@@ -239,7 +241,8 @@ def _watch(client: Client, detail: Mapping[str, Any]) -> Mapping[str, Any]:
 def _actions(detail: Mapping[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
     for stage in detail["stages"]:
         for action in stage["actions"]:
-            yield f"{stage['name']}/{action['name']}", {**action, "stage": stage["name"]}
+            told = {"stage": stage["name"], "approved": approved(detail, action)}
+            yield f"{stage['name']}/{action['name']}", {**action, **told}
 
 
 def _print_execution(detail: Mapping[str, Any], *, as_json: bool) -> None:
@@ -252,6 +255,8 @@ def _print_execution(detail: Mapping[str, Any], *, as_json: bool) -> None:
     )
     if detail["inboundStage"]:
         say(f"it waits before stage {detail['inboundStage']}")
+    for asked in detail["approvals"]:
+        print_approval(asked)
     print_rows([action for _, action in _actions(detail)], _ACTIONS, as_json=False)
     judged = [
         {**condition, "stage": stage["name"], "told": _told_of(condition)}
@@ -327,7 +332,12 @@ def _answer(
         "token": waiting[0]["token"],
     }
     detail = client.send("POST", "executions", execution, "approval", body=body)
-    say(f"{body['stage']}/{body['action']} of execution {execution} is {verdict.lower()}")
+    place = f"{body['stage']}/{body['action']} of execution {execution}"
+    still = [each for each in detail["approvals"] if each["token"] == body["token"]]
+    if still:
+        say(f"{place}: {still[0]['given']} of {still[0]['required']} have approved; it waits for the others")
+    else:
+        say(f"{place} is {verdict.lower()}")
     if as_json:
         print_json(detail)
 

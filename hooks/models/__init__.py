@@ -18,6 +18,7 @@ from hooks.models.deployment import (
     DeploymentTarget,
     DeploymentUpload,
 )
+from hooks.models.destination import PublishDestination
 from hooks.models.job import Job, JobQueue, JobState, WorkerProcess
 from hooks.models.notification import (
     MailAddress,
@@ -28,7 +29,14 @@ from hooks.models.notification import (
     WebhookDelivery,
     WebhookEndpoint,
 )
-from hooks.models.pipeline import ActionExecution, Execution, Pipeline, PipelineDefinitionVersion, StageExecution
+from hooks.models.pipeline import (
+    ActionExecution,
+    ApprovalResult,
+    Execution,
+    Pipeline,
+    PipelineDefinitionVersion,
+    StageExecution,
+)
 from hooks.models.pipeline_condition import ConditionExecution, PipelineFreeze, RuleExecution, StageHold
 from hooks.models.pipeline_stage import InboundExecution, StageSlot
 from hooks.models.report import FileCoverageRow, Report, ReportGroup, TestCase
@@ -37,6 +45,7 @@ from hooks.models.secret_store import StoredValue, StoredValueProject, StoredVal
 
 __all__ = [
     "ActionExecution",
+    "ApprovalResult",
     "Build",
     "BuildArtifact",
     "BuildBatch",
@@ -74,6 +83,7 @@ __all__ = [
     "Pipeline",
     "PipelineDefinitionVersion",
     "PipelineFreeze",
+    "PublishDestination",
     "PushDelivery",
     "PushHook",
     "PushWaiting",

@@ -115,7 +115,9 @@ class StageExecution(Base):
 class ActionExecution(Base):
     """One attempt at an action. Those that a retry replaced stay, with ``is_current`` false.
 
-    ``token``, ``decided_by`` and ``comment`` are an approval's; ``expires_at`` is when its time is over. ``build_id``,
+    ``token``, ``decided_by`` and ``comment`` are an approval's (those of the answer that decided it; all answers are
+    ``ApprovalResult`` rows); ``expires_at`` is when its time is over.
+    ``published`` are the files that a publication outside has brought there, with their URLs and digests. ``build_id``,
     ``deployment_id`` and ``job_id`` have no foreign keys: what they name is cleared away in time, the history here is not.
     """
 
@@ -151,7 +153,24 @@ class ActionExecution(Base):
     job_id: Mapped[int | None] = mapped_column(BigInteger)
     token: Mapped[str | None] = mapped_column(String(64))
     expires_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
+    published: Mapped[list[dict[str, Any]] | None] = mapped_column(JSON(none_as_null=True))
     decided_by: Mapped[str | None] = mapped_column(String(100))
     comment: Mapped[str | None] = mapped_column(String(512))
     started_at: Mapped[datetime] = mapped_column(UtcDateTime)
     ended_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
+
+
+class ApprovalResult(Base):
+    """What one person said to one attempt at an approval; never changed.
+
+    ``digest`` is that of the execution's files when it was said: what exactly was approved.
+    """
+
+    __tablename__ = "approval_result"
+
+    action_execution_id: Mapped[int] = mapped_column(ForeignKey("action_execution.id"), primary_key=True)
+    account: Mapped[str] = mapped_column(String(100), primary_key=True)
+    verdict: Mapped[str] = mapped_column(String(16))
+    comment: Mapped[str] = mapped_column(String(512))
+    digest: Mapped[str] = mapped_column(String(64))
+    answered_at: Mapped[datetime] = mapped_column(UtcDateTime)

@@ -93,7 +93,7 @@ def consume(audience: Audience, session: Session, rows: Sequence[Event], now: da
     known = [row for row in rows if row.kind in events.CATALOGUE] if subscribers else []
     revision = audience.revision(session) if known else None
     for subscription, account in subscribers if known else ():
-        wanted, who = _filter(subscription), audience.member(session, account, now, at=revision)
+        wanted, who = filter_of(subscription), audience.member(session, account, now, at=revision)
         for row in known:
             place = place_of(row.payload)
             if wanted.matches(row.kind, place) and is_entitled(who, place):
@@ -165,7 +165,8 @@ def _body(items: Sequence[MailItem], base_url: str) -> str:
     return "\n".join([*parts, "", f"What you are told of: {base_url}/account/notifications", ""])
 
 
-def _filter(row: MailSubscription) -> Filter:
+def filter_of(row: MailSubscription) -> Filter:
+    """What a subscription is about."""
     return Filter(row.kinds, row.domain, row.repository, row.format, row.package)
 
 

@@ -15,6 +15,7 @@ from hooks.pages.build_projects import BuildProjectPages
 from hooks.pages.builds import BuildPages
 from hooks.pages.deployment import DeploymentPages
 from hooks.pages.deployments import DeploymentListPages
+from hooks.pages.destinations import DestinationPages
 from hooks.pages.executions import ExecutionPages
 from hooks.pages.keys import KeyPages
 from hooks.pages.life import LifePages
@@ -57,6 +58,7 @@ def blueprint(services: HookServices) -> Blueprint:
         NotificationPages(services),
         KeyPages(services),
         RunnerPages(services),
+        DestinationPages(services),
         AgentPages(services),
         DeploymentListPages(services),
         ApplicationPages(services),

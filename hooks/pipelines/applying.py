@@ -11,11 +11,13 @@ from sqlalchemy import Select, select
 from sqlalchemy.orm import Session
 
 from hooks.models.pipeline import Pipeline, PipelineDefinitionVersion
+from hooks.pipelines.approvers import check_known, named_approvers
 from hooks.pipelines.declaration import parse_documents
 from hooks.pipelines.definition import BuildProjectDeclaration, PipelineDefinition, to_model
 from hooks.pipelines.parts import Parts
 from hooks.pipelines.providers import PROVIDERS
 from registry import audit
+from registry.errors import Invalid, InvalidDocument
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +80,7 @@ def _apply_pipeline(session: Session, definition: PipelineDefinition, text: str,
         session.flush()
     elif text == session.scalar(_documents(row.id, row.current_version)):
         return Applied("pipeline", row.name, "unchanged", row.current_version)
+    _check_approvers(session, definition)
     row.current_version += 1
     row.updated_at = now
     session.add(
@@ -94,6 +97,19 @@ def _apply_pipeline(session: Session, definition: PipelineDefinition, text: str,
     action = "pipeline.create" if change == "created" else "pipeline.update"
     audit.record(session, now, actor, action, f"pipeline/{row.name}", version=row.current_version)
     return Applied("pipeline", row.name, change, row.current_version)
+
+
+def _check_approvers(session: Session, definition: PipelineDefinition) -> None:
+    """Refuse an approval that asks somebody whom nobody knows. Raises Invalid."""
+    for stage in definition.stages:
+        for action in stage.actions:
+            if action.type.category == "Approval":
+                try:
+                    check_known(session, named_approvers(action.configuration))
+                except Invalid as error:
+                    raise InvalidDocument(
+                        f"pipeline {definition.name}", [f"action {stage.name}/{action.name}: {error}"]
+                    ) from error
 
 
 def _documents(pipeline_id: int, version: int) -> Select[Any]:

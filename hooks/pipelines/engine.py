@@ -22,6 +22,7 @@ from hooks.pipelines.actions import find_kind
 from hooks.pipelines.actions.kind import ActionKind, Progress, Starting
 from hooks.pipelines.current import current_definition
 from hooks.pipelines.definition import ActionDefinition, ExecutionMode, PipelineDefinition
+from hooks.pipelines.giving_way import at_stage, give_way
 from hooks.pipelines.handover import handed_to
 from hooks.pipelines.parts import Parts, PinnedVersion
 from hooks.pipelines.run import SYSTEM, Run, lock, lock_pipeline, next_attempt, pinned_version
@@ -235,14 +236,16 @@ def find_started(session: Session, pipeline_id: int, identity: str) -> int | Non
 def let_in(session: Session, parts: Parts, pipeline_id: int, stage: str, now: datetime) -> None:
     """Let what waits before a stage of the locked pipeline go in, if it may now."""
     following = slots.next_inbound(session, pipeline_id, stage, now)
-    if following is not None:
-        _go_on(session, parts, lock(session, following), now)
+    held = at_stage(session, pipeline_id, stage, now) if following is None else lock(session, following)
+    if held is not None:
+        _go_on(session, parts, held, now)
 
 
 def _go_on(session: Session, parts: Parts, run: Run, now: datetime) -> None:
     """Move ``run``, then all that waited for a stage that it, or one of those, has left."""
     moving = [run]
-    # Ends: each further one goes into a stage, and as it went before it goes on, never back. A rollback brings no other.
+    # Ends: each further one goes into a stage, and as it went before it goes on, never back; what gives way to a newer
+    # one has one approval less that waits; a rollback brings no other.
     while moving:
         current = moving.pop(0)
         left, begun = _move(session, parts, current, now)
@@ -256,6 +259,7 @@ def _go_on(session: Session, parts: Parts, run: Run, now: datetime) -> None:
             following = slots.next_inbound(session, current.execution.pipeline_id, stage, now)
             if following is not None:
                 moving.append(lock(session, following))
+        moving += give_way(session, current, now)
     session.flush()
 
 

@@ -9,14 +9,15 @@ from sqlalchemy.orm import Session
 from hooks.jobs.claims import EndedJob
 from hooks.jobs.context import Handler, JobContext
 from hooks.models.job import JobState
-from hooks.pipelines import conditions, deploy_jobs, freezes
-from hooks.pipelines.actions import approve, deploy, promote
+from hooks.pipelines import conditions, deploy_jobs, freezes, publish_jobs
+from hooks.pipelines.actions import approve, deploy, promote, publish, timeouts
 from hooks.pipelines.actions.kind import Progress
 from hooks.pipelines.approvals import expire
 from hooks.pipelines.engine import REFUSALS, end_action, look_at_condition, running_action
 from hooks.pipelines.parts import Parts
+from hooks.pipelines.promote_gates import Attested, judge
 from hooks.pipelines.run import Run
-from hooks.pipelines.state import ActionStatus
+from hooks.pipelines.state import ActionStatus, ExecutionStatus
 from hooks.pipelines.sticky import thaw
 
 
@@ -31,7 +32,13 @@ def handlers(parts: Parts) -> Mapping[str, Handler]:
     }
 
 
-SETTLED = {promote.JOB_KIND: "the promotion", deploy.JOB_KIND: "the deployment"}
+def publishing_handlers(parts: Parts) -> Mapping[str, Handler]:
+    """Job kind → handler, of the queue ``publish.QUEUE``: what talks to registries elsewhere has slots of its own."""
+    return {publish.JOB_KIND: lambda context: publish_jobs.run_publish(parts, context)}
+
+
+SETTLED = {promote.JOB_KIND: "the promotion", deploy.JOB_KIND: "the deployment",
+           publish.JOB_KIND: "the publication"}  # fmt: skip
 """Kinds of jobs that an action waits for, and what each is called."""
 
 
@@ -39,6 +46,7 @@ def settle(session: Session, parts: Parts, ended: EndedJob) -> None:
     """End the action of a job that could not be run (it failed for good, was lost or was stopped)."""
     found = running_action(session, ended.payload["action_execution_id"])
     if found is not None:
+        timeouts.forget_expiry(session, found[1].id)
         told = f"{SETTLED[ended.kind]} could not be run: {ended.error or ended.state}"
         end_action(session, parts, *found, Progress(ActionStatus.FAILED, told), now=parts.clock())
 
@@ -47,17 +55,40 @@ def run_promotion(parts: Parts, context: JobContext) -> None:
     """Promote what an action's execution is pinned to, and end the action.
 
     Running twice is harmless: copy, action's end and job's end are one transaction, and only a running action is acted
-    on. A refusal (other bytes, no such repository) is the action's failure; an outage is raised, and tried again.
+    on. A refusal (other bytes, no such repository) and a gate that is not met are the action's failure; an outage is
+    raised, and tried again. A version that is only too young, where that is waited for, is a job of its own.
     """
+    attested = _attested(parts, context)
 
     def unit(session: Session) -> None:
         found = running_action(session, context.payload["action_execution_id"])
         if found is None:
             return
         run, row = found
-        end_action(session, parts, run, row, _promote(session, parts, run, context), now=parts.clock())
+        source, target, now = context.payload["source"], context.payload["target"], parts.clock()
+        verdict = judge(session, parts, run, row.resolved_configuration, source, attested, now)
+        if verdict.wait_seconds is not None and run.status is not ExecutionStatus.STOPPING:
+            place = (source, target)
+            row.job_id = promote.order(
+                session, row.id, run.execution.id, place, row.resolved_configuration, wait_seconds=verdict.wait_seconds
+            )
+            row.summary = f"waits before the promotion from {source} to {target}: {verdict.unmet[0]}"
+            return
+        if verdict.unmet:
+            told = f"not promoted from {source} to {target}: {'; '.join(verdict.unmet)}"
+            end_action(session, parts, run, row, Progress(ActionStatus.FAILED, told), now=now)
+            return
+        end_action(session, parts, run, row, _promote(session, parts, run, context), now=now)
 
     context.finish(JobState.SUCCEEDED, unit)
+
+
+def _attested(parts: Parts, context: JobContext) -> Attested | None:
+    """Who attested the files, where a gate asks for it: read before the transaction, for it opens bodies."""
+    execution_id = context.payload.get("attested_of")
+    if execution_id is None or parts.attested is None:
+        return None
+    return parts.attested(execution_id, context.payload["source"])
 
 
 def run_expiry(parts: Parts, context: JobContext) -> None:

@@ -9,6 +9,9 @@ from sqlalchemy.orm import Session
 
 from hooks.models.pipeline import ActionExecution, PipelineDefinitionVersion
 from hooks.models.pipeline_condition import ConditionExecution
+from hooks.pipelines import gates, store
+from hooks.pipelines.approvers import named_approvers, required_approvals
+from hooks.pipelines.consequences import lets_through
 from hooks.pipelines.run import Run
 from hooks.pipelines.state import ActionStatus, ConditionStatus, ExecutionStatus, StageStatus
 from registry import events
@@ -33,6 +36,7 @@ _declare("action", "An action of an execution", tuple(status for status in Actio
 _declare("condition", "A condition of a stage", tuple(ConditionStatus))
 STAGE_RETRIED = events.declare("stage.retried", "A failed stage is tried again.")
 APPROVAL_NEEDED = events.declare("approval.needed", "An execution waits for somebody's approval.")
+APPROVAL_ANSWERED = events.declare("approval.answered", "Somebody approved, and further approvals are needed.")
 APPROVAL_DECIDED = events.declare("approval.decided", "An approval was answered; its verdict says how.")
 APPROVAL_EXPIRED = events.declare("approval.expired", "Nobody answered an approval in time.")
 events.audited("pipeline.create", "pipeline.created", "-/pipeline", tells="A pipeline was made.")
@@ -121,15 +125,31 @@ def tell_decision(session: Session, run: Run, row: ActionExecution, verdict: str
 def tell_action(session: Session, run: Run, row: ActionExecution, now: datetime) -> None:
     """An action has the status it has now."""
     stage = _stage_of(run, row)
-    told = {"stage": stage, "action": row.name, "attempt": row.attempt, "provider": row.provider}
+    told: dict[str, Any] = {"stage": stage, "action": row.name, "attempt": row.attempt, "provider": row.provider}
     found = run.definition.stage(stage)
     action = found.action(row.name) if found is not None else None
     told |= {"category": row.category, "owner": action.type.owner if action is not None else None}
     told |= {"summary": row.summary[:_LONGEST_WHY], "deployment": row.deployment_id}
     if row.status == ActionStatus.WAITING and row.expires_at is not None:
         told["until"] = row.expires_at.isoformat()
-    kind = APPROVAL_NEEDED if row.status == ActionStatus.WAITING else _kind("action", row.status)
+    kind = _kind("action", row.status)
+    if row.status == ActionStatus.WAITING:
+        kind = APPROVAL_NEEDED
+        told |= _whom_to_ask(session, run, row)
     tell(session, run, kind, now, **told, build=row.build_id)
+
+
+def _whom_to_ask(session: Session, run: Run, row: ActionExecution) -> dict[str, Any]:
+    """Who can answer: on which repositories they need the right to approve, and who is named, if anybody is."""
+    stage = _stage_of(run, row)
+    session.flush()
+    execution = store.get_execution(session, run.execution.id)
+    return {
+        "approve_on": list(gates.repositories_behind(execution, stage, row.name)),
+        "approvers": list(named_approvers(row.resolved_configuration)),
+        "required": required_approvals(row.resolved_configuration),
+        "lets_through": list(lets_through(execution, stage, row.name)),
+    }
 
 
 def _stage_of(run: Run, row: ActionExecution) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Protocol
@@ -12,6 +12,8 @@ from sqlalchemy.orm import Session
 from hooks.builds.source import digest_of, package_url
 from hooks.pipelines.definition import BuildProjectDeclaration
 from registry.clock import Clock
+from registry.names import PackageKey
+from registry.repos.advisories import AdvisoryView
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,6 +112,46 @@ class DeploymentOutcome:
     digest: str
 
 
+@dataclass(frozen=True, slots=True)
+class PublishOrder:
+    """A publication that an action asks for: of ``source``, as its files are in ``repository`` of its domain."""
+
+    destination: str
+    source: PinnedVersion
+    repository: str
+    tag: str
+
+
+class PublishedFile(Protocol):
+    """A file that is at the destination now. ``was_there``: it had these bytes before."""
+
+    @property
+    def filename(self) -> str:
+        """Its name here."""
+        ...
+
+    @property
+    def url(self) -> str:
+        """Where it is there."""
+        ...
+
+    @property
+    def sha256(self) -> str:
+        """Its digest (hex)."""
+        ...
+
+    @property
+    def was_there(self) -> bool:
+        """Whether nothing had to be sent."""
+        ...
+
+
+Publish = Callable[[PublishOrder, Callable[[], bool]], Sequence[PublishedFile] | None]
+"""Publishes, outside of any transaction; None when the second argument said to stop. Repeating it is harmless.
+
+Raises NotFound, Conflict or Invalid for what will not be taken, UpstreamUnavailable for what may pass."""
+
+
 class Deployer(Protocol):
     """Deployments, as actions start and steer them."""
 
@@ -155,6 +197,11 @@ class Parts:
     ``build_outcome`` is None while the build has not ended.
     ``apply_build_project`` returns ``created``, ``updated`` or ``unchanged``.
     ``deployer`` None: this process deploys nothing.
+    ``may_approve`` tells whether the account of a name may approve on all of some ``domain/repository`` paths, now;
+    None: everybody may whose answer was let in. ``attested`` reads, outside of any transaction, who attested the files
+    of an execution's version in a repository (file name → publishers); None: nobody is known.
+    ``publisher`` None: this process publishes nothing outside. ``advisories`` finds those about a version; None: none is
+    known of, and a gate that asks for them is not met.
     """
 
     start_build: Callable[[Session, BuildRequest, datetime], str]
@@ -164,3 +211,7 @@ class Parts:
     promote: Promote
     clock: Clock
     deployer: Deployer | None = None
+    may_approve: Callable[[Session, str, Sequence[str]], bool] | None = None
+    publisher: Publish | None = None
+    advisories: Callable[[Session, PackageKey, str], Sequence[AdvisoryView]] | None = None
+    attested: Callable[[int, str], Mapping[str, tuple[str, ...]]] | None = None

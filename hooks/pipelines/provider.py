@@ -23,13 +23,15 @@ class Setting:
     """A configuration key of a provider. ``check`` is applied to values that hold no ``#{…}`` reference.
 
     ``is_json`` marks values that are JSON documents: references are replaced inside their strings, never in their
-    syntax, so that a value cannot add a member.
+    syntax, so that a value cannot add a member. ``is_literal`` marks settings that take no references: what a build has
+    exported or a publisher has chosen must not say who may approve, or where something goes.
     """
 
     name: str
     is_required: bool = False
     check: Check | None = None
     is_json: bool = False
+    is_literal: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,7 +19,7 @@ from hooks.pipelines.definition import (
     Slot,
 )
 from hooks.pipelines.document import Faults
-from hooks.pipelines.provider import Provider
+from hooks.pipelines.provider import Provider, Setting
 from hooks.pipelines.variables import RESERVED_NAMESPACES, has_reference, malformed, references
 
 Place = tuple[int | str, ...]
@@ -76,6 +76,7 @@ def check_pipeline(
         provider = known.get((at.action.type.category, at.action.type.owner, at.action.type.provider))
         if provider is not None:
             _check_provider(at, provider, places, faults)
+            _check_giving_way(at, provider, definition, places, faults)
             if made.intersection(at.action.inputs):
                 _check_of_version(at, provider, places, faults)
     outputs = {key: provider.variables for key, provider in known.items()}
@@ -223,8 +224,8 @@ def _check_provider(at: _At, provider: Provider, places: Places, faults: Faults)
             faults.add(
                 here, f"{at.label}: {action.type.provider} does not carry out the setting {key!r} (known: {known})"
             )
-        elif setting.check is not None and (setting.is_json or not has_reference(value)):
-            fault = setting.check(value)
+        else:
+            fault = _value_fault(setting, value)
             if fault:
                 faults.add(here, f"{at.label}: configuration {key}: {fault}")
     fault = provider.check_all(action.configuration) if provider.check_all is not None else None
@@ -244,6 +245,24 @@ def _check_primary(at: _At, provider: Provider, line: int, faults: Faults) -> No
         )
     elif primary is not None and not has_reference(primary) and primary not in action.inputs:
         faults.add(line, f"{at.label}: configuration PrimarySource: {primary!r} is none of the input artifacts")
+
+
+def _value_fault(setting: Setting, value: str) -> str | None:
+    if has_reference(value) and not setting.is_json:
+        return "variables are not allowed in it" if setting.is_literal else None
+    return setting.check(value) if setting.check is not None else None
+
+
+def _check_giving_way(
+    at: _At, provider: Provider, definition: PipelineDefinition, places: Places, faults: Faults
+) -> None:
+    key = "ExpiresWhenSuperseded"
+    if provider.setting(key) is None or at.action.configuration.get(key) != "true":
+        return
+    if definition.execution_mode is ExecutionMode.PARALLEL:
+        here = places.line(at.stage, at.index, "configuration", key)
+        told = "executions in PARALLEL do not wait behind each other; it needs executionMode SUPERSEDED or QUEUED"
+        faults.add(here, f"{at.label}: configuration {key}: {told}")
 
 
 def _check_of_version(at: _At, provider: Provider, places: Places, faults: Faults) -> None:

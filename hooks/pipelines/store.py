@@ -10,8 +10,16 @@ from typing import Any
 from sqlalchemy import ColumnElement, func, select
 from sqlalchemy.orm import Session
 
-from hooks.models.pipeline import ActionExecution, Execution, Pipeline, PipelineDefinitionVersion, StageExecution
+from hooks.models.pipeline import (
+    ActionExecution,
+    ApprovalResult,
+    Execution,
+    Pipeline,
+    PipelineDefinitionVersion,
+    StageExecution,
+)
 from hooks.models.pipeline_stage import InboundExecution
+from hooks.pipelines.approvers import required_approvals
 from hooks.pipelines.condition_views import ConditionExecutionView, conditions_of
 from hooks.pipelines.definition import PipelineDefinition, StageDefinition, from_model
 from registry.errors import NotFound
@@ -69,8 +77,32 @@ class PipelineView:
 
 
 @dataclass(frozen=True, slots=True)
+class ApprovalResultView:
+    """What somebody said to an approval: Approved or Rejected, of the files with this digest."""
+
+    account: str
+    verdict: str
+    comment: str
+    digest: str
+    answered_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class PublishedView:
+    """A file that was published outside. ``was_there``: the destination had these bytes before."""
+
+    filename: str
+    url: str
+    sha256: str
+    was_there: bool
+
+
+@dataclass(frozen=True, slots=True)
 class ActionExecutionView:
-    """An action of an execution; ``status`` None: not started. ``attempts`` are the older ones, that no longer count."""
+    """An action of an execution; ``status`` None: not started. ``attempts`` are the older ones, that no longer count.
+
+    ``results`` are the answers to an approval so far; ``required_approvals`` how many it takes.
+    """
 
     name: str
     category: str
@@ -91,6 +123,10 @@ class ActionExecutionView:
     started_at: datetime | None = None
     ended_at: datetime | None = None
     attempts: tuple[ActionExecutionView, ...] = ()
+    id: int | None = None
+    required_approvals: int | None = None
+    results: tuple[ApprovalResultView, ...] = ()
+    published: tuple[PublishedView, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -248,19 +284,28 @@ def find_executions(
     definitions = {row.Execution.id: from_model(row.model) for row in rows}
     judged = [execution_id for execution_id, definition in definitions.items() if definition.has_conditions]
     conditions = conditions_of(session, judged) if judged else {}
+    histories = _Histories(attempts, conditions, _results(session, list(definitions)))
     return {
-        execution_id: _view(row, definitions[execution_id], stages.get(execution_id, {}), attempts, conditions)
+        execution_id: _view(row, definitions[execution_id], stages.get(execution_id, {}), histories)
         for row in rows
         for execution_id in [row.Execution.id]
     }
+
+
+@dataclass(frozen=True, slots=True)
+class _Histories:
+    """What was tried, judged and said: by (stage execution, action), by stage execution, by action execution."""
+
+    attempts: Mapping[tuple[int, str], Sequence[ActionExecution]]
+    conditions: Mapping[int, tuple[ConditionExecutionView, ...]]
+    results: _Said
 
 
 def _view(
     row: Any,
     definition: PipelineDefinition,
     stages: Mapping[str, StageExecution],
-    attempts: Mapping[tuple[int, str], Sequence[ActionExecution]],
-    conditions: Mapping[int, tuple[ConditionExecutionView, ...]],
+    histories: _Histories,
 ) -> ExecutionView:
     execution: Execution = row.Execution
     route = [stage for stage in definition.stages if execution.rollback_stage in {None, stage.name}]
@@ -273,8 +318,20 @@ def _view(
         execution.stop_reason,
         execution.stopped_by,
         row.inbound,
-        _stage_views(route, stages, attempts, conditions),
+        _stage_views(route, stages, histories),
     )
+
+
+def started_by(session: Session, summary: ExecutionSummary) -> str:
+    """The account whose start it goes back to: one that follows from another's promotion is its starter's work."""
+    by = summary.triggered_by
+    # Ends: an execution follows from older ones only.
+    while by.startswith("execution:"):
+        row = session.get(Execution, int(by.partition(":")[2]))
+        if row is None:
+            break
+        by = row.triggered_by
+    return by
 
 
 def list_waiting_approvals(session: Session) -> list[WaitingApproval]:
@@ -296,19 +353,18 @@ def list_waiting_approvals(session: Session) -> list[WaitingApproval]:
 def _stage_views(
     route: Sequence[StageDefinition],
     stages: Mapping[str, StageExecution],
-    attempts: Mapping[tuple[int, str], Sequence[ActionExecution]],
-    judged: Mapping[int, tuple[ConditionExecutionView, ...]],
+    histories: _Histories,
 ) -> tuple[StageExecutionView, ...]:
     views = []
     for stage in route:
         row = stages.get(stage.name)
         actions = []
         for action in stage.actions:
-            rows = attempts.get((row.id, action.name), ()) if row is not None else ()
-            older = tuple(_attempt(old, action.run_order) for old in rows if not old.is_current)
+            rows = histories.attempts.get((row.id, action.name), ()) if row is not None else ()
+            older = tuple(_attempt(old, action.run_order, said=histories.results) for old in rows if not old.is_current)
             current = next((found for found in rows if found.is_current), None)
             actions.append(
-                _attempt(current, action.run_order, older)
+                _attempt(current, action.run_order, older, histories.results)
                 if current is not None
                 else ActionExecutionView(
                     action.name,
@@ -328,13 +384,32 @@ def _stage_views(
                 row.started_at if row else None,
                 row.ended_at if row else None,
                 tuple(actions),
-                judged.get(row.id, ()) if row else (),
+                histories.conditions.get(row.id, ()) if row else (),
             )
         )
     return tuple(views)
 
 
-def _attempt(row: ActionExecution, run_order: int, older: tuple[ActionExecutionView, ...] = ()) -> ActionExecutionView:
+_Said = Mapping[int, tuple[ApprovalResultView, ...]]
+
+
+def _results(session: Session, executions: Sequence[int]) -> _Said:
+    """Action execution → what was said to it."""
+    found: dict[int, tuple[ApprovalResultView, ...]] = {}
+    for row in session.scalars(
+        select(ApprovalResult)
+        .join(ActionExecution, ActionExecution.id == ApprovalResult.action_execution_id)
+        .where(ActionExecution.execution_id.in_(executions))
+        .order_by(ApprovalResult.answered_at, ApprovalResult.account)
+    ):
+        view = ApprovalResultView(row.account, row.verdict, row.comment, row.digest, row.answered_at)
+        found[row.action_execution_id] = (*found.get(row.action_execution_id, ()), view)
+    return found
+
+
+def _attempt(
+    row: ActionExecution, run_order: int, older: tuple[ActionExecutionView, ...] = (), said: _Said | None = None
+) -> ActionExecutionView:
     return ActionExecutionView(
         name=row.name,
         category=row.category,
@@ -355,6 +430,10 @@ def _attempt(row: ActionExecution, run_order: int, older: tuple[ActionExecutionV
         started_at=row.started_at,
         ended_at=row.ended_at,
         attempts=older,
+        id=row.id,
+        required_approvals=required_approvals(row.resolved_configuration) if row.category == "Approval" else None,
+        results=(said or {}).get(row.id, ()),
+        published=tuple(PublishedView(**file) for file in row.published or ()),
     )
 
 

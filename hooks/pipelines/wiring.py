@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Callable, Collection, Mapping, Sequence
 from datetime import datetime, timedelta
 from functools import partial
 
@@ -33,11 +33,13 @@ from hooks.builds.stopping import stop_soon
 from hooks.models.build import BuildProject
 from hooks.models.build_batch import BuildBatch
 from hooks.pipelines.definition import BuildProjectDeclaration
-from hooks.pipelines.parts import BuildOutcome, BuildRequest, Deployer, Parts
+from hooks.pipelines.parts import BuildOutcome, BuildRequest, Deployer, Parts, Publish
 from hooks.pipelines.run import SYSTEM
 from registry import audit
 from registry.clock import Clock
 from registry.errors import Conflict, Invalid, NotFound
+from registry.names import PackageKey
+from registry.repos.advisories import AdvisoryView
 from registry.repos.promote import promote
 from registry.repos.states import FROZEN_AFTER
 
@@ -51,6 +53,10 @@ def real_parts(
     executor_types: Collection[str] = DEFAULT_TYPES,
     release_frozen_after: timedelta = FROZEN_AFTER,
     deployer: Deployer | None = None,
+    publisher: Publish | None = None,
+    advisories: Callable[[Session, PackageKey, str], Sequence[AdvisoryView]] | None = None,
+    may_approve: Callable[[Session, str, Sequence[str]], bool] | None = None,
+    attested: Callable[[int, str], Mapping[str, tuple[str, ...]]] | None = None,
 ) -> Parts:
     """The parts of a running server. ``executor_types`` are the environment types that its workers can build."""
 
@@ -68,6 +74,10 @@ def real_parts(
         promote=partial(promote, release_frozen_after=release_frozen_after),
         clock=clock,
         deployer=deployer,
+        publisher=publisher,
+        advisories=advisories,
+        may_approve=may_approve,
+        attested=attested,
     )
 
 

@@ -95,6 +95,8 @@ class Visit:
             "/quotas/default",
             "/keys",
             "/runners",
+            "/destinations",
+            "/destinations?name=partners",
             "/agents",
             "/account/tokens",
             "/account/password",

@@ -250,6 +250,15 @@ MATRIX = [
         None,
         (401, 200, 200, 200, 200, 404, 200),
     ),  # it has ended, and so does the answer
+    (
+        "PUT",
+        "/destinations/d",
+        {"format": "npm", "url": "https://registry.example/", "repositories": ["default/prod"], "secret": "abcdefgh"},
+        (401, *[403] * 5, 200),
+    ),
+    ("GET", "/destinations", None, (401, *[403] * 5, 200)),
+    ("GET", "/destinations/d", None, (401, *[403] * 5, 200)),
+    ("DELETE", "/destinations/d", None, (401, *[403] * 5, 204)),
     ("PUT", "/secrets/s", {"secretString": "abcdefgh"}, (401, *[403] * 5, 200)),
     ("PATCH", "/secrets/s", {"description": "x"}, (401, *[403] * 5, 200)),
     ("GET", "/secrets", None, (401, *[403] * 5, 200)),

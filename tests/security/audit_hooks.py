@@ -317,6 +317,37 @@ def _row(stage: Stage) -> str:
         return f"/secrets/{session.scalars(select(StoredValue.id).where(StoredValue.name == name)).one()}"
 
 
+def _advisory(stage: Stage) -> str:
+    name = stage.name("advisory")
+    affected = [{"package": {"ecosystem": "PyPI", "name": "x"}, "versions": ["1"]}]
+    stage.done("POST", "/advisories", {"documents": [{"id": name, "modified": "2026-01-01", "affected": affected}]})
+    return name
+
+
+def _newer(stage: Stage) -> dict[str, object]:
+    return {"documents": [{"id": _advisory(stage), "modified": "2026-02-01", "affected": []}]}
+
+
+drive(f"POST {API}/advisories", lambda s: s.api("/advisories", _newer(s)))
+drive(f"DELETE {API}/advisories/<advisory>", lambda s: s.api(f"/advisories/{_advisory(s)}"))
+
+PLACE = {"format": "npm", "url": "https://registry.example/npm/", "repositories": ["default/prod"]}
+DESTINATION = f"{API}/destinations/<destination>"
+
+
+def _destination(stage: Stage) -> str:
+    path, secret = f"/destinations/{stage.name('place')}", stage.name("secret-of-place")
+    stage.secrets.add(secret)
+    stage.done("PUT", path, {**PLACE, "user": "bot", "secret": secret})
+    return path
+
+
+drive(f"PUT {DESTINATION}", lambda s: s.api(_destination(s), {**PLACE, "noCredential": True}))
+drive(f"DELETE {DESTINATION}", lambda s: s.api(_destination(s)))
+drive("POST /destinations", lambda s: s.form("/destinations", name=s.name("place"), secret="typed in", **{
+    **PLACE, "repositories": "default/prod"}))  # fmt: skip
+drive("POST /destinations/<destination>/delete", lambda s: s.form(f"{_destination(s)}/delete"))
+
 SECRET, PARAMETER = f"{API}/secrets/<path:value_name>", f"{API}/parameters/<path:value_name>"
 drive(f"PUT {SECRET}", lambda s: s.api(_kept(s), {"secretString": "a fresh one"}))
 drive(f"PATCH {SECRET}", lambda s: s.api(_kept(s), {"description": "another"}))

@@ -111,6 +111,8 @@ TABLE: dict[str, set[str]] = {
     "POST /access/users": ROOT,
     f"POST {USER}/second-factor/reset": NONE,  # the one who is asked about has none
     **dict.fromkeys(("GET /audit/export.jsonl", "POST /audit/verify"), ROOT),
+    **{f"{method} /destinations": ROOT for method in ("GET", "POST")},
+    "POST /destinations/<destination>/delete": ROOT,
     **dict.fromkeys(("GET /runners", "POST /runners"), ROOT),
     **{f"POST /runners/<runner>/{word}": ROOT for word in ("token", "revoke", "delete")},
     **dict.fromkeys(("GET /agents", "POST /agents", "GET /agents/<agent>"), ROOT),
@@ -261,7 +263,13 @@ def paths(site: Site) -> dict[str, str]:
     values |= {"execution_id": 3, "build_id": site.build_of(2), "token_id": 1, "webhook_id": 1, "subscription_id": 1}
     values |= {"delivery_id": "msg_1", "grant_id": 2, "group": "team", "user": "member", "provider": "none"}
     values |= {"value_id": 1, "report_id": site.report_of(2, "tests-unit"), "case_key": site.failed_case()}
-    values |= {"artifact_identifier": "primary", "runner": "builder-1", "agent": "web-1", "batch_id": site.batch()}
+    values |= {
+        "artifact_identifier": "primary",
+        "runner": "builder-1",
+        "destination": "partners",
+        "agent": "web-1",
+        "batch_id": site.batch(),
+    }
     deploying = site.deployments()[1]
     values |= {
         "application": "shop",

@@ -222,6 +222,7 @@ REVIEWED = {
     f"GET {VERSION}/assets": API_READ.replace("read", "codeartifact:ListPackageVersionAssets"),
     f"GET {VERSION}/asset": API_READ.replace("read", "codeartifact:GetPackageVersionAsset"),
     f"GET {VERSION}/readme": API_READ.replace("read", "codeartifact:GetPackageVersionReadme"),
+    f"GET {VERSION}/advisories": API_READ.replace("read", "codeartifact:DescribePackageVersion"),
     f"GET {VERSION}/provenance": API_READ.replace("read", "codeartifact:DescribePackageVersion"),
     f"GET {VERSION}/dependencies": API_READ.replace("read", "codeartifact:ListPackageVersionDependencies"),
     f"POST {VERSION}/reopen": "api: entrepot:ReopenRelease on the repository",
@@ -293,6 +294,10 @@ REVIEWED = {
     f"PATCH {API}/secrets/<path:value_name>": "api: secretsmanager:UpdateSecret",
     f"DELETE {API}/secrets/<path:value_name>": "api: secretsmanager:DeleteSecret",
     f"POST {API}/secret-values": "api: secretsmanager:GetSecretValue",  # the value itself
+    f"POST {API}/advisories": ADMIN,
+    f"DELETE {API}/advisories/<advisory>": ADMIN,
+    f"GET {API}/destinations": ADMIN,  # without credentials
+    **{f"{method} {API}/destinations/<destination>": ADMIN for method in ("GET", "PUT", "DELETE")},
     **{f"{method} {API}/runners": ADMIN for method in ("GET", "POST")},
     **{f"{method} {API}/runners/<runner>": ADMIN for method in ("GET", "DELETE")},
     **{f"POST {API}/runners/<runner>/{word}": ADMIN for word in ("registration-token", "revoke")},
@@ -402,6 +407,8 @@ REVIEWED = {
     "GET /quotas": PAGE,  # shows the domains whose quotas one manages
     **{f"{method} /quotas/<domain>": PAGE for method in ("GET", "POST")},
     "POST /quotas/<domain>/<repository>": PAGE,
+    **{f"{method} /destinations": PAGE for method in ("GET", "POST")},  # the server's administrators, as the next
+    "POST /destinations/<destination>/delete": PAGE,
     "GET /runners": PAGE,  # for administrators: checked inside, as those below
     "POST /runners": PAGE,
     **{f"POST /runners/<runner>/{word}": PAGE for word in ("token", "revoke", "delete")},

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from hooks.pipelines.actions import approve, build, commands, deploy, promote, source
+from hooks.pipelines.actions import approve, build, commands, deploy, promote, publish, source
 from hooks.pipelines.actions.kind import ActionKind
 from hooks.pipelines.definition import ActionType
 
@@ -13,6 +13,7 @@ KINDS: tuple[ActionKind, ...] = (
     approve.MANUAL,
     promote.PROMOTE,
     deploy.CODEDEPLOY,
+    publish.PUBLISH,
     commands.RUN,
 )
 

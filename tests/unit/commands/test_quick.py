@@ -87,6 +87,8 @@ def test_there_are_all_the_commands() -> None:
         *(f"build batch {word}" for word in ("start", "list", "show", "stop", "retry")),
         *(f"build project {word}" for word in ("apply", "list", "show", "delete", "credential")),
         *(f"build project hook {word}" for word in ("list", "waiting", "create", "change", "delete")),
+        *(f"advisory {word}" for word in ("import", "show", "delete")),
+        *(f"destination {word}" for word in ("set", "list", "show", "delete")),
         *(f"runner {word}" for word in ("add", "token", "list", "show", "revoke", "delete", "register", "run")),
         *(
             f"agent {word}"
