@@ -20,7 +20,8 @@ from registry.api.packages import NamespaceQuery
 from registry.api.routes import Route
 from registry.api.shapes import Between, Length
 from registry.http import context
-from registry.http.auth import requires, signed_in_api
+from registry.http.auth import charge, requires, signed_in_api
+from registry.rates import CostClass
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +73,7 @@ class VisibilityViews:
 
     def show_life(self, domain: str, format_name: str, name: str, version: str, query: NamespaceQuery) -> PackageLife:
         """A package version from its source to where it is deployed, and what keeps it, as far as the caller may see it."""
+        charge(CostClass.SEARCH)
         known = known_format(context.services().formats, format_name)
         key = package_key(known, query.namespace, name)
         with self._services.db.read() as session:
@@ -117,6 +119,7 @@ class VisibilityViews:
 
     def show_figures(self, query: FiguresQuery) -> Figures:
         """Deployment frequency, lead time, change failure rate and time to restore, of applications the caller may see."""
+        charge(CostClass.SEARCH)
         with self._services.db.read() as session:
             return figures(
                 session,

@@ -17,11 +17,12 @@ from hooks.visibility.provenance import provenance_of_group, provenance_of_machi
 from registry.access import Action, check
 from registry.errors import Invalid, NotFound
 from registry.http import context
-from registry.http.auth import page
+from registry.http.auth import charge, page
 from registry.names import PackageKey
 from registry.pages import sight
 from registry.pages.catalogue import admit, readable
 from registry.pages.panels import Coordinate, VersionTab
+from registry.rates import CostClass
 from registry.repos import browse
 
 
@@ -58,6 +59,7 @@ class LifePages:
 
     def show(self, domain: str, repository: str, format_name: str, name: str, version: str) -> str:
         """A version's life: the timeline, where it is now, and what keeps it."""
+        charge(CostClass.SEARCH)
         with self._services.db.read() as session:
             key = _key(format_name, name)
             summary = admit(session, domain, repository, key)
@@ -134,6 +136,7 @@ class LifePages:
 
     def show_figures(self) -> str:
         """The figures of delivery, with a small picture of each day's deployments."""
+        charge(CostClass.SEARCH)
         by, days = request.args.get("by", ""), request.args.get("days", 30, type=int)
         kind = by if by in KINDS else KINDS[0]
         length = days if days in WINDOWS else 30

@@ -151,7 +151,7 @@ def _open(
     at = (summary.id, summary.pipeline, stage, action.name)
     if action.status == ActionStatus.WAITING:
         asked = repositories_behind(execution, stage, action.name)
-        told = f"{stage}/{action.name} waits for somebody with the right to approve on {', '.join(asked)}"
+        told = f"approval {stage}/{action.name} waits for somebody with the right to approve on {', '.join(asked)}"
         return [Blocker("approval", told, *at, action.started_at, asked)]
     if action.deployment_id is not None:
         why = reasons.get(action.deployment_id, ())

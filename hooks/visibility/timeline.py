@@ -84,11 +84,16 @@ def _of_executions(executions: Iterable[LifeExecution]) -> Iterator[LifeMoment]:
         name = f"{each.pipeline} #{each.execution_id}"
         detail = f"by {each.triggered_by}, sha256 {each.digest[:_SHORT]}…"
         yield LifeMoment(
-            each.started_at, "execution", "busy", f"{name} began{what}", detail, execution_id=each.execution_id
+            each.started_at,
+            "execution",
+            "busy",
+            f"execution {name} began{what}",
+            detail,
+            execution_id=each.execution_id,
         )
         if each.ended_at is not None:
             tone = tones.get(each.status, "idle")
-            text = f"{name} ended: {each.status.lower()}"
+            text = f"execution {name} ended: {each.status.lower()}"
             yield LifeMoment(each.ended_at, "execution", tone, text, execution_id=each.execution_id)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -27,6 +28,9 @@ from hooks.models.deployment import (
     version_key,
 )
 from hooks.models.pipeline import Execution
+from hooks.notifications.envelope import compose
+from hooks.notifications.filters import place_of
+from hooks.notifications.payloads import render
 from hooks.visibility.board import board
 from hooks.visibility.figures import figures
 from hooks.visibility.life import life_of
@@ -34,6 +38,7 @@ from hooks.visibility.provenance import provenance_of_group
 from registry.access import Action, Identity, Scope
 from registry.accounts import account_scope, find_account
 from registry.db import Database
+from registry.models import Event
 from registry.names import PackageKey, PackageName
 from tests import postgres
 from tests.browser.site import PIPELINE, Site, build
@@ -43,6 +48,10 @@ from tests.functional.test_pages_deployments import Browser
 from tests.functional.test_pipeline_deployments import Deploying
 
 MOST_QUERIES = 12
+SUBJECTS = {
+    "execution": "executions", "stage": "executions", "action": "executions", "approval": "executions", "build": "builds",
+    "deployment": "deployments", "deployment-target": "deployments",
+}  # fmt: skip
 KEY = PackageKey("pypi", "", PackageName("acme-billing"))
 
 
@@ -345,3 +354,34 @@ def test_silent_machines_and_traffic_that_waits_for_somebody_are_named(site: Sit
     deployed.advance(going)
     deployed.run(going, "q-2")
     assert set(told()) == {"reroute"}
+
+
+def test_every_event_of_pipelines_and_deployments_says_what_where_and_leads_somewhere(
+    site: Site, deployed: Deployed
+) -> None:
+    execution = site.start("acme-billing", "1.0")
+    site.end_build(site.build_of(execution))
+    with site.services.db.read() as session:
+        rows = session.scalars(select(Event).order_by(Event.id)).all()
+        told = [row for row in rows if row.kind.partition(".")[0] in SUBJECTS]
+    assert {row.kind for row in told} >= {
+        "execution.started", "stage.started", "action.started", "action.succeeded", "approval.needed", "build.started",
+        "build.succeeded", "deployment.started", "deployment.succeeded", "deployment.stopped", "deployment.rolled-back",
+        "deployment.paused", "deployment-target.failed",
+    }  # fmt: skip
+    for row in told:
+        body = compose(
+            event_id=str(row.id), kind=row.kind, source="https://packages.example", subject=place_of(row.payload).path,
+            occurred_at=row.occurred_at, data=row.payload,
+        )  # fmt: skip
+        text = json.loads(render("Chat", body, "https://packages.example")[1])["text"]
+        line, link = text.split("\n")
+        path = f"/{SUBJECTS[row.kind.partition('.')[0]]}/"
+        assert link.startswith(f"https://packages.example{path}"), text
+        assert any(name in line for name in ("acme-billing", "shop", "wide", "waits", "quiet")), line
+        assert line.startswith(f"{row.kind}: "), line
+        bridge = json.loads(render("EventBridge", body, "https://packages.example")[1])
+        if row.kind not in {"approval.decided", "deployment.rolled-back"}:
+            assert bridge["source"].startswith("aws.code"), bridge
+            assert {"state", "build-status"} & set(bridge["detail"]), bridge
+        assert bridge["detail"]["url"] == link
