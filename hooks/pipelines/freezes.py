@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
@@ -133,15 +133,24 @@ def list_freezes(session: Session, now: datetime, pipeline: str | None = None) -
 
 def frozen(session: Session, pipeline_id: int, stage: str, now: datetime) -> PipelineFreeze | None:
     """The freeze window that keeps executions out of a stage now and ends last, if any."""
-    holding = [
-        (until, row)
-        for row in _of_pipeline(session, pipeline_id)
-        if covers(row, stage) and (until := holds_until(row, now)) is not None
-    ]
+    return frozen_stages(session, pipeline_id, [stage], now).get(stage)
+
+
+def frozen_stages(
+    session: Session, pipeline_id: int, stages: Sequence[str], now: datetime
+) -> Mapping[str, PipelineFreeze]:
+    """Stage → the freeze window that keeps executions out of it now and ends last; those that are open are left out."""
+    rows = list(_of_pipeline(session, pipeline_id))
+    found = {stage: row for stage in stages if (row := _longest(rows, stage, now)) is not None}
     # No transition leads to the first stage, and what is published is taken up at any time.
-    if not holding or stage == _first_stage(session, pipeline_id):
-        return None
-    return max(holding, key=lambda each: each[0])[1]
+    if found:
+        found.pop(current_definition(session, pipeline_id)[1].stages[0].name, None)
+    return found
+
+
+def _longest(rows: Sequence[PipelineFreeze], stage: str, now: datetime) -> PipelineFreeze | None:
+    holding = [(until, row) for row in rows if covers(row, stage) and (until := holds_until(row, now)) is not None]
+    return max(holding, key=lambda each: each[0])[1] if holding else None
 
 
 def look_again_at(until: datetime, now: datetime) -> datetime:
@@ -202,10 +211,6 @@ def thaw_later(session: Session, pipeline_id: int, at: datetime, now: datetime, 
         subject=f"pipeline:{pipeline_id}",
         max_attempts=PATIENT_ATTEMPTS,
     )
-
-
-def _first_stage(session: Session, pipeline_id: int) -> str:
-    return current_definition(session, pipeline_id)[1].stages[0].name
 
 
 def _of_pipeline(session: Session, pipeline_id: int) -> Iterable[PipelineFreeze]:
