@@ -115,8 +115,7 @@ def delete_freeze(session: Session, name: str, *, actor: str, now: datetime) -> 
     session.flush()
     audit.record(session, now, actor, "freeze.delete", f"freeze/{name}", reason=row.reason)
     for pipeline_id in sorted(waiting & {row.pipeline_id} if row.pipeline_id is not None else waiting):
-        # A name of its own: that of the job that waits for the window's end is taken.
-        thaw_later(session, pipeline_id, now, now, dedupe=f"{JOB_KIND}:{pipeline_id}:without:{row.id}")
+        thaw_later(session, pipeline_id, now, now, of=f"without:{row.id}")
 
 
 def list_freezes(session: Session, now: datetime, pipeline: str | None = None) -> list[FreezeView]:
@@ -200,13 +199,19 @@ def covers(row: PipelineFreeze, stage: str) -> bool:
     return row.stages is None or stage in row.stages
 
 
-def thaw_later(session: Session, pipeline_id: int, at: datetime, now: datetime, dedupe: str | None = None) -> None:
-    """Have what waits before stages of a pipeline looked at again."""
+def thaw_later(
+    session: Session, pipeline_id: int, at: datetime, now: datetime, *, only: int | None = None, of: str = ""
+) -> None:
+    """Have what waits before stages of a pipeline looked at again; ``only``: one execution.
+
+    Executions in parallel hold no common lock: each has a job of its own, so that none waits for another's. ``of`` sets a
+    job apart from others that are due at the same time.
+    """
     enqueue(
         session,
         JOB_KIND,
-        {"pipeline_id": pipeline_id},
-        dedupe=dedupe or f"{JOB_KIND}:{pipeline_id}:{at:%Y%m%d%H%M%S}",
+        {"pipeline_id": pipeline_id, "execution_id": only},
+        dedupe=f"{JOB_KIND}:{pipeline_id}:{only or ''}:{of}:{at:%Y%m%d%H%M%S}",
         run_after_seconds=max(0.0, (at - now).total_seconds()),
         subject=f"pipeline:{pipeline_id}",
         max_attempts=PATIENT_ATTEMPTS,

@@ -84,8 +84,14 @@ def release_stage(
     return len(permitted)
 
 
-def thaw(session: Session, parts: Parts, pipeline_id: int, now: datetime) -> None:
-    """Let what waits before stages of a pipeline, or is on its way in, go in as far as it may now. Harmless at any time."""
+def thaw(session: Session, parts: Parts, pipeline_id: int, now: datetime, only: int | None = None) -> None:
+    """Let what waits before stages of a pipeline, or is on its way in, go in as far as it may now; ``only``: one execution.
+
+    Harmless at any time.
+    """
+    if only is not None:
+        advance(session, parts, only, now)
+        return
     lock_pipeline(session, pipeline_id)
     waiting = session.execute(
         select(InboundExecution.execution_id, InboundExecution.stage, Execution.mode)
