@@ -47,15 +47,14 @@ def stages_to_roll_back(execution: store.ExecutionView, who: Identity) -> list[s
 
 
 def may_release(session: Session, who: Identity, pipeline_id: int, stage: StageState) -> bool:
-    """Whether something is held before a stage, all of which somebody may let go."""
-    if not stage.holds:
-        return False
-    try:
-        for row in holds_of(session, pipeline_id, stage.stage_name):
+    """Whether something is held before a stage that somebody may let go."""
+    for row in holds_of(session, pipeline_id, stage.stage_name) if stage.holds else ():
+        try:
             check_release(session, who, row)
-    except (Denied, NotFound):
-        return False
-    return True
+        except (Denied, NotFound):
+            continue
+        return True
+    return False
 
 
 def stages_to_override(execution: store.ExecutionView, who: Identity) -> dict[str, str]:

@@ -29,6 +29,7 @@ from hooks.pipelines.run import SYSTEM, Run, lock, lock_pipeline, next_attempt, 
 from hooks.pipelines.state import (
     ActionStatus,
     AskCondition,
+    ConditionStatus,
     EndExecution,
     EndStage,
     EnterStage,
@@ -335,7 +336,10 @@ def _end(session: Session, run: Run, status: ExecutionStatus, now: datetime) -> 
     run.execution.ended_at = now
     slots.stop_waiting(session, run.execution)
     failed = [f"{stage}/{name}" for (stage, name), row in run.actions.items() if row.status == ActionStatus.FAILED]
-    run.record(session, now, SYSTEM, f"execution.{status.lower()}", failed_actions=failed)
+    judged = {ConditionStatus.FAILED, ConditionStatus.ERRORED}
+    conditions_failed = [f"{stage}/{slot}" for (stage, slot), row in run.conditions.items() if row.status in judged]
+    more = {"failed_conditions": conditions_failed} if conditions_failed else {}
+    run.record(session, now, SYSTEM, f"execution.{status.lower()}", failed_actions=failed, **more)
     happenings.tell_status(session, run, now)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
@@ -115,8 +115,7 @@ def delete_freeze(session: Session, name: str, *, actor: str, now: datetime) -> 
     session.flush()
     audit.record(session, now, actor, "freeze.delete", f"freeze/{name}", reason=row.reason)
     for pipeline_id in sorted(waiting & {row.pipeline_id} if row.pipeline_id is not None else waiting):
-        # A name of its own: that of the job that waits for the window's end is taken.
-        thaw_later(session, pipeline_id, now, now, dedupe=f"{JOB_KIND}:{pipeline_id}:without:{row.id}")
+        thaw_later(session, pipeline_id, now, now, of=f"without:{row.id}")
 
 
 def list_freezes(session: Session, now: datetime, pipeline: str | None = None) -> list[FreezeView]:
@@ -133,15 +132,24 @@ def list_freezes(session: Session, now: datetime, pipeline: str | None = None) -
 
 def frozen(session: Session, pipeline_id: int, stage: str, now: datetime) -> PipelineFreeze | None:
     """The freeze window that keeps executions out of a stage now and ends last, if any."""
-    holding = [
-        (until, row)
-        for row in _of_pipeline(session, pipeline_id)
-        if covers(row, stage) and (until := holds_until(row, now)) is not None
-    ]
+    return frozen_stages(session, pipeline_id, [stage], now).get(stage)
+
+
+def frozen_stages(
+    session: Session, pipeline_id: int, stages: Sequence[str], now: datetime
+) -> Mapping[str, PipelineFreeze]:
+    """Stage → the freeze window that keeps executions out of it now and ends last; those that are open are left out."""
+    rows = list(_of_pipeline(session, pipeline_id))
+    found = {stage: row for stage in stages if (row := _longest(rows, stage, now)) is not None}
     # No transition leads to the first stage, and what is published is taken up at any time.
-    if not holding or stage == _first_stage(session, pipeline_id):
-        return None
-    return max(holding, key=lambda each: each[0])[1]
+    if found:
+        found.pop(current_definition(session, pipeline_id)[1].stages[0].name, None)
+    return found
+
+
+def _longest(rows: Sequence[PipelineFreeze], stage: str, now: datetime) -> PipelineFreeze | None:
+    holding = [(until, row) for row in rows if covers(row, stage) and (until := holds_until(row, now)) is not None]
+    return max(holding, key=lambda each: each[0])[1] if holding else None
 
 
 def look_again_at(until: datetime, now: datetime) -> datetime:
@@ -191,21 +199,23 @@ def covers(row: PipelineFreeze, stage: str) -> bool:
     return row.stages is None or stage in row.stages
 
 
-def thaw_later(session: Session, pipeline_id: int, at: datetime, now: datetime, dedupe: str | None = None) -> None:
-    """Have what waits before stages of a pipeline looked at again."""
+def thaw_later(
+    session: Session, pipeline_id: int, at: datetime, now: datetime, *, only: int | None = None, of: str = ""
+) -> None:
+    """Have what waits before stages of a pipeline looked at again; ``only``: one execution.
+
+    Executions in parallel hold no common lock: each has a job of its own, so that none waits for another's. ``of`` sets a
+    job apart from others that are due at the same time.
+    """
     enqueue(
         session,
         JOB_KIND,
-        {"pipeline_id": pipeline_id},
-        dedupe=dedupe or f"{JOB_KIND}:{pipeline_id}:{at:%Y%m%d%H%M%S}",
+        {"pipeline_id": pipeline_id, "execution_id": only},
+        dedupe=f"{JOB_KIND}:{pipeline_id}:{only or ''}:{of}:{at:%Y%m%d%H%M%S}",
         run_after_seconds=max(0.0, (at - now).total_seconds()),
         subject=f"pipeline:{pipeline_id}",
         max_attempts=PATIENT_ATTEMPTS,
     )
-
-
-def _first_stage(session: Session, pipeline_id: int) -> str:
-    return current_definition(session, pipeline_id)[1].stages[0].name
 
 
 def _of_pipeline(session: Session, pipeline_id: int) -> Iterable[PipelineFreeze]:

@@ -109,9 +109,8 @@ def run_condition(parts: Parts, context: JobContext) -> None:
 
 def run_thaw(parts: Parts, context: JobContext) -> None:
     """Look again at what waits before a pipeline's stages. Running twice is harmless: what has entered does not wait."""
-    context.finish(
-        JobState.SUCCEEDED, lambda session: thaw(session, parts, context.payload["pipeline_id"], parts.clock())
-    )
+    pipeline_id, only = context.payload["pipeline_id"], context.payload["execution_id"]
+    context.finish(JobState.SUCCEEDED, lambda session: thaw(session, parts, pipeline_id, parts.clock(), only=only))
 
 
 def _promote(session: Session, parts: Parts, run: Run, context: JobContext) -> Progress:

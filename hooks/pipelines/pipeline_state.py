@@ -10,7 +10,7 @@ from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from hooks.models.pipeline import ActionExecution, Execution, Pipeline, StageExecution
-from hooks.models.pipeline_condition import StageHold
+from hooks.models.pipeline_condition import PipelineFreeze, StageHold
 from hooks.models.pipeline_stage import InboundExecution, StageSlot
 from hooks.pipelines import condition_views, freezes, holds, store
 from hooks.pipelines.definition import Slot, StageDefinition
@@ -165,6 +165,7 @@ def get_pipeline_state(
     held = {stage for stage, slot in slots.items() if not slot.is_open or slot.occupant_id is not None} | set(waiting)
     current = {stage.name for stage in view.definition.stages}
     stages = (*view.definition.stages, *(StageDefinition(stage, ()) for stage in sorted(held - current)))
+    frozen = freezes.frozen_stages(session, view.id, [stage.name for stage in stages], now)
     return PipelineState(
         name,
         view.version,
@@ -178,7 +179,7 @@ def get_pipeline_state(
                 ),
                 judged.get(latest[stage.name].id, {}) if stage.name in latest else {},
                 latest.get(stage.name),
-                _freeze(session, view.id, stage.name, now),
+                _freeze(frozen.get(stage.name), now),
                 tuple(_hold(row) for row in kept if row.stage == stage.name and row.rollback_id in seen),
             )
             for stage in stages
@@ -208,8 +209,7 @@ def _with_gates(
     )
 
 
-def _freeze(session: Session, pipeline_id: int, stage: str, now: datetime) -> FreezeState | None:
-    row = freezes.frozen(session, pipeline_id, stage, now)
+def _freeze(row: PipelineFreeze | None, now: datetime) -> FreezeState | None:
     until = None if row is None else freezes.holds_until(row, now)
     return None if row is None or until is None else FreezeState(row.name, row.reason, row.created_by, until)
 
@@ -238,7 +238,7 @@ def why_inbound(session: Session, execution: store.ExecutionView, now: datetime)
             f"Held before {stage}: {kept.held_by} rolled {stage} back (#{kept.rollback_id}), and until somebody releases it"
             f" nothing of {holds.full_name(kept)} enters."
         )
-    freeze = _freeze(session, row.pipeline_id, stage, now)
+    freeze = _freeze(freezes.frozen(session, row.pipeline_id, stage, now), now)
     waiting = session.get_one(InboundExecution, row.id)
     if freeze is not None and waiting.passed_by is None:
         return (

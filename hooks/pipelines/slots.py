@@ -83,7 +83,8 @@ def next_inbound(session: Session, pipeline_id: int, stage: str, now: datetime) 
 def may_come_in(session: Session, execution: Execution, stage: str, now: datetime) -> bool:
     """Whether an execution that meets no other may enter now; else it waits before the stage until a freeze ends."""
     waiting = session.get(InboundExecution, execution.id)
-    if _frozen(session, execution.pipeline_id, stage, now) and (waiting is None or waiting.passed_by is None):
+    has_passed = waiting is not None and waiting.passed_by is not None
+    if not has_passed and _frozen(session, execution.pipeline_id, stage, now, only=execution.id):
         if waiting is None:
             _wait(session, execution, stage, now)
         return False
@@ -144,13 +145,13 @@ def _wait(session: Session, execution: Execution, stage: str, now: datetime) -> 
     session.flush()
 
 
-def _frozen(session: Session, pipeline_id: int, stage: str, now: datetime) -> bool:
+def _frozen(session: Session, pipeline_id: int, stage: str, now: datetime, only: int | None = None) -> bool:
     """Whether a freeze keeps executions out; if so the stage is looked at again when it ends."""
     row = freezes.frozen(session, pipeline_id, stage, now)
     until = None if row is None else freezes.holds_until(row, now)
     if until is None:
         return False
-    freezes.thaw_later(session, pipeline_id, freezes.look_again_at(until, now), now)
+    freezes.thaw_later(session, pipeline_id, freezes.look_again_at(until, now), now, only=only)
     return True
 
 
@@ -162,6 +163,7 @@ def _first(
         select(InboundExecution, Execution)
         .join(Execution, Execution.id == InboundExecution.execution_id)
         .where(InboundExecution.pipeline_id == pipeline_id, InboundExecution.stage == stage)
+        .where(Execution.mode != ExecutionMode.PARALLEL)
         .order_by(InboundExecution.execution_id)
     )
     if coming is None and session.execute(statement.limit(1)).first() is None:

@@ -17,7 +17,7 @@ from hooks.pipelines.definition import ExecutionMode, Slot
 from hooks.pipelines.engine import advance, let_in, look_at_condition
 from hooks.pipelines.parts import Parts
 from hooks.pipelines.run import lock, lock_pipeline
-from registry.errors import Conflict, Invalid, NotFound
+from registry.errors import Conflict, Denied, Invalid, NotFound
 
 MAX_REASON_CHARACTERS = 300
 
@@ -61,23 +61,37 @@ def release_stage(
 ) -> int:
     """Let what rollbacks have held before a stage enter it again; how many packages that was.
 
-    ``may`` raises Denied for a hold that the actor has no right to let go. Raises NotFound for the pipeline or the stage,
-    and Conflict when nothing is held there.
+    ``may`` raises Denied or NotFound for a hold that the actor has no right to let go: of several the others are. Raises
+    what it raised when none is left, NotFound for the pipeline or the stage, and Conflict when nothing is held there.
     """
     row = holds.pipeline_named(session, pipeline)
     lock_pipeline(session, row.id)
     found = holds.holds_of(session, row.id, stage)
     if not found and current_definition(session, row.id)[1].stage(stage) is None:
         raise NotFound("stage", stage)
+    permitted, refusals = [], []
     for each in found:
-        may(each)
-    holds.release(session, row, stage, found, actor=actor, reason=reason, now=now)
+        try:
+            may(each)
+        except (Denied, NotFound) as refusal:
+            refusals.append(refusal)
+        else:
+            permitted.append(each)
+    if refusals and not permitted:
+        raise refusals[0]
+    holds.release(session, row, stage, permitted, actor=actor, reason=reason, now=now)
     let_in(session, parts, row.id, stage, now)
-    return len(found)
+    return len(permitted)
 
 
-def thaw(session: Session, parts: Parts, pipeline_id: int, now: datetime) -> None:
-    """Let what waits before stages of a pipeline, or is on its way in, go in as far as it may now. Harmless at any time."""
+def thaw(session: Session, parts: Parts, pipeline_id: int, now: datetime, only: int | None = None) -> None:
+    """Let what waits before stages of a pipeline, or is on its way in, go in as far as it may now; ``only``: one execution.
+
+    Harmless at any time.
+    """
+    if only is not None:
+        advance(session, parts, only, now)
+        return
     lock_pipeline(session, pipeline_id)
     waiting = session.execute(
         select(InboundExecution.execution_id, InboundExecution.stage, Execution.mode)

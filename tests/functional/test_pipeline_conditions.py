@@ -1,5 +1,6 @@
 """Conditions of stages, one by one: CodePipeline's table of results, its polarities, and what each rule waits for."""
 
+import threading
 from datetime import timedelta
 from pathlib import Path
 
@@ -8,12 +9,18 @@ import sqlalchemy as sa
 
 from hooks.deployments.told_alarms import tell
 from hooks.models.job import Job
+from hooks.models.pipeline import Pipeline
 from hooks.models.pipeline_condition import ConditionExecution, RuleExecution
-from hooks.pipelines import conditions
+from hooks.pipelines import conditions, freezes
 from hooks.pipelines.approvals import Verdict
 from hooks.pipelines.definition import RetryMode, Slot
 from hooks.pipelines.engine import look_at_condition
+from hooks.pipelines.freezes import NewFreeze, create_freeze, delete_freeze
+from hooks.pipelines.overriding import override_condition
+from hooks.pipelines.steering import stop_execution
+from hooks.pipelines.sticky import thaw
 from registry.errors import Conflict, Invalid, NotFound
+from tests import postgres
 from tests.fakes.pipeline_builds import Builds
 from tests.fakes.pipeline_line import Line, fresh_world
 from tests.fakes.pipelines import approval, build, stage
@@ -573,3 +580,88 @@ def test_dying_between_any_two_statements_loses_nothing_and_does_nothing_twice(w
     }.get(step, [("BEFORE_ENTRY", "Succeeded")])
     assert asked(world, first) == ends
     assert len(world.executions(way.name)) == {"fail": 3}.get(step, 1)
+
+
+@pytest.fixture(params=[pytest.param("sqlite", marks=pytest.mark.long), "postgresql"])
+def both(request, tmp_path: Path):
+    if request.param == "postgresql" and postgres.find_binaries() is None:
+        pytest.skip("there is no PostgreSQL on this machine")
+    yield from fresh_world(request.param, tmp_path)
+
+
+@pytest.mark.parametrize("mode", ["QUEUED", "PARALLEL"])
+def test_what_happens_to_a_condition_at_once_happens_to_it_once(both, mode):
+    """A build's end, an override, a look, a stop of another, a freeze and its end: whoever comes second finds it done."""
+    made, rounds = Builds(), 4
+    both.use(made.parts(both.parts))
+    smoke = rule("Smoke", "CodeBuild", "{ProjectName: tests}")
+    way = line(both, guarded("beforeEntry", "SKIP", smoke), mode=mode)
+    for number in range(rounds):
+        made.requests.clear()
+        first, second = way.start("1.0"), way.start("2.0")
+        way.answer(first)
+        way.answer(second)
+        (condition,) = open_conditions(both, first)
+        build_id = next(iter(made.requests))
+        with both.db.read() as session:
+            pipeline_id = session.scalar(sa.select(Pipeline.id).filter_by(name=way.name))
+        name = f"at-once-{number}"
+
+        def freeze(session, name=name):
+            ends = both.now + timedelta(days=1)
+            create_freeze(session, NewFreeze(name, "x", way.name, ["After"], ends_at=ends), actor="op", now=both.now)
+            delete_freeze(session, name, actor="op", now=both.now)
+
+        failures = at_once(
+            both,
+            freeze,
+            lambda session, build_id=build_id: made.end(session, both.parts, build_id),
+            lambda session, first=first: override_condition(
+                session, both.parts, first, "Ship", Slot.BEFORE_ENTRY, actor="op", reason="x", now=both.now
+            ),
+            lambda session, condition=condition: look_at_condition(session, both.parts, condition, both.now),
+            lambda session, second=second: stop_execution(
+                session, both.parts, second, actor="op", reason="", abandon=True, now=both.now
+            ),
+            lambda session, pipeline_id=pipeline_id: thaw(session, both.parts, pipeline_id, both.now),
+        )
+        assert failures == []
+        assert len(asked(both, first)) == 1
+        assert asked(both, first)[0][1] in {"Succeeded", "Overridden"}
+        action = both.action(first, "Ship/Ask")
+        assert (action.status, action.attempt) == ("Waiting", 1)
+        assert way.status(second) == "Stopped"
+        way.answer(first, "Ship")
+        both.work(freezes.JOB_KIND)
+        way.answer(first, "After")
+        assert way.status(first) == "Succeeded"
+
+
+def at_once(world, *units):
+    """Run all at one time, each in a transaction; what was raised but the refusals of those who came second."""
+    failures, together = [], threading.Barrier(len(units))
+
+    def run(unit):
+        together.wait()
+        try:
+            world.db.retry(unit)
+        except Conflict:
+            pass
+        except Exception as error:
+            failures.append(error)
+
+    threads = [threading.Thread(target=run, args=(unit,)) for unit in units]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    return failures
+
+
+def open_conditions(world, execution):
+    with world.db.read() as session:
+        return session.scalars(
+            sa.select(ConditionExecution.id).where(
+                ConditionExecution.execution_id == execution, ConditionExecution.status == "InProgress"
+            )
+        ).all()

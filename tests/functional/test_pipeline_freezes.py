@@ -13,7 +13,7 @@ from hooks.pipelines.definition import RetryMode, Slot
 from hooks.pipelines.freezes import list_freezes
 from hooks.pipelines.pipeline_state import why_inbound
 from registry.errors import Conflict, Denied, Invalid, NotFound
-from tests.fakes.pipeline_line import Line, fresh_world
+from tests.fakes.pipeline_line import TWO_STAGES, Line, fresh_world
 from tests.fakes.pipelines import approval, stage
 
 MODES = ("SUPERSEDED", "QUEUED", "PARALLEL")
@@ -132,6 +132,20 @@ def test_a_freeze_comes_again_by_the_clock_of_its_place(world):
     world.now = monday
     thaw_at(world)
     assert line.stages(first)["Test"] == "InProgress"
+
+
+def test_a_change_of_mode_in_a_freeze_leaves_nobody_behind(world):
+    line = Line(world, "PARALLEL")
+    line.freeze("mode", pipeline=line.name, ends_at=world.now + timedelta(days=9))
+    started = [line.start("1.0"), line.start("2.0")]
+    line.define(TWO_STAGES, mode="QUEUED")
+    started += [line.start("3.0"), line.start("1.0")]
+    assert [line.before(each) for each in started] == ["Test"] * 4
+    line.unfreeze("mode")
+    thaw_at(world)
+    assert [line.stages(each)["Test"] for each in started] == ["InProgress", "InProgress", "InProgress", None]
+    line.answer(started[2])
+    assert line.stages(started[3])["Test"] == "InProgress"
 
 
 def test_a_freeze_keeps_supersedes_and_leaves_what_is_inside(world):

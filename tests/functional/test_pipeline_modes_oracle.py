@@ -206,6 +206,11 @@ class History:
                 lambda: simulator.retry(number, place, mode is RetryMode.ALL_ACTIONS),
             )
         if word == "rollback":
+            # Mostly what succeeded somewhere, and can be gone back to.
+            done = [
+                (n, s) for n, run in simulator.runs.items() for s, x in run.stages.items() if s and x == "Succeeded"
+            ]
+            number, place = dice.choice(done) if done and dice.random() < 0.8 else (number, place)
             return (
                 f"rollback {number} s{place}",
                 lambda session: rollback_stage(

@@ -124,6 +124,17 @@ def test_what_a_stage_cannot_do_where_it_stands():
         assert any(told in fault for fault in faults("", HEAD.replace("- name: Source\n", f"- name: Source\n{lines}")))
 
 
+def test_cloudformation_writes_it_otherwise():
+    """PascalCase, and JSON."""
+    pascal = """  BeforeEntry: {Conditions: [{Result: SKIP, Rules: [{Name: V, RuleTypeId: {Category: Rule, Owner: AWS, Provider: VariableCheck, Version: "1"},
+    Configuration: {Variable: "#{src.Version}", Value: x, Operator: EQ}, InputArtifacts: [], TimeoutInMinutes: 9}]}]}
+  OnFailure: {Result: RETRY, RetryConfiguration: {RetryMode: ALL_ACTIONS}}
+"""
+    found = stage_of(pascal)
+    assert found[Slot.BEFORE_ENTRY].rules[0].timeout_minutes == 9
+    assert found[Slot.ON_FAILURE].retry_mode == RetryMode.ALL_ACTIONS
+
+
 def test_rules_are_no_actions():
     text = HEAD + TAIL.replace("category: Build, provider: CodeBuild", "category: Rule, provider: CodeBuild")
     with pytest.raises(InvalidDocument, match="Rule / \\? / CodeBuild / 1 is not carried out"):
