@@ -147,9 +147,10 @@ class Site:
             wait = retry_after_seconds(exchange.header("Retry-After"), self._clock(), longest_seconds)
             return self._passing(Failure(f"{host} answered HTTP {status}", wait_seconds=wait))
         if status in _REDIRECTS:
-            return SendRefused(
-                f"{host} answered HTTP {status}: it redirects, and nothing is sent on; give the URL itself", status
-            )
+            told = "it redirects, and nothing is sent on; give the URL itself"
+            if asked.method == "GET":
+                told = "it redirects who asks what is there already, and nobody is followed"
+            return SendRefused(f"{host} answered HTTP {status}: {told}", status)
         if status in {401, 403} and asked.method == "GET":
             return SendRefused(
                 f"{host} answered HTTP {status}: the destination's credential may not read there", status
