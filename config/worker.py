@@ -14,11 +14,13 @@ from config.settings import Settings
 from hooks.builds import output_care, report_store
 from hooks.builds import records as build_records
 from hooks.builds.executor import Executor
+from hooks.builds.executors.process import ProcessExecutor
 from hooks.builds.runners import JobsFor
 from hooks.deployments import targets as deployment_targets
 from hooks.jobs.claims import Only
 from hooks.jobs.worker import Worker
 from hooks.notifications import fanout
+from hooks.pipelines.actions import git as source_actions
 from hooks.triggers import dispatch
 from registry.db import Database
 from registry.repos import care, evict
@@ -31,6 +33,9 @@ SWEEP_SECONDS = 3600.0
 IDLE_SECONDS = 5.0
 LOST_SECONDS = 5.0
 CHECKPOINT_SECONDS = 15.0
+POLL_SECONDS = 15.0
+SOURCE_SLOTS = 2
+"""So many sources of pipelines are fetched at a time; builds do not wait for them, nor they for builds."""
 Rounds = Sequence[tuple[float, Callable[[], None]]]
 
 
@@ -114,6 +119,9 @@ def run(settings: Settings, *, is_alone: bool = True) -> int:
     crew.hire(deployments, deployment_targets.QUEUE, settings.deployments.slots)
     available = _that_can_build(executors.executors(settings))
     builds = wiring.build_jobs(settings, services, parts, available)
+    if ProcessExecutor.name in available:
+        fetches, polling = wiring.source_jobs(settings, services, parts)
+        crew.hire(fetches, source_actions.QUEUE, SOURCE_SLOTS, ((POLL_SECONDS, polling.round),))
     # Also where none runs here: somebody has to notice that a runner elsewhere fell silent.
     slots, only = settings.builds.slots if available else 0, JobsFor(tuple(available))
     crew.hire(builds, build_records.QUEUE, slots, ((LOST_SECONDS, hook_services.runners.work.close_lost),), only=only)

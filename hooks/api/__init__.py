@@ -19,6 +19,7 @@ from hooks.api.deployments import DeploymentViews
 from hooks.api.executions import ExecutionViews
 from hooks.api.keys import KeyViews
 from hooks.api.metrics import blueprint as metrics
+from hooks.api.pipeline_sources import PipelineSourceViews, pipeline_receivers
 from hooks.api.pipelines import PipelineViews
 from hooks.api.pushes import PushViews
 from hooks.api.pushes import receivers as push_receivers
@@ -31,7 +32,7 @@ from hooks.api.webhooks import WebhookViews
 from hooks.services import HookServices
 from registry.api.routes import register
 
-__all__ = ["agent_protocol", "blueprint", "metrics", "push_receivers", "runner_protocol"]
+__all__ = ["agent_protocol", "blueprint", "metrics", "pipeline_receivers", "push_receivers", "runner_protocol"]
 
 
 def blueprint(services: HookServices) -> Blueprint:
@@ -39,6 +40,7 @@ def blueprint(services: HookServices) -> Blueprint:
     routes = Blueprint("hook_api", __name__)
     for views in (
         PipelineViews(services),
+        PipelineSourceViews(services),
         ExecutionViews(services),
         BuildProjectViews(services),
         PushViews(services),

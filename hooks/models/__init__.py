@@ -29,6 +29,14 @@ from hooks.models.notification import (
     WebhookEndpoint,
 )
 from hooks.models.pipeline import ActionExecution, Execution, Pipeline, PipelineDefinitionVersion, StageExecution
+from hooks.models.pipeline_source import (
+    GitConnection,
+    PipelineDelivery,
+    PipelineHook,
+    PipelineLocation,
+    SourceRevision,
+    SourceWatch,
+)
 from hooks.models.pipeline_stage import InboundExecution, StageSlot
 from hooks.models.report import FileCoverageRow, Report, ReportGroup, TestCase
 from hooks.models.runner import BuildLease, BuildRunner
@@ -61,6 +69,7 @@ __all__ = [
     "DeploymentUpload",
     "Execution",
     "FileCoverageRow",
+    "GitConnection",
     "InboundExecution",
     "Job",
     "JobQueue",
@@ -71,12 +80,17 @@ __all__ = [
     "MailSubscription",
     "Pipeline",
     "PipelineDefinitionVersion",
+    "PipelineDelivery",
+    "PipelineHook",
+    "PipelineLocation",
     "PushDelivery",
     "PushHook",
     "PushWaiting",
     "Report",
     "ReportGroup",
     "SourceCredential",
+    "SourceRevision",
+    "SourceWatch",
     "StageExecution",
     "StageSlot",
     "StoredValue",

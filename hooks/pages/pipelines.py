@@ -131,6 +131,8 @@ class PipelinePages:
     def _coordinates(session: Session, pipeline: str) -> Coordinates:
         """The version the form names, in canonical spelling."""
         source = filter_of(store.get_pipeline(session, pipeline).definition)
+        if source is None:
+            raise Invalid(f"pipeline {pipeline} takes no package versions")
         form = request.form
         repository, written = form.get("repository", "").strip(), form.get("package", "").strip()
         check(context.caller(), Action.PUBLISH, f"{source.domain}/{repository}")
@@ -164,7 +166,8 @@ def startable(session: Session, who: Identity, at: Coordinate) -> list[tuple[str
     for entry in store.list_pipelines(session):
         definition = store.get_pipeline(session, entry.name).definition
         needs_values = any(variable.default is None for variable in definition.variables)
-        if filter_of(definition).matches(candidate) and not needs_values:
+        takes = filter_of(definition)
+        if takes is not None and takes.matches(candidate) and not needs_values:
             found.append((entry.name, definition))
     return found
 

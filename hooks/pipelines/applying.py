@@ -15,6 +15,7 @@ from hooks.pipelines.actions import PROVIDERS
 from hooks.pipelines.declaration import parse_documents
 from hooks.pipelines.definition import BuildProjectDeclaration, PipelineDefinition, to_model
 from hooks.pipelines.parts import Parts
+from hooks.pipelines.sources.watches import keep_watches
 from registry import audit
 
 
@@ -91,6 +92,7 @@ def _apply_pipeline(session: Session, definition: PipelineDefinition, text: str,
         )
     )
     session.flush()
+    keep_watches(session, row.id, definition)
     action = "pipeline.create" if change == "created" else "pipeline.update"
     audit.record(session, now, actor, action, f"pipeline/{row.name}", version=row.current_version)
     return Applied("pipeline", row.name, change, row.current_version)

@@ -20,6 +20,7 @@ from hooks.pipelines.compute import (
 )
 from hooks.pipelines.definition import (
     ARTIFACT,
+    GIT_PROVIDERS,
     MAX_RUN_ORDER,
     MAX_VARIABLES,
     NAME,
@@ -49,12 +50,12 @@ from hooks.pipelines.document import (
 )
 from hooks.pipelines.provider import Provider
 from hooks.pipelines.rules import Places, check_pipeline
+from hooks.pipelines.trigger_documents import read_triggers
 
 _CONDITIONS = "stages have no conditions, retries or rollbacks by rule; an approval action is the gate here"
 _PIPELINE = {"name", "roleArn", "artifactStore", "artifactStores", "stages", "version", "executionMode"}
-_PIPELINE |= {"pipelineType", "variables"}
+_PIPELINE |= {"pipelineType", "variables", "triggers"}
 _PIPELINE_REFUSED = {
-    "triggers": "a source action of provider Package is its own trigger",
     "disableInboundStageTransitions": "use `entrepot pipeline transition`: a document that is applied again opens nothing",
     "restartExecutionOnUpdate": "an update starts nothing; start the pipeline by hand",
     "tags": "pipelines have no tags",
@@ -125,11 +126,16 @@ def _pipeline(node: yaml.Node, reading: _Reading) -> PipelineDefinition:
     entries = fields(node, "pipeline", _PIPELINE, faults, refused=_PIPELINE_REFUSED)
     _check_settings(node, entries, faults)
     stage_nodes = items(entries.get("stages"), "pipeline: stages", faults)
+    stages = tuple(_stage(stage, index, reading) for index, stage in enumerate(stage_nodes))
+    git_sources = {
+        action.name for stage in stages[:1] for action in stage.actions if action.type.provider in GIT_PROVIDERS
+    }
     definition = PipelineDefinition(
         name=named(node, entries, "pipeline", NAME, faults),
-        stages=tuple(_stage(stage, index, reading) for index, stage in enumerate(stage_nodes)),
+        stages=stages,
         variables=_variables(entries.get("variables"), faults),
         execution_mode=_execution_mode(entries.get("executionMode"), faults),
+        triggers=read_triggers(entries.get("triggers"), git_sources, faults),
     )
     reading.places.note((), line_of(entries.get("stages", node)))
     check_pipeline(definition, reading.providers, reading.places, faults)

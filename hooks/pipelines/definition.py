@@ -12,12 +12,16 @@ from enum import StrEnum
 from typing import Any
 
 from hooks.builds.project import SourceSettings
+from hooks.pipelines.sources.triggers import Trigger, trigger_of
 
 MAX_STAGES = 50
 MAX_ACTIONS = 500
 MAX_ACTIONS_PER_STAGE = 50
 MAX_RUN_ORDER = 999
 MAX_VARIABLES = 50
+
+GIT_PROVIDERS = frozenset({"Git", "CodeStarSourceConnection", "CodeCommit"})
+"""The providers of source actions that take commits of a git repository."""
 
 NAME = re.compile(r"[A-Za-z0-9.@_-]{1,100}\Z")
 ARTIFACT = re.compile(r"[A-Za-z0-9_-]{1,100}\Z")
@@ -63,6 +67,11 @@ class ActionDefinition:
     namespace: str | None = None
     timeout_minutes: int | None = None
 
+    @property
+    def is_package_source(self) -> bool:
+        """Whether it is a source that takes package versions."""
+        return (self.type.category, self.type.provider) == ("Source", "Package")
+
 
 @dataclass(frozen=True, slots=True)
 class StageDefinition:
@@ -87,17 +96,23 @@ class VariableDefinition:
 
 @dataclass(frozen=True, slots=True)
 class PipelineDefinition:
-    """A whole pipeline. The first stage holds its one source action."""
+    """A whole pipeline. The first stage holds its source actions, at most one of which takes package versions."""
 
     name: str
     stages: tuple[StageDefinition, ...]
     variables: tuple[VariableDefinition, ...] = ()
     execution_mode: ExecutionMode = ExecutionMode.PARALLEL
+    triggers: tuple[Trigger, ...] = ()
 
     @property
     def source(self) -> ActionDefinition:
-        """The source action."""
-        return self.stages[0].actions[0]
+        """The source action that says what an execution is about: the one of package versions, else the first."""
+        return next((each for each in self.sources if each.is_package_source), self.sources[0])
+
+    @property
+    def sources(self) -> tuple[ActionDefinition, ...]:
+        """The source actions."""
+        return self.stages[0].actions
 
     def stage(self, name: str) -> StageDefinition | None:
         """The stage of that name, or None."""
@@ -151,6 +166,7 @@ def from_model(model: Mapping[str, Any]) -> PipelineDefinition:
         variables=tuple(VariableDefinition(**variable) for variable in model["variables"]),
         # Definitions from before there were modes say none: they ran in parallel, and still do.
         execution_mode=ExecutionMode(model.get("execution_mode", ExecutionMode.PARALLEL)),
+        triggers=tuple(trigger_of(each) for each in model.get("triggers", ())),
     )
 
 

@@ -2,11 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 Check = Callable[[str], str | None]
 """Takes a setting's value, returns what is wrong with it or None."""
+
+
+CheckAll = Callable[[Mapping[str, str]], Sequence[tuple[str, str]]]
+"""Takes a whole configuration, returns (setting, what is wrong) for what is wrong between settings."""
+
+
+def no_faults(_configuration: Mapping[str, str]) -> Sequence[tuple[str, str]]:
+    """For settings that say nothing about each other."""
+    return ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +38,7 @@ class Provider:
 
     ``variables`` are the output variables it sets: None means that only a run can tell, empty that it sets none.
     ``of_version`` are settings about the package version, which say nothing of an artifact that a build has made.
+    ``check`` looks at the settings together.
     """
 
     category: str
@@ -40,6 +50,7 @@ class Provider:
     variables: frozenset[str] | None = frozenset()
     has_timeout: bool = False
     of_version: frozenset[str] = frozenset()
+    check: CheckAll = no_faults
 
     def setting(self, name: str) -> Setting | None:
         """The setting of that name, or None."""

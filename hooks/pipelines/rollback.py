@@ -88,6 +88,7 @@ def _execution(target: Execution, stage: str, identity: str, actor: str, now: da
         trigger_kind=TRIGGER_KIND,
         trigger_identity=identity,
         triggered_by=actor,
+        revision_type=target.revision_type,
         domain=target.domain,
         repository=target.repository,
         format=target.format,

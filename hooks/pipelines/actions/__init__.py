@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from hooks.pipelines.actions import approve, build, commands, deploy, promote, source
+from hooks.pipelines.actions import approve, build, commands, deploy, git, promote, source
 from hooks.pipelines.actions.kind import ActionKind
 from hooks.pipelines.definition import ActionType
 
 KINDS: tuple[ActionKind, ...] = (
     source.PACKAGE,
+    git.GIT,
+    git.CODESTAR,
+    git.CODECOMMIT,
     build.BUILD,
     build.TEST,
     approve.MANUAL,

@@ -25,7 +25,7 @@ def _check_repository(value: str) -> str | None:
 
 
 def _start(session: Session, starting: Starting) -> Progress:
-    if any(handed.build_id is not None for handed in starting.artifacts.values()):
+    if any(not handed.is_version for handed in starting.artifacts.values()):
         raise Invalid("the package version is what is promoted: a build's artifact is none")
     target = starting.configuration["TargetRepository"]
     source = starting.configuration.get("SourceRepository") or starting.source.repository
