@@ -15,7 +15,8 @@ from hooks.pipelines.actions.kind import Progress
 from hooks.pipelines.approvals import expire
 from hooks.pipelines.engine import REFUSALS, end_action, running_action
 from hooks.pipelines.parts import Parts
-from hooks.pipelines.run import Run
+from hooks.pipelines.published import published_versions
+from hooks.pipelines.run import Run, pinned_version
 from hooks.pipelines.state import ActionStatus
 
 
@@ -66,24 +67,34 @@ def run_expiry(parts: Parts, context: JobContext) -> None:
 
 
 def _promote(session: Session, parts: Parts, run: Run, context: JobContext) -> Progress:
-    execution = run.execution
     source, target = context.payload["source"], context.payload["target"]
+    pinned = pinned_version(run.execution)
+    versions = [pinned] if pinned.is_package else published_versions(session, run, source)
+    where = source or "where it was published"
+    if not versions:
+        return Progress(ActionStatus.FAILED, f"the builds of the execution have published no package version ({where})")
     try:
         # The savepoint takes back what a refused promotion had written before it was refused.
         with session.begin_nested():
-            parts.promote(
-                session,
-                domain=execution.domain,
-                format=execution.format,
-                namespace=execution.namespace,
-                name=execution.name,
-                version=execution.version,
-                assets=execution.assets,
-                source=source,
-                target=target,
-                actor=f"execution:{execution.id}",
-                now=parts.clock(),
-            )
+            for version in versions:
+                parts.promote(
+                    session,
+                    domain=version.domain,
+                    format=version.format,
+                    namespace=version.namespace,
+                    name=version.name,
+                    version=version.version,
+                    assets=version.assets,
+                    source=source or version.repository,
+                    target=target,
+                    actor=f"execution:{run.execution.id}",
+                    now=parts.clock(),
+                )
     except REFUSALS as refusal:
-        return Progress(ActionStatus.FAILED, f"not promoted from {source} to {target}: {refusal}")
-    return Progress(ActionStatus.SUCCEEDED, f"promoted from {source} to {target}")
+        return Progress(
+            ActionStatus.FAILED, f"not promoted from {source or versions[0].repository} to {target}: {refusal}"
+        )
+    if pinned.is_package:
+        return Progress(ActionStatus.SUCCEEDED, f"promoted from {source} to {target}")
+    named = ", ".join(f"{version.full_name} {version.version}" for version in versions)
+    return Progress(ActionStatus.SUCCEEDED, f"promoted to {target}: {named}")

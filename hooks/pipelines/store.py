@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
@@ -44,7 +44,7 @@ class ExecutionSummary:
     mode: str
     execution_type: str
     rollback_target_id: int | None
-    revision_type: str
+    revision_type: str = field(default="PACKAGE", kw_only=True)
 
 
 @dataclass(frozen=True, slots=True)

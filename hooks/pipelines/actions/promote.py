@@ -25,10 +25,12 @@ def _check_repository(value: str) -> str | None:
 
 
 def _start(session: Session, starting: Starting) -> Progress:
-    if any(not handed.is_version for handed in starting.artifacts.values()):
+    if starting.source.is_package and any(not handed.is_version for handed in starting.artifacts.values()):
         raise Invalid("the package version is what is promoted: a build's artifact is none")
     target = starting.configuration["TargetRepository"]
-    source = starting.configuration.get("SourceRepository") or starting.source.repository
+    source = starting.configuration.get("SourceRepository", "")
+    if starting.source.is_package:
+        source = source or starting.source.repository
     job_id = enqueue(
         session,
         JOB_KIND,
@@ -37,7 +39,9 @@ def _start(session: Session, starting: Starting) -> Progress:
         subject=f"execution:{starting.execution_id}",
         max_attempts=PATIENT_ATTEMPTS,
     )
-    return Progress(ActionStatus.IN_PROGRESS, f"promotion from {source} to {target}", job_id=job_id)
+    return Progress(
+        ActionStatus.IN_PROGRESS, f"promotion from {source or 'where it was published'} to {target}", job_id=job_id
+    )
 
 
 def _stop(session: Session, _parts: Parts, row: ActionExecution, _actor: str) -> None:
