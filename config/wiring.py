@@ -59,12 +59,12 @@ from hooks.notifications.endpoints import sealed_secrets
 from hooks.pipelines.actions.git import JOB_KIND as FETCH_KIND
 from hooks.pipelines.deployer import PipelineDeployer
 from hooks.pipelines.engine import on_build_finished
+from hooks.pipelines.fetching import Fetching
 from hooks.pipelines.handlers import SETTLED
 from hooks.pipelines.handlers import handlers as pipeline_handlers
 from hooks.pipelines.handlers import settle as settle_action
 from hooks.pipelines.parts import Parts
 from hooks.pipelines.sources.connections import sealed_connections
-from hooks.pipelines.sources.fetching import Fetching
 from hooks.pipelines.wiring import real_parts
 from hooks.secret_store.delivery import Deliveries
 from hooks.secret_store.store import sealed_values

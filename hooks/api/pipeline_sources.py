@@ -35,7 +35,7 @@ MOST_BYTES = 5 * 1024 * 1024
 
 
 @dataclass(frozen=True, slots=True)
-class ConnectionCredential:
+class GitConnectionCredential:
     """What repositories are fetched with: PERSONAL_ACCESS_TOKEN, BASIC_AUTH or SSH_KEY (with the host's ``knownHosts``)."""
 
     auth_type: Annotated[str, Length(1, 32)]
@@ -45,7 +45,7 @@ class ConnectionCredential:
 
 
 @dataclass(frozen=True, slots=True)
-class NewConnection:
+class NewGitConnection:
     """A forge: repositories below ``url``. ``repository`` of ``domain`` says whose readers see what comes from there.
 
     ``provider`` is github, gitlab, gitea or generic. Without ``credential`` the one that is there stays, unless the address
@@ -56,11 +56,11 @@ class NewConnection:
     repository: Annotated[str, Length(1, 100)]
     domain: Annotated[str, Length(1, 50)] = "default"
     provider: Annotated[str, Length(1, 16)] = "generic"
-    credential: ConnectionCredential | None = None
+    credential: GitConnectionCredential | None = None
 
 
 @dataclass(frozen=True, slots=True)
-class ConnectionDetail:
+class GitConnectionDetail:
     """A connection. ``authType`` null: repositories are fetched without a credential."""
 
     name: str
@@ -73,10 +73,10 @@ class ConnectionDetail:
 
 
 @dataclass(frozen=True, slots=True)
-class ConnectionList:
+class GitConnectionList:
     """All connections by name."""
 
-    items: tuple[ConnectionDetail, ...]
+    items: tuple[GitConnectionDetail, ...]
     next: str | None
 
 
@@ -138,11 +138,17 @@ class PipelineSourceViews:
         these, one = "/git-connections", "/git-connections/<connection>"
         hooks = "/pipelines/<pipeline>/webhooks"
         return (
-            Route("GET", these, door, self.list_connections, answer=ConnectionList),
+            Route("GET", these, door, self.list_git_connections, answer=GitConnectionList),
             Route(
-                "PUT", one, door, self.put_connection, body=NewConnection, answer=ConnectionDetail, holds_secrets=True
+                "PUT",
+                one,
+                door,
+                self.put_git_connection,
+                body=NewGitConnection,
+                answer=GitConnectionDetail,
+                holds_secrets=True,
             ),
-            Route("DELETE", one, door, self.delete_connection, status=204),
+            Route("DELETE", one, door, self.delete_git_connection, status=204),
             Route("GET", hooks, door, self.list_pipeline_hooks, answer=PipelineHookList),
             Route(
                 "POST",
@@ -157,13 +163,13 @@ class PipelineSourceViews:
             Route("GET", "/pipelines/<pipeline>/sources", door, self.list_sources, answer=SourceStates),
         )
 
-    def list_connections(self) -> ConnectionList:
+    def list_git_connections(self) -> GitConnectionList:
         """The connections, without what they fetch with."""
         with self._services.db.read() as session:
             rows = session.scalars(select(GitConnection).order_by(GitConnection.name))
-            return ConnectionList(tuple(_connection(row) for row in rows), None)
+            return GitConnectionList(tuple(_connection(row) for row in rows), None)
 
-    def put_connection(self, connection: str, body: NewConnection) -> ConnectionDetail:
+    def put_git_connection(self, connection: str, body: NewGitConnection) -> GitConnectionDetail:
         """Make a connection, or change it. Its credential is sealed, and never told again."""
         caller, services = context.caller(), self._services
         sealer, given = services.stores.server_keyring(), body.credential
@@ -185,7 +191,7 @@ class PipelineSourceViews:
             audit.record(session, now, caller.name, action, f"git-connection/{row.name}", **about)
             return _connection(row)
 
-    def delete_connection(self, connection: str) -> None:
+    def delete_git_connection(self, connection: str) -> None:
         """Delete a connection with its credential; sources that name it fetch nothing from now on."""
         caller, services = context.caller(), self._services
         with services.db.write() as session:
@@ -286,8 +292,10 @@ def pipeline_receivers(services: HookServices) -> Blueprint:
     return routes
 
 
-def _connection(row: GitConnection) -> ConnectionDetail:
-    return ConnectionDetail(row.name, row.provider, row.url, row.domain, row.repository, row.auth_type, row.created_at)
+def _connection(row: GitConnection) -> GitConnectionDetail:
+    return GitConnectionDetail(
+        row.name, row.provider, row.url, row.domain, row.repository, row.auth_type, row.created_at
+    )
 
 
 def _hook(row: PipelineHook, secret: str | None = None) -> PipelineHookDetail:

@@ -16,7 +16,9 @@ from hooks.pipelines.pipeline_state import get_pipeline_state
 from hooks.pipelines.transitions import disable_transition, enable_transition
 from hooks.services import HookServices
 from hooks.triggers.collect import Coordinates
-from hooks.triggers.match import Candidate, filter_of
+from hooks.triggers.match import Candidate, PackageFilter, filter_of
+from hooks.triggers.overrides import COMMIT_ID, overrides, place_of_source
+from hooks.triggers.shown import sources_shown
 from hooks.triggers.start import start_manual
 from registry.access import Action, Identity, check
 from registry.errors import Conflict, Denied, Invalid, NotFound, Problem
@@ -29,7 +31,7 @@ from registry.repos import browse
 from registry.repos.topology import find_repository
 
 EXECUTIONS_SHOWN = 25
-_VARIABLE_PREFIX = "variable-"
+_VARIABLE_PREFIX, _REVISION_PREFIX = "variable-", "revision-"
 
 
 class PipelinePages:
@@ -69,6 +71,7 @@ class PipelinePages:
         with self._services.db.read() as session:
             pipeline = store.get_pipeline(session, name)
             state = get_pipeline_state(session, name, partial(may_look_into, who))
+            sources = sources_shown(session, pipeline.id, pipeline.definition, is_admin=who.may(Action.ADMIN))
             found = store.list_executions(session, pipeline=name, before_id=before, limit=EXECUTIONS_SHOWN + 1)
             shown = [
                 store.get_execution(session, entry.id)
@@ -81,6 +84,7 @@ class PipelinePages:
             state=state,
             may_close=who.may(Action.ADMIN),
             source=filter_of(pipeline.definition),
+            sources=sources,
             executions=shown,
             before=before,
             next_before=found[EXECUTIONS_SHOWN - 1].id if len(found) > EXECUTIONS_SHOWN else None,
@@ -91,11 +95,19 @@ class PipelinePages:
         )
 
     def start(self, name: str) -> ResponseReturnValue:
-        """Start an execution by hand. Needs the right that starts one anyway: to publish where the version is."""
+        """Start an execution by hand. Needs the right that starts one anyway: to publish where the version, or source, is."""
         who = context.caller()
+        given = {
+            key.removeprefix(_REVISION_PREFIX): (COMMIT_ID, value.strip())
+            for key, value in request.form.items()
+            if key.startswith(_REVISION_PREFIX) and value.strip()
+        }
         try:
             with self._services.db.write() as session:
-                at = self._coordinates(session, name)
+                takes = filter_of(store.get_pipeline(session, name).definition)
+                if takes is None:
+                    check(who, Action.PUBLISH, "/".join(place_of_source(session, name)))
+                at = self._coordinates(session, takes) if takes is not None else None
                 started = start_manual(
                     session,
                     self._services.actions,
@@ -104,6 +116,7 @@ class PipelinePages:
                     actor=who.name,
                     now=self._services.clock(),
                     variables=self._variables(),
+                    revisions=overrides(given),
                     request_token=request.form.get("request_token") or None,
                 )
         except (Invalid, NotFound, Conflict, Denied) as error:
@@ -128,11 +141,8 @@ class PipelinePages:
         return redirect_with("stage-opened" if is_open else "stage-closed", url_for("hook_pages.pipeline", name=name))
 
     @staticmethod
-    def _coordinates(session: Session, pipeline: str) -> Coordinates:
+    def _coordinates(session: Session, source: PackageFilter) -> Coordinates:
         """The version the form names, in canonical spelling."""
-        source = filter_of(store.get_pipeline(session, pipeline).definition)
-        if source is None:
-            raise Invalid(f"pipeline {pipeline} takes no package versions")
         form = request.form
         repository, written = form.get("repository", "").strip(), form.get("package", "").strip()
         check(context.caller(), Action.PUBLISH, f"{source.domain}/{repository}")

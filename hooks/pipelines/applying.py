@@ -15,7 +15,7 @@ from hooks.pipelines.actions import PROVIDERS
 from hooks.pipelines.declaration import parse_documents
 from hooks.pipelines.definition import BuildProjectDeclaration, PipelineDefinition, to_model
 from hooks.pipelines.parts import Parts
-from hooks.pipelines.sources.watches import keep_watches
+from hooks.pipelines.watches import keep_watches
 from registry import audit
 
 

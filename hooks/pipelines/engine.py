@@ -22,8 +22,8 @@ from hooks.pipelines.actions.kind import ActionKind, Progress, Starting
 from hooks.pipelines.definition import ActionDefinition, ExecutionMode, PipelineDefinition, from_model
 from hooks.pipelines.handover import handed_to, own_revision
 from hooks.pipelines.parts import Parts, PinnedVersion
+from hooks.pipelines.pinning import About, Wanted, about
 from hooks.pipelines.run import SYSTEM, Run, lock, lock_pipeline, next_attempt, pinned_version
-from hooks.pipelines.sources.pinning import About, Wanted, about
 from hooks.pipelines.state import (
     ActionStatus,
     EndExecution,

@@ -7,9 +7,9 @@ from collections.abc import Mapping
 from sqlalchemy.orm import Session
 
 from hooks.builds.push_fields import COMMIT
+from hooks.pipelines.pinning import Wanted
 from hooks.pipelines.sources.connections import locate
 from hooks.pipelines.sources.git_settings import settings_of
-from hooks.pipelines.sources.pinning import Wanted
 from hooks.triggers.pushes import find_pipeline
 from registry.errors import Invalid
 

@@ -18,9 +18,9 @@ from hooks.builds.push_payloads import Told
 from hooks.jobs.context import Handler, JobContext
 from hooks.models.job import JobState
 from hooks.models.pipeline_source import SourceWatch
+from hooks.pipelines import watches
 from hooks.pipelines.engine import current_definition
 from hooks.pipelines.parts import Parts
-from hooks.pipelines.sources import watches
 from hooks.pipelines.sources.connections import locate, open_connection
 from hooks.pipelines.sources.git_settings import GitSettings, settings_of
 from hooks.pipelines.sources.triggers import Trigger, looks_at_files

@@ -20,8 +20,8 @@ from hooks.models.pipeline_source import PipelineDelivery, PipelineHook
 from hooks.pipelines.definition import GIT_PROVIDERS, ActionDefinition, PipelineDefinition
 from hooks.pipelines.engine import REFUSALS, Start, Trigger, current_definition, start_execution
 from hooks.pipelines.parts import Parts
+from hooks.pipelines.pinning import Wanted
 from hooks.pipelines.sources.git_settings import settings_of
-from hooks.pipelines.sources.pinning import Wanted
 from hooks.pipelines.sources.triggers import Branches, starts
 from registry.db import table_of
 from registry.errors import Conflict, Invalid, NotFound

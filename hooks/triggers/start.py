@@ -16,8 +16,8 @@ from hooks.models.job import JobState
 from hooks.models.pipeline import Pipeline
 from hooks.pipelines.engine import REFUSALS, Start, Started, Trigger, current_definition, start_execution
 from hooks.pipelines.parts import Parts
+from hooks.pipelines.pinning import Wanted
 from hooks.pipelines.run import SYSTEM
-from hooks.pipelines.sources.pinning import Wanted
 from hooks.triggers.collect import Collected, Coordinates, collect
 from hooks.triggers.match import filter_of
 from registry import audit

@@ -30,6 +30,11 @@ BUILD = """{category: Build, owner: AWS, provider: CodeBuild}
     configuration: {ProjectName: unit}
     inputArtifacts: [{name: App}]"""
 
+INPUT = "\n    inputArtifacts: [{name: App}]"
+PROMOTE = "{category: Deploy, owner: Entrepot, provider: Promote}\n    configuration: {TargetRepository: prod}"
+DEPLOY = """{category: Deploy, owner: AWS, provider: CodeDeploy}
+    configuration: {ApplicationName: a, DeploymentGroupName: b%s}"""
+
 
 @pytest.mark.parametrize(
     ("pattern", "text", "covers"),
@@ -141,12 +146,9 @@ def test_pull_requests_are_judged_by_event_and_destination() -> None:
         ("triggers: [{gitConfiguration: {sourceActionName: App, push: [{}, {}, {}, {}]}}]", "", BUILD, "at most 3"),
         ("", ", Connection: forge", BUILD.replace("App", "Nope"), "no action makes"),
         ("", ", FullRepositoryId: app", BUILD, "either Url, or Connection"),
-        ("", "", "{category: Deploy, owner: Entrepot, provider: Promote}\n    configuration: {TargetRepository: prod}",
-         "nothing gives it a package version"),
-        ("", "", "{category: Deploy, owner: AWS, provider: CodeDeploy}\n    configuration: {ApplicationName: a, "
-         "DeploymentGroupName: b}", "name the input artifact"),
-        ("", "", "{category: Deploy, owner: AWS, provider: CodeDeploy}\n    configuration: {ApplicationName: a, "
-         "DeploymentGroupName: b, Asset: x}\n    inputArtifacts: [{name: App}]", "Asset is about the package version"),
+        ("", "", PROMOTE, "nothing gives it a package version"),
+        ("", "", DEPLOY % "", "name the input artifact"),
+        ("", "", DEPLOY % ", Asset: x" + INPUT, "Asset is about the package version"),
     ],
 )  # fmt: skip
 def test_what_cannot_be_is_refused_with_its_line(triggers: str, more: str, action: str, fault: str) -> None:

@@ -1,0 +1,153 @@
+"""``entrepot pipeline``: connections to forges, and where they tell pipelines of pushes."""
+
+from __future__ import annotations
+
+from typing import IO
+
+import click
+
+from registry.commands.client import Client, with_client
+from registry.commands.options import REPOSITORY, Place, example
+from registry.commands.output import json_option, print_json, print_rows, say
+
+_CONNECTIONS = (
+    ("NAME", "name"),
+    ("PROVIDER", "provider"),
+    ("ADDRESS", "url"),
+    ("REPOSITORY", "repository"),
+    ("CREDENTIAL", "authType"),
+    ("CREATED", "createdAt"),
+)
+_HOOKS = (
+    ("ID", "id"),
+    ("SOURCE", "action"),
+    ("PROVIDER", "provider"),
+    ("ADDRESS", "payloadUrl"),
+    ("SECRET", "secretFingerprint"),
+    ("CREATED", "createdAt"),
+)
+
+
+@click.group()
+def connection() -> None:
+    """Connections to forges: put, list, delete."""
+
+
+@example(
+    "entrepot pipeline connection put forge --forge-url https://forge.example --repository dev --token-from token.txt"
+)
+@connection.command()
+@click.argument("name")
+@click.option("--forge-url", "url", required=True, help="Repositories below this address are fetched with it.")
+@click.option("--repository", type=REPOSITORY, required=True, help="Whose readers may see what comes from there.")
+@click.option("--provider", default="generic", type=click.Choice(("github", "gitlab", "gitea", "generic")))
+@click.option(
+    "--token-from", "secret", type=click.File(encoding="utf-8"), help="File with the token or key; - for stdin."
+)
+@click.option("--username", default="", help="The user whose password or token it is.")
+@click.option(
+    "--known-hosts", type=click.File(encoding="utf-8"), help="It is an SSH key; this file has the host's keys."
+)
+@json_option
+@with_client
+def put(
+    client: Client,
+    name: str,
+    *,
+    url: str,
+    repository: Place,
+    provider: str,
+    secret: IO[str] | None,
+    username: str,
+    known_hosts: IO[str] | None,
+    as_json: bool,
+) -> None:
+    """Make a connection, or change it. What it fetches with is told to nobody again."""
+    body: dict[str, object] = {
+        "url": url,
+        "domain": repository.domain,
+        "repository": repository.repository,
+        "provider": provider,
+    }
+    if secret is not None:
+        kind = "SSH_KEY" if known_hosts is not None else "BASIC_AUTH" if username else "PERSONAL_ACCESS_TOKEN"
+        text = secret.read()
+        body["credential"] = {
+            "authType": kind,
+            "secret": text if kind == "SSH_KEY" else text.strip(),
+            "username": username,
+            "knownHosts": known_hosts.read() if known_hosts is not None else "",
+        }
+    made = client.send("PUT", "git-connections", name, body=body)
+    if as_json:
+        print_json(made)
+        return
+    say(f"connection {name} leads to {made['url']}, with {made['authType'] or 'no credential'}")
+
+
+@example("entrepot pipeline connection list")
+@connection.command("list")
+@json_option
+@with_client
+def list_connections(client: Client, *, as_json: bool) -> None:
+    """List connections."""
+    print_rows(client.items("git-connections"), _CONNECTIONS, as_json=as_json)
+
+
+@example("entrepot pipeline connection delete forge")
+@connection.command("delete")
+@click.argument("name")
+@json_option
+@with_client
+def delete_connection(client: Client, name: str, *, as_json: bool) -> None:
+    """Delete a connection with its credential; sources that name it fetch nothing from now on."""
+    client.send("DELETE", "git-connections", name)
+    say(f"connection {name} was deleted")
+    if as_json:
+        print_json({"name": name, "deleted": True})
+
+
+@click.group("webhook")
+def pipeline_hook() -> None:
+    """Where forges tell a pipeline of pushes: create, list, delete."""
+
+
+@example("entrepot pipeline webhook create release --provider github")
+@pipeline_hook.command()
+@click.argument("pipeline")
+@click.option("--provider", required=True, type=click.Choice(("github", "gitlab", "gitea", "generic")))
+@click.option("--source", "action", default="", help="The source action, where there are several of git.")
+@json_option
+@with_client
+def create(client: Client, pipeline: str, *, provider: str, action: str, as_json: bool) -> None:
+    """Make a webhook; prints its address and its secret, which is told this once."""
+    made = client.send("POST", "pipelines", pipeline, "webhooks", body={"provider": provider, "action": action})
+    if as_json:
+        print_json(made)
+        return
+    click.echo(f"{made['payloadUrl']}\n{made['secret']}")
+    say(f"let {provider} send JSON there, with that secret; it is not shown again")
+
+
+@example("entrepot pipeline webhook list release")
+@pipeline_hook.command("list")
+@click.argument("pipeline")
+@json_option
+@with_client
+def list_hooks(client: Client, pipeline: str, *, as_json: bool) -> None:
+    """List a pipeline's webhooks."""
+    print_rows(client.items("pipelines", pipeline, "webhooks"), _HOOKS, as_json=as_json)
+
+
+@example("entrepot pipeline webhook delete release 0f3c…")
+@pipeline_hook.command("delete")
+@click.argument("pipeline")
+@click.argument("hook_id", metavar="WEBHOOK")
+@json_option
+@with_client
+def delete_hook(client: Client, pipeline: str, hook_id: str, *, as_json: bool) -> None:
+    """Delete a webhook; its address answers 404 from now on."""
+    client.send("DELETE", "pipelines", pipeline, "webhooks", hook_id)
+    say(f"webhook {hook_id} was deleted")
+    if as_json:
+        print_json({"id": hook_id, "deleted": True})
