@@ -63,12 +63,14 @@ from hooks.pipelines.fetching import Fetching
 from hooks.pipelines.handlers import SETTLED
 from hooks.pipelines.handlers import handlers as pipeline_handlers
 from hooks.pipelines.handlers import settle as settle_action
+from hooks.pipelines.locations import JOB_KIND as APPLY_KIND
 from hooks.pipelines.parts import Parts
 from hooks.pipelines.sources.connections import sealed_connections
 from hooks.pipelines.wiring import real_parts
 from hooks.secret_store.delivery import Deliveries
 from hooks.secret_store.store import sealed_values
 from hooks.services import HookServices, RunnerServices
+from hooks.triggers.definitions import Definitions
 from hooks.triggers.polling import Polling
 from hooks.triggers.pushes import sealed_pipeline_hooks
 from hooks.triggers.start import handlers as start_handlers
@@ -347,7 +349,10 @@ def source_jobs(settings: Settings, services: Services, parts: Parts) -> tuple[J
     sealer = services.stores.server_keyring()
     fetching = Fetching(services.db, services.stores, sealer, parts, git, settings.builds.artifact_limit_bytes)
     polling = Polling(services.db, sealer, parts, git)
-    return JobTable({**fetching.handlers(), **polling.handlers()}, {FETCH_KIND: fetching.settle}), polling
+    member = Audience(services.accounts.rules).by_name
+    definitions = Definitions(services.db, sealer, parts, git, member)
+    handlers = {**fetching.handlers(), **polling.handlers(), **definitions.handlers()}
+    return JobTable(handlers, {FETCH_KIND: fetching.settle, APPLY_KIND: definitions.settle}), polling
 
 
 def notification_jobs(settings: Settings, services: Services) -> JobTable:

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from config import wiring
 from hooks.builds.access import ACCOUNT
@@ -17,6 +17,7 @@ from hooks.builds.records import QUEUE as BUILDS
 from hooks.jobs import claims
 from hooks.jobs.attempt import Attempt
 from hooks.pipelines.actions.git import QUEUE as SOURCES
+from hooks.pipelines.locations import ask_for_definition
 from registry.access import Action
 from tests.build_bench import work_directory
 from tests.build_outputs import OutputWorld
@@ -97,6 +98,12 @@ class SourceWorld(OutputWorld):
         polling.round()
         self.work()
 
+    def poll_definition(self, name: str) -> None:
+        """Have a definition that comes from its source looked at again, as after a push."""
+        with self.db.write() as session:
+            ask_for_definition(session, name)
+        self.work(builds=False)
+
     def executions(self, pipeline: str) -> list[dict[str, Any]]:
         """Oldest first, with everything."""
         found = self.call("GET", f"/pipelines/{pipeline}/executions").json["items"]
@@ -106,12 +113,15 @@ class SourceWorld(OutputWorld):
         return self.call("POST", f"/pipelines/{pipeline}/executions", as_=as_, json=body)
 
 
+Made = TypeVar("Made", bound=SourceWorld)
+
+
 def action(execution: dict[str, Any], name: str) -> dict[str, Any]:
     return next(each for stage in execution["stages"] for each in stage["actions"] if each["name"] == name)
 
 
 @contextmanager
-def source_world(folder: Path) -> Iterator[SourceWorld]:
+def source_world(folder: Path, kind: type[Made] = SourceWorld) -> Iterator[Made]:
     with work_directory() as work:
         root = work.parent / "repositories"
         root.mkdir()
@@ -122,7 +132,7 @@ def source_world(folder: Path) -> Iterator[SourceWorld]:
             "ENTREPOT_UPSTREAM_ALLOWED_NETWORKS": "127.0.0.0/8",
         }
         with forge(root) as running:
-            world = SourceWorld(folder, environment)
+            world = kind(folder, environment)
             world.forge, world.app = running, app
             try:
                 with world.db.write() as session:  # as the first start makes it

@@ -15,7 +15,9 @@ from hooks.builds.git_fetch import GitCredential
 from hooks.builds.push_comments import Comment
 from hooks.builds.push_payloads import Told, read_payload
 from hooks.builds.push_signatures import Delivery, verify
-from hooks.models.pipeline_source import GitConnection, PipelineHook, SourceWatch
+from hooks.models.pipeline import Pipeline
+from hooks.models.pipeline_source import GitConnection, PipelineHook, PipelineLocation, SourceWatch
+from hooks.pipelines.locations import detach
 from hooks.pipelines.sources import connections
 from hooks.services import HookServices
 from hooks.triggers import pushes
@@ -23,7 +25,7 @@ from registry import audit
 from registry.access import Action
 from registry.api.routes import Route, json_response
 from registry.api.shapes import Length
-from registry.errors import Invalid, Unavailable
+from registry.errors import Invalid, NotFound, Unavailable
 from registry.http import context
 from registry.http.auth import charge, public, requires
 from registry.http.json_body import read_body
@@ -119,10 +121,27 @@ class SourceState:
 
 
 @dataclass(frozen=True, slots=True)
+class DefinitionSource:
+    """Where a definition comes from: the file ``path`` in a git source of these settings, in the rights of ``configuredBy``.
+
+    ``commit`` is the one that was applied last, ``seenCommit`` the newest, ``fault`` what was wrong with that ("": nothing).
+    """
+
+    source: dict[str, str]
+    path: str
+    configured_by: str
+    commit: str
+    seen_commit: str
+    fault: str
+    changed_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
 class SourceStates:
-    """The sources of a pipeline that are asked for news."""
+    """The sources of a pipeline that are asked for news; ``definition`` null: its definition is applied by hand."""
 
     items: tuple[SourceState, ...]
+    definition: DefinitionSource | None
     next: str | None
 
 
@@ -161,6 +180,7 @@ class PipelineSourceViews:
             ),
             Route("DELETE", f"{hooks}/<hook_id>", door, self.delete_pipeline_hook, status=204),
             Route("GET", "/pipelines/<pipeline>/sources", door, self.list_sources, answer=SourceStates),
+            Route("DELETE", "/pipelines/<pipeline>/definition-source", door, self.detach_definition, status=204),
         )
 
     def list_git_connections(self) -> GitConnectionList:
@@ -235,9 +255,24 @@ class PipelineSourceViews:
     def list_sources(self, pipeline: str) -> SourceStates:
         """The sources that the server asks for news itself (``PollForSourceChanges``), and how that went."""
         with self._services.db.read() as session:
-            found, _ = pushes.find_pipeline(session, pipeline)
-            rows = session.scalars(select(SourceWatch).where(SourceWatch.pipeline_id == found.id))
-            return SourceStates(tuple(SourceState(row.action, row.asked_at, row.fault) for row in rows), None)
+            location = session.get(PipelineLocation, pipeline)
+            found = session.scalar(select(Pipeline).where(Pipeline.name == pipeline))
+            if location is None and found is None:
+                raise NotFound("pipeline", pipeline)
+            rows = session.scalars(
+                select(SourceWatch)
+                .join(Pipeline, Pipeline.id == SourceWatch.pipeline_id)
+                .where(Pipeline.name == pipeline)
+                .order_by(SourceWatch.id)
+            )
+            states = tuple(SourceState(row.action, row.asked_at, row.fault) for row in rows)
+            return SourceStates(states, _definition(location), None)
+
+    def detach_definition(self, pipeline: str) -> None:
+        """Let the definition in force stay, and be applied by hand again: what is pushed changes it no more."""
+        caller, services = context.caller(), self._services
+        with services.db.write() as session:
+            detach(session, pipeline, caller.name, services.clock())
 
     def receive_push(self, hook_id: str) -> pushes.Received:
         """A forge tells of a push or a pull request.
@@ -290,6 +325,13 @@ def pipeline_receivers(services: HookServices) -> Blueprint:
 
     routes.add_url_rule("/<hook_id>", "receive_pipeline_push", receive_pipeline_push, methods=["POST"])
     return routes
+
+
+def _definition(row: PipelineLocation | None) -> DefinitionSource | None:
+    if row is None:
+        return None
+    said = (dict(row.source), row.path, row.configured_by, row.commit, row.seen_commit, row.fault, row.changed_at)
+    return DefinitionSource(*said)
 
 
 def _connection(row: GitConnection) -> GitConnectionDetail:

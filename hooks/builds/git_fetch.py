@@ -94,6 +94,15 @@ _HEADS = """set -euf
 git ls-remote "$SOURCE_URL" $SOURCE_ASKED >/tmp/found 2>/tmp/message || { cat /tmp/message; exit 1; }
 cat /tmp/found
 """
+_FILE = """set -eu
+cd "$CODEBUILD_SRC_DIR"
+git init --quiet .
+git fetch --quiet --no-tags --depth=1 "$SOURCE_URL" "+$SOURCE_ASKED:refs/entrepot/source" 2>/tmp/message \\
+  || { cat /tmp/message; exit 1; }
+git rev-parse --verify "refs/entrepot/source^{commit}"
+git cat-file blob "refs/entrepot/source:$SOURCE_PATH" 2>/tmp/message || { echo; cat /tmp/message; exit 1; }
+"""
+_MOST_FILE_BYTES = 512 * 1024
 _MOST_BYTES = 64 * 1024
 _MOST_HEADS_BYTES = 4 * 1024 * 1024
 _CHANGES = """set -eu
@@ -204,6 +213,19 @@ class GitFetcher:
             # A tag that is an object of its own comes twice; the second line has the commit.
             found[reference.removesuffix("^{}")] = commit
         return found
+
+    def read_file(
+        self, source: SourceSettings, path: str, credential: GitCredential | None, interrupt: Interrupt
+    ) -> tuple[str, str]:
+        """The commit that the reference ``source.version`` names now, and the text of a file in it. Raises as ``fetch``."""
+        asked = {"SOURCE_ASKED": source.version, "SOURCE_PATH": path}
+        commit, _, body = self._ask(source, credential, _FILE, asked, interrupt).partition(b"\n")
+        if len(body) > _MOST_FILE_BYTES:
+            raise Refused(f"{path} is larger than {_MOST_FILE_BYTES} bytes")
+        try:
+            return commit.decode(), body.decode()
+        except UnicodeDecodeError as error:
+            raise Refused(f"{path} is no text") from error
 
     def changed(
         self, source: SourceSettings, before: str, commit: str, credential: GitCredential | None, interrupt: Interrupt

@@ -107,6 +107,19 @@ def delete_connection(client: Client, name: str, *, as_json: bool) -> None:
         print_json({"name": name, "deleted": True})
 
 
+@example("entrepot pipeline detach release")
+@click.command()
+@click.argument("pipeline")
+@json_option
+@with_client
+def detach(client: Client, pipeline: str, *, as_json: bool) -> None:
+    """Let a definition that comes from its source stay as it is, and be applied by hand again."""
+    client.send("DELETE", "pipelines", pipeline, "definition-source")
+    say(f"what is pushed changes pipeline {pipeline} no more")
+    if as_json:
+        print_json({"name": pipeline, "detached": True})
+
+
 @click.group("webhook")
 def pipeline_hook() -> None:
     """Where forges tell a pipeline of pushes: create, list, delete."""

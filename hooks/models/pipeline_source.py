@@ -108,13 +108,14 @@ class SourceWatch(Base):
 class PipelineLocation(Base):
     """Where a pipeline's definition comes from: the file ``path`` on the branch of a git source, with each push to it.
 
-    ``configured_by`` is whose rights it has. ``commit`` is the one that was applied last, ``fault`` what was wrong with
-    the newest one ("" for nothing).
+    The pipeline of this ``name`` is made by the first one that can be applied. ``source`` are the settings of a git source
+    action. ``configured_by`` is whose rights what comes has. ``commit`` is the one that was applied last, ``seen_commit``
+    the newest, ``fault`` what was wrong with it ("" for nothing). ``asked_at`` is when the server asked for news itself.
     """
 
     __tablename__ = "pipeline_location"
 
-    pipeline_id: Mapped[int] = mapped_column(ForeignKey("pipeline.id"), primary_key=True)
+    name: Mapped[str] = mapped_column(String(100), primary_key=True)
     source: Mapped[dict[str, Any]] = mapped_column(JSON)
     path: Mapped[str] = mapped_column(String(500))
     configured_by: Mapped[str] = mapped_column(String(100))
@@ -122,3 +123,4 @@ class PipelineLocation(Base):
     seen_commit: Mapped[str] = mapped_column(String(64))
     fault: Mapped[str] = mapped_column(Text)
     changed_at: Mapped[datetime] = mapped_column(UtcDateTime)
+    asked_at: Mapped[datetime | None] = mapped_column(UtcDateTime)

@@ -18,7 +18,7 @@ from hooks.services import HookServices
 from hooks.triggers.collect import Coordinates
 from hooks.triggers.match import Candidate, PackageFilter, filter_of
 from hooks.triggers.overrides import COMMIT_ID, overrides, place_of_source
-from hooks.triggers.shown import sources_shown
+from hooks.triggers.shown import location_shown, locations_without_pipeline, sources_shown
 from hooks.triggers.start import start_manual
 from registry.access import Action, Identity, check
 from registry.errors import Conflict, Denied, Invalid, NotFound, Problem
@@ -52,7 +52,8 @@ class PipelinePages:
         who = context.caller()
         with self._services.db.read() as session:
             entries = [(entry, self._latest(session, entry, who)) for entry in store.list_pipelines(session)]
-        return render_template("pipelines/list.html", entries=entries)
+            coming = locations_without_pipeline(session) if who.may(Action.ADMIN) else []
+        return render_template("pipelines/list.html", entries=entries, coming=coming)
 
     @staticmethod
     def _latest(session: Session, entry: store.PipelineSummary, who: Identity) -> store.ExecutionView | None:
@@ -71,6 +72,7 @@ class PipelinePages:
         with self._services.db.read() as session:
             pipeline = store.get_pipeline(session, name)
             state = get_pipeline_state(session, name, partial(may_look_into, who))
+            location = location_shown(session, name)
             sources = sources_shown(session, pipeline.id, pipeline.definition, is_admin=who.may(Action.ADMIN))
             found = store.list_executions(session, pipeline=name, before_id=before, limit=EXECUTIONS_SHOWN + 1)
             shown = [
@@ -85,6 +87,7 @@ class PipelinePages:
             may_close=who.may(Action.ADMIN),
             source=filter_of(pipeline.definition),
             sources=sources,
+            location=location,
             executions=shown,
             before=before,
             next_before=found[EXECUTIONS_SHOWN - 1].id if len(found) > EXECUTIONS_SHOWN else None,

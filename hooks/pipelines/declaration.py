@@ -28,7 +28,7 @@ from hooks.pipelines.definition import (
     VARIABLE,
     ActionDefinition,
     ActionType,
-    BuildProjectDeclaration,
+    Declaration,
     ExecutionMode,
     PipelineDefinition,
     StageDefinition,
@@ -48,6 +48,7 @@ from hooks.pipelines.document import (
     text_of,
     whole,
 )
+from hooks.pipelines.location_documents import read_location
 from hooks.pipelines.provider import Provider
 from hooks.pipelines.rules import Places, check_pipeline
 from hooks.pipelines.trigger_documents import read_triggers
@@ -76,7 +77,7 @@ class Declared:
     """One document of a file: what it declares, and its own text, verbatim."""
 
     text: str
-    declares: PipelineDefinition | BuildProjectDeclaration
+    declares: Declaration
 
 
 @dataclass(slots=True)
@@ -106,15 +107,15 @@ def parse_documents(text: str, providers: Sequence[Provider], *, name: str = "pi
     return found
 
 
-def _declaration(
-    root: yaml.Node, providers: Sequence[Provider], faults: Faults
-) -> PipelineDefinition | BuildProjectDeclaration | None:
+def _declaration(root: yaml.Node, providers: Sequence[Provider], faults: Faults) -> Declaration | None:
     if not isinstance(root, yaml.MappingNode):
         faults.add(line_of(root), "a document must be a mapping")
         return None
     keys = {key.value[:1].lower() + key.value[1:] for key, _ in root.value if isinstance(key, yaml.ScalarNode)}
     if "buildProject" in keys:
         return build_project(fields(root, "the document", {"buildProject"}, faults)["buildProject"], faults)
+    if "definitionFrom" in keys:
+        return read_location(fields(root, "the document", {"definitionFrom"}, faults)["definitionFrom"], faults)
     if "pipeline" in keys:
         # ``metadata`` stands beside it in GetPipeline's answer; it is output only and says nothing about the pipeline.
         root = fields(root, "the document", {"pipeline", "metadata"}, faults)["pipeline"]

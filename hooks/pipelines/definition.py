@@ -150,6 +150,22 @@ class BuildProjectDeclaration:
     warnings: tuple[str, ...] = ()
 
 
+@dataclass(frozen=True, slots=True)
+class DefinitionLocation:
+    """A ``definitionFrom:`` document: the pipeline ``name`` is what the file ``path`` says on the branch of a git source.
+
+    ``source`` are the settings of a git source action.
+    """
+
+    name: str
+    source: Mapping[str, str]
+    path: str
+
+
+Declaration = PipelineDefinition | BuildProjectDeclaration | DefinitionLocation
+"""What a document can declare."""
+
+
 def to_model(definition: PipelineDefinition) -> dict[str, Any]:
     """The definition as JSON, for the row that executions are pinned to."""
     return asdict(definition)

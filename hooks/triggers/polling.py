@@ -17,9 +17,10 @@ from hooks.builds.push_filters import PUSH, Happening
 from hooks.builds.push_payloads import Told
 from hooks.jobs.context import Handler, JobContext
 from hooks.models.job import JobState
-from hooks.models.pipeline_source import SourceWatch
+from hooks.models.pipeline_source import PipelineLocation, SourceWatch
 from hooks.pipelines import watches
 from hooks.pipelines.engine import current_definition
+from hooks.pipelines.locations import ask_for_definition
 from hooks.pipelines.parts import Parts
 from hooks.pipelines.sources.connections import locate, open_connection
 from hooks.pipelines.sources.git_settings import GitSettings, settings_of
@@ -72,9 +73,9 @@ class Polling:
         """Put the job in when there is something to ask."""
         now = self.parts.clock()
         with self.db.read() as session:
-            if session.scalar(select(SourceWatch.id).where(watches.due(now)).limit(1)) is None:
-                return
-        self.db.retry(watches.enqueue_due)
+            is_due = session.scalar(select(SourceWatch.id).where(watches.due(now)).limit(1)) is not None
+        if is_due or self._definitions_due():
+            self.db.retry(watches.enqueue_due)
 
     def run(self, context: JobContext) -> None:
         """Ask all sources that are due, and start what their news start.
@@ -86,6 +87,10 @@ class Polling:
             if context.should_stop():
                 return
             self._ask(context, watch_id)
+        for name in self._definitions_due():
+            if context.should_stop():
+                return
+            self._ask_for_definition(context, name)
         context.finish(JobState.SUCCEEDED)
 
     def _due(self) -> Sequence[int]:
@@ -94,12 +99,42 @@ class Polling:
         with self.db.read() as session:
             return session.scalars(wanted.order_by(SourceWatch.asked_at, SourceWatch.id).limit(MOST_SOURCES)).all()
 
+    def _definitions_due(self) -> Sequence[str]:
+        before = self.parts.clock() - watches.EVERY
+        with self.db.read() as session:
+            rows = session.scalars(select(PipelineLocation).order_by(PipelineLocation.asked_at, PipelineLocation.name))
+            polled = [row for row in rows if settings_of(row.source).polls]
+            return [row.name for row in polled if row.asked_at is None or row.asked_at <= before][:MOST_SOURCES]
+
+    def _ask_for_definition(self, context: JobContext, name: str) -> None:
+        """Have a definition fetched where its branch has moved."""
+
+        def unit(session: Session, head: str, fault: str) -> None:
+            row = session.get(PipelineLocation, name)
+            if row is None:
+                return
+            row.asked_at, row.fault = self.parts.clock(), fault or row.fault
+            if head and head != row.seen_commit:
+                ask_for_definition(session, name)
+
+        head = fault = ""
+        try:
+            with self.db.read() as session:
+                row = session.get(PipelineLocation, name)
+                if row is None:
+                    return
+                settings = settings_of(row.source)
+                source = SourceSettings(SourceType.GIT, locate(session, settings).url)
+                credential = open_connection(session, self.sealer, settings)
+            reference = f"refs/heads/{settings.branch}"
+            head = self.git.heads(source, (reference,), credential, _interrupt(context)).get(reference, "")
+        except (Refused, Invalid, NotFound, ExecutorError, StorageError) as error:
+            fault = str(error)[:1000]
+        if not context.should_stop():
+            context.step(lambda session: unit(session, head, fault))
+
     def _ask(self, context: JobContext, watch_id: int) -> None:
-        now = self.parts.clock()
-
-        def interrupt() -> StopReason | None:
-            return None if context.stop_reason() is None else StopReason.STOPPED
-
+        now, interrupt = self.parts.clock(), _interrupt(context)
         try:
             asked = self._asked(watch_id)
             if asked is None:
@@ -164,6 +199,10 @@ class Polling:
         session.flush()
         for _, _, told in news:
             hear(session, self.parts, row.pipeline_id, row.action, told, actor=ACTOR, now=now)
+
+
+def _interrupt(context: JobContext) -> Interrupt:
+    return lambda: None if context.stop_reason() is None else StopReason.STOPPED
 
 
 def _told(reference: str, before: str, commit: str, files: tuple[str, ...] | None) -> Told:

@@ -16,13 +16,16 @@ from hooks.builds.push_filters import PUSH
 from hooks.builds.push_payloads import Told
 from hooks.builds.push_signatures import PROVIDERS, Delivery, new_secret
 from hooks.models.pipeline import Pipeline
-from hooks.models.pipeline_source import PipelineDelivery, PipelineHook
+from hooks.models.pipeline_source import PipelineDelivery, PipelineHook, PipelineLocation
 from hooks.pipelines.definition import GIT_PROVIDERS, ActionDefinition, PipelineDefinition
 from hooks.pipelines.engine import REFUSALS, Start, Trigger, current_definition, start_execution
+from hooks.pipelines.locations import ask_for_definition
 from hooks.pipelines.parts import Parts
 from hooks.pipelines.pinning import Wanted
+from hooks.pipelines.sources.connections import locate
 from hooks.pipelines.sources.git_settings import settings_of
 from hooks.pipelines.sources.triggers import Branches, starts
+from hooks.triggers.told import as_told
 from registry.db import table_of
 from registry.errors import Conflict, Invalid, NotFound
 from registry.repos.sealed_fields import SealedField
@@ -45,10 +48,11 @@ def create_hook(
 ) -> tuple[PipelineHook, str]:
     """Make a hook of a git source; gives it and its secret, told this once. Raises NotFound, Invalid, Conflict.
 
-    ``action`` "": the only git source that there is.
+    ``action`` "": the only git source that there is, or where none is, what tells of new definitions.
     """
     row, definition = find_pipeline(session, pipeline)
-    source = git_source(definition, action)
+    is_of_definition = not action and session.get(PipelineLocation, pipeline) is not None and not _has_git(definition)
+    source = "" if is_of_definition else git_source(definition, action).name
     if provider not in PROVIDERS:
         raise Invalid(f"provider: one of {', '.join(PROVIDERS)}")
     held = session.scalars(select(PipelineHook.id).where(PipelineHook.pipeline_id == row.id)).all()
@@ -59,7 +63,7 @@ def create_hook(
     hook = PipelineHook(
         id=hook_id,
         pipeline_id=row.id,
-        action=source.name,
+        action=source,
         provider=provider,
         filters=[],
         sealed_secret=sealer.seal(secret.encode(), box_context(hook_id)),
@@ -87,6 +91,10 @@ def git_source(definition: PipelineDefinition, action: str = "") -> ActionDefini
     if len(found) > 1:
         raise Invalid(f"pipeline {definition.name} has several git sources; say which")
     return found[0]
+
+
+def _has_git(definition: PipelineDefinition) -> bool:
+    return any(each.type.provider in GIT_PROVIDERS for each in definition.sources)
 
 
 def find_hook(session: Session, hook_id: str, pipeline: str | None = None) -> PipelineHook:
@@ -138,10 +146,24 @@ def take(
 
 
 def hear(
-    session: Session, parts: Parts, pipeline_id: int, action: str, told: Told, *, actor: str, now: datetime
+    session: Session,
+    parts: Parts,
+    pipeline_id: int,
+    action: str,
+    told: Told,
+    *,
+    actor: str,
+    now: datetime,
+    is_applied: bool = False,
 ) -> Received:
-    """Start a pipeline for what a forge tells of one of its sources, if its triggers take it; the same push once."""
+    """Start a pipeline for what a forge tells of one of its sources, if its triggers take it; the same push once.
+
+    A push to the branch that the definition comes from has it applied first, unless that ``is_applied``.
+    """
     _, definition = current_definition(session, pipeline_id)
+    if not is_applied and brings_definition(session, definition, action, told):
+        ask_for_definition(session, definition.name, as_told(told, action, actor))
+        return Received("its definition is applied first")
     source = next((each for each in definition.sources if each.name == action), None)
     if source is None or source.type.provider not in GIT_PROVIDERS:
         return Received(f"the pipeline has no git source {action} any more")
@@ -162,6 +184,23 @@ def hear(
         return Received(f"not started: {refusal}"[:500])
     outcome = "started" if started.is_new else "it was started before"
     return Received(outcome, started.execution_id)
+
+
+def brings_definition(session: Session, definition: PipelineDefinition, action: str, told: Told) -> bool:
+    """Whether it is a push to the very branch that the pipeline's definition comes from. No other can change it."""
+    row = session.get(PipelineLocation, definition.name)
+    if row is None or told.happening.event != PUSH or told.from_fork:
+        return False
+    settings = settings_of(row.source)
+    if told.happening.head_ref != f"refs/heads/{settings.branch}":
+        return False
+    source = next((each for each in definition.sources if each.name == action), None)
+    if source is None or source.type.provider not in GIT_PROVIDERS:
+        return not action
+    try:
+        return locate(session, settings_of(source.configuration)).url == locate(session, settings).url
+    except (NotFound, Invalid):
+        return False
 
 
 def identity_of(action: str, told: Told) -> str:

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from hooks.models.pipeline_source import PipelineHook, SourceWatch
+from hooks.models.pipeline import Pipeline
+from hooks.models.pipeline_source import PipelineHook, PipelineLocation, SourceWatch
 from hooks.pipelines.definition import GIT_PROVIDERS, PipelineDefinition
 from hooks.pipelines.pinning import GIT
 from hooks.pipelines.sources.connections import locate
@@ -25,6 +26,18 @@ class SourceShown:
     branch: str = ""
     watch: SourceWatch | None = None
     hooks: tuple[PipelineHook, ...] = ()
+
+
+def location_shown(session: Session, pipeline: str) -> PipelineLocation | None:
+    """Where a pipeline's definition comes from; None where it is applied by hand."""
+    return session.get(PipelineLocation, pipeline)
+
+
+def locations_without_pipeline(session: Session) -> list[PipelineLocation]:
+    """Those of pipelines that are not there yet: their first definition has not come, or has a fault."""
+    there = select(Pipeline.name)
+    wanted = select(PipelineLocation).where(PipelineLocation.name.not_in(there)).order_by(PipelineLocation.name)
+    return list(session.scalars(wanted))
 
 
 def sources_shown(

@@ -174,6 +174,9 @@ stages:
   actions:
   - {name: Ask, actionTypeId: {category: Approval, owner: AWS, provider: Manual, version: "1"}}
 """
+LOCATED = """
+definitionFrom: {name: located, source: {Url: "https://forge.example/one.git", BranchName: main, Repository: dev}}
+"""
 APPS = "/deployment-applications"
 HOOK_STATUS = {"lifecycleEventHookExecutionId": "x", "status": "Succeeded"}
 CONFIG = "deploymentConfigName: mine\nminimumHealthyHosts: {type: HOST_COUNT, value: 1}"
@@ -217,6 +220,7 @@ MATRIX = [
     ("GET", "/pipelines/pushed/webhooks", None, (401, *[403] * 5, 200)),
     ("POST", "/pipelines/pushed/webhooks", {"provider": "gitea"}, (401, *[403] * 5, 201)),
     ("DELETE", "/pipelines/pushed/webhooks/{g}", None, (401, *[403] * 5, 204)),
+    ("DELETE", "/pipelines/located/definition-source", None, (401, *[403] * 5, 204)),
     ("DELETE", "/git-connections/forge", None, (401, *[403] * 5, 204)),
     ("GET", "/builds", None, (401, 200, 200, 200, 200, 200, 200)),
     ("GET", "/builds/{b}", None, (401, 200, 200, 200, 200, 404, 200)),
@@ -366,6 +370,7 @@ def test_permission_matrix(world: Hooks) -> None:
     assert world.call("PUT", f"{APPS}/shop/groups/prod", json={"document": "targets: [nobody]"}).status_code == 200
     deployed = world.call("POST", "/deployments", json=DEPLOYMENT).json["deploymentId"]
     assert world.call("PUT", "/pipelines", json={"document": PUSHED}).status_code == 200
+    assert world.call("PUT", "/pipelines", json={"document": LOCATED}).status_code == 200
     told = world.call("POST", "/pipelines/pushed/webhooks", json={"provider": "github"}).json["id"]
     for method, path, body, expected in MATRIX:
         place = path.format(

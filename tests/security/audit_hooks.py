@@ -6,7 +6,7 @@ from sqlalchemy import select, update
 
 from hooks.models import Build, MailMessage, StoredValue, WebhookDelivery
 from hooks.notifications.mail_addresses import ASK_EVERY
-from tests.functional.test_hooks_api import CONNECTION, CREDENTIAL, GATED, HOOK, PROJECT, PUSHED, START, action
+from tests.functional.test_hooks_api import CONNECTION, CREDENTIAL, GATED, HOOK, LOCATED, PROJECT, PUSHED, START, action
 from tests.security.audit_stage import API, Ask, Stage, drive, drives
 from tests.unit.builds.test_push_filters import LAB_PUSH
 
@@ -228,6 +228,13 @@ drive(
 def _delete_pipeline_hook(stage: Stage) -> Ask:
     path, hook = _pipeline_hook(stage)
     return stage.api(f"{path}/{hook['id']}")
+
+
+@drives(f"DELETE {API}/pipelines/<pipeline>/definition-source")
+def _detach(stage: Stage) -> Ask:
+    name = stage.name("located")
+    stage.done("PUT", "/pipelines", {"document": LOCATED.replace("name: located", f"name: {name}")})
+    return stage.api(f"/pipelines/{name}/definition-source")
 
 
 @drives("POST /hooks/v1/pipelines/<hook_id>")

@@ -280,6 +280,7 @@ REVIEWED = {
     **{f"{method} {API}/pipelines/<pipeline>/webhooks": ADMIN for method in ("GET", "POST")},
     f"DELETE {API}/pipelines/<pipeline>/webhooks/<hook_id>": ADMIN,
     f"GET {API}/pipelines/<pipeline>/sources": ADMIN,
+    f"DELETE {API}/pipelines/<pipeline>/definition-source": ADMIN,
     f"GET {API}/builds/<build_id>/log/stream": SIGNED_IN,
     f"GET {API}/builds/<build_id>/log/search": SIGNED_IN,
     f"GET {API}/parameters": "api: ssm:DescribeParameters",

@@ -89,7 +89,7 @@ def upgrade() -> None:
     )
     op.create_table(
         "pipeline_location",
-        sa.Column("pipeline_id", sa.Integer(), nullable=False),
+        sa.Column("name", sa.String(length=100), nullable=False),
         sa.Column("source", sa.JSON(), nullable=False),
         sa.Column("path", sa.String(length=500), nullable=False),
         sa.Column("configured_by", sa.String(length=100), nullable=False),
@@ -97,8 +97,8 @@ def upgrade() -> None:
         sa.Column("seen_commit", sa.String(length=64), nullable=False),
         sa.Column("fault", sa.Text(), nullable=False),
         sa.Column("changed_at", sa.DateTime(timezone=True), nullable=False),
-        sa.ForeignKeyConstraint(["pipeline_id"], ["pipeline.id"]),
-        sa.PrimaryKeyConstraint("pipeline_id"),
+        sa.Column("asked_at", sa.DateTime(timezone=True), nullable=True),
+        sa.PrimaryKeyConstraint("name"),
     )
 
 

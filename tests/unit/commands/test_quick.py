@@ -77,7 +77,7 @@ def test_there_are_all_the_commands() -> None:
         *(f"package-group {word}" for word in ("list", "show", "create", "update", "configure", "delete", "packages")),
         *(f"package {word}" for word in ("copy", "dispose", "versions", "reopen")),
         *(f"pipeline {word}" for word in ("apply", "list", "start", "status", "approve", "reject", "stop", "retry")),
-        *(f"pipeline {word}" for word in ("rollback", "transition")),
+        *(f"pipeline {word}" for word in ("rollback", "transition", "detach")),
         *(f"pipeline connection {word}" for word in ("put", "list", "delete")),
         *(f"pipeline webhook {word}" for word in ("create", "list", "delete")),
         *(
