@@ -21,7 +21,8 @@ from hooks.jobs.claims import Only
 from hooks.jobs.worker import Worker
 from hooks.notifications import fanout
 from hooks.pipelines.actions import git as source_actions
-from hooks.triggers import dispatch
+from hooks.pipelines.parts import Parts
+from hooks.triggers import dispatch, scheduling
 from registry.db import Database
 from registry.repos import care, evict
 from registry.services import Services
@@ -34,6 +35,7 @@ IDLE_SECONDS = 5.0
 LOST_SECONDS = 5.0
 CHECKPOINT_SECONDS = 15.0
 POLL_SECONDS = 15.0
+SCHEDULE_SECONDS = 5.0
 SOURCE_SLOTS = 2
 """So many sources of pipelines are fetched at a time; builds do not wait for them, nor they for builds."""
 Rounds = Sequence[tuple[float, Callable[[], None]]]
@@ -101,6 +103,7 @@ def run(settings: Settings, *, is_alone: bool = True) -> int:
         (DISPATCH_SECONDS, lambda: _dispatch(services, consumers, crew.nudge)),
         (IDLE_SECONDS, lambda: _finish_idle(services)),
         (min(CHECKPOINT_SECONDS, settings.audit.checkpoint_minutes * 60), checkpoints.round),
+        (SCHEDULE_SECONDS, lambda: _run_schedules(services, parts, crew.nudge)),
         (SWEEP_SECONDS, lambda: _sweep(services, settings)),
     )
     services.stores.warm()
@@ -178,6 +181,11 @@ def _forget_reports(services: Services, days: int) -> None:
 
 def _finish_idle(services: Services) -> None:
     services.idle.finish()
+
+
+def _run_schedules(services: Services, parts: Parts, nudge: Callable[[], None]) -> None:
+    if scheduling.run_due(services.db, parts):
+        nudge()
 
 
 def _dispatch(services: Services, consumers: Sequence[dispatch.Consumer], nudge: Callable[[], None]) -> None:

@@ -27,6 +27,7 @@ from hooks.api.reports import ReportViews
 from hooks.api.runner_protocol import blueprint as runner_protocol
 from hooks.api.runners import RunnerViews
 from hooks.api.secrets import SecretViews
+from hooks.api.source_buckets import SourceBucketViews
 from hooks.api.subscriptions import SubscriptionViews
 from hooks.api.webhooks import WebhookViews
 from hooks.services import HookServices
@@ -41,6 +42,7 @@ def blueprint(services: HookServices) -> Blueprint:
     for views in (
         PipelineViews(services),
         PipelineSourceViews(services),
+        SourceBucketViews(services),
         ExecutionViews(services),
         BuildProjectViews(services),
         PushViews(services),

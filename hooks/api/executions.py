@@ -16,7 +16,7 @@ from hooks.pipelines.rollback import rollback_stage
 from hooks.pipelines.steering import RetryMode, retry_stage, stop_execution
 from hooks.services import HookServices
 from hooks.triggers.collect import Coordinates
-from hooks.triggers.overrides import overrides, place_of_source
+from hooks.triggers.overrides import place_of_source
 from hooks.triggers.start import start_manual
 from registry.access import Action, Identity, check
 from registry.api import coordinates
@@ -68,7 +68,10 @@ class ExecutionQuery:
 
 @dataclass(frozen=True, slots=True)
 class SourceRevisionOverride:
-    """A revision of a source (CodePipeline's SourceRevisionOverride): ``revisionType`` is COMMIT_ID."""
+    """A revision of a source (CodePipeline's SourceRevisionOverride).
+
+    ``revisionType`` is COMMIT_ID, S3_OBJECT_VERSION_ID or S3_OBJECT_KEY.
+    """
 
     action_name: Annotated[str, Length(1, 100)]
     revision_type: Annotated[str, Length(1, 32)]
@@ -196,7 +199,7 @@ class ExecutionViews:
                 actor=caller.name,
                 now=self._services.clock(),
                 variables=body.variables,
-                revisions=overrides({each.action_name: (each.revision_type, each.revision_value) for each in given}),
+                revisions={each.action_name: (each.revision_type, each.revision_value) for each in given},
                 request_token=body.client_request_token,
             ).execution_id
 

@@ -20,7 +20,7 @@ from hooks.models.pipeline_source import GitConnection, PipelineHook, PipelineLo
 from hooks.pipelines.locations import detach
 from hooks.pipelines.sources import connections
 from hooks.services import HookServices
-from hooks.triggers import pushes
+from hooks.triggers import custom_hooks, pushes
 from registry import audit
 from registry.access import Action
 from registry.api.routes import Route, json_response
@@ -83,11 +83,26 @@ class GitConnectionList:
 
 
 @dataclass(frozen=True, slots=True)
+class PayloadFilter:
+    """CodePipeline's WebhookFilterRule: what lies at ``jsonPath`` (``$.ref``) is ``matchEquals``.
+
+    ``{Name}`` in it is that setting of the source action.
+    """
+
+    json_path: Annotated[str, Length(1, 150)]
+    match_equals: Annotated[str, Length(1, 150)]
+
+
+@dataclass(frozen=True, slots=True)
 class NewPipelineHook:
-    """A hook of a git source: ``provider`` is github, gitlab, gitea or generic; without ``action`` of the only one."""
+    """A hook of a git source: ``provider`` is github, gitlab, gitea or generic; without ``action`` of the only one.
+
+    Of any source: ``hmac`` or ``token``, with ``filters`` that all have to hold; it starts with what is newest.
+    """
 
     provider: Annotated[str, Length(1, 16)]
     action: Annotated[str, Length(0, 100)] = ""
+    filters: Annotated[tuple[PayloadFilter, ...], Length(0, 5)] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,6 +112,7 @@ class PipelineHookDetail:
     id: str
     action: str
     provider: str
+    filters: tuple[PayloadFilter, ...]
     payload_url: str
     secret_fingerprint: str
     created_at: datetime
@@ -238,7 +254,13 @@ class PipelineSourceViews:
         with services.db.write() as session:
             now = services.clock()
             row, secret = pushes.create_hook(
-                session, sealer, pipeline, action=body.action, provider=body.provider, now=now
+                session,
+                sealer,
+                pipeline,
+                action=body.action,
+                provider=body.provider,
+                now=now,
+                filters=[{"jsonPath": each.json_path, "matchEquals": each.match_equals} for each in body.filters],
             )
             about = {"provider": row.provider, "hook": row.id, "source": row.action}
             audit.record(session, now, caller.name, "pipeline.create_webhook", f"pipeline/{pipeline}", **about)
@@ -290,18 +312,25 @@ class PipelineSourceViews:
                 secret = pushes.secret_of(services.stores.server_keyring(), row)
             except StorageError as error:
                 raise Unavailable("the secret of this webhook cannot be opened now") from error
-        delivery = verify(provider, dict(request.headers.items()), body, secret, services.clock())
+        headers = dict(request.headers.items())
+        if provider in custom_hooks.PROVIDERS:
+            delivery = custom_hooks.verify(provider, headers, body, secret)
+        else:
+            delivery = verify(provider, headers, body, secret, services.clock())
         audit.proved_by("webhook secret")
         if request.mimetype != "application/json":
             raise Invalid("let the webhook send application/json")
-        told = read_payload(provider, delivery.event, parse(body))
+        payload = parse(body)
+        told = None if provider in custom_hooks.PROVIDERS else read_payload(provider, delivery.event, payload)
         try:
-            return self._take(hook_id, delivery, told)
+            return self._take(hook_id, delivery, told, payload)
         except IntegrityError:
             # The same delivery arrived twice at a time: the other one has it.
-            return self._take(hook_id, delivery, told)
+            return self._take(hook_id, delivery, told, payload)
 
-    def _take(self, hook_id: str, delivery: Delivery, told: Told | Comment | str) -> pushes.Received:
+    def _take(
+        self, hook_id: str, delivery: Delivery, told: Told | Comment | str | None, payload: object
+    ) -> pushes.Received:
         services = self._services
 
         def unit(session: Session) -> pushes.Received:
@@ -309,6 +338,8 @@ class PipelineSourceViews:
             earlier = pushes.repetition(session, hook_id, delivery)
             if earlier is not None:
                 return earlier
+            if told is None:
+                return pushes.take_custom(session, services.actions, row, delivery, payload, services.clock())
             return pushes.take(session, services.actions, row, delivery, told, services.clock())
 
         # Executions move meanwhile: of two that wait for each other the one that is turned away asks again.
@@ -343,4 +374,7 @@ def _connection(row: GitConnection) -> GitConnectionDetail:
 def _hook(row: PipelineHook, secret: str | None = None) -> PipelineHookDetail:
     base = context.services().public_url or request.host_url.rstrip("/")
     address = f"{base}/hooks/v1/pipelines/{row.id}"
-    return PipelineHookDetail(row.id, row.action, row.provider, address, row.fingerprint, row.created_at, secret)
+    filters = tuple(PayloadFilter(each["jsonPath"], each["matchEquals"]) for each in row.filters)
+    return PipelineHookDetail(
+        row.id, row.action, row.provider, filters, address, row.fingerprint, row.created_at, secret
+    )

@@ -34,7 +34,7 @@ def commands(
     from hooks.commands.deploy_server import COMMANDS as DEPLOYING
     from hooks.commands.deploy_steer import STEERING
     from hooks.commands.pipeline import pipeline
-    from hooks.commands.pipeline_sources import connection, detach, pipeline_hook
+    from hooks.commands.pipeline_sources import connection, detach, kept_object, pipeline_hook
     from hooks.commands.pipeline_stages import rollback, transition
     from hooks.commands.runner import runner
     from hooks.commands.secret import parameter, secret
@@ -47,7 +47,7 @@ def commands(
         deploy.add_command(command)
     for command in running:
         runner.add_command(command)
-    for command in (transition, rollback, connection, pipeline_hook, detach):
+    for command in (transition, rollback, connection, pipeline_hook, detach, kept_object):
         pipeline.add_command(command)
     for command in (enrol, run_command(installers), status, systemd_unit):
         agent.add_command(command)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Iterator, Mapping
 from typing import IO, Any
@@ -85,8 +86,8 @@ def list_pipelines(client: Client, *, as_json: bool) -> None:
     "--revision",
     "revisions",
     multiple=True,
-    metavar="SOURCE=COMMIT",
-    help="What a source brings, instead of what is newest; repeatable.",
+    metavar="SOURCE=REVISION",
+    help="What a source brings, instead of what is newest: a commit, or an object's version or key; repeatable.",
 )
 @click.option("--token", "request_token", metavar="TEXT", help="The same text never starts a second execution.")
 @click.option("--format", "format_name", metavar="FORMAT", help="The package's format, if several have the name.")
@@ -109,7 +110,7 @@ def start(
     """Start an execution for a package version, or for revisions of other sources; prints its number."""
     body: dict[str, Any] = {"variables": _pairs("--variable", variables), "clientRequestToken": request_token}
     body["sourceRevisions"] = [
-        {"actionName": source, "revisionType": "COMMIT_ID", "revisionValue": value}
+        {"actionName": source, "revisionType": _kind_of(value), "revisionValue": value}
         for source, value in _pairs("--revision", revisions).items()
     ]
     if package is not None:
@@ -130,6 +131,13 @@ def start(
         return
     click.echo(execution["id"])
     say(f"execution {execution['id']} of {name} is {execution['status']}")
+
+
+def _kind_of(revision: str) -> str:
+    """A commit in full has 40 or 64 digits, an object's version 32; anything else is a key."""
+    if re.fullmatch(r"[0-9a-f]{40}(?:[0-9a-f]{24})?", revision):
+        return "COMMIT_ID"
+    return "S3_OBJECT_VERSION_ID" if re.fullmatch(r"[0-9a-f]{32}", revision) else "S3_OBJECT_KEY"
 
 
 def _pairs(option: str, words: tuple[str, ...]) -> dict[str, str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import IO
 
 import click
@@ -128,13 +129,27 @@ def pipeline_hook() -> None:
 @example("entrepot pipeline webhook create release --provider github")
 @pipeline_hook.command()
 @click.argument("pipeline")
-@click.option("--provider", required=True, type=click.Choice(("github", "gitlab", "gitea", "generic")))
-@click.option("--source", "action", default="", help="The source action, where there are several of git.")
+@click.option("--provider", required=True, type=click.Choice(("github", "gitlab", "gitea", "generic", "hmac", "token")))
+@click.option("--source", "action", default="", help="The source action, where there are several.")
+@click.option(
+    "--filter",
+    "filters",
+    multiple=True,
+    metavar="JSONPATH=VALUE",
+    help="Of hmac and token: what lies there has to be this; repeatable.",
+)
 @json_option
 @with_client
-def create(client: Client, pipeline: str, *, provider: str, action: str, as_json: bool) -> None:
+def create(
+    client: Client, pipeline: str, *, provider: str, action: str, filters: tuple[str, ...], as_json: bool
+) -> None:
     """Make a webhook; prints its address and its secret, which is told this once."""
-    made = client.send("POST", "pipelines", pipeline, "webhooks", body={"provider": provider, "action": action})
+    for word in filters:
+        if "=" not in word:
+            raise click.UsageError(f"--filter {word!r}: write JSONPATH=VALUE")
+    listed = [{"jsonPath": path, "matchEquals": value} for path, _, value in (each.partition("=") for each in filters)]
+    body = {"provider": provider, "action": action, "filters": listed}
+    made = client.send("POST", "pipelines", pipeline, "webhooks", body=body)
     if as_json:
         print_json(made)
         return
@@ -164,3 +179,74 @@ def delete_hook(client: Client, pipeline: str, hook_id: str, *, as_json: bool) -
     say(f"webhook {hook_id} was deleted")
     if as_json:
         print_json({"id": hook_id, "deleted": True})
+
+
+@click.group("object")
+def kept_object() -> None:
+    """Objects that are kept for pipelines: put, list, and their buckets."""
+
+
+_OBJECTS = (
+    ("KEY", "key"),
+    ("VERSION", "versionId"),
+    ("SIZE", "sizeBytes"),
+    ("SHA-256", "sha256"),
+    ("BY", "createdBy"),
+    ("CREATED", "createdAt"),
+)
+
+
+@example("entrepot pipeline object put releases site.zip ./site.zip")
+@kept_object.command("put")
+@click.argument("bucket")
+@click.argument("key")
+@click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@json_option
+@with_client
+def put_object(client: Client, bucket: str, key: str, file: Path, *, as_json: bool) -> None:
+    """Store a file as a new version of an object; prints the version, and starts the pipelines that take it."""
+    with file.open("rb") as body:
+        path = ("source-buckets", bucket, "objects", *key.split("/"))
+        made = client.send_file("PUT", *path, file=body, media_type="application/octet-stream")
+    if as_json:
+        print_json(made)
+        return
+    click.echo(made["versionId"])
+    say(f"{bucket}/{key} has {made['sizeBytes']} bytes, SHA-256 {made['sha256']}")
+    for execution in made["executions"]:
+        say(f"execution {execution} has started")
+
+
+@example("entrepot pipeline object list releases")
+@kept_object.command("list")
+@click.argument("bucket")
+@json_option
+@with_client
+def list_objects(client: Client, bucket: str, *, as_json: bool) -> None:
+    """List the objects of a bucket, each in its newest version."""
+    print_rows(client.items("source-buckets", bucket, "objects"), _OBJECTS, as_json=as_json)
+
+
+@example("entrepot pipeline object bucket releases --repository dev")
+@kept_object.command("bucket")
+@click.argument("name")
+@click.option("--repository", type=REPOSITORY, help="Whose readers see what is in it.")
+@click.option("--delete", "is_deleted", is_flag=True, help="Delete it with its objects.")
+@json_option
+@with_client
+def bucket(client: Client, name: str, *, repository: Place | None, is_deleted: bool, as_json: bool) -> None:
+    """Make a bucket, let it belong to another repository, or delete it."""
+    if is_deleted == (repository is not None):
+        raise click.UsageError("give --repository, or --delete")
+    if repository is None:
+        client.send("DELETE", "source-buckets", name)
+        say(f"bucket {name} was deleted")
+        if as_json:
+            print_json({"name": name, "deleted": True})
+        return
+    body = {"domain": repository.domain, "repository": repository.repository}
+    made = client.send("PUT", "source-buckets", name, body=body)
+    if as_json:
+        print_json(made)
+        return
+    say(f"bucket {name} belongs to {made['domain']}/{made['repository']}")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import JSON, BigInteger, Boolean, ForeignKey, LargeBinary, String, Text, UniqueConstraint
+from sqlalchemy import JSON, BigInteger, Boolean, ForeignKey, Index, LargeBinary, String, Text, UniqueConstraint
 from sqlalchemy.orm import Mapped, mapped_column
 
 from registry.db import Base, UtcDateTime
@@ -124,3 +124,46 @@ class PipelineLocation(Base):
     fault: Mapped[str] = mapped_column(Text)
     changed_at: Mapped[datetime] = mapped_column(UtcDateTime)
     asked_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
+
+
+class SourceBucket(Base):
+    """Objects that are kept for pipelines, as S3 would. ``domain`` and ``repository`` say whose readers see them."""
+
+    __tablename__ = "source_bucket"
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    name: Mapped[str] = mapped_column(String(63), unique=True)
+    domain: Mapped[str] = mapped_column(String(50))
+    repository: Mapped[str] = mapped_column(String(100))
+    created_at: Mapped[datetime] = mapped_column(UtcDateTime)
+
+
+class SourceObject(Base):
+    """A version of an object; the newest of a key has the highest ``id``. Its bytes are the domain's blob."""
+
+    __tablename__ = "source_object"
+    __table_args__ = (Index("ix_source_object_key", "bucket_id", "key"),)
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    bucket_id: Mapped[int] = mapped_column(ForeignKey("source_bucket.id", ondelete="CASCADE"))
+    key: Mapped[str] = mapped_column(String(500))
+    version_id: Mapped[str] = mapped_column(String(32), unique=True)
+    sha256: Mapped[str] = mapped_column(String(64))
+    md5: Mapped[str] = mapped_column(String(32))
+    size_bytes: Mapped[int] = mapped_column(BigInteger)
+    blob_id: Mapped[int] = mapped_column(ForeignKey("blob.id"), index=True)
+    created_by: Mapped[str] = mapped_column(String(255))
+    created_at: Mapped[datetime] = mapped_column(UtcDateTime)
+
+
+class PipelineSchedule(Base):
+    """A schedule among the triggers of a pipeline's definition in force, and when it is due next."""
+
+    __tablename__ = "pipeline_schedule"
+
+    pipeline_id: Mapped[int] = mapped_column(ForeignKey("pipeline.id"), primary_key=True)
+    position: Mapped[int] = mapped_column(primary_key=True)
+    expression: Mapped[str] = mapped_column(String(256))
+    time_zone: Mapped[str] = mapped_column(String(64))
+    next_at: Mapped[datetime | None] = mapped_column(UtcDateTime, index=True)
+    fault: Mapped[str] = mapped_column(Text)

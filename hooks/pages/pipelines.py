@@ -17,7 +17,7 @@ from hooks.pipelines.transitions import disable_transition, enable_transition
 from hooks.services import HookServices
 from hooks.triggers.collect import Coordinates
 from hooks.triggers.match import Candidate, PackageFilter, filter_of
-from hooks.triggers.overrides import COMMIT_ID, overrides, place_of_source
+from hooks.triggers.overrides import COMMIT_ID, place_of_source
 from hooks.triggers.shown import location_shown, locations_without_pipeline, sources_shown
 from hooks.triggers.start import start_manual
 from registry.access import Action, Identity, check
@@ -119,7 +119,7 @@ class PipelinePages:
                     actor=who.name,
                     now=self._services.clock(),
                     variables=self._variables(),
-                    revisions=overrides(given),
+                    revisions=given,
                     request_token=request.form.get("request_token") or None,
                 )
         except (Invalid, NotFound, Conflict, Denied) as error:

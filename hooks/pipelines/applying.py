@@ -23,6 +23,7 @@ from hooks.pipelines.definition import (
 )
 from hooks.pipelines.locations import apply_location
 from hooks.pipelines.parts import Parts
+from hooks.pipelines.schedule_rows import keep_schedules
 from hooks.pipelines.watches import keep_watches
 from registry import audit
 from registry.errors import Conflict
@@ -100,6 +101,7 @@ def _apply_pipeline(session: Session, definition: PipelineDefinition, text: str,
     )
     session.flush()
     keep_watches(session, row.id, definition)
+    keep_schedules(session, row.id, definition, now)
     action = "pipeline.create" if change == "created" else "pipeline.update"
     audit.record(session, now, actor, action, f"pipeline/{row.name}", version=row.current_version)
     return Applied("pipeline", row.name, change, row.current_version)

@@ -131,12 +131,14 @@ def _pipeline(node: yaml.Node, reading: _Reading) -> PipelineDefinition:
     git_sources = {
         action.name for stage in stages[:1] for action in stage.actions if action.type.provider in GIT_PROVIDERS
     }
+    triggers, schedules = read_triggers(entries.get("triggers"), git_sources, faults)
     definition = PipelineDefinition(
         name=named(node, entries, "pipeline", NAME, faults),
         stages=stages,
         variables=_variables(entries.get("variables"), faults),
         execution_mode=_execution_mode(entries.get("executionMode"), faults),
-        triggers=read_triggers(entries.get("triggers"), git_sources, faults),
+        triggers=triggers,
+        schedules=schedules,
     )
     reading.places.note((), line_of(entries.get("stages", node)))
     check_pipeline(definition, reading.providers, reading.places, faults)

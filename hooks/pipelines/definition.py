@@ -95,6 +95,14 @@ class VariableDefinition:
 
 
 @dataclass(frozen=True, slots=True)
+class ScheduleTrigger:
+    """A schedule that starts the pipeline, as it is written; ``hooks.pipelines.sources.schedules`` reads it."""
+
+    expression: str
+    time_zone: str = "UTC"
+
+
+@dataclass(frozen=True, slots=True)
 class PipelineDefinition:
     """A whole pipeline. The first stage holds its source actions, at most one of which takes package versions."""
 
@@ -103,6 +111,7 @@ class PipelineDefinition:
     variables: tuple[VariableDefinition, ...] = ()
     execution_mode: ExecutionMode = ExecutionMode.PARALLEL
     triggers: tuple[Trigger, ...] = ()
+    schedules: tuple[ScheduleTrigger, ...] = ()
 
     @property
     def source(self) -> ActionDefinition:
@@ -183,6 +192,7 @@ def from_model(model: Mapping[str, Any]) -> PipelineDefinition:
         # Definitions from before there were modes say none: they ran in parallel, and still do.
         execution_mode=ExecutionMode(model.get("execution_mode", ExecutionMode.PARALLEL)),
         triggers=tuple(trigger_of(each) for each in model.get("triggers", ())),
+        schedules=tuple(ScheduleTrigger(**each) for each in model.get("schedules", ())),
     )
 
 

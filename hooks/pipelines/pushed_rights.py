@@ -23,6 +23,7 @@ from hooks.pipelines.definition import (
     Declaration,
     PipelineDefinition,
 )
+from hooks.pipelines.sources.buckets import find_bucket
 from hooks.pipelines.sources.connections import find_connection, locate
 from hooks.pipelines.sources.git_settings import settings_of
 from registry.access import Action, Identity
@@ -81,10 +82,7 @@ def _action_faults(
     place: tuple[str, str],
 ) -> Iterator[str]:
     said, provider = action.configuration, action.type.provider
-    if action.is_package_source:
-        yield from _may(who, Action.READ, f"{said.get('Domain', DEFAULT_DOMAIN)}/{said.get('Repository', '')}")
-    elif provider in GIT_PROVIDERS:
-        yield from _git_faults(session, who, action)
+    yield from _source_faults(session, who, action)
     domain = _domain(session, definition, place)
     if provider == "Promote":
         yield from _may(who, Action.PROMOTE, f"{domain}/{said['TargetRepository']}")
@@ -106,6 +104,20 @@ def _action_faults(
             yield "secrets are for build projects that the file declares itself"
 
 
+def _source_faults(session: Session, who: Identity, action: ActionDefinition) -> Iterator[str]:
+    said = action.configuration
+    if action.is_package_source:
+        yield from _may(who, Action.READ, f"{said.get('Domain', DEFAULT_DOMAIN)}/{said.get('Repository', '')}")
+    elif action.type.provider in GIT_PROVIDERS:
+        yield from _git_faults(session, who, action)
+    elif action.type.provider == "S3":
+        try:
+            bucket = find_bucket(session, said["S3Bucket"])
+            yield from _may(who, Action.READ, f"{bucket.domain}/{bucket.repository}")
+        except NotFound as error:
+            yield str(error)
+
+
 def _git_faults(session: Session, who: Identity, action: ActionDefinition) -> Iterator[str]:
     settings = settings_of(action.configuration)
     try:
@@ -124,9 +136,9 @@ def _domain(session: Session, definition: PipelineDefinition, place: tuple[str, 
     source = definition.source
     if source.is_package_source:
         return source.configuration.get("Domain", DEFAULT_DOMAIN)
-    if source.type.provider not in GIT_PROVIDERS:
-        return source.configuration.get("Domain", DEFAULT_DOMAIN)
     try:
+        if source.type.provider not in GIT_PROVIDERS:
+            return find_bucket(session, source.configuration["S3Bucket"]).domain
         return locate(session, settings_of(source.configuration)).domain
     except (NotFound, Invalid):
         return place[0]

@@ -6,8 +6,10 @@ from collections.abc import Collection
 
 import yaml
 
-from hooks.pipelines.document import Faults, fields, items, line_of, text_of
+from hooks.pipelines.definition import ScheduleTrigger
+from hooks.pipelines.document import Faults, fields, items, limited, line_of, text_of
 from hooks.pipelines.sources.globs import glob_fault
+from hooks.pipelines.sources.schedules import parse_schedule
 from hooks.pipelines.sources.triggers import (
     EVENTS,
     MAX_FILTERS,
@@ -18,20 +20,27 @@ from hooks.pipelines.sources.triggers import (
     PushFilter,
     Trigger,
 )
+from registry.errors import Invalid
 
 PROVIDER_TYPE = "CodeStarSourceConnection"
+SCHEDULE = "Schedule"
 
 
-def read_triggers(node: yaml.Node | None, git_sources: Collection[str], faults: Faults) -> tuple[Trigger, ...]:
-    """The triggers; ``git_sources`` are the names of the pipeline's git source actions."""
+def read_triggers(
+    node: yaml.Node | None, git_sources: Collection[str], faults: Faults
+) -> tuple[tuple[Trigger, ...], tuple[ScheduleTrigger, ...]]:
+    """The triggers, and the schedules among them; ``git_sources`` are the names of the pipeline's git source actions."""
     found: list[Trigger] = []
+    schedules: list[ScheduleTrigger] = []
     for item in _listed(node, "pipeline: triggers", MAX_TRIGGERS, faults):
-        entries = fields(item, "trigger", {"providerType", "gitConfiguration"}, faults)
-        if "providerType" in entries and text_of(entries["providerType"], "trigger: providerType", faults) not in {
-            PROVIDER_TYPE,
-            "Git",
-        }:
-            faults.add(line_of(entries["providerType"]), f"trigger: providerType must be {PROVIDER_TYPE}, or Git")
+        entries = fields(item, "trigger", {"providerType", "gitConfiguration", "scheduleConfiguration"}, faults)
+        kind = text_of(entries["providerType"], "trigger: providerType", faults) if "providerType" in entries else "Git"
+        if kind not in {PROVIDER_TYPE, "Git", SCHEDULE}:
+            told = f"trigger: providerType must be {PROVIDER_TYPE}, Git or {SCHEDULE}"
+            faults.add(line_of(entries["providerType"]), told)
+        if kind == SCHEDULE:
+            schedules.append(_schedule(item, entries.get("scheduleConfiguration"), faults))
+            continue
         if "gitConfiguration" not in entries:
             faults.add(line_of(item), "trigger: gitConfiguration is missing")
             continue
@@ -39,7 +48,21 @@ def read_triggers(node: yaml.Node | None, git_sources: Collection[str], faults: 
         if trigger.action in {each.action for each in found}:
             faults.add(line_of(item), f"trigger: source action {trigger.action!r} has one already")
         found.append(trigger)
-    return tuple(found)
+    return tuple(found), tuple(schedules)
+
+
+def _schedule(item: yaml.Node, node: yaml.Node | None, faults: Faults) -> ScheduleTrigger:
+    what = "trigger: scheduleConfiguration"
+    if node is None:
+        faults.add(line_of(item), f"{what} is missing")
+        return ScheduleTrigger("")
+    entries = fields(node, what, {"expression", "timeZone"}, faults)
+    said = {key: limited(value, f"{what}: {key}", 256, faults, strict=True) for key, value in entries.items()}
+    try:
+        parse_schedule(said.get("expression", ""), said.get("timeZone", "UTC"))
+    except Invalid as error:
+        faults.add(line_of(node), f"{what}: {error}")
+    return ScheduleTrigger(said.get("expression", ""), said.get("timeZone", "UTC"))
 
 
 def _git(node: yaml.Node, git_sources: Collection[str], faults: Faults) -> Trigger:

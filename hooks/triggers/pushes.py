@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import secrets
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
@@ -18,16 +19,18 @@ from hooks.builds.push_signatures import PROVIDERS, Delivery, new_secret
 from hooks.models.pipeline import Pipeline
 from hooks.models.pipeline_source import PipelineDelivery, PipelineHook, PipelineLocation
 from hooks.pipelines.definition import GIT_PROVIDERS, ActionDefinition, PipelineDefinition
-from hooks.pipelines.engine import REFUSALS, Start, Trigger, current_definition, start_execution
+from hooks.pipelines.engine import REFUSALS, Start, Trigger, current_definition
 from hooks.pipelines.locations import ask_for_definition
 from hooks.pipelines.parts import Parts
 from hooks.pipelines.pinning import Wanted
 from hooks.pipelines.sources.connections import locate
 from hooks.pipelines.sources.git_settings import settings_of
 from hooks.pipelines.sources.triggers import Branches, starts
+from hooks.triggers import custom_hooks
+from hooks.triggers.newest import start_with_newest
 from hooks.triggers.told import as_told
 from registry.db import table_of
-from registry.errors import Conflict, Invalid, NotFound
+from registry.errors import Conflict, Invalid, InvalidDocument, NotFound
 from registry.repos.sealed_fields import SealedField
 
 MOST_HOOKS = 10
@@ -44,20 +47,48 @@ class Received:
 
 
 def create_hook(
-    session: Session, sealer: Sealer, pipeline: str, *, action: str, provider: str, now: datetime
+    session: Session,
+    sealer: Sealer,
+    pipeline: str,
+    *,
+    action: str,
+    provider: str,
+    now: datetime,
+    filters: Sequence[Mapping[str, str]] = (),
 ) -> tuple[PipelineHook, str]:
     """Make a hook of a git source; gives it and its secret, told this once. Raises NotFound, Invalid, Conflict.
 
     ``action`` "": the only git source that there is, or where none is, what tells of new definitions.
     """
     row, definition = find_pipeline(session, pipeline)
+    if provider in custom_hooks.PROVIDERS:
+        if faults := custom_hooks.filter_faults(filters):
+            raise InvalidDocument("webhook", faults)
+        found = [each.name for each in definition.sources if action in {"", each.name}]
+        if not found:
+            raise NotFound("source action", action)
+        return _make(session, sealer, row, (found[0], provider), filters, now)
+    if filters:
+        raise Invalid("filters are for webhooks of the providers hmac and token; pushes have the pipeline's triggers")
     is_of_definition = not action and session.get(PipelineLocation, pipeline) is not None and not _has_git(definition)
     source = "" if is_of_definition else git_source(definition, action).name
     if provider not in PROVIDERS:
-        raise Invalid(f"provider: one of {', '.join(PROVIDERS)}")
+        raise Invalid(f"provider: one of {', '.join((*PROVIDERS, *custom_hooks.PROVIDERS))}")
+    return _make(session, sealer, row, (source, provider), (), now)
+
+
+def _make(
+    session: Session,
+    sealer: Sealer,
+    row: Pipeline,
+    what: tuple[str, str],
+    filters: Sequence[Mapping[str, str]],
+    now: datetime,
+) -> tuple[PipelineHook, str]:
+    source, provider = what
     held = session.scalars(select(PipelineHook.id).where(PipelineHook.pipeline_id == row.id)).all()
     if len(held) >= MOST_HOOKS:
-        raise Conflict(f"pipeline {pipeline} has {MOST_HOOKS} webhooks already; delete one first")
+        raise Conflict(f"pipeline {row.name} has {MOST_HOOKS} webhooks already; delete one first")
     secret = new_secret(provider)
     hook_id = secrets.token_hex(16)
     hook = PipelineHook(
@@ -65,7 +96,7 @@ def create_hook(
         pipeline_id=row.id,
         action=source,
         provider=provider,
-        filters=[],
+        filters=[dict(each) for each in filters],
         sealed_secret=sealer.seal(secret.encode(), box_context(hook_id)),
         fingerprint=hashlib.sha256(secret.encode()).hexdigest()[:8],
         created_at=now,
@@ -145,6 +176,44 @@ def take(
     return received
 
 
+def take_custom(
+    session: Session, parts: Parts, row: PipelineHook, delivery: Delivery, payload: object, now: datetime
+) -> Received:
+    """Start the pipeline with what is newest, if the hook's filters let a new delivery through, and remember it."""
+    session.execute(delete(PipelineDelivery).where(PipelineDelivery.received_at < now - REMEMBERED))
+    received = _start_custom(session, parts, row, delivery, payload, now)
+    session.add(
+        PipelineDelivery(
+            hook_id=row.id,
+            key=delivery.keys[0],
+            outcome=received.outcome,
+            execution_id=received.execution_id,
+            received_at=now,
+        )
+    )
+    session.flush()
+    return received
+
+
+def _start_custom(
+    session: Session, parts: Parts, row: PipelineHook, delivery: Delivery, payload: object, now: datetime
+) -> Received:
+    _, definition = current_definition(session, row.pipeline_id)
+    source = next((each for each in definition.sources if each.name == row.action), None)
+    if source is None:
+        return Received(f"the pipeline has no source {row.action} any more")
+    if not custom_hooks.passes(row.filters, payload, source.configuration):
+        return Received("not all filters hold")
+    told = f"{row.id}\n{delivery.keys[0]}"
+    trigger = Trigger("webhook", "webhook:" + hashlib.sha256(told.encode()).hexdigest(), f"{row.provider}-webhook")
+    try:
+        with session.begin_nested():
+            started = start_with_newest(session, parts, row.pipeline_id, definition, Start(), trigger=trigger, now=now)
+    except REFUSALS as refusal:
+        return Received(f"not started: {refusal}"[:500])
+    return Received("started", started.execution_id)
+
+
 def hear(
     session: Session,
     parts: Parts,
@@ -179,7 +248,7 @@ def hear(
     try:
         with session.begin_nested():
             start = Start(revisions={action: wanted})
-            started = start_execution(session, parts, pipeline_id, start, trigger=trigger, now=now)
+            started = start_with_newest(session, parts, pipeline_id, definition, start, trigger=trigger, now=now)
     except REFUSALS as refusal:
         return Received(f"not started: {refusal}"[:500])
     outcome = "started" if started.is_new else "it was started before"

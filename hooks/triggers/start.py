@@ -16,10 +16,11 @@ from hooks.models.job import JobState
 from hooks.models.pipeline import Pipeline
 from hooks.pipelines.engine import REFUSALS, Start, Started, Trigger, current_definition, start_execution
 from hooks.pipelines.parts import Parts
-from hooks.pipelines.pinning import Wanted
 from hooks.pipelines.run import SYSTEM
 from hooks.triggers.collect import Collected, Coordinates, collect
 from hooks.triggers.match import filter_of
+from hooks.triggers.newest import start_with_newest
+from hooks.triggers.overrides import check_kinds, overrides
 from registry import audit
 from registry.errors import Invalid, NotFound
 
@@ -52,12 +53,12 @@ def start_manual(
     actor: str,
     now: datetime,
     variables: Mapping[str, str] | None = None,
-    revisions: Mapping[str, Wanted] | None = None,
+    revisions: Mapping[str, tuple[str, str]] | None = None,
     request_token: str | None = None,
 ) -> Started:
     """Start a pipeline by hand for a version that its source action takes, or for revisions of its sources.
 
-    Sources that ``revisions`` does not name bring what is newest.
+    ``revisions`` is source action → (revisionType, revisionValue); sources that are not in it bring what is newest.
 
     The same ``request_token`` never starts a second execution (CodePipeline's clientRequestToken, up to 64
     characters). Raises NotFound for the pipeline or the version, and Invalid for a version the source does not take.
@@ -69,7 +70,8 @@ def start_manual(
         raise NotFound("pipeline", pipeline_name)
     _, definition = current_definition(session, pipeline.id)
     trigger = Trigger("manual", f"manual:{request_token or uuid.uuid4().hex}", actor)
-    start = Start(variables=variables or {}, revisions=revisions or {})
+    check_kinds(definition, revisions or {})
+    start = Start(variables=variables or {}, revisions=overrides(revisions or {}))
     if at is not None:
         takes, source = filter_of(definition), definition.source
         if takes is None or not takes.matches(at.candidate()):
@@ -77,7 +79,7 @@ def start_manual(
             raise Invalid(f"{at.candidate().name} {at.version} is not what source {source.name} takes ({wanted})")
         found = collect(session, at)
         start = replace(start, version=found.version, publishers=sorted(found.publishers))
-    return start_execution(session, parts, pipeline.id, start, trigger=trigger, now=now)
+    return start_with_newest(session, parts, pipeline.id, definition, start, trigger=trigger, now=now)
 
 
 def _start_once(session: Session, parts: Parts, pipeline_id: int, at: Coordinates) -> None:

@@ -207,6 +207,19 @@ def _connection(stage: Stage) -> str:
 
 
 drive(f"PUT {API}/git-connections/<connection>", lambda s: s.api(f"/git-connections/{s.name('forge')}", CONNECTION))
+
+
+def _bucket(stage: Stage) -> str:
+    name = stage.name("bucket").replace("_", "-")
+    stage.done("PUT", f"/source-buckets/{name}", {"repository": "dev"})
+    return f"/source-buckets/{name}"
+
+
+drive(
+    f"PUT {API}/source-buckets/<bucket>", lambda s: s.api(f"/source-buckets/{s.name('bucket')}", {"repository": "dev"})
+)
+drive(f"DELETE {API}/source-buckets/<bucket>", lambda s: s.api(_bucket(s)))
+drive(f"PUT {API}/source-buckets/<bucket>/objects/<path:key>", lambda s: s.api(f"{_bucket(s)}/objects/site.zip"))
 drive(f"DELETE {API}/git-connections/<connection>", lambda s: s.api(_connection(s)))
 
 

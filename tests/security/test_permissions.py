@@ -276,6 +276,10 @@ REVIEWED = {
     **{f"{method} {API}/build-projects/<project>/webhooks": SIGNED_IN for method in ("GET", "POST")},
     **{f"{method} {API}/build-projects/<project>/webhooks/<hook_id>": SIGNED_IN for method in ("PATCH", "DELETE")},
     f"GET {API}/git-connections": ADMIN,
+    # A bucket's repository decides: read to see what is in it, publish to put something there.
+    **{f"GET {API}/source-buckets{rest}": SIGNED_IN for rest in ("", "/<bucket>/objects")},
+    **{f"{method} {API}/source-buckets/<bucket>": ADMIN for method in ("PUT", "DELETE")},
+    f"PUT {API}/source-buckets/<bucket>/objects/<path:key>": SIGNED_IN,
     **{f"{method} {API}/git-connections/<connection>": ADMIN for method in ("PUT", "DELETE")},
     **{f"{method} {API}/pipelines/<pipeline>/webhooks": ADMIN for method in ("GET", "POST")},
     f"DELETE {API}/pipelines/<pipeline>/webhooks/<hook_id>": ADMIN,

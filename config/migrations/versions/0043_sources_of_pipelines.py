@@ -100,9 +100,56 @@ def upgrade() -> None:
         sa.Column("asked_at", sa.DateTime(timezone=True), nullable=True),
         sa.PrimaryKeyConstraint("name"),
     )
+    op.create_table(
+        "pipeline_schedule",
+        sa.Column("pipeline_id", sa.Integer(), nullable=False),
+        sa.Column("position", sa.Integer(), nullable=False),
+        sa.Column("expression", sa.String(length=256), nullable=False),
+        sa.Column("time_zone", sa.String(length=64), nullable=False),
+        sa.Column("next_at", sa.DateTime(timezone=True), nullable=True),
+        sa.Column("fault", sa.Text(), nullable=False),
+        sa.ForeignKeyConstraint(["pipeline_id"], ["pipeline.id"]),
+        sa.PrimaryKeyConstraint("pipeline_id", "position"),
+    )
+    op.create_index("ix_pipeline_schedule_next_at", "pipeline_schedule", ["next_at"], unique=False)
+    op.create_table(
+        "source_bucket",
+        sa.Column("id", sa.Integer(), nullable=False),
+        sa.Column("name", sa.String(length=63), nullable=False),
+        sa.Column("domain", sa.String(length=50), nullable=False),
+        sa.Column("repository", sa.String(length=100), nullable=False),
+        sa.Column("created_at", sa.DateTime(timezone=True), nullable=False),
+        sa.PrimaryKeyConstraint("id"),
+        sa.UniqueConstraint("name"),
+    )
+    op.create_table(
+        "source_object",
+        sa.Column("id", sa.Integer(), nullable=False),
+        sa.Column("bucket_id", sa.Integer(), nullable=False),
+        sa.Column("key", sa.String(length=500), nullable=False),
+        sa.Column("version_id", sa.String(length=32), nullable=False),
+        sa.Column("sha256", sa.String(length=64), nullable=False),
+        sa.Column("md5", sa.String(length=32), nullable=False),
+        sa.Column("size_bytes", sa.BigInteger(), nullable=False),
+        sa.Column("blob_id", sa.Integer(), nullable=False),
+        sa.Column("created_by", sa.String(length=255), nullable=False),
+        sa.Column("created_at", sa.DateTime(timezone=True), nullable=False),
+        sa.ForeignKeyConstraint(["blob_id"], ["blob.id"]),
+        sa.ForeignKeyConstraint(["bucket_id"], ["source_bucket.id"], ondelete="CASCADE"),
+        sa.PrimaryKeyConstraint("id"),
+        sa.UniqueConstraint("version_id"),
+    )
+    op.create_index("ix_source_object_blob_id", "source_object", ["blob_id"], unique=False)
+    op.create_index("ix_source_object_key", "source_object", ["bucket_id", "key"], unique=False)
 
 
 def downgrade() -> None:
+    op.drop_index("ix_source_object_key", table_name="source_object")
+    op.drop_index("ix_source_object_blob_id", table_name="source_object")
+    op.drop_table("source_object")
+    op.drop_table("source_bucket")
+    op.drop_index("ix_pipeline_schedule_next_at", table_name="pipeline_schedule")
+    op.drop_table("pipeline_schedule")
     op.drop_table("pipeline_location")
     op.drop_table("source_watch")
     op.drop_index("ix_pipeline_delivery_received_at", table_name="pipeline_delivery")

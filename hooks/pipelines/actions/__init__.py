@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from hooks.pipelines.actions import approve, build, commands, deploy, git, promote, source
+from hooks.pipelines.actions import approve, build, commands, deploy, git, promote, source, stored_object
 from hooks.pipelines.actions.kind import ActionKind
 from hooks.pipelines.definition import ActionType
 
@@ -11,6 +11,7 @@ KINDS: tuple[ActionKind, ...] = (
     git.GIT,
     git.CODESTAR,
     git.CODECOMMIT,
+    stored_object.S3,
     build.BUILD,
     build.TEST,
     approve.MANUAL,

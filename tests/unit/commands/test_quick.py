@@ -80,6 +80,7 @@ def test_there_are_all_the_commands() -> None:
         *(f"pipeline {word}" for word in ("rollback", "transition", "detach")),
         *(f"pipeline connection {word}" for word in ("put", "list", "delete")),
         *(f"pipeline webhook {word}" for word in ("create", "list", "delete")),
+        *(f"pipeline object {word}" for word in ("put", "list", "bucket")),
         *(
             f"build {word}"
             for word in ("list", "show", "logs", "artifacts", "reports", "stop", "resume", "lint", "run")
