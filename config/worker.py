@@ -21,6 +21,7 @@ from hooks.jobs.claims import Only
 from hooks.jobs.worker import Worker
 from hooks.notifications import fanout
 from hooks.pipelines.actions import git as source_actions
+from hooks.pipelines.archive_care import expire_archives
 from hooks.pipelines.parts import Parts
 from hooks.triggers import dispatch, scheduling
 from registry.db import Database
@@ -140,6 +141,7 @@ def _sweep(services: Services, settings: Settings) -> None:
         evict.evict(services.db, settings.storage.cache_limit_bytes, services.clock(), dry_run=False)
     deploying.forget_old(services, settings)
     output_care.expire(services.db, wiring.retention(settings), services.clock())
+    expire_archives(services.db, settings.builds.artifact_keep_days, services.clock())
     before = services.clock() - timedelta(hours=settings.storage.sweep_grace_hours)
     care.sweep(services.db, services.stores, older_than=before, dry_run=False)
     _forget_reports(services, settings.builds.report_days)

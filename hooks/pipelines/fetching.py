@@ -162,6 +162,10 @@ class Fetching:
         run, _ = found
         now = self.parts.clock()
         row = session.get_one(SourceRevision, (run.execution.id, asked.row.action))
+        if row.sha256 and row.sha256 != received.handle.digest:
+            told = f"commit {row.revision} was pinned as sha256:{row.sha256}, and is another archive now"
+            self._end(session, context, Progress(ActionStatus.FAILED, told))
+            return
         blob, is_used[0] = shelf.ensure_blob(session, asked.domain_id, received.handle, now)
         row.blob_id, row.sha256, row.size_bytes = blob.id, blob.sha256, blob.size_bytes
         row.revision, row.facts = fetched.commit, facts_of(asked.settings, row, fetched, asked.commits)

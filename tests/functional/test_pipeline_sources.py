@@ -5,13 +5,16 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterator
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from hooks import care
 from hooks.models import Build
 from hooks.models.pipeline_source import SourceRevision
+from hooks.pipelines.archive_care import expire_archives
 from tests.agent_world import machine
 from tests.build_bench import MISSING_SANDBOX
 from tests.deploying import IS_ROOT, Machine
@@ -275,3 +278,29 @@ SHIP = """
     configuration: {ApplicationName: shop, DeploymentGroupName: www}
     inputArtifacts: [{name: App}]
 """
+
+
+def test_archives_that_have_had_their_time_are_let_go_of_but_not_what_is_deployed(world: SourceWorld) -> None:
+    world.apply("aging", stages=LOOK_TWICE)
+    world.start("aging")
+    world.work()
+    (execution,) = world.executions("aging")
+    with world.db.read() as session:
+        kept = {(row.execution_id, row.action): row.blob_id for row in session.query(SourceRevision)}
+        shipped = [row.execution_id for row in session.query(SourceRevision) if row.location.endswith("/bundle.git")]
+    assert kept[execution["id"], "App"] is not None
+    assert expire_archives(world.db, 0, world.now + timedelta(days=100)) == 0
+    assert expire_archives(world.db, 90, world.now) == 0
+    assert expire_archives(world.db, 90, world.now + timedelta(days=100)) > 0
+    with world.db.read() as session:
+        left = [row.execution_id for row in session.query(SourceRevision) if row.blob_id is not None]
+        row = session.get_one(SourceRevision, (execution["id"], "App"))
+        assert (row.blob_id, row.revision) == (None, execution["version"])
+    assert left == shipped  # its deployment goes on
+    assert care.check(world.db) == []
+    # Fetched again the same commit is the same archive.
+    started = world.start("aging", sourceRevisions=[
+        {"actionName": "App", "revisionType": "COMMIT_ID", "revisionValue": execution["version"]}
+    ])  # fmt: skip
+    world.work()
+    assert world.call("GET", f"/executions/{started.json['id']}").json["assets"] == execution["assets"]
