@@ -59,6 +59,9 @@ def pipeline() -> None:
 def apply(client: Client, document: IO[str], *, as_json: bool) -> None:
     """Create or update the pipelines and build projects of a document."""
     results = client.send("PUT", "pipelines", body={"document": document.read()})["items"]
+    for result in results:
+        for warning in result["warnings"]:
+            say(f"warning: {result['name']}: {warning}")
     print_rows(
         results, (("KIND", "kind"), ("NAME", "name"), ("CHANGE", "change"), ("VERSION", "version")), as_json=as_json
     )

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Applied:
-    """What became of one document. ``version`` is a pipeline's.
+    """What became of one document. ``version`` is a pipeline's, ``warnings`` tell of what in it has no effect.
 
     ``kind`` is ``pipeline``, ``build project`` or ``pipeline source``; ``change`` is ``created``, ``updated`` or
     ``unchanged``.
@@ -17,3 +17,4 @@ class Applied:
     name: str
     change: str
     version: int | None = None
+    warnings: tuple[str, ...] = ()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection
+from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
@@ -38,7 +39,10 @@ def apply_document(session: Session, parts: Parts, text: str, *, actor: str, now
     found = parse_documents(text, PROVIDERS)
     # A pipeline before the projects that its executions build with, as everywhere; of several the names in order.
     lock_pipelines(session, [each.declares.name for each in found if isinstance(each.declares, PipelineDefinition)])
-    return [apply_declared(session, parts, each.declares, each.text, actor=actor, now=now) for each in found]
+    return [
+        replace(apply_declared(session, parts, each.declares, each.text, actor=actor, now=now), warnings=each.warnings)
+        for each in found
+    ]
 
 
 def lock_pipelines(session: Session, names: Collection[str]) -> None:

@@ -28,12 +28,12 @@ def expire_archives(db: Database, days: int, now: datetime) -> int:
     """
     if not days:
         return 0
-    count, last = 0, (0, "")
-    while True:
+    count = 0
+    last: tuple[int, str] | None = (0, "")
+    while last is not None:
         done, last = db.retry(partial(_expire_batch, before=now - timedelta(days=days), now=now, last=last))
         count += done
-        if last is None:
-            return count
+    return count
 
 
 def _expire_batch(
