@@ -18,6 +18,7 @@ from hooks.pipelines.rollback import rollback_stage
 from hooks.pipelines.steering import retry_stage, stop_execution
 from hooks.services import HookServices
 from hooks.triggers.collect import Coordinates
+from hooks.triggers.overrides import place_of_source
 from hooks.triggers.start import start_manual
 from registry.access import Action, Identity, check
 from registry.api import coordinates
@@ -89,15 +90,31 @@ class ExecutionQuery:
 
 
 @dataclass(frozen=True, slots=True)
-class NewExecution:
-    """The package version to start with. The same ``client_request_token`` never starts a second execution."""
+class SourceRevisionOverride:
+    """A revision of a source (CodePipeline's SourceRevisionOverride).
 
-    domain: Annotated[str, Length(1, 50)]
-    repository: Annotated[str, Length(1, 100)]
-    format: Annotated[str, Length(1, 32)]
-    name: Annotated[str, Length(1, 255)]
-    version: Annotated[str, Length(1, 255)]
+    ``revisionType`` is COMMIT_ID, S3_OBJECT_VERSION_ID or S3_OBJECT_KEY.
+    """
+
+    action_name: Annotated[str, Length(1, 100)]
+    revision_type: Annotated[str, Length(1, 32)]
+    revision_value: Annotated[str, Length(1, 255)]
+
+
+@dataclass(frozen=True, slots=True)
+class NewExecution:
+    """What to start with: a package version, or the revisions of sources that take none (without one, what is newest).
+
+    The same ``client_request_token`` never starts a second execution.
+    """
+
+    domain: Annotated[str, Length(0, 50)] = ""
+    repository: Annotated[str, Length(0, 100)] = ""
+    format: Annotated[str, Length(0, 32)] = ""
+    name: Annotated[str, Length(0, 255)] = ""
+    version: Annotated[str, Length(0, 255)] = ""
     namespace: Annotated[str, Length(0, 255)] = ""
+    source_revisions: Annotated[tuple[SourceRevisionOverride, ...], Length(0, 50)] | None = None
     variables: Annotated[dict[str, str], Length(0, 50)] | None = None
     client_request_token: Annotated[str, Length(1, 64)] | None = None
 
@@ -178,28 +195,40 @@ class ExecutionViews:
         return ExecutionList(shown, None if is_end else place)
 
     def start_execution(self, pipeline: str, body: NewExecution) -> ExecutionDetail:
-        """Start a pipeline for a package version.
+        """Start a pipeline for a package version, or for revisions of its sources.
 
-        Needs `publish` on the version's repository: it does what publishing the version would do.
+        Needs `publish` on the version's repository, or the source's: it does what publishing the version would do.
         """
         caller, registry = context.caller(), context.services()
-        check(caller, Action.PUBLISH, f"{body.domain}/{body.repository}")
+        names_version = bool(body.name or body.version or body.repository)
+        if names_version:
+            check(caller, Action.PUBLISH, f"{body.domain}/{body.repository}")
 
         def act(session: Session) -> int:
-            _, repository = find_repository(session, body.domain, body.repository)
-            at = coordinates.find(
-                session, registry.formats, repository.id, body.format, body.namespace, body.name, body.version
-            )
+            at = None
+            if names_version:
+                _, repository = find_repository(session, body.domain, body.repository)
+                found = coordinates.find(
+                    session, registry.formats, repository.id, body.format, body.namespace, body.name, body.version
+                )
+                at = Coordinates(body.domain, body.repository, *found)
+            else:
+                check(caller, Action.PUBLISH, "/".join(place_of_source(session, pipeline)))
             return start_manual(
                 session,
                 self._services.actions,
                 pipeline,
-                Coordinates(body.domain, body.repository, *at),
+                at,
                 actor=caller.name,
                 now=self._services.clock(),
                 variables=body.variables,
+                revisions={each.action_name: (each.revision_type, each.revision_value) for each in given},
                 request_token=body.client_request_token,
             ).execution_id
+
+        given = body.source_revisions or ()
+        if len({each.action_name for each in given}) < len(given):
+            raise Invalid("sourceRevisions: a source is named twice")
 
         return self._change(act)
 

@@ -40,6 +40,7 @@ def commands(
     from hooks.commands.pipeline import pipeline
     from hooks.commands.pipeline_gates import freeze, let_through, override, release
     from hooks.commands.pipeline_graph import graph
+    from hooks.commands.pipeline_sources import connection, detach, kept_object, pipeline_hook
     from hooks.commands.pipeline_stages import rollback, transition
     from hooks.commands.runner import runner
     from hooks.commands.secret import parameter, secret
@@ -53,6 +54,8 @@ def commands(
     for command in running:
         runner.add_command(command)
     for command in (transition, rollback, graph, override, freeze, let_through, release):
+        pipeline.add_command(command)
+    for command in (connection, pipeline_hook, detach, kept_object):
         pipeline.add_command(command)
     for command in (enrol, run_command(installers), status, systemd_unit):
         agent.add_command(command)

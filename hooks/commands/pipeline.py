@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Iterator, Mapping
 from datetime import timedelta
@@ -68,6 +69,9 @@ def pipeline() -> None:
 def apply(client: Client, document: IO[str], *, as_json: bool) -> None:
     """Create or update the pipelines and build projects of a document."""
     results = client.send("PUT", "pipelines", body={"document": document.read()})["items"]
+    for result in results:
+        for warning in result["warnings"]:
+            say(f"warning: {result['name']}: {warning}")
     print_rows(
         results, (("KIND", "kind"), ("NAME", "name"), ("CHANGE", "change"), ("VERSION", "version")), as_json=as_json
     )
@@ -82,12 +86,23 @@ def list_pipelines(client: Client, *, as_json: bool) -> None:
     print_rows(client.items("pipelines", limit=100), _PIPELINES, as_json=as_json)
 
 
-@example("entrepot pipeline start release acme-client 1.4.0 --repository dev")
+@example(
+    "entrepot pipeline start release acme-client 1.4.0 --repository dev\n"
+    "entrepot pipeline start site --revision App=0a1b2c… --variable STAGE=beta"
+)
 @pipeline.command()
 @click.argument("name")
-@click.argument("package")
-@click.argument("version")
-@click.option("--repository", type=REPOSITORY, required=True, help="Where the version is.")
+@click.argument("package", required=False)
+@click.argument("version", required=False)
+@click.option("--repository", type=REPOSITORY, help="Where the version is.")
+@click.option(
+    "--revision",
+    "revisions",
+    multiple=True,
+    metavar="SOURCE=REVISION",
+    help="What a source brings, instead of what is newest: a commit, or an object's version or key; repeatable.",
+)
+@click.option("--token", "request_token", metavar="TEXT", help="The same text never starts a second execution.")
 @click.option("--format", "format_name", metavar="FORMAT", help="The package's format, if several have the name.")
 @click.option("--variable", "variables", multiple=True, metavar="NAME=VALUE", help="A pipeline variable; repeatable.")
 @json_option
@@ -95,25 +110,34 @@ def list_pipelines(client: Client, *, as_json: bool) -> None:
 def start(
     client: Client,
     name: str,
-    package: str,
-    version: str,
+    package: str | None,
+    version: str | None,
     *,
-    repository: Place,
+    repository: Place | None,
+    revisions: tuple[str, ...],
+    request_token: str | None,
     format_name: str | None,
     variables: tuple[str, ...],
     as_json: bool,
 ) -> None:
-    """Start an execution for a package version; prints its number."""
-    (*_, known_format, known_name), namespace = package_at(client, repository, package, format_name)
-    body = {
-        "domain": repository.domain,
-        "repository": repository.repository,
-        "format": known_format,
-        "namespace": namespace or "",
-        "name": known_name,
-        "version": version,
-        "variables": _variables(variables),
-    }
+    """Start an execution for a package version, or for revisions of other sources; prints its number."""
+    body: dict[str, Any] = {"variables": _pairs("--variable", variables), "clientRequestToken": request_token}
+    body["sourceRevisions"] = [
+        {"actionName": source, "revisionType": _kind_of(value), "revisionValue": value}
+        for source, value in _pairs("--revision", revisions).items()
+    ]
+    if package is not None:
+        if version is None or repository is None:
+            raise click.UsageError("a package needs its VERSION, and --repository says where that is")
+        (*_, known_format, known_name), namespace = package_at(client, repository, package, format_name)
+        body |= {
+            "domain": repository.domain,
+            "repository": repository.repository,
+            "format": known_format,
+            "namespace": namespace or "",
+            "name": known_name,
+            "version": version,
+        }
     execution = client.send("POST", "pipelines", name, "executions", body=body)
     if as_json:
         print_json(execution)
@@ -122,10 +146,17 @@ def start(
     say(f"execution {execution['id']} of {name} is {execution['status']}")
 
 
-def _variables(words: tuple[str, ...]) -> dict[str, str]:
+def _kind_of(revision: str) -> str:
+    """A commit in full has 40 or 64 digits, an object's version 32; anything else is a key."""
+    if re.fullmatch(r"[0-9a-f]{40}(?:[0-9a-f]{24})?", revision):
+        return "COMMIT_ID"
+    return "S3_OBJECT_VERSION_ID" if re.fullmatch(r"[0-9a-f]{32}", revision) else "S3_OBJECT_KEY"
+
+
+def _pairs(option: str, words: tuple[str, ...]) -> dict[str, str]:
     for word in words:
         if "=" not in word:
-            raise click.UsageError(f"--variable {word!r}: write NAME=VALUE")
+            raise click.UsageError(f"{option} {word!r}: write NAME=VALUE")
     return {name: value for name, _, value in (word.partition("=") for word in words)}
 
 

@@ -15,6 +15,7 @@ from hooks.declaring.documents import Declared
 from hooks.models.build import BuildProject
 from hooks.models.deployment import DeploymentApplication, DeploymentGroup
 from hooks.pipelines.definition import ActionDefinition, PipelineDefinition
+from hooks.pipelines.sources.git_settings import DEFAULT_DOMAIN
 from hooks.triggers.match import filter_of
 from registry.models import Domain, Repository
 
@@ -61,9 +62,10 @@ def lacking(session: Session, declared: Sequence[Declared]) -> tuple[Declaration
 
 
 def _names(definition: PipelineDefinition) -> Iterator[_Named]:
-    domain = filter_of(definition).domain
-    source = definition.source.configuration["Repository"]
-    if _is_known(source):
+    takes = filter_of(definition)
+    domain = takes.domain if takes is not None else definition.source.configuration.get("Domain", DEFAULT_DOMAIN)
+    source = definition.source.configuration.get("Repository", "")
+    if source and _is_known(source):
         yield _Named("repository", (domain, source), f"{definition.stages[0].name}/{definition.source.name}")
     for stage, action in definition.actions():
         if action is not definition.source:

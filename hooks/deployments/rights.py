@@ -14,7 +14,7 @@ from sqlalchemy.orm import Session
 
 from hooks.builds.project_rights import may_open_build
 from hooks.deployments.applications import find_application
-from hooks.deployments.revisions import ARTIFACT, PACKAGE
+from hooks.deployments.revisions import ARTIFACT, PACKAGE, SOURCE
 from hooks.models.deployment import Deployment, DeploymentApplication
 from registry.access import Action, Identity, check
 from registry.errors import NotFound
@@ -58,6 +58,9 @@ def check_revision(session: Session, caller: Identity, revision: Mapping[str, An
         build_id = revision["buildArtifact"]["buildId"]
         if not may_open_build(session, caller, build_id):
             raise NotFound("build", build_id)
+    elif revision["revisionType"] == SOURCE:
+        pinned = revision["source"]
+        check(caller, Action.READ, f"{pinned['domain']}/{pinned['repository']}")
 
 
 def visible_application(session: Session, name: str, caller: Identity) -> DeploymentApplication:

@@ -38,6 +38,17 @@ from hooks.models.pipeline import (
     StageExecution,
 )
 from hooks.models.pipeline_condition import ConditionExecution, PipelineFreeze, RuleExecution, StageHold
+from hooks.models.pipeline_source import (
+    GitConnection,
+    PipelineDelivery,
+    PipelineHook,
+    PipelineLocation,
+    PipelineSchedule,
+    SourceBucket,
+    SourceObject,
+    SourceRevision,
+    SourceWatch,
+)
 from hooks.models.pipeline_stage import InboundExecution, StageSlot
 from hooks.models.report import FileCoverageRow, Report, ReportGroup, TestCase
 from hooks.models.runner import BuildLease, BuildRunner
@@ -72,6 +83,7 @@ __all__ = [
     "DeploymentUpload",
     "Execution",
     "FileCoverageRow",
+    "GitConnection",
     "InboundExecution",
     "Job",
     "JobQueue",
@@ -82,7 +94,11 @@ __all__ = [
     "MailSubscription",
     "Pipeline",
     "PipelineDefinitionVersion",
+    "PipelineDelivery",
     "PipelineFreeze",
+    "PipelineHook",
+    "PipelineLocation",
+    "PipelineSchedule",
     "PublishDestination",
     "PushDelivery",
     "PushHook",
@@ -90,7 +106,11 @@ __all__ = [
     "Report",
     "ReportGroup",
     "RuleExecution",
+    "SourceBucket",
     "SourceCredential",
+    "SourceObject",
+    "SourceRevision",
+    "SourceWatch",
     "StageExecution",
     "StageHold",
     "StageSlot",

@@ -42,7 +42,10 @@ class PipelineDefinitionVersion(Base):
 
 
 class Execution(Base):
-    """One run of a pipeline for one package version, pinned to a definition and to the version's files.
+    """One run of a pipeline, pinned to a definition, and to a package version's files or a revision of another kind.
+
+    ``revision_type`` is PACKAGE, GIT or OBJECT. Of the others ``format`` is "", ``name`` the git repository or the object,
+    ``version`` the commit or the object's version ("" until it is known), and ``assets`` the archive that was fetched.
 
     ``trigger_identity`` makes a start happen once. ``assets`` is file name → SHA-256, ``digest`` one SHA-256 over
     them. ``publishers`` are the accounts whose work it is; ``depth`` counts the executions that led here by promoting.
@@ -68,6 +71,7 @@ class Execution(Base):
     trigger_kind: Mapped[str] = mapped_column(String(16))
     trigger_identity: Mapped[str] = mapped_column(String(80))
     triggered_by: Mapped[str] = mapped_column(String(100))
+    revision_type: Mapped[str] = mapped_column(String(16), default="PACKAGE")
     domain: Mapped[str] = mapped_column(String(50))
     repository: Mapped[str] = mapped_column(String(100))
     format: Mapped[str] = mapped_column(String(32))

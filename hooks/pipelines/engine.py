@@ -23,8 +23,9 @@ from hooks.pipelines.actions.kind import ActionKind, Progress, Starting
 from hooks.pipelines.current import current_definition
 from hooks.pipelines.definition import ActionDefinition, ExecutionMode, PipelineDefinition
 from hooks.pipelines.giving_way import at_stage, give_way
-from hooks.pipelines.handover import handed_to
+from hooks.pipelines.handover import handed_to, own_revision
 from hooks.pipelines.parts import Parts, PinnedVersion
+from hooks.pipelines.pinning import About, Wanted, about
 from hooks.pipelines.run import SYSTEM, Run, lock, lock_pipeline, next_attempt, pinned_version
 from hooks.pipelines.state import (
     ActionStatus,
@@ -72,11 +73,15 @@ class Started:
 
 @dataclass(frozen=True, slots=True)
 class Start:
-    """What an execution is about: the pinned version, whose work it is, and the pipeline variables given."""
+    """What an execution is about: the pinned version, whose work it is, and the pipeline variables given.
 
-    version: PinnedVersion
+    ``revisions`` are what sources of another kind bring, by the names of their actions; the newest for those not in it.
+    """
+
+    version: PinnedVersion | None = None
     publishers: Sequence[str] = ()
     variables: Mapping[str, str] = field(default_factory=dict)
+    revisions: Mapping[str, Wanted] = field(default_factory=dict)
 
 
 def start_execution(
@@ -84,8 +89,8 @@ def start_execution(
 ) -> Started:
     """Start an execution of the definition in force, once per trigger identity.
 
-    Raises NotFound for the pipeline, Invalid for variables that are unknown or lack a value and for a version without
-    files, and Denied for a chain of promotions deeper than ``MAX_DEPTH``.
+    Raises NotFound for the pipeline, Invalid for variables that are unknown or lack a value, for a version without
+    files and for revisions that no source takes, and Denied for a chain of promotions deeper than ``MAX_DEPTH``.
     """
     row, definition = current_definition(session, pipeline_id)
     there = find_started(session, pipeline_id, trigger.identity)
@@ -93,15 +98,20 @@ def start_execution(
         return Started(there, is_new=False)
     if trigger.depth > MAX_DEPTH:
         raise Denied(f"{trigger.depth} promotions in a row led here, at most {MAX_DEPTH} may; it looks like a loop")
-    if not start.version.assets:
+    if start.version is not None and not start.version.assets:
         raise Invalid(f"{start.version.full_name} {start.version.version} has no files")
     if definition.execution_mode is not ExecutionMode.PARALLEL:
         lock_pipeline(session, pipeline_id)  # so that the order of the ids is that of the starts
-    execution = _new_execution(row, start, pipeline_variables(definition, start.variables), trigger, now)
+    what = about(session, definition, start.version, start.revisions, now)
+    execution = _new_execution(row, start, what, pipeline_variables(definition, start.variables), trigger, now)
     execution.mode = definition.execution_mode.value
     try:
         with session.begin_nested():
             session.add(execution)
+            session.flush()
+            for revision in what.rows:
+                revision.execution_id = execution.id
+                session.add(revision)
     except IntegrityError:
         # Another transaction started it between our look and our insert; the constraint is the arbiter.
         winner = find_started(session, pipeline_id, trigger.identity)
@@ -137,9 +147,14 @@ def _announce(session: Session, run: Run, now: datetime, **details: Any) -> None
 
 
 def _new_execution(
-    definition: PipelineDefinitionVersion, start: Start, variables: dict[str, str], trigger: Trigger, now: datetime
+    definition: PipelineDefinitionVersion,
+    start: Start,
+    what: About,
+    variables: dict[str, str],
+    trigger: Trigger,
+    now: datetime,
 ) -> Execution:
-    source = start.version
+    source = what.version
     return Execution(
         pipeline_id=definition.pipeline_id,
         definition_id=definition.id,
@@ -147,15 +162,16 @@ def _new_execution(
         trigger_kind=trigger.kind,
         trigger_identity=trigger.identity,
         triggered_by=trigger.actor,
+        revision_type=what.revision_type,
         domain=source.domain,
         repository=source.repository,
         format=source.format,
         namespace=source.namespace,
         name=source.name,
         version=source.version,
-        digest=source.digest,
+        digest=source.digest if source.is_package else next(iter(source.assets.values()), ""),
         assets=dict(source.assets),
-        publishers=sorted(set(start.publishers)),
+        publishers=sorted({*start.publishers, *what.publishers}),
         variables=variables,
         depth=trigger.depth,
         started_at=now,
@@ -396,6 +412,7 @@ def _begin(
                     source=pinned_version(run.execution),
                     now=now,
                     artifacts=handed_to(run, definition),
+                    own_revision=own_revision(run),
                 ),
             )
     except Unresolved as unresolved:

@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
 
 from sqlalchemy.orm import Session
 
 from hooks.jobs.claims import EndedJob
 from hooks.jobs.context import Handler, JobContext
 from hooks.models.job import JobState
+from hooks.models.pipeline import ActionExecution
 from hooks.pipelines import conditions, deploy_jobs, freezes, publish_jobs
 from hooks.pipelines.actions import approve, deploy, promote, publish, timeouts
 from hooks.pipelines.actions.kind import Progress
 from hooks.pipelines.approvals import expire
 from hooks.pipelines.engine import REFUSALS, end_action, look_at_condition, running_action
-from hooks.pipelines.parts import Parts
+from hooks.pipelines.parts import Parts, PinnedVersion
 from hooks.pipelines.promote_gates import Attested, judge
-from hooks.pipelines.run import Run
+from hooks.pipelines.published import published_versions
+from hooks.pipelines.run import Run, pinned_version
 from hooks.pipelines.state import ActionStatus, ExecutionStatus
 from hooks.pipelines.sticky import thaw
 
@@ -65,20 +69,9 @@ def run_promotion(parts: Parts, context: JobContext) -> None:
         if found is None:
             return
         run, row = found
-        source, target, now = context.payload["source"], context.payload["target"], parts.clock()
-        verdict = judge(session, parts, run, row.resolved_configuration, source, attested, now)
-        if verdict.wait_seconds is not None and run.status is not ExecutionStatus.STOPPING:
-            place = (source, target)
-            row.job_id = promote.order(
-                session, row.id, run.execution.id, place, row.resolved_configuration, wait_seconds=verdict.wait_seconds
-            )
-            row.summary = f"waits before the promotion from {source} to {target}: {verdict.unmet[0]}"
-            return
-        if verdict.unmet:
-            told = f"not promoted from {source} to {target}: {'; '.join(verdict.unmet)}"
-            end_action(session, parts, run, row, Progress(ActionStatus.FAILED, told), now=now)
-            return
-        end_action(session, parts, run, row, _promote(session, parts, run, context), now=now)
+        end = _promotion(session, parts, run, row, context.payload, attested)
+        if end is not None:
+            end_action(session, parts, run, row, end, now=parts.clock())
 
     context.finish(JobState.SUCCEEDED, unit)
 
@@ -113,25 +106,55 @@ def run_thaw(parts: Parts, context: JobContext) -> None:
     context.finish(JobState.SUCCEEDED, lambda session: thaw(session, parts, pipeline_id, parts.clock(), only=only))
 
 
-def _promote(session: Session, parts: Parts, run: Run, context: JobContext) -> Progress:
-    execution = run.execution
-    source, target = context.payload["source"], context.payload["target"]
+def _promotion(
+    session: Session,
+    parts: Parts,
+    run: Run,
+    row: ActionExecution,
+    payload: Mapping[str, Any],
+    attested: Attested | None,
+) -> Progress | None:
+    """How the action ends; None where it waits, with another job to look again."""
+    source, target = payload["source"], payload["target"]
+    pinned = pinned_version(run.execution)
+    versions = published_versions(session, run, source)
+    if pinned.is_package:
+        versions = [replace(pinned, repository=source)]
+    where = source or "where it was published"
+    if not versions:
+        return Progress(ActionStatus.FAILED, f"the builds of the execution have published no package version ({where})")
+    verdict = judge(session, parts, run, versions, row.resolved_configuration, attested, parts.clock())
+    if verdict.wait_seconds is not None and run.status is not ExecutionStatus.STOPPING:
+        settings, seconds = row.resolved_configuration, verdict.wait_seconds
+        row.job_id = promote.order(session, row.id, run.execution.id, (source, target), settings, wait_seconds=seconds)
+        row.summary = f"waits before the promotion from {where} to {target}: {verdict.unmet[0]}"
+        return None
+    if verdict.unmet:
+        return Progress(ActionStatus.FAILED, f"not promoted from {where} to {target}: {'; '.join(verdict.unmet)}")
+    return _promote(session, parts, run, versions, target)
+
+
+def _promote(session: Session, parts: Parts, run: Run, versions: Sequence[PinnedVersion], target: str) -> Progress:
     try:
         # The savepoint takes back what a refused promotion had written before it was refused.
         with session.begin_nested():
-            parts.promote(
-                session,
-                domain=execution.domain,
-                format=execution.format,
-                namespace=execution.namespace,
-                name=execution.name,
-                version=execution.version,
-                assets=execution.assets,
-                source=source,
-                target=target,
-                actor=f"execution:{execution.id}",
-                now=parts.clock(),
-            )
+            for version in versions:
+                parts.promote(
+                    session,
+                    domain=version.domain,
+                    format=version.format,
+                    namespace=version.namespace,
+                    name=version.name,
+                    version=version.version,
+                    assets=version.assets,
+                    source=version.repository,
+                    target=target,
+                    actor=f"execution:{run.execution.id}",
+                    now=parts.clock(),
+                )
     except REFUSALS as refusal:
-        return Progress(ActionStatus.FAILED, f"not promoted from {source} to {target}: {refusal}")
-    return Progress(ActionStatus.SUCCEEDED, f"promoted from {source} to {target}")
+        return Progress(ActionStatus.FAILED, f"not promoted from {versions[0].repository} to {target}: {refusal}")
+    if pinned_version(run.execution).is_package:
+        return Progress(ActionStatus.SUCCEEDED, f"promoted from {versions[0].repository} to {target}")
+    named = ", ".join(f"{version.full_name} {version.version}" for version in versions)
+    return Progress(ActionStatus.SUCCEEDED, f"promoted to {target}: {named}")

@@ -15,7 +15,7 @@ from hooks.builds.report_reading import Found, reports_of_build
 from hooks.builds.reports.model import ReportStatus, ReportType
 from hooks.models.build import Build
 from hooks.models.build_batch import BuildBatch
-from hooks.pipelines.parts import Parts
+from hooks.pipelines.parts import Parts, PinnedVersion
 from hooks.pipelines.run import Run
 from registry.models import Asset, Domain, Package, PackageVersion, Repository
 from registry.names import PackageKey, PackageName
@@ -75,12 +75,12 @@ def judge(
     session: Session,
     parts: Parts,
     run: Run,
+    versions: Sequence[PinnedVersion],
     settings: Mapping[str, str],
-    source: str,
     attested: Attested | None,
     now: datetime,
 ) -> Verdict:
-    """Hold the pinned version, as it is in repository ``source``, against the gates of a promotion.
+    """Hold the versions that are to be promoted, as they are in their repositories, against the gates of a promotion.
 
     ``attested`` is what was read of its provenance; it is looked at where a publisher is asked for. What is not there is
     not met: no report, no attestation, no version. A version that is not there is left to the promotion to refuse.
@@ -88,18 +88,23 @@ def judge(
     unmet: list[str] = []
     if settings.get("RequireReports") == "true" or settings.get("MinimumTests"):
         unmet += _reports(session, run, int(settings.get("MinimumTests") or 0))
-    files = _files(session, run, source)
-    wanted = settings.get("RequireAttestations", "false")
-    if wanted != "false":
-        unmet += _attestations(run, files, wanted, attested)
-    if settings.get("BlockAdvisories"):
-        unmet += _advisories(session, parts, run, settings["BlockAdvisories"])
-    missing = _missing_age(files, settings.get("MinimumAge"), now)
-    if missing is None:
+    young: list[tuple[timedelta, str]] = []
+    for version in versions:
+        files = _files(session, version)
+        whose = f" ({version.full_name} {version.version})" if len(versions) > 1 else ""
+        wanted = settings.get("RequireAttestations", "false")
+        found = _attestations(version, files, wanted, attested) if wanted != "false" else []
+        if settings.get("BlockAdvisories"):
+            found += _advisories(session, parts, version, settings["BlockAdvisories"])
+        unmet += [each + whose for each in found]
+        missing = _missing_age(files, settings.get("MinimumAge"), now)
+        if missing is not None:
+            told = f"age: {_words(missing)} of {settings['MinimumAge']} in {version.repository} are missing{whose}"
+            young.append((missing, told))
+    if not young:
         return Verdict(tuple(unmet))
-    told = f"age: {_words(missing)} of {settings['MinimumAge']} in {source} are missing"
     waits = settings.get("WaitForAge") == "true" and not unmet
-    return Verdict((*unmet, told), missing.total_seconds() if waits else None)
+    return Verdict((*unmet, *(told for _, told in young)), max(young)[0].total_seconds() if waits else None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,9 +114,8 @@ class _File:
     since: datetime
 
 
-def _files(session: Session, run: Run, source: str) -> Mapping[str, _File]:
+def _files(session: Session, pinned: PinnedVersion) -> Mapping[str, _File]:
     """The pinned files as they are in the repository; ``since`` is when both the file and the version were there."""
-    execution = run.execution
     rows = session.execute(
         select(
             Asset.filename,
@@ -125,18 +129,18 @@ def _files(session: Session, run: Run, source: str) -> Mapping[str, _File]:
         .join(Repository, Repository.id == Package.repository_id)
         .join(Domain, Domain.id == Repository.domain_id)
         .where(
-            Domain.name == execution.domain,
-            Repository.name == source,
-            Package.format == execution.format,
-            Package.namespace == execution.namespace,
-            Package.name == execution.name,
-            PackageVersion.version == execution.version,
+            Domain.name == pinned.domain,
+            Repository.name == pinned.repository,
+            Package.format == pinned.format,
+            Package.namespace == pinned.namespace,
+            Package.name == pinned.name,
+            PackageVersion.version == pinned.version,
         )
     )
     return {
         row.filename: _File(row.sha256, row.provenance_blob_id is not None, max(row.published_at, row.version_at))
         for row in rows
-        if row.filename in execution.assets
+        if row.filename in pinned.assets
     }
 
 
@@ -182,12 +186,14 @@ def _builds(session: Session, run: Run) -> Sequence[str]:
     return made
 
 
-def _attestations(run: Run, files: Mapping[str, _File], wanted: str, attested: Attested | None) -> list[str]:
+def _attestations(
+    pinned: PinnedVersion, files: Mapping[str, _File], wanted: str, attested: Attested | None
+) -> list[str]:
     met: Callable[[str], bool] = lambda name: name in files and files[name].is_attested  # noqa: E731
     if wanted != "true":
         by = attested or {}
         met = lambda name: any(matches(wanted, each) for each in by.get(name, ()))  # noqa: E731
-    lacking = [name for name in sorted(run.execution.assets) if not met(name)]
+    lacking = [name for name in sorted(pinned.assets) if not met(name)]
     if not lacking:
         return []
     more = f" and {len(lacking) - _MOST_NAMED} more" if len(lacking) > _MOST_NAMED else ""
@@ -195,12 +201,11 @@ def _attestations(run: Run, files: Mapping[str, _File], wanted: str, attested: A
     return [f"attestations: none{whose} for {', '.join(lacking[:_MOST_NAMED])}{more}"]
 
 
-def _advisories(session: Session, parts: Parts, run: Run, severity: str) -> list[str]:
+def _advisories(session: Session, parts: Parts, pinned: PinnedVersion, severity: str) -> list[str]:
     if parts.advisories is None:
         return ["advisories: this process knows of none"]
-    execution = run.execution
-    key = PackageKey(execution.format, execution.namespace, PackageName(execution.name))
-    found = parts.advisories(session, key, execution.version)
+    key = PackageKey(pinned.format, pinned.namespace, PackageName(pinned.name))
+    found = parts.advisories(session, key, pinned.version)
     blocking = [each for each in found if reaches(each.severity, severity)]
     if not blocking:
         return []

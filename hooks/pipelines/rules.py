@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from hooks.pipelines.definition import (
@@ -21,6 +21,9 @@ from hooks.pipelines.definition import (
 from hooks.pipelines.document import Faults
 from hooks.pipelines.provider import Provider, Setting
 from hooks.pipelines.variables import RESERVED_NAMESPACES, has_reference, malformed, references
+
+PUBLISHES = "PublishRepository"
+"""The setting of builds that publish."""
 
 Place = tuple[int | str, ...]
 _Outputs = Mapping[tuple[str, str, str], frozenset[str] | None]
@@ -77,8 +80,9 @@ def check_pipeline(
         if provider is not None:
             _check_provider(at, provider, places, faults)
             _check_giving_way(at, provider, definition, places, faults)
+            _check_has_version(at, definition, actions, places, faults)
             if made.intersection(at.action.inputs):
-                _check_of_version(at, provider, places, faults)
+                _check_of_version(at, provider.of_version, places, faults)
     outputs = {key: provider.variables for key, provider in known.items()}
     for at in actions:
         _check_references(at, definition, actions, outputs, places=places, faults=faults)
@@ -168,9 +172,10 @@ def _check_sources(definition: PipelineDefinition, actions: Sequence[_At], place
             place = "in the first stage" if at.stage == 0 else "outside the first stage"
             faults.add(places.line(at.stage, at.index), f"{at.label}: {category} action {place}; {rule}")
     sources = [at for at in actions if at.stage == 0 and at.action.type.category == "Source"]
-    for at in sources[1:]:
+    for at in [at for at in sources if at.action.is_package_source][1:]:
         why = "an execution is about one package version"
-        faults.add(places.line(at.stage, at.index), f"{at.label}: a second Source action is not carried out: {why}")
+        told = f"{at.label}: a second Source action of packages is not carried out: {why}"
+        faults.add(places.line(at.stage, at.index), told)
     if definition.stages and not sources and all(at.action.type.category for at in actions if at.stage == 0):
         faults.add(places.line(0), f"stage {definition.stages[0].name!r}: the first stage needs a Source action")
 
@@ -228,9 +233,9 @@ def _check_provider(at: _At, provider: Provider, places: Places, faults: Faults)
             fault = _value_fault(setting, value)
             if fault:
                 faults.add(here, f"{at.label}: configuration {key}: {fault}")
-    fault = provider.check_all(action.configuration) if provider.check_all is not None else None
-    if fault:
-        faults.add(line, f"{at.label}: {fault}")
+    for key, fault in provider.check_all(action.configuration):
+        here = places.line(at.stage, at.index, "configuration", key) if key else line
+        faults.add(here, f"{at.label}: configuration {key}: {fault}" if key else f"{at.label}: {fault}")
     for setting in provider.settings:
         if setting.is_required and not action.configuration.get(setting.name):
             faults.add(line, f"{at.label}: configuration {setting.name} is missing")
@@ -265,9 +270,40 @@ def _check_giving_way(
         faults.add(here, f"{at.label}: configuration {key}: {told}")
 
 
-def _check_of_version(at: _At, provider: Provider, places: Places, faults: Faults) -> None:
-    for key in sorted(provider.of_version.intersection(at.action.configuration)):
-        told = f"{at.label}: configuration {key} is about the package version, and the artifact of a build is its input"
+def _check_has_version(
+    at: _At, definition: PipelineDefinition, actions: Sequence[_At], places: Places, faults: Faults
+) -> None:
+    """What needs a package version is not there for nothing: the source gives it, or a build has published one before."""
+    action = at.action
+    if not definition.stages or not definition.sources or definition.source.is_package_source:
+        return
+    if not action.type.category or not all(each.type.category for each in definition.sources):
+        return  # told already
+    line = places.line(at.stage, at.index)
+    if action.type.provider == "Promote":
+        publishers = [
+            other for other in actions if PUBLISHES in other.action.configuration and at.certainly_after(other)
+        ]
+        if not publishers:
+            told = f"nothing gives it a package version: no source does, and no build before it has {PUBLISHES}"
+            faults.add(line, f"{at.label}: {told}")
+        if ":" in action.configuration.get("RequireAttestations", ""):
+            here = places.line(at.stage, at.index, "configuration", "RequireAttestations")
+            told = "whose attestations they are is only looked at where the source is a package version"
+            faults.add(here, f"{at.label}: configuration RequireAttestations: {told}")
+    if action.type.provider == "Publish":
+        faults.add(line, f"{at.label}: the package version of the source is what is published, and there is none")
+    if action.type.provider == "CodeDeploy":
+        if not action.inputs:
+            faults.add(
+                line, f"{at.label}: no package version is deployed here: name the input artifact that is the bundle"
+            )
+        _check_of_version(at, ("Asset", "SourceRepository"), places, faults)
+
+
+def _check_of_version(at: _At, settings: Collection[str], places: Places, faults: Faults) -> None:
+    for key in sorted(set(settings).intersection(at.action.configuration)):
+        told = f"{at.label}: configuration {key} is about the package version, and an artifact is its input"
         faults.add(places.line(at.stage, at.index, "configuration", key), told)
 
 

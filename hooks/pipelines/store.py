@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
@@ -29,7 +29,11 @@ LARGEST_PAGE = 200
 
 @dataclass(frozen=True, slots=True)
 class ExecutionSummary:
-    """An execution in a list. One of the type ROLLBACK runs one stage with what ``rollback_target_id`` had there."""
+    """An execution in a list. One of the type ROLLBACK runs one stage with what ``rollback_target_id`` had there.
+
+    ``revision_type`` PACKAGE: it is about a package version. Of GIT and OBJECT ``format`` is "", ``name`` the repository or
+    the object, and ``version`` the commit or the object's version ("" until it is known).
+    """
 
     id: int
     pipeline: str
@@ -49,6 +53,7 @@ class ExecutionSummary:
     mode: str
     execution_type: str
     rollback_target_id: int | None
+    revision_type: str = field(default="PACKAGE", kw_only=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -466,4 +471,5 @@ def _summary(row: Any) -> ExecutionSummary:
         mode=execution.mode,
         execution_type=execution.execution_type,
         rollback_target_id=execution.rollback_target_id,
+        revision_type=execution.revision_type,
     )

@@ -161,6 +161,23 @@ CALLERS = (None, "reader", "publisher", "promoter", "approver", "stranger", "adm
 HOOK = {"url": "https://hooks.example/", "domain": "default", "kinds": ["*"]}
 PROJECT = "{name: mine, repository: dev, source: {type: GIT, location: 'https://forge.example/one.git'}}"
 CREDENTIAL = {"authType": "PERSONAL_ACCESS_TOKEN", "token": "secret-of-a-forge"}
+CONNECTION = {"url": "https://forge.example", "repository": "dev"}
+PUSHED = """
+name: pushed
+stages:
+- name: Source
+  actions:
+  - name: App
+    actionTypeId: {category: Source, owner: Entrepot, provider: Git, version: "1"}
+    configuration: {Url: "https://forge.example/one.git", BranchName: main, Repository: dev}
+    outputArtifacts: [{name: App}]
+- name: Gate
+  actions:
+  - {name: Ask, actionTypeId: {category: Approval, owner: AWS, provider: Manual, version: "1"}}
+"""
+LOCATED = """
+definitionFrom: {name: located, source: {Url: "https://forge.example/one.git", BranchName: main, Repository: dev}}
+"""
 APPS = "/deployment-applications"
 OVERRIDE = {"stage": "Ship", "conditionType": "BEFORE_ENTRY", "reason": "x"}
 HOOK_STATUS = {"lifecycleEventHookExecutionId": "x", "status": "Succeeded"}
@@ -205,6 +222,19 @@ MATRIX = [
     ("GET", "/freezes", None, (401, *[200] * 6)),
     ("POST", "/freezes", {"name": "x", "reason": "x", "endsAt": "2001-01-01T00:00:00Z"}, (401, *[403] * 5, 400)),
     ("DELETE", "/freezes/x", None, (401, *[403] * 5, 404)),
+    ("PUT", "/source-buckets/releases", {"repository": "dev"}, (401, *[403] * 5, 200)),
+    ("GET", "/source-buckets", None, (401, *[200] * 6)),
+    ("GET", "/source-buckets/releases/objects", None, (401, 200, 200, 200, 200, 404, 200)),
+    ("PUT", "/source-buckets/releases/objects/site.zip", None, (401, 403, 201, 403, 403, 404, 201)),
+    ("DELETE", "/source-buckets/releases", None, (401, *[403] * 5, 204)),
+    ("PUT", "/git-connections/forge", CONNECTION, (401, *[403] * 5, 200)),
+    ("GET", "/git-connections", None, (401, *[403] * 5, 200)),
+    ("GET", "/pipelines/pushed/sources", None, (401, *[403] * 5, 200)),
+    ("GET", "/pipelines/pushed/webhooks", None, (401, *[403] * 5, 200)),
+    ("POST", "/pipelines/pushed/webhooks", {"provider": "gitea"}, (401, *[403] * 5, 201)),
+    ("DELETE", "/pipelines/pushed/webhooks/{g}", None, (401, *[403] * 5, 204)),
+    ("DELETE", "/pipelines/located/definition-source", None, (401, *[403] * 5, 204)),
+    ("DELETE", "/git-connections/forge", None, (401, *[403] * 5, 204)),
     ("GET", "/builds", None, (401, 200, 200, 200, 200, 200, 200)),
     ("GET", "/builds/{b}", None, (401, 200, 200, 200, 200, 404, 200)),
     ("GET", "/builds/{b}/log", None, (401, 200, 200, 200, 200, 404, 200)),
@@ -368,9 +398,23 @@ def test_permission_matrix(world: Hooks) -> None:
     assert world.call("POST", APPS, json={"applicationName": "shop"}).status_code == 201
     assert world.call("PUT", f"{APPS}/shop/groups/prod", json={"document": "targets: [nobody]"}).status_code == 200
     deployed = world.call("POST", "/deployments", json=DEPLOYMENT).json["deploymentId"]
+    assert world.call("PUT", "/pipelines", json={"document": PUSHED}).status_code == 200
+    assert world.call("PUT", "/pipelines", json={"document": LOCATED}).status_code == 200
+    told = world.call("POST", "/pipelines/pushed/webhooks", json={"provider": "github"}).json["id"]
     for method, path, body, expected in MATRIX:
         place = path.format(
-            e=execution, b=build, w=webhook, d=sent, s=own, p="mine", h=hook, r=report, c=key, k=batch, y=deployed
+            e=execution,
+            b=build,
+            w=webhook,
+            d=sent,
+            s=own,
+            p="mine",
+            h=hook,
+            r=report,
+            c=key,
+            k=batch,
+            y=deployed,
+            g=told,
         )
         got = []
         for who in CALLERS:
@@ -381,7 +425,7 @@ def test_permission_matrix(world: Hooks) -> None:
 
 
 def named(path: str) -> str:
-    return path.format(e=1, b="b", w=1, d="d", s=1, p="p", h="h", r="r", c="c", k="k", y="y")
+    return path.format(e=1, b="b", w=1, d="d", s=1, p="p", h="h", r="r", c="c", k="k", y="y", g="g")
 
 
 def test_the_matrix_covers_every_route(world: Hooks) -> None:

@@ -6,7 +6,7 @@ from sqlalchemy import select, update
 
 from hooks.models import Build, MailMessage, StoredValue, WebhookDelivery
 from hooks.notifications.mail_addresses import ASK_EVERY
-from tests.functional.test_hooks_api import CREDENTIAL, GATED, HOOK, PROJECT, START, action
+from tests.functional.test_hooks_api import CONNECTION, CREDENTIAL, GATED, HOOK, LOCATED, PROJECT, PUSHED, START, action
 from tests.security.audit_stage import API, Ask, Stage, drive, drives
 from tests.unit.builds.test_push_filters import LAB_PUSH
 
@@ -283,6 +283,63 @@ def _push(stage: Stage) -> Ask:
     hook = _push_hook(stage, _project(stage))
     headers = {"X-Gitlab-Token": hook["secret"], "X-Gitlab-Event": "Push Hook", "X-Gitlab-Event-UUID": stage.name("u")}
     return Ask(f"/hooks/v1/{hook['id']}", options={"json": LAB_PUSH, "headers": headers})
+
+
+def _connection(stage: Stage) -> str:
+    name = stage.name("forge")
+    stage.done("PUT", f"/git-connections/{name}", CONNECTION)
+    return f"/git-connections/{name}"
+
+
+drive(f"PUT {API}/git-connections/<connection>", lambda s: s.api(f"/git-connections/{s.name('forge')}", CONNECTION))
+
+
+def _bucket(stage: Stage) -> str:
+    name = stage.name("bucket").replace("_", "-")
+    stage.done("PUT", f"/source-buckets/{name}", {"repository": "dev"})
+    return f"/source-buckets/{name}"
+
+
+drive(
+    f"PUT {API}/source-buckets/<bucket>", lambda s: s.api(f"/source-buckets/{s.name('bucket')}", {"repository": "dev"})
+)
+drive(f"DELETE {API}/source-buckets/<bucket>", lambda s: s.api(_bucket(s)))
+drive(f"PUT {API}/source-buckets/<bucket>/objects/<path:key>", lambda s: s.api(f"{_bucket(s)}/objects/site.zip"))
+drive(f"DELETE {API}/git-connections/<connection>", lambda s: s.api(_connection(s)))
+
+
+def _pipeline_hook(stage: Stage) -> tuple[str, dict[str, str]]:
+    name = stage.name("pushed")
+    stage.done("PUT", "/pipelines", {"document": PUSHED.replace("name: pushed", f"name: {name}")})
+    hook: dict[str, str] = stage.done("POST", f"/pipelines/{name}/webhooks", {"provider": "gitlab"})
+    stage.secrets.add(hook["secret"])
+    return f"/pipelines/{name}/webhooks", hook
+
+
+drive(
+    f"POST {API}/pipelines/<pipeline>/webhooks",
+    lambda s: s.api(_pipeline_hook(s)[0], {"provider": "github"}),
+)
+
+
+@drives(f"DELETE {API}/pipelines/<pipeline>/webhooks/<hook_id>")
+def _delete_pipeline_hook(stage: Stage) -> Ask:
+    path, hook = _pipeline_hook(stage)
+    return stage.api(f"{path}/{hook['id']}")
+
+
+@drives(f"DELETE {API}/pipelines/<pipeline>/definition-source")
+def _detach(stage: Stage) -> Ask:
+    name = stage.name("located")
+    stage.done("PUT", "/pipelines", {"document": LOCATED.replace("name: located", f"name: {name}")})
+    return stage.api(f"/pipelines/{name}/definition-source")
+
+
+@drives("POST /hooks/v1/pipelines/<hook_id>")
+def _push_to_pipeline(stage: Stage) -> Ask:
+    _, hook = _pipeline_hook(stage)
+    headers = {"X-Gitlab-Token": hook["secret"], "X-Gitlab-Event": "Push Hook", "X-Gitlab-Event-UUID": stage.name("u")}
+    return Ask(f"/hooks/v1/pipelines/{hook['id']}", options={"json": LAB_PUSH, "headers": headers})
 
 
 @drives("POST /executions/<int:execution_id>/approval")

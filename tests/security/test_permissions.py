@@ -48,6 +48,7 @@ DOMAIN = f"{API}/domains/<domain>"
 # What changes nothing but the caller's own credentials needs no more than these, or the right to be there.
 OWN_CREDENTIALS = {
     "POST /hooks/v1/<hook_id>": PUBLIC,  # each delivery is signed with the hook's secret
+    "POST /hooks/v1/pipelines/<hook_id>": PUBLIC,  # likewise
     f"POST {API}/runner/register": PUBLIC,  # with a registration token, once
     f"POST {API}/agent/enrol": PUBLIC,  # with an enrolment token, once
     f"POST {API}/agent/challenge": PUBLIC,  # worth nothing without the agent's key
@@ -281,6 +282,16 @@ REVIEWED = {
     **{f"POST {API}/build-batches/<batch_id>/{word}": SIGNED_IN for word in ("stop", "retry")},
     **{f"{method} {API}/build-projects/<project>/webhooks": SIGNED_IN for method in ("GET", "POST")},
     **{f"{method} {API}/build-projects/<project>/webhooks/<hook_id>": SIGNED_IN for method in ("PATCH", "DELETE")},
+    f"GET {API}/git-connections": ADMIN,
+    # A bucket's repository decides: read to see what is in it, publish to put something there.
+    **{f"GET {API}/source-buckets{rest}": SIGNED_IN for rest in ("", "/<bucket>/objects")},
+    **{f"{method} {API}/source-buckets/<bucket>": ADMIN for method in ("PUT", "DELETE")},
+    f"PUT {API}/source-buckets/<bucket>/objects/<path:key>": SIGNED_IN,
+    **{f"{method} {API}/git-connections/<connection>": ADMIN for method in ("PUT", "DELETE")},
+    **{f"{method} {API}/pipelines/<pipeline>/webhooks": ADMIN for method in ("GET", "POST")},
+    f"DELETE {API}/pipelines/<pipeline>/webhooks/<hook_id>": ADMIN,
+    f"GET {API}/pipelines/<pipeline>/sources": ADMIN,
+    f"DELETE {API}/pipelines/<pipeline>/definition-source": ADMIN,
     f"GET {API}/builds/<build_id>/log/stream": SIGNED_IN,
     f"GET {API}/builds/<build_id>/log/search": SIGNED_IN,
     f"GET {API}/parameters": "api: ssm:DescribeParameters",
