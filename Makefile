@@ -13,7 +13,7 @@ SIDE_BY_SIDE := -n 5 --dist loadfile --no-loadscope-reorder
 ALONE := tests/security/test_container_builds.py tests/functional/test_container_projects.py tests/functional/test_container_deployments.py tests/contract/test_container_platform.py
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-dev dev-packages clients old-pips serve test lint tests-made-ready tests-side-by-side format campaign demo demo-down bench lock clean
+.PHONY: help setup setup-dev dev-packages clients old-pips serve test lint tests-made-ready tests-side-by-side format campaign demo demo-down pictures bench lock clean
 
 help:
 	@sed -n 's/^## //p' $(MAKEFILE_LIST)
@@ -82,6 +82,10 @@ demo: setup
 ## make demo-down  end it, and remove $(DEMO)
 demo-down: setup
 	$(BIN)/python tools/demo.py down --home $(DEMO)
+
+## make pictures   play the grand tour and photograph the main pages into docs/pictures
+pictures: setup-dev
+	$(BIN)/python tools/screenshots.py
 
 ## make bench      measure beside pypiserver, devpi-server, proxpi, Verdaccio and nginx
 bench: setup-dev
