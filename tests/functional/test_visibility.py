@@ -19,6 +19,7 @@ from hooks.deployments import engine
 from hooks.deployments.board import fleets, places_of
 from hooks.deployments.platforms.dummy import failed
 from hooks.deployments.waiting import wait_reasons
+from hooks.models.build import Build
 from hooks.models.deployment import (
     Deployment,
     DeploymentAgent,
@@ -38,7 +39,7 @@ from hooks.visibility.provenance import provenance_of_group
 from registry.access import Action, Identity, Scope
 from registry.accounts import account_scope, find_account
 from registry.db import Database
-from registry.models import Event
+from registry.models import Asset, BuiltAsset, Event, Package
 from registry.names import PackageKey, PackageName
 from tests import postgres
 from tests.browser.site import PIPELINE, Site, build
@@ -385,3 +386,44 @@ def test_every_event_of_pipelines_and_deployments_says_what_where_and_leads_some
             assert bridge["source"].startswith("aws.code"), bridge
             assert {"state", "build-status"} & set(bridge["detail"]), bridge
         assert bridge["detail"]["url"] == link
+
+
+def test_a_commit_is_followed_to_the_machine_and_back(site: Site, deployed: Deployed) -> None:
+    site.package("dev", "acme-built", "3.0")
+    execution = site.start("acme-billing", "1.1")
+    build_id, commit = site.build_of(execution), "c0ffee" * 6 + "c0ff"
+    with site.services.db.write() as session:
+        asset = session.scalars(
+            select(Asset).join(Package, Package.id == Asset.package_id).where(Package.name == "acme-built")
+        ).one()
+        made = session.get_one(Build, build_id)
+        made.submitted_at = asset.published_at - timedelta(hours=2)
+        source = {
+            "type": "GITHUB",
+            "uri": "https://forge.example/acme.git",
+            "version": commit,
+            "digest": f"sha1:{commit}",
+        }
+        session.add(
+            BuiltAsset(
+                asset_id=asset.id, build_id=build_id, project="tests", number=made.number, attempt=1, runner="here",
+                initiator="GitHub-Hookshot/1", source=source, published_at=asset.published_at,
+            )
+        )  # fmt: skip
+    group = deployed.group(deployed.application("built"), "prod", ["b-1"])
+    package = {"name": "acme-built"}
+    assert deployed.finish(deployed.deploy("built", "prod", "3.0", package=package)) == "Succeeded"
+    key, now = PackageKey("pypi", "", PackageName("acme-built")), site.clock()
+    with site.services.db.read() as session:
+        patience, ada = site.hook_services.deployments.patience, who(site, "ada")
+        life = life_of(session, ada, patience, domain="default", key=key, version="3.0", now=now)
+        (there,), _ = provenance_of_group(session, ada, group)
+        (item,) = figures(session, ada, now, days=7, application="built").items
+    assert life.source is not None
+    assert (life.source.kind, life.source.commit, life.source.uri) == ("build", commit, source["uri"])
+    assert [(each.build_id, each.has_published) for each in life.builds] == [(build_id, True)]
+    assert [(each.build_id, each.commit) for each in there.builds] == [(build_id, commit)]
+    assert item.lead_time_seconds.median is not None
+    assert item.lead_time_seconds.median >= 7200
+    assert commit in Browser(site, "ada").text("/applications/built/groups/prod/provenance")
+    assert f"{source['uri']} {commit}" in Browser(site, "ada").text("/packages/default/dev/pypi/acme-built/-/3.0/life")

@@ -228,3 +228,19 @@ def test_a_pipeline_is_drawn_and_watched_before_there_is_an_execution(
     watching.join()
     assert "waiting for one to begin" in told
     assert "Gate/Ask Failed: rejected by" in told
+
+
+def test_status_says_why_a_deployment_waits_and_the_list_shows_rollbacks(
+    site: Releases, released: tuple[int, int]
+) -> None:
+    site.crew.kill("web-1")
+    asset = ("--package", "shop@1.0", "--repository", "prod", "--asset", "shop-1.0.tar.gz")
+    going, behind = (site.json("deploy", "create", "shop", "prod", *asset)["deploymentId"] for _ in range(2))
+    assert f"waits: {going} goes on in this group" in site.run("deploy", "status", behind)
+    site.run("deploy", "pause", going)
+    assert "waits: paused by " in site.run("deploy", "status", going)
+    (last,) = site.json("package", "life", "pypi", "shop", "2.0")["deployments"]
+    undoing = site.json("deploy", "rollback", last["deploymentId"])["deploymentId"]
+    lines = {line.split("\t")[0]: line for line in site.run("deploy", "list").splitlines()}
+    assert lines[undoing].endswith(f"of {last['deploymentId']}")
+    assert lines[last["deploymentId"]].endswith(f"by {undoing}")
