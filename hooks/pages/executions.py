@@ -16,7 +16,7 @@ from hooks.pipelines import store
 from hooks.pipelines.abandoning import check_abandon
 from hooks.pipelines.approvals import Verdict, decide
 from hooks.pipelines.asking import questions
-from hooks.pipelines.definition import RetryMode
+from hooks.pipelines.definition import RetryMode, Slot
 from hooks.pipelines.gates import may_look_into, repositories_behind, repositories_of
 from hooks.pipelines.pipeline_state import is_frozen_out, why_inbound
 from hooks.pipelines.rollback import rollback_stage
@@ -83,7 +83,7 @@ class ExecutionPages:
             execution = visible(session, execution_id, who)
             now = self._services.clock()
             waits = why_inbound(session, execution, now)
-            frozen = who.may(Action.ADMIN) and is_frozen_out(session, execution, now)
+            frozen = is_frozen_out(session, execution, now)
             asked = questions(session, self._services.actions, execution, who)
         return render_template(
             template,
@@ -94,8 +94,13 @@ class ExecutionPages:
             is_final=ExecutionStatus(execution.summary.status).is_final,
             may_steer=may_steer(execution, who),
             waits=waits,
-            may_pass=frozen,
-            overrides=stages_to_override(execution, who),
+            may_pass=frozen and who.may(Action.ADMIN),
+            # In a freeze a condition before entry is not overridden: the freeze comes first.
+            overrides={
+                stage: slot
+                for stage, slot in stages_to_override(execution, who).items()
+                if not (frozen and slot == Slot.BEFORE_ENTRY)
+            },
             rolls_back=stages_to_roll_back(execution, who),
             may_read=may_look_into(who, execution.summary),
             message=message,
