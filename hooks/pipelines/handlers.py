@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from datetime import datetime
 
 from sqlalchemy.orm import Session
 
 from hooks.jobs.claims import EndedJob
 from hooks.jobs.context import Handler, JobContext
 from hooks.models.job import JobState
+from hooks.models.pipeline import ActionExecution
 from hooks.pipelines import deploy_jobs, publish_jobs
 from hooks.pipelines.actions import approve, deploy, promote, publish, timeouts
 from hooks.pipelines.actions.kind import Progress
@@ -16,8 +18,11 @@ from hooks.pipelines.approvals import expire
 from hooks.pipelines.engine import REFUSALS, end_action, running_action
 from hooks.pipelines.parts import Parts
 from hooks.pipelines.promote_gates import Attested, judge
+from hooks.pipelines.promoted import Promoted, promoted_by
 from hooks.pipelines.run import Run
 from hooks.pipelines.state import ActionStatus, ExecutionStatus
+from hooks.pipelines.which_packages import SETTING
+from registry.errors import Conflict
 
 
 def handlers(parts: Parts) -> Mapping[str, Handler]:
@@ -59,33 +64,82 @@ def run_promotion(parts: Parts, context: JobContext) -> None:
 
     def unit(session: Session) -> None:
         found = running_action(session, context.payload["action_execution_id"])
-        if found is None:
-            return
-        run, row = found
-        source, target, now = context.payload["source"], context.payload["target"], parts.clock()
-        verdict = judge(session, parts, run, row.resolved_configuration, source, attested, now)
-        if verdict.wait_seconds is not None and run.status is not ExecutionStatus.STOPPING:
-            place = (source, target)
-            row.job_id = promote.order(
-                session, row.id, run.execution.id, place, row.resolved_configuration, wait_seconds=verdict.wait_seconds
-            )
-            row.summary = f"waits before the promotion from {source} to {target}: {verdict.unmet[0]}"
-            return
-        if verdict.unmet:
-            told = f"not promoted from {source} to {target}: {'; '.join(verdict.unmet)}"
-            end_action(session, parts, run, row, Progress(ActionStatus.FAILED, told), now=now)
-            return
-        end_action(session, parts, run, row, _promote(session, parts, run, context), now=now)
+        if found is not None:
+            _promote(session, parts, *found, attested, context)
 
     context.finish(JobState.SUCCEEDED, unit)
 
 
 def _attested(parts: Parts, context: JobContext) -> Attested | None:
     """Who attested the files, where a gate asks for it: read before the transaction, for it opens bodies."""
-    execution_id = context.payload.get("attested_of")
-    if execution_id is None or parts.attested is None:
+    read = parts.attested
+    if not context.payload.get("by_publisher") or read is None:
         return None
-    return parts.attested(execution_id, context.payload["source"])
+
+    def unit(session: Session) -> tuple[str, list[Promoted]]:
+        found = running_action(session, context.payload["action_execution_id"])
+        if found is None:
+            return "", []
+        try:
+            return found[0].execution.domain, promoted_by(
+                session, found[0], found[1].resolved_configuration, context.payload["source"]
+            )
+        except Conflict:
+            return "", []  # the promotion itself will say so
+
+    domain, versions = context.step(unit)
+    return {
+        (each.repository, each.key, each.version): read(f"{domain}/{each.repository}", each.key, each.version)
+        for each in versions
+    }
+
+
+def _promote(
+    session: Session, parts: Parts, run: Run, row: ActionExecution, attested: Attested | None, context: JobContext
+) -> None:
+    """Judge and promote, and end the action; or let it wait, as a job of its own."""
+    settings, now = row.resolved_configuration, parts.clock()
+    source, target = context.payload["source"], context.payload["target"]
+    way = f"from {source} to {target}"
+    try:
+        versions = promoted_by(session, run, settings, source)
+        verdict = judge(session, parts, run, settings, versions, attested, now)
+        if verdict.wait_seconds is not None and run.status is not ExecutionStatus.STOPPING:
+            row.job_id = promote.order(
+                session, row.id, run.execution.id, (source, target), settings, wait_seconds=verdict.wait_seconds
+            )
+            row.summary = f"waits before the promotion {way}: {'; '.join(verdict.unmet)}"
+            return
+        if verdict.unmet:
+            end = Progress(ActionStatus.FAILED, f"not promoted {way}: {'; '.join(verdict.unmet)}")
+        else:
+            # The savepoint takes back what a refused promotion had written before it was refused.
+            with session.begin_nested():
+                for each in versions:
+                    _copy(session, parts, run, each, target, now)
+            told = f"promoted {way}"
+            if len(versions) > 1 or settings.get(SETTING):
+                told = f"promoted to {target}: " + ", ".join(f"{each.key.path} {each.version}" for each in versions)
+            end = Progress(ActionStatus.SUCCEEDED, told)
+    except REFUSALS as refusal:
+        end = Progress(ActionStatus.FAILED, f"not promoted {way}: {refusal}")
+    end_action(session, parts, run, row, end, now=now)
+
+
+def _copy(session: Session, parts: Parts, run: Run, promoted: Promoted, target: str, now: datetime) -> None:
+    parts.promote(
+        session,
+        domain=run.execution.domain,
+        format=promoted.key.format,
+        namespace=promoted.key.namespace,
+        name=promoted.key.name,
+        version=promoted.version,
+        assets=promoted.assets,
+        source=promoted.repository,
+        target=target,
+        actor=run.subject,
+        now=now,
+    )
 
 
 def run_expiry(parts: Parts, context: JobContext) -> None:
@@ -94,27 +148,3 @@ def run_expiry(parts: Parts, context: JobContext) -> None:
         JobState.SUCCEEDED,
         lambda session: expire(session, parts, context.payload["action_execution_id"], parts.clock()),
     )
-
-
-def _promote(session: Session, parts: Parts, run: Run, context: JobContext) -> Progress:
-    execution = run.execution
-    source, target = context.payload["source"], context.payload["target"]
-    try:
-        # The savepoint takes back what a refused promotion had written before it was refused.
-        with session.begin_nested():
-            parts.promote(
-                session,
-                domain=execution.domain,
-                format=execution.format,
-                namespace=execution.namespace,
-                name=execution.name,
-                version=execution.version,
-                assets=execution.assets,
-                source=source,
-                target=target,
-                actor=f"execution:{execution.id}",
-                now=parts.clock(),
-            )
-    except REFUSALS as refusal:
-        return Progress(ActionStatus.FAILED, f"not promoted from {source} to {target}: {refusal}")
-    return Progress(ActionStatus.SUCCEEDED, f"promoted from {source} to {target}")

@@ -16,9 +16,10 @@ from hooks.builds.reports.model import ReportStatus, ReportType
 from hooks.models.build import Build
 from hooks.models.build_batch import BuildBatch
 from hooks.pipelines.parts import Parts
+from hooks.pipelines.promoted import Promoted
 from hooks.pipelines.run import Run
 from registry.models import Asset, Domain, Package, PackageVersion, Repository
-from registry.names import PackageKey, PackageName
+from registry.names import PackageKey
 from registry.policy.wildcards import matches
 from registry.repos.advisories import SEVERITIES, reaches
 
@@ -27,8 +28,8 @@ _AGE = re.compile(r"([0-9]{1,6})([mhd])\Z")
 _UNITS = {"m": timedelta(minutes=1), "h": timedelta(hours=1), "d": timedelta(days=1)}
 _MOST_NAMED = 5
 
-Attested = Mapping[str, tuple[str, ...]]
-"""File name → the publishers that its provenance names."""
+Attested = Mapping[tuple[str, PackageKey, str], Mapping[str, tuple[str, ...]]]
+"""Repository, package and version → file name → the publishers that its provenance names."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,11 +77,11 @@ def judge(
     parts: Parts,
     run: Run,
     settings: Mapping[str, str],
-    source: str,
+    versions: Sequence[Promoted],
     attested: Attested | None,
     now: datetime,
 ) -> Verdict:
-    """Hold the pinned version, as it is in repository ``source``, against the gates of a promotion.
+    """Hold what is promoted against the gates, each version as it is in the repository that it comes from.
 
     ``attested`` is what was read of its provenance; it is looked at where a publisher is asked for. What is not there is
     not met: no report, no attestation, no version. A version that is not there is left to the promotion to refuse.
@@ -88,18 +89,25 @@ def judge(
     unmet: list[str] = []
     if settings.get("RequireReports") == "true" or settings.get("MinimumTests"):
         unmet += _reports(session, run, int(settings.get("MinimumTests") or 0))
-    files = _files(session, run, source)
-    wanted = settings.get("RequireAttestations", "false")
-    if wanted != "false":
-        unmet += _attestations(run, files, wanted, attested)
-    if settings.get("BlockAdvisories"):
-        unmet += _advisories(session, parts, run, settings["BlockAdvisories"])
-    missing = _missing_age(files, settings.get("MinimumAge"), now)
-    if missing is None:
+    waits: list[tuple[timedelta, str]] = []
+    for each in versions:
+        files = _files(session, run.execution.domain, each)
+        wanted = settings.get("RequireAttestations", "false")
+        if wanted != "false":
+            unmet += _attestations(each, files, wanted, attested)
+        if settings.get("BlockAdvisories"):
+            unmet += _advisories(session, parts, each, settings["BlockAdvisories"])
+        missing = _missing_age(files, settings.get("MinimumAge"), now)
+        if missing is not None:
+            of = f" of {each.key.path} {each.version}" if len(versions) > 1 else ""
+            waits.append(
+                (missing, f"age{of}: {_words(missing)} of {settings['MinimumAge']} in {each.repository} are missing")
+            )
+    if not waits:
         return Verdict(tuple(unmet))
-    told = f"age: {_words(missing)} of {settings['MinimumAge']} in {source} are missing"
-    waits = settings.get("WaitForAge") == "true" and not unmet
-    return Verdict((*unmet, told), missing.total_seconds() if waits else None)
+    told = tuple(text for _, text in waits)
+    is_patient = settings.get("WaitForAge") == "true" and not unmet
+    return Verdict((*unmet, *told), max(waits)[0].total_seconds() if is_patient else None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,9 +117,8 @@ class _File:
     since: datetime
 
 
-def _files(session: Session, run: Run, source: str) -> Mapping[str, _File]:
-    """The pinned files as they are in the repository; ``since`` is when both the file and the version were there."""
-    execution = run.execution
+def _files(session: Session, domain: str, promoted: Promoted) -> Mapping[str, _File]:
+    """The files as they are in the repository; ``since`` is when both the file and the version were there."""
     rows = session.execute(
         select(
             Asset.filename,
@@ -125,18 +132,18 @@ def _files(session: Session, run: Run, source: str) -> Mapping[str, _File]:
         .join(Repository, Repository.id == Package.repository_id)
         .join(Domain, Domain.id == Repository.domain_id)
         .where(
-            Domain.name == execution.domain,
-            Repository.name == source,
-            Package.format == execution.format,
-            Package.namespace == execution.namespace,
-            Package.name == execution.name,
-            PackageVersion.version == execution.version,
+            Domain.name == domain,
+            Repository.name == promoted.repository,
+            Package.format == promoted.key.format,
+            Package.namespace == promoted.key.namespace,
+            Package.name == promoted.key.name,
+            PackageVersion.version == promoted.version,
         )
     )
     return {
         row.filename: _File(row.sha256, row.provenance_blob_id is not None, max(row.published_at, row.version_at))
         for row in rows
-        if row.filename in execution.assets
+        if row.filename in promoted.assets
     }
 
 
@@ -182,12 +189,12 @@ def _builds(session: Session, run: Run) -> Sequence[str]:
     return made
 
 
-def _attestations(run: Run, files: Mapping[str, _File], wanted: str, attested: Attested | None) -> list[str]:
+def _attestations(promoted: Promoted, files: Mapping[str, _File], wanted: str, attested: Attested | None) -> list[str]:
     met: Callable[[str], bool] = lambda name: name in files and files[name].is_attested  # noqa: E731
     if wanted != "true":
-        by = attested or {}
+        by = (attested or {}).get((promoted.repository, promoted.key, promoted.version), {})
         met = lambda name: any(matches(wanted, each) for each in by.get(name, ()))  # noqa: E731
-    lacking = [name for name in sorted(run.execution.assets) if not met(name)]
+    lacking = [name for name in sorted(promoted.assets) if not met(name)]
     if not lacking:
         return []
     more = f" and {len(lacking) - _MOST_NAMED} more" if len(lacking) > _MOST_NAMED else ""
@@ -195,12 +202,10 @@ def _attestations(run: Run, files: Mapping[str, _File], wanted: str, attested: A
     return [f"attestations: none{whose} for {', '.join(lacking[:_MOST_NAMED])}{more}"]
 
 
-def _advisories(session: Session, parts: Parts, run: Run, severity: str) -> list[str]:
+def _advisories(session: Session, parts: Parts, promoted: Promoted, severity: str) -> list[str]:
     if parts.advisories is None:
         return ["advisories: this process knows of none"]
-    execution = run.execution
-    key = PackageKey(execution.format, execution.namespace, PackageName(execution.name))
-    found = parts.advisories(session, key, execution.version)
+    found = parts.advisories(session, promoted.key, promoted.version)
     blocking = [each for each in found if reaches(each.severity, severity)]
     if not blocking:
         return []

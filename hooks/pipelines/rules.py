@@ -17,6 +17,7 @@ from hooks.pipelines.definition import (
 from hooks.pipelines.document import Faults
 from hooks.pipelines.provider import Provider, Setting
 from hooks.pipelines.variables import RESERVED_NAMESPACES, has_reference, malformed, references
+from hooks.pipelines.which_packages import SETTING, check_packages, parse_packages
 
 Place = tuple[int | str, ...]
 _Outputs = Mapping[tuple[str, str, str], frozenset[str] | None]
@@ -73,6 +74,7 @@ def check_pipeline(
         if provider is not None:
             _check_provider(at, provider, places, faults)
             _check_giving_way(at, provider, definition, places, faults)
+            _check_published(at, provider, actions, definition, places=places, faults=faults)
             if made.intersection(at.action.inputs):
                 _check_of_version(at, provider, places, faults)
     outputs = {key: provider.variables for key, provider in known.items()}
@@ -204,6 +206,32 @@ def _check_giving_way(
         here = places.line(at.stage, at.index, "configuration", key)
         told = "executions in PARALLEL do not wait behind each other; it needs executionMode SUPERSEDED or QUEUED"
         faults.add(here, f"{at.label}: configuration {key}: {told}")
+
+
+def _check_published(
+    at: _At,
+    provider: Provider,
+    actions: Sequence[_At],
+    definition: PipelineDefinition,
+    *,
+    places: Places,
+    faults: Faults,
+) -> None:
+    value = at.action.configuration.get(SETTING)
+    if provider.setting(SETTING) is None or value is None or check_packages(value) is not None:
+        return
+    for place in parse_packages(value):
+        found = [
+            other
+            for other in actions
+            if (definition.stages[other.stage].name, other.action.name) == place
+            and "PublishRepository" in other.action.configuration
+            and at.certainly_after(other)
+        ]
+        if place is not None and not found:
+            here = places.line(at.stage, at.index, "configuration", SETTING)
+            told = f"{place[0]}/{place[1]} is no build with a PublishRepository that has certainly ended before"
+            faults.add(here, f"{at.label}: configuration {SETTING}: {told}")
 
 
 def _check_of_version(at: _At, provider: Provider, places: Places, faults: Faults) -> None:
