@@ -271,14 +271,12 @@ def test_several_versions_are_promoted_together_or_not_at_all(maker):
     maker.add_repository("empty")
     maker.apply(publishing("source, published-by:Make/Wheel").replace("'staging'", "'empty'"))  # the control
     with maker.db.write() as session:
-        again = start_manual(
-            session, maker.parts, "release", maker.at("acme", "1.0"), actor="op", now=maker.now
-        ).execution_id
-        maker_build = maker.action(started, "Make/Wheel").build_id
-        session.execute(sa.update(BuiltAsset).values(build_id=maker.action(again, "Make/Wheel").build_id)
-                        .where(BuiltAsset.build_id == maker_build))  # fmt: skip
+        at = maker.at("acme", "1.0")
+        again = start_manual(session, maker.parts, "release", at, actor="op", now=maker.now).execution_id
+    build_id = maker.action(again, "Make/Wheel").build_id
     with maker.db.write() as session:
-        maker.end_build(maker.action(again, "Make/Wheel").build_id)(session)
+        session.execute(sa.update(BuiltAsset).values(build_id=build_id))
+        maker.end_build(build_id)(session)
     maker.work("promote")
     assert maker.action(again, "Ship/P").status == "Succeeded", maker.action(again, "Ship/P").summary
     assert all(maker.files("empty", *each) for each in (("acme", "1.0"), ("lib", "1.0"), ("tool", "2.0")))
