@@ -56,7 +56,6 @@ from hooks.deployments.targets import sealed_event_logs
 from hooks.destinations.publisher import DestinationPublisher, Order, Sent, Stopped
 from hooks.destinations.store import Destinations, sealed_destinations
 from hooks.jobs.worker import Handler, Settle
-from hooks.models.pipeline import Execution
 from hooks.notifications.audience import Audience
 from hooks.notifications.endpoints import sealed_secrets
 from hooks.pipelines.actions.git import JOB_KIND as FETCH_KIND
@@ -68,7 +67,6 @@ from hooks.pipelines.handlers import handlers as pipeline_handlers
 from hooks.pipelines.handlers import settle as settle_action
 from hooks.pipelines.locations import JOB_KIND as APPLY_KIND
 from hooks.pipelines.parts import Parts, PublishOrder
-from hooks.pipelines.run import pinned_version
 from hooks.pipelines.sources.connections import sealed_connections
 from hooks.pipelines.wiring import real_parts
 from hooks.secret_store.delivery import Deliveries
@@ -385,11 +383,9 @@ def _may_approve(audience: Audience, clock: Clock, session: Session, name: str, 
     return who is not None and all(who.may(Action.APPROVE, path) for path in paths)
 
 
-def _attested(services: Services, execution_id: int, repository: str) -> Mapping[str, tuple[str, ...]]:
-    with services.db.read() as session:
-        pinned = pinned_version(session.get_one(Execution, execution_id))
-    key = PackageKey(pinned.format, pinned.namespace, PackageName(pinned.name))
-    return publishers(services.db, services.stores, (pinned.domain, repository), key, pinned.version)
+def _attested(services: Services, path: str, key: PackageKey, version: str) -> Mapping[str, tuple[str, ...]]:
+    domain, _, repository = path.partition("/")
+    return publishers(services.db, services.stores, (domain, repository), key, version)
 
 
 def general_jobs(parts: Parts) -> JobTable:

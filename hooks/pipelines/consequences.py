@@ -24,7 +24,9 @@ def _told(action: store.ActionExecutionView) -> str:
     settings = action.resolved_configuration or action.configuration or {}
     match action.category, action.provider:
         case "Deploy", "Promote":
-            return f"promotion to {_value(settings.get('TargetRepository'), 'a repository')}"
+            what = settings.get("Packages") or "source"
+            of = "" if what == "source" else f" of {what}"
+            return f"promotion{of} to {_value(settings.get('TargetRepository'), 'a repository')}"
         case "Deploy", "CodeDeploy":
             group = _value(settings.get("DeploymentGroupName"), "a deployment group")
             return f"deployment to {_value(settings.get('ApplicationName'), 'an application')}/{group}"

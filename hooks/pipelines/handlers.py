@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import replace
-from typing import Any
+from collections.abc import Mapping
+from datetime import datetime
 
 from sqlalchemy.orm import Session
 
@@ -17,12 +16,14 @@ from hooks.pipelines.actions import approve, deploy, promote, publish, timeouts
 from hooks.pipelines.actions.kind import Progress
 from hooks.pipelines.approvals import expire
 from hooks.pipelines.engine import REFUSALS, end_action, look_at_condition, running_action
-from hooks.pipelines.parts import Parts, PinnedVersion
+from hooks.pipelines.parts import Parts
 from hooks.pipelines.promote_gates import Attested, judge
-from hooks.pipelines.published import published_versions
-from hooks.pipelines.run import Run, pinned_version
+from hooks.pipelines.promoted import Promoted, promoted_by
+from hooks.pipelines.run import Run
 from hooks.pipelines.state import ActionStatus, ExecutionStatus
 from hooks.pipelines.sticky import thaw
+from hooks.pipelines.which_packages import SETTING
+from registry.errors import Conflict
 
 
 def handlers(parts: Parts) -> Mapping[str, Handler]:
@@ -66,22 +67,82 @@ def run_promotion(parts: Parts, context: JobContext) -> None:
 
     def unit(session: Session) -> None:
         found = running_action(session, context.payload["action_execution_id"])
-        if found is None:
-            return
-        run, row = found
-        end = _promotion(session, parts, run, row, context.payload, attested)
-        if end is not None:
-            end_action(session, parts, run, row, end, now=parts.clock())
+        if found is not None:
+            _promote(session, parts, *found, attested, context)
 
     context.finish(JobState.SUCCEEDED, unit)
 
 
 def _attested(parts: Parts, context: JobContext) -> Attested | None:
     """Who attested the files, where a gate asks for it: read before the transaction, for it opens bodies."""
-    execution_id = context.payload.get("attested_of")
-    if execution_id is None or parts.attested is None:
+    read = parts.attested
+    if not context.payload.get("by_publisher") or read is None:
         return None
-    return parts.attested(execution_id, context.payload["source"])
+
+    def unit(session: Session) -> tuple[str, list[Promoted]]:
+        found = running_action(session, context.payload["action_execution_id"])
+        if found is None:
+            return "", []
+        try:
+            return found[0].execution.domain, promoted_by(
+                session, found[0], found[1].resolved_configuration, context.payload["source"]
+            )
+        except Conflict:
+            return "", []  # the promotion itself will say so
+
+    domain, versions = context.step(unit)
+    return {
+        (each.repository, each.key, each.version): read(f"{domain}/{each.repository}", each.key, each.version)
+        for each in versions
+    }
+
+
+def _promote(
+    session: Session, parts: Parts, run: Run, row: ActionExecution, attested: Attested | None, context: JobContext
+) -> None:
+    """Judge and promote, and end the action; or let it wait, as a job of its own."""
+    settings, now = row.resolved_configuration, parts.clock()
+    source, target = context.payload["source"], context.payload["target"]
+    way = f"from {source or 'where it was published'} to {target}"
+    try:
+        versions = promoted_by(session, run, settings, source)
+        verdict = judge(session, parts, run, settings, versions, attested, now)
+        if verdict.wait_seconds is not None and run.status is not ExecutionStatus.STOPPING:
+            row.job_id = promote.order(
+                session, row.id, run.execution.id, (source, target), settings, wait_seconds=verdict.wait_seconds
+            )
+            row.summary = f"waits before the promotion {way}: {'; '.join(verdict.unmet)}"
+            return
+        if verdict.unmet:
+            end = Progress(ActionStatus.FAILED, f"not promoted {way}: {'; '.join(verdict.unmet)}")
+        else:
+            # The savepoint takes back what a refused promotion had written before it was refused.
+            with session.begin_nested():
+                for each in versions:
+                    _copy(session, parts, run, each, target, now)
+            told = f"promoted {way}"
+            if len(versions) > 1 or settings.get(SETTING) or not run.execution.format:
+                told = f"promoted to {target}: " + ", ".join(f"{each.key.path} {each.version}" for each in versions)
+            end = Progress(ActionStatus.SUCCEEDED, told)
+    except REFUSALS as refusal:
+        end = Progress(ActionStatus.FAILED, f"not promoted {way}: {refusal}")
+    end_action(session, parts, run, row, end, now=now)
+
+
+def _copy(session: Session, parts: Parts, run: Run, promoted: Promoted, target: str, now: datetime) -> None:
+    parts.promote(
+        session,
+        domain=run.execution.domain,
+        format=promoted.key.format,
+        namespace=promoted.key.namespace,
+        name=promoted.key.name,
+        version=promoted.version,
+        assets=promoted.assets,
+        source=promoted.repository,
+        target=target,
+        actor=run.subject,
+        now=now,
+    )
 
 
 def run_expiry(parts: Parts, context: JobContext) -> None:
@@ -104,57 +165,3 @@ def run_thaw(parts: Parts, context: JobContext) -> None:
     """Look again at what waits before a pipeline's stages. Running twice is harmless: what has entered does not wait."""
     pipeline_id, only = context.payload["pipeline_id"], context.payload["execution_id"]
     context.finish(JobState.SUCCEEDED, lambda session: thaw(session, parts, pipeline_id, parts.clock(), only=only))
-
-
-def _promotion(
-    session: Session,
-    parts: Parts,
-    run: Run,
-    row: ActionExecution,
-    payload: Mapping[str, Any],
-    attested: Attested | None,
-) -> Progress | None:
-    """How the action ends; None where it waits, with another job to look again."""
-    source, target = payload["source"], payload["target"]
-    pinned = pinned_version(run.execution)
-    versions = published_versions(session, run, source)
-    if pinned.is_package:
-        versions = [replace(pinned, repository=source)]
-    where = source or "where it was published"
-    if not versions:
-        return Progress(ActionStatus.FAILED, f"the builds of the execution have published no package version ({where})")
-    verdict = judge(session, parts, run, versions, row.resolved_configuration, attested, parts.clock())
-    if verdict.wait_seconds is not None and run.status is not ExecutionStatus.STOPPING:
-        settings, seconds = row.resolved_configuration, verdict.wait_seconds
-        row.job_id = promote.order(session, row.id, run.execution.id, (source, target), settings, wait_seconds=seconds)
-        row.summary = f"waits before the promotion from {where} to {target}: {verdict.unmet[0]}"
-        return None
-    if verdict.unmet:
-        return Progress(ActionStatus.FAILED, f"not promoted from {where} to {target}: {'; '.join(verdict.unmet)}")
-    return _promote(session, parts, run, versions, target)
-
-
-def _promote(session: Session, parts: Parts, run: Run, versions: Sequence[PinnedVersion], target: str) -> Progress:
-    try:
-        # The savepoint takes back what a refused promotion had written before it was refused.
-        with session.begin_nested():
-            for version in versions:
-                parts.promote(
-                    session,
-                    domain=version.domain,
-                    format=version.format,
-                    namespace=version.namespace,
-                    name=version.name,
-                    version=version.version,
-                    assets=version.assets,
-                    source=version.repository,
-                    target=target,
-                    actor=f"execution:{run.execution.id}",
-                    now=parts.clock(),
-                )
-    except REFUSALS as refusal:
-        return Progress(ActionStatus.FAILED, f"not promoted from {versions[0].repository} to {target}: {refusal}")
-    if pinned_version(run.execution).is_package:
-        return Progress(ActionStatus.SUCCEEDED, f"promoted from {versions[0].repository} to {target}")
-    named = ", ".join(f"{version.full_name} {version.version}" for version in versions)
-    return Progress(ActionStatus.SUCCEEDED, f"promoted to {target}: {named}")

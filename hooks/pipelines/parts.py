@@ -211,7 +211,7 @@ class Parts:
     ``deployer`` None: this process deploys nothing.
     ``may_approve`` tells whether the account of a name may approve on all of some ``domain/repository`` paths, now;
     None: everybody may whose answer was let in. ``attested`` reads, outside of any transaction, who attested the files
-    of an execution's version in a repository (file name → publishers); None: nobody is known.
+    of a version in a ``domain/repository`` (file name → publishers); None: nobody is known.
     ``publisher`` None: this process publishes nothing outside. ``advisories`` finds those about a version; None: none is
     known of, and a gate that asks for them is not met.
     """
@@ -226,4 +226,4 @@ class Parts:
     may_approve: Callable[[Session, str, Sequence[str]], bool] | None = None
     publisher: Publish | None = None
     advisories: Callable[[Session, PackageKey, str], Sequence[AdvisoryView]] | None = None
-    attested: Callable[[int, str], Mapping[str, tuple[str, ...]]] | None = None
+    attested: Callable[[str, PackageKey, str], Mapping[str, tuple[str, ...]]] | None = None

@@ -15,10 +15,11 @@ from hooks.builds.report_reading import Found, reports_of_build
 from hooks.builds.reports.model import ReportStatus, ReportType
 from hooks.models.build import Build
 from hooks.models.build_batch import BuildBatch
-from hooks.pipelines.parts import Parts, PinnedVersion
+from hooks.pipelines.parts import Parts
+from hooks.pipelines.promoted import Promoted
 from hooks.pipelines.run import Run
 from registry.models import Asset, Domain, Package, PackageVersion, Repository
-from registry.names import PackageKey, PackageName
+from registry.names import PackageKey
 from registry.policy.wildcards import matches
 from registry.repos.advisories import SEVERITIES, reaches
 
@@ -27,8 +28,8 @@ _AGE = re.compile(r"([0-9]{1,6})([mhd])\Z")
 _UNITS = {"m": timedelta(minutes=1), "h": timedelta(hours=1), "d": timedelta(days=1)}
 _MOST_NAMED = 5
 
-Attested = Mapping[str, tuple[str, ...]]
-"""File name → the publishers that its provenance names."""
+Attested = Mapping[tuple[str, PackageKey, str], Mapping[str, tuple[str, ...]]]
+"""Repository, package and version → file name → the publishers that its provenance names."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,12 +76,12 @@ def judge(
     session: Session,
     parts: Parts,
     run: Run,
-    versions: Sequence[PinnedVersion],
     settings: Mapping[str, str],
+    versions: Sequence[Promoted],
     attested: Attested | None,
     now: datetime,
 ) -> Verdict:
-    """Hold the versions that are to be promoted, as they are in their repositories, against the gates of a promotion.
+    """Hold what is promoted against the gates, each version as it is in the repository that it comes from.
 
     ``attested`` is what was read of its provenance; it is looked at where a publisher is asked for. What is not there is
     not met: no report, no attestation, no version. A version that is not there is left to the promotion to refuse.
@@ -88,23 +89,25 @@ def judge(
     unmet: list[str] = []
     if settings.get("RequireReports") == "true" or settings.get("MinimumTests"):
         unmet += _reports(session, run, int(settings.get("MinimumTests") or 0))
-    young: list[tuple[timedelta, str]] = []
-    for version in versions:
-        files = _files(session, version)
-        whose = f" ({version.full_name} {version.version})" if len(versions) > 1 else ""
+    waits: list[tuple[timedelta, str]] = []
+    for each in versions:
+        files = _files(session, run.execution.domain, each)
         wanted = settings.get("RequireAttestations", "false")
-        found = _attestations(version, files, wanted, attested) if wanted != "false" else []
+        if wanted != "false":
+            unmet += _attestations(each, files, wanted, attested)
         if settings.get("BlockAdvisories"):
-            found += _advisories(session, parts, version, settings["BlockAdvisories"])
-        unmet += [each + whose for each in found]
+            unmet += _advisories(session, parts, each, settings["BlockAdvisories"])
         missing = _missing_age(files, settings.get("MinimumAge"), now)
         if missing is not None:
-            told = f"age: {_words(missing)} of {settings['MinimumAge']} in {version.repository} are missing{whose}"
-            young.append((missing, told))
-    if not young:
+            of = f" of {each.key.path} {each.version}" if len(versions) > 1 else ""
+            waits.append(
+                (missing, f"age{of}: {_words(missing)} of {settings['MinimumAge']} in {each.repository} are missing")
+            )
+    if not waits:
         return Verdict(tuple(unmet))
-    waits = settings.get("WaitForAge") == "true" and not unmet
-    return Verdict((*unmet, *(told for _, told in young)), max(young)[0].total_seconds() if waits else None)
+    told = tuple(text for _, text in waits)
+    is_patient = settings.get("WaitForAge") == "true" and not unmet
+    return Verdict((*unmet, *told), max(waits)[0].total_seconds() if is_patient else None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,8 +117,8 @@ class _File:
     since: datetime
 
 
-def _files(session: Session, pinned: PinnedVersion) -> Mapping[str, _File]:
-    """The pinned files as they are in the repository; ``since`` is when both the file and the version were there."""
+def _files(session: Session, domain: str, promoted: Promoted) -> Mapping[str, _File]:
+    """The files as they are in the repository; ``since`` is when both the file and the version were there."""
     rows = session.execute(
         select(
             Asset.filename,
@@ -129,18 +132,18 @@ def _files(session: Session, pinned: PinnedVersion) -> Mapping[str, _File]:
         .join(Repository, Repository.id == Package.repository_id)
         .join(Domain, Domain.id == Repository.domain_id)
         .where(
-            Domain.name == pinned.domain,
-            Repository.name == pinned.repository,
-            Package.format == pinned.format,
-            Package.namespace == pinned.namespace,
-            Package.name == pinned.name,
-            PackageVersion.version == pinned.version,
+            Domain.name == domain,
+            Repository.name == promoted.repository,
+            Package.format == promoted.key.format,
+            Package.namespace == promoted.key.namespace,
+            Package.name == promoted.key.name,
+            PackageVersion.version == promoted.version,
         )
     )
     return {
         row.filename: _File(row.sha256, row.provenance_blob_id is not None, max(row.published_at, row.version_at))
         for row in rows
-        if row.filename in pinned.assets
+        if row.filename in promoted.assets
     }
 
 
@@ -186,14 +189,12 @@ def _builds(session: Session, run: Run) -> Sequence[str]:
     return made
 
 
-def _attestations(
-    pinned: PinnedVersion, files: Mapping[str, _File], wanted: str, attested: Attested | None
-) -> list[str]:
+def _attestations(promoted: Promoted, files: Mapping[str, _File], wanted: str, attested: Attested | None) -> list[str]:
     met: Callable[[str], bool] = lambda name: name in files and files[name].is_attested  # noqa: E731
     if wanted != "true":
-        by = attested or {}
+        by = (attested or {}).get((promoted.repository, promoted.key, promoted.version), {})
         met = lambda name: any(matches(wanted, each) for each in by.get(name, ()))  # noqa: E731
-    lacking = [name for name in sorted(pinned.assets) if not met(name)]
+    lacking = [name for name in sorted(promoted.assets) if not met(name)]
     if not lacking:
         return []
     more = f" and {len(lacking) - _MOST_NAMED} more" if len(lacking) > _MOST_NAMED else ""
@@ -201,11 +202,10 @@ def _attestations(
     return [f"attestations: none{whose} for {', '.join(lacking[:_MOST_NAMED])}{more}"]
 
 
-def _advisories(session: Session, parts: Parts, pinned: PinnedVersion, severity: str) -> list[str]:
+def _advisories(session: Session, parts: Parts, promoted: Promoted, severity: str) -> list[str]:
     if parts.advisories is None:
         return ["advisories: this process knows of none"]
-    key = PackageKey(pinned.format, pinned.namespace, PackageName(pinned.name))
-    found = parts.advisories(session, key, pinned.version)
+    found = parts.advisories(session, promoted.key, promoted.version)
     blocking = [each for each in found if reaches(each.severity, severity)]
     if not blocking:
         return []

@@ -21,6 +21,7 @@ from hooks.pipelines.definition import (
 from hooks.pipelines.document import Faults
 from hooks.pipelines.provider import Provider, Setting
 from hooks.pipelines.variables import RESERVED_NAMESPACES, has_reference, malformed, references
+from hooks.pipelines.which_packages import SETTING, check_packages, parse_packages
 
 PUBLISHES = "PublishRepository"
 """The setting of builds that publish."""
@@ -81,6 +82,7 @@ def check_pipeline(
             _check_provider(at, provider, places, faults)
             _check_giving_way(at, provider, definition, places, faults)
             _check_has_version(at, definition, actions, places, faults)
+            _check_published(at, provider, actions, definition, places=places, faults=faults)
             if made.intersection(at.action.inputs):
                 _check_of_version(at, provider.of_version, places, faults)
     outputs = {key: provider.variables for key, provider in known.items()}
@@ -287,10 +289,9 @@ def _check_has_version(
         if not publishers:
             told = f"nothing gives it a package version: no source does, and no build before it has {PUBLISHES}"
             faults.add(line, f"{at.label}: {told}")
-        if ":" in action.configuration.get("RequireAttestations", ""):
-            here = places.line(at.stage, at.index, "configuration", "RequireAttestations")
-            told = "whose attestations they are is only looked at where the source is a package version"
-            faults.add(here, f"{at.label}: configuration RequireAttestations: {told}")
+        if None in _named_packages(action.configuration):
+            here = places.line(at.stage, at.index, "configuration", SETTING)
+            faults.add(here, f"{at.label}: configuration {SETTING}: the source gives no package version")
     if action.type.provider == "Publish":
         faults.add(line, f"{at.label}: the package version of the source is what is published, and there is none")
     if action.type.provider == "CodeDeploy":
@@ -299,6 +300,37 @@ def _check_has_version(
                 line, f"{at.label}: no package version is deployed here: name the input artifact that is the bundle"
             )
         _check_of_version(at, ("Asset", "SourceRepository"), places, faults)
+
+
+def _named_packages(configuration: Mapping[str, str]) -> tuple[tuple[str, str] | None, ...]:
+    """What a promotion names; nothing where it names nothing, or is at fault, which is told elsewhere."""
+    value = configuration.get(SETTING)
+    return () if value is None or check_packages(value) is not None else parse_packages(value)
+
+
+def _check_published(
+    at: _At,
+    provider: Provider,
+    actions: Sequence[_At],
+    definition: PipelineDefinition,
+    *,
+    places: Places,
+    faults: Faults,
+) -> None:
+    if provider.setting(SETTING) is None:
+        return
+    for place in _named_packages(at.action.configuration):
+        found = [
+            other
+            for other in actions
+            if (definition.stages[other.stage].name, other.action.name) == place
+            and "PublishRepository" in other.action.configuration
+            and at.certainly_after(other)
+        ]
+        if place is not None and not found:
+            here = places.line(at.stage, at.index, "configuration", SETTING)
+            told = f"{place[0]}/{place[1]} is no build with a PublishRepository that has certainly ended before"
+            faults.add(here, f"{at.label}: configuration {SETTING}: {told}")
 
 
 def _check_of_version(at: _At, settings: Collection[str], places: Places, faults: Faults) -> None:

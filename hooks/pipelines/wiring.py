@@ -57,7 +57,7 @@ def real_parts(
     publisher: Publish | None = None,
     advisories: Callable[[Session, PackageKey, str], Sequence[AdvisoryView]] | None = None,
     may_approve: Callable[[Session, str, Sequence[str]], bool] | None = None,
-    attested: Callable[[int, str], Mapping[str, tuple[str, ...]]] | None = None,
+    attested: Callable[[str, PackageKey, str], Mapping[str, tuple[str, ...]]] | None = None,
 ) -> Parts:
     """The parts of a running server. ``executor_types`` are the environment types that its workers can build."""
 

@@ -7,14 +7,18 @@ import pytest
 import sqlalchemy as sa
 
 from hooks.builds.phases import BuildStatus
+from hooks.builds.projects import Settings, create_or_update_project
 from hooks.builds.reports.model import ReportStatus
 from hooks.models.job import Job
 from hooks.pipelines.steering import RetryMode, retry_stage, stop_execution
+from hooks.triggers.start import start_manual
 from registry.errors import InvalidDocument
-from registry.models import Asset
+from registry.models import Asset, BuiltAsset
+from registry.repos import built
 from registry.repos.advisories import AdvisoryView
+from registry.repos.built import Built, BuiltSource
 from tests import postgres
-from tests.fakes.pipelines import build, new_world, pipeline, promotion, stage
+from tests.fakes.pipelines import build, new_world, pipeline, promotion, source, stage
 from tests.report_bench import case, hand_in, result
 
 
@@ -148,7 +152,7 @@ def test_age_counts_from_the_last_file_and_from_when_the_version_came_here(world
 
 def test_a_publisher_is_asked_for_by_name_and_every_file_needs_it(world):
     by = {}
-    world.use(dataclasses.replace(world.parts, attested=lambda _execution, repository: by[repository]))
+    world.use(dataclasses.replace(world.parts, attested=lambda path, _key, _version: by[path]))
     world.apply(gated(RequireAttestations="GitHub:acme/*"))
     for version, found, lets_through in (
         ("1.0", {}, False),
@@ -156,7 +160,7 @@ def test_a_publisher_is_asked_for_by_name_and_every_file_needs_it(world):
         ("1.2", {"other.bin": ("GitHub:acme/client",)}, False),
         ("1.3", {"acme-1.3.bin": ("Entrepot:alice", "GitHub:acme/client")}, True),
     ):
-        by["dev"] = found
+        by["default/dev"] = found
         world.publish("acme", version, f"acme-{version}.bin")
         world.dispatch()
         world.settled()
@@ -200,6 +204,99 @@ def test_advisories_from_a_severity_on_block_and_what_nobody_rated_does_too(worl
     with world.db.write() as session:
         retry_stage(session, world.parts, started, "Ship", RetryMode.FAILED_ACTIONS, actor="op", now=world.now)
     assert ship(world, started)[0] == "Succeeded"
+
+
+# --- several versions at once
+
+
+def publishing(packages: str, **settings: str) -> str:
+    more = f', Packages: "{packages}"' + "".join(f', {name}: "{value}"' for name, value in settings.items())
+    made = build("Wheel", project="maker", more=", PublishRepository: dev")
+    return pipeline(
+        stage("Make", made) + stage("Ship", promotion("P", "staging", more=more)), first=source("dev", "acme")
+    )
+
+
+def made(world, *published):
+    """A started execution whose build has published these versions of other packages to dev."""
+    started = world.publish_and_start()
+    build_id = world.action(started, "Make/Wheel").build_id
+    for name, version in published:
+        world.publish(name, version, f"{name}-{version}.bin", name.encode(), by=f"build:{build_id}")
+        world.publish(name, version, f"{name}-{version}.txt", b"by somebody else")
+        with world.db.write() as session:
+            asset = session.scalars(sa.select(Asset).where(Asset.filename == f"{name}-{version}.bin")).one()
+            kept = Built(build_id, "maker", 1, 1, "r", "i", BuiltSource("PACKAGE", "", version, ""))
+            built.keep(session, asset, kept, world.now)
+    with world.db.write() as session:
+        world.end_build(build_id)(session)
+    return started
+
+
+@pytest.fixture
+def maker(world):
+    with world.db.write() as session:
+        create_or_update_project(
+            session, name="maker", now=world.now,
+            settings=Settings(repository=("default", "dev"), document={"publishRepository": "default/dev"}),
+        )  # fmt: skip
+    return world
+
+
+def test_what_a_build_published_is_promoted_file_for_file_and_nothing_else(maker):
+    maker.apply(publishing("published-by:Make/Wheel"))
+    started = made(maker, ("lib", "1.0"), ("tool", "2.0"))
+    maker.work("promote")
+    assert maker.action(started, "Ship/P").summary == "promoted to staging: lib 1.0, tool 2.0"
+    assert set(maker.files("staging", "lib", "1.0")) == {"lib-1.0.bin"}, (
+        "what others added to the version is not the build's"
+    )
+    assert set(maker.files("staging", "tool", "2.0")) == {"tool-2.0.bin"}
+    assert maker.files("staging", "acme", "1.0") == {}, "the source is not named"
+
+
+def test_several_versions_are_promoted_together_or_not_at_all(maker):
+    maker.apply(publishing("source, published-by:Make/Wheel", MinimumAge="1h"))
+    started = made(maker, ("lib", "1.0"), ("tool", "2.0"))
+    maker.publish("tool", "2.0", "tool-2.0.bin", b"other bytes", repository="staging")
+    maker.work("promote")
+    summary = maker.action(started, "Ship/P").summary
+    assert [f"age of {each}: 1h of 1h in dev" in summary for each in ("acme 1.0", "lib 1.0", "tool 2.0")] == [True] * 3
+    maker.later(hours=1)
+    with maker.db.write() as session:
+        retry_stage(session, maker.parts, started, "Ship", RetryMode.FAILED_ACTIONS, actor="op", now=maker.now)
+    maker.work("promote")
+    assert "tool-2.0.bin" in maker.action(started, "Ship/P").summary
+    assert maker.files("staging", "acme", "1.0") == maker.files("staging", "lib", "1.0") == {}
+    maker.add_repository("empty")
+    maker.apply(publishing("source, published-by:Make/Wheel").replace("'staging'", "'empty'"))  # the control
+    with maker.db.write() as session:
+        at = maker.at("acme", "1.0")
+        again = start_manual(session, maker.parts, "release", at, actor="op", now=maker.now).execution_id
+    build_id = maker.action(again, "Make/Wheel").build_id
+    with maker.db.write() as session:
+        session.execute(sa.update(BuiltAsset).values(build_id=build_id))
+        maker.end_build(build_id)(session)
+    maker.work("promote")
+    assert maker.action(again, "Ship/P").status == "Succeeded", maker.action(again, "Ship/P").summary
+    assert all(maker.files("empty", *each) for each in (("acme", "1.0"), ("lib", "1.0"), ("tool", "2.0")))
+
+
+def test_a_build_that_published_nothing_promotes_nothing(maker):
+    maker.apply(publishing("published-by:Make/Wheel"))
+    started = made(maker)
+    maker.work("promote")
+    assert maker.action(started, "Ship/P").summary.endswith(
+        "the build of Make/Wheel has published nothing that is still there"
+    )
+
+
+@pytest.mark.parametrize(
+    "value", ["published-by:Make", "all", "published-by:Make/Other", "published-by:Ship/P", "#{src.Name}"]
+)
+def test_packages_of_no_build_that_has_ended_are_refused_when_applied(world, value):
+    with pytest.raises(InvalidDocument, match="Packages"):
+        world.apply(publishing(value))
 
 
 @pytest.mark.parametrize(

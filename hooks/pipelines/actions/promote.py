@@ -14,6 +14,7 @@ from hooks.pipelines.actions.kind import ActionKind, Progress, Starting
 from hooks.pipelines.parts import Parts
 from hooks.pipelines.provider import Check, Provider, Setting
 from hooks.pipelines.state import ActionStatus
+from hooks.pipelines.which_packages import SETTING, check_packages
 from registry.errors import Invalid
 from registry.names import repository_name
 
@@ -77,7 +78,7 @@ def order(
             "action_execution_id": action_id,
             "source": place[0],
             "target": place[1],
-            "attested_of": execution_id if by_publisher else None,
+            "by_publisher": by_publisher,
         },
         # The one that asks to be called again is still running under the other name.
         dedupe=f"promote:{action_id}:{uuid.uuid4().hex}" if wait_seconds else f"promote:{action_id}",
@@ -100,6 +101,7 @@ PROMOTE = ActionKind(
         (
             Setting("TargetRepository", is_required=True, check=_check_repository),
             Setting("SourceRepository", check=_check_repository),
+            Setting(SETTING, check=check_packages, is_literal=True),
             *(Setting(name, check=check, is_literal=True) for name, check in GATES.items()),
         ),
         inputs=(0, 1),

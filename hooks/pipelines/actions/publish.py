@@ -64,7 +64,7 @@ def _start(session: Session, starting: Starting) -> Progress:
         },
         queue=QUEUE,
         dedupe=f"{JOB_KIND}:{starting.action_id}",
-        # Two executions never send to one place at once: the older one's version is there before the newer one's.
+        # Two executions never send to one place at the same moment.
         serial_key=f"{JOB_KIND}:{destination}",
         subject=f"execution:{starting.execution_id}",
         max_attempts=ATTEMPTS,
