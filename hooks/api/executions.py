@@ -48,6 +48,7 @@ class ExecutionDetail(store.ExecutionSummary):
     stopped_by: str | None
     inbound_stage: str | None
     stages: tuple[store.StageExecutionView, ...]
+    revisions: tuple[store.RevisionView, ...]
 
 
 @dataclass(frozen=True, slots=True)

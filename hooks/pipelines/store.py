@@ -11,6 +11,7 @@ from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from hooks.models.pipeline import ActionExecution, Execution, Pipeline, PipelineDefinitionVersion, StageExecution
+from hooks.models.pipeline_source import SourceRevision
 from hooks.models.pipeline_stage import InboundExecution
 from hooks.pipelines.definition import PipelineDefinition, StageDefinition, from_model
 from registry.errors import NotFound
@@ -110,6 +111,24 @@ class StageExecutionView:
 
 
 @dataclass(frozen=True, slots=True)
+class RevisionView:
+    """What a source that takes no package version has brought; ``kind`` is GIT or OBJECT.
+
+    ``trigger`` is what it is called (``branch/main``), ``revision`` the commit or the object's version, "" until it is
+    known; ``sha256`` is that of the archive, "" until it was fetched. ``message`` and ``url`` are a commit's.
+    """
+
+    action: str
+    kind: str
+    location: str
+    trigger: str
+    revision: str
+    sha256: str
+    message: str
+    url: str
+
+
+@dataclass(frozen=True, slots=True)
 class ExecutionView:
     """An execution with all its stages. ``assets`` is file name → SHA-256, as pinned.
 
@@ -125,6 +144,7 @@ class ExecutionView:
     stopped_by: str | None
     inbound_stage: str | None
     stages: tuple[StageExecutionView, ...]
+    revisions: tuple[RevisionView, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -239,6 +259,27 @@ def get_execution(session: Session, execution_id: int) -> ExecutionView:
         _stage_views(
             [stage for stage in definition.stages if execution.rollback_stage in {None, stage.name}], stages, attempts
         ),
+        # A rollback has what the execution that it goes back to has brought.
+        _revisions(session, execution.rollback_target_id or execution_id),
+    )
+
+
+def _revisions(session: Session, execution_id: int) -> tuple[RevisionView, ...]:
+    rows = session.scalars(
+        select(SourceRevision).where(SourceRevision.execution_id == execution_id).order_by(SourceRevision.action)
+    )
+    return tuple(
+        RevisionView(
+            row.action,
+            row.kind,
+            row.location,
+            row.trigger,
+            row.revision,
+            row.sha256,
+            row.facts.get("CommitMessage", ""),
+            row.facts.get("CommitUrl", ""),
+        )
+        for row in rows
     )
 
 

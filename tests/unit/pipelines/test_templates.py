@@ -77,7 +77,10 @@ def test_what_has_no_effect_is_told() -> None:
         (GIT.replace("Name: site", "Name: !Ref Site"), "line 2: !Ref is not resolved here"),
         (GIT.replace("Name: site", "Name: {Ref: Site}"), "name must be text"),
         (GIT.replace("ArtifactStores:\n", "ArtifactStore: {Type: S3}\nArtifactStores:\n"), "exclude each other"),
-        (GIT.replace("Tags: [{Key", "RestartExecutionOnUpdate: true\nTags: [{Key"), "'RestartExecutionOnUpdate' is not"),
+        (
+            GIT.replace("Tags: [{Key", "RestartExecutionOnUpdate: true\nTags: [{Key"),
+            "'RestartExecutionOnUpdate' is not",
+        ),
         (template({"Stages": []}), "0 stages"),
         (json.dumps({"Resources": {"A": {"Type": "AWS::S3::Bucket"}}}), "it has no AWS::CodePipeline::Pipeline"),
         (json.dumps({"Resources": {"A": {"Type": "AWS::CodePipeline::Pipeline"}}}), "Properties are missing"),
