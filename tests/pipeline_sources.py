@@ -44,10 +44,10 @@ LOOK = """
 
 
 class SourceWorld(OutputWorld):
-    """``forge`` serves ``app``; ``answers`` counts deliveries."""
+    """``forge`` serves ``code``, its repository ``app``; ``answers`` counts deliveries."""
 
     forge: Forge
-    app: Repository
+    code: Repository
     count = 0
 
     def apply(self, name: str, more: str = "", stages: str = LOOK, triggers: str = "", repository: str = "app") -> None:
@@ -133,7 +133,7 @@ def source_world(folder: Path, kind: type[Made] = SourceWorld) -> Iterator[Made]
         }
         with forge(root) as running:
             world = kind(folder, environment)
-            world.forge, world.app = running, app
+            world.forge, world.code = running, app
             try:
                 with world.db.write() as session:  # as the first start makes it
                     world.services.accounts.create(

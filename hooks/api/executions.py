@@ -71,6 +71,7 @@ class ExecutionDetail(store.ExecutionSummary):
     inbound_stage: str | None
     stages: tuple[store.StageExecutionView, ...]
     approvals: tuple[PendingApproval, ...]
+    revisions: tuple[store.RevisionView, ...]
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,6 +18,7 @@ from hooks.models.pipeline import (
     PipelineDefinitionVersion,
     StageExecution,
 )
+from hooks.models.pipeline_source import SourceRevision
 from hooks.models.pipeline_stage import InboundExecution
 from hooks.pipelines.approvers import required_approvals
 from hooks.pipelines.condition_views import ConditionExecutionView, conditions_of
@@ -148,6 +149,24 @@ class StageExecutionView:
 
 
 @dataclass(frozen=True, slots=True)
+class RevisionView:
+    """What a source that takes no package version has brought; ``kind`` is GIT or OBJECT.
+
+    ``trigger`` is what it is called (``branch/main``), ``revision`` the commit or the object's version, "" until it is
+    known; ``sha256`` is that of the archive, "" until it was fetched. ``message`` and ``url`` are a commit's.
+    """
+
+    action: str
+    kind: str
+    location: str
+    trigger: str
+    revision: str
+    sha256: str
+    message: str
+    url: str
+
+
+@dataclass(frozen=True, slots=True)
 class ExecutionView:
     """An execution with all its stages. ``assets`` is file name → SHA-256, as pinned.
 
@@ -163,6 +182,7 @@ class ExecutionView:
     stopped_by: str | None
     inbound_stage: str | None
     stages: tuple[StageExecutionView, ...]
+    revisions: tuple[RevisionView, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -289,7 +309,9 @@ def find_executions(
     definitions = {row.Execution.id: from_model(row.model) for row in rows}
     judged = [execution_id for execution_id, definition in definitions.items() if definition.has_conditions]
     conditions = conditions_of(session, judged) if judged else {}
-    histories = _Histories(attempts, conditions, _results(session, list(definitions)))
+    brought = {row.Execution.rollback_target_id or row.Execution.id for row in rows}
+    said = _results(session, list(definitions))
+    histories = _Histories(attempts, conditions, said, _revisions(session, brought))
     return {
         execution_id: _view(row, definitions[execution_id], stages.get(execution_id, {}), histories)
         for row in rows
@@ -299,11 +321,15 @@ def find_executions(
 
 @dataclass(frozen=True, slots=True)
 class _Histories:
-    """What was tried, judged and said: by (stage execution, action), by stage execution, by action execution."""
+    """What was tried, judged and said: by (stage execution, action), by stage execution, by action execution.
+
+    ``revisions`` is what sources have brought, by execution.
+    """
 
     attempts: Mapping[tuple[int, str], Sequence[ActionExecution]]
     conditions: Mapping[int, tuple[ConditionExecutionView, ...]]
     results: _Said
+    revisions: Mapping[int, tuple[RevisionView, ...]]
 
 
 def _view(
@@ -324,7 +350,29 @@ def _view(
         execution.stopped_by,
         row.inbound,
         _stage_views(route, stages, histories),
+        # A rollback has what the execution that it goes back to has brought.
+        histories.revisions.get(execution.rollback_target_id or execution.id, ()),
     )
+
+
+def _revisions(session: Session, executions: Collection[int]) -> Mapping[int, tuple[RevisionView, ...]]:
+    """Execution → what its sources have brought."""
+    found: dict[int, tuple[RevisionView, ...]] = {}
+    for row in session.scalars(
+        select(SourceRevision).where(SourceRevision.execution_id.in_(executions)).order_by(SourceRevision.action)
+    ):
+        view = RevisionView(
+            row.action,
+            row.kind,
+            row.location,
+            row.trigger,
+            row.revision,
+            row.sha256,
+            row.facts.get("CommitMessage", ""),
+            row.facts.get("CommitUrl", ""),
+        )
+        found[row.execution_id] = (*found.get(row.execution_id, ()), view)
+    return found
 
 
 def started_by(session: Session, summary: ExecutionSummary) -> str:

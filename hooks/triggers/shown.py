@@ -10,7 +10,7 @@ from sqlalchemy.orm import Session
 from hooks.models.pipeline import Pipeline
 from hooks.models.pipeline_source import PipelineHook, PipelineLocation, SourceWatch
 from hooks.pipelines.definition import GIT_PROVIDERS, PipelineDefinition
-from hooks.pipelines.pinning import GIT
+from hooks.pipelines.pinning import GIT, OBJECT
 from hooks.pipelines.sources.connections import locate
 from hooks.pipelines.sources.git_settings import settings_of
 from registry.errors import Invalid, NotFound
@@ -52,9 +52,13 @@ def sources_shown(
         hooks = list(session.scalars(made.order_by(PipelineHook.created_at, PipelineHook.id)))
     found = []
     for action in definition.sources:
+        said = action.configuration
+        if action.type.provider == "S3":
+            told = tuple(hook for hook in hooks if hook.action == action.name)
+            found.append(SourceShown(action.name, OBJECT, f"{said['S3Bucket']}/{said['S3ObjectKey']}", hooks=told))
         if action.type.provider not in GIT_PROVIDERS:
             continue
-        settings = settings_of(action.configuration)
+        settings = settings_of(said)
         try:
             url = locate(session, settings).url
         except (NotFound, Invalid):  # said where it is fetched; here it has a name all the same

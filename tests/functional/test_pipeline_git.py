@@ -181,3 +181,57 @@ def test_a_push_runs_the_pipeline_on_its_commit(line: Line) -> None:
     assert told == f"the second\n\n$(id) #{{src.CommitId}} / {commit} second"
     assert execution["assets"] == {"source.tar": facts["Digest"].removeprefix("sha256:")}
     assert TOKEN not in json.dumps(execution)
+
+
+DELIVER = """
+name: deliver
+stages:
+- name: Source
+  actions:
+  - name: App
+    actionTypeId: {category: Source, owner: Entrepot, provider: Git, version: "1"}
+    configuration: {Connection: forge, FullRepositoryId: app, BranchName: main, DetectChanges: "false"}
+    outputArtifacts: [{name: App}]
+- name: Make
+  actions:
+  - name: Make
+    actionTypeId: {category: Build, owner: AWS, provider: CodeBuild, version: "1"}
+    configuration: {ProjectName: maker, PublishRepository: dev}
+    inputArtifacts: [{name: App}]
+- name: Ship
+  actions:
+  - name: Stage
+    actionTypeId: {category: Deploy, owner: Entrepot, provider: Promote, version: "1"}
+    configuration: {TargetRepository: staging}
+  - name: Prod
+    runOrder: 2
+    actionTypeId: {category: Deploy, owner: Entrepot, provider: Promote, version: "1"}
+    configuration: {TargetRepository: prod, SourceRepository: staging}
+---
+buildProject:
+  name: maker
+  repository: dev
+  publishRepository: dev
+  source:
+    type: CODEPIPELINE
+    buildspec: |
+      version: 0.2
+      phases:
+        build:
+          commands:
+          - >-
+            python3 -c "import os, urllib.request as u; b = open('text', 'rb').read();
+            u.urlopen(u.Request(os.environ['ENTREPOT_PUBLISH_GENERIC_URL'].rstrip('/') + '/made/1.0/text', b, method='PUT'))"
+"""
+
+
+def test_what_the_builds_of_a_commit_publish_is_promoted(line: Line) -> None:
+    line.call("PUT", "/pipelines", json={"document": DELIVER})
+    started = line.call("POST", "/pipelines/deliver/executions", json={"clientRequestToken": "once"})
+    execution = line.ended(started["id"])
+    assert execution["status"] == "Succeeded", json.dumps(execution, indent=1)
+    assert action(execution, "Prod")["summary"] == "promoted to prod: made 1.0"
+    made = line.call("GET", "/domains/default/repositories/prod/packages/generic/made/versions/1.0")
+    (by,) = made["builtBy"]
+    assert (by["source"]["type"], by["source"]["version"]) == ("GIT", execution["version"])
+    assert by["source"]["uri"] == f"{line.forge.url}/app.git"

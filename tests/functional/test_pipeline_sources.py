@@ -11,14 +11,15 @@ from typing import Any
 
 import pytest
 
-from hooks import care
-from hooks.models import Build
+from hooks.models import Build, Execution
 from hooks.models.pipeline_source import SourceRevision
 from hooks.pipelines.archive_care import expire_archives
 from tests.agent_world import machine
+from tests.browser import reading
 from tests.build_bench import MISSING_SANDBOX
 from tests.deploying import IS_ROOT, Machine
 from tests.fakes.forge import Repository, git
+from tests.functional.api_world import PASSWORD
 from tests.pipeline_sources import SourceWorld, action, source_world
 
 pytestmark = pytest.mark.skipif(bool(MISSING_SANDBOX), reason=MISSING_SANDBOX)
@@ -34,10 +35,17 @@ TRIGGERS = """triggers:
 """
 
 
+GATE = """
+- name: Gate
+  actions:
+  - {name: Ask, actionTypeId: {category: Approval, owner: AWS, provider: Manual, version: "1"}}
+"""
+
+
 @pytest.fixture(scope="module")
 def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SourceWorld]:
     with source_world(tmp_path_factory.mktemp("sources")) as made:
-        made.app.commit({"text": "begin\n"}, "begin")
+        made.code.commit({"text": "begin\n"}, "begin")
         yield made
 
 
@@ -61,7 +69,7 @@ def hub_pull(commit: str, head_repository: int, opened: str = "opened") -> Any:
 def test_a_hook_starts_what_its_triggers_take_and_nothing_else(world: SourceWorld) -> None:
     world.apply("told", triggers=TRIGGERS)
     hook = world.hook("told")
-    commit = world.app.commit({"text": "told\n"}, "told", branch="feature/a/b")
+    commit = world.code.commit({"text": "told\n"}, "told", branch="feature/a/b")
     push = hub_push(commit, "refs/heads/feature/a/b")
     # The same checks as for builds' hooks: a wrong signature and an unknown hook start nothing.
     assert world.tell({**hook, "secret": "other"}, push).status_code == 401
@@ -93,8 +101,8 @@ def test_a_hook_starts_what_its_triggers_take_and_nothing_else(world: SourceWorl
 def test_pull_requests_start_it_but_not_those_of_forks(world: SourceWorld) -> None:
     world.apply("pulls", triggers=TRIGGERS)
     hook = world.hook("pulls")
-    commit = world.app.commit({"text": "pulled\n"}, "pulled", branch="x")
-    git(world.app.bare, "update-ref", "refs/pull/12/head", commit)
+    commit = world.code.commit({"text": "pulled\n"}, "pulled", branch="x")
+    git(world.code.bare, "update-ref", "refs/pull/12/head", commit)
     fork = world.tell(hook, hub_pull(commit, head_repository=2), "pull_request")
     assert fork.json["outcome"] == "pull requests from forks start no pipeline"
     assert world.executions("pulls") == []
@@ -114,13 +122,13 @@ def test_sources_are_asked_for_news_and_the_first_answer_starts_nothing(world: S
     world.apply("polled", ', PollForSourceChanges: "true"')
     world.poll()
     assert world.executions("polled") == []
-    before = git(world.app.bare, "rev-parse", "main")
-    commit = world.app.commit({"text": "found\n"}, "found")
+    before = git(world.code.bare, "rev-parse", "main")
+    commit = world.code.commit({"text": "found\n"}, "found")
     hook = world.hook("polled")
     world.poll()
     world.poll()
-    world.app.commit({"text": "elsewhere\n"}, "elsewhere", branch="elsewhere")
-    git(world.app.work, "reset", "--quiet", "--hard", commit)
+    world.code.commit({"text": "elsewhere\n"}, "elsewhere", branch="elsewhere")
+    git(world.code.work, "reset", "--quiet", "--hard", commit)
     world.poll()
     (execution,) = world.executions("polled")
     assert (execution["version"], execution["triggeredBy"]) == (commit, "poll")
@@ -132,12 +140,13 @@ def test_sources_are_asked_for_news_and_the_first_answer_starts_nothing(world: S
 
 
 def test_files_that_changed_are_found_by_asking(world: SourceWorld) -> None:
-    world.apply("paths", ', PollForSourceChanges: "true"', triggers=TRIGGERS)
+    world.apply("polled")  # it is asked no more
+    world.apply("paths", ', PollForSourceChanges: "true"', stages=GATE, triggers=TRIGGERS)
     world.poll()
-    world.app.commit({"docs/a": "x"}, "documents")
+    world.code.commit({"docs/a": "x"}, "documents")
     world.poll()
     assert world.executions("paths") == []
-    commit = world.app.commit({"text": "changed\n"}, "text", tag="v7")
+    commit = world.code.commit({"text": "changed\n"}, "text", tag="v7")
     world.poll()
     assert {each["version"] for each in world.executions("paths")} == {commit}
     assert {action(each, "App")["outputVariables"]["BranchName"] for each in world.executions("paths")} == {
@@ -146,8 +155,9 @@ def test_files_that_changed_are_found_by_asking(world: SourceWorld) -> None:
 
 
 def test_a_source_that_cannot_be_asked_says_why(world: SourceWorld) -> None:
+    world.apply("paths", stages=GATE)
     lost = Repository(world.forge.root, "lost")
-    world.apply("lost", ', PollForSourceChanges: "true"', repository="lost")
+    world.apply("lost", ', PollForSourceChanges: "true"', stages=GATE, repository="lost")
     world.forge.credentials["lost.git"] = ("nobody", "knows")
     world.poll()
     (state,) = world.call("GET", "/pipelines/lost/sources").json["items"]
@@ -164,13 +174,14 @@ def test_a_source_that_cannot_be_asked_says_why(world: SourceWorld) -> None:
     assert world.call("POST", f"/executions/{execution['id']}/retry", json={"stage": "Source"}).status_code == 200
     world.work()
     (execution,) = world.executions("lost")
-    assert (execution["status"], execution["version"]) == ("Succeeded", commit)
+    assert (execution["stages"][0]["status"], execution["version"]) == ("Succeeded", commit)
+    world.apply("lost", stages=GATE, repository="lost")
 
 
 def test_a_start_by_hand_brings_a_commit_and_the_commit_stays(world: SourceWorld) -> None:
     world.apply("hand", stages=LOOK_TWICE)
-    first = world.app.commit({"text": "one\n"}, "one")
-    second = world.app.commit({"text": "two\n"}, "two")
+    first = world.code.commit({"text": "one\n"}, "one")
+    second = world.code.commit({"text": "two\n"}, "two")
     revision = {"actionName": "App", "revisionType": "COMMIT_ID", "revisionValue": first}
     assert world.start("hand", "reader", sourceRevisions=[revision]).status_code == 403
     for wrong in ({"revisionValue": first[:12]}, {"revisionType": "IMAGE_DIGEST"}, {"actionName": "Other"}):
@@ -281,13 +292,15 @@ SHIP = """
 
 
 def test_archives_that_have_had_their_time_are_let_go_of_but_not_what_is_deployed(world: SourceWorld) -> None:
-    world.apply("aging", stages=LOOK_TWICE)
-    world.start("aging")
+    world.apply("aging", stages=GATE)
+    stopped = world.start("aging").json["id"]
     world.work()
+    assert world.call("POST", f"/executions/{stopped}/stop", json={"abandon": True}).status_code == 200
     (execution,) = world.executions("aging")
-    with world.db.read() as session:
+    with world.db.write() as session:
         kept = {(row.execution_id, row.action): row.blob_id for row in session.query(SourceRevision)}
         shipped = [row.execution_id for row in session.query(SourceRevision) if row.location.endswith("/bundle.git")]
+        session.get_one(Execution, shipped[0]).status = "Failed"
     assert kept[execution["id"], "App"] is not None
     assert expire_archives(world.db, 0, world.now + timedelta(days=100)) == 0
     assert expire_archives(world.db, 90, world.now) == 0
@@ -296,11 +309,55 @@ def test_archives_that_have_had_their_time_are_let_go_of_but_not_what_is_deploye
         left = [row.execution_id for row in session.query(SourceRevision) if row.blob_id is not None]
         row = session.get_one(SourceRevision, (execution["id"], "App"))
         assert (row.blob_id, row.revision) == (None, execution["version"])
-    assert left == shipped  # its deployment goes on
-    assert care.check(world.db) == []
+    # What runs keeps its archive, and so does what is still being deployed.
+    assert execution["id"] not in left
+    assert shipped[0] in left
     # Fetched again the same commit is the same archive.
     started = world.start("aging", sourceRevisions=[
         {"actionName": "App", "revisionType": "COMMIT_ID", "revisionValue": execution["version"]}
     ])  # fmt: skip
     world.work()
     assert world.call("GET", f"/executions/{started.json['id']}").json["assets"] == execution["assets"]
+
+
+def test_pages_tell_of_commits_and_objects_as_of_versions(world: SourceWorld) -> None:
+    world.apply("seen", ', PollForSourceChanges: "true"', stages=LOOK_TWICE)
+    assert world.call("PUT", "/source-buckets/seen-here", json={"repository": "dev"}).status_code == 200
+    stored = world.call("PUT", "/source-buckets/seen-here/objects/a.zip", data=b"x")
+    assert stored.status_code == 201
+    s3 = "{category: Source, owner: AWS, provider: S3, version: '1'}"
+    kept = f"name: kept\nstages:\n- name: Source\n  actions:\n  - {{name: Kept, actionTypeId: {s3}, "
+    kept += "configuration: {S3Bucket: seen-here, S3ObjectKey: a.zip}}\n"
+    kept += "- name: Gate\n  actions:\n"
+    kept += "  - {name: Ask, actionTypeId: {category: Approval, owner: AWS, provider: Manual, version: '1'}}\n"
+    coming = "definitionFrom: {name: coming, source: {Url: 'https://forge.example/x.git', BranchName: main, Repository: dev}}"
+    for document in (kept, coming):
+        assert world.call("PUT", "/pipelines", json={"document": document}).status_code == 200
+    client = world.app.test_client()
+    assert client.post("/sign-in", data={"user": "admin", "password": PASSWORD}).status_code == 303
+
+    def start(pipeline: str, **given: str) -> Any:
+        form = next(
+            each for each in reading.parse(client.get(f"/pipelines/{pipeline}").text).iter("form")
+            if each.attrib["action"].endswith("/start")
+        )  # fmt: skip
+        fields = {
+            each.attrib["name"]: each.attrib.get("value", "") for each in form.iter("input") if "name" in each.attrib
+        }
+        return client.post(f"/pipelines/{pipeline}/start", data={**fields, **given})
+
+    wrong = start("seen", **{"revision-App": "main"})
+    assert (wrong.status_code, "no commit in full" in wrong.text) == (400, True)
+    commit = git(world.code.bare, "rev-parse", "main")
+    started = start("seen", **{"revision-App": commit})
+    assert started.status_code == 303, started.text
+    world.work()
+    shown = client.get(started.headers["Location"])
+    assert (shown.status_code, commit in shown.text, "branch/main" in shown.text) == (200, True, False)
+    (execution,) = world.executions("seen")
+    assert client.get(f"/builds/{action(execution, 'Look')['buildId']}").status_code == 200
+    assert start("kept").status_code == 303
+    for path in ("/pipelines", "/pipelines/seen", "/pipelines/kept", "/approvals", "/"):
+        assert client.get(path).status_code == 200, path
+    assert "seen-here/a.zip" in client.get("/pipelines/kept").text
+    assert "coming" in client.get("/pipelines").text
