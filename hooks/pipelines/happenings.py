@@ -7,7 +7,7 @@ from typing import Any
 
 from sqlalchemy.orm import Session
 
-from hooks.models.pipeline import ActionExecution, PipelineDefinitionVersion
+from hooks.models.pipeline import ActionExecution
 from hooks.models.pipeline_condition import ConditionExecution
 from hooks.pipelines import gates, store
 from hooks.pipelines.approvers import named_approvers, required_approvals
@@ -69,7 +69,6 @@ events.audited("build_project.update", "build-project.changed", "-/project", tel
 def tell(session: Session, run: Run, kind: str, now: datetime, **more: Any) -> None:
     """The event ``kind`` of an execution: where its package is, on which definition it runs, and who started it."""
     row = run.execution
-    definition = session.get_one(PipelineDefinitionVersion, row.definition_id)  # the run was read with it
     events.note(
         session,
         kind,
@@ -83,7 +82,7 @@ def tell(session: Session, run: Run, kind: str, now: datetime, **more: Any) -> N
         pipeline=run.pipeline,
         execution=row.id,
         **{
-            "pipeline_version": definition.version,
+            "pipeline_version": run.definition_version,
             "start_time": row.started_at.isoformat(),
             "trigger": "rollback" if row.rollback_target_id is not None else row.trigger_kind,
             "started_by": row.triggered_by,
