@@ -21,6 +21,7 @@ from hooks.models.pipeline import ActionExecution
 from hooks.models.pipeline_source import SourceRevision
 from hooks.pipelines.actions import git
 from hooks.pipelines.actions.kind import Progress
+from hooks.pipelines.actions.timeouts import forget_expiry
 from hooks.pipelines.engine import end_action, running_action
 from hooks.pipelines.parts import Parts
 from hooks.pipelines.run import Run
@@ -90,6 +91,7 @@ class Fetching:
         """End the action of a job that could not be run, or took too long."""
         found = running_action(session, ended.payload["action_execution_id"])
         if found is not None:
+            forget_expiry(session, found[1].id)
             told = f"the source could not be fetched: {ended.error or ended.state}"
             end_action(session, self.parts, *found, Progress(ActionStatus.FAILED, told), now=self.parts.clock())
 
@@ -181,6 +183,7 @@ class Fetching:
     def _end(self, session: Session, context: JobContext, progress: Progress) -> None:
         found = running_action(session, context.payload["action_execution_id"])
         if found is not None:
+            forget_expiry(session, found[1].id)
             end_action(session, self.parts, *found, progress, now=self.parts.clock())
 
 

@@ -11,7 +11,11 @@ from typing import Any
 
 import pytest
 
+from config import wiring
+from hooks.jobs import claims
+from hooks.jobs.attempt import Attempt
 from hooks.models import Build, Execution
+from hooks.models.job import Job
 from hooks.models.pipeline_source import SourceRevision
 from hooks.pipelines.archive_care import expire_archives
 from tests.agent_world import machine
@@ -361,3 +365,42 @@ def test_pages_tell_of_commits_and_objects_as_of_versions(world: SourceWorld) ->
         assert client.get(path).status_code == 200, path
     assert "seen-here/a.zip" in client.get("/pipelines/kept").text
     assert "coming" in client.get("/pipelines").text
+
+
+def test_a_rollback_has_the_commit_that_it_goes_back_to(world: SourceWorld) -> None:
+    world.apply("back", triggers="executionMode: QUEUED")
+    commits = []
+    for text in ("old", "new"):
+        commits.append(world.code.commit({"text": f"{text}\n"}, text))
+        assert world.start("back").status_code == 201
+        world.work()
+    old, new = world.executions("back")
+    assert [each["version"] for each in (old, new)] == commits
+    rolled = world.call("POST", f"/executions/{old['id']}/rollback", json={"stage": "Look"})
+    assert rolled.status_code == 201, rolled.text
+    world.work()
+    again = world.call("GET", f"/executions/{rolled.json['id']}").json
+    assert (again["status"], again["version"], again["revisionType"]) == ("Succeeded", commits[0], "GIT")
+    assert action(again, "Look")["outputVariables"] == {"TEXT": "old"}
+    assert [each["revision"] for each in again["revisions"]] == [commits[0]]
+
+
+def test_a_source_that_nobody_fetches_does_not_wait_for_ever(world: SourceWorld) -> None:
+    world.apply("alone", stages=GATE)
+    started = world.start("alone").json["id"]
+    with world.db.write() as session:  # as where no worker has a sandbox
+        newest = session.query(Job).filter_by(kind="expire_action").order_by(Job.id.desc()).first()
+        newest.run_after, newest.priority = 0, 10
+    general = wiring.general_jobs(world.hooks.actions)
+    with world.db.write() as session:
+        (job,) = claims.claim(
+            session, owner="w", queues=["default"], kinds=["expire_action"], free=1, lease_seconds=600
+        )
+    Attempt(
+        world.db, job, handler=general.handlers[job.kind], settle=None, lease_seconds=600, first_retry_seconds=1
+    ).run()
+    execution = world.call("GET", f"/executions/{started}").json
+    assert execution["status"] == "Failed"
+    assert "had not ended after 60 minutes" in action(execution, "App")["summary"]
+    world.work()  # the fetch was given up with it
+    assert world.call("GET", f"/executions/{started}").json["version"] == ""

@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from hooks import care
 from hooks.models.pipeline_source import PipelineSchedule
 from hooks.triggers.scheduling import run_due
 from tests.build_bench import MISSING_SANDBOX
@@ -119,6 +120,7 @@ def test_a_new_version_of_an_object_starts_the_pipeline_that_takes_it(world: Sou
     more = ', PollForSourceChanges: "false", AllowOverrideForS3ObjectKey: "true"'
     apply(world, OBJECT.format(name="quiet", triggers="", more=more, stages=GATE))
     assert world.start("quiet", sourceRevisions=[other]).json["name"] == "releases/other.zip"
+    assert care.check(world.db) == []
     # What was pinned stays when the bucket goes.
     assert world.call("DELETE", "/source-buckets/releases").status_code == 204
     assert world.call("GET", f"/executions/{started}").json["digest"] == execution["digest"]

@@ -8,6 +8,7 @@ from hooks.jobs.queue import enqueue, give_up
 from hooks.models.pipeline import ActionExecution
 from hooks.models.pipeline_source import SourceRevision
 from hooks.pipelines.actions.kind import ActionKind, Progress, Starting
+from hooks.pipelines.actions.timeouts import expire_later, forget_expiry
 from hooks.pipelines.parts import Parts
 from hooks.pipelines.provider import CheckAll, Provider, Setting, no_faults
 from hooks.pipelines.sources import git_settings
@@ -15,7 +16,7 @@ from hooks.pipelines.state import ActionStatus
 
 JOB_KIND = "fetch_source"
 QUEUE = "sources"
-TIMEOUT_SECONDS = 3600
+TIMEOUT_MINUTES = 60
 """An hour, CodePipeline's time-out of source actions."""
 VARIABLES = frozenset(
     {
@@ -44,8 +45,10 @@ def _start(session: Session, starting: Starting) -> Progress:
         queue=QUEUE,
         dedupe=f"{JOB_KIND}:{starting.action_id}",
         subject=f"execution:{starting.execution_id}",
-        timeout_seconds=TIMEOUT_SECONDS,
+        timeout_seconds=TIMEOUT_MINUTES * 60,
     )
+    # Also where no worker fetches sources, it does not wait for ever.
+    expire_later(session, starting.action_id, TIMEOUT_MINUTES)
     return Progress(ActionStatus.IN_PROGRESS, f"{row.trigger or row.wanted} of {row.location}", job_id=job_id)
 
 
@@ -56,6 +59,7 @@ def ended(row: SourceRevision) -> Progress:
 
 
 def _stop(session: Session, _parts: Parts, row: ActionExecution, _actor: str) -> None:
+    forget_expiry(session, row.id)
     if row.job_id is not None:
         give_up(session, row.job_id)
 
