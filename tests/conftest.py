@@ -49,6 +49,7 @@ LONGEST_FIRST = (
     "functional/test_pages_entrance.py",
     "security/test_interface_document.py",
     "functional/test_agents.py",
+    "functional/test_visibility_server.py",
     "functional/test_hooks_api.py",
     "security/test_audit_log.py",
     "security/test_key_rotation.py",

@@ -186,8 +186,9 @@ class Panels:
     def _first_visible(
         session: Session, found: Iterable[store.ExecutionSummary], who: Identity, most: int
     ) -> list[store.ExecutionView]:
-        visible = (entry for entry in found if may_look_into(who, entry))
-        return [store.get_execution(session, entry.id) for entry in islice(visible, most)]
+        allowed = list(islice((entry.id for entry in found if may_look_into(who, entry)), most))
+        views = store.get_executions(session, allowed)
+        return [views[number] for number in allowed]
 
 
 def published_by(session: Session, at: Coordinate) -> tuple[built.BuiltBy, ...]:

@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 import pytest
 
+import config.cli.client  # noqa: F401  (it puts commands of hooks into those of the registry)
 from config.cli.images import images
 from config.cli.local_build import run as run_build
 from config.cli.runner import register
@@ -73,7 +74,7 @@ def test_there_are_all_the_commands() -> None:
         "explain access",
         *(f"repo connection {word}" for word in ("list", "add", "change", "remove")),
         *(f"package {word}" for word in ("list", "show", "promote", "yank", "unyank", "delete", "status")),
-        *(f"package {word}" for word in ("explain", "origin show", "origin put")),
+        *(f"package {word}" for word in ("explain", "origin show", "origin put", "life")),
         *(f"package-group {word}" for word in ("list", "show", "create", "update", "configure", "delete", "packages")),
         *(f"package {word}" for word in ("copy", "dispose", "versions", "reopen")),
         *(f"pipeline {word}" for word in ("apply", "list", "start", "status", "approve", "reject", "stop", "retry")),
