@@ -55,16 +55,23 @@ from hooks.deployments.targets import sealed_event_logs
 from hooks.jobs.worker import Handler, Settle
 from hooks.notifications.audience import Audience
 from hooks.notifications.endpoints import sealed_secrets
+from hooks.pipelines.action_jobs import sealed_tokens
+from hooks.pipelines.action_webhooks import sealed_targets
+from hooks.pipelines.actions.webhook import JOB_KIND as CALL_KIND
 from hooks.pipelines.deployer import PipelineDeployer
 from hooks.pipelines.engine import on_build_finished
 from hooks.pipelines.handlers import SETTLED
 from hooks.pipelines.handlers import handlers as pipeline_handlers
 from hooks.pipelines.handlers import settle as settle_action
+from hooks.pipelines.job_credentials import JobCredentials
 from hooks.pipelines.parts import Parts
+from hooks.pipelines.property_secrets import sealed_properties
+from hooks.pipelines.service_texts import StoredTexts
 from hooks.pipelines.wiring import real_parts
 from hooks.secret_store.delivery import Deliveries
 from hooks.secret_store.store import sealed_values
 from hooks.services import HookServices, RunnerServices
+from hooks.triggers.invoke import invoker
 from hooks.triggers.start import handlers as start_handlers
 from registry import formats
 from registry.accounts import Accounts, SignInRules
@@ -196,6 +203,9 @@ def sealed_fields() -> Sequence[SealedField]:
         sealed_hook_secrets(),
         sealed_values(),
         sealed_event_logs(),
+        sealed_properties(),
+        sealed_targets(),
+        sealed_tokens(),
     )
 
 
@@ -221,7 +231,7 @@ def services(settings: Settings, clock: Clock = system_clock) -> Services:
     topologies = TopologyCache()
     frozen_after = timedelta(days=settings.storage.release_frozen_after_days)
     runner_credentials = RunnerCredentials(lambda session, token_id: people.revoke_token(session, token_id, clock()))
-    leaks = LeakGuard(db, people, clock, (runner_credentials, AgentCredentials()))
+    leaks = LeakGuard(db, people, clock, (runner_credentials, AgentCredentials(), JobCredentials()))
     publisher = Publisher(
         db, stores, admissions, known_formats, clock, topologies, leaks, frozen_after=frozen_after, witness=witness
     )
@@ -290,12 +300,17 @@ def relying(settings: Settings, clock: Clock = system_clock) -> Relying:
 def hook_services(services: Services, settings: Settings) -> HookServices:
     """What the hooks' routes and jobs share."""
     deployments = deploying.parts(settings, services)
+    member = Audience(services.accounts.rules).by_name
+    itself: list[Parts] = []  # what an action starts acts through the same parts as the action
     actions = real_parts(
         services.clock,
         executor_types=executors.types(settings),
         release_frozen_after=services.release_frozen_after,
-        deployer=PipelineDeployer(deployments, Audience(services.accounts.rules).by_name),
+        deployer=PipelineDeployer(deployments, member, StoredTexts(services.db, services.stores)),
+        invoker=invoker(lambda: itself[0], member),
+        sealer=services.stores.server_keyring(),
     )
+    itself.append(actions)
     return HookServices(
         db=services.db,
         clock=services.clock,
@@ -333,9 +348,10 @@ def combining_jobs(settings: Settings, services: Services, parts: Parts) -> JobT
     return JobTable({batch_engine.COMBINE_KIND: combiner}, {batch_engine.COMBINE_KIND: combiner.settle})
 
 
-def notification_jobs(settings: Settings, services: Services) -> JobTable:
-    """The handlers that deliver webhooks and hand over mails."""
-    return JobTable(notifying.handlers(settings, services), {})
+def notification_jobs(settings: Settings, services: Services, parts: Parts) -> JobTable:
+    """The handlers that deliver webhooks, call those of actions, and hand over mails."""
+    caller = notifying.action_caller(settings, services, parts)
+    return JobTable({**notifying.handlers(settings, services), CALL_KIND: caller}, {})
 
 
 def deployment_jobs(deployments: DeploymentParts) -> JobTable:

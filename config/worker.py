@@ -107,7 +107,7 @@ def run(settings: Settings, *, is_alone: bool = True) -> int:
     )
     crew.hire(jobs, "default", settings.worker.slots, rounds)
     # Receivers and the mail server may be slow: they have slots of their own, which nothing else waits for.
-    notices, due = wiring.notification_jobs(settings, services), notifying.rounds(settings, services)
+    notices, due = wiring.notification_jobs(settings, services, parts), notifying.rounds(settings, services)
     crew.hire(notices, fanout.QUEUE, settings.webhooks.slots, due)
     # Routers, container hosts and what is checked may be slow: they have slots of their own as well.
     deployments = wiring.deployment_jobs(hook_services.deployments)

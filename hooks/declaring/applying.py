@@ -261,7 +261,9 @@ class _Applying:
                     raise Invalid(f"this server carries out no deployments to {row.compute_platform}")
                 applications.put_group(session, row, group.name, group, platform, etag=None, actor=who, now=now)
             case BuildProjectDeclaration() | PipelineDefinition() as definition:
-                apply_declared(session, means.pipelines, definition, declared.text, actor=who, now=now)
+                apply_declared(
+                    session, means.pipelines, definition, declared.text, secrets=declared.secrets, actor=who, now=now
+                )
 
     def _application(self, wanted: ApplicationDeclaration) -> None:
         session, platforms = self._session, self._means.deployments.platforms

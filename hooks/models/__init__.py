@@ -1,5 +1,6 @@
 """The tables of everything that happens because of a publish."""
 
+from hooks.models.action_job import ActionArtifact, ActionJob, ActionWebhook, CustomActionType, PipelineSecret
 from hooks.models.build import Build, BuildLogChunk, BuildProject, BuildTally
 from hooks.models.build_batch import BuildBatch, BuildBatchGroup
 from hooks.models.build_image import BuildImagePin
@@ -35,7 +36,10 @@ from hooks.models.runner import BuildLease, BuildRunner
 from hooks.models.secret_store import StoredValue, StoredValueProject, StoredValueVersion
 
 __all__ = [
+    "ActionArtifact",
     "ActionExecution",
+    "ActionJob",
+    "ActionWebhook",
     "Build",
     "BuildArtifact",
     "BuildBatch",
@@ -49,6 +53,7 @@ __all__ = [
     "BuildTally",
     "BuildToken",
     "BuildUpload",
+    "CustomActionType",
     "Deployment",
     "DeploymentAgent",
     "DeploymentAlarm",
@@ -71,6 +76,7 @@ __all__ = [
     "MailSubscription",
     "Pipeline",
     "PipelineDefinitionVersion",
+    "PipelineSecret",
     "PushDelivery",
     "PushHook",
     "PushWaiting",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -11,10 +11,13 @@ from sqlalchemy import Select, select
 from sqlalchemy.orm import Session
 
 from hooks.models.pipeline import Pipeline, PipelineDefinitionVersion
+from hooks.pipelines import property_secrets
 from hooks.pipelines.actions import PROVIDERS
-from hooks.pipelines.declaration import parse_documents
+from hooks.pipelines.custom_types import providers as custom_providers
+from hooks.pipelines.declaration import Secrets, parse_documents
 from hooks.pipelines.definition import BuildProjectDeclaration, PipelineDefinition, to_model
 from hooks.pipelines.parts import Parts
+from hooks.pipelines.provider import Provider
 from registry import audit
 
 
@@ -37,10 +40,18 @@ def apply_document(session: Session, parts: Parts, text: str, *, actor: str, now
     Text that is in force already changes nothing, so that applying a file again is harmless. Executions in progress
     stay on the definition they started with.
     """
-    found = parse_documents(text, PROVIDERS)
+    found = parse_documents(text, known_providers(session))
     # A pipeline before the projects that its executions build with, as everywhere; of several the names in order.
     lock_pipelines(session, [each.declares.name for each in found if isinstance(each.declares, PipelineDefinition)])
-    return [apply_declared(session, parts, each.declares, each.text, actor=actor, now=now) for each in found]
+    return [
+        apply_declared(session, parts, each.declares, each.text, secrets=each.secrets, actor=actor, now=now)
+        for each in found
+    ]
+
+
+def known_providers(session: Session) -> Sequence[Provider]:
+    """Everything that actions of a document can be: the server's own kinds, and the custom types."""
+    return (*PROVIDERS, *custom_providers(session))
 
 
 def lock_pipelines(session: Session, names: Collection[str]) -> None:
@@ -55,42 +66,57 @@ def apply_declared(
     declares: PipelineDefinition | BuildProjectDeclaration,
     text: str,
     *,
+    secrets: Secrets | None = None,
     actor: str,
     now: datetime,
 ) -> Applied:
-    """Create or update one pipeline, whose document is ``text``, or one build project. Raises InvalidDocument."""
+    """Create or update one pipeline, whose document is ``text``, or one build project. Raises InvalidDocument.
+
+    ``secrets`` are what ``text`` masks.
+    """
     if isinstance(declares, BuildProjectDeclaration):
         change = parts.apply_build_project(session, declares, now)
         if change != "unchanged":
             audit.record(session, now, actor, f"build_project.{change[:-1]}", f"build-project/{declares.name}")
         return Applied("build project", declares.name, change)
-    return _apply_pipeline(session, declares, text, actor, now)
+    return _apply_pipeline(session, parts, declares, text, secrets or {}, actor=actor, now=now)
 
 
-def _apply_pipeline(session: Session, definition: PipelineDefinition, text: str, actor: str, now: datetime) -> Applied:
+def _apply_pipeline(
+    session: Session,
+    parts: Parts,
+    definition: PipelineDefinition,
+    text: str,
+    secrets: Secrets,
+    *,
+    actor: str,
+    now: datetime,
+) -> Applied:
     # Locked, so that two who apply at once get two versions one after the other.
     row = session.scalar(select(Pipeline).where(Pipeline.name == definition.name).with_for_update())
     change = "updated"
+    held = property_secrets.of_current(session, parts.sealer, row) if row is not None and secrets else {}
+    values = property_secrets.filled(secrets, held)
     if row is None:
         change = "created"
         row = Pipeline(name=definition.name, current_version=0, created_at=now, updated_at=now)
         session.add(row)
         session.flush()
-    elif text == session.scalar(_documents(row.id, row.current_version)):
+    elif text == session.scalar(_documents(row.id, row.current_version)) and values == held:
         return Applied("pipeline", row.name, "unchanged", row.current_version)
     row.current_version += 1
     row.updated_at = now
-    session.add(
-        PipelineDefinitionVersion(
-            pipeline_id=row.id,
-            version=row.current_version,
-            document=text,
-            model=to_model(definition),
-            created_at=now,
-            created_by=actor,
-        )
+    made = PipelineDefinitionVersion(
+        pipeline_id=row.id,
+        version=row.current_version,
+        document=text,
+        model=to_model(definition),
+        created_at=now,
+        created_by=actor,
     )
+    session.add(made)
     session.flush()
+    property_secrets.keep(session, parts.sealer, made.id, values)
     action = "pipeline.create" if change == "created" else "pipeline.update"
     audit.record(session, now, actor, action, f"pipeline/{row.name}", version=row.current_version)
     return Applied("pipeline", row.name, change, row.current_version)

@@ -6,7 +6,7 @@ ignored: a pipeline that silently lacks its gate is worse than none.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import yaml
@@ -34,6 +34,7 @@ from hooks.pipelines.definition import (
     VariableDefinition,
 )
 from hooks.pipelines.document import (
+    Document,
     Faults,
     fields,
     integer_of,
@@ -47,8 +48,18 @@ from hooks.pipelines.document import (
     text_of,
     whole,
 )
-from hooks.pipelines.provider import Provider
-from hooks.pipelines.rules import Places, check_pipeline
+from hooks.pipelines.provider import Provider, Setting
+from hooks.pipelines.rules import Places, check_pipeline, identity_of
+from hooks.pipelines.variables import has_reference
+
+MASK = "****"
+"""Stands for the value of a secret property in everything that is shown, and, in a document, for the one it had before."""
+MAX_VALUE = 1000
+LEAST_SEEN_AGAIN = 8
+"""Shorter secrets may stand in a document by chance."""
+
+Secrets = Mapping[tuple[str, str, str], str]
+"""(stage, action, property) → value."""
 
 _CONDITIONS = "stages have no conditions, retries or rollbacks by rule; an approval action is the gate here"
 _PIPELINE = {"name", "roleArn", "artifactStore", "artifactStores", "stages", "version", "executionMode"}
@@ -72,10 +83,14 @@ _ACTION_REFUSED = {"region": "one server has no regions"}
 
 @dataclass(frozen=True, slots=True)
 class Declared:
-    """One document of a file: what it declares, and its own text, verbatim."""
+    """One document of a file: what it declares, and its own text, verbatim but for secrets.
+
+    ``secrets`` are the values of secret properties; in text and definition ``MASK`` stands for them.
+    """
 
     text: str
     declares: PipelineDefinition | BuildProjectDeclaration
+    secrets: Secrets = field(default_factory=dict, repr=False)
 
 
 @dataclass(slots=True)
@@ -83,6 +98,12 @@ class _Reading:
     faults: Faults
     providers: Sequence[Provider]
     places: Places = field(default_factory=Places)
+    secrets: dict[tuple[str, str, str], str] = field(default_factory=dict)
+    hidden: list[yaml.Node] = field(default_factory=list)
+
+    def provider_of(self, action_type: ActionType) -> Provider | None:
+        """What carries out actions of a type, or None."""
+        return next((each for each in self.providers if identity_of(each) == action_type), None)
 
 
 def parse_documents(text: str, providers: Sequence[Provider], *, name: str = "pipeline document") -> list[Declared]:
@@ -94,20 +115,32 @@ def parse_documents(text: str, providers: Sequence[Provider], *, name: str = "pi
     found: list[Declared] = []
     names: set[tuple[type, str]] = set()
     for document in read_documents(text, name):
-        declared = _declaration(document.root, providers, faults)
+        reading = _Reading(faults, providers)
+        declared = _declaration(document.root, reading)
         if declared is None:
             continue
         if (type(declared), declared.name) in names:
             faults.add(line_of(document.root), f"{declared.name!r} is declared twice in this file")
         names.add((type(declared), declared.name))
-        found.append(Declared(document.text, declared))
+        found.append(Declared(_hidden(document, reading), declared, reading.secrets))
     faults.raise_if_any()
     return found
 
 
-def _declaration(
-    root: yaml.Node, providers: Sequence[Provider], faults: Faults
-) -> PipelineDefinition | BuildProjectDeclaration | None:
+def _hidden(document: Document, reading: _Reading) -> str:
+    """The document's text without its secrets."""
+    if not reading.hidden:
+        return document.text
+    text = document.masked(reading.hidden, MASK)
+    for (stage, action, name), value in reading.secrets.items():
+        if len(value) >= LEAST_SEEN_AGAIN and value in text:
+            told = f"action {stage}/{action}: the value of the secret property {name} stands in the document once more"
+            reading.faults.add(line_of(document.root), told)
+    return text
+
+
+def _declaration(root: yaml.Node, reading: _Reading) -> PipelineDefinition | BuildProjectDeclaration | None:
+    faults = reading.faults
     if not isinstance(root, yaml.MappingNode):
         faults.add(line_of(root), "a document must be a mapping")
         return None
@@ -117,7 +150,7 @@ def _declaration(
     if "pipeline" in keys:
         # ``metadata`` stands beside it in GetPipeline's answer; it is output only and says nothing about the pipeline.
         root = fields(root, "the document", {"pipeline", "metadata"}, faults)["pipeline"]
-    return _pipeline(root, _Reading(faults, providers))
+    return _pipeline(root, reading)
 
 
 def _pipeline(node: yaml.Node, reading: _Reading) -> PipelineDefinition:
@@ -225,7 +258,12 @@ def _action(node: yaml.Node, place: tuple[int, int], stage: str, reading: _Readi
     if action_type.category == COMPUTE:
         configuration = compute_configuration(node, entries, what, place=place, places=reading.places, faults=faults)
     else:
-        configuration = _configuration(entries.get("configuration"), what, place, reading)
+        provider = reading.provider_of(action_type)
+        secret = {each.name: each for each in provider.settings if each.is_secret} if provider is not None else {}
+        configuration = _configuration(entries.get("configuration"), what, place, reading, secret)
+        for key in secret:
+            if key in configuration:
+                reading.secrets[stage, name, key], configuration[key] = configuration[key], MASK
         refuse_compute(entries, what, faults)
     return ActionDefinition(
         name=name,
@@ -250,23 +288,54 @@ def _action_type(node: yaml.Node | None, what: str, reading: _Reading) -> Action
         faults.add(line_of(node), f"{what}: actionTypeId needs {' and '.join(missing)}")
         return ActionType("", "", "")
     category, provider = words["category"], words["provider"]
-    named = [known for known in reading.providers if (known.category, known.name) == (category, provider)]
+    version = words.get("version", "1")
+    named = [
+        each for each in reading.providers if (each.category, each.name, each.version) == (category, provider, version)
+    ]
     found = [known for known in named if words.get("owner", known.owner) == known.owner]
-    if not found or words.get("version", "1") != "1":
-        known = "; ".join(f"{known.category} / {known.owner} / {known.name}" for known in reading.providers)
-        asked = " / ".join([category, words.get("owner", "?"), provider, words.get("version", "1")])
+    if not found:
+        known = "; ".join(
+            f"{each.category} / {each.owner} / {each.name}" + (f" / {each.version}" if each.version != "1" else "")
+            for each in reading.providers
+        )
+        asked = " / ".join([category, words.get("owner", "?"), provider, version])
         faults.add(line_of(node), f"{what}: {asked} is not carried out by this release (known, version 1: {known})")
         return ActionType("", "", "")
-    return ActionType(category, found[0].owner, provider)
+    return identity_of(found[0])
 
 
-def _configuration(node: yaml.Node | None, what: str, place: tuple[int, int], reading: _Reading) -> dict[str, str]:
+def _secret(node: yaml.Node, what: str, setting: Setting, reading: _Reading) -> str:
+    """The value of a secret property, which no fault repeats."""
+    faults = reading.faults
+    if not isinstance(node, yaml.ScalarNode) or node.tag != "tag:yaml.org,2002:str":
+        faults.add(line_of(node), f"{what} must be text: write it in quotes")
+        return ""
+    reading.hidden.append(node)
+    value = text_of(node, what, faults)
+    if value == MASK:
+        return value
+    if has_reference(value):
+        faults.add(line_of(node), f"{what}: variables are not written into a secret property")
+    if not 1 <= len(value) <= MAX_VALUE:
+        faults.add(line_of(node), f"{what} has {len(value)} characters; 1 to {MAX_VALUE} are allowed")
+    elif setting.check is not None and (fault := setting.check(value)):
+        faults.add(line_of(node), f"{what}: {fault}")
+    return value
+
+
+def _configuration(
+    node: yaml.Node | None, what: str, place: tuple[int, int], reading: _Reading, secret: Mapping[str, Setting]
+) -> dict[str, str]:
     if node is None:
         return {}
     found: dict[str, str] = {}
     for key, value, line in pairs(node, f"{what}: configuration", reading.faults):
         reading.places.note((*place, "configuration", key), line)
-        found[key] = limited(value, f"{what}: configuration {key}", 1000, reading.faults, strict=True)
+        where = f"{what}: configuration {key}"
+        if key in secret:
+            found[key] = _secret(value, where, secret[key], reading)
+        else:
+            found[key] = limited(value, where, MAX_VALUE, reading.faults, strict=True)
         if not 1 <= len(key) <= 50:
             reading.faults.add(line, f"{what}: a configuration key has 1 to 50 characters")
     return found

@@ -47,7 +47,8 @@ class ActionType:
     version: str = "1"
 
     def __str__(self) -> str:
-        return f"{self.category} / {self.owner} / {self.provider}"
+        told = f"{self.category} / {self.owner} / {self.provider}"
+        return told if self.version == "1" else f"{told} / {self.version}"
 
 
 @dataclass(frozen=True, slots=True)

@@ -84,19 +84,22 @@ def _groups(execution: ExecutionView) -> Iterator[tuple[str, list[ActionExecutio
 
 
 def _is_approval(action: ActionExecutionView) -> bool:
-    return action.category == "Approval"
+    return (action.category, action.provider) == ("Approval", "Manual")
 
 
 _TARGETS = {("Deploy", "Promote"): "TargetRepository", ("Build", "CodeBuild"): "PublishRepository"}
 _TARGETS |= {("Test", "CodeBuild"): _TARGETS["Build", "CodeBuild"]}
-_DEPLOYS = ("Deploy", "CodeDeploy")
-_TARGETS |= {_DEPLOYS: "SourceRepository"}
+_DEPLOYS = {("Deploy", "CodeDeploy"), ("Deploy", "CodeDeployToECS")}
+_TARGETS |= dict.fromkeys(_DEPLOYS, "SourceRepository")
+_INVOKES = ("Invoke", "CodePipeline")
 
 
 def _target(action: ActionExecutionView, summary: ExecutionSummary) -> str:
     """The repository that an action puts versions into, or from which it deploys them; "" for none."""
     kind = (action.category, action.provider)
+    if kind == _INVOKES:
+        return "*"  # what the other pipeline's definition says when it is started: perhaps any of them
     setting = _TARGETS.get(kind, "")
-    written = (action.configuration or {}).get(setting, "") or (summary.repository if kind == _DEPLOYS else "")
+    written = (action.configuration or {}).get(setting, "") or (summary.repository if kind in _DEPLOYS else "")
     # A literal ``*`` is matched by nothing but a ``*`` in the approver's own scope.
     return "*" if "#{" in written else written

@@ -9,8 +9,8 @@ from sqlalchemy.orm import Session
 from hooks.jobs.claims import EndedJob
 from hooks.jobs.context import Handler, JobContext
 from hooks.models.job import JobState
-from hooks.pipelines import deploy_jobs
-from hooks.pipelines.actions import approve, deploy, promote
+from hooks.pipelines import deploy_jobs, invoke_jobs, service_jobs
+from hooks.pipelines.actions import approve, deploy, deploy_service, invoke, promote
 from hooks.pipelines.actions.kind import Progress
 from hooks.pipelines.approvals import expire
 from hooks.pipelines.engine import REFUSALS, end_action, running_action
@@ -25,10 +25,17 @@ def handlers(parts: Parts) -> Mapping[str, Handler]:
         promote.JOB_KIND: lambda context: run_promotion(parts, context),
         approve.JOB_KIND: lambda context: run_expiry(parts, context),
         **deploy_jobs.handlers(parts),
+        **invoke_jobs.handlers(parts),
+        **service_jobs.handlers(parts),
     }
 
 
-SETTLED = {promote.JOB_KIND: "the promotion", deploy.JOB_KIND: "the deployment"}
+SETTLED = {
+    promote.JOB_KIND: "the promotion",
+    deploy.JOB_KIND: "the deployment",
+    deploy_service.JOB_KIND: "the deployment",
+    invoke.JOB_KIND: "the start of the other pipeline",
+}
 """Kinds of jobs that an action waits for, and what each is called."""
 
 

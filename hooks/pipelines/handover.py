@@ -12,7 +12,7 @@ from hooks.pipelines.run import Run
 
 @dataclass(frozen=True, slots=True)
 class Handed:
-    """An input artifact. ``build_id`` None: the package version; else the artifact ``identifier`` of that build."""
+    """An input artifact. ``build_id`` None: the package version; else the artifact ``identifier`` of that build, or job."""
 
     build_id: str | None = None
     identifier: str = ""
@@ -25,6 +25,8 @@ def handed_to(run: Run, action: ActionDefinition) -> Mapping[str, Handed]:
         for stage, maker in run.definition.actions():
             if name in maker.outputs:
                 row = run.made_by(stage.name, maker.name)
-                build_id = row.build_id if row is not None else None
-                found[name] = Handed(build_id, identifier_of(name, maker.outputs) if build_id else "")
+                build_id = (row.build_id or row.action_job_id) if row is not None else None
+                # Jobs hand on artifacts under their own names, builds as their buildspecs have them.
+                called = name if row is not None and row.build_id is None else identifier_of(name, maker.outputs)
+                found[name] = Handed(build_id, called if build_id else "")
     return found

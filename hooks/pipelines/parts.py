@@ -11,6 +11,7 @@ from sqlalchemy.orm import Session
 
 from hooks.builds.source import digest_of, package_url
 from hooks.pipelines.definition import BuildProjectDeclaration
+from hooks.secret_store.store import Sealer
 from registry.clock import Clock
 
 
@@ -83,11 +84,32 @@ class BuildOutcome:
 
 
 @dataclass(frozen=True, slots=True)
+class ServiceDocuments:
+    """What a service is deployed by: the text of an ``appspec.yaml``, and the document of a task definition."""
+
+    appspec: str
+    task_definition: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class TextPlace:
+    """A file of a pinned artifact. ``keeper`` None: ``path`` is a file of the version ``source`` in ``repository``."""
+
+    path: str
+    source: PinnedVersion
+    repository: str
+    keeper: str | None = None
+    identifier: str = ""
+    sha256: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class DeploymentOrder:
     """A deployment that an action asks for: of files of ``source``, or of ``artifact`` (build, identifier) of a build.
 
     ``repository`` is where, of the version's domain, machines get its files; ``asset`` a pattern for the one of them that
-    is the bundle, None: the version itself is installed. ``author`` is who wrote the definition that the execution runs.
+    is the bundle, None: the version itself is installed. With ``service`` these documents are deployed. ``author`` is who
+    wrote the definition that the execution runs.
     """
 
     application: str
@@ -99,6 +121,7 @@ class DeploymentOrder:
     subject: str
     asset: str | None = None
     artifact: tuple[str, str] | None = None
+    service: ServiceDocuments | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,8 +144,38 @@ class Deployer(Protocol):
         """How it ended; None while it goes on. Raises NotFound."""
         ...
 
+    def read_text(self, place: TextPlace) -> str:
+        """A file of an artifact, in no transaction. Raises NotFound, Conflict, Invalid, and Unavailable for later."""
+        ...
+
     def stop(self, session: Session, deployment_id: str, actor: str, now: datetime) -> None:
         """Let nothing more of it begin. Nothing happens to one that has ended or is being stopped."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class InvocationOrder:
+    """An execution that an action asks for: of ``pipeline``, about ``source`` as ``repository`` of its domain has it.
+
+    ``author`` is who wrote the definition that the execution runs; ``depth`` counts the executions that led to the new one.
+    """
+
+    pipeline: str
+    source: PinnedVersion
+    repository: str
+    variables: Mapping[str, str]
+    publishers: tuple[str, ...]
+    author: str
+    execution_id: int
+    action_execution_id: int
+    depth: int
+
+
+class Invoker(Protocol):
+    """Starts executions of other pipelines."""
+
+    def __call__(self, session: Session, order: InvocationOrder, now: datetime) -> int:
+        """Start the execution, once for the action; its id. Raises NotFound, Conflict, Invalid, Denied."""
         ...
 
 
@@ -154,7 +207,8 @@ class Parts:
     ``start_build`` returns the id of the build, or of the batch build, and raises NotFound for an unknown project.
     ``build_outcome`` is None while the build has not ended.
     ``apply_build_project`` returns ``created``, ``updated`` or ``unchanged``.
-    ``deployer`` None: this process deploys nothing.
+    ``deployer`` None: this process deploys nothing; ``invoker`` None: it starts no pipeline from another. ``sealer`` None:
+    it seals nothing.
     """
 
     start_build: Callable[[Session, BuildRequest, datetime], str]
@@ -164,3 +218,5 @@ class Parts:
     promote: Promote
     clock: Clock
     deployer: Deployer | None = None
+    invoker: Invoker | None = None
+    sealer: Sealer | None = None

@@ -14,13 +14,14 @@ class Setting:
     """A configuration key of a provider. ``check`` is applied to values that hold no ``#{…}`` reference.
 
     ``is_json`` marks values that are JSON documents: references are replaced inside their strings, never in their
-    syntax, so that a value cannot add a member.
+    syntax, so that a value cannot add a member. The value of one that ``is_secret`` is sealed, and masked in documents.
     """
 
     name: str
     is_required: bool = False
     check: Check | None = None
     is_json: bool = False
+    is_secret: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +29,8 @@ class Provider:
     """A kind of action. ``inputs``/``outputs``: fewest and most artifacts.
 
     ``variables`` are the output variables it sets: None means that only a run can tell, empty that it sets none.
-    ``of_version`` are settings about the package version, which say nothing of an artifact that a build has made.
+    ``of_version`` are settings about the package version, which say nothing of an artifact that a build has made;
+    ``names_inputs`` those whose values are names of input artifacts.
     """
 
     category: str
@@ -40,6 +42,8 @@ class Provider:
     variables: frozenset[str] | None = frozenset()
     has_timeout: bool = False
     of_version: frozenset[str] = frozenset()
+    version: str = "1"
+    names_inputs: frozenset[str] = frozenset()
 
     def setting(self, name: str) -> Setting | None:
         """The setting of that name, or None."""

@@ -33,8 +33,9 @@ from hooks.builds.stopping import stop_soon
 from hooks.models.build import BuildProject
 from hooks.models.build_batch import BuildBatch
 from hooks.pipelines.definition import BuildProjectDeclaration
-from hooks.pipelines.parts import BuildOutcome, BuildRequest, Deployer, Parts
+from hooks.pipelines.parts import BuildOutcome, BuildRequest, Deployer, Invoker, Parts
 from hooks.pipelines.run import SYSTEM
+from hooks.secret_store.store import Sealer
 from registry import audit
 from registry.clock import Clock
 from registry.errors import Conflict, Invalid, NotFound
@@ -51,6 +52,8 @@ def real_parts(
     executor_types: Collection[str] = DEFAULT_TYPES,
     release_frozen_after: timedelta = FROZEN_AFTER,
     deployer: Deployer | None = None,
+    invoker: Invoker | None = None,
+    sealer: Sealer | None = None,
 ) -> Parts:
     """The parts of a running server. ``executor_types`` are the environment types that its workers can build."""
 
@@ -68,6 +71,8 @@ def real_parts(
         promote=partial(promote, release_frozen_after=release_frozen_after),
         clock=clock,
         deployer=deployer,
+        invoker=invoker,
+        sealer=sealer,
     )
 
 

@@ -2,7 +2,18 @@
 
 from __future__ import annotations
 
-from hooks.pipelines.actions import approve, build, commands, deploy, promote, source
+from hooks.pipelines.actions import (
+    approve,
+    build,
+    commands,
+    custom,
+    deploy,
+    deploy_service,
+    invoke,
+    promote,
+    source,
+    webhook,
+)
 from hooks.pipelines.actions.kind import ActionKind
 from hooks.pipelines.definition import ActionType
 
@@ -13,14 +24,22 @@ KINDS: tuple[ActionKind, ...] = (
     approve.MANUAL,
     promote.PROMOTE,
     deploy.CODEDEPLOY,
+    deploy_service.SERVICE,
     commands.RUN,
+    invoke.PIPELINE,
+    webhook.WEBHOOK,
+    custom.KIND,
 )
 
-PROVIDERS = tuple(kind.provider for kind in KINDS)
+ANY = "*"
+"""The name of a provider that stands for all of its owner's."""
+
+PROVIDERS = tuple(kind.provider for kind in KINDS if kind.provider.name != ANY)
 
 _BY_TYPE = {(kind.provider.category, kind.provider.owner, kind.provider.name): kind for kind in KINDS}
 
 
 def find_kind(action_type: ActionType) -> ActionKind | None:
     """The kind that carries an action type out, or None when this release has none."""
-    return _BY_TYPE.get((action_type.category, action_type.owner, action_type.provider))
+    found = _BY_TYPE.get((action_type.category, action_type.owner, action_type.provider))
+    return found or _BY_TYPE.get((ANY, action_type.owner, ANY))
