@@ -61,6 +61,6 @@ def _installer(name: str) -> PackageInstaller | None:
 (login, token, repo, package, package_group, user, domain, policy, role, group, explain) = registry.commands.commands(
     _tools(), _new_token
 )
-pipeline, build, webhook, secret, parameter, deploy, runner, agent, apply = hooks.commands.commands(
+pipeline, build, webhook, secret, parameter, deploy, runner, agent, apply, worker = hooks.commands.commands(
     [run_build, images], [register, run_runner], _installer
 )

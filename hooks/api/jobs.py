@@ -106,8 +106,9 @@ class JobSuccess:
 
 @dataclass(frozen=True, slots=True)
 class JobFailureDetails:
-    """``type`` is JobFailed, ConfigurationError, PermissionError, RevisionOutOfSync, RevisionUnavailable or
-    SystemUnavailable.
+    """Why it failed; ``type`` is one of CodePipeline's.
+
+    JobFailed, ConfigurationError, PermissionError, RevisionOutOfSync, RevisionUnavailable, SystemUnavailable.
     """
 
     type: Annotated[str, Length(1, 32)]

@@ -13,7 +13,7 @@ def commands(
     running: Sequence[click.Command] = (),
     installers: Callable[[str], Any] = lambda _: None,
 ) -> list[click.Command]:
-    """``pipeline``, ``build``, ``webhook``, ``secret``, ``parameter``, ``deploy``, ``runner``, ``agent`` and ``apply``.
+    """``pipeline``, ``build``, ``webhook``, ``secret``, ``parameter``, ``deploy``, ``runner``, ``agent``, ``apply`` and ``worker``.
 
     ``builders`` go into ``build``, ``running`` into ``runner``: what only the composition root can make. ``installers``
     gives what installs packages of a format (``registry.native.PackageInstaller``).
@@ -34,10 +34,12 @@ def commands(
     from hooks.commands.deploy_server import COMMANDS as DEPLOYING
     from hooks.commands.deploy_steer import STEERING
     from hooks.commands.pipeline import pipeline
+    from hooks.commands.pipeline_actions import action_type, action_webhook
     from hooks.commands.pipeline_stages import rollback, transition
     from hooks.commands.runner import runner
     from hooks.commands.secret import parameter, secret
     from hooks.commands.webhook import webhook
+    from hooks.commands.worker import worker
 
     project.add_command(hook)
     for command in (start, retry, batch, project, lint, reports, *builders):
@@ -46,8 +48,8 @@ def commands(
         deploy.add_command(command)
     for command in running:
         runner.add_command(command)
-    for command in (transition, rollback):
+    for command in (transition, rollback, action_type, action_webhook):
         pipeline.add_command(command)
     for command in (enrol, run_command(installers), status, systemd_unit):
         agent.add_command(command)
-    return [pipeline, build, webhook, secret, parameter, deploy, runner, agent, apply]
+    return [pipeline, build, webhook, secret, parameter, deploy, runner, agent, apply, worker]

@@ -83,6 +83,8 @@ class ActionExecutionView:
     output_variables: Mapping[str, str] | None = None
     build_id: str | None = None
     deployment_id: str | None = None
+    action_job_id: str | None = None
+    invoked_execution_id: int | None = None
     token: str | None = None
     expires_at: datetime | None = None
     decided_by: str | None = None
@@ -306,6 +308,8 @@ def _attempt(row: ActionExecution, run_order: int, older: tuple[ActionExecutionV
         output_variables=row.output_variables,
         build_id=row.build_id,
         deployment_id=row.deployment_id,
+        action_job_id=row.action_job_id,
+        invoked_execution_id=row.invoked_execution_id,
         token=row.token,
         expires_at=row.expires_at,
         decided_by=row.decided_by,

@@ -78,6 +78,9 @@ def test_there_are_all_the_commands() -> None:
         *(f"package {word}" for word in ("copy", "dispose", "versions", "reopen")),
         *(f"pipeline {word}" for word in ("apply", "list", "start", "status", "approve", "reject", "stop", "retry")),
         *(f"pipeline {word}" for word in ("rollback", "transition")),
+        *(f"pipeline action-type {word}" for word in ("create", "list", "delete")),
+        *(f"pipeline action-webhook {word}" for word in ("put", "list", "delete")),
+        "worker run",
         *(
             f"build {word}"
             for word in ("list", "show", "logs", "artifacts", "reports", "stop", "resume", "lint", "run")
