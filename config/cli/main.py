@@ -14,7 +14,7 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     "worker": (
         "config.cli.server",
         "worker",
-        "Run a job worker beside or apart from serve; run: carry out actions of pipelines.",
+        "A job worker beside or apart from serve; below it, for actions of pipelines: run.",
     ),
     "migrate": ("config.cli.server", "migrate_command", "Bring the database to this release's schema."),
     "check-config": ("config.cli.server", "check_config", "Check the settings and print what is in force."),

@@ -49,13 +49,13 @@ class JobExchangeViews:
 
     def routes(self) -> tuple[Route, ...]:
         """The part of the table."""
-        door = machine("the token of an action's job", self._prove)
+        door = machine("job", self._prove)
         artifacts, results = "/job-artifacts/<job>", "/job-results/<job>"
         return (
             Route("GET", f"{artifacts}/inputs/<artifact>/<path:filename>", door, self.download_job_input,
                   media_type="application/octet-stream"),
             Route("PUT", f"{artifacts}/outputs/<artifact>", door, self.upload_job_output, answer=KeptOutput,
-                  body_media_type="application/zip"),
+                  body_media_type="application/octet-stream"),
             Route("POST", f"{results}/success", door, self.call_back_success, body=JobSuccess, answer=JobState),
             Route("POST", f"{results}/failure", door, self.call_back_failure, body=JobFailure, answer=JobState),
         )  # fmt: skip

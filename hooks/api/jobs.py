@@ -181,7 +181,7 @@ class JobViews:
 
         def unit(session: Session) -> JobState:
             row = _served(session, caller, job)
-            return JobState(action_jobs.acknowledge(session, row, body.nonce, caller))
+            return JobState(action_jobs.acknowledge(session, row, body.nonce, caller, self._services.clock()))
 
         return self._services.db.retry(unit)
 

@@ -13,7 +13,7 @@ def commands(
     running: Sequence[click.Command] = (),
     installers: Callable[[str], Any] = lambda _: None,
 ) -> list[click.Command]:
-    """``pipeline``, ``build``, ``webhook``, ``secret``, ``parameter``, ``deploy``, ``runner``, ``agent``, ``apply`` and ``worker``.
+    """``pipeline``, ``build``, ``webhook``, ``secret``, ``parameter``, ``deploy``, ``runner``, ``agent``, ``apply``, `worker`.
 
     ``builders`` go into ``build``, ``running`` into ``runner``: what only the composition root can make. ``installers``
     gives what installs packages of a format (``registry.native.PackageInstaller``).

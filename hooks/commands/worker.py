@@ -7,6 +7,7 @@ import json
 import os
 import re
 import signal
+import stat
 import subprocess
 import tempfile
 import time
@@ -26,6 +27,7 @@ LOOK_SECONDS = 10.0
 """So often it is asked whether a job is still wanted."""
 KILL_SECONDS = 10.0
 MAX_UNPACKED_BYTES = 16 * 1024**3
+_PIECE_BYTES = 256 * 1024
 _MOST_RESULT_BYTES = 1024 * 1024
 _NOT_A_LETTER = re.compile(r"[^A-Za-z0-9_]")
 _OWN = frozenset({"ENTREPOT_TOKEN"})
@@ -192,11 +194,29 @@ def _fetch(files: Client, job: Mapping[str, Any], artifact: Mapping[str, Any], i
             raise Failed(f"{file['name']} arrived with another SHA-256 than it has to have")
         # What an action before has left is one zip; the files of the version stay as they are.
         if artifact["revision"] == file["sha256"] and len(artifact["location"]["files"]) == 1:
-            with zipfile.ZipFile(path) as archive:
-                if sum(entry.file_size for entry in archive.infolist()) > MAX_UNPACKED_BYTES:
-                    raise Failed(f"artifact {artifact['name']} unpacks to more than {MAX_UNPACKED_BYTES} bytes")
-                archive.extractall(into)
-            path.unlink()
+            packed = into.with_name(f"{artifact['name']}.zip")
+            path.rename(packed)
+            _unpack(packed, into)
+            packed.unlink()
+
+
+def _unpack(packed: Path, into: Path) -> None:
+    """The regular files of a zip; a link in it is left out, because it may lead anywhere."""
+    left = MAX_UNPACKED_BYTES
+    with zipfile.ZipFile(packed) as archive:
+        for entry in archive.infolist():
+            mode = entry.external_attr >> 16
+            if entry.is_dir() or stat.S_ISLNK(mode):
+                continue
+            path = _place(into, entry.filename)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with archive.open(entry) as source, path.open("xb") as body:
+                while data := source.read(_PIECE_BYTES):
+                    left -= len(data)
+                    if left < 0:
+                        raise Failed(f"the artifact unpacks to more than {MAX_UNPACKED_BYTES} bytes")
+                    body.write(data)
+            path.chmod(0o755 if mode & 0o100 else 0o644)
 
 
 def _place(folder: Path, name: str) -> Path:

@@ -24,6 +24,7 @@ from hooks.models.pipeline import Execution
 from hooks.pipelines.handover import Handed
 from hooks.pipelines.property_secrets import sealing
 from hooks.secret_store.store import Sealer
+from registry import audit
 from registry.access import Action, Identity
 from registry.db import table_of
 from registry.errors import Conflict, Invalid, NotFound
@@ -191,7 +192,7 @@ def dispatch(
     return Dispatched(job, token)
 
 
-def acknowledge(session: Session, job: ActionJob, nonce: str, caller: Identity) -> JobStatus:
+def acknowledge(session: Session, job: ActionJob, nonce: str, caller: Identity, now: datetime) -> JobStatus:
     """Take a dispatched job on (AcknowledgeJob); its status then. The first wins, and may say it again.
 
     Raises Invalid for a nonce that is not that of the last dispatch to this caller, Conflict for a job that has ended.
@@ -205,6 +206,9 @@ def acknowledge(session: Session, job: ActionJob, nonce: str, caller: Identity) 
         .execution_options(synchronize_session=False)
     ).all()
     session.refresh(job)
+    if won:
+        at = f"{job.stage}/{job.action}"
+        audit.record(session, now, caller.name, "job.acknowledge", f"job/{job.id}", job_action=at)
     if not won and (job.nonce != nonce or job.held_by != caller.name):
         raise Invalid("InvalidNonce: the job was not dispatched to you with this nonce, or to somebody else since")
     if not won and job.status != JobStatus.IN_PROGRESS:
