@@ -17,6 +17,7 @@ from hooks.models.action_job import ActionJob
 from hooks.models.pipeline import Execution
 from hooks.pipelines import action_jobs, job_data, job_outputs, job_results
 from hooks.services import HookServices
+from registry import audit
 from registry.api.routes import Route
 from registry.errors import Conflict, Invalid, Unauthenticated
 from registry.http import context
@@ -166,6 +167,7 @@ class JobExchangeViews:
             row = action_jobs.of_token(session, _digest(sent), self._services.clock())
         if row is None:
             raise Unauthenticated("send the token of a job in progress as a Bearer token")
+        audit.proved_by("job token")
         return f"job:{row}"
 
 

@@ -23,7 +23,7 @@ from registry.commands.client import Client, Failed, Refused, Unreachable, with_
 from registry.commands.options import example
 from registry.commands.output import json_option, print_json, say
 
-LOOK_SECONDS = 10.0
+LOOK_SECONDS = 5.0
 """So often it is asked whether a job is still wanted."""
 KILL_SECONDS = 10.0
 MAX_UNPACKED_BYTES = 16 * 1024**3
