@@ -28,7 +28,12 @@ from registry.http.auth import page
 from registry.http.problems import status_of
 from registry.pages.appearance import redirect_with
 
-_TRIGGERS = {"manual": "it by hand", "event": "it by publishing", "rollback": "the rollback"}
+_TRIGGERS = {
+    "manual": "it by hand",
+    "event": "it by publishing",
+    "rollback": "the rollback",
+    "invoke": "it by an action",
+}
 
 Word = TypeVar("Word", Verdict, RetryMode)
 

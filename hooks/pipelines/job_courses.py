@@ -18,7 +18,7 @@ _PLACE = re.compile(r"\{(Config:[A-Za-z0-9_.@-]{1,50}|ExternalExecutionId)\}")
 
 
 @dataclass(frozen=True, slots=True)
-class Course:
+class JobCourse:
     """What was told of a job, with addresses of the type's templates. ``status`` is the job's, ``holder`` who has it."""
 
     status: str = ""
@@ -30,11 +30,11 @@ class Course:
     current_revision: Mapping[str, str] | None = None
 
 
-NONE = Course()
+NONE = JobCourse()
 """Of an action without a job, and of a job of which nothing was told."""
 
 
-def of_actions(session: Session, rows: Sequence[ActionExecution]) -> Mapping[str, Course]:
+def of_actions(session: Session, rows: Sequence[ActionExecution]) -> Mapping[str, JobCourse]:
     """Job → its course, of those actions that have one."""
     wanted = {row.action_job_id: row for row in rows if row.action_job_id is not None}
     if not wanted:
@@ -47,7 +47,7 @@ def of_actions(session: Session, rows: Sequence[ActionExecution]) -> Mapping[str
     return {job.id: _course(job, custom, wanted[job.id].resolved_configuration) for job, custom in found}
 
 
-def _course(job: ActionJob, custom: CustomActionType | None, configuration: Mapping[str, str]) -> Course:
+def _course(job: ActionJob, custom: CustomActionType | None, configuration: Mapping[str, str]) -> JobCourse:
     settings, told = type_of(custom).settings if custom is not None else TypeSettings(), job.details
     external = told.get("externalExecutionId")
     # What is secret is masked in the configuration already.
@@ -55,7 +55,7 @@ def _course(job: ActionJob, custom: CustomActionType | None, configuration: Mapp
     entity = _filled(settings.entity_url_template, values)
     if external is not None:
         values["ExternalExecutionId"] = str(external)
-    return Course(
+    return JobCourse(
         job.status,
         job.held_by,
         told.get("percentComplete"),

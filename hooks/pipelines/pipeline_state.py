@@ -186,7 +186,7 @@ def _stage(
     actions: Mapping[tuple[int, str], ActionExecution],
     *,
     seen: Mapping[int, store.ExecutionSummary],
-    courses: Mapping[str, job_courses.Course],
+    courses: Mapping[str, job_courses.JobCourse],
 ) -> StageState:
     inbound = tuple(
         StageExecutionState(each, seen[each].status, seen[each].execution_type) for each in waiting if each in seen
@@ -209,14 +209,14 @@ def _stage(
     )
 
 
-def _action_state(name: str, row: ActionExecution | None, courses: Mapping[str, job_courses.Course]) -> ActionState:
+def _action_state(name: str, row: ActionExecution | None, courses: Mapping[str, job_courses.JobCourse]) -> ActionState:
     if row is None:
         return ActionState(name, None)
     course = courses.get(row.action_job_id or "", job_courses.NONE)
     return ActionState(name, _latest_action(row, course), course.entity_url, course.current_revision)
 
 
-def _latest_action(row: ActionExecution, course: job_courses.Course) -> LatestAction:
+def _latest_action(row: ActionExecution, course: job_courses.JobCourse) -> LatestAction:
     return LatestAction(
         row.id,
         row.status,

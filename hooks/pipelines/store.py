@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from types import MappingProxyType
 from typing import Any
 
 from sqlalchemy import func, select
@@ -13,6 +14,7 @@ from sqlalchemy.orm import Session
 from hooks.models.pipeline import ActionExecution, Execution, Pipeline, PipelineDefinitionVersion, StageExecution
 from hooks.models.pipeline_stage import InboundExecution
 from hooks.pipelines.definition import PipelineDefinition, StageDefinition, from_model
+from hooks.pipelines.job_courses import JobCourse, of_actions
 from registry.errors import NotFound
 
 LARGEST_PAGE = 200
@@ -69,7 +71,10 @@ class PipelineView:
 
 @dataclass(frozen=True, slots=True)
 class ActionExecutionView:
-    """An action of an execution; ``status`` None: not started. ``attempts`` are the older ones, that no longer count."""
+    """An action of an execution; ``status`` None: not started. ``attempts`` are the older ones, that no longer count.
+
+    ``job`` tells of the job of one that somebody else carries out, ``invoked_execution_id`` names what it has started.
+    """
 
     name: str
     category: str
@@ -85,6 +90,7 @@ class ActionExecutionView:
     deployment_id: str | None = None
     action_job_id: str | None = None
     invoked_execution_id: int | None = None
+    job: JobCourse | None = None
     token: str | None = None
     expires_at: datetime | None = None
     decided_by: str | None = None
@@ -234,7 +240,10 @@ def get_execution(session: Session, execution_id: int) -> ExecutionView:
         execution.stopped_by,
         inbound.stage if inbound is not None else None,
         _stage_views(
-            [stage for stage in definition.stages if execution.rollback_stage in {None, stage.name}], stages, attempts
+            [stage for stage in definition.stages if execution.rollback_stage in {None, stage.name}],
+            stages,
+            attempts,
+            of_actions(session, [row for rows in attempts.values() for row in rows]),
         ),
     )
 
@@ -259,6 +268,7 @@ def _stage_views(
     route: Sequence[StageDefinition],
     stages: Mapping[str, StageExecution],
     attempts: Mapping[tuple[int, str], Sequence[ActionExecution]],
+    courses: Mapping[str, JobCourse],
 ) -> tuple[StageExecutionView, ...]:
     views = []
     for stage in route:
@@ -266,10 +276,10 @@ def _stage_views(
         actions = []
         for action in stage.actions:
             rows = attempts.get((row.id, action.name), ()) if row is not None else ()
-            older = tuple(_attempt(old, action.run_order) for old in rows if not old.is_current)
+            older = tuple(_attempt(old, action.run_order, (), courses) for old in rows if not old.is_current)
             current = next((found for found in rows if found.is_current), None)
             actions.append(
-                _attempt(current, action.run_order, older)
+                _attempt(current, action.run_order, older, courses)
                 if current is not None
                 else ActionExecutionView(
                     action.name,
@@ -294,7 +304,12 @@ def _stage_views(
     return tuple(views)
 
 
-def _attempt(row: ActionExecution, run_order: int, older: tuple[ActionExecutionView, ...] = ()) -> ActionExecutionView:
+def _attempt(
+    row: ActionExecution,
+    run_order: int,
+    older: tuple[ActionExecutionView, ...] = (),
+    courses: Mapping[str, JobCourse] = MappingProxyType({}),
+) -> ActionExecutionView:
     return ActionExecutionView(
         name=row.name,
         category=row.category,
@@ -310,6 +325,7 @@ def _attempt(row: ActionExecution, run_order: int, older: tuple[ActionExecutionV
         deployment_id=row.deployment_id,
         action_job_id=row.action_job_id,
         invoked_execution_id=row.invoked_execution_id,
+        job=courses.get(row.action_job_id or ""),
         token=row.token,
         expires_at=row.expires_at,
         decided_by=row.decided_by,
