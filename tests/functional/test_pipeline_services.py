@@ -160,7 +160,7 @@ def test_a_service_is_deployed_from_the_documents_of_a_build(quay: Quay) -> None
     assert container["image"] == IMAGE
     assert container["environment"][0]["value"] == f"shop as {IMAGE}"
     assert action["outputVariables"]["DeploymentId"] == action["deploymentId"] == row.id
-    assert row.created_by == "codepipeline/ships"
+    assert row.initiator == "codepipeline/ships"
     assert quay.status(execution) == "Succeeded"
 
 
