@@ -6,13 +6,14 @@ VENV := .venv
 BIN := $(VENV)/bin
 DATA ?= data
 BIND ?= 127.0.0.1:8080
+DEMO ?= .demo
 # More processes than cores: much of the time the tests wait for servers. Whole files, because many share a server.
 SIDE_BY_SIDE := -n 5 --dist loadfile --no-loadscope-reorder
 # Fork bombs and memory hogs in sandboxes want the machine for themselves.
 ALONE := tests/security/test_container_builds.py tests/functional/test_container_projects.py tests/functional/test_container_deployments.py tests/contract/test_container_platform.py
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-dev dev-packages clients old-pips serve test lint tests-made-ready tests-side-by-side format campaign bench lock clean
+.PHONY: help setup setup-dev dev-packages clients old-pips serve test lint tests-made-ready tests-side-by-side format campaign demo demo-down pictures bench lock clean
 
 help:
 	@sed -n 's/^## //p' $(MAKEFILE_LIST)
@@ -72,6 +73,19 @@ tests-side-by-side: tests-made-ready
 ## make campaign   the long fault campaigns, and what takes longest of the other tests
 campaign: setup-dev
 	ENTREPOT_CAMPAIGN=long $(BIN)/python -m pytest -q -m "campaign or long" $(PYTEST_ARGS)
+
+## make demo       the grand tour's demo in $(DEMO): a server, HAProxy, six machines, a git repository
+demo: setup
+	./tools/system-packages demo
+	$(BIN)/python tools/demo.py up --home $(DEMO)
+
+## make demo-down  end it, and remove $(DEMO)
+demo-down: setup
+	$(BIN)/python tools/demo.py down --home $(DEMO)
+
+## make pictures   play the grand tour and photograph the main pages into docs/pictures
+pictures: setup-dev
+	$(BIN)/python tools/screenshots.py
 
 ## make bench      measure beside pypiserver, devpi-server, proxpi, Verdaccio and nginx
 bench: setup-dev

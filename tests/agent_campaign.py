@@ -66,20 +66,25 @@ FAULTS = ("kill", "kill", "away", "cut", "cut", "lost", "clock", "disk")
 
 @dataclass
 class Service:
-    """What is really served on a machine, as a program on it sees it, and for how long nothing was heard of it."""
+    """What is really served on a machine, as a program on it sees it, and for how long nothing was heard of it.
+
+    A change is when the last look that saw nothing of it began, when one saw it, and what it saw: it happened between.
+    """
 
     machine: Machine
-    changes: list[tuple[float, bool]] = field(default_factory=list)
+    changes: list[tuple[float, float, bool]] = field(default_factory=list)
+    looked: float = 0.0
     gone: list[list[float]] = field(default_factory=list)
     looks: int = 0
 
     def look(self) -> None:
-        is_up = False
+        is_up, began = False, time.time()
         with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", PORT), timeout=2) as answer:
             is_up = answer.recv(1) != b""
         self.looks += 1
-        if not self.changes or self.changes[-1][1] is not is_up:
-            self.changes.append((time.time(), is_up))
+        if not self.changes or self.changes[-1][2] is not is_up:
+            self.changes.append((self.looked, time.time(), is_up))
+        self.looked = began
 
     def leave(self) -> None:
         self.gone.append([time.time(), float("inf")])
@@ -89,11 +94,12 @@ class Service:
             self.gone[-1][1] = time.time()
 
     def serves(self, moment: float) -> bool:
-        """Whether it may be counted on at a moment: it answers, and has not been silent for long."""
-        before = [is_up for at, is_up in self.changes if at <= moment]
+        """Whether it may be counted on at a moment: it answers, as far as was seen, and has not been silent for long."""
+        seen = [is_up for _, at, is_up in self.changes if at <= moment]
+        is_coming = any(is_up and since <= moment < at for since, at, is_up in self.changes)
         tolerated = SILENT_SECONDS + SLACK_SECONDS
         is_silent = any(since + tolerated < moment < until for since, until in self.gone)
-        return bool(before) and before[-1] and not is_silent
+        return (seen[-1:] == [True] or is_coming) and not is_silent
 
 
 @dataclass

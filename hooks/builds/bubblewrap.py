@@ -72,13 +72,13 @@ def command(layout: Layout, *, seccomp_descriptor: int | None, root: Path = Path
     ]
     for name in OWN_FILES:
         arguments += ["--ro-bind", str(layout.etc_dir / name), f"/etc/{name}"]
-    for path in (*SYSTEM_FILES, *layout.readonly_paths):
+    arguments += _scratch("/tmp", layout.tmp_bytes)  # noqa: S108 - a path inside the sandbox
+    for path in (*SYSTEM_FILES, *layout.readonly_paths):  # which may lie below /tmp
         arguments += ["--ro-bind-try", path, path]
     arguments += ["--ro-bind", str(layout.library_dir), "/entrepot/lib"]
     arguments += ["--ro-bind", str(layout.assets_dir), ASSETS_DIR]
     if layout.network_dir is not None:
         arguments += ["--ro-bind", str(layout.network_dir), "/entrepot/net"]
-    arguments += _scratch("/tmp", layout.tmp_bytes)  # noqa: S108 - a path inside the sandbox
     arguments += ["--size", str(layout.workspace_bytes), "--tmpfs", str(inside.ROOT), "--chdir", str(inside.ROOT)]
     # Last: bubblewrap's own root is a tmpfs without a size.
     arguments += ["--remount-ro", "/"]

@@ -19,7 +19,6 @@ import json
 import os
 import random
 import re
-import signal
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -38,7 +37,8 @@ from tests.build_bench import MISSING_SANDBOX, host_processes, work_directory
 from tests.build_crowd import FIRST_USER_ID, USER_IDS, Builder
 from tests.harness.processes import wait_until
 from tests.harness.server import Server
-from tests.harness.zygote import Forked, zygote
+from tests.harness.workers import Worker
+from tests.harness.zygote import zygote
 
 BUILDS = int(os.environ.get("ENTREPOT_BUILDS", "200"))
 SEED = int(os.environ.get("ENTREPOT_SEED", str(random.randrange(10**6))))
@@ -60,38 +60,6 @@ SPEC = json.dumps(
         },
     }
 )
-
-
-@dataclass
-class Worker:
-    """``entrepot worker`` over a server's data: the kind of it that is not the server's own."""
-
-    server: Server
-    process: Forked | None = None
-
-    def start(self) -> None:
-        arguments = ["worker", "--data", str(self.server.data)]
-        self.process = zygote().start(arguments, self.server.child_environment(), self.server.log)
-
-    def kill(self) -> None:
-        if self.process is not None:
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(self.process.pid, signal.SIGKILL)
-            self.process.wait(20)
-            self.process = None
-
-    def freeze(self, seconds: float) -> None:
-        """Let it sleep through its lease and come back as if nothing had been."""
-        assert self.process is not None
-        os.kill(self.process.pid, signal.SIGSTOP)
-        time.sleep(seconds)
-        os.kill(self.process.pid, signal.SIGCONT)
-
-    def stop(self) -> None:
-        if self.process is not None:
-            self.process.send_signal(signal.SIGTERM)
-            self.process.wait(60)
-            self.process = None
 
 
 class Runner(Worker):

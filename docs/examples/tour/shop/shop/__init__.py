@@ -1,0 +1,3 @@
+"""A shop that says what it is."""
+
+__version__ = "1.0"
