@@ -6,6 +6,8 @@ from dataclasses import dataclass, field, fields
 from datetime import datetime
 from typing import Annotated, Any
 
+from sqlalchemy.orm import Session
+
 from hooks.models.action_job import ActionWebhook, CustomActionType
 from hooks.notifications import signing
 from hooks.pipelines import action_webhooks, custom_types
@@ -166,7 +168,7 @@ class ActionTypeViews:
     def list_action_types(self, query: ActionTypeQuery) -> ActionTypeList:
         """What actions of pipelines can be (ListActionTypes)."""
         with self._services.db.read() as session:
-            custom = [_view(row) for row in custom_types.list_types(session)]
+            custom = [_view(session, row) for row in custom_types.list_types(session)]
         found = [view for view in (*_OWN, *custom) if query.owner in {"", view.id.owner}]
         return ActionTypeList(tuple(found))
 
@@ -184,7 +186,7 @@ class ActionTypeViews:
         )
         with self._services.db.write() as session:
             who, now = context.caller().name, self._services.clock()
-            return _view(custom_types.create(session, wanted, _RESERVED, actor=who, now=now))
+            return _view(session, custom_types.create(session, wanted, _RESERVED, actor=who, now=now))
 
     def delete_action_type(self, category: str, provider: str, type_version: str) -> None:
         """Delete a custom action type (DeleteCustomActionType): nobody gets its jobs any more, and it cannot be made anew."""
@@ -227,8 +229,8 @@ def _plain(shape: Any) -> dict[str, Any]:
     return {each.name: getattr(shape, each.name) for each in fields(shape)}
 
 
-def _view(row: CustomActionType) -> ActionTypeView:
-    custom = custom_types.type_of(row)
+def _view(session: Session, row: CustomActionType) -> ActionTypeView:
+    custom = custom_types.type_of(row, custom_types.workers_of(session, row))
     return ActionTypeView(
         ActionTypeId(custom.category, custom_types.OWNER, custom.provider, custom.version),
         custom.settings,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Annotated
 
 from sqlalchemy.orm import Session
@@ -13,6 +14,7 @@ from hooks.models.action_job import ActionJob, CustomActionType
 from hooks.models.pipeline import Execution
 from hooks.pipelines import action_jobs, custom_types, job_results
 from hooks.pipelines.action_jobs import JobStatus
+from hooks.pipelines.engine import REFUSALS
 from hooks.pipelines.job_data import ACCOUNT_ID, JobData, data_of
 from hooks.services import HookServices
 from registry.access import Identity
@@ -153,16 +155,11 @@ class JobViews:
 
         def unit(session: Session) -> PolledJobs:
             custom = custom_types.find(session, wanted.category, wanted.provider, wanted.version)
-            _check_serves(caller, custom)
+            _check_serves(session, caller, custom)
             asking = action_jobs.Asking(body.max_batch_size, _query(custom, body.query_param))
             sealer, now = services.actions.sealer, services.clock()
             given = action_jobs.poll(session, sealer, caller, custom, asking, digest=digest, now=now)
-            return PolledJobs(
-                tuple(
-                    PolledJob(each.job.id, each.job.nonce, ACCOUNT_ID, self._data(session, each.job, each.token))
-                    for each in given
-                )
-            )
+            return PolledJobs(tuple(filter(None, (self._told(session, each, now) for each in given))))
 
         return services.db.retry(unit)
 
@@ -209,6 +206,15 @@ class JobViews:
 
         return services.db.retry(unit)
 
+    def _told(self, session: Session, given: action_jobs.Dispatched, now: datetime) -> PolledJob | None:
+        """What a worker is told of a job; None for one that cannot be handed out: it has failed, and holds up no others."""
+        job = given.job
+        try:
+            return PolledJob(job.id, job.nonce, ACCOUNT_ID, self._data(session, job, given.token))
+        except REFUSALS as refusal:
+            job_results.refuse(session, self._services.actions, job.id, str(refusal), now=now)
+            return None
+
     def _data(self, session: Session, job: ActionJob, token: str | None) -> JobData:
         return data_of(session, self._services.actions, job, self._services.notifications.base_url, token)
 
@@ -240,8 +246,8 @@ def failure_of(body: JobFailure) -> job_results.Failure:
     return job_results.Failure(told.type, told.message, told.external_execution_id)
 
 
-def _check_serves(caller: Identity, custom: CustomActionType) -> None:
-    if not action_jobs.may_serve(caller, custom):
+def _check_serves(session: Session, caller: Identity, custom: CustomActionType) -> None:
+    if not action_jobs.may_serve(session, caller, custom):
         name = f"{custom.category}/{custom.provider}/{custom.version}"
         raise Denied(f"{caller.name} is no worker of the action type {name}")
 
@@ -249,7 +255,7 @@ def _check_serves(caller: Identity, custom: CustomActionType) -> None:
 def _served(session: Session, caller: Identity, job_id: str) -> ActionJob:
     """A job of a type that the caller may serve, and of an execution that they may work on. Raises NotFound, Denied."""
     job = action_jobs.find(session, job_id)
-    _check_serves(caller, session.get_one(CustomActionType, job.action_type_id))
+    _check_serves(session, caller, session.get_one(CustomActionType, job.action_type_id))
     if not action_jobs.may_work_on(caller, session.get_one(Execution, job.execution_id)):
         raise NotFound("job", job_id[:100])
     return job

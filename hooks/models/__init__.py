@@ -1,6 +1,13 @@
 """The tables of everything that happens because of a publish."""
 
-from hooks.models.action_job import ActionArtifact, ActionJob, ActionWebhook, CustomActionType, PipelineSecret
+from hooks.models.action_job import (
+    ActionArtifact,
+    ActionJob,
+    ActionTypeWorker,
+    ActionWebhook,
+    CustomActionType,
+    PipelineSecret,
+)
 from hooks.models.build import Build, BuildLogChunk, BuildProject, BuildTally
 from hooks.models.build_batch import BuildBatch, BuildBatchGroup
 from hooks.models.build_image import BuildImagePin
@@ -39,6 +46,7 @@ __all__ = [
     "ActionArtifact",
     "ActionExecution",
     "ActionJob",
+    "ActionTypeWorker",
     "ActionWebhook",
     "Build",
     "BuildArtifact",

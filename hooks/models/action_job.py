@@ -15,7 +15,7 @@ class CustomActionType(Base):
     """A kind of action that workers carry out (CodePipeline's CreateCustomActionType); its owner is ``Custom``.
 
     ``document`` has CodePipeline's ``settings``, ``configurationProperties``, ``inputArtifactDetails`` and
-    ``outputArtifactDetails``, and ``workers``, the accounts that may serve it. A deleted one keeps its name and version.
+    ``outputArtifactDetails``. A deleted one keeps its name and version.
     """
 
     __tablename__ = "custom_action_type"
@@ -29,6 +29,19 @@ class CustomActionType(Base):
     created_by: Mapped[str] = mapped_column(String(100))
     created_at: Mapped[datetime] = mapped_column(UtcDateTime)
     deleted_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
+
+
+class ActionTypeWorker(Base):
+    """An account that may serve a type; bound to the row: a later account of its name is somebody else."""
+
+    __tablename__ = "action_type_worker"
+
+    action_type_id: Mapped[int] = mapped_column(
+        ForeignKey("custom_action_type.id", ondelete="CASCADE"), primary_key=True, autoincrement=False
+    )
+    account_id: Mapped[int] = mapped_column(
+        ForeignKey("account.id", ondelete="CASCADE"), primary_key=True, autoincrement=False, index=True
+    )
 
 
 class PipelineSecret(Base):

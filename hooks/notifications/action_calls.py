@@ -27,7 +27,7 @@ from hooks.pipelines.action_jobs import JobStatus
 from hooks.pipelines.actions.webhook import JOB_KIND, QUEUE
 from hooks.pipelines.engine import REFUSALS
 from hooks.pipelines.job_data import ACCOUNT_ID, RESULTS_PATH, as_document, data_of
-from hooks.pipelines.job_results import Failure, fail
+from hooks.pipelines.job_results import refuse
 from hooks.pipelines.parts import Parts
 from hooks.pipelines.property_secrets import sealing
 
@@ -98,8 +98,7 @@ class ActionCaller:
             target = action_webhooks.opened(sealing(self._parts.sealer), action_webhooks.find(session, name))
             data = data_of(session, self._parts, job, self._base_url, token)
         except REFUSALS as refusal:
-            told = Failure("ConfigurationError", f"webhook {name} cannot be called: {refusal}")
-            fail(session, self._parts, job.id, told, actor=holder, now=now)
+            refuse(session, self._parts, job.id, f"webhook {name} cannot be called: {refusal}", now=now)
             return None
         results = f"{self._base_url}{RESULTS_PATH}/{job.id}"
         document = {

@@ -19,7 +19,7 @@ from sqlalchemy.orm import Session
 
 from hooks.builds import artifact_reading
 from hooks.builds.handing_over import keeper_of_artifacts
-from hooks.models.action_job import ActionJob, CustomActionType
+from hooks.models.action_job import ActionJob, ActionTypeWorker, CustomActionType
 from hooks.models.pipeline import Execution
 from hooks.pipelines.handover import Handed
 from hooks.pipelines.property_secrets import sealing
@@ -254,9 +254,9 @@ def token_of(sealer: Sealer | None, job: ActionJob) -> str | None:
     return sealing(sealer).unseal(job.sealed_token, context_of(job.id)).decode()
 
 
-def may_serve(caller: Identity, custom: CustomActionType) -> bool:
+def may_serve(session: Session, caller: Identity, custom: CustomActionType) -> bool:
     """Whether a caller may get jobs of a type: one of its workers, or an administrator of the server."""
-    return caller.name in custom.document["workers"] or caller.may(Action.ADMIN)
+    return session.get(ActionTypeWorker, (custom.id, caller.account_id)) is not None or caller.may(Action.ADMIN)
 
 
 def may_work_on(caller: Identity, execution: Execution) -> bool:

@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 from sqlalchemy import Select, select
 from sqlalchemy.orm import Session
 
-from hooks.models.action_job import CustomActionType
+from hooks.models.action_job import ActionTypeWorker, CustomActionType
 from hooks.pipelines.definition import ActionType
 from hooks.pipelines.provider import Check, Provider, Setting
 from registry import audit, events
@@ -115,12 +115,13 @@ def create(
         raise Conflict(f"{wanted.name} is there already, or was once; give it another version")
     if len(list_types(session)) >= MOST_TYPES:
         raise Conflict(f"there are {MOST_TYPES} custom action types already; delete some first")
-    known = set(session.scalars(select(Account.name).where(Account.name.in_(wanted.workers))))
+    accounts = session.scalars(select(Account).where(Account.name.in_(wanted.workers)))
+    known = {account.name: account.id for account in accounts}
     for worker in wanted.workers:
         if worker not in known:
             raise NotFound("account", worker)
     document = asdict(wanted)
-    for key in ("category", "provider", "version"):
+    for key in ("category", "provider", "version", "workers"):
         del document[key]
     row = CustomActionType(
         category=wanted.category,
@@ -131,6 +132,8 @@ def create(
         created_at=now,
     )
     session.add(row)
+    session.flush()
+    session.add_all([ActionTypeWorker(action_type_id=row.id, account_id=known[each]) for each in wanted.workers])
     session.flush()
     audit.record(
         session,
@@ -164,7 +167,13 @@ def find(session: Session, category: str, provider: str, version: str) -> Custom
     return row
 
 
-def type_of(row: CustomActionType) -> CustomType:
+def workers_of(session: Session, row: CustomActionType) -> tuple[str, ...]:
+    """The accounts that may serve a type, by name."""
+    of_type = select(Account.name).join(ActionTypeWorker, ActionTypeWorker.account_id == Account.id)
+    return tuple(sorted(session.scalars(of_type.where(ActionTypeWorker.action_type_id == row.id))))
+
+
+def type_of(row: CustomActionType, workers: tuple[str, ...] = ()) -> CustomType:
     """A row as a value."""
     document = row.document
     return CustomType(
@@ -175,7 +184,7 @@ def type_of(row: CustomActionType) -> CustomType:
         ArtifactDetails(**document["output_artifact_details"]),
         tuple(ConfigurationProperty(**each) for each in document["configuration_properties"]),
         TypeSettings(**document["settings"]),
-        tuple(document["workers"]),
+        workers,
     )
 
 

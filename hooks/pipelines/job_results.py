@@ -20,7 +20,7 @@ from hooks.pipelines.declaration import MASK
 from hooks.pipelines.engine import end_action, running_action
 from hooks.pipelines.parts import Parts
 from hooks.pipelines.property_secrets import of_action
-from hooks.pipelines.run import Run
+from hooks.pipelines.run import SYSTEM, Run
 from hooks.pipelines.state import ActionStatus
 from registry.errors import Conflict, Invalid
 
@@ -90,6 +90,23 @@ def fail(session: Session, parts: Parts, job_id: str, told: Failure, *, actor: s
     note(job, externalExecutionId=mask(told.external_execution_id) if told.external_execution_id else None)
     run.record(session, now, actor, "job.fail", job=job.id, job_action=f"{job.stage}/{job.action}", type=told.type)
     ended = Progress(ActionStatus.FAILED, f"{told.type}: {message}")
+    _finish(session, parts, run, row, job, JobStatus.FAILED, ended, now)
+
+
+def refuse(session: Session, parts: Parts, job_id: str, why: str, *, now: datetime) -> None:
+    """End a job that cannot be handed out at all, and its action with it. One that has ended stays as it is."""
+    known = session.get(ActionJob, job_id)
+    found = None if known is None else running_action(session, known.action_execution_id)
+    job = session.scalar(
+        select(ActionJob).where(ActionJob.id == job_id).with_for_update(), execution_options={"populate_existing": True}
+    )
+    if found is None or job is None or job.ended_at is not None:
+        return
+    run, row = found
+    run.record(
+        session, now, SYSTEM, "job.fail", job=job.id, job_action=f"{job.stage}/{job.action}", type="ConfigurationError"
+    )
+    ended = Progress(ActionStatus.FAILED, f"ConfigurationError: {why}")
     _finish(session, parts, run, row, job, JobStatus.FAILED, ended, now)
 
 

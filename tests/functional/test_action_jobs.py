@@ -11,13 +11,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import select, update
+from sqlalchemy import func, select, update
 
 from config import wiring
 from hooks import care
+from hooks.builds.output_care import Retention, expire
 from hooks.jobs import claims
 from hooks.jobs.attempt import Attempt
-from hooks.models.action_job import ActionJob
+from hooks.models.action_job import ActionArtifact, ActionJob
 from hooks.models.job import Job
 from hooks.models.pipeline import ActionExecution, PipelineDefinitionVersion
 from hooks.notifications import fanout, signing
@@ -250,6 +251,30 @@ def test_a_dispatched_job_goes_back_and_an_old_nonce_is_worth_nothing(yard: Yard
     yard.abandon(execution)
     yard.put(found, "success", {}, as_="second", status=409)
     assert yard.call("GET", f"/jobs/{found['id']}", as_="second").json["status"] == "Failed"
+
+
+def test_a_job_whose_artifact_is_gone_fails_and_holds_up_no_others(yard: Yard) -> None:
+    first, second = yard.start("signed"), yard.start("signed")
+    for _ in range(2):
+        (job, *_) = yard.poll(query={"Pool": "big"})
+        yard.put(job, "acknowledge", {"nonce": job["nonce"]})
+        assert upload(yard, job, zipped(a=job["id"])).status_code == 200
+        yard.put(job, "success", {"outputVariables": {"Level": "1"}})
+        yard.now += timedelta(seconds=61)  # what was offered beside it is offered again
+    with yard.db.write() as session:
+        session.delete(session.scalars(select(ActionArtifact).order_by(ActionArtifact.id.desc())).first())
+    (job,) = yard.poll(query={"Pool": "small"})
+    failed = [each for each in (first, second) if yard.status(each) == "Failed"]
+    assert len(failed) == 1
+    assert "ConfigurationError: artifact" in yard.action(failed[0], "Sign", "Verify")["summary"]
+    yard.put(job, "acknowledge", {"nonce": job["nonce"]})
+    yard.put(job, "success", {})
+    assert {yard.status(first), yard.status(second)} == {"Failed", "Succeeded"}
+    # What jobs have left goes with its time, as artifacts of builds do.
+    with yard.db.read() as session:
+        kept = session.scalar(select(func.count(ActionArtifact.id)))
+    assert expire(yard.db, Retention(), yard.now + timedelta(days=89))[0] == 0
+    assert expire(yard.db, Retention(), yard.now + timedelta(days=91))[0] == kept > 0
 
 
 def test_its_time_is_over_after_a_day(yard: Yard) -> None:

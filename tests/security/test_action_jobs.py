@@ -95,6 +95,20 @@ def test_J6_workers_without_the_right_get_no_jobs(yard: Yard, executions: list[A
     assert state(yard, job) == "InProgress"
 
 
+def test_J6_a_later_account_of_a_workers_name_is_no_worker(yard: Yard) -> None:
+    kind = {"category": "Test", "provider": "Passing", "version": "1"}
+    counts = {"minimumCount": 0, "maximumCount": 0}
+    yard.account("passing", "read")
+    made = {**kind, "inputArtifactDetails": counts, "outputArtifactDetails": counts, "workers": ["passing"]}
+    assert yard.call("POST", "/action-types", json=made).status_code == 201
+    body = {"actionTypeId": {**kind, "owner": "Custom"}}
+    before = yard.token("passing", "read")
+    assert yard.call("POST", "/jobs/poll", token=before, json=body).status_code == 200  # the control
+    assert yard.call("DELETE", "/users/passing").status_code == 204
+    after = yard.account("passing", "read")
+    assert yard.call("POST", "/jobs/poll", token=after, json=body).status_code == 403
+
+
 def test_J6_a_jobs_token_opens_that_job_while_it_goes_on(yard: Yard, executions: list[Any]) -> None:
     executions += [yard.start("signed"), yard.start("signed")]
     one, other = yard.poll()

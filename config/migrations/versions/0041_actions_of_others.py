@@ -27,6 +27,15 @@ def upgrade() -> None:
         sa.UniqueConstraint("category", "provider", "version"),
     )
     op.create_table(
+        "action_type_worker",
+        sa.Column("action_type_id", sa.Integer(), autoincrement=False, nullable=False),
+        sa.Column("account_id", sa.Integer(), autoincrement=False, nullable=False),
+        sa.ForeignKeyConstraint(["action_type_id"], ["custom_action_type.id"], ondelete="CASCADE"),
+        sa.ForeignKeyConstraint(["account_id"], ["account.id"], ondelete="CASCADE"),
+        sa.PrimaryKeyConstraint("action_type_id", "account_id"),
+    )
+    op.create_index("ix_action_type_worker_account_id", "action_type_worker", ["account_id"], unique=False)
+    op.create_table(
         "pipeline_secret",
         sa.Column("definition_id", sa.Integer(), autoincrement=False, nullable=False),
         sa.Column("stage", sa.String(length=100), nullable=False),
@@ -110,5 +119,6 @@ def downgrade() -> None:
     op.execute("ALTER TABLE action_execution DROP COLUMN action_job_id")
     op.drop_index("ix_execution_invoked_by_action_id", table_name="execution")
     op.execute("ALTER TABLE execution DROP COLUMN invoked_by_action_id")
-    for table in ("action_artifact", "action_job", "action_webhook", "pipeline_secret", "custom_action_type"):
+    for table in ("action_artifact", "action_job", "action_webhook", "pipeline_secret", "action_type_worker"):
         op.drop_table(table)
+    op.drop_table("custom_action_type")
