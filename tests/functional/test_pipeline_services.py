@@ -3,25 +3,37 @@
 from __future__ import annotations
 
 import json
+import time
 import uuid
 from collections.abc import Iterator, Mapping
+from datetime import timedelta
+from ipaddress import ip_network
 from pathlib import Path
 from typing import Any
 
+import docker
 import pytest
-from sqlalchemy import select
+from sqlalchemy import select, update
 
 from config import wiring
+from hooks.deployments.health.probing import Prober
 from hooks.deployments.platforms.container.platform import ContainerPlatform
+from hooks.deployments.platforms.container.settings import HostSettings, Pace
 from hooks.deployments.platforms.dummy import DummyPlatform
 from hooks.deployments.targets import QUEUE
 from hooks.jobs import claims
 from hooks.jobs.attempt import Attempt
-from hooks.models import Deployment, DeploymentApplication, DeploymentGroup
+from hooks.models import Deployment, DeploymentApplication, DeploymentGroup, Job
+from hooks.pipelines.actions import timeouts
 from hooks.pipelines.service_texts import MAX_BYTES, image_of, task_definition
 from registry.errors import Invalid
+from registry.upstream.guard import AddressPolicy
 from tests.fakes.receiver import Receiver
 from tests.functional.test_action_jobs import TYPE_ID, Yard, zipped
+from tests.harness.podman import IMAGE as ENGINE_IMAGE
+from tests.harness.podman import Podman
+from tests.routing import ask, haproxy
+from tests.services import GROUP, revision
 
 IMAGE = f"images.example/shop@sha256:{'a1' * 32}"
 TASK = {
@@ -214,3 +226,43 @@ def test_placeholders_are_replaced_in_strings_alone() -> None:
             task_definition(text, {})
     with pytest.raises(Invalid):
         image_of('{"ImageURI": 7}')
+
+
+@pytest.mark.long
+def test_a_real_container_serves_what_a_pipeline_has_deployed(
+    podman: Podman, tmp_path: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    client = docker.APIClient(f"unix://{podman.socket}", "1.41")
+    [digest] = client.inspect_image(ENGINE_IMAGE)["RepoDigests"]
+    with Receiver(tmp_path_factory.mktemp("receiver")) as receiver, haproxy(tmp_path) as edge:
+        quay = Quay(tmp_path / "quay", receiver)
+        host = HostSettings(f"unix://{podman.socket}", first_port=21600, last_port=21649)
+        quay.hooks.deployments.platforms["ECS"] = ContainerPlatform(  # type: ignore[index]
+            {"docks": host},
+            {"edge": edge.router},
+            clock=lambda: quay.now,
+            ask=Prober(AddressPolicy((ip_network("127.0.0.1"),))).check,
+            pace=Pace(poll=1.0, watch=300.0, tolerated_failures=1),
+        )
+        with quay.db.write() as session:
+            session.scalars(select(DeploymentGroup)).one().document = dict(GROUP)
+        content = revision(digest, "by a pipeline")["appSpecContent"]
+        (container,) = content["taskDefinition"]["containerDefinitions"]
+        container["image"] = "<IMAGE1_NAME>"
+        execution = quay.build(documents(content["taskDefinition"], content["content"]), image(digest))
+        try:
+            for _ in range(200):
+                if quay.status(execution) != "InProgress":
+                    break
+                quay.now += timedelta(seconds=5)
+                with quay.db.write() as session:
+                    due = update(Job).where(Job.state == "queued", Job.kind != timeouts.JOB_KIND)
+                    session.execute(due.values(run_after=0))
+                quay.work()
+                time.sleep(0.05)
+            assert quay.status(execution) == "Succeeded", quay.summary(execution)
+            assert ask(edge.port) == "by a pipeline"
+        finally:
+            for made in client.containers(all=True, filters={"label": ["entrepot.group-id"]}):
+                client.remove_container(made["Id"], force=True)
+            quay.close()
