@@ -361,6 +361,29 @@ def test_secret_properties_are_sealed_masked_and_kept(yard: Yard) -> None:
     assert "12345678901" not in json.dumps(refused)
 
 
+def test_files_that_declare_a_server_keep_their_secrets_too(yard: Yard) -> None:
+    def declare(text: str, **more: Any) -> Any:
+        body = {"files": [{"name": "signed.yml", "text": text}], **more}
+        answer = yard.call("PUT", "/declarations", json=body)
+        assert answer.status_code == 200, answer.text
+        assert PASSPHRASE not in answer.text
+        (change,) = answer.json["items"]
+        return change["change"]
+
+    text = SIGNED.replace("name: signed", "name: declared")
+    assert declare(text, dryRun=True) == "created"
+    assert declare(text) == "created"
+    assert declare(text) == "unchanged"
+    other = text.replace(PASSPHRASE, "quite-another-passphrase", 1)
+    assert [declare(other, dryRun=True), declare(other), declare(other)] == ["updated", "updated", "unchanged"]
+    shown = yard.call("GET", "/pipelines/declared").json["document"]
+    assert declare(shown) == "unchanged"
+    execution = yard.start("declared")
+    (job,) = yard.poll(query={"Pool": "big"})
+    assert job["data"]["actionConfiguration"]["configuration"]["Passphrase"] == "quite-another-passphrase"
+    yard.abandon(execution)
+
+
 def test_a_secret_property_is_nowhere_but_with_its_worker(yard: Yard) -> None:
     execution = yard.start("signed")
     job = yard.take()
