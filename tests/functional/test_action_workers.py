@@ -40,6 +40,14 @@ stages:
     configuration: {{Pool: big, Passphrase: {SECRET}}}
     inputArtifacts: [{{name: App}}]
     outputArtifacts: [{{name: Signature}}]
+- name: Look
+  actions:
+  - name: Look
+    actionTypeId: {{category: Compute, owner: AWS, provider: Commands, version: "1"}}
+    namespace: look
+    inputArtifacts: [{{name: Signature}}]
+    commands: ["export SEEN=$(ls) LENGTH=$(cat *.sig | wc -c)"]
+    outputVariables: [SEEN, LENGTH]
 - name: Verify
   actions:
   - name: Verify
@@ -180,6 +188,10 @@ def test_a_command_the_documents_example_and_a_webhook_carry_a_pipeline_out(site
         assert eventually(lambda: site.action("Sign").get("status") == "Succeeded")
         assert written.read_text() == f"by {SECRET} for acme 1.0\n"
         assert site.action("Sign")["outputVariables"] == {"By": "small"}
+        # A build has what the worker left as its source.
+        assert eventually(lambda: site.action("Look").get("status") in {"Succeeded", "Failed"})
+        seen = {"SEEN": "acme-1.0-py3-none-any.whl.sig", "LENGTH": "68"}
+        assert site.action("Look")["outputVariables"] == seen, site.action("Look")["summary"]
         # The next one is the example of the documents, word for word.
         (example,) = re.findall(r"```python\n(.*?)```", (ROOT / "docs/pipeline-actions.md").read_text(), re.DOTALL)
         assert len(example.strip().splitlines()) <= 40
