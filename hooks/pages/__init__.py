@@ -5,6 +5,7 @@ from __future__ import annotations
 from flask import Blueprint
 from flask.blueprints import BlueprintSetupState
 
+from hooks.pages.action_types import ActionTypePages
 from hooks.pages.agents import AgentPages
 from hooks.pages.applications import ApplicationPages
 from hooks.pages.approvals import ApprovalPages
@@ -53,6 +54,7 @@ def blueprint(services: HookServices) -> Blueprint:
         NotificationPages(services),
         KeyPages(services),
         RunnerPages(services),
+        ActionTypePages(services),
         AgentPages(services),
         DeploymentListPages(services),
         ApplicationPages(services),

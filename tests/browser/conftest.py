@@ -95,6 +95,7 @@ class Visit:
             "/quotas/default",
             "/keys",
             "/runners",
+            "/action-types",
             "/agents",
             "/account/tokens",
             "/account/password",

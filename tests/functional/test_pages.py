@@ -71,6 +71,7 @@ PATHS = {
     "pages.asset": (),  # no page
     "hook_pages.keys": ("/keys",),
     "hook_pages.runners": ("/runners",),
+    "hook_pages.action_types": ("/action-types",),
     "hook_pages.agents": ("/agents",),
     "hook_pages.deployments": ("/deployments", "/deployments?after=zzz"),
     "hook_pages.environments": ("/environments",),

@@ -106,7 +106,7 @@ TABLE: dict[str, set[str]] = {
     "POST /access/users": ROOT,
     f"POST {USER}/second-factor/reset": NONE,  # the one who is asked about has none
     **dict.fromkeys(("GET /audit/export.jsonl", "POST /audit/verify"), ROOT),
-    **dict.fromkeys(("GET /runners", "POST /runners"), ROOT),
+    **dict.fromkeys(("GET /action-types", "GET /runners", "POST /runners"), ROOT),
     **{f"POST /runners/<runner>/{word}": ROOT for word in ("token", "revoke", "delete")},
     **dict.fromkeys(("GET /agents", "POST /agents"), ROOT),
     **{f"POST /agents/<agent>/{word}": ROOT for word in ("token", "tags", "alarm", "revoke", "delete")},

@@ -405,6 +405,7 @@ REVIEWED = {
     "GET /quotas": PAGE,  # shows the domains whose quotas one manages
     **{f"{method} /quotas/<domain>": PAGE for method in ("GET", "POST")},
     "POST /quotas/<domain>/<repository>": PAGE,
+    "GET /action-types": PAGE,  # for those who may apply pipelines: checked inside
     "GET /runners": PAGE,  # for administrators: checked inside, as those below
     "POST /runners": PAGE,
     **{f"POST /runners/<runner>/{word}": PAGE for word in ("token", "revoke", "delete")},
