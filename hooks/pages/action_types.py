@@ -68,16 +68,19 @@ class ActionTypePages:
 
 
 def _loads(session: Session) -> dict[int, Load]:
-    is_waiting = ActionJob.status.in_([JobStatus.QUEUED.value, JobStatus.DISPATCHED.value])
     counted = session.execute(
-        select(ActionJob.action_type_id, is_waiting, func.count(), func.min(ActionJob.available_at))
+        select(ActionJob.action_type_id, ActionJob.status, func.count(), func.min(ActionJob.available_at))
         .where(ActionJob.ended_at.is_(None))
-        .group_by(ActionJob.action_type_id, is_waiting)
+        .group_by(ActionJob.action_type_id, ActionJob.status)
     )
     found: dict[int, Load] = {}
-    for type_id, waits, count, oldest in counted:
+    for type_id, status, count, oldest in counted:
         if type_id is None:
             continue  # the jobs of webhooks
         was = found.get(type_id, Load())
-        found[type_id] = Load(count, oldest, was.running) if waits else Load(was.waiting, was.oldest, count)
+        if status == JobStatus.IN_PROGRESS:
+            found[type_id] = Load(was.waiting, was.oldest, count)
+        else:
+            since = min(oldest, was.oldest) if was.oldest is not None else oldest
+            found[type_id] = Load(was.waiting + count, since, was.running)
     return found
