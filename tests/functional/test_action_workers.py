@@ -107,6 +107,13 @@ class Site:
     def environment(self, **more: str) -> dict[str, str]:
         return {**os.environ, "ENTREPOT_URL": self.server.url, "ENTREPOT_TOKEN": self.bot, **more}
 
+    def command(self, *arguments: str, **more: str) -> str:
+        """What an administrator's command prints."""
+        asked = {"ENTREPOT_URL": self.server.url, "ENTREPOT_TOKEN": self.admin}
+        done = self.server.command(*arguments, environment=asked, **more)
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
     def worker(self, *arguments: str, **more: str) -> subprocess.Popen[bytes]:
         command = [sys.executable, "-m", "config.cli.main", "worker", "run", "--poll-seconds", "0.2", *arguments]
         started = subprocess.Popen(command, cwd=ROOT, env=self.environment(**more), stderr=subprocess.PIPE)
@@ -177,9 +184,11 @@ class Robot:
 def test_a_command_the_documents_example_and_a_webhook_carry_a_pipeline_out(site: Site) -> None:
     robot = Robot()
     try:
-        site.done("POST", "action-types", {**SIGNER, "workers": ["signer-bot"]})
+        kind = json.dumps({key: value for key, value in SIGNER.items() if key != "workers"})
+        site.command("pipeline", "action-type", "create", "-f", "-", "--worker", "signer-bot", input=kind)
         url = f"http://127.0.0.1:{robot.server.server_port}/jobs"
-        secret = site.done("PUT", "action-webhooks/robot", {"url": url})["secret"]
+        secret = site.command("pipeline", "action-webhook", "put", "robot", url).strip()
+        assert secret.startswith("whsec_")
         site.done("PUT", "pipelines", {"document": DOCUMENT})
         site.publish("1.0")
         written = site.place / "written"
@@ -236,3 +245,29 @@ def test_a_command_that_fails_is_told_and_one_that_nobody_waits_for_is_stopped(s
     slow.send_signal(signal.SIGTERM)
     slow.communicate(timeout=20)
     assert eventually(lambda: site.action("Sign").get("summary") == "JobFailed: the worker was stopped")
+
+
+def test_commands_make_list_and_delete_types_and_webhooks(site: Site) -> None:
+    counts = {"minimumCount": 0, "maximumCount": 1}
+    made = {"category": "Test", "provider": "Passing", "version": "3", "tags": []}
+    document = json.dumps({**made, "inputArtifactDetails": counts, "outputArtifactDetails": counts})
+    told = site.command("pipeline", "action-type", "create", "-f", "-", "--json", input=document)
+    assert json.loads(told)["id"] == {"category": "Test", "owner": "Custom", "provider": "Passing", "version": "3"}
+    listed = site.command("pipeline", "action-type", "list", "--owner", "Custom")
+    assert "Passing" in listed
+    assert "CodeBuild" not in listed
+    assert "CodeBuild" in site.command("pipeline", "action-type", "list")
+    site.command("pipeline", "action-type", "delete", "Test/Passing/3")
+    assert "Passing" not in site.command("pipeline", "action-type", "list")
+    secret_file = site.place / "secret"
+    secret_file.write_text("whsec_" + "MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIzNDU2Nzg5MDE=\n")
+    url = "http://127.0.0.1:9/jobs"
+    assert not site.command("pipeline", "action-webhook", "put", "mine", url, "--secret-file", str(secret_file))
+    assert "mine" in site.command("pipeline", "action-webhook", "list")
+    site.command("pipeline", "action-webhook", "delete", "mine")
+    assert "mine" not in site.command("pipeline", "action-webhook", "list")
+    outside = {"ENTREPOT_URL": site.server.url, "ENTREPOT_TOKEN": site.admin}
+    refused = site.server.command(
+        "pipeline", "action-webhook", "put", "mine", "http://169.254.169.254/latest", environment=outside
+    )
+    assert refused.returncode == 1
