@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 
 from sqlalchemy import select
+from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
 from hooks.models.action_job import ActionWebhook
@@ -57,7 +58,10 @@ def put(
             raise Conflict(f"there are {MOST_WEBHOOKS} action webhooks already; delete one first")
         row = ActionWebhook(name=name, sealed=b"", fingerprint="", created_by=actor, created_at=now, updated_at=now)
         session.add(row)
-        session.flush()
+        try:
+            session.flush()
+        except IntegrityError as error:
+            raise Conflict(f"action webhook {name} was made meanwhile; try again") from error
     row.description = row.description if description is None else description
     row.sealed = sealer.seal(json.dumps({"url": target.url, "secret": target.secret}).encode(), _context(row.id))
     row.fingerprint, row.updated_at = fingerprint, now

@@ -9,6 +9,7 @@ from datetime import datetime
 from urllib.parse import urlsplit
 
 from sqlalchemy import Select, select
+from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
 from hooks.models.action_job import ActionTypeWorker, CustomActionType
@@ -132,7 +133,10 @@ def create(
         created_at=now,
     )
     session.add(row)
-    session.flush()
+    try:
+        session.flush()
+    except IntegrityError as error:
+        raise Conflict(f"{wanted.name} was made meanwhile") from error
     session.add_all([ActionTypeWorker(action_type_id=row.id, account_id=known[each]) for each in wanted.workers])
     session.flush()
     audit.record(
