@@ -15,6 +15,7 @@ from hooks.deployments.parts import HookNotice
 from hooks.jobs.context import Handler
 from hooks.models import WebhookEndpoint
 from hooks.notifications import asked, deliveries, fanout, mail_outbox, mail_subscriptions
+from hooks.notifications.action_calls import ActionCaller
 from hooks.notifications.audience import Audience
 from hooks.notifications.deliver import Deliverer, Told
 from hooks.notifications.directed import HookCaller
@@ -22,6 +23,7 @@ from hooks.notifications.endpoints import Sealer
 from hooks.notifications.fanout import Fanout
 from hooks.notifications.mail_server import MailServer
 from hooks.notifications.sending import Rules, Sender
+from hooks.pipelines.parts import Parts
 from hooks.services import Notifications
 from hooks.triggers.dispatch import Consumer
 from registry.services import Services
@@ -76,6 +78,12 @@ def handlers(settings: Settings, services: Services) -> Mapping[str, Handler]:
     if server is not None:
         found[mail_outbox.JOB_KIND] = mail_outbox.Mailer(services.db, server, services.clock)
     return found
+
+
+def action_caller(settings: Settings, services: Services, parts: Parts) -> ActionCaller:
+    """What calls the webhooks of pipelines' actions."""
+    sender = Sender(_rules(settings), ca_bundle=settings.webhooks.ca_bundle or None)
+    return ActionCaller(sender, parts, settings.base_url, services.accounts.digest)
 
 
 def rounds(settings: Settings, services: Services) -> Sequence[tuple[float, Callable[[], None]]]:

@@ -58,21 +58,28 @@ from hooks.destinations.store import Destinations, sealed_destinations
 from hooks.jobs.worker import Handler, Settle
 from hooks.notifications.audience import Audience
 from hooks.notifications.endpoints import sealed_secrets
+from hooks.pipelines.action_jobs import sealed_tokens
+from hooks.pipelines.action_webhooks import sealed_targets
 from hooks.pipelines.actions.git import JOB_KIND as FETCH_KIND
+from hooks.pipelines.actions.webhook import JOB_KIND as CALL_KIND
 from hooks.pipelines.deployer import PipelineDeployer
 from hooks.pipelines.engine import on_build_finished
 from hooks.pipelines.fetching import Fetching
 from hooks.pipelines.handlers import SETTLED, publishing_handlers
 from hooks.pipelines.handlers import handlers as pipeline_handlers
 from hooks.pipelines.handlers import settle as settle_action
+from hooks.pipelines.job_credentials import JobCredentials
 from hooks.pipelines.locations import JOB_KIND as APPLY_KIND
 from hooks.pipelines.parts import Parts, PublishOrder
+from hooks.pipelines.property_secrets import sealed_properties
+from hooks.pipelines.service_texts import StoredTexts
 from hooks.pipelines.sources.connections import sealed_connections
 from hooks.pipelines.wiring import real_parts
 from hooks.secret_store.delivery import Deliveries
 from hooks.secret_store.store import sealed_values
 from hooks.services import HookServices, RunnerServices
 from hooks.triggers.definitions import Definitions
+from hooks.triggers.invoke import invoker
 from hooks.triggers.polling import Polling
 from hooks.triggers.pushes import sealed_pipeline_hooks
 from hooks.triggers.start import handlers as start_handlers
@@ -213,6 +220,9 @@ def sealed_fields() -> Sequence[SealedField]:
         sealed_values(),
         sealed_event_logs(),
         sealed_destinations(),
+        sealed_properties(),
+        sealed_targets(),
+        sealed_tokens(),
     )
 
 
@@ -238,7 +248,7 @@ def services(settings: Settings, clock: Clock = system_clock) -> Services:
     topologies = TopologyCache()
     frozen_after = timedelta(days=settings.storage.release_frozen_after_days)
     runner_credentials = RunnerCredentials(lambda session, token_id: people.revoke_token(session, token_id, clock()))
-    leaks = LeakGuard(db, people, clock, (runner_credentials, AgentCredentials()))
+    leaks = LeakGuard(db, people, clock, (runner_credentials, AgentCredentials(), JobCredentials()))
     publisher = Publisher(
         db, stores, admissions, known_formats, clock, topologies, leaks, frozen_after=frozen_after, witness=witness
     )
@@ -308,16 +318,21 @@ def hook_services(services: Services, settings: Settings) -> HookServices:
     """What the hooks' routes and jobs share."""
     deployments = deploying.parts(settings, services)
     audience = Audience(services.accounts.rules)
+    member = audience.by_name
+    itself: list[Parts] = []  # what an action starts acts through the same parts as the action
     actions = real_parts(
         services.clock,
         executor_types=executors.types(settings),
         release_frozen_after=services.release_frozen_after,
-        deployer=PipelineDeployer(deployments, audience.by_name),
         publisher=partial(_publish, destination_publisher(settings, services)),
         advisories=partial(_advisories, services),
         may_approve=partial(_may_approve, audience, services.clock),
         attested=partial(_attested, services),
+        deployer=PipelineDeployer(deployments, member, StoredTexts(services.db, services.stores)),
+        invoker=invoker(lambda: itself[0], member),
+        sealer=services.stores.server_keyring(),
     )
+    itself.append(actions)
     return HookServices(
         db=services.db,
         clock=services.clock,
@@ -421,9 +436,10 @@ def source_jobs(settings: Settings, services: Services, parts: Parts) -> tuple[J
     return JobTable(handlers, {FETCH_KIND: fetching.settle, APPLY_KIND: definitions.settle}), polling
 
 
-def notification_jobs(settings: Settings, services: Services) -> JobTable:
-    """The handlers that deliver webhooks and hand over mails."""
-    return JobTable(notifying.handlers(settings, services), {})
+def notification_jobs(settings: Settings, services: Services, parts: Parts) -> JobTable:
+    """The handlers that deliver webhooks, call those of actions, and hand over mails."""
+    caller = notifying.action_caller(settings, services, parts)
+    return JobTable({**notifying.handlers(settings, services), CALL_KIND: caller}, {})
 
 
 def deployment_jobs(deployments: DeploymentParts) -> JobTable:

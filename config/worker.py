@@ -118,7 +118,7 @@ def run(settings: Settings, *, is_alone: bool = True) -> int:
     )
     crew.hire(jobs, "default", settings.worker.slots, rounds)
     # Receivers and the mail server may be slow: they have slots of their own, which nothing else waits for.
-    notices, due = wiring.notification_jobs(settings, services), notifying.rounds(settings, services)
+    notices, due = wiring.notification_jobs(settings, services, parts), notifying.rounds(settings, services)
     crew.hire(notices, fanout.QUEUE, settings.webhooks.slots, due)
     # Registries elsewhere may be slow, and files large.
     crew.hire(wiring.publishing_jobs(parts), publish.QUEUE, PUBLISHING_SLOTS)

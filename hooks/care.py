@@ -8,7 +8,9 @@ from sqlalchemy.orm import Session
 from hooks.deployments import care as deployments
 from hooks.jobs import queue
 from hooks.models import (
+    ActionArtifact,
     ActionExecution,
+    ActionJob,
     Build,
     BuildArtifact,
     BuildBatch,
@@ -77,7 +79,10 @@ def _outputs(session: Session) -> list[str]:
         differing = (model.sha256 != Blob.sha256) | (model.size_bytes != Blob.size_bytes)
         rows = session.execute(select(model.id, model.build_id).join(Blob, Blob.id == model.blob_id).where(differing))
         faults += [f"{what} {row.id} of build {row.build_id} and its blob disagree on digest or size" for row in rows]
-    return faults
+    made = ActionArtifact
+    differing = (made.sha256 != Blob.sha256) | (made.size_bytes != Blob.size_bytes)
+    rows = session.execute(select(made.id, made.job_id).join(Blob, Blob.id == made.blob_id).where(differing))
+    return faults + [f"artifact {row.id} of job {row.job_id} and its blob disagree on digest or size" for row in rows]
 
 
 def _archives(session: Session) -> list[str]:
@@ -112,4 +117,12 @@ def _executions(session: Session) -> list[str]:
         .where(ActionExecution.status == "InProgress", Execution.status.not_in(_RUNNING))
     )
     faults += [f"execution {row[1]} has ended, and its action {row[0]} has not" for row in open_actions]
+    of_ended = (
+        select(ActionJob.id)
+        .join(ActionExecution, ActionExecution.id == ActionJob.action_execution_id)
+        .where(ActionJob.ended_at.is_(None) != ActionExecution.ended_at.is_(None))
+    )
+    faults += [
+        f"job {job_id} and its action disagree on whether they have ended" for job_id in session.scalars(of_ended)
+    ]
     return faults

@@ -65,7 +65,7 @@ def _installer(name: str) -> PackageInstaller | None:
 (login, token, repo, package, package_group, user, domain, policy, role, group, explain, advisory) = (
     registry.commands.commands(_tools(), _new_token)
 )
-pipeline, build, webhook, secret, parameter, deploy, runner, agent, apply, board, figures, destination = (
+pipeline, build, webhook, secret, parameter, deploy, runner, agent, apply, board, figures, destination, worker = (
     hooks.commands.commands([run_build, images], [register, run_runner], _installer)
 )
 cast("click.Group", package).add_command(life)

@@ -11,7 +11,11 @@ import click
 # framework and a database along, which no client command and no --help needs.
 COMMANDS: dict[str, tuple[str, str, str]] = {
     "serve": ("config.cli.server", "serve", "Serve; the first start creates everything."),
-    "worker": ("config.cli.server", "worker", "Run a job worker beside or apart from serve."),
+    "worker": (
+        "config.cli.server",
+        "worker",
+        "A job worker beside or apart from serve; below it, for actions of pipelines: run.",
+    ),
     "migrate": ("config.cli.server", "migrate_command", "Bring the database to this release's schema."),
     "check-config": ("config.cli.server", "check_config", "Check the settings and print what is in force."),
     "health": ("config.cli.health", "health", "Say whether the server or worker of this host works."),

@@ -101,14 +101,37 @@ def serve(data: Path, bind: str | None, workers: int | None, no_worker: bool) ->
     sys.exit(status)
 
 
-@click.command()
+class _WithRun(click.Group):
+    """The worker of a server, and below it ``run``, a client's command that needs none of the server."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """The one."""
+        _ = ctx
+        return ["run"]
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """The one, imported when it is used."""
+        _ = ctx
+        if cmd_name != "run":
+            return None
+        from hooks.commands import worker as carrying_out
+
+        command: click.Command = carrying_out.run
+        return command
+
+
+@click.group(cls=_WithRun, invoke_without_command=True)
 @data_option
-def worker(data: Path) -> None:
+@click.pass_context
+def worker(context: click.Context, data: Path) -> None:
     """Run a job worker: triggers, pipelines, builds, sweeps. ``serve`` starts one by itself.
+
+    With ``run``: carry out actions of pipelines of a server elsewhere (``entrepot worker run --help``).
 
     Example: entrepot worker --data /var/lib/entrepot
     """
-    _work(settings_of(data), is_alone=True)
+    if context.invoked_subcommand is None:
+        _work(settings_of(data), is_alone=True)
 
 
 def _work(settings: Settings, *, is_alone: bool) -> NoReturn:

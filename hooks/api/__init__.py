@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from flask import Blueprint
 
+from hooks.api.action_types import ActionTypeViews
 from hooks.api.agent_protocol import blueprint as agent_protocol
 from hooks.api.agents import AgentViews
 from hooks.api.build_artifacts import ArtifactViews
@@ -19,6 +20,8 @@ from hooks.api.deployments import DeploymentViews
 from hooks.api.destinations import DestinationViews
 from hooks.api.executions import ExecutionViews
 from hooks.api.feeds import FeedViews
+from hooks.api.job_exchange import JobExchangeViews
+from hooks.api.jobs import JobViews
 from hooks.api.keys import KeyViews
 from hooks.api.metrics import blueprint as metrics
 from hooks.api.pipeline_gates import PipelineGateViews
@@ -49,6 +52,9 @@ def blueprint(services: HookServices) -> Blueprint:
         SourceBucketViews(services),
         ExecutionViews(services),
         PipelineGateViews(services),
+        ActionTypeViews(services),
+        JobViews(services),
+        JobExchangeViews(services),
         BuildProjectViews(services),
         PushViews(services),
         BuildViews(services),

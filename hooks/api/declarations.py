@@ -11,7 +11,7 @@ from sqlalchemy.orm import Session
 from hooks.declaring.applying import DeclaredChange, Means, Plan, Undeclared, apply_declarations
 from hooks.declaring.documents import Declared, DeclaredFile, read_files
 from hooks.declaring.lacking import DeclarationWarning
-from hooks.pipelines.providers import PROVIDERS
+from hooks.pipelines.applying import known_providers
 from hooks.services import HookServices
 from registry.access import Action
 from registry.api.routes import Route
@@ -76,7 +76,9 @@ class DeclarationViews:
         All of it or, with a fault, nothing. What is as declared already is left alone, and so is what a document does not
         speak of.
         """
-        declared = read_files([DeclaredFile(file.name, file.text) for file in body.files], PROVIDERS)
+        with self._services.db.read() as session:
+            providers = known_providers(session)
+        declared = read_files([DeclaredFile(file.name, file.text) for file in body.files], providers)
         if body.dry_run:
             plan = self._rehearse(declared)
         else:

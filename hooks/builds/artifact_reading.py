@@ -11,7 +11,7 @@ from typing import BinaryIO
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from hooks.models import BuildArtifact
+from hooks.models import ActionArtifact, BuildArtifact
 from registry.errors import NotFound
 from registry.models import Blob
 from registry.stores import DomainStores, handle_of
@@ -33,6 +33,9 @@ NOT_READABLE = (
 """What the zip module raises over what the sandbox, or who took it over, may have written."""
 
 
+Artifact = BuildArtifact | ActionArtifact
+
+
 class Unreadable(Exception):
     """It is no zip that this server reads, or its directory is larger than any that was made here."""
 
@@ -52,16 +55,23 @@ def of_build(session: Session, build_id: str) -> Sequence[BuildArtifact]:
     return sorted(rows, key=lambda row: (row.identifier != "primary", row.identifier))
 
 
-def find(session: Session, build_id: str, identifier: str) -> tuple[BuildArtifact, Blob]:
-    """An artifact and its blob. Raises NotFound."""
+def find(session: Session, build_id: str, identifier: str) -> tuple[Artifact, Blob]:
+    """An artifact of a build, or of a job that a worker has carried out, and its blob. Raises NotFound."""
     row = session.execute(
         select(BuildArtifact, Blob)
         .join(Blob, Blob.id == BuildArtifact.blob_id)
         .where(BuildArtifact.build_id == build_id, BuildArtifact.identifier == identifier)
     ).first()
-    if row is None:
+    if row is not None:
+        return row[0], row[1]
+    made = session.execute(
+        select(ActionArtifact, Blob)
+        .join(Blob, Blob.id == ActionArtifact.blob_id)
+        .where(ActionArtifact.job_id == build_id, ActionArtifact.identifier == identifier)
+    ).first()
+    if made is None:
         raise NotFound("artifact", f"{identifier} of build {build_id}")
-    return row[0], row[1]
+    return made[0], made[1]
 
 
 def body_of(stores: DomainStores, blob: Blob) -> tuple[EncryptedStore, BlobHandle]:
@@ -96,7 +106,7 @@ def open_zip(body: BinaryIO) -> zipfile.ZipFile:
     return archive
 
 
-def filename_of(artifact: BuildArtifact) -> str:
+def filename_of(artifact: Artifact) -> str:
     """What a download is called."""
     last = artifact.name.rpartition("/")[2]
     return last if last.lower().endswith(".zip") else f"{last}.zip"

@@ -13,7 +13,7 @@ from sqlalchemy.orm import Session
 
 from hooks.builds import cache_rows
 from hooks.builds.phases import BuildStatus
-from hooks.models import Build, BuildArtifact, BuildCache, Execution
+from hooks.models import ActionArtifact, ActionJob, Build, BuildArtifact, BuildCache, Execution
 from registry import audit
 from registry.db import Database
 
@@ -44,6 +44,8 @@ def expire(db: Database, retention: Retention, now: datetime, *, dry_run: bool =
             break
         db.retry(partial(_forget, artifacts=old[:_BATCH], caches=unused[:_BATCH], now=now))
         artifacts, caches = artifacts + len(old[:_BATCH]), caches + len(unused[:_BATCH])
+    if retention.artifact_days and not dry_run:
+        artifacts += db.retry(partial(_forget_of_jobs, before=now - timedelta(days=retention.artifact_days), now=now))
     if artifacts or caches:
         LOG.info("builds: %d artifacts and %d caches are over their time and forgotten", artifacts, caches)
     return artifacts, caches
@@ -68,6 +70,23 @@ def _old_artifacts(session: Session, retention: Retention, now: datetime) -> Seq
         .where(or_(*reasons), Build.status != BuildStatus.IN_PROGRESS.value, ~is_needed)
     )
     return session.scalars(query.order_by(BuildArtifact.id)).all()
+
+
+def _forget_of_jobs(session: Session, *, before: datetime, now: datetime) -> int:
+    """Forget what jobs of actions have left, by their age alone."""
+    is_needed = exists().where(ActionJob.execution_id == Execution.id, Execution.status.in_(_RUNNING))
+    query = (
+        select(ActionArtifact)
+        .join(ActionJob, ActionJob.id == ActionArtifact.job_id)
+        .where(ActionArtifact.created_at < before, ~is_needed)
+    )
+    rows = session.scalars(query).all()
+    if rows:
+        cache_rows.touch_blobs(session, [row.blob_id for row in rows], now)
+        session.execute(delete(ActionArtifact).where(ActionArtifact.id.in_([row.id for row in rows])))
+        size_bytes = sum(row.size_bytes for row in rows)
+        audit.record(session, now, ACTOR, "artifact.expire", "server", artifacts=len(rows), size_bytes=size_bytes)
+    return len(rows)
 
 
 def _unused_caches(session: Session, retention: Retention, now: datetime) -> Sequence[int]:

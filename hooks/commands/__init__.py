@@ -38,6 +38,7 @@ def commands(
     from hooks.commands.figures import figures
     from hooks.commands.package_life import provenance
     from hooks.commands.pipeline import pipeline
+    from hooks.commands.pipeline_actions import action_type, action_webhook
     from hooks.commands.pipeline_gates import freeze, let_through, override, release
     from hooks.commands.pipeline_graph import graph
     from hooks.commands.pipeline_sources import connection, detach, kept_object, pipeline_hook
@@ -45,6 +46,7 @@ def commands(
     from hooks.commands.runner import runner
     from hooks.commands.secret import parameter, secret
     from hooks.commands.webhook import webhook
+    from hooks.commands.worker import worker
 
     project.add_command(hook)
     for command in (start, retry, batch, project, lint, reports, *builders):
@@ -55,8 +57,22 @@ def commands(
         runner.add_command(command)
     for command in (transition, rollback, graph, override, freeze, let_through, release):
         pipeline.add_command(command)
-    for command in (connection, pipeline_hook, detach, kept_object):
+    for command in (connection, pipeline_hook, detach, kept_object, action_type, action_webhook):
         pipeline.add_command(command)
     for command in (enrol, run_command(installers), status, systemd_unit):
         agent.add_command(command)
-    return [pipeline, build, webhook, secret, parameter, deploy, runner, agent, apply, board, figures, destination]
+    return [
+        pipeline,
+        build,
+        webhook,
+        secret,
+        parameter,
+        deploy,
+        runner,
+        agent,
+        apply,
+        board,
+        figures,
+        destination,
+        worker,
+    ]

@@ -115,7 +115,7 @@ def variable_of(text: str) -> dict[str, str]:
 def upload_folder(client: Client, project: str, folder: Path) -> str:
     """Zip a directory and send it; the id to start a build of it with. Raises Failed."""
     with tempfile.TemporaryFile() as file:
-        count = _zip(folder, file)
+        count = zip_folder(folder, file)
         size_bytes = file.seek(0, os.SEEK_END)
         file.seek(0)
         say(f"sending {count} file(s), {size_bytes} bytes zipped")
@@ -123,7 +123,7 @@ def upload_folder(client: Client, project: str, folder: Path) -> str:
     return str(answer["id"])
 
 
-def _zip(folder: Path, file: IO[bytes]) -> int:
+def zip_folder(folder: Path, file: IO[bytes]) -> int:
     """Zip the regular files below ``folder``; how many. ``.git`` stays here, and so do links: they may lead anywhere."""
     count = 0
     with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED, strict_timestamps=False) as archive:

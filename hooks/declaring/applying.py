@@ -27,6 +27,7 @@ from hooks.declaring.state import (
     state_of,
     undeclared,
     upstreams_of,
+    version_of,
 )
 from hooks.deployments import applications, configs
 from hooks.deployments.documents.config import ParsedConfig
@@ -128,6 +129,7 @@ class _Applying:
         lock_pipelines(session, [each.name for each in declared if isinstance(each.declares, PipelineDefinition)])
         lock_declared(session, declared)
         before = [state_of(session, each) for each in declared]
+        versions = [version_of(session, each) for each in declared]
         # Several walks, because repositories may name each other, and policies whatever the documents make.
         for step in (self._make, self._free, self._fill, self._govern, self._the_rest):
             for number, each in enumerate(declared):
@@ -137,9 +139,11 @@ class _Applying:
             found = [each.fault(text) for number, each in enumerate(declared) for text in self._faults.get(number, [])]
             raise InvalidDocument("declarations", found)
         changes = []
-        for each, old in zip(declared, before, strict=True):
+        for each, old, was in zip(declared, before, versions, strict=True):
             new = state_of(session, each)
-            change = "created" if old is None else "unchanged" if old == new else "updated"
+            # A secret that a pipeline's text masks is a change that the text does not show.
+            is_same = old == new and was == version_of(session, each)
+            change = "created" if old is None else "unchanged" if is_same else "updated"
             changes.append(DeclaredChange(each.kind, each.name, each.file, change, difference(old, new)))
         left = tuple(Undeclared(kind, name) for kind, name in undeclared(session, declared))
         return Plan(tuple(changes), left, lacking(session, declared))
@@ -266,7 +270,9 @@ class _Applying:
                     raise Invalid(f"this server carries out no deployments to {row.compute_platform}")
                 applications.put_group(session, row, group.name, group, platform, etag=None, actor=who, now=now)
             case BuildProjectDeclaration() | PipelineDefinition() as definition:
-                apply_declared(session, means.pipelines, definition, declared.text, actor=who, now=now)
+                apply_declared(
+                    session, means.pipelines, definition, declared.text, secrets=declared.secrets, actor=who, now=now
+                )
 
     def _application(self, wanted: ApplicationDeclaration) -> None:
         session, platforms = self._session, self._means.deployments.platforms

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import yaml
@@ -17,9 +17,9 @@ from hooks.deployments.documents.config import PLATFORMS, SERVER, ParsedConfig, 
 from hooks.deployments.documents.group import ParsedGroup, parse_group
 from hooks.deployments.documents.values import StrictReader, read_document
 from hooks.pipelines.build_project import parse_project
-from hooks.pipelines.declaration import parse_documents
+from hooks.pipelines.declaration import Secrets, parse_documents
 from hooks.pipelines.definition import BuildProjectDeclaration, DefinitionLocation, PipelineDefinition
-from hooks.pipelines.document import line_of, read_documents
+from hooks.pipelines.document import Document, line_of, read_documents
 from hooks.pipelines.provider import Provider
 from registry.errors import Invalid, InvalidDocument
 from registry.names import connection_name, domain_name, repository_name
@@ -108,12 +108,16 @@ KINDS: Mapping[type, str] = {
 
 @dataclass(frozen=True, slots=True)
 class Declared:
-    """One document: what it declares, its own text verbatim, and where it stands (``line`` from 1)."""
+    """One document: what it declares, its own text verbatim, and where it stands (``line`` from 1).
+
+    ``secrets`` are what its text masks.
+    """
 
     file: str
     line: int
     text: str
     declares: Declaration
+    secrets: Secrets = field(default_factory=dict, repr=False)
 
     @property
     def kind(self) -> str:
@@ -154,11 +158,9 @@ def read_files(files: Sequence[DeclaredFile], providers: Sequence[Provider]) -> 
         for document in documents:
             line = line_of(document.root)
             try:
-                declares = _declaration(document.root, _at_its_line(document.text, line), providers)
+                found.append(_declared(file.name, line, document, providers))
             except InvalidDocument as error:
                 faults += [f"{file.name}: {fault}" for fault in error.faults]
-            else:
-                found.append(Declared(file.name, line, document.text, declares))
     if not found and not faults:
         faults.append("nothing is declared in these files")
     seen: dict[tuple[str, str], Declared] = {}
@@ -170,6 +172,14 @@ def read_files(files: Sequence[DeclaredFile], providers: Sequence[Provider]) -> 
         raise InvalidDocument("declarations", faults)
     order = list(KINDS)
     return sorted(found, key=lambda each: order.index(type(each.declares)))
+
+
+def _declared(file: str, line: int, document: Document, providers: Sequence[Provider]) -> Declared:
+    declares = _declaration(document.root, _at_its_line(document.text, line), providers)
+    if not isinstance(declares, PipelineDefinition):
+        return Declared(file, line, document.text, declares)
+    read = parse_documents(document.text, providers)[0]
+    return Declared(file, line, read.text, declares, read.secrets)
 
 
 def _says_something(text: str) -> bool:

@@ -74,6 +74,13 @@ def lock_declared(session: Session, declared: Sequence[Declared]) -> None:
     session.execute(of_applications.order_by(DeploymentGroup.id).with_for_update(of=DeploymentGroup))
 
 
+def version_of(session: Session, declared: Declared) -> int | None:
+    """The version of a pipeline's definition in force; None for everything that has no versions."""
+    if not isinstance(declared.declares, PipelineDefinition):
+        return None
+    return session.scalar(select(Pipeline.current_version).where(Pipeline.name == declared.name))
+
+
 def state_of(session: Session, declared: Declared) -> str | None:
     """The text of what is there under that name; None where there is nothing."""
     match declared.declares:

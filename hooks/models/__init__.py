@@ -1,5 +1,13 @@
 """The tables of everything that happens because of a publish."""
 
+from hooks.models.action_job import (
+    ActionArtifact,
+    ActionJob,
+    ActionTypeWorker,
+    ActionWebhook,
+    CustomActionType,
+    PipelineSecret,
+)
 from hooks.models.build import Build, BuildLogChunk, BuildProject, BuildTally
 from hooks.models.build_batch import BuildBatch, BuildBatchGroup
 from hooks.models.build_image import BuildImagePin
@@ -55,7 +63,11 @@ from hooks.models.runner import BuildLease, BuildRunner
 from hooks.models.secret_store import StoredValue, StoredValueProject, StoredValueVersion
 
 __all__ = [
+    "ActionArtifact",
     "ActionExecution",
+    "ActionJob",
+    "ActionTypeWorker",
+    "ActionWebhook",
     "ApprovalResult",
     "Build",
     "BuildArtifact",
@@ -71,6 +83,7 @@ __all__ = [
     "BuildToken",
     "BuildUpload",
     "ConditionExecution",
+    "CustomActionType",
     "Deployment",
     "DeploymentAgent",
     "DeploymentAlarm",
@@ -99,6 +112,7 @@ __all__ = [
     "PipelineHook",
     "PipelineLocation",
     "PipelineSchedule",
+    "PipelineSecret",
     "PublishDestination",
     "PushDelivery",
     "PushHook",

@@ -50,7 +50,7 @@ class Execution(Base):
     ``trigger_identity`` makes a start happen once. ``assets`` is file name → SHA-256, ``digest`` one SHA-256 over
     them. ``publishers`` are the accounts whose work it is; ``depth`` counts the executions that led here by promoting.
     ``mode`` is the definition's when it started. One of the type ROLLBACK runs ``rollback_stage`` alone, once more, with
-    what ``rollback_target_id`` had there.
+    what ``rollback_target_id`` had there. ``invoked_by_action_id`` is the action execution that has started it.
     """
 
     __tablename__ = "execution"
@@ -87,6 +87,7 @@ class Execution(Base):
     execution_type: Mapped[str] = mapped_column(String(16), default="STANDARD")
     rollback_target_id: Mapped[int | None]
     rollback_stage: Mapped[str | None] = mapped_column(String(100))
+    invoked_by_action_id: Mapped[int | None] = mapped_column(index=True)
     stop_reason: Mapped[str | None] = mapped_column(String(200))
     stopped_by: Mapped[str | None] = mapped_column(String(100))
     started_at: Mapped[datetime] = mapped_column(UtcDateTime)
@@ -123,6 +124,7 @@ class ActionExecution(Base):
     ``ApprovalResult`` rows); ``expires_at`` is when its time is over.
     ``published`` are the files that a publication outside has brought there, with their URLs and digests. ``build_id``,
     ``deployment_id`` and ``job_id`` have no foreign keys: what they name is cleared away in time, the history here is not.
+    ``action_job_id`` is the job of an action that others carry out, ``invoked_execution_id`` an execution it has started.
     """
 
     __tablename__ = "action_execution"
@@ -154,6 +156,8 @@ class ActionExecution(Base):
     output_variables: Mapped[dict[str, str]] = mapped_column(JSON)
     build_id: Mapped[str | None] = mapped_column(String(36), index=True)
     deployment_id: Mapped[str | None] = mapped_column(String(16), index=True)
+    action_job_id: Mapped[str | None] = mapped_column(String(36), index=True)
+    invoked_execution_id: Mapped[int | None]
     job_id: Mapped[int | None] = mapped_column(BigInteger)
     token: Mapped[str | None] = mapped_column(String(64))
     expires_at: Mapped[datetime | None] = mapped_column(UtcDateTime)

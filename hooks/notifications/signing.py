@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import binascii
 import hashlib
 import hmac
 import secrets
@@ -35,3 +36,12 @@ def headers(message_id: str, timestamp_seconds: int, body: bytes, secrets_: Sequ
 def _sign(secret: str, signed: bytes) -> str:
     key = base64.b64decode(secret.removeprefix(PREFIX), validate=True)
     return base64.b64encode(hmac.digest(key, signed, "sha256")).decode()
+
+
+def is_secret(text: str) -> bool:
+    """Whether ``text`` is a secret that can sign: 24 to 64 bytes in base64 (Standard Webhooks, "Signature scheme")."""
+    try:
+        key = base64.b64decode(text.removeprefix(PREFIX), validate=True)
+    except (binascii.Error, ValueError):
+        return False
+    return 24 <= len(key) <= 64

@@ -5,6 +5,7 @@ from __future__ import annotations
 from flask import Blueprint
 from flask.blueprints import BlueprintSetupState
 
+from hooks.pages.action_types import ActionTypePages
 from hooks.pages.agents import AgentPages
 from hooks.pages.applications import ApplicationPages
 from hooks.pages.approvals import ApprovalPages
@@ -59,6 +60,7 @@ def blueprint(services: HookServices) -> Blueprint:
         KeyPages(services),
         RunnerPages(services),
         DestinationPages(services),
+        ActionTypePages(services),
         AgentPages(services),
         DeploymentListPages(services),
         ApplicationPages(services),

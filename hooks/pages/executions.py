@@ -35,6 +35,7 @@ _TRIGGERS = {
     "event": "it by publishing",
     "rollback": "the rollback",
     "auto-rollback": "the rollback",
+    "invoke": "it by an action",
 }
 
 _CONDITIONS = {"BEFORE_ENTRY": "the condition before entry", "ON_SUCCESS": "the condition on success"}

@@ -11,6 +11,7 @@ from sqlalchemy.orm import Session
 
 from hooks.builds.project_rights import may_open_build
 from hooks.deployments import board
+from hooks.pages.action_types import ENTRY as ACTION_TYPES
 from hooks.pages.agents import ENTRY as AGENTS
 from hooks.pages.destinations import ENTRY as DESTINATIONS
 from hooks.pages.keys import ENTRY
@@ -129,7 +130,7 @@ class Panels:
                 NavigationEntry("Secrets", "lock", "hook_pages.secrets", ("/secrets",), may_see=may_list_secrets),
                 NavigationEntry("Webhooks", "globe", "hook_pages.webhooks", ("/webhooks",)),
             ),
-            administration=(ENTRY, RUNNERS, AGENTS, DESTINATIONS),
+            administration=(ENTRY, RUNNERS, AGENTS, ACTION_TYPES, DESTINATIONS),
             home=self.home,
             version=self.version,
             version_tabs=(TAB,),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from sqlalchemy import Select, select
 from sqlalchemy.orm import Session
 
@@ -9,14 +11,28 @@ from hooks.deployments.rights import check_deploy
 from hooks.models.deployment import Deployment, DeploymentApplication
 from hooks.models.pipeline import ActionExecution
 from hooks.pipelines.actions.deploy import CODEDEPLOY
-from hooks.pipelines.run import lock
+from hooks.pipelines.actions.deploy_service import SERVICE
+from hooks.pipelines.run import lock, look
 from registry.access import Identity
+
+_DEPLOYING = {(kind.provider.category, kind.provider.name) for kind in (CODEDEPLOY, SERVICE)}
 
 
 def check_abandon(session: Session, caller: Identity, execution_id: int) -> None:
     """Lock the execution. Raises NotFound, and Denied for who may not steer what its running actions deploy."""
     for row in lock(session, execution_id).running():
-        if (row.category, row.provider) != (CODEDEPLOY.provider.category, CODEDEPLOY.provider.name):
+        # Only looked at: no transaction locks two pipelines. What begins there meanwhile is stopped all the same.
+        others = [row.invoked_execution_id] if row.invoked_execution_id is not None else []
+        while others:
+            inner = look(session, others.pop()).running()
+            others += [each.invoked_execution_id for each in inner if each.invoked_execution_id is not None]
+            _check(session, caller, inner)
+        _check(session, caller, [row])
+
+
+def _check(session: Session, caller: Identity, rows: Iterable[ActionExecution]) -> None:
+    for row in rows:
+        if (row.category, row.provider) not in _DEPLOYING:
             continue
         domain = session.scalar(_domain(row))
         if domain is not None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 from datetime import datetime
 from typing import Any
@@ -12,9 +12,11 @@ from sqlalchemy.orm import Session
 
 from hooks.models.pipeline import Pipeline, PipelineDefinitionVersion
 from hooks.models.pipeline_source import PipelineLocation
+from hooks.pipelines import property_secrets
 from hooks.pipelines.applied import Applied
 from hooks.pipelines.approvers import check_known, named_approvers
-from hooks.pipelines.declaration import parse_documents
+from hooks.pipelines.custom_types import providers as custom_providers
+from hooks.pipelines.declaration import Secrets, parse_documents
 from hooks.pipelines.definition import (
     BuildProjectDeclaration,
     Declaration,
@@ -24,6 +26,7 @@ from hooks.pipelines.definition import (
 )
 from hooks.pipelines.locations import apply_location
 from hooks.pipelines.parts import Parts
+from hooks.pipelines.provider import Provider
 from hooks.pipelines.providers import PROVIDERS
 from hooks.pipelines.schedule_rows import keep_schedules
 from hooks.pipelines.watches import keep_watches
@@ -37,13 +40,21 @@ def apply_document(session: Session, parts: Parts, text: str, *, actor: str, now
     Text that is in force already changes nothing, so that applying a file again is harmless. Executions in progress
     stay on the definition they started with.
     """
-    found = parse_documents(text, PROVIDERS)
+    found = parse_documents(text, known_providers(session))
     # A pipeline before the projects that its executions build with, as everywhere; of several the names in order.
     lock_pipelines(session, [each.declares.name for each in found if isinstance(each.declares, PipelineDefinition)])
     return [
-        replace(apply_declared(session, parts, each.declares, each.text, actor=actor, now=now), warnings=each.warnings)
+        replace(
+            apply_declared(session, parts, each.declares, each.text, secrets=each.secrets, actor=actor, now=now),
+            warnings=each.warnings,
+        )
         for each in found
     ]
+
+
+def known_providers(session: Session) -> Sequence[Provider]:
+    """Everything that actions of a document can be: the server's own kinds, and the custom types."""
+    return (*PROVIDERS, *custom_providers(session))
 
 
 def lock_pipelines(session: Session, names: Collection[str]) -> None:
@@ -58,12 +69,14 @@ def apply_declared(
     declares: Declaration,
     text: str,
     *,
+    secrets: Secrets | None = None,
     actor: str,
     now: datetime,
     comes_from_source: bool = False,
 ) -> Applied:
     """Create or update one pipeline, whose document is ``text``, one build project, or where a pipeline comes from.
 
+    ``secrets`` are what ``text`` masks.
     Raises InvalidDocument, and Conflict for a pipeline that comes from its source, unless this one does.
     """
     if isinstance(declares, BuildProjectDeclaration):
@@ -78,36 +91,47 @@ def apply_declared(
             f"the definition of pipeline {declares.name} comes from its source; push it there, or detach it first"
             f" (entrepot pipeline detach {declares.name})"
         )
-    return _apply_pipeline(session, declares, text, actor, now)
+    return _apply_pipeline(session, parts, declares, text, secrets or {}, actor=actor, now=now)
 
 
-def _apply_pipeline(session: Session, definition: PipelineDefinition, text: str, actor: str, now: datetime) -> Applied:
+def _apply_pipeline(
+    session: Session,
+    parts: Parts,
+    definition: PipelineDefinition,
+    text: str,
+    secrets: Secrets,
+    *,
+    actor: str,
+    now: datetime,
+) -> Applied:
     # Locked, so that two who apply at once get two versions one after the other.
     row = session.scalar(select(Pipeline).where(Pipeline.name == definition.name).with_for_update())
     change = "updated"
+    held = property_secrets.of_current(session, parts.sealer, row) if row is not None and secrets else {}
+    values = property_secrets.filled(secrets, held)
     if row is None:
         change = "created"
         row = Pipeline(name=definition.name, current_version=0, created_at=now, updated_at=now)
         session.add(row)
         session.flush()
-    elif text == session.scalar(_documents(row.id, row.current_version)):
+    elif text == session.scalar(_documents(row.id, row.current_version)) and values == held:
         return Applied("pipeline", row.name, "unchanged", row.current_version)
     _check_approvers(session, definition)
     row.current_version += 1
     row.updated_at = now
-    session.add(
-        PipelineDefinitionVersion(
-            pipeline_id=row.id,
-            version=row.current_version,
-            document=text,
-            model=to_model(definition),
-            created_at=now,
-            created_by=actor,
-        )
+    made = PipelineDefinitionVersion(
+        pipeline_id=row.id,
+        version=row.current_version,
+        document=text,
+        model=to_model(definition),
+        created_at=now,
+        created_by=actor,
     )
+    session.add(made)
     session.flush()
     keep_watches(session, row.id, definition)
     keep_schedules(session, row.id, definition, now)
+    property_secrets.keep(session, parts.sealer, made.id, values)
     action = "pipeline.create" if change == "created" else "pipeline.update"
     audit.record(session, now, actor, action, f"pipeline/{row.name}", version=row.current_version)
     return Applied("pipeline", row.name, change, row.current_version)

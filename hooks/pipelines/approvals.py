@@ -58,7 +58,7 @@ def decide(
         raise Invalid(f"the comment has {len(comment)} characters, at most {MAX_COMMENT_CHARACTERS} are allowed")
     run = lock(session, execution_id)
     row = run.actions.get((stage, action))
-    if row is None or row.category != "Approval":
+    if row is None or (row.category, row.provider) != ("Approval", "Manual"):
         raise NotFound("approval", f"{stage}/{action} of execution {execution_id}")
     _check_answerable(run, row, token, now)
     _check_asked(session, run, stage, row, verdict, actor)

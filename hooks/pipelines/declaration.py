@@ -6,7 +6,7 @@ ignored: a pipeline that silently lacks its gate is worse than none.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import yaml
@@ -36,6 +36,7 @@ from hooks.pipelines.definition import (
     VariableDefinition,
 )
 from hooks.pipelines.document import (
+    Document,
     Faults,
     fields,
     integer_of,
@@ -50,10 +51,20 @@ from hooks.pipelines.document import (
     whole,
 )
 from hooks.pipelines.location_documents import read_location
-from hooks.pipelines.provider import RULE, Provider
-from hooks.pipelines.rules import Places, check_pipeline
+from hooks.pipelines.provider import RULE, Provider, Setting
+from hooks.pipelines.rules import Places, check_pipeline, identity_of
 from hooks.pipelines.templates import is_template, pipelines_in
 from hooks.pipelines.trigger_documents import read_triggers
+from hooks.pipelines.variables import has_reference
+
+MASK = "****"
+"""Stands for the value of a secret property in everything that is shown, and, in a document, for the one it had before."""
+MAX_VALUE = 1000
+LEAST_SEEN_AGAIN = 8
+"""Shorter secrets may stand in a document by chance."""
+
+Secrets = Mapping[tuple[str, str, str], str]
+"""(stage, action, property) → value."""
 
 _PIPELINE = {"name", "roleArn", "artifactStore", "artifactStores", "stages", "version", "executionMode"}
 _PIPELINE |= {"pipelineType", "variables", "triggers", "tags"}
@@ -75,11 +86,15 @@ _ACTION_REFUSED = {"region": "one server has no regions"}
 
 @dataclass(frozen=True, slots=True)
 class Declared:
-    """One document of a file: what it declares, its own text, verbatim, and what in it has no effect."""
+    """One document of a file: what it declares, its own text, verbatim but for secrets, and what in it has no effect.
+
+    ``secrets`` are the values of secret properties; in text and definition ``MASK`` stands for them.
+    """
 
     text: str
     declares: Declaration
     warnings: tuple[str, ...] = ()
+    secrets: Secrets = field(default_factory=dict, repr=False)
 
 
 @dataclass(slots=True)
@@ -88,6 +103,12 @@ class _Reading:
     providers: Sequence[Provider]
     places: Places = field(default_factory=Places)
     warnings: list[str] = field(default_factory=list)
+    secrets: dict[tuple[str, str, str], str] = field(default_factory=dict)
+    hidden: list[yaml.Node] = field(default_factory=list)
+
+    def provider_of(self, action_type: ActionType) -> Provider | None:
+        """What carries out actions of a type, or None."""
+        return next((each for each in self.providers if identity_of(each) == action_type), None)
 
 
 def parse_documents(text: str, providers: Sequence[Provider], *, name: str = "pipeline document") -> list[Declared]:
@@ -99,42 +120,57 @@ def parse_documents(text: str, providers: Sequence[Provider], *, name: str = "pi
     found: list[Declared] = []
     names: set[tuple[type, str]] = set()
     for document in read_documents(text, name):
-        for declared, warnings in _declarations(document.root, providers, faults):
+        read = list(_declarations(document.root, providers, faults))
+        shown = _hidden(document, [reading for _, reading in read], faults)
+        for declared, reading in read:
             if (type(declared), declared.name) in names:
                 faults.add(line_of(document.root), f"{declared.name!r} is declared twice in this file")
             names.add((type(declared), declared.name))
-            found.append(Declared(document.text, declared, tuple(warnings)))
+            found.append(Declared(shown, declared, tuple(reading.warnings), reading.secrets))
     faults.raise_if_any()
     return found
 
 
+def _hidden(document: Document, readings: Sequence[_Reading], faults: Faults) -> str:
+    """The document's text without its secrets."""
+    hidden = [node for reading in readings for node in reading.hidden]
+    if not hidden:
+        return document.text
+    text = document.masked(hidden, MASK)
+    for (stage, action, name), value in (each for reading in readings for each in reading.secrets.items()):
+        if len(value) >= LEAST_SEEN_AGAIN and value in text:
+            told = f"action {stage}/{action}: the value of the secret property {name} stands in the document once more"
+            faults.add(line_of(document.root), told)
+    return text
+
+
 def _declarations(
     root: yaml.Node, providers: Sequence[Provider], faults: Faults
-) -> Iterator[tuple[Declaration, list[str]]]:
-    """What a document declares, each with what has no effect: one thing, or the pipelines of a template."""
+) -> Iterator[tuple[Declaration, _Reading]]:
+    """What a document declares, each with what was read beside it: one thing, or the pipelines of a template."""
     if not isinstance(root, yaml.MappingNode):
         faults.add(line_of(root), "a document must be a mapping")
         return
+    reading = _Reading(faults, providers)
     keys = {key.value[:1].lower() + key.value[1:] for key, _ in root.value if isinstance(key, yaml.ScalarNode)}
     if "buildProject" in keys:
-        yield build_project(fields(root, "the document", {"buildProject"}, faults)["buildProject"], faults), []
+        yield build_project(fields(root, "the document", {"buildProject"}, faults)["buildProject"], faults), reading
         return
     if "definitionFrom" in keys:
-        yield read_location(fields(root, "the document", {"definitionFrom"}, faults)["definitionFrom"], faults), []
+        yield read_location(fields(root, "the document", {"definitionFrom"}, faults)["definitionFrom"], faults), reading
         return
     if is_template(keys, root):
         others: list[str] = []
         for name, properties in list(pipelines_in(root, faults, others)):
-            reading = _Reading(faults, providers)
-            yield _pipeline(properties, reading, name), others + reading.warnings
+            of_one = _Reading(faults, providers, warnings=others)
+            yield _pipeline(properties, of_one, name), of_one
             others = []
         return
     node: yaml.Node = root
     if "pipeline" in keys:
         # ``metadata`` stands beside it in GetPipeline's answer; it is output only and says nothing about the pipeline.
         node = fields(root, "the document", {"pipeline", "metadata"}, faults)["pipeline"]
-    reading = _Reading(faults, providers)
-    yield _pipeline(node, reading), reading.warnings
+    yield _pipeline(node, reading), reading
 
 
 def _pipeline(node: yaml.Node, reading: _Reading, logical_name: str = "") -> PipelineDefinition:
@@ -255,7 +291,12 @@ def _action(node: yaml.Node, place: tuple[int, int], stage: str, reading: _Readi
     if action_type.category == COMPUTE:
         configuration = compute_configuration(node, entries, what, place=place, places=reading.places, faults=faults)
     else:
-        configuration = _configuration(entries.get("configuration"), what, place, reading)
+        provider = reading.provider_of(action_type)
+        secret = {each.name: each for each in provider.settings if each.is_secret} if provider is not None else {}
+        configuration = _configuration(entries.get("configuration"), what, place, reading, secret)
+        for key in secret:
+            if key in configuration:
+                reading.secrets[stage, name, key], configuration[key] = configuration[key], MASK
         refuse_compute(entries, what, faults)
     return ActionDefinition(
         name=name,
@@ -280,24 +321,53 @@ def _action_type(node: yaml.Node | None, what: str, reading: _Reading) -> Action
         faults.add(line_of(node), f"{what}: actionTypeId needs {' and '.join(missing)}")
         return ActionType("", "", "")
     category, provider = words["category"], words["provider"]
+    version = words.get("version", "1")
     actions = [known for known in reading.providers if known.category != RULE]
-    named = [known for known in actions if (known.category, known.name) == (category, provider)]
+    named = [each for each in actions if (each.category, each.name, each.version) == (category, provider, version)]
     found = [known for known in named if words.get("owner", known.owner) == known.owner]
-    if not found or words.get("version", "1") != "1":
-        known = "; ".join(f"{known.category} / {known.owner} / {known.name}" for known in actions)
-        asked = " / ".join([category, words.get("owner", "?"), provider, words.get("version", "1")])
+    if not found:
+        known = "; ".join(
+            f"{each.category} / {each.owner} / {each.name}" + (f" / {each.version}" if each.version != "1" else "")
+            for each in actions
+        )
+        asked = " / ".join([category, words.get("owner", "?"), provider, version])
         faults.add(line_of(node), f"{what}: {asked} is not carried out by this release (known, version 1: {known})")
         return ActionType("", "", "")
-    return ActionType(category, found[0].owner, provider)
+    return identity_of(found[0])
 
 
-def _configuration(node: yaml.Node | None, what: str, place: tuple[int, int], reading: _Reading) -> dict[str, str]:
+def _secret(node: yaml.Node, what: str, setting: Setting, reading: _Reading) -> str:
+    """The value of a secret property, which no fault repeats."""
+    faults = reading.faults
+    if not isinstance(node, yaml.ScalarNode) or node.tag != "tag:yaml.org,2002:str":
+        faults.add(line_of(node), f"{what} must be text: write it in quotes")
+        return ""
+    reading.hidden.append(node)
+    value = text_of(node, what, faults)
+    if value == MASK:
+        return value
+    if has_reference(value):
+        faults.add(line_of(node), f"{what}: variables are not written into a secret property")
+    if not 1 <= len(value) <= MAX_VALUE:
+        faults.add(line_of(node), f"{what} has {len(value)} characters; 1 to {MAX_VALUE} are allowed")
+    elif setting.check is not None and (fault := setting.check(value)):
+        faults.add(line_of(node), f"{what}: {fault}")
+    return value
+
+
+def _configuration(
+    node: yaml.Node | None, what: str, place: tuple[int, int], reading: _Reading, secret: Mapping[str, Setting]
+) -> dict[str, str]:
     if node is None:
         return {}
     found: dict[str, str] = {}
     for key, value, line in pairs(node, f"{what}: configuration", reading.faults):
         reading.places.note((*place, "configuration", key), line)
-        found[key] = limited(value, f"{what}: configuration {key}", 1000, reading.faults, strict=True)
+        where = f"{what}: configuration {key}"
+        if key in secret:
+            found[key] = _secret(value, where, secret[key], reading)
+        else:
+            found[key] = limited(value, where, MAX_VALUE, reading.faults, strict=True)
         if not 1 <= len(key) <= 50:
             reading.faults.add(line, f"{what}: a configuration key has 1 to 50 characters")
     return found

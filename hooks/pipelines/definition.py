@@ -52,7 +52,8 @@ class ActionType:
     version: str = "1"
 
     def __str__(self) -> str:
-        return f"{self.category} / {self.owner} / {self.provider}"
+        told = f"{self.category} / {self.owner} / {self.provider}"
+        return told if self.version == "1" else f"{told} / {self.version}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -198,6 +199,13 @@ class PipelineDefinition:
         for stage in self.stages:
             for action in stage.actions:
                 yield stage, action
+
+    def rules(self) -> Iterator[tuple[StageDefinition, RuleDefinition]]:
+        """The rules of all conditions with their stages."""
+        for stage in self.stages:
+            for condition in stage.conditions.values():
+                for rule in condition.rules:
+                    yield stage, rule
 
 
 @dataclass(frozen=True, slots=True)

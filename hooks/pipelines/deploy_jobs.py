@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from functools import partial
+from typing import Any
 
 from sqlalchemy import select
 from sqlalchemy.orm import Session
@@ -20,10 +21,10 @@ from hooks.models.pipeline import ActionExecution, PipelineDefinitionVersion
 from hooks.pipelines.actions import deploy, timeouts
 from hooks.pipelines.actions.kind import Progress
 from hooks.pipelines.engine import REFUSALS, abandon, advance, end_action, running_action
-from hooks.pipelines.parts import DeploymentOrder, Parts
+from hooks.pipelines.parts import DeploymentOrder, Parts, ServiceDocuments
 from hooks.pipelines.run import SYSTEM, Run, pinned_version
 from hooks.pipelines.state import ActionStatus, ExecutionStatus
-from registry.errors import Conflict, NotFound
+from registry.errors import Conflict, NotFound, Problem
 
 ENDED_KIND = "deployment_ended"
 
@@ -54,27 +55,37 @@ def on_deployment_ended(session: Session, row: Deployment) -> None:
 
 def run_deploy(parts: Parts, context: JobContext) -> None:
     """Make the deployment of an action. What refuses it is the action's failure; an outage is raised, and tried again."""
-
-    def unit(session: Session) -> None:
-        found = running_action(session, context.payload["action_execution_id"])
-        if found is None or found[1].deployment_id is not None:
-            return
-        run, row = found
-        progress = _make(session, parts, run, context)
-        if progress.deployment_id is None:
-            timeouts.forget_expiry(session, row.id)
-            end_action(session, parts, run, row, progress, now=parts.clock())
-        else:
-            row.deployment_id, row.summary = progress.deployment_id, progress.summary
-
-    context.finish(JobState.SUCCEEDED, unit)
+    context.finish(JobState.SUCCEEDED, lambda session: make(session, parts, context.payload))
 
 
-def _make(session: Session, parts: Parts, run: Run, context: JobContext) -> Progress:
+def make(
+    session: Session, parts: Parts, asked: Mapping[str, Any], *, documents: ServiceDocuments | Problem | None = None
+) -> None:
+    """Make the deployment that an action asks for, if it still does; or end the action with what refuses it.
+
+    ``documents`` are those of a service, or why they cannot be had.
+    """
+    found = running_action(session, asked["action_execution_id"])
+    if found is None or found[1].deployment_id is not None:
+        return
+    run, row = found
+    progress = _make(session, parts, run, asked, documents)
+    if progress.deployment_id is None:
+        timeouts.forget_expiry(session, row.id)
+        end_action(session, parts, run, row, progress, now=parts.clock())
+    else:
+        row.deployment_id, row.summary = progress.deployment_id, progress.summary
+
+
+def _make(
+    session: Session, parts: Parts, run: Run, asked: Mapping[str, Any], documents: ServiceDocuments | Problem | None
+) -> Progress:
+    place = f"{asked['application']}/{asked['group']}"
     if run.status is ExecutionStatus.STOPPING:
         return Progress(ActionStatus.ABANDONED, "the execution was stopped before anything was deployed")
-    asked = context.payload
-    artifact = asked["artifact"]
+    if isinstance(documents, Problem):
+        return Progress(ActionStatus.FAILED, f"not deployed to {place}: {documents}")
+    artifact = asked.get("artifact")
     order = DeploymentOrder(
         application=asked["application"],
         group=asked["group"],
@@ -83,11 +94,11 @@ def _make(session: Session, parts: Parts, run: Run, context: JobContext) -> Prog
         pipeline=run.pipeline,
         author=session.get_one(PipelineDefinitionVersion, run.execution.definition_id).created_by,
         subject=run.subject,
-        asset=asked["asset"],
+        asset=asked.get("asset"),
         artifact=None if artifact is None else (artifact[0], artifact[1]),
         revision=asked.get("revision"),
+        service=documents,
     )
-    place = f"{order.application}/{order.group}"
     try:
         if parts.deployer is None:
             raise Conflict("this process deploys nothing")

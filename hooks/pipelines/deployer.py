@@ -21,12 +21,22 @@ from hooks.deployments.configs import chosen_config
 from hooks.deployments.parts import Parts
 from hooks.deployments.planning import DeploymentStatus
 from hooks.deployments.request import DeploymentRequest
-from hooks.deployments.revisions import ARTIFACT, PACKAGE, SOURCE, check_served, digest_of_revision, label, pin
+from hooks.deployments.revisions import (
+    ARTIFACT,
+    CONTENT,
+    PACKAGE,
+    SOURCE,
+    check_served,
+    digest_of_revision,
+    label,
+    pin,
+)
 from hooks.deployments.rights import check_deploy
 from hooks.models.deployment import Deployment, DeploymentApplication, DeploymentGroup
-from hooks.pipelines.parts import DeploymentOrder, DeploymentOutcome
+from hooks.pipelines.parts import DeploymentOrder, DeploymentOutcome, TextPlace
+from hooks.pipelines.service_texts import StoredTexts
 from registry.access import Action, Identity, check
-from registry.errors import Denied, Invalid, InvalidDocument, NotFound
+from registry.errors import Conflict, Denied, Invalid, InvalidDocument, NotFound
 from registry.names import PackageKey, PackageName
 
 Member = Callable[[Session, str, datetime], Identity | None]
@@ -36,9 +46,11 @@ Member = Callable[[Session, str, datetime], Identity | None]
 class PipelineDeployer:
     """``hooks.pipelines.parts.Deployer`` over the engine of deployments."""
 
-    def __init__(self, deployments: Parts, member: Member) -> None:
+    def __init__(self, deployments: Parts, member: Member, texts: StoredTexts | None = None) -> None:
+        """``texts`` reads the documents of services out of artifacts; None: this process deploys none."""
         self._deployments = deployments
         self._member = member
+        self._texts = texts
 
     def create(self, session: Session, order: DeploymentOrder, now: datetime) -> str:
         """Make a deployment of what was pinned, in the right of the group's word or the definition's author."""
@@ -90,6 +102,12 @@ class PipelineDeployer:
         except Denied as denied:
             raise Denied(f"{author.name}, who wrote the pipeline's definition, may not: {denied}") from denied
 
+    def read_text(self, place: TextPlace) -> str:
+        """A file of an artifact, for the documents of a service."""
+        if self._texts is None:
+            raise Conflict("this process reads no artifacts")
+        return self._texts.read(place)
+
     def outcome(self, session: Session, deployment_id: str) -> DeploymentOutcome | None:
         """How a deployment ended; one that was undone by itself has failed, and its summary says by which one."""
         row = session.get(Deployment, deployment_id)
@@ -123,6 +141,9 @@ def _revision(
     session: Session, order: DeploymentOrder, application: DeploymentApplication, now: datetime
 ) -> Mapping[str, Any]:
     """The document of what is deployed, with the digests that the execution has. Raises RevisionRefused, Invalid."""
+    if order.service is not None:
+        content = {"content": order.service.appspec, "taskDefinition": dict(order.service.task_definition)}
+        return pin(session, {"revisionType": CONTENT, "appSpecContent": content}, application, now)
     if order.artifact is not None:
         build_id, identifier = order.artifact
         wanted = {"buildId": keeper_of_artifacts(session, build_id), "identifier": identifier}

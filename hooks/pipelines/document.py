@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import yaml
@@ -43,10 +43,26 @@ class Faults:
 
 @dataclass(frozen=True, slots=True)
 class Document:
-    """One document of a file: its own text, and its root node with marks that count lines in the whole file."""
+    """One document of a file: its own text, and its root node with marks that count lines in the whole file.
+
+    ``source`` is the whole file, in which it stands from ``start`` to ``end``.
+    """
 
     text: str
     root: yaml.Node
+    source: str = field(default="", repr=False)
+    start: int = 0
+    end: int = 0
+
+    def masked(self, nodes: Sequence[yaml.Node], mask: str) -> str:
+        """Its own text with ``mask``, in quotes, in the place of scalars of it."""
+        text, end = "", self.end
+        for node in sorted(nodes, key=lambda each: each.start_mark.index, reverse=True):
+            first, behind = node.start_mark.index, node.end_mark.index
+            # A block of lines ends behind its last line break, which what follows needs.
+            line_break = "\n" if self.source[first:behind].endswith("\n") else ""
+            text, end = f'"{mask}"{line_break}{self.source[behind:end]}{text}', first
+        return _own_text(self.source[self.start : end] + text, is_whole=(self.start, self.end) == (0, len(self.source)))
 
 
 def read_documents(text: str, name: str) -> list[Document]:
@@ -66,7 +82,9 @@ def read_documents(text: str, name: str) -> list[Document]:
     except yaml.YAMLError as error:
         raise InvalidDocument(name, [_yaml_fault(error, text)]) from error
     documents = [
-        Document(_own_text(text, start, end), root)
+        Document(
+            _own_text(text[start:end], is_whole=(start, end) == (0, len(text))), root, source=text, start=start, end=end
+        )
         for start, end, root in zip(starts, [*starts, len(text)][1:], roots, strict=True)
         if root is not None and root.tag != _NULL
     ]
@@ -237,10 +255,9 @@ def _position(event: yaml.Event) -> tuple[int, int]:
     return (mark.line + 1, mark.index) if mark is not None else (1, 0)
 
 
-def _own_text(text: str, start: int, end: int) -> str:
-    if start == 0 and end == len(text):
-        return text
-    own = text[start:end]
+def _own_text(own: str, *, is_whole: bool) -> str:
+    if is_whole:
+        return own
     if own.startswith("---"):
         own = own[3:].lstrip(" ").removeprefix("\n")
     return own.rstrip() + "\n"

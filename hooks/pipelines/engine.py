@@ -17,7 +17,7 @@ from sqlalchemy.orm import Session
 
 from hooks.models.pipeline import ActionExecution, Execution, PipelineDefinitionVersion, StageExecution
 from hooks.models.pipeline_stage import InboundExecution
-from hooks.pipelines import conditions, happenings, retrying, rolling_back, slots
+from hooks.pipelines import conditions, happenings, invoked, retrying, rolling_back, slots
 from hooks.pipelines.actions import find_kind
 from hooks.pipelines.actions.kind import ActionKind, Progress, Starting
 from hooks.pipelines.current import current_definition
@@ -45,7 +45,7 @@ from hooks.pipelines.variables import Unresolved, resolve
 from registry.errors import Conflict, Denied, Invalid, NotFound
 
 MAX_DEPTH = 3
-"""How many executions may follow from each other by promoting before the chain is taken for a loop."""
+"""How many executions may follow from each other, by promoting or by invoking, before the chain is taken for a loop."""
 
 REFUSALS = (NotFound, Conflict, Invalid, Denied)
 """What an action can be told: it ran and failed. Everything else means that it could not be run, and is tried again."""
@@ -55,12 +55,16 @@ _MAX_SUMMARY = 2000
 
 @dataclass(frozen=True, slots=True)
 class Trigger:
-    """Why an execution starts. ``identity`` is unique in its pipeline: the same one never starts a second execution."""
+    """Why an execution starts. ``identity`` is unique in its pipeline: the same one never starts a second execution.
+
+    ``invoked_by_action_id`` is the action execution of another pipeline that waits for it.
+    """
 
     kind: str
     identity: str
     actor: str
     depth: int = 0
+    invoked_by_action_id: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,6 +178,7 @@ def _new_execution(
         publishers=sorted({*start.publishers, *what.publishers}),
         variables=variables,
         depth=trigger.depth,
+        invoked_by_action_id=trigger.invoked_by_action_id,
         started_at=now,
     )
 
@@ -238,9 +243,17 @@ def abandon(
     happenings.tell_action(session, run, row, now)
     # Written before anything is told to stop: what then reports its end finds an action that has ended.
     session.flush()
-    kind = _kind_of(run.definition, stage, row.name)
+    kind = kind_of(run.definition, stage, row.name)
     if kind is not None:
         kind.stop(session, parts, row, actor)
+
+
+def wind_down(session: Session, parts: Parts, run: Run, row: ActionExecution, *, actor: str) -> None:
+    """Tell a running action that its execution is being stopped; it comes to its end by itself."""
+    stage = next(stage for (stage, _), other in run.actions.items() if other is row)
+    kind = kind_of(run.definition, stage, row.name)
+    if kind is not None:
+        kind.wind_down(session, parts, row, actor)
 
 
 def find_started(session: Session, pipeline_id: int, identity: str) -> int | None:
@@ -351,6 +364,7 @@ def _end(session: Session, run: Run, status: ExecutionStatus, now: datetime) -> 
     run.execution.status = status.value
     run.execution.ended_at = now
     slots.stop_waiting(session, run.execution)
+    invoked.tell_end(session, run.execution)
     failed = [f"{stage}/{name}" for (stage, name), row in run.actions.items() if row.status == ActionStatus.FAILED]
     judged = {ConditionStatus.FAILED, ConditionStatus.ERRORED}
     conditions_failed = [f"{stage}/{slot}" for (stage, slot), row in run.conditions.items() if row.status in judged]
@@ -380,7 +394,7 @@ def _start(session: Session, parts: Parts, run: Run, stage: str, action: str, *,
     session.flush()
     run.actions[stage, action] = row
     happenings.tell_action(session, run, row, now)
-    _apply(row, _begin(session, parts, run, row, definition, now=now), now)
+    _apply(row, _begin(session, parts, run, row, stage, definition, now=now), now)
     if row.status != ActionStatus.IN_PROGRESS:
         happenings.tell_action(session, run, row, now)
     if row.status == ActionStatus.WAITING:
@@ -389,7 +403,14 @@ def _start(session: Session, parts: Parts, run: Run, stage: str, action: str, *,
 
 
 def _begin(
-    session: Session, parts: Parts, run: Run, row: ActionExecution, definition: ActionDefinition, *, now: datetime
+    session: Session,
+    parts: Parts,
+    run: Run,
+    row: ActionExecution,
+    stage: str,
+    definition: ActionDefinition,
+    *,
+    now: datetime,
 ) -> Progress:
     kind = find_kind(definition.type)
     if kind is None:
@@ -411,6 +432,7 @@ def _begin(
                     configuration=row.resolved_configuration,
                     source=pinned_version(run.execution),
                     now=now,
+                    stage=stage,
                     artifacts=handed_to(run, definition),
                     own_revision=own_revision(run),
                 ),
@@ -427,6 +449,8 @@ def _apply(row: ActionExecution, progress: Progress, now: datetime) -> None:
     row.output_variables = dict(progress.variables)
     row.build_id = progress.build_id or row.build_id
     row.deployment_id = progress.deployment_id or row.deployment_id
+    row.action_job_id = progress.action_job_id or row.action_job_id
+    row.invoked_execution_id = progress.invoked_execution_id or row.invoked_execution_id
     row.job_id = progress.job_id or row.job_id
     row.token = progress.token or row.token
     row.expires_at = progress.expires_at or row.expires_at
@@ -441,5 +465,6 @@ def _definition_of(definition: PipelineDefinition, stage: str, action: str) -> A
     return found
 
 
-def _kind_of(definition: PipelineDefinition, stage: str, action: str) -> ActionKind | None:
+def kind_of(definition: PipelineDefinition, stage: str, action: str) -> ActionKind | None:
+    """What carries out an action, or None when this release does not. Raises NotFound."""
     return find_kind(_definition_of(definition, stage, action).type)

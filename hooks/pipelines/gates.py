@@ -102,19 +102,22 @@ def _groups(execution: ExecutionView) -> Iterator[tuple[str, list[ActionExecutio
 
 def is_approval(action: ActionExecutionView) -> bool:
     """Whether an action asks somebody."""
-    return action.category == "Approval"
+    return (action.category, action.provider) == ("Approval", "Manual")
 
 
 _TARGETS = {("Deploy", "Promote"): "TargetRepository", ("Build", "CodeBuild"): "PublishRepository"}
 _TARGETS |= {("Test", "CodeBuild"): _TARGETS["Build", "CodeBuild"]}
 # What is brought out of the domain's repositories: the right is asked for where it comes from.
-_FROM = {("Deploy", "CodeDeploy"), ("Deploy", "Publish")}
+_FROM = {("Deploy", "CodeDeploy"), ("Deploy", "CodeDeployToECS"), ("Deploy", "Publish")}
 _TARGETS |= dict.fromkeys(_FROM, "SourceRepository")
+_INVOKES = ("Invoke", "CodePipeline")
 
 
 def _target(action: ActionExecutionView, summary: ExecutionSummary) -> str:
     """The repository that an action puts versions into, or from which it deploys or publishes them; "" for none."""
     kind = (action.category, action.provider)
+    if kind == _INVOKES:
+        return "*"  # what the other pipeline's definition says when it is started: perhaps any of them
     setting = _TARGETS.get(kind, "")
     written = (action.configuration or {}).get(setting, "") or (summary.repository if kind in _FROM else "")
     # A literal ``*`` is matched by nothing but a ``*`` in the approver's own scope.

@@ -11,8 +11,8 @@ from hooks.jobs.claims import EndedJob
 from hooks.jobs.context import Handler, JobContext
 from hooks.models.job import JobState
 from hooks.models.pipeline import ActionExecution
-from hooks.pipelines import conditions, deploy_jobs, freezes, publish_jobs
-from hooks.pipelines.actions import approve, deploy, promote, publish, timeouts
+from hooks.pipelines import conditions, deploy_jobs, freezes, invoke_jobs, publish_jobs, service_jobs
+from hooks.pipelines.actions import approve, deploy, deploy_service, invoke, promote, publish, timeouts
 from hooks.pipelines.actions.kind import Progress
 from hooks.pipelines.approvals import expire
 from hooks.pipelines.engine import REFUSALS, end_action, look_at_condition, running_action
@@ -34,6 +34,8 @@ def handlers(parts: Parts) -> Mapping[str, Handler]:
         conditions.JOB_KIND: lambda context: run_condition(parts, context),
         freezes.JOB_KIND: lambda context: run_thaw(parts, context),
         **deploy_jobs.handlers(parts),
+        **invoke_jobs.handlers(parts),
+        **service_jobs.handlers(parts),
     }
 
 
@@ -42,8 +44,13 @@ def publishing_handlers(parts: Parts) -> Mapping[str, Handler]:
     return {publish.JOB_KIND: lambda context: publish_jobs.run_publish(parts, context)}
 
 
-SETTLED = {promote.JOB_KIND: "the promotion", deploy.JOB_KIND: "the deployment",
-           publish.JOB_KIND: "the publication"}  # fmt: skip
+SETTLED = {
+    promote.JOB_KIND: "the promotion",
+    deploy.JOB_KIND: "the deployment",
+    deploy_service.JOB_KIND: "the deployment",
+    publish.JOB_KIND: "the publication",
+    invoke.JOB_KIND: "the start of the other pipeline",
+}
 """Kinds of jobs that an action waits for, and what each is called."""
 
 

@@ -15,7 +15,7 @@ from registry.errors import Conflict
 
 @dataclass(frozen=True, slots=True)
 class Handed:
-    """An input artifact: the artifact ``identifier`` of the build ``build_id``.
+    """An input artifact: the artifact ``identifier`` of the build, or job, ``build_id``.
 
     Without a build it is what a source action has fetched (``17/Source``), or without an identifier the package version.
     """
@@ -46,8 +46,10 @@ def handed_to(run: Run, action: ActionDefinition) -> Mapping[str, Handed]:
                     raise Conflict(
                         f"artifact {name} is not there: {stage.name}/{maker.name}, which makes it, did not succeed"
                     )
-                build_id = row.build_id if row is not None else None
-                found[name] = Handed(build_id, identifier_of(name, maker.outputs) if build_id else "")
+                build_id = (row.build_id or row.action_job_id) if row is not None else None
+                # Jobs hand on artifacts under their own names, builds as their buildspecs have them.
+                called = name if row is not None and row.build_id is None else identifier_of(name, maker.outputs)
+                found[name] = Handed(build_id, called if build_id else "")
     return found
 
 

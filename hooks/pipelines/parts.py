@@ -11,6 +11,7 @@ from sqlalchemy.orm import Session
 
 from hooks.builds.source import digest_of, package_url
 from hooks.pipelines.definition import BuildProjectDeclaration
+from hooks.secret_store.store import Sealer
 from registry.clock import Clock
 from registry.names import PackageKey
 from registry.repos.advisories import AdvisoryView
@@ -95,12 +96,33 @@ class BuildOutcome:
 
 
 @dataclass(frozen=True, slots=True)
+class ServiceDocuments:
+    """What a service is deployed by: the text of an ``appspec.yaml``, and the document of a task definition."""
+
+    appspec: str
+    task_definition: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class TextPlace:
+    """A file of a pinned artifact. ``keeper`` None: ``path`` is a file of the version ``source`` in ``repository``."""
+
+    path: str
+    source: PinnedVersion
+    repository: str
+    keeper: str | None = None
+    identifier: str = ""
+    sha256: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class DeploymentOrder:
     """A deployment that an action asks for: of files of ``source``, or of what an earlier action has made.
 
     ``artifact`` is (build, identifier) of a build's; ``revision`` (``17/Source``) what a source action has fetched.
     ``repository`` is where, of the version's domain, machines get its files; ``asset`` a pattern for the one of them that
-    is the bundle, None: the version itself is installed. ``author`` is who wrote the definition that the execution runs.
+    is the bundle, None: the version itself is installed. With ``service`` these documents are deployed. ``author`` is who
+    wrote the definition that the execution runs.
     """
 
     application: str
@@ -113,6 +135,7 @@ class DeploymentOrder:
     asset: str | None = None
     artifact: tuple[str, str] | None = None
     revision: str | None = None
+    service: ServiceDocuments | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,8 +198,38 @@ class Deployer(Protocol):
         """How it ended; None while it goes on. Raises NotFound."""
         ...
 
+    def read_text(self, place: TextPlace) -> str:
+        """A file of an artifact, in no transaction. Raises NotFound, Conflict, Invalid, and Unavailable for later."""
+        ...
+
     def stop(self, session: Session, deployment_id: str, actor: str, now: datetime) -> None:
         """Let nothing more of it begin. Nothing happens to one that has ended or is being stopped."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class InvocationOrder:
+    """An execution that an action asks for: of ``pipeline``, about ``source`` as ``repository`` of its domain has it.
+
+    ``author`` is who wrote the definition that the execution runs; ``depth`` counts the executions that led to the new one.
+    """
+
+    pipeline: str
+    source: PinnedVersion
+    repository: str
+    variables: Mapping[str, str]
+    publishers: tuple[str, ...]
+    author: str
+    execution_id: int
+    action_execution_id: int
+    depth: int
+
+
+class Invoker(Protocol):
+    """Starts executions of other pipelines."""
+
+    def __call__(self, session: Session, order: InvocationOrder, now: datetime) -> int:
+        """Start the execution, once for the action; its id. Raises NotFound, Conflict, Invalid, Denied."""
         ...
 
 
@@ -213,7 +266,8 @@ class Parts:
     None: everybody may whose answer was let in. ``attested`` reads, outside of any transaction, who attested the files
     of a version in a ``domain/repository`` (file name → publishers); None: nobody is known.
     ``publisher`` None: this process publishes nothing outside. ``advisories`` finds those about a version; None: none is
-    known of, and a gate that asks for them is not met.
+    known of, and a gate that asks for them is not met. ``invoker`` None: it starts no pipeline from another. ``sealer``
+    None: it seals nothing.
     """
 
     start_build: Callable[[Session, BuildRequest, datetime], str]
@@ -227,3 +281,5 @@ class Parts:
     publisher: Publish | None = None
     advisories: Callable[[Session, PackageKey, str], Sequence[AdvisoryView]] | None = None
     attested: Callable[[str, PackageKey, str], Mapping[str, tuple[str, ...]]] | None = None
+    invoker: Invoker | None = None
+    sealer: Sealer | None = None

@@ -12,7 +12,7 @@ from sqlalchemy.orm import Session
 from hooks.models.pipeline import ActionExecution, Execution, Pipeline, StageExecution
 from hooks.models.pipeline_condition import PipelineFreeze, StageHold
 from hooks.models.pipeline_stage import InboundExecution, StageSlot
-from hooks.pipelines import condition_views, freezes, holds, store
+from hooks.pipelines import condition_views, freezes, holds, job_courses, store
 from hooks.pipelines.definition import Slot, StageDefinition
 from hooks.pipelines.state import ExecutionStatus
 
@@ -42,8 +42,9 @@ class TransitionState:
 class LatestAction:
     """The attempt at an action that counts. ``token`` is an approval's.
 
-    ``external_execution_id`` is the id of its build or deployment, and ``external_execution_url`` where that is looked at,
-    below this server's address.
+    ``external_execution_id`` is the id of its build, deployment or execution, or what a worker calls it, and
+    ``external_execution_url`` where that is looked at, below this server's address or at the worker's. ``percent_complete``
+    is as a worker told it.
     """
 
     action_execution_id: int
@@ -54,14 +55,20 @@ class LatestAction:
     external_execution_id: str | None
     external_execution_url: str | None
     last_updated_by: str | None
+    percent_complete: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class ActionState:
-    """An action; ``latest_execution`` None: not started in the stage's latest execution."""
+    """An action; ``latest_execution`` None: not started in the stage's latest execution.
+
+    ``entity_url`` is where a worker shows what the action is about, ``current_revision`` what it said it worked on.
+    """
 
     action_name: str
     latest_execution: LatestAction | None
+    entity_url: str | None = None
+    current_revision: Mapping[str, str] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,6 +169,7 @@ def get_pipeline_state(
     latest = {stage: row for stage, row in latest.items() if row.execution_id in seen}
     actions = _actions(session, [row.id for row in latest.values()])
     judged = condition_views.states_of(session, [row.id for row in latest.values()])
+    courses = job_courses.of_actions(session, list(actions.values()))
     held = {stage for stage, slot in slots.items() if not slot.is_open or slot.occupant_id is not None} | set(waiting)
     current = {stage.name for stage in view.definition.stages}
     stages = (*view.definition.stages, *(StageDefinition(stage, ()) for stage in sorted(held - current)))
@@ -175,7 +183,13 @@ def get_pipeline_state(
         tuple(
             _with_gates(
                 _stage(
-                    stage, slots.get(stage.name), waiting.get(stage.name, ()), latest.get(stage.name), actions, seen
+                    stage,
+                    slots.get(stage.name),
+                    waiting.get(stage.name, ()),
+                    latest.get(stage.name),
+                    actions,
+                    seen=seen,
+                    courses=courses,
                 ),
                 judged.get(latest[stage.name].id, {}) if stage.name in latest else {},
                 latest.get(stage.name),
@@ -280,7 +294,9 @@ def _stage(
     waiting: Sequence[int],
     latest: StageExecution | None,
     actions: Mapping[tuple[int, str], ActionExecution],
+    *,
     seen: Mapping[int, store.ExecutionSummary],
+    courses: Mapping[str, job_courses.JobCourse],
 ) -> StageState:
     inbound = tuple(
         StageExecutionState(each, seen[each].status, seen[each].execution_type) for each in waiting if each in seen
@@ -298,7 +314,7 @@ def _stage(
         inbound[0] if inbound else None,
         inbound,
         transition,
-        tuple(ActionState(name, _latest_action(row) if row is not None else None) for name, row in found.items()),
+        tuple(_action_state(name, row, courses) for name, row in found.items()),
         last,
         before_entry_condition_state=None,
         on_success_condition_state=None,
@@ -309,20 +325,34 @@ def _stage(
     )
 
 
-def _latest_action(row: ActionExecution) -> LatestAction:
+def _action_state(name: str, row: ActionExecution | None, courses: Mapping[str, job_courses.JobCourse]) -> ActionState:
+    if row is None:
+        return ActionState(name, None)
+    course = courses.get(row.action_job_id or "", job_courses.NONE)
+    return ActionState(name, _latest_action(row, course), course.entity_url, course.current_revision)
+
+
+def _latest_action(row: ActionExecution, course: job_courses.JobCourse) -> LatestAction:
     return LatestAction(
         row.id,
         row.status,
         row.summary,
         row.ended_at or row.started_at,
         row.token if row.status == "Waiting" else None,
-        row.build_id or row.deployment_id,
-        _external_url(row),
+        row.build_id or row.deployment_id or _number(row.invoked_execution_id) or course.external_execution_id,
+        _external_url(row) or course.external_execution_url,
         row.decided_by,
+        course.percent_complete,
     )
+
+
+def _number(number: int | None) -> str | None:
+    return None if number is None else str(number)
 
 
 def _external_url(row: ActionExecution) -> str | None:
     if row.build_id is not None:
         return f"/builds/{row.build_id}"
+    if row.invoked_execution_id is not None:
+        return f"/executions/{row.invoked_execution_id}"
     return f"/deployments/{row.deployment_id}" if row.deployment_id is not None else None

@@ -28,7 +28,8 @@ class Setting:
 
     ``is_json`` marks values that are JSON documents: references are replaced inside their strings, never in their
     syntax, so that a value cannot add a member. ``is_literal`` marks settings that take no references: what a build has
-    exported or a publisher has chosen must not say who may approve, or where something goes.
+    exported or a publisher has chosen must not say who may approve, or where something goes. The value of one that
+    ``is_secret`` is sealed, and masked in documents.
     """
 
     name: str
@@ -36,6 +37,7 @@ class Setting:
     check: Check | None = None
     is_json: bool = False
     is_literal: bool = False
+    is_secret: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,8 +45,8 @@ class Provider:
     """A kind of action. ``inputs``/``outputs``: fewest and most artifacts.
 
     ``variables`` are the output variables it sets: None means that only a run can tell, empty that it sets none.
-    ``of_version`` are settings about the package version, which say nothing of an artifact that a build has made.
-    ``check_all`` looks at the settings together.
+    ``of_version`` are settings about the package version, which say nothing of an artifact that a build has made;
+    ``names_inputs`` those whose values are names of input artifacts. ``check_all`` looks at the settings together.
     """
 
     category: str
@@ -57,6 +59,8 @@ class Provider:
     has_timeout: bool = False
     of_version: frozenset[str] = frozenset()
     check_all: CheckAll = no_faults
+    version: str = "1"
+    names_inputs: frozenset[str] = frozenset()
 
     def setting(self, name: str) -> Setting | None:
         """The setting of that name, or None."""

@@ -7,7 +7,7 @@ if that person did by hand what the pipeline does there. Deployments are asked f
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 
 from sqlalchemy.orm import Session
 
@@ -48,6 +48,9 @@ def faults_of(
         for stage, action in definition.actions():
             found = _action_faults(session, who, definition, action, projects, place)
             faults += [f"action {stage.name}/{action.name}: {fault}" for fault in found]
+        for stage, rule in definition.rules():
+            found = _started_faults(session, who, rule.configuration, projects)
+            faults += [f"rule {stage.name}/{rule.name}: {fault}" for fault in found]
     return faults
 
 
@@ -90,6 +93,18 @@ def _action_faults(
         yield from _may(who, Action.READ, f"{domain}/{said['SourceRepository']}")
     if "PublishRepository" in said:
         yield from _may(who, Action.PUBLISH, f"{domain}/{said['PublishRepository']}")
+    yield from _started_faults(session, who, said, projects)
+    if (action.type.category == "Invoke" or action.type.owner == "Custom" or provider == "Publish") and not who.may(
+        Action.ADMIN
+    ):
+        # What they reach is not this document's to say: other pipelines, programs and registries elsewhere.
+        yield f"{provider} is for definitions that an administrator of the server has applied"
+
+
+def _started_faults(
+    session: Session, who: Identity, said: Mapping[str, str], projects: Collection[str]
+) -> Iterator[str]:
+    """What is wrong with a build that an action, or a rule, starts."""
     if "ProjectName" in said and said["ProjectName"] not in projects:
         try:
             fine = may_start(who, get_project(session, said["ProjectName"]))

@@ -13,6 +13,7 @@ from hooks.pipelines.definition import (
     MAX_STAGES,
     SLOT_KEYS,
     ActionDefinition,
+    ActionType,
     ExecutionMode,
     PipelineDefinition,
     Result,
@@ -27,7 +28,7 @@ PUBLISHES = "PublishRepository"
 """The setting of builds that publish."""
 
 Place = tuple[int | str, ...]
-_Outputs = Mapping[tuple[str, str, str], frozenset[str] | None]
+_Outputs = Mapping[ActionType, frozenset[str] | None]
 
 
 @dataclass(slots=True)
@@ -61,6 +62,11 @@ class _At:
         return (other.stage, other.action.run_order) < (self.stage, self.action.run_order)
 
 
+def identity_of(provider: Provider) -> ActionType:
+    """What an action says that is carried out by ``provider``."""
+    return ActionType(provider.category, provider.owner, provider.name, provider.version)
+
+
 def check_pipeline(
     definition: PipelineDefinition, providers: Sequence[Provider], places: Places, faults: Faults
 ) -> None:
@@ -74,10 +80,10 @@ def check_pipeline(
     _check_sources(definition, actions, places, faults)
     _check_artifacts(actions, places, faults)
     _check_namespaces(actions, places, faults)
-    known = {(provider.category, provider.owner, provider.name): provider for provider in providers}
+    known = {identity_of(provider): provider for provider in providers}
     made = {name for at in actions if at.action.type.category != "Source" for name in at.action.outputs}
     for at in actions:
-        provider = known.get((at.action.type.category, at.action.type.owner, at.action.type.provider))
+        provider = known.get(at.action.type)
         if provider is not None:
             _check_provider(at, provider, places, faults)
             _check_giving_way(at, provider, definition, places, faults)
@@ -91,7 +97,7 @@ def check_pipeline(
     makers = {name: at for at in reversed(actions) for name in at.action.outputs}
     for at in _rules(definition):
         _check_inputs(at, makers, places, faults)
-        provider = known.get((at.action.type.category, at.action.type.owner, at.action.type.provider))
+        provider = known.get(at.action.type)
         if provider is not None:
             _check_provider(at, provider, places, faults)
         _check_references(at, definition, actions, outputs, places=places, faults=faults)
@@ -220,9 +226,30 @@ def _check_provider(at: _At, provider: Provider, places: Places, faults: Faults)
         if not low <= len(names) <= high:
             allowed = f"{low}" if low == high else f"{low} to {high}"
             faults.add(line, f"{at.label}: {len(names)} {word} artifacts; {action.type.provider} has {allowed}")
-    _check_primary(at, provider, line, faults)
+    _check_names_of_inputs(at, provider, places, faults)
     if action.timeout_minutes is not None and not provider.has_timeout:
         faults.add(line, f"{at.label}: {action.type.provider} actions have no timeoutInMinutes")
+    _check_settings(at, provider, places, faults)
+
+
+def _check_names_of_inputs(at: _At, provider: Provider, places: Places, faults: Faults) -> None:
+    action, line = at.action, places.line(at.stage, at.index)
+    for key in sorted(provider.names_inputs.intersection(action.configuration)):
+        named = action.configuration[key]
+        if not has_reference(named) and named not in action.inputs:
+            here = places.line(at.stage, at.index, "configuration", key)
+            faults.add(here, f"{at.label}: configuration {key}: {named!r} is none of the input artifacts")
+    primary = action.configuration.get("PrimarySource")
+    if provider.setting("PrimarySource") is not None and len(action.inputs) > 1 and primary is None:
+        faults.add(
+            line, f"{at.label}: configuration PrimarySource is missing: it says which input artifact is the primary one"
+        )
+    elif primary is not None and not has_reference(primary) and primary not in action.inputs:
+        faults.add(line, f"{at.label}: configuration PrimarySource: {primary!r} is none of the input artifacts")
+
+
+def _check_settings(at: _At, provider: Provider, places: Places, faults: Faults) -> None:
+    action, line = at.action, places.line(at.stage, at.index)
     known = ", ".join(setting.name for setting in provider.settings)
     for key, value in action.configuration.items():
         setting = provider.setting(key)
@@ -243,18 +270,9 @@ def _check_provider(at: _At, provider: Provider, places: Places, faults: Faults)
             faults.add(line, f"{at.label}: configuration {setting.name} is missing")
 
 
-def _check_primary(at: _At, provider: Provider, line: int, faults: Faults) -> None:
-    action = at.action
-    primary = action.configuration.get("PrimarySource")
-    if provider.setting("PrimarySource") is not None and len(action.inputs) > 1 and primary is None:
-        faults.add(
-            line, f"{at.label}: configuration PrimarySource is missing: it says which input artifact is the primary one"
-        )
-    elif primary is not None and not has_reference(primary) and primary not in action.inputs:
-        faults.add(line, f"{at.label}: configuration PrimarySource: {primary!r} is none of the input artifacts")
-
-
 def _value_fault(setting: Setting, value: str) -> str | None:
+    if setting.is_secret:
+        return None  # its reader has looked at it, and says nothing of it
     if has_reference(value) and not setting.is_json:
         return "variables are not allowed in it" if setting.is_literal else None
     return setting.check(value) if setting.check is not None else None
@@ -384,7 +402,6 @@ def _reference_faults(
         elif not at.certainly_after(owner):
             yield f"{told}: {owner.label} has not certainly ended before"
         else:
-            kind = owner.action.type
-            names = outputs.get((kind.category, kind.owner, kind.provider))
+            names = outputs.get(owner.action.type)
             if names is not None and key not in names:
                 yield f"{told}: {owner.label} sets {', '.join(sorted(names)) or 'no variables'}"

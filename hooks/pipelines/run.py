@@ -165,6 +165,19 @@ def lock(session: Session, execution_id: int) -> Run:
     )
     if execution is None:
         raise NotFound("execution", str(execution_id))
+    return _read(session, execution)
+
+
+def look(session: Session, execution_id: int) -> Run:
+    """Read an execution without a lock, for who changes nothing of it. Raises NotFound."""
+    execution = session.get(Execution, execution_id)
+    if execution is None:
+        raise NotFound("execution", str(execution_id))
+    return _read(session, execution)
+
+
+def _read(session: Session, execution: Execution) -> Run:
+    execution_id = execution.id
     pinned = session.get_one(PipelineDefinitionVersion, execution.definition_id)
     name = session.get_one(Pipeline, execution.pipeline_id).name
     run = Run(execution, name, from_model(pinned.model), pinned.version)

@@ -11,7 +11,7 @@ from hooks.pipelines import conditions, happenings, slots
 from hooks.pipelines.actions.kind import Progress
 from hooks.pipelines.definition import RetryMode
 from hooks.pipelines.engine import abandon as abandon_action
-from hooks.pipelines.engine import advance
+from hooks.pipelines.engine import advance, wind_down
 from hooks.pipelines.parts import Parts
 from hooks.pipelines.retrying import MANUAL, begin_again
 from hooks.pipelines.run import Run, lock
@@ -26,7 +26,8 @@ def stop_execution(
 ) -> None:
     """Stop an execution: let running actions end (``Stopping``), or abandon them.
 
-    A waiting approval is abandoned either way: nothing of it runs. Unlike CodePipeline, the builds of abandoned
+    A waiting approval is abandoned either way: nothing of it runs. An execution that an action has started is stopped in
+    the same way. Unlike CodePipeline, the builds of abandoned
     actions are told to stop, and their deployments as well, in the name of ``actor``. May be repeated with ``abandon``
     while stopping. Raises NotFound, Invalid for a reason that is too long, and Conflict for an execution that has ended
     or is stopping already.
@@ -48,6 +49,8 @@ def stop_execution(
         if abandon or row.status == ActionStatus.WAITING:
             told = Progress(ActionStatus.ABANDONED, f"abandoned: {actor} stopped the execution")
             abandon_action(session, parts, run, row, told, actor=actor, now=now)
+        else:
+            wind_down(session, parts, run, row, actor=actor)
     broken = ConditionStatus.ABANDONED if abandon else ConditionStatus.CANCELLED
     conditions.break_off(session, parts, run, None, broken, f"{actor} stopped the execution", now=now)
     run.record(session, now, actor, "execution.stop", reason=reason, abandon=abandon)

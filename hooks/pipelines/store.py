@@ -23,6 +23,7 @@ from hooks.models.pipeline_stage import InboundExecution
 from hooks.pipelines.approvers import required_approvals
 from hooks.pipelines.condition_views import ConditionExecutionView, conditions_of
 from hooks.pipelines.definition import PipelineDefinition, StageDefinition, from_model
+from hooks.pipelines.job_courses import JobCourse, of_actions
 from registry.errors import NotFound
 
 LARGEST_PAGE = 200
@@ -108,6 +109,7 @@ class ActionExecutionView:
     """An action of an execution; ``status`` None: not started. ``attempts`` are the older ones, that no longer count.
 
     ``results`` are the answers to an approval so far; ``required_approvals`` how many it takes.
+    ``job`` tells of the job of one that somebody else carries out, ``invoked_execution_id`` names what it has started.
     """
 
     name: str
@@ -122,6 +124,9 @@ class ActionExecutionView:
     output_variables: Mapping[str, str] | None = None
     build_id: str | None = None
     deployment_id: str | None = None
+    action_job_id: str | None = None
+    invoked_execution_id: int | None = None
+    job: JobCourse | None = None
     token: str | None = None
     expires_at: datetime | None = None
     decided_by: str | None = None
@@ -311,7 +316,8 @@ def find_executions(
     conditions = conditions_of(session, judged) if judged else {}
     brought = {row.Execution.rollback_target_id or row.Execution.id for row in rows}
     said = _results(session, list(definitions))
-    histories = _Histories(attempts, conditions, said, _revisions(session, brought))
+    courses = of_actions(session, [row for tried in attempts.values() for row in tried])
+    histories = _Histories(attempts, conditions, said, _revisions(session, brought), courses)
     return {
         execution_id: _view(row, definitions[execution_id], stages.get(execution_id, {}), histories)
         for row in rows
@@ -323,13 +329,17 @@ def find_executions(
 class _Histories:
     """What was tried, judged and said: by (stage execution, action), by stage execution, by action execution.
 
-    ``revisions`` is what sources have brought, by execution.
+    ``revisions`` is what sources have brought, by execution; ``courses`` how far jobs are, by their ids.
     """
 
     attempts: Mapping[tuple[int, str], Sequence[ActionExecution]]
     conditions: Mapping[int, tuple[ConditionExecutionView, ...]]
     results: _Said
     revisions: Mapping[int, tuple[RevisionView, ...]]
+    courses: Mapping[str, JobCourse]
+
+
+_NOTHING = _Histories({}, {}, {}, {}, {})
 
 
 def _view(
@@ -414,10 +424,10 @@ def _stage_views(
         actions = []
         for action in stage.actions:
             rows = histories.attempts.get((row.id, action.name), ()) if row is not None else ()
-            older = tuple(_attempt(old, action.run_order, said=histories.results) for old in rows if not old.is_current)
+            older = tuple(_attempt(old, action.run_order, histories=histories) for old in rows if not old.is_current)
             current = next((found for found in rows if found.is_current), None)
             actions.append(
-                _attempt(current, action.run_order, older, histories.results)
+                _attempt(current, action.run_order, older, histories)
                 if current is not None
                 else ActionExecutionView(
                     action.name,
@@ -461,7 +471,10 @@ def _results(session: Session, executions: Sequence[int]) -> _Said:
 
 
 def _attempt(
-    row: ActionExecution, run_order: int, older: tuple[ActionExecutionView, ...] = (), said: _Said | None = None
+    row: ActionExecution,
+    run_order: int,
+    older: tuple[ActionExecutionView, ...] = (),
+    histories: _Histories = _NOTHING,
 ) -> ActionExecutionView:
     return ActionExecutionView(
         name=row.name,
@@ -476,6 +489,9 @@ def _attempt(
         output_variables=row.output_variables,
         build_id=row.build_id,
         deployment_id=row.deployment_id,
+        action_job_id=row.action_job_id,
+        invoked_execution_id=row.invoked_execution_id,
+        job=histories.courses.get(row.action_job_id or ""),
         token=row.token,
         expires_at=row.expires_at,
         decided_by=row.decided_by,
@@ -485,7 +501,7 @@ def _attempt(
         attempts=older,
         id=row.id,
         required_approvals=required_approvals(row.resolved_configuration) if row.category == "Approval" else None,
-        results=(said or {}).get(row.id, ()),
+        results=histories.results.get(row.id, ()),
         published=tuple(PublishedView(**file) for file in row.published or ()),
     )
 

@@ -34,8 +34,9 @@ from hooks.builds.stopping import stop_soon
 from hooks.models.build import BuildProject
 from hooks.models.build_batch import BuildBatch
 from hooks.pipelines.definition import BuildProjectDeclaration
-from hooks.pipelines.parts import BuildOutcome, BuildRequest, Deployer, Parts, Publish
+from hooks.pipelines.parts import BuildOutcome, BuildRequest, Deployer, Invoker, Parts, Publish
 from hooks.pipelines.run import SYSTEM
+from hooks.secret_store.store import Sealer
 from registry import audit
 from registry.clock import Clock
 from registry.errors import Conflict, Invalid, NotFound
@@ -58,6 +59,8 @@ def real_parts(
     advisories: Callable[[Session, PackageKey, str], Sequence[AdvisoryView]] | None = None,
     may_approve: Callable[[Session, str, Sequence[str]], bool] | None = None,
     attested: Callable[[str, PackageKey, str], Mapping[str, tuple[str, ...]]] | None = None,
+    invoker: Invoker | None = None,
+    sealer: Sealer | None = None,
 ) -> Parts:
     """The parts of a running server. ``executor_types`` are the environment types that its workers can build."""
 
@@ -79,6 +82,8 @@ def real_parts(
         advisories=advisories,
         may_approve=may_approve,
         attested=attested,
+        invoker=invoker,
+        sealer=sealer,
     )
 
 

@@ -28,6 +28,7 @@ _ADMIN = """
     UpdatePackageGroupOriginConfiguration UpdateRepository
 """
 _OURS = {
+    "entrepot:PollForJobs": "read",
     "entrepot:ReadBuild": "read",
     "entrepot:ReadDeployment": "read",
     "entrepot:ReadPipeline": "read",

@@ -97,6 +97,7 @@ class Visit:
             "/runners",
             "/destinations",
             "/destinations?name=partners",
+            "/action-types",
             "/agents",
             "/account/tokens",
             "/account/password",

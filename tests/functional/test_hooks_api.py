@@ -74,6 +74,15 @@ stages:
     actionTypeId: {category: Deploy, owner: AWS, provider: CodeDeploy, version: "1"}
     configuration: {ApplicationName: shop, DeploymentGroupName: prod}
 """
+ACTION_TYPE_ID = {"category": "Build", "owner": "Custom", "provider": "Mine", "version": "1"}
+_NONE = {"minimumCount": 0, "maximumCount": 0}
+ACTION_TYPE = {
+    "category": "Build",
+    "provider": "Mine",
+    "version": "1",
+    "inputArtifactDetails": _NONE,
+    "outputArtifactDetails": _NONE,
+}
 START = {"domain": "default", "repository": "dev", "format": "pypi", "name": "My_Pkg", "version": "1.0"}
 
 
@@ -375,6 +384,22 @@ MATRIX = [
     ("POST", "/deployments/{y}/targets/1/answer", {"answer": "retry"}, (401, *ACTS, 404)),
     ("DELETE", f"{APPS}/shop/groups/prod", None, (401, *ACTS, 204)),
     ("DELETE", f"{APPS}/shop", None, (401, *ACTS, 204)),
+    ("GET", "/action-types", None, (401, *[200] * 6)),
+    ("POST", "/action-types", ACTION_TYPE, (401, *[403] * 5, 201)),
+    ("GET", "/action-webhooks", None, (401, *[403] * 5, 200)),
+    ("PUT", "/action-webhooks/robot", {"url": "https://robot.example/jobs"}, (401, *[403] * 5, 200)),
+    ("DELETE", "/action-webhooks/robot", None, (401, *[403] * 5, 204)),
+    # The type names no workers, so that administrators alone are asked for; test_action_jobs has jobs of others.
+    ("POST", "/jobs/poll", {"actionTypeId": ACTION_TYPE_ID}, (401, *[403] * 5, 200)),
+    ("GET", "/jobs/j", None, (401, *[404] * 6)),
+    ("POST", "/jobs/j/acknowledge", {"nonce": "n"}, (401, *[404] * 6)),
+    ("POST", "/jobs/j/success", {}, (401, *[404] * 6)),
+    ("POST", "/jobs/j/failure", {"failureDetails": {"type": "JobFailed", "message": "no"}}, (401, *[404] * 6)),
+    ("DELETE", "/action-types/Build/Mine/1", None, (401, *[403] * 5, 204)),
+    ("GET", "/job-artifacts/j/inputs/App/app.whl", None, (401,) * 7),  # no account's token opens these
+    ("PUT", "/job-artifacts/j/outputs/App", None, (401,) * 7),
+    ("POST", "/job-results/j/success", {}, (401,) * 7),
+    ("POST", "/job-results/j/failure", {"failureDetails": {"type": "JobFailed", "message": "no"}}, (401,) * 7),
     ("GET", "/domains/default/keys", None, (401, 403, 403, 403, 403, 403, 200)),
     ("POST", "/domains/default/keys/rotate", None, (401, 403, 403, 403, 403, 403, 202)),
     ("GET", "/domains/default/keys/verification", None, (401, 403, 403, 403, 403, 403, 200)),

@@ -72,6 +72,7 @@ PATHS = {
     "hook_pages.keys": ("/keys",),
     "hook_pages.runners": ("/runners",),
     "hook_pages.destinations": ("/destinations", "/destinations?name=partners"),
+    "hook_pages.action_types": ("/action-types",),
     "hook_pages.agents": ("/agents",),
     "hook_pages.agent": ("/agents/web-1", "/agents/web-3"),
     "hook_pages.board": ("/board", "/board?q=zzz", "/board?pipeline=release&before=2"),

@@ -31,6 +31,7 @@ from hooks.pipelines.deployer import PipelineDeployer
 from hooks.pipelines.pipeline_state import get_pipeline_state
 from hooks.pipelines.rollback import rollback_stage
 from hooks.pipelines.steering import retry_stage, stop_execution
+from hooks.triggers.invoke import invoker
 from registry.access import Action, Identity, Scope
 from registry.accounts import Accounts, SignInRules
 from registry.errors import Denied
@@ -279,6 +280,37 @@ def test_abandoning_takes_the_right_to_steer_what_is_being_deployed(made: Deploy
         with pytest.raises(Denied):
             check_abandon(session, publisher, execution)
         check_abandon(session, operator, execution)
+
+
+def test_abandoning_takes_that_right_for_what_another_pipeline_deploys_as_well(made: Deploying) -> None:
+    world = made.world
+    starts = invoker(lambda: world.parts, Audience(Rulebooks()).by_name)
+    world.use(replace(world.parts, invoker=starts))
+    made.platform.outcomes["web-1", "ApplicationStart"] = [Later(600.0)]
+    call = (
+        f"    - name: Call\n      configuration: {{PipelineName: {made.name}-inner}}\n"
+        "      actionTypeId: {category: Invoke, owner: AWS, provider: CodePipeline}\n"
+    )
+    made.apply(stage("Other", call))
+    execution = world.publish_and_start(made.name)
+    made.apply(
+        stage("Prod", made.deploy()), name=f"{made.name}-inner"
+    )  # so late that the publish starts the outer alone
+    made.work()
+    inner = world.action(execution, "Other/Call").invoked_execution_id
+    assert world.action(inner, "Prod/Ship").status == "InProgress"
+    publisher, operator = (
+        Identity("pat", 1, (Scope(frozenset(actions)),), "session")
+        for actions in ({Action.READ, Action.PUBLISH}, {Action.READ, Action.PUBLISH, Action.PROMOTE})
+    )
+    with world.db.write() as session:
+        with pytest.raises(Denied):
+            check_abandon(session, publisher, execution)
+        check_abandon(session, operator, execution)
+    made.do(stop_execution, execution, reason="", abandon=True)
+    made.work()
+    assert (world.statuses(execution)[0], world.statuses(inner)[0]) == ("Stopped", "Stopped")
+    assert [each.status for each in made.deployments()] == ["Stopped"]
 
 
 @pytest.mark.parametrize("abandon", [False, True])

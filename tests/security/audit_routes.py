@@ -5,6 +5,7 @@ from registry.accounts import find_account
 from tests.functional.api_world import PASSWORD
 from tests.security import (
     audit_access,
+    audit_actions,
     audit_agents,
     audit_clients,
     audit_deployments,
@@ -34,6 +35,7 @@ from tests.security.audit_stage import (
 __all__ = ["DRIVERS", "NO_CHANGE", "Stage"]
 BY_AREA = (
     audit_access,
+    audit_actions,
     audit_agents,
     audit_clients,
     audit_deployments,

@@ -67,7 +67,7 @@ MAY: dict[str, set[str]] = {
         f"secretsmanager:{name}": {"server admin"}
         for name in ("DeleteSecret", "DescribeSecret", "GetSecretValue", "ListSecrets", "PutSecretValue", "UpdateSecret")
     },
-    **{name: {"server admin"} for name in ("admin", "entrepot:ManageAgents", "entrepot:ManageUsers", "entrepot:ManageGroups", "codeartifact:CreateDomain")},
+    **{name: {"server admin"} for name in ("admin", "entrepot:ApplyPipelines", "entrepot:ManageAgents", "entrepot:ManageUsers", "entrepot:ManageGroups", "codeartifact:CreateDomain")},
 }  # fmt: skip
 # Whose credential does not count at all.
 NOBODY = {"anonymous", "expired token", "revoked token", "disabled user"}

@@ -19,6 +19,7 @@ WAYS = {
     "runner credential",
     "agent key",
     "agent session",
+    "job token",
     "enrolment token",
     "registration token",
     "token",

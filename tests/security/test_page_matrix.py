@@ -113,7 +113,7 @@ TABLE: dict[str, set[str]] = {
     **dict.fromkeys(("GET /audit/export.jsonl", "POST /audit/verify"), ROOT),
     **{f"{method} /destinations": ROOT for method in ("GET", "POST")},
     "POST /destinations/<destination>/delete": ROOT,
-    **dict.fromkeys(("GET /runners", "POST /runners"), ROOT),
+    **dict.fromkeys(("GET /action-types", "GET /runners", "POST /runners"), ROOT),
     **{f"POST /runners/<runner>/{word}": ROOT for word in ("token", "revoke", "delete")},
     **dict.fromkeys(("GET /agents", "POST /agents", "GET /agents/<agent>"), ROOT),
     **dict.fromkeys(("GET /board", "GET /figures"), KNOWN),  # each sees their own

@@ -40,6 +40,7 @@ DELETE_ALL_OR_ONE = DELETE.replace(": ", ": codeartifact:DeletePackage or ")
 API_READ, API_PUBLISH = "api: read on the repository", "api: publish on the repository"
 SIGNED_IN, ADMIN, PAGE, OPEN_PAGE, PUBLIC = "api: signed in", "api: admin", "page: signed in", "page: public", "public"
 RUNNER, AGENT = "machine: runner", "machine: agent"
+JOB, APPLY = "machine: job", "api: entrepot:ApplyPipelines"
 MANAGE_AGENTS = "api: entrepot:ManageAgents"
 MANAGE_USERS, MANAGE_GROUPS = "api: entrepot:ManageUsers", "api: entrepot:ManageGroups"
 API_STATUS = "api: codeartifact:UpdatePackageVersionsStatus on the repository"
@@ -332,6 +333,20 @@ REVIEWED = {
     **{f"POST {DEPLOYMENT}/{word}": SIGNED_IN for word in ("stop", "continue", "pause", "resume", "retry", "rollback")},
     **{f"GET {DEPLOYMENT}/targets{rest}": SIGNED_IN for rest in ("", "/<id:target_id>")},
     **{f"POST {DEPLOYMENT}/targets/<id:target_id>/{word}": SIGNED_IN for word in ("skip", "answer")},
+    # Types of actions are everybody's to see, and theirs to make who may apply pipelines.
+    f"GET {API}/action-types": SIGNED_IN,
+    f"POST {API}/action-types": APPLY,
+    f"DELETE {API}/action-types/<category>/<provider>/<type_version>": APPLY,
+    f"GET {API}/action-webhooks": APPLY,
+    **{f"{method} {API}/action-webhooks/<webhook_name>": APPLY for method in ("PUT", "DELETE")},
+    # The workers that a type names, of executions whose package they may read.
+    f"POST {API}/jobs/poll": SIGNED_IN,
+    f"GET {API}/jobs/<job>": SIGNED_IN,
+    **{f"POST {API}/jobs/<job>/{word}": SIGNED_IN for word in ("acknowledge", "success", "failure")},
+    # What a job's own token opens, and no other job's.
+    f"GET {API}/job-artifacts/<job>/inputs/<artifact>/<path:filename>": JOB,
+    f"PUT {API}/job-artifacts/<job>/outputs/<artifact>": JOB,
+    **{f"POST {API}/job-results/<job>/{word}": JOB for word in ("success", "failure")},
     # What runners ask with a credential of their own, which no account has; about a lease with its token as well.
     f"POST {API}/runner/claim": RUNNER,
     **{
@@ -420,6 +435,7 @@ REVIEWED = {
     "POST /quotas/<domain>/<repository>": PAGE,
     **{f"{method} /destinations": PAGE for method in ("GET", "POST")},  # the server's administrators, as the next
     "POST /destinations/<destination>/delete": PAGE,
+    "GET /action-types": PAGE,  # for those who may apply pipelines: checked inside
     "GET /runners": PAGE,  # for administrators: checked inside, as those below
     "POST /runners": PAGE,
     **{f"POST /runners/<runner>/{word}": PAGE for word in ("token", "revoke", "delete")},

@@ -28,11 +28,13 @@ VARIABLES = frozenset({"DeploymentId", "RevisionDigest"})
 _NAME = re.compile(r"[A-Za-z0-9._+=,@-]{1,100}\Z")
 
 
-def _check_name(value: str) -> str | None:
+def check_name(value: str) -> str | None:
+    """What is wrong with the name of an application or a group, or None."""
     return None if _NAME.match(value) else f"{value!r}: a name has 1 to 100 letters, digits and . _ + = , @ -"
 
 
-def _check_repository(value: str) -> str | None:
+def check_repository(value: str) -> str | None:
+    """What is wrong with the name of a repository, or None."""
     try:
         repository_name(value)
     except Invalid as error:
@@ -82,7 +84,7 @@ def _start(session: Session, starting: Starting) -> Progress:
     )
 
 
-def _stop(session: Session, _parts: Parts, row: ActionExecution, actor: str) -> None:
+def stop_deployment(session: Session, _parts: Parts, row: ActionExecution, actor: str) -> None:
     """Give the job up, or have the deployment stopped by a job of its own: no transaction locks two deployments."""
     forget_expiry(session, row.id)
     if row.deployment_id is not None:
@@ -103,9 +105,9 @@ CODEDEPLOY = ActionKind(
         "AWS",
         "CodeDeploy",
         (
-            Setting("ApplicationName", is_required=True, check=_check_name),
-            Setting("DeploymentGroupName", is_required=True, check=_check_name),
-            Setting("SourceRepository", check=_check_repository),
+            Setting("ApplicationName", is_required=True, check=check_name),
+            Setting("DeploymentGroupName", is_required=True, check=check_name),
+            Setting("SourceRepository", check=check_repository),
             Setting("Asset", check=_check_asset),
         ),
         inputs=(0, 1),
@@ -115,5 +117,5 @@ CODEDEPLOY = ActionKind(
         of_version=frozenset({"SourceRepository", "Asset"}),
     ),
     _start,
-    _stop,
+    stop_deployment,
 )

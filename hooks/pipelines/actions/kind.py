@@ -33,6 +33,7 @@ class Starting:
     configuration: Mapping[str, str]
     source: PinnedVersion
     now: datetime
+    stage: str = ""
     artifacts: Mapping[str, Handed] = field(default_factory=dict)
     own_revision: str = ""
 
@@ -46,6 +47,8 @@ class Progress:
     variables: Mapping[str, str] = field(default_factory=dict)
     build_id: str | None = None
     deployment_id: str | None = None
+    action_job_id: str | None = None
+    invoked_execution_id: int | None = None
     job_id: int | None = None
     token: str | None = None
     expires_at: datetime | None = None
@@ -59,7 +62,8 @@ def no_stop(_session: Session, _parts: Parts, _row: ActionExecution, _actor: str
 class ActionKind:
     """A provider with what carries it out. ``stop`` is called when a running action is abandoned.
 
-    ``stop`` is told who gave it up. It is called under the execution's lock, and so waits for no other.
+    ``stop`` is told who gave it up. ``wind_down`` is called when the execution is stopped and the action may come to its
+    end. ``stop`` is called under the execution's lock, and so waits for no other.
 
     ``start`` runs in the transaction that starts the action. What it raises as NotFound, Conflict, Invalid or Denied
     is the action's failure ("ran and failed"); anything else undoes the transaction, and the start is tried again.
@@ -68,3 +72,4 @@ class ActionKind:
     provider: Provider
     start: Callable[[Session, Starting], Progress]
     stop: Callable[[Session, Parts, ActionExecution, str], None] = no_stop
+    wind_down: Callable[[Session, Parts, ActionExecution, str], None] = no_stop

@@ -83,6 +83,9 @@ def test_there_are_all_the_commands() -> None:
         *(f"pipeline connection {word}" for word in ("put", "list", "delete")),
         *(f"pipeline webhook {word}" for word in ("create", "list", "delete")),
         *(f"pipeline object {word}" for word in ("put", "list", "bucket")),
+        *(f"pipeline action-type {word}" for word in ("create", "list", "delete")),
+        *(f"pipeline action-webhook {word}" for word in ("put", "list", "delete")),
+        "worker run",
         *(
             f"build {word}"
             for word in ("list", "show", "logs", "artifacts", "reports", "stop", "resume", "lint", "run")
