@@ -14,7 +14,7 @@ from config.settings import BadSettings, Settings
 from hooks.deployments.parts import HookNotice
 from hooks.jobs.context import Handler
 from hooks.models import WebhookEndpoint
-from hooks.notifications import deliveries, fanout, mail_outbox, mail_subscriptions
+from hooks.notifications import asked, deliveries, fanout, mail_outbox, mail_subscriptions
 from hooks.notifications.audience import Audience
 from hooks.notifications.deliver import Deliverer, Told
 from hooks.notifications.directed import HookCaller
@@ -54,6 +54,7 @@ def consumers(settings: Settings, services: Services) -> Sequence[Consumer]:
     found: list[Consumer] = [Fanout(settings.base_url, _audience(services)).consume]
     if settings.mail.host:
         found.append(functools.partial(mail_subscriptions.consume, _audience(services)))
+        found.append(functools.partial(asked.consume, _audience(services), settings.base_url))
     return found
 
 
@@ -69,6 +70,7 @@ def handlers(settings: Settings, services: Services) -> Mapping[str, Handler]:
             audience=_audience(services),
             concurrency=settings.webhooks.concurrency,
             tell_owner=_tell_owner(settings),
+            base_url=settings.base_url,
         )
     }
     if server is not None:

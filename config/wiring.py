@@ -25,6 +25,7 @@ from sqlalchemy.orm import Session
 from config import deploying, ending, executors, notifying, sources
 from config.addresses import own_addresses
 from config.deployment_tokens import reading_token
+from config.git_sources import git_fetcher
 from config.settings import LimitSettings, Settings, UpstreamSettings
 from hooks import key_rotation
 from hooks.agent_credentials import AgentCredentials
@@ -52,32 +53,45 @@ from hooks.builds.tailing import Tails
 from hooks.deployments.agent_work import AgentWork
 from hooks.deployments.parts import Parts as DeploymentParts
 from hooks.deployments.targets import sealed_event_logs
+from hooks.destinations.publisher import DestinationPublisher, Order, Sent, Stopped
+from hooks.destinations.store import Destinations, sealed_destinations
 from hooks.jobs.worker import Handler, Settle
 from hooks.notifications.audience import Audience
 from hooks.notifications.endpoints import sealed_secrets
+from hooks.pipelines.actions.git import JOB_KIND as FETCH_KIND
 from hooks.pipelines.deployer import PipelineDeployer
 from hooks.pipelines.engine import on_build_finished
-from hooks.pipelines.handlers import SETTLED
+from hooks.pipelines.fetching import Fetching
+from hooks.pipelines.handlers import SETTLED, publishing_handlers
 from hooks.pipelines.handlers import handlers as pipeline_handlers
 from hooks.pipelines.handlers import settle as settle_action
-from hooks.pipelines.parts import Parts
+from hooks.pipelines.locations import JOB_KIND as APPLY_KIND
+from hooks.pipelines.parts import Parts, PublishOrder
+from hooks.pipelines.sources.connections import sealed_connections
 from hooks.pipelines.wiring import real_parts
 from hooks.secret_store.delivery import Deliveries
 from hooks.secret_store.store import sealed_values
 from hooks.services import HookServices, RunnerServices
+from hooks.triggers.definitions import Definitions
+from hooks.triggers.polling import Polling
+from hooks.triggers.pushes import sealed_pipeline_hooks
 from hooks.triggers.start import handlers as start_handlers
 from registry import formats
+from registry.access import Action
 from registry.accounts import Accounts, SignInRules
 from registry.clock import Clock, system_clock
 from registry.db import Database
 from registry.errors import UpstreamUnavailable
 from registry.idempotency import Idempotency
 from registry.leaks import LeakGuard
+from registry.names import PackageKey, PackageName
 from registry.oidc.relying import Relying
 from registry.rates import CostClass, RateLimits, Rates
 from registry.repos import checkpoint_sinks
 from registry.repos.admission import Admissions
+from registry.repos.advisories import AdvisoryView, of_version
 from registry.repos.ahead import ReadAhead
+from registry.repos.attested import publishers
 from registry.repos.checkpoints import Checkpointer, Sink
 from registry.repos.connections import Connections, Credential, open_credential
 from registry.repos.documents import DocumentCache
@@ -194,8 +208,11 @@ def sealed_fields() -> Sequence[SealedField]:
         sealed_credentials(),
         sealed_leases(),
         sealed_hook_secrets(),
+        sealed_connections(),
+        sealed_pipeline_hooks(),
         sealed_values(),
         sealed_event_logs(),
+        sealed_destinations(),
     )
 
 
@@ -211,7 +228,7 @@ def services(settings: Settings, clock: Clock = system_clock) -> Services:
     bodies = body_store(settings)
     stores = domain_stores(settings, db, bodies)
     known_formats = formats.all_formats()
-    policy = AddressPolicy(tuple(ipaddress.ip_network(text) for text in settings.upstream.allowed_networks))
+    policy = upstream_policy(settings)
     client = UpstreamClient(limits=_patience(settings.upstream), clock=clock, watcher=HealthBook(db, clock))
     flight = SingleFlight(settings.locks_path)
     describe = _describe(settings.upstream, policy, stores)
@@ -290,11 +307,16 @@ def relying(settings: Settings, clock: Clock = system_clock) -> Relying:
 def hook_services(services: Services, settings: Settings) -> HookServices:
     """What the hooks' routes and jobs share."""
     deployments = deploying.parts(settings, services)
+    audience = Audience(services.accounts.rules)
     actions = real_parts(
         services.clock,
         executor_types=executors.types(settings),
         release_frozen_after=services.release_frozen_after,
-        deployer=PipelineDeployer(deployments, Audience(services.accounts.rules).by_name),
+        deployer=PipelineDeployer(deployments, audience.by_name),
+        publisher=partial(_publish, destination_publisher(settings, services)),
+        advisories=partial(_advisories, services),
+        may_approve=partial(_may_approve, audience, services.clock),
+        attested=partial(_attested, services),
     )
     return HookServices(
         db=services.db,
@@ -307,9 +329,63 @@ def hook_services(services: Services, settings: Settings) -> HookServices:
         notifications=notifying.notifications(settings, services, services.stores.server_keyring()),
         stores=services.stores,
         sealed_fields=sealed_fields(),
+        destinations=Destinations(upstream_policy(settings), formats.all_outward()),
         # Three quarters of the threads are for everybody else, however many logs are being followed.
         tails=Tails(most=max(1, settings.server.threads // 4), is_ending=ending.has_begun),
     )
+
+
+def destination_publisher(settings: Settings, services: Services) -> DestinationPublisher:
+    """What publishes to registries elsewhere, under the rules that hold for upstreams."""
+    return DestinationPublisher(
+        services.db,
+        services.stores,
+        services.formats,
+        formats.all_outward(),
+        upstream_policy(settings),
+        sealer=services.stores.server_keyring(),
+        ca_bundle=settings.upstream.ca_bundle or None,
+    )
+
+
+def upstream_policy(settings: Settings) -> AddressPolicy:
+    """Where the server may go beyond global addresses."""
+    return AddressPolicy(tuple(ipaddress.ip_network(text) for text in settings.upstream.allowed_networks))
+
+
+def _publish(
+    publisher: DestinationPublisher, order: PublishOrder, should_stop: Callable[[], bool]
+) -> Sequence[Sent] | None:
+    pinned = order.source
+    key = PackageKey(pinned.format, pinned.namespace, PackageName(pinned.name))
+    wanted = Order(
+        order.destination, pinned.domain, order.repository, key, pinned.version, dict(pinned.assets), order.tag
+    )
+    try:
+        return publisher.publish(wanted, should_stop)
+    except Stopped:
+        return None
+
+
+def _advisories(services: Services, session: Session, key: PackageKey, version: str) -> Sequence[AdvisoryView]:
+    return of_version(session, services.formats, key, version)
+
+
+def publishing_jobs(parts: Parts) -> JobTable:
+    """The handler that publishes to registries elsewhere."""
+    return JobTable(
+        publishing_handlers(parts), dict.fromkeys(SETTLED, lambda session, ended: settle_action(session, parts, ended))
+    )
+
+
+def _may_approve(audience: Audience, clock: Clock, session: Session, name: str, paths: Sequence[str]) -> bool:
+    who = audience.by_name(session, name, clock())
+    return who is not None and all(who.may(Action.APPROVE, path) for path in paths)
+
+
+def _attested(services: Services, path: str, key: PackageKey, version: str) -> Mapping[str, tuple[str, ...]]:
+    domain, _, repository = path.partition("/")
+    return publishers(services.db, services.stores, (domain, repository), key, version)
 
 
 def general_jobs(parts: Parts) -> JobTable:
@@ -331,6 +407,18 @@ def combining_jobs(settings: Settings, services: Services, parts: Parts) -> JobT
     """The handler that combines the artifacts of batches."""
     combiner = Combiner(stored_outputs(settings, services), partial(_on_build_finished, parts))
     return JobTable({batch_engine.COMBINE_KIND: combiner}, {batch_engine.COMBINE_KIND: combiner.settle})
+
+
+def source_jobs(settings: Settings, services: Services, parts: Parts) -> tuple[JobTable, Polling]:
+    """The handlers that fetch what pipelines take from elsewhere, and what asks there for news."""
+    git = git_fetcher(settings, executors.process_settings(settings))
+    sealer = services.stores.server_keyring()
+    fetching = Fetching(services.db, services.stores, sealer, parts, git, settings.builds.artifact_limit_bytes)
+    polling = Polling(services.db, sealer, parts, git)
+    member = Audience(services.accounts.rules).by_name
+    definitions = Definitions(services.db, sealer, parts, git, member)
+    handlers = {**fetching.handlers(), **polling.handlers(), **definitions.handlers()}
+    return JobTable(handlers, {FETCH_KIND: fetching.settle, APPLY_KIND: definitions.settle}), polling
 
 
 def notification_jobs(settings: Settings, services: Services) -> JobTable:

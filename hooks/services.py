@@ -11,6 +11,7 @@ from hooks.builds.runner_work import RunnerWork
 from hooks.builds.tailing import Tails
 from hooks.deployments.agent_work import AgentWork
 from hooks.deployments.parts import Parts as DeploymentParts
+from hooks.destinations.store import Destinations
 from hooks.notifications.endpoints import Sealer
 from hooks.notifications.fanout import Fanout
 from hooks.notifications.sending import Rules
@@ -53,7 +54,7 @@ class RunnerServices:
 class HookServices:
     """``actions`` is what the pipeline engine acts through, ``deployments`` what the deployment engine does.
 
-    ``logs`` reads what builds have written.
+    ``destinations`` keeps the registries elsewhere that versions are published to. ``logs`` reads what builds have written.
     ``sealed_fields`` are all columns that the key rings of ``stores`` seal into. ``tails`` says who may follow a log.
     """
 
@@ -67,4 +68,5 @@ class HookServices:
     runners: RunnerServices
     deployments: DeploymentParts
     agents: AgentWork
+    destinations: Destinations
     tails: Tails = field(default_factory=Tails)

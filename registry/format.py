@@ -173,6 +173,9 @@ class Format(Protocol):
     digests: frozenset[str]
     """The algorithms, besides sha256, that are computed for each of its files (``storage.intake.ALGORITHMS``)."""
 
+    osv_ecosystem: str
+    """What advisories call its packages' ecosystem (the OSV schema's "Defined ecosystems"); "" where there is none."""
+
     def key(self, written: str) -> PackageKey:
         """Which package a person means by ``written``, in the ecosystem's spelling or as ``PackageKey.path``.
 

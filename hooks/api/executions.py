@@ -11,12 +11,14 @@ from sqlalchemy.orm import Session
 from hooks.pipelines import store
 from hooks.pipelines.abandoning import check_abandon
 from hooks.pipelines.approvals import Verdict, decide
+from hooks.pipelines.asking import Question, questions
 from hooks.pipelines.definition import RetryMode
 from hooks.pipelines.gates import may_look_into, may_see, repositories_behind, repositories_of
 from hooks.pipelines.rollback import rollback_stage
 from hooks.pipelines.steering import retry_stage, stop_execution
 from hooks.services import HookServices
 from hooks.triggers.collect import Coordinates
+from hooks.triggers.overrides import place_of_source
 from hooks.triggers.start import start_manual
 from registry.access import Action, Identity, check
 from registry.api import coordinates
@@ -34,10 +36,30 @@ MOST_LOOKED_AT = 2000
 
 
 @dataclass(frozen=True, slots=True)
+class PendingApproval:
+    """An approval that waits. ``given`` of ``required`` approvals count now; ``approvers`` are those named, if any are.
+
+    ``approve_on`` are the repositories (``domain/name``) on which an approver needs the right. ``lets_through`` says what
+    starts when it is approved. ``may_answer`` is about the caller; ``refusal`` why the caller may not approve.
+    """
+
+    stage: str
+    action: str
+    token: str
+    required: int
+    given: int
+    approvers: tuple[str, ...]
+    approve_on: tuple[str, ...]
+    lets_through: tuple[str, ...]
+    may_answer: bool
+    refusal: str
+
+
+@dataclass(frozen=True, slots=True)
 class ExecutionDetail(store.ExecutionSummary):
     """An execution with all its stages. ``assets`` is file name → SHA-256, as pinned.
 
-    ``inbound_stage`` is the stage before which it waits, if it waits for one.
+    ``inbound_stage`` is the stage before which it waits, if it waits for one; ``approvals`` are those that wait in it.
     """
 
     assets: Mapping[str, str]
@@ -48,6 +70,8 @@ class ExecutionDetail(store.ExecutionSummary):
     stopped_by: str | None
     inbound_stage: str | None
     stages: tuple[store.StageExecutionView, ...]
+    approvals: tuple[PendingApproval, ...]
+    revisions: tuple[store.RevisionView, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,15 +91,31 @@ class ExecutionQuery:
 
 
 @dataclass(frozen=True, slots=True)
-class NewExecution:
-    """The package version to start with. The same ``client_request_token`` never starts a second execution."""
+class SourceRevisionOverride:
+    """A revision of a source (CodePipeline's SourceRevisionOverride).
 
-    domain: Annotated[str, Length(1, 50)]
-    repository: Annotated[str, Length(1, 100)]
-    format: Annotated[str, Length(1, 32)]
-    name: Annotated[str, Length(1, 255)]
-    version: Annotated[str, Length(1, 255)]
+    ``revisionType`` is COMMIT_ID, S3_OBJECT_VERSION_ID or S3_OBJECT_KEY.
+    """
+
+    action_name: Annotated[str, Length(1, 100)]
+    revision_type: Annotated[str, Length(1, 32)]
+    revision_value: Annotated[str, Length(1, 255)]
+
+
+@dataclass(frozen=True, slots=True)
+class NewExecution:
+    """What to start with: a package version, or the revisions of sources that take none (without one, what is newest).
+
+    The same ``client_request_token`` never starts a second execution.
+    """
+
+    domain: Annotated[str, Length(0, 50)] = ""
+    repository: Annotated[str, Length(0, 100)] = ""
+    format: Annotated[str, Length(0, 32)] = ""
+    name: Annotated[str, Length(0, 255)] = ""
+    version: Annotated[str, Length(0, 255)] = ""
     namespace: Annotated[str, Length(0, 255)] = ""
+    source_revisions: Annotated[tuple[SourceRevisionOverride, ...], Length(0, 50)] | None = None
     variables: Annotated[dict[str, str], Length(0, 50)] | None = None
     client_request_token: Annotated[str, Length(1, 64)] | None = None
 
@@ -156,28 +196,40 @@ class ExecutionViews:
         return ExecutionList(shown, None if is_end else place)
 
     def start_execution(self, pipeline: str, body: NewExecution) -> ExecutionDetail:
-        """Start a pipeline for a package version.
+        """Start a pipeline for a package version, or for revisions of its sources.
 
-        Needs `publish` on the version's repository: it does what publishing the version would do.
+        Needs `publish` on the version's repository, or the source's: it does what publishing the version would do.
         """
         caller, registry = context.caller(), context.services()
-        check(caller, Action.PUBLISH, f"{body.domain}/{body.repository}")
+        names_version = bool(body.name or body.version or body.repository)
+        if names_version:
+            check(caller, Action.PUBLISH, f"{body.domain}/{body.repository}")
 
         def act(session: Session) -> int:
-            _, repository = find_repository(session, body.domain, body.repository)
-            at = coordinates.find(
-                session, registry.formats, repository.id, body.format, body.namespace, body.name, body.version
-            )
+            at = None
+            if names_version:
+                _, repository = find_repository(session, body.domain, body.repository)
+                found = coordinates.find(
+                    session, registry.formats, repository.id, body.format, body.namespace, body.name, body.version
+                )
+                at = Coordinates(body.domain, body.repository, *found)
+            else:
+                check(caller, Action.PUBLISH, "/".join(place_of_source(session, pipeline)))
             return start_manual(
                 session,
                 self._services.actions,
                 pipeline,
-                Coordinates(body.domain, body.repository, *at),
+                at,
                 actor=caller.name,
                 now=self._services.clock(),
                 variables=body.variables,
+                revisions={each.action_name: (each.revision_type, each.revision_value) for each in given},
                 request_token=body.client_request_token,
             ).execution_id
+
+        given = body.source_revisions or ()
+        if len({each.action_name for each in given}) < len(given):
+            raise Invalid("sourceRevisions: a source is named twice")
 
         return self._change(act)
 
@@ -187,13 +239,14 @@ class ExecutionViews:
         For readers of its repository, and for those whom one of its approvals asks.
         """
         with self._services.db.read() as session:
-            return detail_of(visible_execution(session, execution_id, context.caller()))
+            return self._detail(session, visible_execution(session, execution_id, context.caller()))
 
     def answer_approval(self, execution_id: int, body: ApprovalAnswer) -> ExecutionDetail:
-        """Approve or reject what an execution waits for. The first answer is the only one.
+        """Approve or reject what an execution waits for: each person once. One rejection rejects.
 
-        Needs `approve` on what the approval stands before: the targets of all promotions, and the repositories that builds
-        publish to, up to the next approval; or the execution's own repository where there are none.
+        It is approved when as many have approved as it requires. Needs `approve` on what the approval stands before (the
+        targets of promotions, where builds publish to, where deployments come from, up to the next approval; or the
+        execution's own repository), and to be among its `Approvers` where it names some.
         """
         caller = context.caller()
         verdict = _word(Verdict, body.verdict, "verdict")
@@ -275,11 +328,17 @@ class ExecutionViews:
 
         return self._change(act)
 
+    def _detail(self, session: Session, view: store.ExecutionView) -> ExecutionDetail:
+        summary = {field.name: getattr(view.summary, field.name) for field in fields(view.summary)}
+        rest = {field.name: getattr(view, field.name) for field in fields(view) if field.name != "summary"}
+        asked = questions(session, self._services.actions, view, context.caller())
+        return ExecutionDetail(**summary, **rest, approvals=tuple(_pending(each) for each in asked))
+
     def _change(self, act: Callable[[Session], int]) -> ExecutionDetail:
         def unit(session: Session) -> ExecutionDetail:
             execution_id = act(session)
             session.flush()
-            return detail_of(store.get_execution(session, execution_id))
+            return self._detail(session, store.get_execution(session, execution_id))
 
         # Jobs end actions meanwhile: of two that wait for each other the one that is turned away asks again.
         return self._services.db.retry(unit)
@@ -311,3 +370,18 @@ def detail_of(view: store.ExecutionView) -> ExecutionDetail:
     summary = {field.name: getattr(view.summary, field.name) for field in fields(view.summary)}
     rest = {field.name: getattr(view, field.name) for field in fields(view) if field.name != "summary"}
     return ExecutionDetail(**summary, **rest)
+
+
+def _pending(asked: Question) -> PendingApproval:
+    return PendingApproval(
+        stage=asked.stage,
+        action=asked.action.name,
+        token=asked.action.token or "",
+        required=asked.required,
+        given=asked.given,
+        approvers=asked.approvers,
+        approve_on=asked.targets,
+        lets_through=asked.lets_through,
+        may_answer=asked.may_answer,
+        refusal=asked.refusal,
+    )

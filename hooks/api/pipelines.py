@@ -7,7 +7,8 @@ from functools import partial
 from typing import Annotated
 
 from hooks.pipelines import pipeline_state, store
-from hooks.pipelines.applying import Applied, apply_document
+from hooks.pipelines.applied import Applied
+from hooks.pipelines.applying import apply_document
 from hooks.pipelines.gates import may_look_into
 from hooks.pipelines.transitions import MAX_REASON_CHARACTERS, disable_transition, enable_transition
 from hooks.services import HookServices

@@ -40,6 +40,26 @@ def _told(stage: Mapping[str, Any]) -> dict[str, str]:
     return {"waiting": waiting, "transition": "; ".join(kept) or "open"}
 
 
+def approved(detail: Mapping[str, Any], action: Mapping[str, Any]) -> str:
+    """How many have approved of how many that have to: ``1 of 2``; empty for what is no approval, or was not started."""
+    if action["requiredApprovals"] is None:
+        return ""
+    waiting = {each["token"]: each["given"] for each in detail["approvals"]}
+    given = sum(result["verdict"] == "Approved" for result in action["results"])
+    return f"{waiting.get(action['token'], given)} of {action['requiredApprovals']}"
+
+
+def print_approval(asked: Mapping[str, Any]) -> None:
+    """What an approval that waits lets through, who is asked, and whether the caller may answer."""
+    through = ", ".join(asked["letsThrough"]) or "nothing further"
+    asks = ", ".join(asked["approvers"]) or f"whoever may approve on {', '.join(asked['approveOn'])}"
+    place = f"{asked['stage']}/{asked['action']}"
+    say(f"{place} waits: {asked['given']} of {asked['required']} have approved; it asks {asks}")
+    say(f"{place} lets through: {through}")
+    if asked["refusal"]:
+        say(f"{place}: {asked['refusal']}")
+
+
 @example("entrepot pipeline transition release Prod --disable --reason 'freeze until Monday'")
 @click.command()
 @click.argument("name")

@@ -18,6 +18,7 @@ from hooks.models.deployment import (
     DeploymentTarget,
     DeploymentUpload,
 )
+from hooks.models.destination import PublishDestination
 from hooks.models.job import Job, JobQueue, JobState, WorkerProcess
 from hooks.models.notification import (
     MailAddress,
@@ -28,8 +29,26 @@ from hooks.models.notification import (
     WebhookDelivery,
     WebhookEndpoint,
 )
-from hooks.models.pipeline import ActionExecution, Execution, Pipeline, PipelineDefinitionVersion, StageExecution
+from hooks.models.pipeline import (
+    ActionExecution,
+    ApprovalResult,
+    Execution,
+    Pipeline,
+    PipelineDefinitionVersion,
+    StageExecution,
+)
 from hooks.models.pipeline_condition import ConditionExecution, PipelineFreeze, RuleExecution, StageHold
+from hooks.models.pipeline_source import (
+    GitConnection,
+    PipelineDelivery,
+    PipelineHook,
+    PipelineLocation,
+    PipelineSchedule,
+    SourceBucket,
+    SourceObject,
+    SourceRevision,
+    SourceWatch,
+)
 from hooks.models.pipeline_stage import InboundExecution, StageSlot
 from hooks.models.report import FileCoverageRow, Report, ReportGroup, TestCase
 from hooks.models.runner import BuildLease, BuildRunner
@@ -37,6 +56,7 @@ from hooks.models.secret_store import StoredValue, StoredValueProject, StoredVal
 
 __all__ = [
     "ActionExecution",
+    "ApprovalResult",
     "Build",
     "BuildArtifact",
     "BuildBatch",
@@ -63,6 +83,7 @@ __all__ = [
     "DeploymentUpload",
     "Execution",
     "FileCoverageRow",
+    "GitConnection",
     "InboundExecution",
     "Job",
     "JobQueue",
@@ -73,14 +94,23 @@ __all__ = [
     "MailSubscription",
     "Pipeline",
     "PipelineDefinitionVersion",
+    "PipelineDelivery",
     "PipelineFreeze",
+    "PipelineHook",
+    "PipelineLocation",
+    "PipelineSchedule",
+    "PublishDestination",
     "PushDelivery",
     "PushHook",
     "PushWaiting",
     "Report",
     "ReportGroup",
     "RuleExecution",
+    "SourceBucket",
     "SourceCredential",
+    "SourceObject",
+    "SourceRevision",
+    "SourceWatch",
     "StageExecution",
     "StageHold",
     "StageSlot",

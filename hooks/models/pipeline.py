@@ -11,6 +11,7 @@ from sqlalchemy.orm import Mapped, mapped_column
 from registry.db import Base, UtcDateTime
 
 _IN_FORCE = text("is_current")
+_OPEN = text("ended_at IS NULL")
 
 
 class Pipeline(Base):
@@ -41,7 +42,10 @@ class PipelineDefinitionVersion(Base):
 
 
 class Execution(Base):
-    """One run of a pipeline for one package version, pinned to a definition and to the version's files.
+    """One run of a pipeline, pinned to a definition, and to a package version's files or a revision of another kind.
+
+    ``revision_type`` is PACKAGE, GIT or OBJECT. Of the others ``format`` is "", ``name`` the git repository or the object,
+    ``version`` the commit or the object's version ("" until it is known), and ``assets`` the archive that was fetched.
 
     ``trigger_identity`` makes a start happen once. ``assets`` is file name → SHA-256, ``digest`` one SHA-256 over
     them. ``publishers`` are the accounts whose work it is; ``depth`` counts the executions that led here by promoting.
@@ -53,6 +57,11 @@ class Execution(Base):
     __table_args__ = (
         UniqueConstraint("pipeline_id", "trigger_identity"),
         Index("ix_execution_package", "domain", "format", "name", "version"),
+        # Which packages a pipeline has run for, and the newest execution of each, without reading the rows themselves.
+        Index("ix_execution_of_package", "pipeline_id", "domain", "format", "namespace", "name", "id"),
+        Index("ix_execution_started", "started_at"),
+        # Of a pipeline with thousands of them the few that go on.
+        Index("ix_execution_open", "pipeline_id", sqlite_where=_OPEN, postgresql_where=_OPEN),
     )
 
     id: Mapped[int] = mapped_column(primary_key=True)
@@ -62,6 +71,7 @@ class Execution(Base):
     trigger_kind: Mapped[str] = mapped_column(String(16))
     trigger_identity: Mapped[str] = mapped_column(String(80))
     triggered_by: Mapped[str] = mapped_column(String(100))
+    revision_type: Mapped[str] = mapped_column(String(16), default="PACKAGE")
     domain: Mapped[str] = mapped_column(String(50))
     repository: Mapped[str] = mapped_column(String(100))
     format: Mapped[str] = mapped_column(String(32))
@@ -109,7 +119,9 @@ class StageExecution(Base):
 class ActionExecution(Base):
     """One attempt at an action. Those that a retry replaced stay, with ``is_current`` false.
 
-    ``token``, ``decided_by`` and ``comment`` are an approval's; ``expires_at`` is when its time is over. ``build_id``,
+    ``token``, ``decided_by`` and ``comment`` are an approval's (those of the answer that decided it; all answers are
+    ``ApprovalResult`` rows); ``expires_at`` is when its time is over.
+    ``published`` are the files that a publication outside has brought there, with their URLs and digests. ``build_id``,
     ``deployment_id`` and ``job_id`` have no foreign keys: what they name is cleared away in time, the history here is not.
     """
 
@@ -145,7 +157,24 @@ class ActionExecution(Base):
     job_id: Mapped[int | None] = mapped_column(BigInteger)
     token: Mapped[str | None] = mapped_column(String(64))
     expires_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
+    published: Mapped[list[dict[str, Any]] | None] = mapped_column(JSON(none_as_null=True))
     decided_by: Mapped[str | None] = mapped_column(String(100))
     comment: Mapped[str | None] = mapped_column(String(512))
     started_at: Mapped[datetime] = mapped_column(UtcDateTime)
     ended_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
+
+
+class ApprovalResult(Base):
+    """What one person said to one attempt at an approval; never changed.
+
+    ``digest`` is that of the execution's files when it was said: what exactly was approved.
+    """
+
+    __tablename__ = "approval_result"
+
+    action_execution_id: Mapped[int] = mapped_column(ForeignKey("action_execution.id"), primary_key=True)
+    account: Mapped[str] = mapped_column(String(100), primary_key=True)
+    verdict: Mapped[str] = mapped_column(String(16))
+    comment: Mapped[str] = mapped_column(String(512))
+    digest: Mapped[str] = mapped_column(String(64))
+    answered_at: Mapped[datetime] = mapped_column(UtcDateTime)

@@ -15,8 +15,10 @@ from hooks.pages.build_projects import BuildProjectPages
 from hooks.pages.builds import BuildPages
 from hooks.pages.deployment import DeploymentPages
 from hooks.pages.deployments import DeploymentListPages
+from hooks.pages.destinations import DestinationPages
 from hooks.pages.executions import ExecutionPages
 from hooks.pages.keys import KeyPages
+from hooks.pages.life import LifePages
 from hooks.pages.looks import look, look_of_execution, look_of_stage
 from hooks.pages.new_deployment import NewDeploymentPages
 from hooks.pages.notifications import NotificationPages
@@ -56,11 +58,13 @@ def blueprint(services: HookServices) -> Blueprint:
         NotificationPages(services),
         KeyPages(services),
         RunnerPages(services),
+        DestinationPages(services),
         AgentPages(services),
         DeploymentListPages(services),
         ApplicationPages(services),
         NewDeploymentPages(services),
         DeploymentPages(services),
+        LifePages(services),
     ):
         part.routes(pages)
     for look_function in (look, look_of_stage, look_of_execution):

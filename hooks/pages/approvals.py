@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from flask import Blueprint, render_template
 
-from hooks.pages.rights import waiting
+from hooks.pipelines.asking import waiting
 from hooks.services import HookServices
 from registry.http import context
 from registry.http.auth import page
@@ -24,7 +24,7 @@ class ApprovalPages:
         """All that waits."""
         who = context.caller()
         with self._services.db.read() as session:
-            found = waiting(session, who)
+            found = waiting(session, self._services.actions, who)
         return render_template(
             "pipelines/approvals.html",
             mine=[question for question in found if question.may_answer],

@@ -11,10 +11,11 @@ from flask import Blueprint, render_template, request, url_for
 from flask.typing import ResponseReturnValue
 from sqlalchemy.orm import Session
 
-from hooks.pages.rights import may_steer, path_of, questions, stages_to_override, stages_to_roll_back, visible
+from hooks.pages.rights import may_steer, path_of, stages_to_override, stages_to_roll_back, visible
 from hooks.pipelines import store
 from hooks.pipelines.abandoning import check_abandon
 from hooks.pipelines.approvals import Verdict, decide
+from hooks.pipelines.asking import questions
 from hooks.pipelines.definition import RetryMode, Slot
 from hooks.pipelines.gates import may_look_into, repositories_behind, repositories_of
 from hooks.pipelines.pipeline_state import is_frozen_out, why_inbound
@@ -83,11 +84,12 @@ class ExecutionPages:
             now = self._services.clock()
             waits = why_inbound(session, execution, now)
             frozen = is_frozen_out(session, execution, now)
+            asked = questions(session, self._services.actions, execution, who)
         return render_template(
             template,
             execution=execution,
             summary=execution.summary,
-            questions=questions(execution, who),
+            questions=asked,
             decisions=_decisions(execution),
             is_final=ExecutionStatus(execution.summary.status).is_final,
             may_steer=may_steer(execution, who),
@@ -114,7 +116,7 @@ class ExecutionPages:
             verdict = _word(Verdict, form.get("verdict", ""))
             for path in repositories_behind(visible(session, execution_id, who), stage, action):
                 check(who, Action.APPROVE, path)
-            decide(
+            is_decided = decide(
                 session,
                 self._services.actions,
                 execution_id,
@@ -127,7 +129,7 @@ class ExecutionPages:
                 # What the form was made from: an approval that was asked anew meanwhile is not answered by it.
                 token=form.get("token", ""),
             )
-            return verdict.value.lower()
+            return verdict.value.lower() if is_decided else "approved-further"
 
         return self.act_on(execution_id, act)
 
@@ -221,14 +223,14 @@ def _decisions(execution: store.ExecutionView) -> list[Decision]:
         for action in stage.actions:
             found += [
                 Decision(
-                    attempt.ended_at,
-                    attempt.decided_by,
-                    "approved" if attempt.status == "Succeeded" else "rejected",
+                    result.answered_at,
+                    result.account,
+                    result.verdict.lower(),
                     f"{stage.name} / {action.name}",
-                    attempt.comment or "",
+                    result.comment,
                 )
                 for attempt in (*action.attempts, action)
-                if attempt.decided_by is not None and attempt.ended_at is not None
+                for result in attempt.results
             ]
         found += [
             Decision(

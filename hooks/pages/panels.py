@@ -12,12 +12,14 @@ from sqlalchemy.orm import Session
 from hooks.builds.project_rights import may_open_build
 from hooks.deployments import board
 from hooks.pages.agents import ENTRY as AGENTS
+from hooks.pages.destinations import ENTRY as DESTINATIONS
 from hooks.pages.keys import ENTRY
+from hooks.pages.life import TAB
 from hooks.pages.pipelines import startable
-from hooks.pages.rights import waiting
 from hooks.pages.runners import ENTRY as RUNNERS
 from hooks.pages.secrets import may_list_secrets
 from hooks.pipelines import store
+from hooks.pipelines.asking import waiting
 from hooks.pipelines.gates import may_look_into
 from hooks.services import HookServices
 from registry.access import Identity
@@ -32,6 +34,9 @@ _LOOKED_AT = 50
 
 NOTICES = {
     "approved": Notice("good", "Approved. The execution goes on."),
+    "approved-further": Notice(
+        "good", "Your approval is kept. The execution goes on when the others have approved, too."
+    ),
     "rejected": Notice("good", "Rejected. The stage has failed; it can be retried."),
     "execution-started": Notice("good", "The execution has started."),
     "execution-there": Notice("idle", "This form was sent before; here is the execution it started."),
@@ -62,6 +67,8 @@ NOTICES = {
     "secret-replaced": Notice("good", "The value is replaced. Builds get the new one from now on."),
     "secret-changed": Notice("good", "It is changed; the value is as it was."),
     "secret-deleted": Notice("good", "It is deleted, with all its versions."),
+    "destination-set": Notice("good", "The destination is set. Its secret is not shown again."),
+    "destination-deleted": Notice("good", "The destination is deleted, with its credential."),
     "push-hook-changed": Notice("good", "The webhook is changed."),
     "push-hook-deleted": Notice("good", "The webhook is deleted: its address answers 404 from now on."),
     "build-resumed": Notice("good", "The build goes on."),
@@ -113,7 +120,7 @@ class Panels:
                     "Deployments",
                     "deploy",
                     "hook_pages.deployments",
-                    ("/deployments", "/applications", "/environments"),
+                    ("/deployments", "/applications", "/environments", "/board", "/figures"),
                 ),
                 NavigationEntry("Approvals", "approval", "hook_pages.approvals", ("/approvals",), self.count_for_me),
             ),
@@ -122,9 +129,10 @@ class Panels:
                 NavigationEntry("Secrets", "lock", "hook_pages.secrets", ("/secrets",), may_see=may_list_secrets),
                 NavigationEntry("Webhooks", "globe", "hook_pages.webhooks", ("/webhooks",)),
             ),
-            administration=(ENTRY, RUNNERS, AGENTS),
+            administration=(ENTRY, RUNNERS, AGENTS, DESTINATIONS),
             home=self.home,
             version=self.version,
+            version_tabs=(TAB,),
             notices=NOTICES,
         )
 
@@ -133,7 +141,9 @@ class Panels:
         # Once for each page, though both the bar and the home page ask.
         if "waiting_for_me" not in g:
             with self._services.db.read() as session:
-                g.waiting_for_me = [question for question in waiting(session, who) if question.may_answer]
+                g.waiting_for_me = [
+                    question for question in waiting(session, self._services.actions, who) if question.may_answer
+                ]
         return len(g.waiting_for_me)
 
     def home(self, who: Identity) -> Markup:

@@ -94,11 +94,11 @@ class StageConditionState:
     condition_states: tuple[ConditionState, ...]
 
 
-def conditions_of(session: Session, execution_id: int) -> Mapping[int, tuple[ConditionExecutionView, ...]]:
-    """Stage execution → all judgements of its conditions, in the order in which they were asked."""
+def conditions_of(session: Session, executions: Sequence[int]) -> Mapping[int, tuple[ConditionExecutionView, ...]]:
+    """Stage execution → all judgements of its conditions, in the order in which they were asked, of several executions."""
     rows = session.scalars(
         select(ConditionExecution)
-        .where(ConditionExecution.execution_id == execution_id)
+        .where(ConditionExecution.execution_id.in_(executions))
         .order_by(ConditionExecution.id)
     ).all()
     rules = _rules(session, [row.id for row in rows])

@@ -12,6 +12,7 @@ from enum import StrEnum
 from typing import Any
 
 from hooks.builds.project import SourceSettings
+from hooks.pipelines.sources.triggers import Trigger, trigger_of
 
 MAX_STAGES = 50
 MAX_ACTIONS = 500
@@ -19,6 +20,9 @@ MAX_ACTIONS_PER_STAGE = 50
 MAX_RUN_ORDER = 999
 MAX_VARIABLES = 50
 MAX_RULES = 5
+
+GIT_PROVIDERS = frozenset({"Git", "CodeStarSourceConnection", "CodeCommit"})
+"""The providers of source actions that take commits of a git repository."""
 
 NAME = re.compile(r"[A-Za-z0-9.@_-]{1,100}\Z")
 ARTIFACT = re.compile(r"[A-Za-z0-9_-]{1,100}\Z")
@@ -63,6 +67,11 @@ class ActionDefinition:
     outputs: tuple[str, ...] = ()
     namespace: str | None = None
     timeout_minutes: int | None = None
+
+    @property
+    def is_package_source(self) -> bool:
+        """Whether it is a source that takes package versions."""
+        return (self.type.category, self.type.provider) == ("Source", "Package")
 
 
 class Slot(StrEnum):
@@ -147,13 +156,23 @@ class VariableDefinition:
 
 
 @dataclass(frozen=True, slots=True)
+class ScheduleTrigger:
+    """A schedule that starts the pipeline, as it is written; ``hooks.pipelines.sources.schedules`` reads it."""
+
+    expression: str
+    time_zone: str = "UTC"
+
+
+@dataclass(frozen=True, slots=True)
 class PipelineDefinition:
-    """A whole pipeline. The first stage holds its one source action."""
+    """A whole pipeline. The first stage holds its source actions, at most one of which takes package versions."""
 
     name: str
     stages: tuple[StageDefinition, ...]
     variables: tuple[VariableDefinition, ...] = ()
     execution_mode: ExecutionMode = ExecutionMode.PARALLEL
+    triggers: tuple[Trigger, ...] = ()
+    schedules: tuple[ScheduleTrigger, ...] = ()
 
     @property
     def has_conditions(self) -> bool:
@@ -162,8 +181,13 @@ class PipelineDefinition:
 
     @property
     def source(self) -> ActionDefinition:
-        """The source action."""
-        return self.stages[0].actions[0]
+        """The source action that says what an execution is about: the one of package versions, else the first."""
+        return next((each for each in self.sources if each.is_package_source), self.sources[0])
+
+    @property
+    def sources(self) -> tuple[ActionDefinition, ...]:
+        """The source actions."""
+        return self.stages[0].actions
 
     def stage(self, name: str) -> StageDefinition | None:
         """The stage of that name, or None."""
@@ -201,6 +225,22 @@ class BuildProjectDeclaration:
     warnings: tuple[str, ...] = ()
 
 
+@dataclass(frozen=True, slots=True)
+class DefinitionLocation:
+    """A ``definitionFrom:`` document: the pipeline ``name`` is what the file ``path`` says on the branch of a git source.
+
+    ``source`` are the settings of a git source action.
+    """
+
+    name: str
+    source: Mapping[str, str]
+    path: str
+
+
+Declaration = PipelineDefinition | BuildProjectDeclaration | DefinitionLocation
+"""What a document can declare."""
+
+
 def to_model(definition: PipelineDefinition) -> dict[str, Any]:
     """The definition as JSON, for the row that executions are pinned to."""
     return asdict(definition)
@@ -221,6 +261,8 @@ def from_model(model: Mapping[str, Any]) -> PipelineDefinition:
         variables=tuple(VariableDefinition(**variable) for variable in model["variables"]),
         # Definitions from before there were modes say none: they ran in parallel, and still do.
         execution_mode=ExecutionMode(model.get("execution_mode", ExecutionMode.PARALLEL)),
+        triggers=tuple(trigger_of(each) for each in model.get("triggers", ())),
+        schedules=tuple(ScheduleTrigger(**each) for each in model.get("schedules", ())),
     )
 
 

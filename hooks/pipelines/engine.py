@@ -21,8 +21,10 @@ from hooks.pipelines.actions import find_kind
 from hooks.pipelines.actions.kind import ActionKind, Progress, Starting
 from hooks.pipelines.current import current_definition
 from hooks.pipelines.definition import ActionDefinition, ExecutionMode, PipelineDefinition
-from hooks.pipelines.handover import handed_to
+from hooks.pipelines.giving_way import at_stage, give_way
+from hooks.pipelines.handover import handed_to, own_revision
 from hooks.pipelines.parts import Parts, PinnedVersion
+from hooks.pipelines.pinning import About, Wanted, about
 from hooks.pipelines.run import SYSTEM, Run, lock, lock_pipeline, next_attempt, pinned_version
 from hooks.pipelines.state import (
     ActionStatus,
@@ -70,11 +72,15 @@ class Started:
 
 @dataclass(frozen=True, slots=True)
 class Start:
-    """What an execution is about: the pinned version, whose work it is, and the pipeline variables given."""
+    """What an execution is about: the pinned version, whose work it is, and the pipeline variables given.
 
-    version: PinnedVersion
+    ``revisions`` are what sources of another kind bring, by the names of their actions; the newest for those not in it.
+    """
+
+    version: PinnedVersion | None = None
     publishers: Sequence[str] = ()
     variables: Mapping[str, str] = field(default_factory=dict)
+    revisions: Mapping[str, Wanted] = field(default_factory=dict)
 
 
 def start_execution(
@@ -82,8 +88,8 @@ def start_execution(
 ) -> Started:
     """Start an execution of the definition in force, once per trigger identity.
 
-    Raises NotFound for the pipeline, Invalid for variables that are unknown or lack a value and for a version without
-    files, and Denied for a chain of promotions deeper than ``MAX_DEPTH``.
+    Raises NotFound for the pipeline, Invalid for variables that are unknown or lack a value, for a version without
+    files and for revisions that no source takes, and Denied for a chain of promotions deeper than ``MAX_DEPTH``.
     """
     row, definition = current_definition(session, pipeline_id)
     there = find_started(session, pipeline_id, trigger.identity)
@@ -91,15 +97,20 @@ def start_execution(
         return Started(there, is_new=False)
     if trigger.depth > MAX_DEPTH:
         raise Denied(f"{trigger.depth} promotions in a row led here, at most {MAX_DEPTH} may; it looks like a loop")
-    if not start.version.assets:
+    if start.version is not None and not start.version.assets:
         raise Invalid(f"{start.version.full_name} {start.version.version} has no files")
     if definition.execution_mode is not ExecutionMode.PARALLEL:
         lock_pipeline(session, pipeline_id)  # so that the order of the ids is that of the starts
-    execution = _new_execution(row, start, pipeline_variables(definition, start.variables), trigger, now)
+    what = about(session, definition, start.version, start.revisions, now)
+    execution = _new_execution(row, start, what, pipeline_variables(definition, start.variables), trigger, now)
     execution.mode = definition.execution_mode.value
     try:
         with session.begin_nested():
             session.add(execution)
+            session.flush()
+            for revision in what.rows:
+                revision.execution_id = execution.id
+                session.add(revision)
     except IntegrityError:
         # Another transaction started it between our look and our insert; the constraint is the arbiter.
         winner = find_started(session, pipeline_id, trigger.identity)
@@ -135,9 +146,14 @@ def _announce(session: Session, run: Run, now: datetime, **details: Any) -> None
 
 
 def _new_execution(
-    definition: PipelineDefinitionVersion, start: Start, variables: dict[str, str], trigger: Trigger, now: datetime
+    definition: PipelineDefinitionVersion,
+    start: Start,
+    what: About,
+    variables: dict[str, str],
+    trigger: Trigger,
+    now: datetime,
 ) -> Execution:
-    source = start.version
+    source = what.version
     return Execution(
         pipeline_id=definition.pipeline_id,
         definition_id=definition.id,
@@ -145,15 +161,16 @@ def _new_execution(
         trigger_kind=trigger.kind,
         trigger_identity=trigger.identity,
         triggered_by=trigger.actor,
+        revision_type=what.revision_type,
         domain=source.domain,
         repository=source.repository,
         format=source.format,
         namespace=source.namespace,
         name=source.name,
         version=source.version,
-        digest=source.digest,
+        digest=source.digest if source.is_package else next(iter(source.assets.values()), ""),
         assets=dict(source.assets),
-        publishers=sorted(set(start.publishers)),
+        publishers=sorted({*start.publishers, *what.publishers}),
         variables=variables,
         depth=trigger.depth,
         started_at=now,
@@ -235,14 +252,16 @@ def find_started(session: Session, pipeline_id: int, identity: str) -> int | Non
 def let_in(session: Session, parts: Parts, pipeline_id: int, stage: str, now: datetime) -> None:
     """Let what waits before a stage of the locked pipeline go in, if it may now."""
     following = slots.next_inbound(session, pipeline_id, stage, now)
-    if following is not None:
-        _go_on(session, parts, lock(session, following), now)
+    held = at_stage(session, pipeline_id, stage, now) if following is None else lock(session, following)
+    if held is not None:
+        _go_on(session, parts, held, now)
 
 
 def _go_on(session: Session, parts: Parts, run: Run, now: datetime) -> None:
     """Move ``run``, then all that waited for a stage that it, or one of those, has left."""
     moving = [run]
-    # Ends: each further one goes into a stage, and as it went before it goes on, never back. A rollback brings no other.
+    # Ends: each further one goes into a stage, and as it went before it goes on, never back; what gives way to a newer
+    # one has one approval less that waits; a rollback brings no other.
     while moving:
         current = moving.pop(0)
         left, begun = _move(session, parts, current, now)
@@ -256,6 +275,7 @@ def _go_on(session: Session, parts: Parts, run: Run, now: datetime) -> None:
             following = slots.next_inbound(session, current.execution.pipeline_id, stage, now)
             if following is not None:
                 moving.append(lock(session, following))
+        moving += give_way(session, current, now)
     session.flush()
 
 
@@ -397,6 +417,7 @@ def _begin(
                     source=pinned_version(run.execution),
                     now=now,
                     artifacts=handed_to(run, definition),
+                    own_revision=own_revision(run),
                 ),
             )
     except Unresolved as unresolved:

@@ -25,23 +25,28 @@ def repositories_behind(execution: ExecutionView, stage: str, action: str) -> tu
     A target that is only known when the promotion starts (``#{…}``) stands for any repository of the domain.
     """
     summary = execution.summary
+    targets: list[str] = []
+    for _, members in groups_after(execution, stage, action):
+        targets += [target for member in members if (target := _target(member, summary))]
+        if any(is_approval(member) for member in members):
+            break
+    return tuple(f"{summary.domain}/{target}" for target in dict.fromkeys(targets or [summary.repository]))
+
+
+def groups_after(execution: ExecutionView, stage: str, action: str) -> list[tuple[str, list[ActionExecutionView]]]:
+    """What comes after an approval: (stage, the actions of one runOrder), in order. Raises NotFound for no such one."""
     groups = list(_groups(execution))
     at = next(
         (
             position
             for position, (owner, members) in enumerate(groups)
-            if owner == stage and any(member.name == action and _is_approval(member) for member in members)
+            if owner == stage and any(member.name == action and is_approval(member) for member in members)
         ),
         None,
     )
     if at is None:
-        raise NotFound("approval", f"{stage}/{action} of execution {summary.id}")
-    targets: list[str] = []
-    for _, members in groups[at + 1 :]:
-        targets += [target for member in members if (target := _target(member, summary))]
-        if any(_is_approval(member) for member in members):
-            break
-    return tuple(f"{summary.domain}/{target}" for target in dict.fromkeys(targets or [summary.repository]))
+        raise NotFound("approval", f"{stage}/{action} of execution {execution.summary.id}")
+    return groups[at + 1 :]
 
 
 def may_answer(identity: Identity, execution: ExecutionView, stage: str, action: str) -> bool:
@@ -63,7 +68,7 @@ def may_see(identity: Identity, execution: ExecutionView) -> bool:
         may_answer(identity, execution, stage.name, action.name)
         for stage in execution.stages
         for action in stage.actions
-        if _is_approval(action)
+        if is_approval(action)
     )
 
 
@@ -95,20 +100,22 @@ def _groups(execution: ExecutionView) -> Iterator[tuple[str, list[ActionExecutio
             yield stage.name, list(members)
 
 
-def _is_approval(action: ActionExecutionView) -> bool:
+def is_approval(action: ActionExecutionView) -> bool:
+    """Whether an action asks somebody."""
     return action.category == "Approval"
 
 
 _TARGETS = {("Deploy", "Promote"): "TargetRepository", ("Build", "CodeBuild"): "PublishRepository"}
 _TARGETS |= {("Test", "CodeBuild"): _TARGETS["Build", "CodeBuild"]}
-_DEPLOYS = ("Deploy", "CodeDeploy")
-_TARGETS |= {_DEPLOYS: "SourceRepository"}
+# What is brought out of the domain's repositories: the right is asked for where it comes from.
+_FROM = {("Deploy", "CodeDeploy"), ("Deploy", "Publish")}
+_TARGETS |= dict.fromkeys(_FROM, "SourceRepository")
 
 
 def _target(action: ActionExecutionView, summary: ExecutionSummary) -> str:
-    """The repository that an action puts versions into, or from which it deploys them; "" for none."""
+    """The repository that an action puts versions into, or from which it deploys or publishes them; "" for none."""
     kind = (action.category, action.provider)
     setting = _TARGETS.get(kind, "")
-    written = (action.configuration or {}).get(setting, "") or (summary.repository if kind == _DEPLOYS else "")
+    written = (action.configuration or {}).get(setting, "") or (summary.repository if kind in _FROM else "")
     # A literal ``*`` is matched by nothing but a ``*`` in the approver's own scope.
     return "*" if "#{" in written else written

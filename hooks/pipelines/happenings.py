@@ -9,11 +9,15 @@ from sqlalchemy.orm import Session
 
 from hooks.models.pipeline import ActionExecution
 from hooks.models.pipeline_condition import ConditionExecution
+from hooks.pipelines import gates, store
+from hooks.pipelines.approvers import named_approvers, required_approvals
+from hooks.pipelines.consequences import lets_through
 from hooks.pipelines.run import Run
 from hooks.pipelines.state import ActionStatus, ConditionStatus, ExecutionStatus, StageStatus
 from registry import events
 
 _STARTED = "started"
+_LONGEST_WHY = 500
 
 
 def _declare(subject: str, what: str, statuses: tuple[str, ...]) -> None:
@@ -32,6 +36,7 @@ _declare("action", "An action of an execution", tuple(status for status in Actio
 _declare("condition", "A condition of a stage", tuple(ConditionStatus))
 STAGE_RETRIED = events.declare("stage.retried", "A failed stage is tried again.")
 APPROVAL_NEEDED = events.declare("approval.needed", "An execution waits for somebody's approval.")
+APPROVAL_ANSWERED = events.declare("approval.answered", "Somebody approved, and further approvals are needed.")
 APPROVAL_DECIDED = events.declare("approval.decided", "An approval was answered; its verdict says how.")
 APPROVAL_EXPIRED = events.declare("approval.expired", "Nobody answered an approval in time.")
 events.audited("pipeline.create", "pipeline.created", "-/pipeline", tells="A pipeline was made.")
@@ -62,7 +67,7 @@ events.audited("build_project.update", "build-project.changed", "-/project", tel
 
 
 def tell(session: Session, run: Run, kind: str, now: datetime, **more: Any) -> None:
-    """The event ``kind`` of an execution, with where its package is."""
+    """The event ``kind`` of an execution: where its package is, on which definition it runs, and who started it."""
     row = run.execution
     events.note(
         session,
@@ -76,13 +81,24 @@ def tell(session: Session, run: Run, kind: str, now: datetime, **more: Any) -> N
         version=row.version,
         pipeline=run.pipeline,
         execution=row.id,
-        **more,
+        **{
+            "pipeline_version": run.definition_version,
+            "start_time": row.started_at.isoformat(),
+            "trigger": "rollback" if row.rollback_target_id is not None else row.trigger_kind,
+            "started_by": row.triggered_by,
+            **more,
+        },
     )
 
 
 def tell_status(session: Session, run: Run, now: datetime) -> None:
     """The execution has the status it has now."""
-    tell(session, run, _kind("execution", run.execution.status), now, started_by=run.execution.triggered_by)
+    row = run.execution
+    why = {"by": row.stopped_by, "reason": row.stop_reason} if row.stopped_by is not None else {}
+    if row.status == ExecutionStatus.FAILED:
+        failed = [action.summary for action in run.actions.values() if action.status == ActionStatus.FAILED]
+        why = {"reason": "; ".join(failed)[:_LONGEST_WHY]}
+    tell(session, run, _kind("execution", row.status), now, digest=row.digest, **why)
 
 
 def tell_stage(session: Session, run: Run, stage: str, now: datetime) -> None:
@@ -99,16 +115,40 @@ def tell_condition(session: Session, run: Run, stage: str, row: ConditionExecuti
 
 def tell_decision(session: Session, run: Run, row: ActionExecution, verdict: str, now: datetime) -> None:
     """Somebody answered an approval, which ended its action."""
-    told = {"action": row.name, "verdict": verdict, "by": row.decided_by}
+    told = {"action": row.name, "verdict": verdict, "by": row.decided_by, "comment": row.comment or ""}
+    told["digest"] = run.execution.digest
     tell(session, run, APPROVAL_DECIDED, now, stage=_stage_of(run, row), **told)
     tell_action(session, run, row, now)
 
 
 def tell_action(session: Session, run: Run, row: ActionExecution, now: datetime) -> None:
     """An action has the status it has now."""
-    told = {"stage": _stage_of(run, row), "action": row.name, "attempt": row.attempt, "provider": row.provider}
-    kind = APPROVAL_NEEDED if row.status == ActionStatus.WAITING else _kind("action", row.status)
+    stage = _stage_of(run, row)
+    told: dict[str, Any] = {"stage": stage, "action": row.name, "attempt": row.attempt, "provider": row.provider}
+    found = run.definition.stage(stage)
+    action = found.action(row.name) if found is not None else None
+    told |= {"category": row.category, "owner": action.type.owner if action is not None else None}
+    told |= {"summary": row.summary[:_LONGEST_WHY], "deployment": row.deployment_id}
+    if row.status == ActionStatus.WAITING and row.expires_at is not None:
+        told["until"] = row.expires_at.isoformat()
+    kind = _kind("action", row.status)
+    if row.status == ActionStatus.WAITING:
+        kind = APPROVAL_NEEDED
+        told |= _whom_to_ask(session, run, row)
     tell(session, run, kind, now, **told, build=row.build_id)
+
+
+def _whom_to_ask(session: Session, run: Run, row: ActionExecution) -> dict[str, Any]:
+    """Who can answer: on which repositories they need the right to approve, and who is named, if anybody is."""
+    stage = _stage_of(run, row)
+    session.flush()
+    execution = store.get_execution(session, run.execution.id)
+    return {
+        "approve_on": list(gates.repositories_behind(execution, stage, row.name)),
+        "approvers": list(named_approvers(row.resolved_configuration)),
+        "required": required_approvals(row.resolved_configuration),
+        "lets_through": list(lets_through(execution, stage, row.name)),
+    }
 
 
 def _stage_of(run: Run, row: ActionExecution) -> str:

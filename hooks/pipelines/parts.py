@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Protocol
@@ -12,6 +12,8 @@ from sqlalchemy.orm import Session
 from hooks.builds.source import digest_of, package_url
 from hooks.pipelines.definition import BuildProjectDeclaration
 from registry.clock import Clock
+from registry.names import PackageKey
+from registry.repos.advisories import AdvisoryView
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +32,11 @@ class PinnedVersion:
     assets: Mapping[str, str]
 
     @property
+    def is_package(self) -> bool:
+        """Whether it is a package version; else a revision of another kind, whose format is ""."""
+        return bool(self.format)
+
+    @property
     def digest(self) -> str:
         """One SHA-256 (hex) over names and digests of all files, in the form that ``sha256sum`` prints."""
         return digest_of(self.assets)
@@ -41,7 +48,9 @@ class PinnedVersion:
 
     @property
     def purl(self) -> str:
-        """The package URL (purl specification); formats are named by their purl types."""
+        """The package URL (purl specification); formats are named by their purl types. Of no package: name and version."""
+        if not self.is_package:
+            return f"{self.name}@{self.version}" if self.version else self.name
         return package_url(self.format, self.namespace, self.name, self.version)
 
 
@@ -50,10 +59,12 @@ class BuildRequest:
     """A build that an action asks for. ``variables`` override those of the project and the buildspec.
 
     ``inputs`` are the artifacts it is handed beside the version's own files, as (name, build, identifier); the name "" is
-    that of the primary one, and no build means the version's files. ``outputs`` are the artifacts that it hands on.
+    that of the primary one. No build means the version's files, or with an identifier (``17/Source``) what the source
+    action of an execution has fetched. ``outputs`` are the artifacts that it hands on.
     With ``is_batch`` it is a batch build; ``combines_artifacts`` None leaves that to the project. ``publish_repository`` is
     where, of the version's domain, it may publish if its project does so, too; None: nowhere. ``project`` "": the commands
-    of ``buildspec`` in the server's default environment.
+    of ``buildspec`` in the server's default environment. ``revision`` is what the execution is about (``17/Source``) where
+    that is no package version.
     """
 
     project: str
@@ -68,6 +79,7 @@ class BuildRequest:
     publish_repository: str | None = None
     buildspec: str | None = None
     timeout_minutes: int | None = None
+    revision: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,8 +96,9 @@ class BuildOutcome:
 
 @dataclass(frozen=True, slots=True)
 class DeploymentOrder:
-    """A deployment that an action asks for: of files of ``source``, or of ``artifact`` (build, identifier) of a build.
+    """A deployment that an action asks for: of files of ``source``, or of what an earlier action has made.
 
+    ``artifact`` is (build, identifier) of a build's; ``revision`` (``17/Source``) what a source action has fetched.
     ``repository`` is where, of the version's domain, machines get its files; ``asset`` a pattern for the one of them that
     is the bundle, None: the version itself is installed. ``author`` is who wrote the definition that the execution runs.
     """
@@ -99,6 +112,7 @@ class DeploymentOrder:
     subject: str
     asset: str | None = None
     artifact: tuple[str, str] | None = None
+    revision: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,6 +122,46 @@ class DeploymentOutcome:
     succeeded: bool
     summary: str
     digest: str
+
+
+@dataclass(frozen=True, slots=True)
+class PublishOrder:
+    """A publication that an action asks for: of ``source``, as its files are in ``repository`` of its domain."""
+
+    destination: str
+    source: PinnedVersion
+    repository: str
+    tag: str
+
+
+class PublishedFile(Protocol):
+    """A file that is at the destination now. ``was_there``: it had these bytes before."""
+
+    @property
+    def filename(self) -> str:
+        """Its name here."""
+        ...
+
+    @property
+    def url(self) -> str:
+        """Where it is there."""
+        ...
+
+    @property
+    def sha256(self) -> str:
+        """Its digest (hex)."""
+        ...
+
+    @property
+    def was_there(self) -> bool:
+        """Whether nothing had to be sent."""
+        ...
+
+
+Publish = Callable[[PublishOrder, Callable[[], bool]], Sequence[PublishedFile] | None]
+"""Publishes, outside of any transaction; None when the second argument said to stop. Repeating it is harmless.
+
+Raises NotFound, Conflict or Invalid for what will not be taken, UpstreamUnavailable for what may pass."""
 
 
 class Deployer(Protocol):
@@ -155,6 +209,11 @@ class Parts:
     ``build_outcome`` is None while the build has not ended.
     ``apply_build_project`` returns ``created``, ``updated`` or ``unchanged``.
     ``deployer`` None: this process deploys nothing.
+    ``may_approve`` tells whether the account of a name may approve on all of some ``domain/repository`` paths, now;
+    None: everybody may whose answer was let in. ``attested`` reads, outside of any transaction, who attested the files
+    of a version in a ``domain/repository`` (file name → publishers); None: nobody is known.
+    ``publisher`` None: this process publishes nothing outside. ``advisories`` finds those about a version; None: none is
+    known of, and a gate that asks for them is not met.
     """
 
     start_build: Callable[[Session, BuildRequest, datetime], str]
@@ -164,3 +223,7 @@ class Parts:
     promote: Promote
     clock: Clock
     deployer: Deployer | None = None
+    may_approve: Callable[[Session, str, Sequence[str]], bool] | None = None
+    publisher: Publish | None = None
+    advisories: Callable[[Session, PackageKey, str], Sequence[AdvisoryView]] | None = None
+    attested: Callable[[str, PackageKey, str], Mapping[str, tuple[str, ...]]] | None = None

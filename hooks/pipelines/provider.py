@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 RULE = "Rule"
@@ -13,9 +13,13 @@ MAX_RULE_MINUTES = 86_400
 
 Check = Callable[[str], str | None]
 """Takes a setting's value, returns what is wrong with it or None."""
+CheckAll = Callable[[Mapping[str, str]], Sequence[tuple[str, str]]]
+"""Takes all settings as written, returns (setting, what is wrong) for what is wrong between them; "" for no one of them."""
 
-CheckAll = Callable[[Mapping[str, str]], str | None]
-"""Takes all settings as written, returns what is wrong between them or None."""
+
+def no_faults(_configuration: Mapping[str, str]) -> Sequence[tuple[str, str]]:
+    """For settings that say nothing about each other."""
+    return ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,13 +27,15 @@ class Setting:
     """A configuration key of a provider. ``check`` is applied to values that hold no ``#{…}`` reference.
 
     ``is_json`` marks values that are JSON documents: references are replaced inside their strings, never in their
-    syntax, so that a value cannot add a member.
+    syntax, so that a value cannot add a member. ``is_literal`` marks settings that take no references: what a build has
+    exported or a publisher has chosen must not say who may approve, or where something goes.
     """
 
     name: str
     is_required: bool = False
     check: Check | None = None
     is_json: bool = False
+    is_literal: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +44,7 @@ class Provider:
 
     ``variables`` are the output variables it sets: None means that only a run can tell, empty that it sets none.
     ``of_version`` are settings about the package version, which say nothing of an artifact that a build has made.
+    ``check_all`` looks at the settings together.
     """
 
     category: str
@@ -49,7 +56,7 @@ class Provider:
     variables: frozenset[str] | None = frozenset()
     has_timeout: bool = False
     of_version: frozenset[str] = frozenset()
-    check_all: CheckAll | None = None
+    check_all: CheckAll = no_faults
 
     def setting(self, name: str) -> Setting | None:
         """The setting of that name, or None."""

@@ -27,6 +27,7 @@ def new_rollback(target: Execution, stage: str, *, kind: str, identity: str, act
         trigger_kind=kind,
         trigger_identity=identity,
         triggered_by=actor,
+        revision_type=target.revision_type,
         domain=target.domain,
         repository=target.repository,
         format=target.format,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from hooks.pipelines.definition import (
@@ -19,8 +19,12 @@ from hooks.pipelines.definition import (
     Slot,
 )
 from hooks.pipelines.document import Faults
-from hooks.pipelines.provider import Provider
+from hooks.pipelines.provider import Provider, Setting
 from hooks.pipelines.variables import RESERVED_NAMESPACES, has_reference, malformed, references
+from hooks.pipelines.which_packages import SETTING, check_packages, parse_packages
+
+PUBLISHES = "PublishRepository"
+"""The setting of builds that publish."""
 
 Place = tuple[int | str, ...]
 _Outputs = Mapping[tuple[str, str, str], frozenset[str] | None]
@@ -76,8 +80,11 @@ def check_pipeline(
         provider = known.get((at.action.type.category, at.action.type.owner, at.action.type.provider))
         if provider is not None:
             _check_provider(at, provider, places, faults)
+            _check_giving_way(at, provider, definition, places, faults)
+            _check_has_version(at, definition, actions, places, faults)
+            _check_published(at, provider, actions, definition, places=places, faults=faults)
             if made.intersection(at.action.inputs):
-                _check_of_version(at, provider, places, faults)
+                _check_of_version(at, provider.of_version, places, faults)
     outputs = {key: provider.variables for key, provider in known.items()}
     for at in actions:
         _check_references(at, definition, actions, outputs, places=places, faults=faults)
@@ -167,9 +174,10 @@ def _check_sources(definition: PipelineDefinition, actions: Sequence[_At], place
             place = "in the first stage" if at.stage == 0 else "outside the first stage"
             faults.add(places.line(at.stage, at.index), f"{at.label}: {category} action {place}; {rule}")
     sources = [at for at in actions if at.stage == 0 and at.action.type.category == "Source"]
-    for at in sources[1:]:
+    for at in [at for at in sources if at.action.is_package_source][1:]:
         why = "an execution is about one package version"
-        faults.add(places.line(at.stage, at.index), f"{at.label}: a second Source action is not carried out: {why}")
+        told = f"{at.label}: a second Source action of packages is not carried out: {why}"
+        faults.add(places.line(at.stage, at.index), told)
     if definition.stages and not sources and all(at.action.type.category for at in actions if at.stage == 0):
         faults.add(places.line(0), f"stage {definition.stages[0].name!r}: the first stage needs a Source action")
 
@@ -223,13 +231,13 @@ def _check_provider(at: _At, provider: Provider, places: Places, faults: Faults)
             faults.add(
                 here, f"{at.label}: {action.type.provider} does not carry out the setting {key!r} (known: {known})"
             )
-        elif setting.check is not None and (setting.is_json or not has_reference(value)):
-            fault = setting.check(value)
+        else:
+            fault = _value_fault(setting, value)
             if fault:
                 faults.add(here, f"{at.label}: configuration {key}: {fault}")
-    fault = provider.check_all(action.configuration) if provider.check_all is not None else None
-    if fault:
-        faults.add(line, f"{at.label}: {fault}")
+    for key, fault in provider.check_all(action.configuration):
+        here = places.line(at.stage, at.index, "configuration", key) if key else line
+        faults.add(here, f"{at.label}: configuration {key}: {fault}" if key else f"{at.label}: {fault}")
     for setting in provider.settings:
         if setting.is_required and not action.configuration.get(setting.name):
             faults.add(line, f"{at.label}: configuration {setting.name} is missing")
@@ -246,9 +254,88 @@ def _check_primary(at: _At, provider: Provider, line: int, faults: Faults) -> No
         faults.add(line, f"{at.label}: configuration PrimarySource: {primary!r} is none of the input artifacts")
 
 
-def _check_of_version(at: _At, provider: Provider, places: Places, faults: Faults) -> None:
-    for key in sorted(provider.of_version.intersection(at.action.configuration)):
-        told = f"{at.label}: configuration {key} is about the package version, and the artifact of a build is its input"
+def _value_fault(setting: Setting, value: str) -> str | None:
+    if has_reference(value) and not setting.is_json:
+        return "variables are not allowed in it" if setting.is_literal else None
+    return setting.check(value) if setting.check is not None else None
+
+
+def _check_giving_way(
+    at: _At, provider: Provider, definition: PipelineDefinition, places: Places, faults: Faults
+) -> None:
+    key = "ExpiresWhenSuperseded"
+    if provider.setting(key) is None or at.action.configuration.get(key) != "true":
+        return
+    if definition.execution_mode is ExecutionMode.PARALLEL:
+        here = places.line(at.stage, at.index, "configuration", key)
+        told = "executions in PARALLEL do not wait behind each other; it needs executionMode SUPERSEDED or QUEUED"
+        faults.add(here, f"{at.label}: configuration {key}: {told}")
+
+
+def _check_has_version(
+    at: _At, definition: PipelineDefinition, actions: Sequence[_At], places: Places, faults: Faults
+) -> None:
+    """What needs a package version is not there for nothing: the source gives it, or a build has published one before."""
+    action = at.action
+    if not definition.stages or not definition.sources or definition.source.is_package_source:
+        return
+    if not action.type.category or not all(each.type.category for each in definition.sources):
+        return  # told already
+    line = places.line(at.stage, at.index)
+    if action.type.provider == "Promote":
+        publishers = [
+            other for other in actions if PUBLISHES in other.action.configuration and at.certainly_after(other)
+        ]
+        if not publishers:
+            told = f"nothing gives it a package version: no source does, and no build before it has {PUBLISHES}"
+            faults.add(line, f"{at.label}: {told}")
+        if None in _named_packages(action.configuration):
+            here = places.line(at.stage, at.index, "configuration", SETTING)
+            faults.add(here, f"{at.label}: configuration {SETTING}: the source gives no package version")
+    if action.type.provider == "Publish":
+        faults.add(line, f"{at.label}: the package version of the source is what is published, and there is none")
+    if action.type.provider == "CodeDeploy":
+        if not action.inputs:
+            faults.add(
+                line, f"{at.label}: no package version is deployed here: name the input artifact that is the bundle"
+            )
+        _check_of_version(at, ("Asset", "SourceRepository"), places, faults)
+
+
+def _named_packages(configuration: Mapping[str, str]) -> tuple[tuple[str, str] | None, ...]:
+    """What a promotion names; nothing where it names nothing, or is at fault, which is told elsewhere."""
+    value = configuration.get(SETTING)
+    return () if value is None or check_packages(value) is not None else parse_packages(value)
+
+
+def _check_published(
+    at: _At,
+    provider: Provider,
+    actions: Sequence[_At],
+    definition: PipelineDefinition,
+    *,
+    places: Places,
+    faults: Faults,
+) -> None:
+    if provider.setting(SETTING) is None:
+        return
+    for place in _named_packages(at.action.configuration):
+        found = [
+            other
+            for other in actions
+            if (definition.stages[other.stage].name, other.action.name) == place
+            and "PublishRepository" in other.action.configuration
+            and at.certainly_after(other)
+        ]
+        if place is not None and not found:
+            here = places.line(at.stage, at.index, "configuration", SETTING)
+            told = f"{place[0]}/{place[1]} is no build with a PublishRepository that has certainly ended before"
+            faults.add(here, f"{at.label}: configuration {SETTING}: {told}")
+
+
+def _check_of_version(at: _At, settings: Collection[str], places: Places, faults: Faults) -> None:
+    for key in sorted(set(settings).intersection(at.action.configuration)):
+        told = f"{at.label}: configuration {key} is about the package version, and an artifact is its input"
         faults.add(places.line(at.stage, at.index, "configuration", key), told)
 
 

@@ -32,7 +32,7 @@ SYSTEM = "system"
 
 @dataclass(slots=True)
 class Run:
-    """A locked execution with its pinned definition, the stages it entered, and the attempts that count.
+    """A locked execution with its pinned definition and its version, the stages it entered, and the attempts that count.
 
     ``inherited`` is what a rollback takes over from the execution it goes back to: the actions of the stages before.
     """
@@ -40,6 +40,7 @@ class Run:
     execution: Execution
     pipeline: str
     definition: PipelineDefinition
+    definition_version: int
     stages: dict[str, StageExecution] = field(default_factory=dict)
     actions: dict[tuple[str, str], ActionExecution] = field(default_factory=dict)
     inherited: dict[tuple[str, str], ActionExecution] = field(default_factory=dict)
@@ -166,7 +167,7 @@ def lock(session: Session, execution_id: int) -> Run:
         raise NotFound("execution", str(execution_id))
     pinned = session.get_one(PipelineDefinitionVersion, execution.definition_id)
     name = session.get_one(Pipeline, execution.pipeline_id).name
-    run = Run(execution, name, from_model(pinned.model))
+    run = Run(execution, name, from_model(pinned.model), pinned.version)
     run.stages, run.actions = _rows(session, execution_id)
     if run.definition.has_conditions:
         run.conditions = _conditions(session, run)

@@ -125,6 +125,20 @@ def is_overtaken(session: Session, execution: Execution, stage: str) -> bool:
     return session.scalar(_entered(stage).where(*newer, Execution.execution_type == "STANDARD").limit(1)) is not None
 
 
+def newer_inbound(session: Session, execution: Execution, stage: str, now: datetime) -> int | None:
+    """The newest execution of the same package that waits before a stage, started later and may enter, if any."""
+    newer = _waiting(stage).where(*same_package(execution), Execution.id > execution.id)
+    newest = session.scalar(newer.order_by(Execution.id.desc()).limit(1))
+    if newest is None:
+        return None
+    if _package(execution) in {_package(row) for row in holds.holds_of(session, execution.pipeline_id, stage)}:
+        return None
+    if _frozen(session, execution.pipeline_id, stage, now):
+        passed = newer.where(InboundExecution.passed_by.is_not(None))
+        return session.scalar(passed.order_by(Execution.id.desc()).limit(1))
+    return newest
+
+
 def entered_later(session: Session, execution: Execution, stage: StageExecution) -> int | None:
     """An execution of the same package that entered the stage after this one did, if any."""
     return session.scalar(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Callable, Collection, Mapping, Sequence
 from datetime import datetime, timedelta
 from functools import partial
 
@@ -27,17 +27,20 @@ from hooks.builds.projects import (
 )
 from hooks.builds.publishing import ACTION_SETTING, publish_path
 from hooks.builds.records import Options, get_build, start_build
+from hooks.builds.revision_archives import find_revision, revision_source
 from hooks.builds.source import PackageSource, SourceAsset
 from hooks.builds.starting import Asked
 from hooks.builds.stopping import stop_soon
 from hooks.models.build import BuildProject
 from hooks.models.build_batch import BuildBatch
 from hooks.pipelines.definition import BuildProjectDeclaration
-from hooks.pipelines.parts import BuildOutcome, BuildRequest, Deployer, Parts
+from hooks.pipelines.parts import BuildOutcome, BuildRequest, Deployer, Parts, Publish
 from hooks.pipelines.run import SYSTEM
 from registry import audit
 from registry.clock import Clock
 from registry.errors import Conflict, Invalid, NotFound
+from registry.names import PackageKey
+from registry.repos.advisories import AdvisoryView
 from registry.repos.promote import promote
 from registry.repos.states import FROZEN_AFTER
 
@@ -51,6 +54,10 @@ def real_parts(
     executor_types: Collection[str] = DEFAULT_TYPES,
     release_frozen_after: timedelta = FROZEN_AFTER,
     deployer: Deployer | None = None,
+    publisher: Publish | None = None,
+    advisories: Callable[[Session, PackageKey, str], Sequence[AdvisoryView]] | None = None,
+    may_approve: Callable[[Session, str, Sequence[str]], bool] | None = None,
+    attested: Callable[[str, PackageKey, str], Mapping[str, tuple[str, ...]]] | None = None,
 ) -> Parts:
     """The parts of a running server. ``executor_types`` are the environment types that its workers can build."""
 
@@ -68,11 +75,38 @@ def real_parts(
         promote=partial(promote, release_frozen_after=release_frozen_after),
         clock=clock,
         deployer=deployer,
+        publisher=publisher,
+        advisories=advisories,
+        may_approve=may_approve,
+        attested=attested,
     )
 
 
 def _start_build(session: Session, request: BuildRequest, now: datetime, types: Collection[str]) -> str:
+    source, webhook = _source_of(session, request)
+    publishes = _may_publish(session, request)
+    if request.is_batch:
+        return _start_batch(session, request, source, now, publishes=publishes, webhook=webhook)
+    options = Options(buildspec=request.buildspec, timeout_minutes=request.timeout_minutes, webhook=webhook)
+    build = start_build(
+        session,
+        project=_project_of(session, request, now, types),
+        source=source,
+        initiator=request.initiator,
+        variables=request.variables,
+        subject=request.subject,
+        now=now,
+        publishes=publishes,
+        options=options,
+    )
+    return build.id
+
+
+def _source_of(session: Session, request: BuildRequest) -> tuple[PackageSource, dict[str, str]]:
+    """What a build is made from, and what it is told of a push, by which its trust is judged as for any other build."""
     pinned = request.source
+    if not pinned.is_package:
+        return _revision_source(session, request)
     source = PackageSource(
         domain=pinned.domain,
         repository=pinned.repository,
@@ -84,21 +118,18 @@ def _start_build(session: Session, request: BuildRequest, now: datetime, types: 
         inputs=tuple(_input(session, *each) for each in request.inputs),
         outputs=request.outputs,
     )
-    publishes = _may_publish(session, request)
-    if request.is_batch:
-        return _start_batch(session, request, source, now, publishes=publishes)
-    build = start_build(
-        session,
-        project=_project_of(session, request, now, types),
-        source=source,
-        initiator=request.initiator,
-        variables=request.variables,
-        subject=request.subject,
-        now=now,
-        publishes=publishes,
-        options=Options(buildspec=request.buildspec, timeout_minutes=request.timeout_minutes),
+    return source, {}
+
+
+def _revision_source(session: Session, request: BuildRequest) -> tuple[PackageSource, dict[str, str]]:
+    pinned = request.source
+    row, _ = find_revision(session, request.revision)
+    inputs = tuple(_input(session, *each) for each in request.inputs)
+    source = PackageSource(
+        pinned.domain, pinned.repository, "", row.location, row.revision, (), inputs=inputs, outputs=request.outputs
     )
-    return build.id
+    # With another input as the primary one, too: whoever pushed has a say in what an earlier build has made of it.
+    return source, {"CODEBUILD_WEBHOOK_TRIGGER": row.trigger} if row.trigger else {}
 
 
 def _project_of(session: Session, request: BuildRequest, now: datetime, types: Collection[str]) -> str:
@@ -138,7 +169,13 @@ def _may_publish(session: Session, request: BuildRequest) -> bool:
 
 
 def _start_batch(
-    session: Session, request: BuildRequest, source: PackageSource, now: datetime, *, publishes: bool
+    session: Session,
+    request: BuildRequest,
+    source: PackageSource,
+    now: datetime,
+    *,
+    publishes: bool,
+    webhook: Mapping[str, str],
 ) -> str:
     combines = request.combines_artifacts
     if request.outputs and not _combines(session, request):
@@ -150,7 +187,7 @@ def _start_batch(
         session,
         request.project,
         source,
-        Asked(variables=request.variables),
+        Asked(variables=request.variables, options=Options(webhook=webhook)),
         config={} if combines is None else {"combineArtifacts": combines},
         initiator=request.initiator,
         subject=request.subject,
@@ -189,6 +226,8 @@ def _build_outcome(session: Session, build_id: str) -> BuildOutcome | None:
 
 
 def _input(session: Session, name: str, build_id: str | None, identifier: str) -> SourceSettings:
+    if build_id is None and identifier:
+        return revision_source(session, identifier, name)[0]
     if build_id is None:
         return SourceSettings(SourceType.PACKAGE, identifier=name)
     return artifact_source(session, keeper_of_artifacts(session, build_id), identifier, name)

@@ -6,6 +6,7 @@ from flask import Blueprint
 
 from registry.api import (
     accounts,
+    advisories,
     audit_log,
     authorization,
     connections,
@@ -35,6 +36,7 @@ ROUTES = (
     *connections.ROUTES,
     *packages.ROUTES,
     *quotas.ROUTES,
+    *advisories.ROUTES,
     *audit_log.ROUTES,
     *origins.ROUTES,
     *package_groups.ROUTES,

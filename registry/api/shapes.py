@@ -85,6 +85,8 @@ def _read(kind: Any, value: Any, place: str) -> Any:
         return None if value is None else _read(_without_none(arguments), value, place)
     if origin is tuple:
         return tuple(_read(arguments[0], entry, f"an entry of {place}") for entry in _typed(list, value, place))
+    if kind is Any:
+        return value
     if origin is dict:
         given = _typed(dict, value, place)
         return {

@@ -12,6 +12,7 @@ from flask import Response, request
 
 from registry.access import Action
 from registry.api import coordinates
+from registry.api.advisories import VersionAdvisories, list_version_advisories
 from registry.api.coordinates import known_format, package_key
 from registry.api.packages import NamespaceQuery
 from registry.api.routes import Door, Route
@@ -229,6 +230,14 @@ ROUTES = (
         list_dependencies,
         query=NamespaceQuery,
         answer=VersionDependencies,
+    ),
+    Route(
+        "GET",
+        f"{_VERSION}/advisories",
+        _may("DescribePackageVersion"),
+        list_version_advisories,
+        query=NamespaceQuery,
+        answer=VersionAdvisories,
     ),
     Route(
         "GET",

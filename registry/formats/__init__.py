@@ -7,12 +7,14 @@ imported only when an application is put together.
 from __future__ import annotations
 
 import importlib
+import importlib.util
 from collections.abc import Mapping
 from types import ModuleType
 from typing import Any
 
 from registry.errors import NotFound
 from registry.format import Format
+from registry.outward import Outward
 
 FORMATS: tuple[str, ...] = ("pypi", "npm", "maven", "generic")
 
@@ -28,6 +30,15 @@ def load(name: str) -> ModuleType:
 def all_formats() -> Mapping[str, Format]:
     """Every format by its name, in the order of ``FORMATS``."""
     return {name: load(name).FORMAT for name in FORMATS}
+
+
+def all_outward() -> Mapping[str, Outward]:
+    """The protocols of publishing to registries elsewhere, by format, of the formats that have one."""
+    found = {}
+    for name in FORMATS:
+        if importlib.util.find_spec(f"{__name__}.{name}.outward") is not None:
+            found[name] = importlib.import_module(f"{__name__}.{name}.outward").OUTWARD
+    return found
 
 
 def import_all() -> None:

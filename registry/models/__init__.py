@@ -10,6 +10,7 @@ from registry.models.account import (
     TokenLeak,
     WebSession,
 )
+from registry.models.advisory import Advisory, AdvisoryPackage
 from registry.models.audit import AuditCheckpoint, AuditEntry
 from registry.models.built import BuiltAsset
 from registry.models.event import Event
@@ -43,6 +44,8 @@ __all__ = [
     "AccessState",
     "Account",
     "AccountGroup",
+    "Advisory",
+    "AdvisoryPackage",
     "Asset",
     "AuditCheckpoint",
     "AuditEntry",

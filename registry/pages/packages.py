@@ -17,7 +17,7 @@ from registry.pages.manage import STATUSES
 from registry.pages.panels import Coordinate, extensions
 from registry.pages.readme import render_readme
 from registry.pages.version_changes import choices
-from registry.repos import browse, shelf
+from registry.repos import advisories, browse, shelf
 
 VERSIONS_SHOWN = 20
 
@@ -56,10 +56,12 @@ def _page(domain: str, repository: str, format_name: str, raw_name: str, wanted:
         visible = {other.name for other in readable(session) if other.domain == domain and looks.describes(other, key)}
         why = origins.why(session, domain, repository, key, known, visible)
         acts = choices(session, domain, repository, key)
+        warned = advisories.of_version(session, services.formats, key, detail.version)
     if not detail.metadata and services.files.readings.read(summary.id, key, chosen):
         with services.db.read() as session:
             detail = browse.version(session, summary.id, *key, chosen, keyring=services.stores.keyring)
     description = describe(detail.metadata)
+    at = Coordinate(domain, repository, *key, detail.version)
     return render_template(
         "package.html",
         domain=domain,
@@ -74,6 +76,7 @@ def _page(domain: str, repository: str, format_name: str, raw_name: str, wanted:
         controls=origins.CONTROLS,
         statuses=STATUSES,
         acts=acts,
+        advisories=warned,
         latest=latest,
         is_pinned=wanted is not None,
         versions=package.versions,
@@ -85,7 +88,8 @@ def _page(domain: str, repository: str, format_name: str, raw_name: str, wanted:
         facts=description.facts,
         links=description.links,
         requires=description.requires,
-        panels=_panels(Coordinate(domain, repository, *key, detail.version)),
+        panels=_panels(at),
+        tabs=_tabs(at),
     )
 
 
@@ -108,3 +112,10 @@ def _panels(coordinate: Coordinate) -> list[Markup]:
     if who is None:
         return []
     return [panel for extension in extensions() if extension.version and (panel := extension.version(who, coordinate))]
+
+
+def _tabs(coordinate: Coordinate) -> list[tuple[str, str]]:
+    """What else there is about the version, for who is signed in: (label, address)."""
+    if context.identity() is None:
+        return []
+    return [(tab.label, tab.url(coordinate)) for extension in extensions() for tab in extension.version_tabs]

@@ -12,7 +12,7 @@ import select
 import ssl
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -104,14 +104,15 @@ class Wire:
         url: WebUrl,
         headers: Mapping[str, str],
         deadline: float,
-        body: bytes | None = None,
+        body: bytes | Iterator[bytes] | None = None,
         *,
         method: str = "GET",
     ) -> Exchange:
         """Ask for ``url``, and read the answer's head. Raises BlockedAddress or one of TRANSPORT_ERRORS.
 
         A kept connection that the peer closed just now is replaced by a fresh one, without counting as a failure: what
-        is posted must bear to arrive twice.
+        is posted must bear to arrive twice. A body in pieces (``headers`` say its length) can be sent once only: it
+        takes ``Limits`` that keep no connections.
         """
         kept = self._take(url.origin)
         if kept is not None:
@@ -158,7 +159,7 @@ class Wire:
         url: WebUrl,
         headers: Mapping[str, str],
         deadline: float,
-        body: bytes | None,
+        body: bytes | Iterator[bytes] | None,
     ) -> Exchange:
         sock = connection.sock
         assert sock is not None
@@ -169,7 +170,14 @@ class Wire:
             connection.putheader("Host", url.origin.authority)
             for name, value in headers.items():
                 connection.putheader(name, value)
-            connection.endheaders(body)
+            try:
+                connection.endheaders(body)
+            except (BrokenPipeError, ConnectionResetError):
+                # A peer that refuses a long body answers before its end, and reads no further: what it said counts.
+                if body is None:
+                    raise
+            # What was sent may have taken long; the patience for the answer begins now.
+            sock.bound(min(deadline, time.monotonic() + head_seconds), head_seconds)
             return Exchange(self, connection, sock, connection.getresponse(), has_body=method != "HEAD")
         except BaseException:
             connection.close()

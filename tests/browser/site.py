@@ -38,6 +38,7 @@ from hooks.deployments import agents as agent_rows
 from hooks.deployments.agent_work import AgentWork
 from hooks.deployments.parts import Parts as DeploymentParts
 from hooks.deployments.platforms.dummy import DummyPlatform
+from hooks.destinations.store import Destinations, DestinationSecret, Wanted
 from hooks.models import MailAddress, WebhookAttempt, WebhookDelivery
 from hooks.models.build import Build
 from hooks.models.deployment import (
@@ -71,7 +72,7 @@ from registry.leaks import LeakGuard
 from registry.models import Asset, Blob, Domain, Package, PackageVersion, Repository
 from registry.names import PackageKey, PackageName, RepositoryName
 from registry.rates import RateLimits
-from registry.repos import descriptions, quotas, topology
+from registry.repos import advisories, descriptions, quotas, topology
 from registry.repos.admission import Admissions
 from registry.repos.ahead import ReadAhead
 from registry.repos.connections import Connections
@@ -369,7 +370,17 @@ def build(folder: Path) -> Site:
         issue_token=lambda *_: "",
     )
     hook_services = HookServices(
-        world.db, services.clock, world.parts, logs, told, services.stores, (), runners, deployments, agents
+        world.db,
+        services.clock,
+        world.parts,
+        logs,
+        told,
+        services.stores,
+        (),
+        runners,
+        deployments,
+        agents,
+        Destinations(AddressPolicy(), formats.all_outward()),
     )
     app = Flask("entrepot", static_folder=None, template_folder=None)
     app.url_map.merge_slashes = False
@@ -494,6 +505,8 @@ def fill(site: Site) -> dict[str, int]:
     _let_steer(site)
     _keep(site)
     _join(site, site.build_of(found["running"]))
+    _elsewhere(site)
+    _warn(site)
     _enrol(site)
     _deploy(site)
     return found
@@ -588,6 +601,36 @@ def _report(site: Site, build_id: str, results: str) -> None:
     files = [FileCoverage("src/calc.py", 40 - len(results), len(results), 3, 1), FileCoverage("src/empty.py", 0, 0)]
     for report in (result("unit", cases), result("cover", files)):
         site.hand_in(build_id, report)
+
+
+def _elsewhere(site: Site) -> None:
+    """Destinations, with a secret and without."""
+    sealer, now = site.services.stores.server_keyring(), site.world.now
+    places = Destinations(AddressPolicy(), formats.all_outward())
+    with site.world.db.write() as session:
+        for name, url, credential in (
+            ("partners", "https://registry.example/upload/", DestinationSecret("bot", "hunter2-hunter2")),
+            ("open", "https://forge.example/very/long/path/to/a/registry/of/somebody/else/simple/upload/", None),
+        ):
+            wanted = Wanted(name, "pypi", url, ("default/prod",), "https://registry.example/simple/", credential)
+            places.put(session, sealer, wanted, actor="ada", now=now)
+
+
+def _warn(site: Site) -> None:
+    """Advisories about a version: one with everything, one that says almost nothing."""
+    said = {"summary": f"Rounds the wrong way {corpus.PAYLOAD}", "aliases": ["CVE-2026-0001"],
+            "database_specific": {"severity": "HIGH"},
+            "references": [{"type": "ADVISORY", "url": "https://advisories.example/OSV-2026-17"}]}  # fmt: skip
+    package = {"ecosystem": "PyPI", "name": "acme-billing"}
+    documents = [
+        {"id": "OSV-2026-17", "modified": "2026-01-01T00:00:00Z", **said,
+         "affected": [{"package": package, "ranges": [
+             {"type": "ECOSYSTEM", "events": [{"introduced": "0"}, {"fixed": "2.5.0"}]}]}]},
+        {"id": "OSV-2026-18", "modified": "2026-01-01T00:00:00Z",
+         "affected": [{"package": package, "versions": ["2.4.1", "2.5.0"]}]},
+    ]  # fmt: skip
+    with site.world.db.write() as session:
+        advisories.import_documents(session, site.services.formats, documents, actor="ada", now=site.clock())
 
 
 def _join(site: Site, build_id: str) -> None:

@@ -77,6 +77,9 @@ MATRIX = [
     ("PUT", f"{DEV}/quota", {"bytes": 10**9}, 401, 403, 403, 403, 403, 200),
     ("GET", "/domains/default/quota", None, 401, 403, 403, 403, 403, 200),
     ("PUT", "/domains/default/quota", {"bytes": None}, 401, 403, 403, 403, 403, 200),
+    ("POST", "/advisories", {"documents": [{"id": "A-1", "modified": "2026-01-01T00:00:00Z", "affected": [
+        {"package": {"ecosystem": "PyPI", "name": "x"}, "versions": ["1"]}]}]}, 401, 403, 403, 403, 403, 200),
+    ("DELETE", "/advisories/A-1", None, 401, 403, 403, 403, 403, 404),
     ("GET", "/rate-limits", None, 401, 403, 403, 403, 403, 200),
     ("GET", "/users/reader", None, 401, 403, 403, 403, 403, 200),
     ("POST", "/users/reader/login-link", None, 401, 403, 403, 403, 403, 201),
@@ -126,6 +129,7 @@ MATRIX = [
     ("GET", f"{VERSION}/asset?asset=My_Pkg-1.0-py3-none-any.whl", None, 401, 200, 200, 200, 403, 200),
     ("GET", f"{DEV}/endpoint?format=pypi", None, 401, 200, 200, 200, 403, 200),
     ("GET", f"{VERSION}/dependencies", None, 401, 200, 200, 200, 403, 200),
+    ("GET", f"{VERSION}/advisories", None, 401, 200, 200, 200, 403, 200),
     ("GET", f"{VERSION}/provenance", None, 401, 404, 404, 404, 403, 404),  # no build made it
     ("GET", f"{VERSION}/readme", None, 401, 404, 404, 404, 403, 404),  # it has none
     ("POST", f"{VERSION}/reopen", {"hours": 2}, 401, 403, 403, 403, 403, 200),

@@ -13,10 +13,12 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from hooks.models import MailItem, MailMessage
-from hooks.notifications import endpoints, mail_addresses, mail_outbox, mail_subscriptions
+from hooks.notifications import asked, endpoints, mail_addresses, mail_outbox, mail_subscriptions
 from hooks.notifications.filters import Filter
 from hooks.notifications.mail_server import MailServer
+from registry import groups
 from registry.access import Identity
+from registry.accounts import find_account
 from registry.errors import Invalid, NotFound, RateLimited
 from registry.models import Event
 from tests.fakes.mailbox import USER, Mailbox
@@ -34,6 +36,7 @@ class MailOffice(Office):
 
     def consume(self, session: Session, rows: Sequence[Event], now: datetime) -> None:
         mail_subscriptions.consume(self.audience, session, rows, now)
+        asked.consume(self.audience, SOURCE, session, rows, now)
 
     def mail(self) -> None:
         """What the worker's rounds and jobs do now."""
@@ -132,6 +135,46 @@ def test_only_what_the_subscriber_may_read_is_told_even_at_the_last_moment(house
     house.later(301)
     house.mail()
     assert len(box.mails()) == 1
+
+
+def test_an_approval_is_told_to_whom_it_asks(house: MailOffice, box: Mailbox) -> None:
+    may = {"repositories": ["default/prod"]}
+    people = {
+        name: house.account(name, word, **scope)
+        for name, word, scope in (
+            ("named", "approve", may),
+            ("member", "approve", may),
+            ("follower", "approve", may),
+            ("reader", "admin", {}),
+            ("powerless", "read", may),
+            ("bystander", "approve", may),
+        )
+    }
+    for name, who in people.items():
+        house.confirm(who, f"{name}@people.example")
+    house.subscribe(people["follower"], kinds=("approval.*",))
+    house.subscribe(people["reader"], kinds=("approval.*",))
+    with house.db.write() as session:
+        groups.create(session, "managers", "", "admin", house.now)
+        groups.add_member(session, "managers", find_account(session, "member"), "admin", house.now)
+    place = {"domain": "default", "repository": "dev", "format": "pypi", "name": "acme", "version": "1.0"}
+    told = {**place, "pipeline": "release", "execution": 7, "stage": "Gate", "action": "Ask", "required": 2,
+            "approve_on": ["default/prod"], "lets_through": ["promotion to prod", "deployment to shop/prod"]}  # fmt: skip
+    house.happen("approval.needed", approvers=["user:named", "managers", "powerless"], **told)
+    house.mail()
+    assert {mail["To"].partition("@")[0] for mail in box.mails()} == {"named", "member", "reader"}
+    mail = next(mail for mail in box.mails() if mail["To"].startswith("named"))
+    assert mail["Subject"].startswith(
+        "[Entrepot] Your approval is asked for: approval.needed: default/dev/pypi/acme/1.0"
+    )
+    body = text_of(mail)
+    for words in ("Approvals needed: 2", "  - deployment to shop/prod", f"{SOURCE}/executions/7\n"):
+        assert words in body
+    # nobody named: who follows it and may answer is told, though he reads nothing of the package; nobody else is
+    house.later(301)
+    house.happen("approval.needed", approvers=[], **told)
+    house.mail()
+    assert sorted(mail["To"].partition("@")[0] for mail in box.mails()[3:]) == ["follower", "reader"]
 
 
 def test_nothing_goes_to_an_address_before_its_link_was_opened(house: MailOffice, box: Mailbox) -> None:

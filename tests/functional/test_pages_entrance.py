@@ -362,6 +362,7 @@ def changing_routes(app: Flask) -> list[str]:
         "delivery_id": "msg_1",
         "value_id": 1,
         "runner": "r",
+        "destination": "d",
         "agent": "a",
         "application": "shop",
         "deployment_id": "d-NOTHERE00",

@@ -79,7 +79,7 @@ def test_the_inbox_shows_what_went_before_and_what_an_answer_does(site):
     waiting(site)
     inbox = sign_in(site, "mel").get("/approvals").text
     assert 'title="Test: Succeeded"' in inbox
-    assert "Approving lets the execution go on and promotes these files." in inbox
+    assert "Approving starts this at once: promotion to prod." in inbox
     own = sign_in(site, "ada").get("/approvals").text
     assert "Approving lets" not in own
     assert "Rejecting fails the stage" in own

@@ -1,4 +1,4 @@
-"""Executions from publish to promotion, on both databases: real rows, real queue, real promotion."""
+"""Executions from publish to promotion, on both databases: real rows, real queue, real promotion (I3, I4)."""
 
 import threading
 from dataclasses import replace

@@ -6,7 +6,7 @@ from sqlalchemy import select, update
 
 from hooks.models import Build, MailMessage, StoredValue, WebhookDelivery
 from hooks.notifications.mail_addresses import ASK_EVERY
-from tests.functional.test_hooks_api import CREDENTIAL, GATED, HOOK, PROJECT, START, action
+from tests.functional.test_hooks_api import CONNECTION, CREDENTIAL, GATED, HOOK, LOCATED, PROJECT, PUSHED, START, action
 from tests.security.audit_stage import API, Ask, Stage, drive, drives
 from tests.unit.builds.test_push_filters import LAB_PUSH
 
@@ -285,6 +285,63 @@ def _push(stage: Stage) -> Ask:
     return Ask(f"/hooks/v1/{hook['id']}", options={"json": LAB_PUSH, "headers": headers})
 
 
+def _connection(stage: Stage) -> str:
+    name = stage.name("forge")
+    stage.done("PUT", f"/git-connections/{name}", CONNECTION)
+    return f"/git-connections/{name}"
+
+
+drive(f"PUT {API}/git-connections/<connection>", lambda s: s.api(f"/git-connections/{s.name('forge')}", CONNECTION))
+
+
+def _bucket(stage: Stage) -> str:
+    name = stage.name("bucket").replace("_", "-")
+    stage.done("PUT", f"/source-buckets/{name}", {"repository": "dev"})
+    return f"/source-buckets/{name}"
+
+
+drive(
+    f"PUT {API}/source-buckets/<bucket>", lambda s: s.api(f"/source-buckets/{s.name('bucket')}", {"repository": "dev"})
+)
+drive(f"DELETE {API}/source-buckets/<bucket>", lambda s: s.api(_bucket(s)))
+drive(f"PUT {API}/source-buckets/<bucket>/objects/<path:key>", lambda s: s.api(f"{_bucket(s)}/objects/site.zip"))
+drive(f"DELETE {API}/git-connections/<connection>", lambda s: s.api(_connection(s)))
+
+
+def _pipeline_hook(stage: Stage) -> tuple[str, dict[str, str]]:
+    name = stage.name("pushed")
+    stage.done("PUT", "/pipelines", {"document": PUSHED.replace("name: pushed", f"name: {name}")})
+    hook: dict[str, str] = stage.done("POST", f"/pipelines/{name}/webhooks", {"provider": "gitlab"})
+    stage.secrets.add(hook["secret"])
+    return f"/pipelines/{name}/webhooks", hook
+
+
+drive(
+    f"POST {API}/pipelines/<pipeline>/webhooks",
+    lambda s: s.api(_pipeline_hook(s)[0], {"provider": "github"}),
+)
+
+
+@drives(f"DELETE {API}/pipelines/<pipeline>/webhooks/<hook_id>")
+def _delete_pipeline_hook(stage: Stage) -> Ask:
+    path, hook = _pipeline_hook(stage)
+    return stage.api(f"{path}/{hook['id']}")
+
+
+@drives(f"DELETE {API}/pipelines/<pipeline>/definition-source")
+def _detach(stage: Stage) -> Ask:
+    name = stage.name("located")
+    stage.done("PUT", "/pipelines", {"document": LOCATED.replace("name: located", f"name: {name}")})
+    return stage.api(f"/pipelines/{name}/definition-source")
+
+
+@drives("POST /hooks/v1/pipelines/<hook_id>")
+def _push_to_pipeline(stage: Stage) -> Ask:
+    _, hook = _pipeline_hook(stage)
+    headers = {"X-Gitlab-Token": hook["secret"], "X-Gitlab-Event": "Push Hook", "X-Gitlab-Event-UUID": stage.name("u")}
+    return Ask(f"/hooks/v1/pipelines/{hook['id']}", options={"json": LAB_PUSH, "headers": headers})
+
+
 @drives("POST /executions/<int:execution_id>/approval")
 def _approve_form(stage: Stage) -> Ask:
     execution = stage.start()
@@ -316,6 +373,37 @@ def _row(stage: Stage) -> str:
     with stage.db.read() as session:
         return f"/secrets/{session.scalars(select(StoredValue.id).where(StoredValue.name == name)).one()}"
 
+
+def _advisory(stage: Stage) -> str:
+    name = stage.name("advisory")
+    affected = [{"package": {"ecosystem": "PyPI", "name": "x"}, "versions": ["1"]}]
+    stage.done("POST", "/advisories", {"documents": [{"id": name, "modified": "2026-01-01", "affected": affected}]})
+    return name
+
+
+def _newer(stage: Stage) -> dict[str, object]:
+    return {"documents": [{"id": _advisory(stage), "modified": "2026-02-01", "affected": []}]}
+
+
+drive(f"POST {API}/advisories", lambda s: s.api("/advisories", _newer(s)))
+drive(f"DELETE {API}/advisories/<advisory>", lambda s: s.api(f"/advisories/{_advisory(s)}"))
+
+PLACE = {"format": "npm", "url": "https://registry.example/npm/", "repositories": ["default/prod"]}
+DESTINATION = f"{API}/destinations/<destination>"
+
+
+def _destination(stage: Stage) -> str:
+    path, secret = f"/destinations/{stage.name('place')}", stage.name("secret-of-place")
+    stage.secrets.add(secret)
+    stage.done("PUT", path, {**PLACE, "user": "bot", "secret": secret})
+    return path
+
+
+drive(f"PUT {DESTINATION}", lambda s: s.api(_destination(s), {**PLACE, "noCredential": True}))
+drive(f"DELETE {DESTINATION}", lambda s: s.api(_destination(s)))
+drive("POST /destinations", lambda s: s.form("/destinations", name=s.name("place"), secret="typed in", **{
+    **PLACE, "repositories": "default/prod"}))  # fmt: skip
+drive("POST /destinations/<destination>/delete", lambda s: s.form(f"{_destination(s)}/delete"))
 
 SECRET, PARAMETER = f"{API}/secrets/<path:value_name>", f"{API}/parameters/<path:value_name>"
 drive(f"PUT {SECRET}", lambda s: s.api(_kept(s), {"secretString": "a fresh one"}))

@@ -48,6 +48,7 @@ APPLICATION, DEPLOYMENT, TARGET = (
 # Whose rights are on the domain as such, not on some of its repositories.
 ON_DOMAIN = ALL
 # Each line is a decision: whose request goes through to what the page shows, or the form does, of default/dev.
+GROUP = "/groups/<deployment_group>"
 TABLE: dict[str, set[str]] = {
     **dict.fromkeys(("GET /setup", "GET /sign-in", "POST /theme"), KNOWN | NOBODY),
     **{f"{method} /sign-in/second-factor": KNOWN | NOBODY for method in ("GET", "POST")},
@@ -110,12 +111,16 @@ TABLE: dict[str, set[str]] = {
     "POST /access/users": ROOT,
     f"POST {USER}/second-factor/reset": NONE,  # the one who is asked about has none
     **dict.fromkeys(("GET /audit/export.jsonl", "POST /audit/verify"), ROOT),
+    **{f"{method} /destinations": ROOT for method in ("GET", "POST")},
+    "POST /destinations/<destination>/delete": ROOT,
     **dict.fromkeys(("GET /runners", "POST /runners"), ROOT),
     **{f"POST /runners/<runner>/{word}": ROOT for word in ("token", "revoke", "delete")},
-    **dict.fromkeys(("GET /agents", "POST /agents"), ROOT),
+    **dict.fromkeys(("GET /agents", "POST /agents", "GET /agents/<agent>"), ROOT),
+    **dict.fromkeys(("GET /board", "GET /figures"), KNOWN),  # each sees their own
+    f"GET {PACKAGE}{VERSION}/life": READERS,
     **{f"POST /agents/<agent>/{word}": ROOT for word in ("token", "tags", "alarm", "revoke", "delete")},
     **dict.fromkeys(("GET /deployments", "GET /environments", "GET /environments/live"), KNOWN),  # each sees their own
-    **{f"GET {APPLICATION}{rest}": ON_DOMAIN for rest in ("", "/groups/<deployment_group>")},
+    **{f"GET {APPLICATION}{rest}": ON_DOMAIN for rest in ("", GROUP, f"{GROUP}/provenance")},
     **{f"{method} {APPLICATION}/deploy": ON_DOMAIN for method in ("GET", "POST")},
     **{f"GET {DEPLOYMENT}{rest}": ON_DOMAIN for rest in ("", "/live", TARGET)},
     **{f"POST {DEPLOYMENT}/{word}": ON_DOMAIN for word in ("stop", "pause", "resume", "continue", "retry", "rollback")},
@@ -258,7 +263,13 @@ def paths(site: Site) -> dict[str, str]:
     values |= {"execution_id": 3, "build_id": site.build_of(2), "token_id": 1, "webhook_id": 1, "subscription_id": 1}
     values |= {"delivery_id": "msg_1", "grant_id": 2, "group": "team", "user": "member", "provider": "none"}
     values |= {"value_id": 1, "report_id": site.report_of(2, "tests-unit"), "case_key": site.failed_case()}
-    values |= {"artifact_identifier": "primary", "runner": "builder-1", "agent": "web-1", "batch_id": site.batch()}
+    values |= {
+        "artifact_identifier": "primary",
+        "runner": "builder-1",
+        "destination": "partners",
+        "agent": "web-1",
+        "batch_id": site.batch(),
+    }
     deploying = site.deployments()[1]
     values |= {
         "application": "shop",

@@ -48,6 +48,7 @@ DOMAIN = f"{API}/domains/<domain>"
 # What changes nothing but the caller's own credentials needs no more than these, or the right to be there.
 OWN_CREDENTIALS = {
     "POST /hooks/v1/<hook_id>": PUBLIC,  # each delivery is signed with the hook's secret
+    "POST /hooks/v1/pipelines/<hook_id>": PUBLIC,  # likewise
     f"POST {API}/runner/register": PUBLIC,  # with a registration token, once
     f"POST {API}/agent/enrol": PUBLIC,  # with an enrolment token, once
     f"POST {API}/agent/challenge": PUBLIC,  # worth nothing without the agent's key
@@ -222,6 +223,7 @@ REVIEWED = {
     f"GET {VERSION}/assets": API_READ.replace("read", "codeartifact:ListPackageVersionAssets"),
     f"GET {VERSION}/asset": API_READ.replace("read", "codeartifact:GetPackageVersionAsset"),
     f"GET {VERSION}/readme": API_READ.replace("read", "codeartifact:GetPackageVersionReadme"),
+    f"GET {VERSION}/advisories": API_READ.replace("read", "codeartifact:DescribePackageVersion"),
     f"GET {VERSION}/provenance": API_READ.replace("read", "codeartifact:DescribePackageVersion"),
     f"GET {VERSION}/dependencies": API_READ.replace("read", "codeartifact:ListPackageVersionDependencies"),
     f"POST {VERSION}/reopen": "api: entrepot:ReopenRelease on the repository",
@@ -280,6 +282,16 @@ REVIEWED = {
     **{f"POST {API}/build-batches/<batch_id>/{word}": SIGNED_IN for word in ("stop", "retry")},
     **{f"{method} {API}/build-projects/<project>/webhooks": SIGNED_IN for method in ("GET", "POST")},
     **{f"{method} {API}/build-projects/<project>/webhooks/<hook_id>": SIGNED_IN for method in ("PATCH", "DELETE")},
+    f"GET {API}/git-connections": ADMIN,
+    # A bucket's repository decides: read to see what is in it, publish to put something there.
+    **{f"GET {API}/source-buckets{rest}": SIGNED_IN for rest in ("", "/<bucket>/objects")},
+    **{f"{method} {API}/source-buckets/<bucket>": ADMIN for method in ("PUT", "DELETE")},
+    f"PUT {API}/source-buckets/<bucket>/objects/<path:key>": SIGNED_IN,
+    **{f"{method} {API}/git-connections/<connection>": ADMIN for method in ("PUT", "DELETE")},
+    **{f"{method} {API}/pipelines/<pipeline>/webhooks": ADMIN for method in ("GET", "POST")},
+    f"DELETE {API}/pipelines/<pipeline>/webhooks/<hook_id>": ADMIN,
+    f"GET {API}/pipelines/<pipeline>/sources": ADMIN,
+    f"DELETE {API}/pipelines/<pipeline>/definition-source": ADMIN,
     f"GET {API}/builds/<build_id>/log/stream": SIGNED_IN,
     f"GET {API}/builds/<build_id>/log/search": SIGNED_IN,
     f"GET {API}/parameters": "api: ssm:DescribeParameters",
@@ -293,6 +305,10 @@ REVIEWED = {
     f"PATCH {API}/secrets/<path:value_name>": "api: secretsmanager:UpdateSecret",
     f"DELETE {API}/secrets/<path:value_name>": "api: secretsmanager:DeleteSecret",
     f"POST {API}/secret-values": "api: secretsmanager:GetSecretValue",  # the value itself
+    f"POST {API}/advisories": ADMIN,
+    f"DELETE {API}/advisories/<advisory>": ADMIN,
+    f"GET {API}/destinations": ADMIN,  # without credentials
+    **{f"{method} {API}/destinations/<destination>": ADMIN for method in ("GET", "PUT", "DELETE")},
     **{f"{method} {API}/runners": ADMIN for method in ("GET", "POST")},
     **{f"{method} {API}/runners/<runner>": ADMIN for method in ("GET", "DELETE")},
     **{f"POST {API}/runners/<runner>/{word}": ADMIN for word in ("registration-token", "revoke")},
@@ -330,6 +346,12 @@ REVIEWED = {
     **{f"{method} {API}/agents/<agent>": MANAGE_AGENTS for method in ("GET", "PATCH", "DELETE")},
     **{f"POST {API}/agents/<agent>/{word}": MANAGE_AGENTS for word in ("enrolment-token", "revoke")},
     f"DELETE {API}/agents/<agent>/alarm": MANAGE_AGENTS,
+    f"GET {API}/agents/<agent>/provenance": MANAGE_AGENTS,
+    # What went where and why: each part of it is told to whom the repository, execution, build or application is shown.
+    f"GET {API}/domains/<domain>/packages/<format_name>/<name>/versions/<version>/life": SIGNED_IN,
+    f"GET {API}/deployment-applications/<application>/groups/<group>/provenance": SIGNED_IN,
+    **{f"GET {API}/{word}": SIGNED_IN for word in ("board", "figures", "pipelines/<pipeline>/feed")},
+    f"GET {API}/domains/<domain>/repositories/<repository>/feed": API_READ,
     # What agents ask in a session of their own; each event has to be one of their own targets.
     **{f"POST {API}/agent/{word}": AGENT for word in ("poll", "installed")},
     **{f"POST {API}/agent/events/<id:event>/{word}": AGENT for word in ("begin", "complete")},
@@ -396,15 +418,21 @@ REVIEWED = {
     "GET /quotas": PAGE,  # shows the domains whose quotas one manages
     **{f"{method} /quotas/<domain>": PAGE for method in ("GET", "POST")},
     "POST /quotas/<domain>/<repository>": PAGE,
+    **{f"{method} /destinations": PAGE for method in ("GET", "POST")},  # the server's administrators, as the next
+    "POST /destinations/<destination>/delete": PAGE,
     "GET /runners": PAGE,  # for administrators: checked inside, as those below
     "POST /runners": PAGE,
     **{f"POST /runners/<runner>/{word}": PAGE for word in ("token", "revoke", "delete")},
     "GET /agents": PAGE,  # the right to manage agents is checked inside, as below
     "POST /agents": PAGE,
     **{f"POST /agents/<agent>/{word}": PAGE for word in ("token", "tags", "alarm", "revoke", "delete")},
+    "GET /agents/<agent>": PAGE,
+    "GET /packages/<domain>/<repository>/<format_name>/<path:name>/-/<version>/life": PAGE,  # reads the repository
+    **dict.fromkeys(("GET /board", "GET /figures"), PAGE),  # each sees their own
     # Applications are their domain's: each view asks for its rights there, and who may not see one is told of none.
     **dict.fromkeys(("GET /deployments", "GET /environments", "GET /environments/live"), PAGE),
     **{f"GET /applications/<application>{rest}": PAGE for rest in ("", "/groups/<deployment_group>")},
+    "GET /applications/<application>/groups/<deployment_group>/provenance": PAGE,
     **{f"{method} /applications/<application>/deploy": PAGE for method in ("GET", "POST")},
     **{f"GET /deployments/<deployment_id>{rest}": PAGE for rest in ("", "/live", "/targets/<int:target_id>")},
     **{

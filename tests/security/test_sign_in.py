@@ -529,6 +529,7 @@ PROVED = {  # endpoint: how it goes on
     "pages.join_group": "asks in between",
     "hook_pages.rotate_domain_keys": "asks in between",
     "hook_pages.rotate_server_keys": "asks in between",
+    "hook_pages.set_destination": "asks in between",
     "hook_pages.add_runner": "asks in between",
     "hook_pages.token_runner": "asks in between",
     "hook_pages.add_agent": "asks in between",
@@ -602,6 +603,7 @@ def test_each_of_them_asks(endpoint: str, request: pytest.FixtureRequest) -> Non
         "hook_id": 1,
         "value_id": 1,
         "runner": "r",
+        "destination": "d",
         "agent": "a",
     }
     rule = next(rule for rule in world.app.url_map.iter_rules() if rule.endpoint == endpoint)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
 from datetime import timedelta
 
 from sqlalchemy.orm import Session
@@ -10,8 +11,10 @@ from sqlalchemy.orm import Session
 from hooks.jobs.queue import PATIENT_ATTEMPTS, enqueue, give_up
 from hooks.models.pipeline import ActionExecution
 from hooks.pipelines.actions.kind import ActionKind, Progress, Starting
+from hooks.pipelines.approvers import check_approvers, check_known, check_required, named_approvers
+from hooks.pipelines.giving_way import SETTING
 from hooks.pipelines.parts import Parts
-from hooks.pipelines.provider import Provider, Setting
+from hooks.pipelines.provider import Check, Provider, Setting
 from hooks.pipelines.state import ActionStatus
 from registry.errors import Invalid
 
@@ -37,12 +40,27 @@ def _check_link(value: str) -> str | None:
     return None if value.startswith(("https://", "http://")) else f"{value!r} is not an http or https address"
 
 
+# Values with variables in them are only known now.
+_CHECKS: Mapping[str, Check] = {
+    "ExternalEntityLink": _check_link,
+    "NotByPublisher": _check_flag,
+    "NotByStarter": _check_flag,
+    "RequiredApprovals": check_required,
+    "Approvers": check_approvers,
+    SETTING: _check_flag,
+}
+
+
+_LITERAL = frozenset(_CHECKS) - {"ExternalEntityLink", "NotByPublisher"}
+
+
 def _start(session: Session, starting: Starting) -> Progress:
-    for name, check in (("NotByPublisher", _check_flag), ("ExternalEntityLink", _check_link)):
+    for name, check in _CHECKS.items():
         value = starting.configuration.get(name)
         fault = check(value) if value is not None else None
         if fault:
             raise Invalid(f"configuration {name}: {fault}")
+    check_known(session, named_approvers(starting.configuration))
     minutes = starting.definition.timeout_minutes or DEFAULT_TIMEOUT_MINUTES
     job_id = enqueue(
         session,
@@ -75,8 +93,7 @@ MANUAL = ActionKind(
         "Manual",
         (
             Setting("CustomData"),
-            Setting("ExternalEntityLink", check=_check_link),
-            Setting("NotByPublisher", check=_check_flag),
+            *(Setting(name, check=check, is_literal=name in _LITERAL) for name, check in _CHECKS.items()),
         ),
         inputs=(0, 0),
         outputs=(0, 0),

@@ -11,7 +11,7 @@ from sqlalchemy.orm import Session
 from hooks.pipelines.definition import RuleDefinition, Slot
 from hooks.pipelines.handover import Handed
 from hooks.pipelines.parts import Parts, PinnedVersion
-from hooks.pipelines.provider import RULE, CheckAll, Provider, Setting
+from hooks.pipelines.provider import RULE, CheckAll, Provider, Setting, no_faults
 from hooks.pipelines.state import ConditionStatus
 
 
@@ -88,7 +88,7 @@ def rule_provider(
     name: str,
     settings: tuple[Setting, ...],
     inputs: tuple[int, int] = (0, 0),
-    check_all: CheckAll | None = None,
+    check_all: CheckAll = no_faults,
 ) -> Provider:
     """The declaration of a rule: it makes no artifacts and no variables."""
     return Provider(RULE, owner, name, settings, inputs=inputs, outputs=(0, 0), has_timeout=True, check_all=check_all)

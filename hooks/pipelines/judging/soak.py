@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 
 from sqlalchemy.orm import Session
@@ -38,8 +38,9 @@ def _check_repository(value: str) -> str | None:
     return None
 
 
-def _check_time(configuration: Mapping[str, str]) -> str | None:
-    return None if {"Hours", "Minutes"} & configuration.keys() else "configuration Hours or Minutes is missing"
+def _check_time(configuration: Mapping[str, str]) -> Sequence[tuple[str, str]]:
+    is_said = {"Hours", "Minutes"} & configuration.keys()
+    return [] if is_said else [("", "configuration Hours or Minutes is missing")]
 
 
 def _judge(session: Session, judging: Judging) -> Verdict:
@@ -74,6 +75,8 @@ def _judge(session: Session, judging: Judging) -> Verdict:
 def _in_repository(session: Session, judging: Judging, name: str) -> datetime | Verdict:
     """Since when the version is in a repository of the domain; a verdict when it is not, or may not be taken from there."""
     source = judging.source
+    if not source.is_package:
+        return unjudged("the execution is about no package version, which could be in a repository")
     try:
         _, place = find_repository(session, source.domain, name)
     except NotFound as missing:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 from sqlalchemy.orm import Session
 
@@ -28,12 +28,12 @@ def _check_operator(value: str) -> str | None:
     return None if value in _OPERATORS else f"{value!r} is none of {', '.join(_OPERATORS)}"
 
 
-def _check_pattern(configuration: Mapping[str, str]) -> str | None:
+def _check_pattern(configuration: Mapping[str, str]) -> Sequence[tuple[str, str]]:
     wanted = configuration.get("Value", "")
     fault = None
     if configuration.get("Operator") == "MATCHES" and not has_reference(wanted):
         fault = pattern_fault(wanted)
-    return None if fault is None else f"configuration Value: {wanted[:120]!r} is no regular expression: {fault}"
+    return [] if fault is None else [("Value", f"{wanted[:120]!r} is no regular expression: {fault}")]
 
 
 def _judge(_session: Session, judging: Judging) -> Verdict:

@@ -26,6 +26,7 @@ class PureGeneric:
 
     name = "generic"
     digests = frozenset({"sha1", "sha512", "md5"})
+    osv_ecosystem = ""
 
     def key(self, written: str) -> PackageKey:
         """Names are as they are written; there are no namespaces."""

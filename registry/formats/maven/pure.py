@@ -21,6 +21,7 @@ class PureMaven:
 
     name = coordinates.NAME
     digests = frozenset({"md5", "sha1", "sha512"})
+    osv_ecosystem = "Maven"
 
     def key(self, written: str) -> PackageKey:
         """``group:artifact`` or ``group/artifact``; upper and lower case are two names."""

@@ -19,6 +19,7 @@ class PureNpm:
 
     name = names.FORMAT_NAME
     digests = frozenset(integrity.ALGORITHMS)
+    osv_ecosystem = "npm"
 
     def key(self, written: str) -> PackageKey:
         """Scope (without its ``@``) as the namespace, and name."""

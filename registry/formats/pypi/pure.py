@@ -19,6 +19,7 @@ class PurePypi:
 
     name = "pypi"
     digests = frozenset({"md5", "blake2b_256"})
+    osv_ecosystem = "PyPI"
 
     def key(self, written: str) -> PackageKey:
         """PEP 503 normal form; there are no namespaces."""

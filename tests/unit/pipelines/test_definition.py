@@ -192,7 +192,7 @@ stages:
     expected = [
         (1, "pipeline: name 'bad name' must match"),
         (3, "executionMode must be one of PARALLEL, SUPERSEDED, QUEUED"),
-        (4, "'triggers' is not carried out"),
+        (4, "gitConfiguration is missing"),
         (5, "unknown key 'colour'"),
         (11, "namespace 'variables' is reserved"),
         (13, 'SettleSeconds must be text: write it in quotes, "3"'),

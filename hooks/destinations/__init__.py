@@ -1,0 +1,1 @@
+"""Registries elsewhere: kept by name with their credentials, and published to."""
