@@ -16,7 +16,6 @@ from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
 from hooks.models.pipeline import ActionExecution, Execution, PipelineDefinitionVersion, StageExecution
-from hooks.models.pipeline_stage import InboundExecution
 from hooks.pipelines import conditions, happenings, invoked, retrying, rolling_back, slots
 from hooks.pipelines.actions import find_kind
 from hooks.pipelines.actions.kind import ActionKind, Progress, Starting
@@ -302,13 +301,12 @@ def _move(session: Session, parts: Parts, run: Run, now: datetime) -> tuple[list
         for step in steps:
             match step:
                 case EnterStage(stage):
-                    waited = session.get(InboundExecution, run.execution.id)
-                    passed = None if waited is None else (waited.passed_by, waited.pass_reason)
-                    if not _may_enter(session, run, stage, now):
+                    way = _way_in(session, run, stage, now)
+                    if way is None:
                         if run.execution.status == ExecutionStatus.SUPERSEDED:
                             left.append(stage)  # it was let in and went: whoever waits behind it is next
                         return left, begun
-                    _enter(session, run, stage, now, passed)
+                    _enter(session, run, stage, now, way)
                 case AskCondition(stage, slot):
                     conditions.ask(session, parts, run, stage, slot, now)
                 case StartAction(stage, action):
@@ -332,28 +330,34 @@ def _leave(session: Session, run: Run, stage: str, status: StageStatus, now: dat
     return [stage] if run.goes_one_by_one and slots.leave(session, run.execution, stage) else []
 
 
-def _may_enter(session: Session, run: Run, stage: str, now: datetime) -> bool:
-    """Whether the execution is inside the stage now; else it waits before it, or is superseded itself."""
+def _way_in(session: Session, run: Run, stage: str, now: datetime) -> slots.Way | None:
+    """How the execution has come into the stage; None: it waits before it, or is superseded itself."""
     execution = run.execution
     if not run.goes_one_by_one:
-        return slots.may_come_in(session, execution, stage, now)
+        is_first = stage == run.definition.stages[0].name
+        return slots.OPEN_WAY if is_first else slots.may_come_in(session, execution, stage, now)
     if execution.rollback_stage is not None:  # that the stage is free was seen to when it was asked for
         slots.occupy(session, execution, stage)
-        return True
+        return slots.OPEN_WAY
     if execution.mode == ExecutionMode.SUPERSEDED:
         if slots.is_overtaken(session, execution, stage):
             _end(session, run, ExecutionStatus.SUPERSEDED, now)
-            return False
+            return None
         for older in slots.superseded_by(session, execution, stage):
             _end(session, lock(session, older), ExecutionStatus.SUPERSEDED, now)
     return slots.try_to_enter(session, execution, stage, now)
 
 
-def _enter(session: Session, run: Run, stage: str, now: datetime, passed: tuple[str | None, str | None] | None) -> None:
+def _enter(session: Session, run: Run, stage: str, now: datetime, way: slots.Way) -> None:
     row = StageExecution(
-        execution_id=run.execution.id, name=stage, status=StageStatus.IN_PROGRESS.value, attempt=1, started_at=now
+        execution_id=run.execution.id,
+        name=stage,
+        status=StageStatus.IN_PROGRESS.value,
+        attempt=1,
+        passed_by=way.passed_by,
+        pass_reason=way.pass_reason,
+        started_at=now,
     )
-    row.passed_by, row.pass_reason = passed or (None, None)
     session.add(row)
     session.flush()
     run.stages[stage] = row
@@ -363,7 +367,8 @@ def _enter(session: Session, run: Run, stage: str, now: datetime, passed: tuple[
 def _end(session: Session, run: Run, status: ExecutionStatus, now: datetime) -> None:
     run.execution.status = status.value
     run.execution.ended_at = now
-    slots.stop_waiting(session, run.execution)
+    if run.goes_one_by_one or status is ExecutionStatus.STOPPED:
+        slots.stop_waiting(session, run.execution)
     invoked.tell_end(session, run.execution)
     failed = [f"{stage}/{name}" for (stage, name), row in run.actions.items() if row.status == ActionStatus.FAILED]
     judged = {ConditionStatus.FAILED, ConditionStatus.ERRORED}

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from sqlalchemy import or_, select
+from sqlalchemy import ColumnElement, exists, or_, select
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
@@ -152,6 +152,11 @@ def _longest(rows: Sequence[PipelineFreeze], stage: str, now: datetime) -> Pipel
     return max(holding, key=lambda each: each[0])[1] if holding else None
 
 
+def any_of(pipeline_id: int) -> ColumnElement[bool]:
+    """Whether there are windows that could concern a pipeline, for a query."""
+    return exists().where(_mine(pipeline_id))
+
+
 def look_again_at(until: datetime, now: datetime) -> datetime:
     """When to look at a frozen stage again: at the freeze's end, and on the hour, so that all who wait ask for one job."""
     return min(until, now.replace(minute=0, second=0, microsecond=0) + LOOK_AGAIN)
@@ -219,8 +224,12 @@ def thaw_later(
 
 
 def _of_pipeline(session: Session, pipeline_id: int) -> Iterable[PipelineFreeze]:
-    mine = or_(PipelineFreeze.pipeline_id.is_(None), PipelineFreeze.pipeline_id == pipeline_id)
-    return session.scalars(select(PipelineFreeze).where(mine), execution_options={"populate_existing": True})
+    wanted = select(PipelineFreeze).where(_mine(pipeline_id))
+    return session.scalars(wanted, execution_options={"populate_existing": True})
+
+
+def _mine(pipeline_id: int) -> ColumnElement[bool]:
+    return or_(PipelineFreeze.pipeline_id.is_(None), PipelineFreeze.pipeline_id == pipeline_id)
 
 
 def _view(row: PipelineFreeze, pipeline: str | None, now: datetime) -> FreezeView:

@@ -7,9 +7,10 @@ waited for by one transaction at a time. Executions of PARALLEL definitions have
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import datetime
 
-from sqlalchemy import ColumnElement, Select, delete, select
+from sqlalchemy import ColumnElement, Select, delete, exists, or_, select
 from sqlalchemy.orm import Session
 
 from hooks.models.pipeline import Execution, StageExecution
@@ -17,6 +18,17 @@ from hooks.models.pipeline_condition import StageHold
 from hooks.models.pipeline_stage import InboundExecution, StageSlot
 from hooks.pipelines import freezes, holds
 from hooks.pipelines.definition import ExecutionMode
+
+
+@dataclass(frozen=True, slots=True)
+class Way:
+    """How an execution came into a stage: past a freeze, where ``passed_by`` has let it through for ``pass_reason``."""
+
+    passed_by: str | None = None
+    pass_reason: str | None = None
+
+
+OPEN_WAY = Way()
 
 
 def slot_of(session: Session, pipeline_id: int, stage: str) -> StageSlot:
@@ -32,22 +44,19 @@ def slot_of(session: Session, pipeline_id: int, stage: str) -> StageSlot:
     return found
 
 
-def try_to_enter(session: Session, execution: Execution, stage: str, now: datetime) -> bool:
-    """Go into a stage that is free and open, or wait before it behind all that started earlier and may enter.
+def try_to_enter(session: Session, execution: Execution, stage: str, now: datetime) -> Way | None:
+    """Go into a stage that is free and open, or (None) wait before it behind all that started earlier and may enter.
 
     A freeze window keeps out whom nobody has let through it, a hold the package that it is about.
     """
     slot = slot_of(session, execution.pipeline_id, stage)
     waiting = session.get(InboundExecution, execution.id)
     if slot.occupant_id is None and slot.is_open and _first(session, execution.pipeline_id, stage, now, execution):
-        if waiting is not None:
-            session.delete(waiting)
         slot.occupant_id = execution.id
-        session.flush()
-        return True
+        return _come_in(session, waiting)
     if waiting is None:
         _wait(session, execution, stage, now)
-    return False
+    return None
 
 
 def occupy(session: Session, execution: Execution, stage: str) -> None:
@@ -80,18 +89,19 @@ def next_inbound(session: Session, pipeline_id: int, stage: str, now: datetime) 
     return first if slot.is_open and slot.occupant_id is None else None
 
 
-def may_come_in(session: Session, execution: Execution, stage: str, now: datetime) -> bool:
-    """Whether an execution that meets no other may enter now; else it waits before the stage until a freeze ends."""
+def may_come_in(session: Session, execution: Execution, stage: str, now: datetime) -> Way | None:
+    """The way of an execution that meets no other; None: it waits before the stage until a freeze ends."""
+    waits = exists().where(InboundExecution.execution_id == execution.id)
+    # Mostly there is neither, and then nothing is read.
+    if not session.scalar(select(or_(waits, freezes.any_of(execution.pipeline_id)))):
+        return OPEN_WAY
     waiting = session.get(InboundExecution, execution.id)
     has_passed = waiting is not None and waiting.passed_by is not None
     if not has_passed and _frozen(session, execution.pipeline_id, stage, now, only=execution.id):
         if waiting is None:
             _wait(session, execution, stage, now)
-        return False
-    if waiting is not None:
-        session.delete(waiting)
-        session.flush()
-    return True
+        return None
+    return _come_in(session, waiting)
 
 
 def superseded_by(session: Session, execution: Execution, stage: str) -> Sequence[int]:
@@ -138,6 +148,15 @@ def entered_later(session: Session, execution: Execution, stage: StageExecution)
     )
 
 
+def _come_in(session: Session, waiting: InboundExecution | None) -> Way:
+    way = OPEN_WAY
+    if waiting is not None:
+        way = Way(waiting.passed_by, waiting.pass_reason)
+        session.delete(waiting)
+    session.flush()
+    return way
+
+
 def _wait(session: Session, execution: Execution, stage: str, now: datetime) -> None:
     session.add(
         InboundExecution(execution_id=execution.id, pipeline_id=execution.pipeline_id, stage=stage, arrived_at=now)
@@ -169,7 +188,8 @@ def _first(
     if coming is None and session.execute(statement.limit(1)).first() is None:
         return None
     held = {_package(row) for row in holds.holds_of(session, pipeline_id, stage)}
-    is_frozen = _frozen(session, pipeline_id, stage, now)
+    has_freezes = session.scalar(select(freezes.any_of(pipeline_id)))
+    is_frozen = bool(has_freezes) and _frozen(session, pipeline_id, stage, now)
     if coming is not None:
         statement = statement.where(InboundExecution.execution_id <= coming.id)
     # Whoever waits longest is the first, unless something keeps out some of them and not others.
