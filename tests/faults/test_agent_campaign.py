@@ -81,7 +81,9 @@ def check_the_checkers(running: Fleet, last: Deployed, before: dict[str, str]) -
     """With a defence switched off they object: without a minimum too many are taken, without the link files are torn."""
     last.minimum = len(NAMES) - 1
     found = running.faults_of(last, before)
-    assert len(found) == len(NAMES), found
+    # A machine that the deployment before has left unhealthy may be taken whatever the others do.
+    unhealthy = running.crew.deployment(last.id).details.get("unhealthy", [])
+    assert len(found) == len(NAMES) - len(unhealthy) > 0, found
     assert all("was taken" in each for each in found)
 
     plain = running.crew.group("plain", NAMES[0])
