@@ -289,6 +289,9 @@ def _print_execution(detail: Mapping[str, Any], *, as_json: bool) -> None:
     for asked in detail["approvals"]:
         print_approval(asked)
     print_rows([action for _, action in _actions(detail)], _ACTIONS, as_json=False)
+    for place, action in _actions(detail):
+        for file in action["published"]:
+            say(f"{place}: {file['url']} sha256:{file['sha256']}{' (was there)' if file['wasThere'] else ''}")
     judged = [
         {**condition, "stage": stage["name"], "told": _told_of(condition)}
         for stage in detail["stages"]

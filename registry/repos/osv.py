@@ -6,7 +6,7 @@ Of a document is kept what decides which versions it is about, and what a person
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -79,7 +79,7 @@ def read(document: Any, formats: Mapping[str, Format]) -> Document:
 
 
 def is_affected(
-    version: str, versions: list[str], ranges: list[list[dict[str, Any]]], sort_key: Callable[[str], Any]
+    version: str, versions: Sequence[str], ranges: Sequence[Sequence[Mapping[str, str]]], sort_key: Callable[[str], Any]
 ) -> bool:
     """Whether a version is among those that are named, or in a range (OSV, "Evaluation")."""
     if version in versions:
@@ -87,12 +87,7 @@ def is_affected(
     at = sort_key(version)
     for events in ranges:
         is_in = False
-        # Events count in the order of their versions; of two at one version a fix comes after an introduction.
-        ordered = sorted(
-            ((kind, written) for event in events for kind, written in event.items()),
-            key=lambda event: (event[1] != "0", sort_key(event[1]), event[0] == "fixed"),
-        )
-        for kind, written in ordered:
+        for kind, written in ordered(events, sort_key):
             if kind == "introduced" and (written == "0" or at >= sort_key(written)):
                 is_in = True
             elif (kind == "fixed" and at >= sort_key(written)) or (kind == "last_affected" and at > sort_key(written)):
@@ -100,6 +95,14 @@ def is_affected(
         if is_in:
             return True
     return False
+
+
+def ordered(events: Sequence[Mapping[str, str]], sort_key: Callable[[str], Any]) -> list[tuple[str, str]]:
+    """The events of a range (kind, version) in the order of their versions; of two at one version the fix comes last."""
+    return sorted(
+        ((kind, written) for event in events for kind, written in event.items()),
+        key=lambda event: (event[1] != "0", sort_key(event[1]), event[0] != "introduced"),
+    )
 
 
 def _affected(node: Any, formats: Mapping[str, Format], name: str) -> Affected | None:

@@ -192,6 +192,15 @@ def test_npm_packages_go_out_and_npm_installs_them_there(
     assert got.content == body
     again = here.run(pipeline, "npm", short, "1.0.0", namespace)
     assert [each["wasThere"] for each in again["published"]] == [True]
+    # an advisory that was brought in there is what npm's own audit tells of a name that no upstream hears of
+    assert "found 0 vulnerabilities" in clients.npm("audit", cwd=project).ok().output
+    package = {"package": {"ecosystem": "npm", "name": name}, "ranges": [
+        {"type": "SEMVER", "events": [{"introduced": "0"}, {"fixed": "1.0.1"}]}]}  # fmt: skip
+    document = {"id": f"IN-HOUSE-{short}", "modified": "2026-01-01T00:00:00Z", "summary": "leaks", "affected": [package],
+                "database_specific": {"severity": "CRITICAL"}}  # fmt: skip
+    House(there, token).ask("POST", "/advisories", {"documents": [document]})
+    told = clients.npm("audit", cwd=project)
+    assert (told.returncode, f"IN-HOUSE-{short}: leaks" in told.output) == (1, True), told.output
 
 
 def test_maven_artifacts_go_out_with_their_checksums_and_metadata(

@@ -18,7 +18,7 @@ from sqlalchemy import or_, select
 from registry.access import Action, check
 from registry.errors import Invalid, NotFound, UpstreamUnavailable
 from registry.format import BadIndex
-from registry.formats.npm import names
+from registry.formats.npm import names, own_advisories
 from registry.formats.npm.bodies import answer, read_object
 from registry.formats.npm.manifest import from_text
 from registry.formats.npm.offers import find_version
@@ -48,7 +48,10 @@ _QUALIFIER = re.compile(r"(?:author|maintainer|keywords|not|is|boost-exact|scope
 
 
 def bulk(services: Services) -> Response:
-    """Advisories for names with versions: what the upstreams say, without a word about names that are published here."""
+    """Advisories for names with versions: what the upstreams say, without a word about names that are published here.
+
+    Of names that they say nothing of, what an administrator has brought in (``own_advisories``).
+    """
     question = read_object(_QUESTION_LIMIT_BYTES)
     ours = _published_names(services)
     asked = {name: versions for name, versions in question.items() if _is_askable(name, ours)}
@@ -57,7 +60,8 @@ def bulk(services: Services) -> Response:
         for name, advisories in said.items():
             if name in asked and isinstance(advisories, list):
                 found.setdefault(name, []).extend(advisories)
-    return answer(found)
+    # Of what the upstreams say the same things stand among those: only names they say nothing of are looked up here.
+    return answer(own_advisories.of_question(services, {n: v for n, v in question.items() if n not in found}) | found)
 
 
 def quick(services: Services) -> Response:

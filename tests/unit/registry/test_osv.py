@@ -4,6 +4,7 @@ import pytest
 
 from registry import formats
 from registry.errors import Invalid
+from registry.formats.npm.own_advisories import vulnerable_range
 from registry.repos import advisories, osv
 
 FORMATS = formats.all_formats()
@@ -87,6 +88,18 @@ def test_versions_that_are_named_count_and_commits_do_not() -> None:
 )
 def test_severity_is_the_authors_word_or_the_vectors(more, severity) -> None:
     assert osv.read(document(**more), FORMATS).severity == severity
+
+
+@pytest.mark.parametrize(
+    ("versions", "events", "written"),
+    [
+        ((), ({"introduced": "0"}, {"fixed": "1.0.1"}), ">=0.0.0-0 <1.0.1"),
+        ((), ({"introduced": "1.0.0"}, {"fixed": "1.5.0"}, {"introduced": "2.0.0"}), ">=1.0.0 <1.5.0 || >=2.0.0"),
+        (("3.1.4",), ({"introduced": "1.0.0"}, {"last_affected": "1.9.0"}), "=3.1.4 || >=1.0.0 <=1.9.0"),
+    ],
+)
+def test_npm_is_told_the_same_as_a_range(versions, events, written) -> None:
+    assert vulnerable_range(versions, [events]) == written
 
 
 def test_what_nobody_has_rated_blocks_at_every_threshold() -> None:
