@@ -37,12 +37,6 @@ def commands(
     from hooks.commands.destination import destination
     from hooks.commands.figures import figures
     from hooks.commands.package_life import provenance
-    from hooks.commands.pipeline import pipeline
-    from hooks.commands.pipeline_actions import action_type, action_webhook
-    from hooks.commands.pipeline_gates import freeze, let_through, override, release
-    from hooks.commands.pipeline_graph import graph
-    from hooks.commands.pipeline_sources import connection, detach, kept_object, pipeline_hook
-    from hooks.commands.pipeline_stages import rollback, transition
     from hooks.commands.runner import runner
     from hooks.commands.secret import parameter, secret
     from hooks.commands.webhook import webhook
@@ -55,14 +49,10 @@ def commands(
         deploy.add_command(command)
     for command in running:
         runner.add_command(command)
-    for command in (transition, rollback, graph, override, freeze, let_through, release):
-        pipeline.add_command(command)
-    for command in (connection, pipeline_hook, detach, kept_object, action_type, action_webhook):
-        pipeline.add_command(command)
     for command in (enrol, run_command(installers), status, systemd_unit):
         agent.add_command(command)
     return [
-        pipeline,
+        _pipeline(),
         build,
         webhook,
         secret,
@@ -76,3 +66,18 @@ def commands(
         destination,
         worker,
     ]
+
+
+def _pipeline() -> click.Group:
+    from hooks.commands.pipeline import pipeline
+    from hooks.commands.pipeline_actions import action_type, action_webhook
+    from hooks.commands.pipeline_gates import freeze, let_through, override, release
+    from hooks.commands.pipeline_graph import graph
+    from hooks.commands.pipeline_sources import connection, detach, kept_object, pipeline_hook
+    from hooks.commands.pipeline_stages import rollback, transition
+
+    for command in (transition, rollback, graph, override, freeze, let_through, release):
+        pipeline.add_command(command)
+    for command in (connection, pipeline_hook, detach, kept_object, action_type, action_webhook):
+        pipeline.add_command(command)
+    return pipeline

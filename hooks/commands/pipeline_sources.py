@@ -39,7 +39,7 @@ def connection() -> None:
 )
 @connection.command()
 @click.argument("name")
-@click.option("--forge-url", "url", required=True, help="Repositories below this address are fetched with it.")
+@click.option("--forge-url", required=True, help="Repositories below this address are fetched with it.")
 @click.option("--repository", type=REPOSITORY, required=True, help="Whose readers may see what comes from there.")
 @click.option("--provider", default="generic", type=click.Choice(("github", "gitlab", "gitea", "generic")))
 @click.option(
@@ -55,7 +55,7 @@ def put(
     client: Client,
     name: str,
     *,
-    url: str,
+    forge_url: str,
     repository: Place,
     provider: str,
     secret: IO[str] | None,
@@ -65,7 +65,7 @@ def put(
 ) -> None:
     """Make a connection, or change it. What it fetches with is told to nobody again."""
     body: dict[str, object] = {
-        "url": url,
+        "url": forge_url,
         "domain": repository.domain,
         "repository": repository.repository,
         "provider": provider,

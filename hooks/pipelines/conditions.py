@@ -16,7 +16,7 @@ from hooks.jobs.queue import PATIENT_ATTEMPTS, enqueue
 from hooks.models.pipeline_condition import ConditionExecution, RuleExecution
 from hooks.pipelines import freezes, happenings
 from hooks.pipelines.definition import ActionDefinition, ConditionDefinition, RuleDefinition, Slot
-from hooks.pipelines.handover import handed_to
+from hooks.pipelines.handover import handed_to, own_revision
 from hooks.pipelines.judging import find_rule_kind
 from hooks.pipelines.judging.kind import Judging, RuleKind, Verdict, not_met, unjudged
 from hooks.pipelines.parts import Parts
@@ -317,6 +317,7 @@ def _judging(
         settled_at=_settled_at(run, stage) if slot is Slot.BEFORE_ENTRY else condition.started_at,
         looked_for=row.look_at,
         artifacts=handed_to(run, ActionDefinition(rule.name, rule.type, inputs=rule.inputs)),
+        own_revision=own_revision(run),
     )
 
 

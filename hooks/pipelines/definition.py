@@ -200,13 +200,6 @@ class PipelineDefinition:
             for action in stage.actions:
                 yield stage, action
 
-    def rules(self) -> Iterator[tuple[StageDefinition, RuleDefinition]]:
-        """The rules of all conditions with their stages."""
-        for stage in self.stages:
-            for condition in stage.conditions.values():
-                for rule in condition.rules:
-                    yield stage, rule
-
 
 @dataclass(frozen=True, slots=True)
 class BuildProjectDeclaration:

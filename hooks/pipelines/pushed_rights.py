@@ -48,10 +48,19 @@ def faults_of(
         for stage, action in definition.actions():
             found = _action_faults(session, who, definition, action, projects, place)
             faults += [f"action {stage.name}/{action.name}: {fault}" for fault in found]
-        for stage, rule in definition.rules():
-            found = _started_faults(session, who, rule.configuration, projects)
-            faults += [f"rule {stage.name}/{rule.name}: {fault}" for fault in found]
+        # The rules of conditions start builds as actions do.
+        for where, rule in _rules(definition):
+            found = _action_faults(session, who, definition, rule, projects, place)
+            faults += [f"rule {rule.name} of stage {where}: {fault}" for fault in found]
     return faults
+
+
+def _rules(definition: PipelineDefinition) -> Iterator[tuple[str, ActionDefinition]]:
+    """The rules of all conditions, as actions, with the names of their stages."""
+    for stage in definition.stages:
+        for condition in stage.conditions.values():
+            for rule in condition.rules:
+                yield stage.name, ActionDefinition(rule.name, rule.type, configuration=rule.configuration)
 
 
 def _project_faults(
@@ -87,6 +96,8 @@ def _action_faults(
     said, provider = action.configuration, action.type.provider
     yield from _source_faults(session, who, action)
     domain = _domain(session, definition, place)
+    if provider == "Publish" and not who.may(Action.ADMIN):
+        yield f"{who.name} may not publish outside: destinations are the server's administrators'"
     if provider == "Promote":
         yield from _may(who, Action.PROMOTE, f"{domain}/{said['TargetRepository']}")
     if "SourceRepository" in said:

@@ -18,12 +18,12 @@ from hooks.jobs.context import Handler, JobContext
 from hooks.models.job import JobState
 from hooks.models.pipeline import Pipeline
 from hooks.models.pipeline_source import PipelineLocation
-from hooks.pipelines.actions import PROVIDERS
 from hooks.pipelines.applying import apply_declared, lock_pipelines
 from hooks.pipelines.declaration import parse_documents
 from hooks.pipelines.definition import PipelineDefinition
 from hooks.pipelines.locations import JOB_KIND
 from hooks.pipelines.parts import Parts
+from hooks.pipelines.providers import PROVIDERS
 from hooks.pipelines.pushed_rights import faults_of
 from hooks.pipelines.run import SYSTEM
 from hooks.pipelines.sources.connections import Located, locate, open_connection

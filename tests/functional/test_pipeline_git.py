@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import stat
+import subprocess
 import sys
 import time
 from collections.abc import Iterator
@@ -15,7 +17,7 @@ import pytest
 import requests
 
 from tests.build_bench import MISSING_SANDBOX, work_directory
-from tests.fakes.forge import Forge, Repository, forge
+from tests.fakes.forge import Forge, Repository, forge, git
 from tests.harness.server import Server
 
 pytestmark = pytest.mark.skipif(bool(MISSING_SANDBOX), reason=MISSING_SANDBOX)
@@ -235,3 +237,36 @@ def test_what_the_builds_of_a_commit_publish_is_promoted(line: Line) -> None:
     (by,) = made["builtBy"]
     assert (by["source"]["type"], by["source"]["version"]) == ("GIT", execution["version"])
     assert by["source"]["uri"] == f"{line.forge.url}/app.git"
+
+
+def test_the_commands_do_it_all(line: Line, tmp_path: Path) -> None:
+    def run(*words: str, given: str = "") -> str:
+        environment = {**os.environ, "ENTREPOT_URL": line.server.url, "ENTREPOT_TOKEN": line.token}
+        command = [sys.executable, "-m", "config.cli.main", "pipeline", *words]
+        done = subprocess.run(command, env=environment, input=given, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr
+        return done.stdout.strip()
+
+    run(
+        *("connection", "put", "other", "--forge-url", "https://forge.example", "--repository", "dev"),
+        *("--username", "ann", "--token-from", "-"),
+        given="secret-of-ann\n",
+    )
+    assert "BASIC_AUTH" in run("connection", "list")
+    run("apply", "-f", "-", given=POINTER)
+    run("detach", "elsewhere")
+    run("connection", "delete", "other")
+    run("object", "bucket", "releases", "--repository", "dev")
+    (tmp_path / "a.zip").write_bytes(b"PK")
+    version = run("object", "put", "releases", "site/a.zip", str(tmp_path / "a.zip"))
+    assert version in run("object", "list", "releases")
+    assert "/hooks/v1/pipelines/" in run(
+        "webhook", "create", "release", "--provider", "token", "--filter", "$.ref=main"
+    )
+    commit = git(line.app.bare, "rev-parse", "main")
+    started = run("start", "release", "--revision", f"App={commit}", "--token", "once")
+    assert run("start", "release", "--revision", f"App={commit}", "--token", "once") == started
+    assert line.ended(int(started))["version"] == commit
+
+
+POINTER = "definitionFrom: {name: elsewhere, source: {Connection: other, FullRepositoryId: a/b, BranchName: main}}"

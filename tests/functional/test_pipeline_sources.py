@@ -404,3 +404,21 @@ def test_a_source_that_nobody_fetches_does_not_wait_for_ever(world: SourceWorld)
     assert "had not ended after 60 minutes" in action(execution, "App")["summary"]
     world.work()  # the fetch was given up with it
     assert world.call("GET", f"/executions/{started}").json["version"] == ""
+
+
+def test_a_rule_of_a_stage_looks_at_the_commit(world: SourceWorld) -> None:
+    rule = """
+  beforeEntry:
+    conditions:
+    - result: FAIL
+      rules:
+      - name: Check
+        ruleTypeId: {category: Rule, owner: AWS, provider: Commands, version: "1"}
+        commands: ["grep good text"]
+"""
+    world.apply("ruled", stages=GATE.replace("- name: Gate\n", f"- name: Gate{rule}"))
+    for text, status in (("bad", "Failed"), ("good", "InProgress")):
+        world.code.commit({"text": f"{text}\n"}, text)
+        started = world.start("ruled").json["id"]
+        world.work()
+        assert world.call("GET", f"/executions/{started}").json["status"] == status, text

@@ -182,6 +182,19 @@ ELSEWHERE = {
     commands: ["echo $KEY"]
 """, "secrets are for build projects that the file declares itself"),
 }  # fmt: skip
+RULED = GATE.replace(
+    "- name: Gate\n",
+    """- name: Gate
+  beforeEntry:
+    conditions:
+    - result: FAIL
+      rules:
+      - name: Check
+        ruleTypeId: {category: Rule, owner: AWS, provider: CodeBuild, version: "1"}
+        configuration: {ProjectName: theirs}
+""",
+)
+ELSEWHERE["rules"] = (RULED, "rule check of stage gate: configurer-rules may start no builds of project theirs")
 OWN = "\n---\nbuildProject: {name: own, repository: dev, source: {type: CODEPIPELINE}}\n"
 
 

@@ -35,6 +35,7 @@ def _kind(name: str, action: ActionKind) -> RuleKind:
             source=judging.source,
             now=judging.now,
             artifacts=judging.artifacts,
+            own_revision=judging.own_revision,
         )
         progress = action.start(session, starting)
         return Verdict(ConditionStatus.IN_PROGRESS, progress.summary, build_id=progress.build_id)

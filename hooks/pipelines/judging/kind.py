@@ -21,6 +21,7 @@ class Judging:
 
     ``began_at`` is when its condition was first asked, ``looked_for`` the moment it had asked to be looked at again (None:
     this is the first look), ``settled_at`` when the stage before it succeeded (on success: when this one's actions had).
+    ``own_revision`` is as in ``hooks.pipelines.actions.kind.Starting``.
     """
 
     parts: Parts
@@ -36,6 +37,7 @@ class Judging:
     settled_at: datetime
     looked_for: datetime | None = None
     artifacts: Mapping[str, Handed] = field(default_factory=dict)
+    own_revision: str = ""
 
 
 @dataclass(frozen=True, slots=True)
