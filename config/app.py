@@ -43,6 +43,7 @@ def create_app(
     app.register_blueprint(hooks_api.runner_protocol(hook_services), url_prefix="/api/v1")
     app.register_blueprint(hooks_api.agent_protocol(hook_services), url_prefix="/api/v1")
     app.register_blueprint(hooks_api.push_receivers(hook_services), url_prefix="/hooks/v1")
+    app.register_blueprint(hooks_api.pipeline_receivers(hook_services), url_prefix="/hooks/v1/pipelines")
     app.register_blueprint(hooks_api.metrics(hook_services))
     app.register_blueprint(pages.blueprint())
     app.register_blueprint(hooks_pages.blueprint(hook_services))

@@ -70,6 +70,7 @@ def handlers(settings: Settings, services: Services) -> Mapping[str, Handler]:
             audience=_audience(services),
             concurrency=settings.webhooks.concurrency,
             tell_owner=_tell_owner(settings),
+            base_url=settings.base_url,
         )
     }
     if server is not None:

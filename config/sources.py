@@ -14,6 +14,7 @@ from hooks.builds.git_fetch import Fetched, GitCredential
 from hooks.builds.handing_over import open_artifact
 from hooks.builds.local_caches import SourceCache
 from hooks.builds.project import SourceSettings, SourceType
+from hooks.builds.revision_archives import open_revision_archive
 from hooks.builds.source import PackageSource
 from hooks.builds.uploads import open_upload
 from registry.services import Services
@@ -36,6 +37,8 @@ def input_fetcher(settings: Settings, services: Services, builds: ProcessSetting
             return Fetched(open_upload(services.db, services.stores, project_id, wanted.location, wanted.version), "")
         if wanted.type is SourceType.ARTIFACT:
             return Fetched(open_artifact(services.db, services.stores, wanted), "")
+        if wanted.type is SourceType.REVISION:
+            return Fetched(open_revision_archive(services.db, services.stores, wanted), "")
         return git.fetch(wanted, credential_of(project_id, wanted), interrupt, cache)
 
     return fetch

@@ -25,6 +25,7 @@ from sqlalchemy.orm import Session
 from config import deploying, ending, executors, notifying, sources
 from config.addresses import own_addresses
 from config.deployment_tokens import reading_token
+from config.git_sources import git_fetcher
 from config.settings import LimitSettings, Settings, UpstreamSettings
 from hooks import key_rotation
 from hooks.agent_credentials import AgentCredentials
@@ -57,16 +58,23 @@ from hooks.destinations.store import Destinations, sealed_destinations
 from hooks.jobs.worker import Handler, Settle
 from hooks.notifications.audience import Audience
 from hooks.notifications.endpoints import sealed_secrets
+from hooks.pipelines.actions.git import JOB_KIND as FETCH_KIND
 from hooks.pipelines.deployer import PipelineDeployer
 from hooks.pipelines.engine import on_build_finished
+from hooks.pipelines.fetching import Fetching
 from hooks.pipelines.handlers import SETTLED, publishing_handlers
 from hooks.pipelines.handlers import handlers as pipeline_handlers
 from hooks.pipelines.handlers import settle as settle_action
+from hooks.pipelines.locations import JOB_KIND as APPLY_KIND
 from hooks.pipelines.parts import Parts, PublishOrder
+from hooks.pipelines.sources.connections import sealed_connections
 from hooks.pipelines.wiring import real_parts
 from hooks.secret_store.delivery import Deliveries
 from hooks.secret_store.store import sealed_values
 from hooks.services import HookServices, RunnerServices
+from hooks.triggers.definitions import Definitions
+from hooks.triggers.polling import Polling
+from hooks.triggers.pushes import sealed_pipeline_hooks
 from hooks.triggers.start import handlers as start_handlers
 from registry import formats
 from registry.access import Action
@@ -200,6 +208,8 @@ def sealed_fields() -> Sequence[SealedField]:
         sealed_credentials(),
         sealed_leases(),
         sealed_hook_secrets(),
+        sealed_connections(),
+        sealed_pipeline_hooks(),
         sealed_values(),
         sealed_event_logs(),
         sealed_destinations(),
@@ -397,6 +407,18 @@ def combining_jobs(settings: Settings, services: Services, parts: Parts) -> JobT
     """The handler that combines the artifacts of batches."""
     combiner = Combiner(stored_outputs(settings, services), partial(_on_build_finished, parts))
     return JobTable({batch_engine.COMBINE_KIND: combiner}, {batch_engine.COMBINE_KIND: combiner.settle})
+
+
+def source_jobs(settings: Settings, services: Services, parts: Parts) -> tuple[JobTable, Polling]:
+    """The handlers that fetch what pipelines take from elsewhere, and what asks there for news."""
+    git = git_fetcher(settings, executors.process_settings(settings))
+    sealer = services.stores.server_keyring()
+    fetching = Fetching(services.db, services.stores, sealer, parts, git, settings.builds.artifact_limit_bytes)
+    polling = Polling(services.db, sealer, parts, git)
+    member = Audience(services.accounts.rules).by_name
+    definitions = Definitions(services.db, sealer, parts, git, member)
+    handlers = {**fetching.handlers(), **polling.handlers(), **definitions.handlers()}
+    return JobTable(handlers, {FETCH_KIND: fetching.settle, APPLY_KIND: definitions.settle}), polling
 
 
 def notification_jobs(settings: Settings, services: Services) -> JobTable:

@@ -14,13 +14,17 @@ from config.settings import Settings
 from hooks.builds import output_care, report_store
 from hooks.builds import records as build_records
 from hooks.builds.executor import Executor
+from hooks.builds.executors.process import ProcessExecutor
 from hooks.builds.runners import JobsFor
 from hooks.deployments import targets as deployment_targets
 from hooks.jobs.claims import Only
 from hooks.jobs.worker import Worker
 from hooks.notifications import fanout
+from hooks.pipelines.actions import git as source_actions
 from hooks.pipelines.actions import publish
-from hooks.triggers import dispatch
+from hooks.pipelines.archive_care import expire_archives
+from hooks.pipelines.parts import Parts
+from hooks.triggers import dispatch, scheduling
 from registry.db import Database
 from registry.repos import care, evict
 from registry.services import Services
@@ -33,6 +37,10 @@ IDLE_SECONDS = 5.0
 LOST_SECONDS = 5.0
 CHECKPOINT_SECONDS = 15.0
 PUBLISHING_SLOTS = 2
+POLL_SECONDS = 15.0
+SCHEDULE_SECONDS = 5.0
+SOURCE_SLOTS = 2
+"""So many sources of pipelines are fetched at a time; builds do not wait for them, nor they for builds."""
 Rounds = Sequence[tuple[float, Callable[[], None]]]
 
 
@@ -98,6 +106,7 @@ def run(settings: Settings, *, is_alone: bool = True) -> int:
         (DISPATCH_SECONDS, lambda: _dispatch(services, consumers, crew.nudge)),
         (IDLE_SECONDS, lambda: _finish_idle(services)),
         (min(CHECKPOINT_SECONDS, settings.audit.checkpoint_minutes * 60), checkpoints.round),
+        (SCHEDULE_SECONDS, lambda: _run_schedules(services, parts, crew.nudge)),
         (SWEEP_SECONDS, lambda: _sweep(services, settings)),
     )
     services.stores.warm()
@@ -118,6 +127,9 @@ def run(settings: Settings, *, is_alone: bool = True) -> int:
     crew.hire(deployments, deployment_targets.QUEUE, settings.deployments.slots)
     available = _that_can_build(executors.executors(settings))
     builds = wiring.build_jobs(settings, services, parts, available)
+    if ProcessExecutor.name in available:
+        fetches, polling = wiring.source_jobs(settings, services, parts)
+        crew.hire(fetches, source_actions.QUEUE, SOURCE_SLOTS, ((POLL_SECONDS, polling.round),))
     # Also where none runs here: somebody has to notice that a runner elsewhere fell silent.
     slots, only = settings.builds.slots if available else 0, JobsFor(tuple(available))
     crew.hire(builds, build_records.QUEUE, slots, ((LOST_SECONDS, hook_services.runners.work.close_lost),), only=only)
@@ -133,6 +145,7 @@ def _sweep(services: Services, settings: Settings) -> None:
         evict.evict(services.db, settings.storage.cache_limit_bytes, services.clock(), dry_run=False)
     deploying.forget_old(services, settings)
     output_care.expire(services.db, wiring.retention(settings), services.clock())
+    expire_archives(services.db, settings.builds.artifact_keep_days, services.clock())
     before = services.clock() - timedelta(hours=settings.storage.sweep_grace_hours)
     care.sweep(services.db, services.stores, older_than=before, dry_run=False)
     _forget_reports(services, settings.builds.report_days)
@@ -174,6 +187,11 @@ def _forget_reports(services: Services, days: int) -> None:
 
 def _finish_idle(services: Services) -> None:
     services.idle.finish()
+
+
+def _run_schedules(services: Services, parts: Parts, nudge: Callable[[], None]) -> None:
+    if scheduling.run_due(services.db, parts):
+        nudge()
 
 
 def _dispatch(services: Services, consumers: Sequence[dispatch.Consumer], nudge: Callable[[], None]) -> None:

@@ -16,8 +16,10 @@ from hooks.models import (
     BuildCache,
     Execution,
     Report,
+    SourceObject,
+    SourceRevision,
 )
-from registry.db import Database
+from registry.db import Database, table_of
 from registry.models import Blob
 
 _RUNNING = ("InProgress", "Stopping")
@@ -30,6 +32,7 @@ def check(db: Database) -> list[tuple[str, str]]:
         found += [("I8", fault) for fault in _builds(session)]
         found += [("I8", fault) for fault in _batches(session)]
         found += [("I1", fault) for fault in _outputs(session)]
+        found += [("I1", fault) for fault in _archives(session)]
         found += [("I8", fault) for fault in _reports(session)]
         found += [("I8", fault) for fault in deployments.faults(session)]
         return found + [("I8", fault) for fault in _executions(session)]
@@ -74,6 +77,17 @@ def _outputs(session: Session) -> list[str]:
         differing = (model.sha256 != Blob.sha256) | (model.size_bytes != Blob.size_bytes)
         rows = session.execute(select(model.id, model.build_id).join(Blob, Blob.id == model.blob_id).where(differing))
         faults += [f"{what} {row.id} of build {row.build_id} and its blob disagree on digest or size" for row in rows]
+    return faults
+
+
+def _archives(session: Session) -> list[str]:
+    """What a pipeline's source has brought, and an object that is kept for one, is what its blob is."""
+    faults = []
+    for table, what in ((table_of(SourceRevision), "archive of a source"), (table_of(SourceObject), "object")):
+        blobs = table_of(Blob)
+        differing = (table.c.sha256 != blobs.c.sha256) | (table.c.size_bytes != blobs.c.size_bytes)
+        rows = session.execute(select(table.c.sha256).join(blobs, blobs.c.id == table.c.blob_id).where(differing))
+        faults += [f"{what} {row.sha256[:12]}… and its blob disagree on digest or size" for row in rows]
     return faults
 
 

@@ -96,6 +96,7 @@ def revision(
     return {
         "revisionType": "AppSpecContent",
         "appSpecContent": {
+            "sha256": "0" * 64,
             "content": APPSPEC + hooks,
             "taskDefinition": {"family": "shop", "containerDefinitions": [container]},
         },

@@ -7,6 +7,9 @@ import importlib.util
 from collections.abc import Mapping
 from datetime import timedelta
 from pathlib import Path
+from typing import cast
+
+import click
 
 import hooks.commands
 import registry.commands
@@ -14,6 +17,7 @@ from config.cli.images import images
 from config.cli.local_build import run as run_build
 from config.cli.runner import register
 from config.cli.runner import run as run_runner
+from hooks.commands.package_life import life
 from registry.format import Tool
 from registry.formats import FORMATS
 from registry.native import PackageInstaller
@@ -61,6 +65,7 @@ def _installer(name: str) -> PackageInstaller | None:
 (login, token, repo, package, package_group, user, domain, policy, role, group, explain, advisory) = (
     registry.commands.commands(_tools(), _new_token)
 )
-pipeline, build, webhook, secret, parameter, deploy, runner, agent, apply, destination = hooks.commands.commands(
-    [run_build, images], [register, run_runner], _installer
+pipeline, build, webhook, secret, parameter, deploy, runner, agent, apply, board, figures, destination = (
+    hooks.commands.commands([run_build, images], [register, run_runner], _installer)
 )
+cast("click.Group", package).add_command(life)

@@ -18,8 +18,11 @@ from hooks.api.deployment_hooks import DeploymentHookViews
 from hooks.api.deployments import DeploymentViews
 from hooks.api.destinations import DestinationViews
 from hooks.api.executions import ExecutionViews
+from hooks.api.feeds import FeedViews
 from hooks.api.keys import KeyViews
 from hooks.api.metrics import blueprint as metrics
+from hooks.api.pipeline_gates import PipelineGateViews
+from hooks.api.pipeline_sources import PipelineSourceViews, pipeline_receivers
 from hooks.api.pipelines import PipelineViews
 from hooks.api.pushes import PushViews
 from hooks.api.pushes import receivers as push_receivers
@@ -27,12 +30,14 @@ from hooks.api.reports import ReportViews
 from hooks.api.runner_protocol import blueprint as runner_protocol
 from hooks.api.runners import RunnerViews
 from hooks.api.secrets import SecretViews
+from hooks.api.source_buckets import SourceBucketViews
 from hooks.api.subscriptions import SubscriptionViews
+from hooks.api.visibility import VisibilityViews
 from hooks.api.webhooks import WebhookViews
 from hooks.services import HookServices
 from registry.api.routes import register
 
-__all__ = ["agent_protocol", "blueprint", "metrics", "push_receivers", "runner_protocol"]
+__all__ = ["agent_protocol", "blueprint", "metrics", "pipeline_receivers", "push_receivers", "runner_protocol"]
 
 
 def blueprint(services: HookServices) -> Blueprint:
@@ -40,7 +45,10 @@ def blueprint(services: HookServices) -> Blueprint:
     routes = Blueprint("hook_api", __name__)
     for views in (
         PipelineViews(services),
+        PipelineSourceViews(services),
+        SourceBucketViews(services),
         ExecutionViews(services),
+        PipelineGateViews(services),
         BuildProjectViews(services),
         PushViews(services),
         BuildViews(services),
@@ -60,6 +68,8 @@ def blueprint(services: HookServices) -> Blueprint:
         SubscriptionViews(services),
         KeyViews(services),
         DeclarationViews(services),
+        VisibilityViews(services),
+        FeedViews(services),
     ):
         register(routes, views.routes())
     return routes

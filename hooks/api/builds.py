@@ -14,6 +14,7 @@ from sqlalchemy.orm import Session
 from hooks.api.build_project_shapes import BuildDebugSession
 from hooks.builds import log_search, tailing
 from hooks.builds.log_search import LogMatch, Place
+from hooks.builds.project import SourceType
 from hooks.builds.project_rights import check_publishes, may_see_build
 from hooks.builds.publishing import published_versions
 from hooks.builds.records import request_stop_build, retry_build
@@ -382,6 +383,7 @@ def detail(session: Session, build: Build, project: str) -> BuildDetail:
     """A build to be answered with."""
     # Neither environment nor buildspec: their variables may hold what only the build is to know.
     source, resolved = PackageSource.from_json(build.source), build.resolved_versions
+    is_revision = source.primary is not None and source.primary.type is SourceType.REVISION
     return BuildDetail(
         **_facts(build, project),
         phases=tuple(build.phases),
@@ -396,7 +398,7 @@ def detail(session: Session, build: Build, project: str) -> BuildDetail:
             for each in source.inputs
         ),
         resolved_source_version=resolved.get(
-            "", "" if source.primary is not None and not source.is_package else source.version
+            "", source.version if source.primary is None or source.is_package or is_revision else ""
         ),
         retry_of=build.retry_of,
         auto_retry_config=AutoRetry(build.auto_retry_limit, build.auto_retry_number),

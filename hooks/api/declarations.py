@@ -10,7 +10,8 @@ from sqlalchemy.orm import Session
 
 from hooks.declaring.applying import DeclaredChange, Means, Plan, Undeclared, apply_declarations
 from hooks.declaring.documents import Declared, DeclaredFile, read_files
-from hooks.pipelines.actions import PROVIDERS
+from hooks.declaring.lacking import DeclarationWarning
+from hooks.pipelines.providers import PROVIDERS
 from hooks.services import HookServices
 from registry.access import Action
 from registry.api.routes import Route
@@ -47,6 +48,7 @@ class Declarations:
 class DeclarationPlan:
     """What became, or would become, of each declared thing, and what is there without being declared.
 
+    ``warnings`` tell of repositories, build projects, applications and groups that pipelines name and that are nowhere.
     Nothing is ever deleted for not being declared.
     """
 
@@ -54,6 +56,7 @@ class DeclarationPlan:
     plan: str
     items: tuple[DeclaredChange, ...]
     undeclared: tuple[Undeclared, ...]
+    warnings: tuple[DeclarationWarning, ...]
 
 
 class DeclarationViews:
@@ -78,7 +81,7 @@ class DeclarationViews:
             plan = self._rehearse(declared)
         else:
             plan = self._services.db.retry(lambda session: self._held_to(session, declared, body.plan))
-        return DeclarationPlan(not body.dry_run, plan.digest, plan.changes, plan.undeclared)
+        return DeclarationPlan(not body.dry_run, plan.digest, plan.changes, plan.undeclared, plan.warnings)
 
     def _held_to(self, session: Session, declared: list[Declared], planned: str | None) -> Plan:
         plan = self._apply(session, declared)

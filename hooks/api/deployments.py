@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from datetime import datetime
 from enum import Enum
@@ -37,6 +37,7 @@ from hooks.deployments.rights import may_see, visible_application, visible_deplo
 from hooks.deployments.rows import BLUE, GREEN
 from hooks.deployments.target_list import open_log
 from hooks.deployments.views import DeploymentDetail, TargetView
+from hooks.deployments.waiting import wait_reasons
 from hooks.models.deployment import Deployment, DeploymentApplication
 from hooks.services import HookServices
 from registry.access import Identity
@@ -110,16 +111,21 @@ class DeploymentViews:
     def show_deployment(self, deployment_id: str) -> DeploymentDetail:
         """A deployment (GetDeployment)."""
         with self._services.db.read() as session:
-            return views.detail(session, visible_deployment(session, deployment_id, context.caller())[0])
+            return self._details(session, [visible_deployment(session, deployment_id, context.caller())[0]])[0]
 
     def get_deployments(self, body: DeploymentBatch) -> DeploymentDetails:
         """Several deployments (BatchGetDeployments); what the caller may not see, or is not there, is left out."""
-        caller, found = context.caller(), []
+        caller = context.caller()
+        found: list[Deployment] = []
         with self._services.db.read() as session:
             for deployment_id in dict.fromkeys(body.deployment_ids):
                 with suppress(NotFound):
-                    found.append(views.detail(session, visible_deployment(session, deployment_id, caller)[0]))
-        return DeploymentDetails(tuple(found))
+                    found.append(visible_deployment(session, deployment_id, caller)[0])
+            return DeploymentDetails(tuple(self._details(session, found)))
+
+    def _details(self, session: Session, rows: Sequence[Deployment]) -> list[DeploymentDetail]:
+        waits = wait_reasons(session, rows, self._services.deployments.patience, self._services.clock())
+        return [views.detail(session, row, waits.get(row.id, ())) for row in rows]
 
     def list_deployment_targets(self, deployment_id: str, query: TargetQuery) -> TargetList:
         """The targets of a deployment with their lifecycle events (ListDeploymentTargets, BatchGetDeploymentTargets)."""
@@ -160,7 +166,7 @@ class DeploymentViews:
         parsed = parse_request(json.dumps(_document(shapes.write(body))))
         with services.db.write() as session:
             row = wanted.create(session, services.deployments, caller, parsed, _canonical, services.clock())
-            return views.detail(session, row)
+            return self._details(session, [row])[0]
 
     def preview_deployment(self, body: NewDeployment) -> DeploymentPreview:
         """What a deployment would do: which targets it would go to in which order, and what they have now.
@@ -270,7 +276,7 @@ class DeploymentViews:
 
         def unit(session: Session) -> DeploymentDetail:
             done = wanted.steer(session, caller, deployment_id, act, services.clock(), brings=brings)
-            return views.detail(session, done)
+            return self._details(session, [done])[0]
 
         # A worker that ends a job has the job before the deployment: the one of the two that is turned away asks again.
         return services.db.retry(unit)

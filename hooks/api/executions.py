@@ -12,11 +12,13 @@ from hooks.pipelines import store
 from hooks.pipelines.abandoning import check_abandon
 from hooks.pipelines.approvals import Verdict, decide
 from hooks.pipelines.asking import Question, questions
+from hooks.pipelines.definition import RetryMode
 from hooks.pipelines.gates import may_look_into, may_see, repositories_behind, repositories_of
 from hooks.pipelines.rollback import rollback_stage
-from hooks.pipelines.steering import RetryMode, retry_stage, stop_execution
+from hooks.pipelines.steering import retry_stage, stop_execution
 from hooks.services import HookServices
 from hooks.triggers.collect import Coordinates
+from hooks.triggers.overrides import place_of_source
 from hooks.triggers.start import start_manual
 from registry.access import Action, Identity, check
 from registry.api import coordinates
@@ -69,6 +71,7 @@ class ExecutionDetail(store.ExecutionSummary):
     inbound_stage: str | None
     stages: tuple[store.StageExecutionView, ...]
     approvals: tuple[PendingApproval, ...]
+    revisions: tuple[store.RevisionView, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,15 +91,31 @@ class ExecutionQuery:
 
 
 @dataclass(frozen=True, slots=True)
-class NewExecution:
-    """The package version to start with. The same ``client_request_token`` never starts a second execution."""
+class SourceRevisionOverride:
+    """A revision of a source (CodePipeline's SourceRevisionOverride).
 
-    domain: Annotated[str, Length(1, 50)]
-    repository: Annotated[str, Length(1, 100)]
-    format: Annotated[str, Length(1, 32)]
-    name: Annotated[str, Length(1, 255)]
-    version: Annotated[str, Length(1, 255)]
+    ``revisionType`` is COMMIT_ID, S3_OBJECT_VERSION_ID or S3_OBJECT_KEY.
+    """
+
+    action_name: Annotated[str, Length(1, 100)]
+    revision_type: Annotated[str, Length(1, 32)]
+    revision_value: Annotated[str, Length(1, 255)]
+
+
+@dataclass(frozen=True, slots=True)
+class NewExecution:
+    """What to start with: a package version, or the revisions of sources that take none (without one, what is newest).
+
+    The same ``client_request_token`` never starts a second execution.
+    """
+
+    domain: Annotated[str, Length(0, 50)] = ""
+    repository: Annotated[str, Length(0, 100)] = ""
+    format: Annotated[str, Length(0, 32)] = ""
+    name: Annotated[str, Length(0, 255)] = ""
+    version: Annotated[str, Length(0, 255)] = ""
     namespace: Annotated[str, Length(0, 255)] = ""
+    source_revisions: Annotated[tuple[SourceRevisionOverride, ...], Length(0, 50)] | None = None
     variables: Annotated[dict[str, str], Length(0, 50)] | None = None
     client_request_token: Annotated[str, Length(1, 64)] | None = None
 
@@ -177,28 +196,40 @@ class ExecutionViews:
         return ExecutionList(shown, None if is_end else place)
 
     def start_execution(self, pipeline: str, body: NewExecution) -> ExecutionDetail:
-        """Start a pipeline for a package version.
+        """Start a pipeline for a package version, or for revisions of its sources.
 
-        Needs `publish` on the version's repository: it does what publishing the version would do.
+        Needs `publish` on the version's repository, or the source's: it does what publishing the version would do.
         """
         caller, registry = context.caller(), context.services()
-        check(caller, Action.PUBLISH, f"{body.domain}/{body.repository}")
+        names_version = bool(body.name or body.version or body.repository)
+        if names_version:
+            check(caller, Action.PUBLISH, f"{body.domain}/{body.repository}")
 
         def act(session: Session) -> int:
-            _, repository = find_repository(session, body.domain, body.repository)
-            at = coordinates.find(
-                session, registry.formats, repository.id, body.format, body.namespace, body.name, body.version
-            )
+            at = None
+            if names_version:
+                _, repository = find_repository(session, body.domain, body.repository)
+                found = coordinates.find(
+                    session, registry.formats, repository.id, body.format, body.namespace, body.name, body.version
+                )
+                at = Coordinates(body.domain, body.repository, *found)
+            else:
+                check(caller, Action.PUBLISH, "/".join(place_of_source(session, pipeline)))
             return start_manual(
                 session,
                 self._services.actions,
                 pipeline,
-                Coordinates(body.domain, body.repository, *at),
+                at,
                 actor=caller.name,
                 now=self._services.clock(),
                 variables=body.variables,
+                revisions={each.action_name: (each.revision_type, each.revision_value) for each in given},
                 request_token=body.client_request_token,
             ).execution_id
+
+        given = body.source_revisions or ()
+        if len({each.action_name for each in given}) < len(given):
+            raise Invalid("sourceRevisions: a source is named twice")
 
         return self._change(act)
 
@@ -208,7 +239,7 @@ class ExecutionViews:
         For readers of its repository, and for those whom one of its approvals asks.
         """
         with self._services.db.read() as session:
-            return self._detail(session, _visible(session, execution_id, context.caller()))
+            return self._detail(session, visible_execution(session, execution_id, context.caller()))
 
     def answer_approval(self, execution_id: int, body: ApprovalAnswer) -> ExecutionDetail:
         """Approve or reject what an execution waits for: each person once. One rejection rejects.
@@ -221,7 +252,7 @@ class ExecutionViews:
         verdict = _word(Verdict, body.verdict, "verdict")
 
         def act(session: Session) -> int:
-            execution = _visible(session, execution_id, caller)
+            execution = visible_execution(session, execution_id, caller)
             for path in repositories_behind(execution, body.stage, body.action):
                 check(caller, Action.APPROVE, path)
             decide(
@@ -283,7 +314,7 @@ class ExecutionViews:
         caller = context.caller()
 
         def act(session: Session) -> int:
-            for path in repositories_of(_visible(session, execution_id, caller), body.stage):
+            for path in repositories_of(visible_execution(session, execution_id, caller), body.stage):
                 check(caller, Action.APPROVE, path)
             return rollback_stage(
                 session,
@@ -313,7 +344,8 @@ class ExecutionViews:
         return self._services.db.retry(unit)
 
 
-def _visible(session: Session, execution_id: int, caller: Identity) -> store.ExecutionView:
+def visible_execution(session: Session, execution_id: int, caller: Identity) -> store.ExecutionView:
+    """The execution. Raises NotFound also when it is not for these eyes."""
     execution = store.get_execution(session, execution_id)
     if not may_see(caller, execution):
         raise NotFound("execution", str(execution_id))
@@ -322,7 +354,7 @@ def _visible(session: Session, execution_id: int, caller: Identity) -> store.Exe
 
 def _check_steering(session: Session, execution_id: int) -> None:
     caller = context.caller()
-    summary = _visible(session, execution_id, caller).summary
+    summary = visible_execution(session, execution_id, caller).summary
     check(caller, Action.PUBLISH, f"{summary.domain}/{summary.repository}")
 
 
@@ -331,6 +363,13 @@ def _word(kind: type[Word], word: str, field: str) -> Word:
         return kind(word)
     except ValueError as error:
         raise Invalid(f"{field} must be one of {', '.join(kind)}") from error
+
+
+def detail_of(view: store.ExecutionView) -> ExecutionDetail:
+    """An execution in the shape of answers."""
+    summary = {field.name: getattr(view.summary, field.name) for field in fields(view.summary)}
+    rest = {field.name: getattr(view, field.name) for field in fields(view) if field.name != "summary"}
+    return ExecutionDetail(**summary, **rest)
 
 
 def _pending(asked: Question) -> PendingApproval:

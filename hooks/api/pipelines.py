@@ -7,7 +7,8 @@ from functools import partial
 from typing import Annotated
 
 from hooks.pipelines import pipeline_state, store
-from hooks.pipelines.applying import Applied, apply_document
+from hooks.pipelines.applied import Applied
+from hooks.pipelines.applying import apply_document
 from hooks.pipelines.gates import may_look_into
 from hooks.pipelines.transitions import MAX_REASON_CHARACTERS, disable_transition, enable_transition
 from hooks.services import HookServices
@@ -137,7 +138,9 @@ class PipelineViews:
     def show_state(self, pipeline: str) -> pipeline_state.PipelineState:
         """What is in each stage, what waits before it, and whether the way in is open, as far as the caller may see it."""
         with self._services.db.read() as session:
-            return pipeline_state.get_pipeline_state(session, pipeline, partial(may_look_into, context.caller()))
+            return pipeline_state.get_pipeline_state(
+                session, pipeline, partial(may_look_into, context.caller()), self._services.clock()
+            )
 
     def change_transition(self, pipeline: str, body: Transition) -> pipeline_state.PipelineState:
         """Close the way into a stage, so that executions wait before it, or open it again."""
@@ -149,4 +152,4 @@ class PipelineViews:
             else:
                 disable_transition(session, pipeline, body.stage, reason=body.reason, actor=caller.name, now=now)
             session.flush()
-            return pipeline_state.get_pipeline_state(session, pipeline, partial(may_look_into, caller))
+            return pipeline_state.get_pipeline_state(session, pipeline, partial(may_look_into, caller), now)

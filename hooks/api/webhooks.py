@@ -8,6 +8,7 @@ from typing import Annotated
 
 from hooks.notifications import deliveries, endpoints
 from hooks.notifications.filters import Filter
+from hooks.notifications.payloads import CLOUD_EVENTS
 from hooks.services import HookServices
 from registry import events
 from registry.api.routes import Route
@@ -25,10 +26,12 @@ Text = Annotated[str, Length(0, 255)]
 class NewWebhook:
     """A webhook to make. ``kinds`` are patterns of event kinds; ``domain`` null: of the whole server.
 
-    ``repository``, ``format`` and ``package`` (behind its namespace) are patterns, null for all.
+    ``repository``, ``format`` and ``package`` (behind its namespace) are patterns, null for all. ``payload`` is the shape of
+    what is sent: CloudEvents, EventBridge (as CodePipeline, CodeBuild and CodeDeploy tell of themselves) or Chat (a text).
     """
 
     url: Url
+    payload: Annotated[str, Length(1, 16)] = CLOUD_EVENTS
     kinds: Kinds = ("*",)
     description: Text = ""
     domain: Text | None = None
@@ -42,6 +45,7 @@ class WebhookChange:
     """What to change; a field that is not there (or null) stays, "" takes a filter away."""
 
     url: Url | None = None
+    payload: Annotated[str, Length(1, 16)] | None = None
     kinds: Kinds | None = None
     description: Text | None = None
     domain: Text | None = None
@@ -203,6 +207,7 @@ class WebhookViews:
                 url=body.url,
                 wanted=wanted,
                 description=body.description,
+                payload=body.payload,
                 now=self._services.clock(),
             )
             return MadeWebhook(endpoints.view(session, row), secret)
@@ -233,6 +238,7 @@ class WebhookViews:
                 url=body.url,
                 wanted=None if wanted == before else wanted,
                 description=body.description,
+                payload=body.payload,
                 now=self._services.clock(),
             )
             return endpoints.view(session, row)
@@ -289,7 +295,9 @@ class WebhookViews:
         """What was sent, and how each attempt went. Answers are told to the webhook's owner only."""
         who = context.caller()
         with self._services.db.read() as session:
-            return deliveries.detail(session, endpoints.find(session, who, webhook), delivery, who)
+            return deliveries.detail(
+                session, endpoints.find(session, who, webhook), delivery, who, self._parts.base_url
+            )
 
     def redeliver(self, webhook: int, delivery: str) -> Redelivered:
         """Send one delivery again, under the same webhook-id."""

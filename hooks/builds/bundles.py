@@ -10,7 +10,7 @@ from typing import BinaryIO
 from hooks.builds.executor import Interrupt, Refused, SourceBundle, SourceFile
 from hooks.builds.git_fetch import BrokenOff, Fetched
 from hooks.builds.local_caches import SourceCache
-from hooks.builds.project import SourceSettings, SourceType
+from hooks.builds.project import HANDED_ON, STORED, SourceSettings, SourceType
 from hooks.builds.source import PackageSource, choose_archive
 
 OpenAsset = Callable[[PackageSource, str], BinaryIO]
@@ -58,11 +58,11 @@ class Inputs:
         for wanted in source.inputs:
             if wanted.type is SourceType.PACKAGE:
                 archives |= {wanted.identifier: package} if package else {}
-            if wanted.type in {SourceType.GIT, SourceType.UPLOAD, SourceType.ARTIFACT}:
+            if wanted.type is SourceType.GIT or wanted.type in STORED:
                 archives[wanted.identifier] = name = _name_of(wanted)
                 files.append(SourceFile(name, self._opener(wanted)))
         unpack = archives.pop("", None) or package
-        as_is = frozenset(each.identifier for each in source.inputs if each.type is SourceType.ARTIFACT)
+        as_is = frozenset(each.identifier for each in source.inputs if each.type in HANDED_ON)
         return SourceBundle(tuple(files), unpack, archives, self.facts, as_is)
 
     def facts(self) -> Mapping[str, str]:
@@ -95,8 +95,14 @@ def source_variables(source: PackageSource) -> dict[str, str]:
             "ENTREPOT_PACKAGE_NAME": source.name,
             "ENTREPOT_PACKAGE_VERSION": source.version,
         }
+    elif source.primary is not None and source.primary.type is SourceType.REVISION:
+        found |= {
+            "CODEBUILD_SOURCE_VERSION": source.version,
+            "CODEBUILD_RESOLVED_SOURCE_VERSION": source.version,
+            "CODEBUILD_SOURCE_REPO_URL": source.name,
+        }
     for wanted in source.inputs:
-        if wanted.version and wanted.type is not SourceType.ARTIFACT:
+        if wanted.version and wanted.type not in HANDED_ON:
             found[_named("CODEBUILD_SOURCE_VERSION", wanted.identifier)] = wanted.version
         if wanted.type is SourceType.GIT:
             found[_named("CODEBUILD_SOURCE_REPO_URL", wanted.identifier)] = wanted.location
@@ -110,6 +116,9 @@ def _named(variable: str, identifier: str) -> str:
 def _name_of(wanted: SourceSettings) -> str:
     if wanted.type is SourceType.UPLOAD:
         return "source.zip"
+    if wanted.type is SourceType.REVISION:
+        filename = wanted.location.rpartition("/")[2]
+        return f"source-{wanted.identifier}-{filename}" if wanted.identifier else filename
     if wanted.type is SourceType.ARTIFACT:
         return f"artifact-{wanted.identifier}.zip" if wanted.identifier else "artifact.zip"
     return f"source-{wanted.identifier}.tar" if wanted.identifier else "source.tar"

@@ -28,7 +28,7 @@ def put_credential(
 ) -> SourceCredential:
     """Keep what a git source is fetched with from now on. Raises NotFound for the source, and Invalid."""
     source = _git_source(project, identifier)
-    _check(given, parse_address(source.location).scheme)
+    check_credential(given, parse_address(source.location).scheme)
     row = session.get(SourceCredential, (project.id, identifier))
     if row is None:
         row = SourceCredential(project_id=project.id, identifier=identifier)
@@ -86,7 +86,8 @@ def _git_source(project: BuildProject, identifier: str) -> SourceSettings:
     raise NotFound("git source", f"{identifier or '(primary)'} of {project.name}")
 
 
-def _check(given: GitCredential, scheme: str) -> None:
+def check_credential(given: GitCredential, scheme: str) -> None:
+    """Raise Invalid for a credential with which nothing is fetched from such an address."""
     if given.auth_type not in AUTH_TYPES:
         raise Invalid(f"authType must be one of {', '.join(AUTH_TYPES)}")
     fits = {"SSH_KEY": {"ssh"}}.get(given.auth_type, {"https", "http"})

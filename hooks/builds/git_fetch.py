@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import BinaryIO
@@ -82,6 +82,36 @@ cd "$CODEBUILD_SRC_DIR"
 """
 _RESOLVE = 'cd "$CODEBUILD_SRC_DIR" && git rev-parse --verify HEAD'
 _PACK = 'tar -C "$CODEBUILD_SRC_DIR" --owner=0 --group=0 --numeric-owner -cf - . 2>/dev/null'
+# The files alone, in one order and with the commit's time: the same commit is the same archive, wherever it is fetched.
+_PACK_FILES = """export LC_ALL=C
+cd "$CODEBUILD_SRC_DIR"
+made=$(git log -1 --format=%ct)
+find . -name .git -prune -o -print0 | sort -z \\
+  | tar --null --no-recursion -T - --owner=0 --group=0 --numeric-owner --mtime="@$made" --mode=go-w -cf - 2>/dev/null
+"""
+_DESCRIBE = 'cd "$CODEBUILD_SRC_DIR" && git log -1 --format="%aI%n%cI%n%B"'
+_HEADS = """set -euf
+git ls-remote "$SOURCE_URL" $SOURCE_ASKED >/tmp/found 2>/tmp/message || { cat /tmp/message; exit 1; }
+cat /tmp/found
+"""
+_FILE = """set -eu
+cd "$CODEBUILD_SRC_DIR"
+git init --quiet .
+git fetch --quiet --no-tags --depth=1 "$SOURCE_URL" "+$SOURCE_ASKED:refs/entrepot/source" 2>/tmp/message \\
+  || { cat /tmp/message; exit 1; }
+git rev-parse --verify "refs/entrepot/source^{commit}"
+git cat-file blob "refs/entrepot/source:$SOURCE_PATH" 2>/tmp/message || { echo; cat /tmp/message; exit 1; }
+"""
+_MOST_FILE_BYTES = 512 * 1024
+_MOST_BYTES = 64 * 1024
+_MOST_HEADS_BYTES = 4 * 1024 * 1024
+_CHANGES = """set -eu
+cd "$CODEBUILD_SRC_DIR"
+git init --quiet .
+git fetch --quiet --no-tags "$SOURCE_URL" "$SOURCE_COMMIT" "$SOURCE_BEFORE" 2>/tmp/message || { cat /tmp/message; exit 1; }
+git diff --name-only --no-renames -z "$SOURCE_BEFORE" "$SOURCE_COMMIT" >/tmp/changed
+head -c 60000 /tmp/changed
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,10 +147,16 @@ class BrokenOff(Refused):
 
 @dataclass(frozen=True, slots=True)
 class Fetched:
-    """The archive of a source (tar, at its beginning) and the commit it holds."""
+    """The archive of a source (tar, at its beginning) and the commit it holds.
+
+    ``author_date``, ``committer_date`` (ISO 8601) and ``message`` are told where they are asked for.
+    """
 
     body: BinaryIO
     commit: str
+    author_date: str = ""
+    committer_date: str = ""
+    message: str = ""
 
 
 class GitFetcher:
@@ -137,8 +173,14 @@ class GitFetcher:
         credential: GitCredential | None,
         interrupt: Interrupt,
         cache: SourceCache | None = None,
+        *,
+        is_described: bool = False,
+        with_history: bool = True,
     ) -> Fetched:
         """Fetch ``source``; of what ``cache`` has, only what is new. The body is the caller's to close.
+
+        ``is_described``: dates and message of the commit are told. Without ``with_history`` no ``.git`` is in the archive, and
+        the same commit gives the same bytes.
 
         Raises Refused for what cannot be fetched so (BrokenOff when ``interrupt`` gave a reason), ExecutorError without
         a sandbox.
@@ -148,7 +190,7 @@ class GitFetcher:
         except Invalid as error:
             raise Refused(str(error)) from error
         self._rules.check(address)
-        wanted = _Wanted(address, source, credential, cache)
+        wanted = _Wanted(address, source, credential, cache, is_described, with_history)
         found = cache.find(source) if cache is not None else None
         if found is not None:
             try:
@@ -159,6 +201,62 @@ class GitFetcher:
                 # Whatever it is: it must not be for what was kept.
                 LOG.info("%s is fetched anew, without what was kept: %s", address.shown, error)
         return self._fetch_in(wanted, interrupt, None)
+
+    def heads(
+        self, source: SourceSettings, asked: Sequence[str], credential: GitCredential | None, interrupt: Interrupt
+    ) -> Mapping[str, str]:
+        """The commits of the references that match one of ``asked`` (``refs/heads/*``). Raises as ``fetch``."""
+        said = self._ask(source, credential, _HEADS, {"SOURCE_ASKED": " ".join(asked)}, interrupt)
+        found: dict[str, str] = {}
+        for line in said.decode(errors="replace").splitlines():
+            commit, _, reference = line.partition("\t")
+            # A tag that is an object of its own comes twice; the second line has the commit.
+            found[reference.removesuffix("^{}")] = commit
+        return found
+
+    def read_file(
+        self, source: SourceSettings, path: str, credential: GitCredential | None, interrupt: Interrupt
+    ) -> tuple[str, str]:
+        """The commit that the reference ``source.version`` names now, and the text of a file in it. Raises as ``fetch``."""
+        asked = {"SOURCE_ASKED": source.version, "SOURCE_PATH": path}
+        commit, _, body = self._ask(source, credential, _FILE, asked, interrupt).partition(b"\n")
+        if len(body) > _MOST_FILE_BYTES:
+            raise Refused(f"{path} is larger than {_MOST_FILE_BYTES} bytes")
+        try:
+            return commit.decode(), body.decode()
+        except UnicodeDecodeError as error:
+            raise Refused(f"{path} is no text") from error
+
+    def changed(
+        self, source: SourceSettings, before: str, commit: str, credential: GitCredential | None, interrupt: Interrupt
+    ) -> tuple[str, ...]:
+        """Paths that differ between two commits, the first of them at least. Raises as ``fetch``."""
+        said = self._ask(source, credential, _CHANGES, {"SOURCE_BEFORE": before, "SOURCE_COMMIT": commit}, interrupt)
+        return tuple(path for path in said.decode(errors="replace").split("\0") if path)
+
+    def _ask(
+        self,
+        source: SourceSettings,
+        credential: GitCredential | None,
+        script: str,
+        variables: Mapping[str, str],
+        interrupt: Interrupt,
+    ) -> bytes:
+        try:
+            address = parse_address(source.location)
+        except Invalid as error:
+            raise Refused(str(error)) from error
+        self._rules.check(address)
+        request = SandboxRequest(f"git:{address.host}", Network.REGISTRY, None, _home_files(address, credential))
+        sandbox = self._executor.prepare(request)
+        try:
+            sandbox.fetch(SourceBundle(()), _ignore, interrupt)
+            sandbox.define({**sandbox.variables, **_variables(address, source), **variables})
+            secret = credential.secret if credential is not None else ""
+            message = f"{address.shown} could not be asked"
+            return _run(sandbox, script, message, secret, interrupt, most_bytes=_MOST_HEADS_BYTES)
+        finally:
+            sandbox.destroy()
 
     def _fetch_in(self, wanted: _Wanted, interrupt: Interrupt, found: tuple[FoundCache, str] | None) -> Fetched:
         files = _home_files(wanted.address, wanted.credential)
@@ -186,11 +284,17 @@ class GitFetcher:
             message = f"the submodules of {address.shown} could not be fetched"
             _run(sandbox, _SUBMODULES, message, secret, interrupt, allowed)
         commit = _run(sandbox, _RESOLVE, "the commit cannot be told", secret, interrupt).decode().strip()
+        told = ["", "", ""]
+        if wanted.is_described:
+            said = _run(sandbox, _DESCRIBE, "the commit cannot be told", secret, interrupt).decode(errors="replace")
+            told = [*said.split("\n", 2), "", ""][:3]
         if wanted.cache is not None:
             _keep(sandbox, wanted.cache, source, commit, interrupt)
         body = tempfile.TemporaryFile(dir=self._spool_dir)  # noqa: SIM115 - the caller's to close
         try:
-            outcome = sandbox.run(Item(_PACK), lambda data: _write(body, data), interrupt)
+            outcome = sandbox.run(
+                Item(_PACK if wanted.with_history else _PACK_FILES), lambda data: _write(body, data), interrupt
+            )
             _require(outcome, "the source could not be packed", b"", secret)
             body.seek(0)
         except OSError as error:
@@ -199,7 +303,7 @@ class GitFetcher:
         except BaseException:
             body.close()
             raise
-        return Fetched(body, commit)
+        return Fetched(body, commit, told[0], told[1], told[2].strip())
 
 
 @dataclass(frozen=True, slots=True)
@@ -208,6 +312,8 @@ class _Wanted:
     source: SourceSettings
     credential: GitCredential | None
     cache: SourceCache | None
+    is_described: bool = False
+    with_history: bool = True
 
 
 def _keep(sandbox: Sandbox, cache: SourceCache, source: SourceSettings, commit: str, interrupt: Interrupt) -> None:
@@ -242,11 +348,12 @@ def _run(
     secret: str,
     interrupt: Interrupt,
     environment: Mapping[str, str] | None = None,
+    most_bytes: int = _MOST_BYTES,
 ) -> bytes:
     said = bytearray()
 
     def keep(data: bytes) -> None:
-        said.extend(data[: max(0, 64 * 1024 - len(said))])
+        said.extend(data[: max(0, most_bytes - len(said))])
 
     outcome = sandbox.run(Item(script, environment=environment or {}, carries_state=False), keep, interrupt)
     _require(outcome, message, bytes(said), secret)

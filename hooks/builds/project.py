@@ -19,7 +19,8 @@ MAX_AUTO_RETRIES = 10
 class SourceType(StrEnum):
     """Where a source comes from. PACKAGE: the package version that a build is started for.
 
-    ARTIFACT: what another build left, handed on by a pipeline; no project can say it.
+    ARTIFACT: what another build left, handed on by a pipeline. REVISION: what a pipeline's source has fetched. No project
+    can say either.
     """
 
     PACKAGE = "PACKAGE"
@@ -27,14 +28,17 @@ class SourceType(StrEnum):
     UPLOAD = "UPLOAD"
     NO_SOURCE = "NO_SOURCE"
     ARTIFACT = "ARTIFACT"
+    REVISION = "REVISION"
 
 
-STORED = frozenset({SourceType.UPLOAD, SourceType.ARTIFACT})
+HANDED_ON = frozenset({SourceType.ARTIFACT, SourceType.REVISION})
+"""Sources that a pipeline hands to its builds."""
+STORED = HANDED_ON | {SourceType.UPLOAD}
 """Sources whose bytes lie in the server's store; their versions are SHA-256 digests."""
 
 
 SPELLINGS: Mapping[str, SourceType] = {
-    **{kind.value: kind for kind in SourceType if kind is not SourceType.ARTIFACT},
+    **{kind.value: kind for kind in SourceType if kind not in HANDED_ON},
     "CODEPIPELINE": SourceType.PACKAGE,
     **dict.fromkeys(
         ("GITHUB", "GITHUB_ENTERPRISE", "GITLAB", "GITLAB_SELF_MANAGED", "BITBUCKET", "CODECOMMIT"), SourceType.GIT

@@ -132,6 +132,11 @@ def source_of(build: Build) -> BuiltSource:
         return BuiltSource(SourceType.NO_SOURCE.value, "", "", "")
     if primary.type is SourceType.UPLOAD:
         return BuiltSource(primary.type.value, "", primary.version, f"sha256:{primary.version}")
+    if primary.type is SourceType.REVISION:
+        is_commit = bool(_COMMIT.match(source.version))
+        kind = SourceType.GIT if is_commit else primary.type
+        digest = f"sha1:{source.version}" if is_commit else f"sha256:{primary.version}"
+        return BuiltSource(kind.value, source.name, source.version, digest)
     version = build.resolved_versions.get("", primary.version)
     return BuiltSource(
         primary.type.value, primary.location, version, f"sha1:{version}" if _COMMIT.match(version) else ""

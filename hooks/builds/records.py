@@ -32,6 +32,7 @@ WAITING_KIND = "build_waiting"
 QUEUE = "builds"
 TOKEN_LIFE = timedelta(minutes=5)
 MAX_ATTEMPTS = 3
+_LONGEST_WHY = 500
 # The queue's time-out is a second line behind the build's own, for a handler that hangs.
 _EXTRA_SECONDS = 120
 
@@ -362,9 +363,13 @@ def _tell(session: Session, build: Build, kind: str, now: datetime) -> None:
     if build.batch_id is not None and not batch_engine.tells_of_builds(session, build.batch_id):
         return
     project = session.get_one(BuildProject, build.project_id).name
-    events.note(
-        session, kind, now, **where, build=build.id, project=project, number=build.number, initiator=build.initiator
-    )
+    about = {
+        "project": project,
+        "number": build.number,
+        "initiator": build.initiator,
+        "message": build.message[:_LONGEST_WHY],
+    }
+    events.note(session, kind, now, **where, build=build.id, **about)
 
 
 def get_build(session: Session, build_id: str) -> Build:

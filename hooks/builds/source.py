@@ -27,7 +27,8 @@ class PackageSource:
     """A package version (CodeBuild has no such source; CodePipeline would call it a revision), or what stands for one.
 
     ``domain`` and ``repository`` are where the build belongs: whose rights count, and what its token reads. Without a
-    package ``format`` and ``name`` are "", and ``version`` is the source version that was asked for. ``inputs`` are
+    package ``format`` and ``name`` are "", and ``version`` is the source version that was asked for; of what a pipeline's
+    source has fetched ``name`` is its location, ``version`` its commit. ``inputs`` are
     fetched as well: the one without an identifier is the primary source, the others are secondary ones. ``outputs`` are the
     artifacts that a pipeline hands on from here.
     """

@@ -21,6 +21,7 @@ def commands(
     from hooks.commands.agent import agent
     from hooks.commands.agent_machine import enrol, run_command, status, systemd_unit
     from hooks.commands.apply import apply
+    from hooks.commands.board import board
     from hooks.commands.build import build
     from hooks.commands.build_batch import batch
     from hooks.commands.build_hook import hook
@@ -34,7 +35,12 @@ def commands(
     from hooks.commands.deploy_server import COMMANDS as DEPLOYING
     from hooks.commands.deploy_steer import STEERING
     from hooks.commands.destination import destination
+    from hooks.commands.figures import figures
+    from hooks.commands.package_life import provenance
     from hooks.commands.pipeline import pipeline
+    from hooks.commands.pipeline_gates import freeze, let_through, override, release
+    from hooks.commands.pipeline_graph import graph
+    from hooks.commands.pipeline_sources import connection, detach, kept_object, pipeline_hook
     from hooks.commands.pipeline_stages import rollback, transition
     from hooks.commands.runner import runner
     from hooks.commands.secret import parameter, secret
@@ -43,12 +49,14 @@ def commands(
     project.add_command(hook)
     for command in (start, retry, batch, project, lint, reports, *builders):
         build.add_command(command)
-    for command in (app, group, config, alarm, *DEPLOYING, *STEERING):
+    for command in (app, group, config, alarm, provenance, *DEPLOYING, *STEERING):
         deploy.add_command(command)
     for command in running:
         runner.add_command(command)
-    for command in (transition, rollback):
+    for command in (transition, rollback, graph, override, freeze, let_through, release):
+        pipeline.add_command(command)
+    for command in (connection, pipeline_hook, detach, kept_object):
         pipeline.add_command(command)
     for command in (enrol, run_command(installers), status, systemd_unit):
         agent.add_command(command)
-    return [pipeline, build, webhook, secret, parameter, deploy, runner, agent, apply, destination]
+    return [pipeline, build, webhook, secret, parameter, deploy, runner, agent, apply, board, figures, destination]

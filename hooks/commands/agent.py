@@ -6,6 +6,7 @@ from typing import Any
 
 import click
 
+from hooks.commands.package_life import print_provenance
 from registry.commands.client import Client, with_client
 from registry.commands.options import example
 from registry.commands.output import json_option, print_json, print_rows, say
@@ -108,8 +109,17 @@ def list_(client: Client, *, as_json: bool) -> None:
 @json_option
 @with_client
 def show(client: Client, name: str, *, as_json: bool) -> None:
-    """Show an agent."""
-    _print(client.get("agents", name), as_json)
+    """Show an agent, and what is installed on its machine: by which deployment and execution, approved by whom, built of what.
+
+    With --json that stands under "provenance".
+    """
+    found = client.get("agents", name)
+    if as_json:
+        print_json({**found, "provenance": client.get("agents", name, "provenance")["items"]})
+        return
+    print_rows([_row(found)], _COLUMNS, as_json=False)
+    if found["installations"]:
+        print_provenance(client, "agents", name)
 
 
 def _print(found: dict[str, Any], as_json: bool) -> None:

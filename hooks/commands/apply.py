@@ -75,6 +75,10 @@ def _show(plan: Mapping[str, Any]) -> None:
         click.secho(f"{cell(head)}  ({cell(each['file'])})", fg=_COLOURS[each["change"]], bold=True)
         for line in each["diff"].splitlines():
             click.secho(f"    {cell(line)}", fg={"+": "green", "-": "red", "@": "cyan"}.get(line[:1]))
+    for each in plan.get("warnings", ()):
+        click.secho(
+            cell(f"warning: {each['file']}: {each['kind']} {each['name']}: {each['text']}"), fg="yellow", err=True
+        )
     if plan["undeclared"]:
         names = [f"{each['kind']} {each['name']}" for each in plan["undeclared"]]
         more = f", and {len(names) - MOST_NAMED} more" if len(names) > MOST_NAMED else ""

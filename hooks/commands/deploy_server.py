@@ -10,7 +10,7 @@ from typing import IO, Any
 import click
 
 from hooks.commands.deploy_revision import push_bundle, revision_of, revision_options
-from hooks.commands.deploy_watch import check_succeeded, ended, label, tell, waiting_options
+from hooks.commands.deploy_watch import check_succeeded, ended, label, tell, waiting_options, waits
 from registry.commands.client import Client, Failed, with_client
 from registry.commands.options import example
 from registry.commands.output import json_option, print_json, print_record, print_rows, say
@@ -25,7 +25,9 @@ _COLUMNS = (
     ("BY", "initiator"),
     ("CREATED", "createTime"),
     ("ENDED", "completeTime"),
+    ("ROLLBACK", "rollback"),
 )
+_ON_TERMINAL = ("ID", "APPLICATION", "GROUP", "VERSION", "STATUS", "ROLLBACK", "BY", "CREATED", "TARGETS", "ENDED")
 _FIELDS = (
     ("id", "deploymentId"),
     ("application", "applicationName"),
@@ -268,7 +270,15 @@ def list_deployments(
         limit=min(limit, 100),
         most=limit,
     )
-    print_rows(found, _COLUMNS, as_json=as_json)
+    print_rows(found if as_json else map(_listed, found), _COLUMNS, as_json=as_json, on_terminal=_ON_TERMINAL)
+
+
+def _listed(found: dict[str, Any]) -> dict[str, Any]:
+    """A line of the list, with what it undoes, or what undoes it."""
+    rollback = found["rollbackInfo"] or {}
+    undoes, undone_by = rollback.get("rollbackTriggeringDeploymentId"), rollback.get("rollbackDeploymentId")
+    told = [f"of {undoes}"] if undoes else []
+    return {**found, "rollback": [*told, f"by {undone_by}"] if undone_by else told}
 
 
 @example("entrepot deploy status d-8XQ2L6T1P --watch")
@@ -287,6 +297,8 @@ def status(client: Client, deployment_id: str, *, wait: bool, watch: bool, as_js
         print_json({**found, "targets": targets})
     else:
         print_record(found, _FIELDS, as_json=False)
+        for line in waits(found):
+            say(line)
         click.echo()
         print_rows([_row(target) for target in targets], _TARGETS, as_json=False)
     if wait or watch:

@@ -73,6 +73,15 @@ def result(found: dict[str, Any]) -> str:
     return cell(text)
 
 
+def waits(found: dict[str, Any]) -> list[str]:
+    """Why a deployment waits, a line for each reason."""
+    told = []
+    for each in found.get("waitReasons", ()):
+        until = f" (until {each['until']})" if each["until"] else ""
+        told.append(cell(f"waits: {each['text']}{until}"))
+    return told
+
+
 def ended(client: Client, found: dict[str, Any], *, watch: bool) -> dict[str, Any]:
     """The deployment when it has ended; a server that is away for less than five minutes is waited for."""
     patience = UNREACHABLE_SECONDS
@@ -110,6 +119,9 @@ def _lines() -> Iterator[Tell]:
         status = "paused" if found["isPaused"] and not found["complete"] else found["status"]
         if not found["complete"] and changed(("", "", ""), status):
             say(f"deployment {found['deploymentId']}: {status}")
+        for each in [] if found["complete"] else found.get("waitReasons", ()):
+            if each["kind"] != "turn" and changed(("waits", each["kind"], ""), each["text"]):
+                say(cell(f"deployment {found['deploymentId']} waits: {each['text']}"))
         for target in targets:
             name = label(target)
             for event in target["lifecycleEvents"]:
@@ -140,7 +152,7 @@ def drawn(found: dict[str, Any], targets: list[dict[str, Any]]) -> Table:
     from rich.text import Text
 
     title = f"{found['applicationName']}/{found['deploymentGroupName']} {found['version']}: {found['status']}"
-    table = Table(title=Text(cell(title)), title_justify="left")
+    table = Table(title=Text("\n".join([cell(title), *waits(found)])), title_justify="left")
     for heading in ("Target", "Status", "Lifecycle events"):
         table.add_column(heading)
     for target in targets:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Iterator, Mapping
+from datetime import timedelta
 from typing import IO, Any
 
 import click
@@ -11,7 +13,7 @@ import click
 from hooks.commands.pipeline_stages import approved, print_approval, print_state
 from registry.commands.client import Client, Failed, Unreachable, with_client
 from registry.commands.lookup import package_at
-from registry.commands.options import REPOSITORY, Place, example
+from registry.commands.options import DURATION, REPOSITORY, Place, example
 from registry.commands.output import cell, json_option, print_json, print_rows, say
 
 WATCH_SECONDS = 2.0
@@ -44,11 +46,19 @@ _ACTIONS = (
     ("BUILD", "buildId"),
     ("BY", "decidedBy"),
 )
+_CONDITIONS = (
+    ("STAGE", "stage"),
+    ("CONDITION", "conditionType"),
+    ("STATUS", "status"),
+    ("RESULT", "result"),
+    ("SUMMARY", "told"),
+    ("BY", "decidedBy"),
+)
 
 
 @click.group()
 def pipeline() -> None:
-    """Pipelines: apply, list, start, status, approve, reject, stop, retry, rollback, transition."""
+    """Pipelines: apply, start, watch and steer them, and what keeps executions before their stages."""
 
 
 @example("entrepot pipeline apply -f pipeline.yml")
@@ -59,6 +69,9 @@ def pipeline() -> None:
 def apply(client: Client, document: IO[str], *, as_json: bool) -> None:
     """Create or update the pipelines and build projects of a document."""
     results = client.send("PUT", "pipelines", body={"document": document.read()})["items"]
+    for result in results:
+        for warning in result["warnings"]:
+            say(f"warning: {result['name']}: {warning}")
     print_rows(
         results, (("KIND", "kind"), ("NAME", "name"), ("CHANGE", "change"), ("VERSION", "version")), as_json=as_json
     )
@@ -73,12 +86,23 @@ def list_pipelines(client: Client, *, as_json: bool) -> None:
     print_rows(client.items("pipelines", limit=100), _PIPELINES, as_json=as_json)
 
 
-@example("entrepot pipeline start release acme-client 1.4.0 --repository dev")
+@example(
+    "entrepot pipeline start release acme-client 1.4.0 --repository dev\n"
+    "entrepot pipeline start site --revision App=0a1b2c… --variable STAGE=beta"
+)
 @pipeline.command()
 @click.argument("name")
-@click.argument("package")
-@click.argument("version")
-@click.option("--repository", type=REPOSITORY, required=True, help="Where the version is.")
+@click.argument("package", required=False)
+@click.argument("version", required=False)
+@click.option("--repository", type=REPOSITORY, help="Where the version is.")
+@click.option(
+    "--revision",
+    "revisions",
+    multiple=True,
+    metavar="SOURCE=REVISION",
+    help="What a source brings, instead of what is newest: a commit, or an object's version or key; repeatable.",
+)
+@click.option("--token", "request_token", metavar="TEXT", help="The same text never starts a second execution.")
 @click.option("--format", "format_name", metavar="FORMAT", help="The package's format, if several have the name.")
 @click.option("--variable", "variables", multiple=True, metavar="NAME=VALUE", help="A pipeline variable; repeatable.")
 @json_option
@@ -86,25 +110,34 @@ def list_pipelines(client: Client, *, as_json: bool) -> None:
 def start(
     client: Client,
     name: str,
-    package: str,
-    version: str,
+    package: str | None,
+    version: str | None,
     *,
-    repository: Place,
+    repository: Place | None,
+    revisions: tuple[str, ...],
+    request_token: str | None,
     format_name: str | None,
     variables: tuple[str, ...],
     as_json: bool,
 ) -> None:
-    """Start an execution for a package version; prints its number."""
-    (*_, known_format, known_name), namespace = package_at(client, repository, package, format_name)
-    body = {
-        "domain": repository.domain,
-        "repository": repository.repository,
-        "format": known_format,
-        "namespace": namespace or "",
-        "name": known_name,
-        "version": version,
-        "variables": _variables(variables),
-    }
+    """Start an execution for a package version, or for revisions of other sources; prints its number."""
+    body: dict[str, Any] = {"variables": _pairs("--variable", variables), "clientRequestToken": request_token}
+    body["sourceRevisions"] = [
+        {"actionName": source, "revisionType": _kind_of(value), "revisionValue": value}
+        for source, value in _pairs("--revision", revisions).items()
+    ]
+    if package is not None:
+        if version is None or repository is None:
+            raise click.UsageError("a package needs its VERSION, and --repository says where that is")
+        (*_, known_format, known_name), namespace = package_at(client, repository, package, format_name)
+        body |= {
+            "domain": repository.domain,
+            "repository": repository.repository,
+            "format": known_format,
+            "namespace": namespace or "",
+            "name": known_name,
+            "version": version,
+        }
     execution = client.send("POST", "pipelines", name, "executions", body=body)
     if as_json:
         print_json(execution)
@@ -113,41 +146,103 @@ def start(
     say(f"execution {execution['id']} of {name} is {execution['status']}")
 
 
-def _variables(words: tuple[str, ...]) -> dict[str, str]:
+def _kind_of(revision: str) -> str:
+    """A commit in full has 40 or 64 digits, an object's version 32; anything else is a key."""
+    if re.fullmatch(r"[0-9a-f]{40}(?:[0-9a-f]{24})?", revision):
+        return "COMMIT_ID"
+    return "S3_OBJECT_VERSION_ID" if re.fullmatch(r"[0-9a-f]{32}", revision) else "S3_OBJECT_KEY"
+
+
+def _pairs(option: str, words: tuple[str, ...]) -> dict[str, str]:
     for word in words:
         if "=" not in word:
-            raise click.UsageError(f"--variable {word!r}: write NAME=VALUE")
+            raise click.UsageError(f"{option} {word!r}: write NAME=VALUE")
     return {name: value for name, _, value in (word.partition("=") for word in words)}
 
 
-@example("entrepot pipeline status 17 --watch --exit-status\nentrepot pipeline status release --stages")
+@example(
+    "entrepot pipeline status 17 --watch --exit-status\n"
+    "entrepot pipeline status release --version 1.4.0 --watch\n"
+    "entrepot pipeline status release --stages"
+)
 @pipeline.command()
 @click.argument("execution", metavar="EXECUTION|PIPELINE")
-@click.option("--watch", is_flag=True, help="Follow the execution until it ends.")
+@click.option("--watch", is_flag=True, help="Follow the execution until it ends; of a pipeline wait for one first.")
+@click.option("--package", metavar="NAME", help="Of a pipeline: executions for this package.")
+@click.option("--version", metavar="VERSION", help="Of a pipeline: executions for this version.")
+@click.option(
+    "--within",
+    default="60s",
+    show_default=True,
+    type=DURATION,
+    help="How long --watch waits for an execution to begin.",
+)
 @click.option("--exit-status", is_flag=True, help="Exit 1 unless the execution has succeeded.")
 @click.option("--limit", default=20, show_default=True, type=click.IntRange(1), help="Executions of a pipeline.")
 @click.option("--stages", is_flag=True, help="Of a pipeline: what is in its stages, and what waits before them.")
 @json_option
 @with_client
 def status(
-    client: Client, execution: str, *, watch: bool, exit_status: bool, limit: int, stages: bool, as_json: bool
+    client: Client,
+    execution: str,
+    *,
+    watch: bool,
+    package: str | None,
+    version: str | None,
+    within: timedelta,
+    exit_status: bool,
+    limit: int,
+    stages: bool,
+    as_json: bool,
 ) -> None:
-    """Show an execution by its number, or the latest executions of a pipeline, or its stages, by its name."""
+    """Show an execution by its number, or the latest executions of a pipeline, or its stages, by its name.
+
+    With --watch and a pipeline's name it follows the newest execution that goes on, or that --package and --version name;
+    where there is none yet (right after an upload) it waits for it to begin.
+    """
     if stages:
         print_state(client.get("pipelines", execution, "state"), as_json=as_json)
         return
     if not execution.isdecimal():
-        if watch or exit_status:
-            raise click.UsageError("--watch and --exit-status need the number of an execution")
-        found = client.items("pipelines", execution, "executions", limit=min(limit, 100), most=limit)
-        print_rows(found, _EXECUTIONS, as_json=as_json)
-        return
+        wanted = {name: value for name, value in (("name", package), ("version", version)) if value is not None}
+        if exit_status and not watch:
+            raise click.UsageError("--exit-status needs the number of an execution, or --watch")
+        if not watch:
+            found = client.items("pipelines", execution, "executions", limit=min(limit, 100), most=limit)
+            shown = [each for each in found if wanted.items() <= each.items()]
+            print_rows(shown, _EXECUTIONS, as_json=as_json)
+            return
+        execution = str(_begun(client, execution, wanted, within.total_seconds()))
+    elif package is not None or version is not None:
+        raise click.UsageError("--package and --version go with the name of a pipeline")
     detail = client.get("executions", execution)
     if watch:
         detail = _watch(client, detail)
     _print_execution(detail, as_json=as_json)
     if exit_status and detail["status"] != "Succeeded":
         raise Failed(f"execution {execution} is {detail['status']}")
+
+
+def _begun(client: Client, pipeline: str, wanted: Mapping[str, str], patience: float) -> int:
+    """The number of the newest execution that is meant; without ``wanted`` of one that goes on. Raises Failed in the end.
+
+    An upload is settled for some seconds before its execution begins.
+    """
+    is_told = False
+    while True:
+        newest = client.items("pipelines", pipeline, "executions", limit=50, most=50)
+        for each in newest:
+            if wanted.items() <= each.items() and (wanted or each["status"] not in _FINAL):
+                return int(each["id"])
+        if patience <= 0:
+            raise Failed(
+                f"no execution of {pipeline} has begun" + (f" for {' '.join(wanted.values())}" if wanted else "")
+            )
+        if not is_told:
+            say(f"no such execution of {pipeline} yet: waiting for one to begin")
+            is_told = True
+        time.sleep(min(WATCH_SECONDS, patience))
+        patience -= WATCH_SECONDS
 
 
 def _watch(client: Client, detail: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -197,6 +292,19 @@ def _print_execution(detail: Mapping[str, Any], *, as_json: bool) -> None:
     for place, action in _actions(detail):
         for file in action["published"]:
             say(f"{place}: {file['url']} sha256:{file['sha256']}{' (was there)' if file['wasThere'] else ''}")
+    judged = [
+        {**condition, "stage": stage["name"], "told": _told_of(condition)}
+        for stage in detail["stages"]
+        for condition in stage["conditions"]
+        if condition["isCurrent"]
+    ]
+    if judged:
+        print_rows(judged, _CONDITIONS, as_json=False)
+
+
+def _told_of(condition: Mapping[str, Any]) -> str:
+    waiting = [f"{rule['name']}: {rule['summary']}" for rule in condition["rules"] if rule["status"] == "InProgress"]
+    return str(condition["summary"] or "; ".join(waiting))
 
 
 @example("entrepot pipeline approve 17 --comment 'tested on the cluster'")

@@ -32,8 +32,12 @@ def print_state(state: Mapping[str, Any], *, as_json: bool) -> None:
 def _told(stage: Mapping[str, Any]) -> dict[str, str]:
     way = stage["inboundTransitionState"]
     waiting = ", ".join(str(each["pipelineExecutionId"]) for each in stage["inboundExecutions"])
-    closed = f"closed by {way['lastChangedBy']}: {way['disabledReason']}"
-    return {"waiting": waiting, "transition": "open" if way["enabled"] else closed}
+    kept = [] if way["enabled"] else [f"closed by {way['lastChangedBy']}: {way['disabledReason']}"]
+    if stage["freeze"] is not None:
+        freeze = stage["freeze"]
+        kept.append(f"frozen until {freeze['until']} by {freeze['name']}: {freeze['reason']}")
+    kept += [f"{held['package']} is held: rolled back by {held['heldBy']}" for held in stage["holds"]]
+    return {"waiting": waiting, "transition": "; ".join(kept) or "open"}
 
 
 def approved(detail: Mapping[str, Any], action: Mapping[str, Any]) -> str:

@@ -14,6 +14,7 @@ from registry.commands.output import json_option, print_json, print_record, prin
 _FIELDS = (
     ("ID", "id"),
     ("URL", "url"),
+    ("PAYLOAD", "payload"),
     ("KINDS", "kinds"),
     ("DOMAIN", "domain"),
     ("REPOSITORY", "repository"),
@@ -24,7 +25,19 @@ _FIELDS = (
     ("OWNER", "owner"),
     ("SECRET", "secretFingerprint"),
 )
-_ON_TERMINAL = ("ID", "URL", "KINDS", "ENABLED", "DOMAIN", "REPOSITORY", "FORMAT", "PACKAGE", "OWNER", "WHY NOT")
+_ON_TERMINAL = (
+    "ID",
+    "URL",
+    "KINDS",
+    "ENABLED",
+    "PAYLOAD",
+    "DOMAIN",
+    "REPOSITORY",
+    "FORMAT",
+    "PACKAGE",
+    "OWNER",
+    "WHY NOT",
+)
 _DELIVERIES = (
     ("ID", "id"),
     ("KIND", "kind"),
@@ -43,6 +56,11 @@ _FILTERS = (
     click.option("--format", "format", metavar="PATTERN", help="Events of packages of this format."),
     click.option("--package", metavar="PATTERN", help="Events of these packages, with *."),
     click.option("--description", metavar="TEXT", help="What it is for."),
+    click.option(
+        "--payload",
+        type=click.Choice(["CloudEvents", "EventBridge", "Chat"]),
+        help="What is sent: CloudEvents, as AWS's services tell of themselves, or a text for a chat program.",
+    ),
 )
 
 

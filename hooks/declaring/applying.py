@@ -18,6 +18,7 @@ from hooks.declaring.documents import (
     DomainDeclaration,
     RepositoryDeclaration,
 )
+from hooks.declaring.lacking import DeclarationWarning, lacking
 from hooks.declaring.state import (
     connections_of,
     difference,
@@ -78,10 +79,14 @@ class Undeclared:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What becomes of everything, in the order of the doing; ``digest`` is a name for exactly these changes."""
+    """What becomes of everything, in the order of the doing; ``digest`` is a name for exactly these changes.
+
+    ``warnings`` tell of names in pipelines that nobody has.
+    """
 
     changes: tuple[DeclaredChange, ...]
     undeclared: tuple[Undeclared, ...]
+    warnings: tuple[DeclarationWarning, ...]
 
     @property
     def digest(self) -> str:
@@ -137,7 +142,7 @@ class _Applying:
             change = "created" if old is None else "unchanged" if old == new else "updated"
             changes.append(DeclaredChange(each.kind, each.name, each.file, change, difference(old, new)))
         left = tuple(Undeclared(kind, name) for kind, name in undeclared(session, declared))
-        return Plan(tuple(changes), left)
+        return Plan(tuple(changes), left, lacking(session, declared))
 
     def _try(self, number: int, declared: Declared, step: Callable[[Declared], None]) -> None:
         """Do a step; what cannot be is noted and taken back alone, so that the other faults are found as well."""

@@ -18,7 +18,7 @@ from hooks.deployments.documents.group import ParsedGroup, parse_group
 from hooks.deployments.documents.values import StrictReader, read_document
 from hooks.pipelines.build_project import parse_project
 from hooks.pipelines.declaration import parse_documents
-from hooks.pipelines.definition import BuildProjectDeclaration, PipelineDefinition
+from hooks.pipelines.definition import BuildProjectDeclaration, DefinitionLocation, PipelineDefinition
 from hooks.pipelines.document import line_of, read_documents
 from hooks.pipelines.provider import Provider
 from registry.errors import Invalid, InvalidDocument
@@ -197,7 +197,10 @@ def _declaration(root: yaml.Node, text: str, providers: Sequence[Provider]) -> D
 
 
 def _pipeline(text: str, providers: Sequence[Provider]) -> Declaration:
-    return parse_documents(text, providers)[0].declares
+    declares = parse_documents(text, providers)[0].declares
+    if isinstance(declares, DefinitionLocation):
+        raise InvalidDocument("", ["line 1: where a pipeline comes from is said by `entrepot pipeline apply`"])
+    return declares
 
 
 def _group(text: str, _providers: Sequence[Provider]) -> Declaration:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import func, select
+from sqlalchemy import ColumnElement, and_, case, func, or_, select
 from sqlalchemy.orm import Session
 
 from hooks.deployments.applications import list_applications
@@ -19,12 +19,20 @@ from hooks.deployments.ending import TO_ORIGINALS
 from hooks.deployments.revisions import digest_of_revision, label, version_of
 from hooks.deployments.rights import may_deploy, may_see
 from hooks.deployments.views import DeploymentSummary, summaries
-from hooks.models.deployment import Deployment, DeploymentApplication, DeploymentGroup, DeploymentInstallation
+from hooks.models.deployment import (
+    Deployment,
+    DeploymentApplication,
+    DeploymentGroup,
+    DeploymentInstallation,
+    version_key,
+)
 from registry.access import Identity
 
 MOST_GROUPS = 24
 """So many groups of an application are shown beside others; its own page has all of them."""
-MOST_PLACES = 500
+MOST_PLACES = 100
+"""So many groups in which a version is are told."""
+NAMED = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -201,27 +209,33 @@ def group_states(
 
 
 def fleets(session: Session, ids: Collection[str]) -> dict[str, Fleet]:
-    """What the targets of these groups are like, by the groups' ids."""
+    """What the targets of these groups are like, by the groups' ids: counted by the database."""
     if not ids:
         return {}
-    columns = (DeploymentInstallation.group_id, DeploymentInstallation.is_healthy, DeploymentInstallation.found,
-               DeploymentInstallation.deployment_id)  # fmt: skip
-    counts: dict[str, list[int]] = {}
-    for group_id, is_healthy, found, deployment_id in session.execute(
-        select(*columns).where(DeploymentInstallation.group_id.in_(ids))
-    ):
-        count = counts.setdefault(group_id, [0, 0, 0])
-        count[0] += 1
-        count[1] += not is_healthy
-        count[2] += _has_drifted(found, deployment_id)
-    return {group_id: Fleet(*count) for group_id, count in counts.items()}
+    row = DeploymentInstallation
+    rows = session.execute(
+        select(
+            row.group_id,
+            func.count(),
+            func.count(case((row.is_healthy.is_(False), 1))),
+            func.count(case((_has_drifted(), 1))),
+        )
+        .where(row.group_id.in_(ids))
+        .group_by(row.group_id)
+    )
+    return {group_id: Fleet(*counts) for group_id, *counts in rows}
 
 
-def _has_drifted(found: Mapping[str, Any] | None, deployment_id: str) -> bool:
-    if not found:
-        return False
-    changed = int(found.get("changedCount", 0)) + int(found.get("missingCount", 0))
-    return bool(changed) or found.get("deploymentId") != deployment_id
+def _has_drifted() -> ColumnElement[bool]:
+    """SQL for an installation of which the agent has seen something else: another deployment's, or changed files."""
+    found = DeploymentInstallation.found
+    changed = func.coalesce(found["changedCount"].as_integer(), 0) + func.coalesce(
+        found["missingCount"].as_integer(), 0
+    )
+    seen = found["deploymentId"].as_string()
+    is_other = or_(seen.is_(None), seen != DeploymentInstallation.deployment_id)
+    # Where nobody has looked yet the column is JSON's null, or the database's.
+    return and_(DeploymentInstallation.found_at.is_not(None), or_(changed > 0, is_other))
 
 
 # --- revisions -------------------------------------------------------------------------------------------------------
@@ -257,34 +271,68 @@ def recent_revisions(rows: Iterable[Deployment], group_names: Mapping[str, str])
 def places_of(
     session: Session, caller: Identity, *, domain: str, format_name: str, namespace: str, name: str, version: str
 ) -> list[Place]:
-    """Where a package version of a domain is installed now, in applications that the caller may see."""
-    package = DeploymentInstallation.revision["package"]
-    named = {"domain": domain, "format": format_name, "namespace": namespace, "name": name, "version": version}
-    rows = session.execute(
-        select(DeploymentInstallation, DeploymentGroup.name, DeploymentApplication)
-        .join(DeploymentGroup, DeploymentGroup.id == DeploymentInstallation.group_id)
-        .join(DeploymentApplication, DeploymentApplication.id == DeploymentGroup.application_id)
-        .where(*(package[key].as_string() == value for key, value in named.items()))
-        .order_by(DeploymentInstallation.group_id, DeploymentInstallation.target)
-        .limit(MOST_PLACES)
+    """Where a package version of a domain is installed now, in applications that the caller may see: two queries."""
+    key = version_key(
+        {"domain": domain, "format": format_name, "namespace": namespace, "name": name, "version": version}
     )
-    found: dict[str, list[tuple[DeploymentInstallation, str, str]]] = {}
-    for row, group, application in rows:
-        if may_see(caller, application.domain):
-            found.setdefault(row.group_id, []).append((row, group, application.name))
-    return sorted((_place(each) for each in found.values()), key=lambda each: (each.application, each.group))
+    row = DeploymentInstallation
+    counted = session.execute(
+        select(
+            row.group_id,
+            DeploymentGroup.name,
+            DeploymentApplication.name,
+            DeploymentApplication.domain,
+            func.count(),
+            func.count(case((row.is_healthy.is_(False), 1))),
+        )
+        .join(DeploymentGroup, DeploymentGroup.id == row.group_id)
+        .join(DeploymentApplication, DeploymentApplication.id == DeploymentGroup.application_id)
+        .where(row.version_key == key)
+        .group_by(row.group_id, DeploymentGroup.name, DeploymentApplication.name, DeploymentApplication.domain)
+        .order_by(DeploymentApplication.name, DeploymentGroup.name)
+    ).all()
+    sees = {each: may_see(caller, each) for each in {found.domain for found in counted}}
+    shown = [each for each in counted if sees[each.domain]][:MOST_PLACES]
+    named = _named(session, [each.group_id for each in shown], key)
+    return [
+        _place(application, group, targets, unhealthy, named[group_id])
+        for group_id, group, application, _, targets, unhealthy in shown
+        if group_id in named
+    ]
 
 
-def _place(rows: Sequence[tuple[DeploymentInstallation, str, str]]) -> Place:
-    newest = max((row for row, _, _ in rows), key=lambda row: row.installed_at)
-    _, group, application = rows[0]
+def _named(session: Session, groups: Collection[str], key: str) -> dict[str, list[DeploymentInstallation]]:
+    """Of each group the target that got the version last, and the first few by name."""
+    if not groups:
+        return {}
+    row = DeploymentInstallation
+    last = func.row_number().over(partition_by=row.group_id, order_by=(row.installed_at.desc(), row.target))
+    by_name = func.row_number().over(partition_by=row.group_id, order_by=row.target)
+    numbered = (
+        select(row.group_id, row.target, last.label("last"), by_name.label("by_name"))
+        .where(row.version_key == key, row.group_id.in_(groups))
+        .subquery()
+    )
+    found: dict[str, list[DeploymentInstallation]] = {}
+    for each in session.scalars(
+        select(row)
+        .join(numbered, (numbered.c.group_id == row.group_id) & (numbered.c.target == row.target))
+        .where((numbered.c.last == 1) | (numbered.c.by_name <= NAMED))
+        .order_by(row.group_id, row.target)
+    ):
+        found.setdefault(each.group_id, []).append(each)
+    return found
+
+
+def _place(application: str, group: str, targets: int, unhealthy: int, rows: Sequence[DeploymentInstallation]) -> Place:
+    newest = max(rows, key=lambda row: row.installed_at)
     return Place(
         application,
         group,
         str(newest.revision["package"]["repository"]),
         newest.deployment_id,
-        len(rows),
-        sum(not row.is_healthy for row, _, _ in rows),
-        tuple(row.target for row, _, _ in rows[:3]),
+        targets,
+        unhealthy,
+        tuple(row.target for row in rows[:NAMED]),
         newest.installed_at,
     )

@@ -11,6 +11,7 @@ from typing import Any
 from sqlalchemy.orm import Session
 
 from hooks.deployments.planning import DeploymentStatus, TargetStatus
+from hooks.deployments.revisions import digest_of_revision, label
 from hooks.deployments.rows import Run
 from hooks.models.deployment import DeploymentTarget
 from registry import events
@@ -40,7 +41,11 @@ TARGET_LEFT_OUT = events.declare(
 
 
 def tell(session: Session, run: Run, kind: str, now: datetime, **more: Any) -> None:
-    """The event ``kind`` of a deployment."""
+    """The event ``kind`` of a deployment: of what, where, for whom, and what it undoes or was made for."""
+    row = run.deployment
+    about = {"brings": label(row.revision), "digest": digest_of_revision(row.revision)}
+    for name, value in (("rollback_of", row.rollback_of), ("made_for", row.subject)):
+        about |= {name: value} if value is not None else {}
     events.note(
         session,
         kind,
@@ -51,7 +56,7 @@ def tell(session: Session, run: Run, kind: str, now: datetime, **more: Any) -> N
         deployment=run.deployment.id,
         creator=run.deployment.creator,
         initiator=run.deployment.initiator,
-        **more,
+        **{**about, **more},
     )
 
 

@@ -204,6 +204,11 @@ def _installed(
     )
 
 
+def drift_of(there: DeploymentInstallation) -> str:
+    """What the agent saw of an installation, in a word of ``DRIFT``."""
+    return _drift(there)[0]
+
+
 def _drift(there: DeploymentInstallation | None) -> tuple[str, int]:
     if there is None or there.found is None:
         return "unknown", 0

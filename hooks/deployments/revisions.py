@@ -18,9 +18,12 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from hooks.builds import artifact_reading
+from hooks.builds.revision_archives import find_revision
 from hooks.builds.source import digest_of
 from hooks.deployments.revision_files import RevisionRefused, called, served_files
 from hooks.models.deployment import DeploymentApplication, DeploymentUpload
+from hooks.models.pipeline import Execution
+from hooks.models.pipeline_source import SourceRevision
 from registry.db import Database
 from registry.errors import NotFound, Unavailable
 from registry.models import Blob
@@ -33,6 +36,8 @@ from storage.reader import open_file
 __all__ = ["OpenedRevision", "RevisionRefused", "bundle_type", "label", "open_revision", "pin", "version_of"]
 
 PACKAGE, ARTIFACT, UPLOAD, CONTENT = "Package", "BuildArtifact", "Upload", "AppSpecContent"
+SOURCE = "Source"
+"""What the source of a pipeline has fetched: pipelines alone deploy it, and people again what they have deployed."""
 _BUNDLES = ((".tar.gz", "tgz"), (".tgz", "tgz"), (".tar", "tar"), (".zip", "zip"))
 
 
@@ -75,6 +80,8 @@ def pin(
             "revisionType": kind,
             "upload": {"id": row.id, "sha256": row.sha256, "bundleType": row.bundle_type},
         }
+    if kind == SOURCE:
+        return {"revisionType": kind, "source": _pinned_source(session, wanted["source"])}
     given = wanted["appSpecContent"]
     digest = hashlib.sha256(given["content"].encode()).hexdigest()
     _check_same(given, digest, "the appspec's content")
@@ -112,6 +119,30 @@ def _pinned_artifact(session: Session, wanted: Mapping[str, Any]) -> dict[str, A
         raise RevisionRefused(str(error)) from error
     _check_same(wanted, row.sha256, f"artifact {identifier} of build {row.build_id}")
     return {"buildId": row.build_id, "identifier": identifier, "sha256": row.sha256, "bundleType": "zip"}
+
+
+def _pinned_source(session: Session, wanted: Mapping[str, Any]) -> dict[str, Any]:
+    row, execution = _source_row(session, wanted["id"])
+    _check_same(wanted, row.sha256, f"source {wanted['id']}")
+    if not bundle_type(row.filename):
+        raise RevisionRefused(f"{row.filename} is no bundle: that is a tar, tgz (tar.gz) or zip file")
+    return {
+        "id": wanted["id"],
+        "domain": execution.domain,
+        "repository": execution.repository,
+        "location": row.location,
+        "revision": row.revision,
+        "sha256": row.sha256,
+        "bundleType": bundle_type(row.filename),
+    }
+
+
+def _source_row(session: Session, identifier: str) -> tuple[SourceRevision, Execution]:
+    try:
+        row, _ = find_revision(session, identifier)
+    except NotFound as error:
+        raise RevisionRefused(str(error)) from error
+    return row, session.get_one(Execution, row.execution_id)
 
 
 def _upload_row(session: Session, upload_id: str, application_id: int, now: datetime | None) -> DeploymentUpload:
@@ -181,6 +212,12 @@ def _found(
             raise RevisionRefused(f"{label(revision)} cannot be deployed any more: {error}") from error
         _check_same(pinned, row.sha256, label(revision))
         return blob.domain_id, handle_of(blob), artifact_reading.filename_of(row)
+    if kind == SOURCE:
+        pinned = revision["source"]
+        source, _ = _source_row(session, pinned["id"])
+        _check_same(pinned, source.sha256, label(revision))
+        blob = session.get_one(Blob, source.blob_id)
+        return blob.domain_id, handle_of(blob), source.filename
     pinned = revision["upload"]
     upload = _upload_row(session, pinned["id"], application_id, None)
     _check_same(pinned, upload.sha256, label(revision))
@@ -226,6 +263,8 @@ def label(revision: Mapping[str, Any]) -> str:
         return f"artifact {revision['buildArtifact']['identifier']} of build {revision['buildArtifact']['buildId']}"
     if kind == UPLOAD:
         return f"upload {revision['upload']['id']}"
+    if kind == SOURCE:
+        return f"{revision['source']['location']} {revision['source']['revision'][:12]}"
     content = revision["appSpecContent"]
     return " ".join([f"appspec {content['sha256'][:12]}", *_images(content)])
 
@@ -244,6 +283,8 @@ def version_of(revision: Mapping[str, Any]) -> str:
         return f"build {revision['buildArtifact']['buildId'][:8]}"
     if kind == UPLOAD:
         return f"upload {revision['upload']['sha256'][:12]}"
+    if kind == SOURCE:
+        return str(revision["source"]["revision"][:12])
     content = revision["appSpecContent"]
     return ", ".join(_images(content)) or f"appspec {content['sha256'][:12]}"
 
@@ -259,6 +300,7 @@ def _images(content: Mapping[str, Any]) -> list[str]:
 def digest_of_revision(revision: Mapping[str, Any]) -> str:
     """The SHA-256 that a pinned revision stands for: two revisions with the same one deploy the same bytes."""
     part = {PACKAGE: "package", ARTIFACT: "buildArtifact", UPLOAD: "upload", CONTENT: "appSpecContent"}
+    part[SOURCE] = "source"
     if revision["revisionType"] == CONTENT and "taskDefinition" in revision["appSpecContent"]:
         content = json.dumps(revision["appSpecContent"], sort_keys=True)
         return hashlib.sha256(content.encode()).hexdigest()

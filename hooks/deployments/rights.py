@@ -9,11 +9,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from hooks.builds.project_rights import may_open_build
 from hooks.deployments.applications import find_application
-from hooks.deployments.revisions import ARTIFACT, PACKAGE
+from hooks.deployments.revisions import ARTIFACT, PACKAGE, SOURCE
 from hooks.models.deployment import Deployment, DeploymentApplication
 from registry.access import Action, Identity, check
 from registry.errors import NotFound
@@ -57,6 +58,9 @@ def check_revision(session: Session, caller: Identity, revision: Mapping[str, An
         build_id = revision["buildArtifact"]["buildId"]
         if not may_open_build(session, caller, build_id):
             raise NotFound("build", build_id)
+    elif revision["revisionType"] == SOURCE:
+        pinned = revision["source"]
+        check(caller, Action.READ, f"{pinned['domain']}/{pinned['repository']}")
 
 
 def visible_application(session: Session, name: str, caller: Identity) -> DeploymentApplication:
@@ -71,8 +75,11 @@ def visible_deployment(
     session: Session, deployment_id: str, caller: Identity
 ) -> tuple[Deployment, DeploymentApplication]:
     """A deployment with its application. Raises NotFound also when it is not for these eyes."""
-    row = session.get(Deployment, deployment_id)
-    application = session.get(DeploymentApplication, row.application_id) if row is not None else None
-    if row is None or application is None or not may_see(caller, application.domain):
+    found = session.execute(
+        select(Deployment, DeploymentApplication)
+        .join(DeploymentApplication, DeploymentApplication.id == Deployment.application_id)
+        .where(Deployment.id == deployment_id)
+    ).one_or_none()
+    if found is None or not may_see(caller, found[1].domain):
         raise NotFound("deployment", deployment_id)
-    return row, application
+    return found[0], found[1]

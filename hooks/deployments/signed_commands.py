@@ -30,7 +30,8 @@ _TIME = b"entrepot server time v1\n"
 # Where each kind of revision says what its bytes are.
 NATIVE = "NativePackage"
 """What a machine calls a revision that is a package version without a bundle in it."""
-_PLACES = {"Package": "package", "BuildArtifact": "buildArtifact", "Upload": "upload", NATIVE: "package"}
+_PLACES = {"Package": "package", "BuildArtifact": "buildArtifact", "Upload": "upload", "Source": "source"}
+_PLACES[NATIVE] = "package"
 KINDS = tuple(_PLACES)
 """The kinds of revisions that a machine can install."""
 

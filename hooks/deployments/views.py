@@ -13,6 +13,7 @@ from sqlalchemy.orm.util import identity_key
 
 from hooks.deployments.ending import TO_ORIGINALS
 from hooks.deployments.revisions import label, version_of
+from hooks.deployments.waiting import WaitReason
 from hooks.models.deployment import (
     Deployment,
     DeploymentApplication,
@@ -78,6 +79,7 @@ class DeploymentDetail(DeploymentSummary):
 
     ``options`` are those of its start; ``phase`` is where it is within its status, ``wait_until`` when it goes on by
     itself. ``retry_of`` names the deployment whose failed targets it repeats, ``subject`` what it was made for.
+    ``wait_reasons`` say why it does not go on by itself now, the most pressing first.
     """
 
     compute_platform: str
@@ -100,6 +102,7 @@ class DeploymentDetail(DeploymentSummary):
     retry_of: str | None
     stopped_by: str | None
     subject: str | None
+    wait_reasons: tuple[WaitReason, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,8 +158,8 @@ def summaries(session: Session, rows: Sequence[Deployment]) -> list[DeploymentSu
     ]
 
 
-def detail(session: Session, row: Deployment) -> DeploymentDetail:
-    """All that is known of a deployment but its targets."""
+def detail(session: Session, row: Deployment, waits: Sequence[WaitReason] = ()) -> DeploymentDetail:
+    """All that is known of a deployment but its targets; ``waits`` is why it waits (``waiting.wait_reasons``)."""
     group = session.get_one(DeploymentGroup, row.group_id)
     application = session.get_one(DeploymentApplication, row.application_id)
     overview = _overviews(session, [row.id]).get(row.id, {})
@@ -183,6 +186,7 @@ def detail(session: Session, row: Deployment) -> DeploymentDetail:
         retry_of=row.retry_of,
         stopped_by=row.stopped_by,
         subject=row.subject,
+        wait_reasons=tuple(waits),
     )
 
 

@@ -7,16 +7,31 @@ events: Pending, InProgress, Succeeded, Failed, Skipped, Unknown.
 
 from __future__ import annotations
 
+import hashlib
+from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
 from sqlalchemy import JSON, BigInteger, Boolean, ForeignKey, Index, LargeBinary, String, Text, UniqueConstraint, text
-from sqlalchemy.orm import Mapped, mapped_column
+from sqlalchemy.orm import Mapped, mapped_column, validates
 
 from registry.db import Base, UtcDateTime
 
 _NOT_DELETED = text("deleted_at IS NULL")
 _OPEN = text("completed_at IS NULL")
+
+
+def version_key(package: Mapping[str, Any]) -> str:
+    """What a package version of a domain is found by, in whatever repository: a SHA-256 in hex of its canonical names.
+
+    A digest, because the names together are longer than what databases put into an index.
+    """
+    names = ("domain", "format", "namespace", "name", "version")
+    return hashlib.sha256("\n".join(str(package[each]) for each in names).encode()).hexdigest()
+
+
+def _key_of(revision: Mapping[str, Any]) -> str | None:
+    return version_key(revision["package"]) if revision.get("revisionType") == "Package" else None
 
 
 class DeploymentApplication(Base):
@@ -107,8 +122,11 @@ class Deployment(Base):
     __table_args__ = (
         # The arbiter of "one deployment of a group at a time": those that wait are Queued, and do not run.
         Index("ix_deployment_group_created", "group_id", "created_at"),
+        # What a group had next: the first success after another one.
+        Index("ix_deployment_group_completed", "group_id", "completed_at"),
         Index("ix_deployment_open", "group_id", sqlite_where=_OPEN, postgresql_where=_OPEN),
         Index("ix_deployment_created", "created_at"),
+        Index("ix_deployment_completed", "completed_at"),
     )
 
     id: Mapped[str] = mapped_column(String(16), primary_key=True)
@@ -120,6 +138,7 @@ class Deployment(Base):
     initiator: Mapped[str] = mapped_column(String(255))
     description: Mapped[str] = mapped_column(String(256), default="")
     revision: Mapped[dict[str, Any]] = mapped_column(JSON)
+    version_key: Mapped[str | None] = mapped_column(String(64), index=True)
     previous_revision: Mapped[dict[str, Any] | None] = mapped_column(JSON)
     group_document: Mapped[dict[str, Any]] = mapped_column(JSON)
     config_name: Mapped[str] = mapped_column(String(100))
@@ -140,6 +159,11 @@ class Deployment(Base):
     started_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
     wait_until: Mapped[datetime | None] = mapped_column(UtcDateTime)
     completed_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
+
+    @validates("revision")
+    def _name_version(self, _name: str, revision: dict[str, Any]) -> dict[str, Any]:
+        self.version_key = _key_of(revision)
+        return revision
 
 
 class DeploymentTarget(Base):
@@ -237,20 +261,26 @@ class DeploymentAgent(Base):
 class DeploymentInstallation(Base):
     """What is installed of a group on a target, as far as the server knows: the order of the next deployment, and drift.
 
-    ``is_healthy`` is how the last deployment ended there. ``found`` is what the agent last saw with its own eyes
-    (``{"deploymentId": …, "digest": …, "changed": […]}``).
+    ``version_key`` is that of a package version that is there. ``is_healthy`` is how the last deployment ended there.
+    ``found`` is what the agent last saw with its own eyes (``{"deploymentId": …, "digest": …, "changed": […]}``).
     """
 
     __tablename__ = "deployment_installation"
 
     group_id: Mapped[str] = mapped_column(ForeignKey("deployment_group.id", ondelete="CASCADE"), primary_key=True)
-    target: Mapped[str] = mapped_column(String(255), primary_key=True)
+    target: Mapped[str] = mapped_column(String(255), primary_key=True, index=True)
     deployment_id: Mapped[str] = mapped_column(String(16))
     revision: Mapped[dict[str, Any]] = mapped_column(JSON)
+    version_key: Mapped[str | None] = mapped_column(String(64), index=True)
     is_healthy: Mapped[bool] = mapped_column(Boolean)
     installed_at: Mapped[datetime] = mapped_column(UtcDateTime)
     found: Mapped[dict[str, Any] | None] = mapped_column(JSON)
     found_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
+
+    @validates("revision")
+    def _name_version(self, _name: str, revision: dict[str, Any]) -> dict[str, Any]:
+        self.version_key = _key_of(revision)
+        return revision
 
 
 class DeploymentUpload(Base):

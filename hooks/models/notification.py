@@ -16,7 +16,8 @@ class WebhookEndpoint(Base):
     """A URL that is told of events, for the account that owns it.
 
     ``domain`` null: of the whole server. ``kinds`` are patterns of event kinds; ``repository``, ``format`` and
-    ``package`` (behind its namespace) patterns, null for all. The secret is sealed under the server's keys and bound to
+    ``package`` (behind its namespace) patterns, null for all. ``payload`` is the shape of what is sent
+    (``hooks.notifications.payloads``). The secret is sealed under the server's keys and bound to
     the row; the previous one signs as well until ``previous_until``. ``disabled_reason`` is for people. Nothing is sent
     before ``quiet_until``: the receiver asked for that.
     """
@@ -27,6 +28,7 @@ class WebhookEndpoint(Base):
     owner_id: Mapped[int] = mapped_column(ForeignKey("account.id", ondelete="CASCADE"), index=True)
     description: Mapped[str] = mapped_column(String(200), default="")
     url: Mapped[str] = mapped_column(String(2000))
+    payload: Mapped[str] = mapped_column(String(16), default="CloudEvents", server_default="CloudEvents")
     domain: Mapped[str | None] = mapped_column(String(50))
     kinds: Mapped[list[str]] = mapped_column(JSON)
     repository: Mapped[str | None] = mapped_column(String(100))

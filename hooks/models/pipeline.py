@@ -11,6 +11,7 @@ from sqlalchemy.orm import Mapped, mapped_column
 from registry.db import Base, UtcDateTime
 
 _IN_FORCE = text("is_current")
+_OPEN = text("ended_at IS NULL")
 
 
 class Pipeline(Base):
@@ -41,7 +42,10 @@ class PipelineDefinitionVersion(Base):
 
 
 class Execution(Base):
-    """One run of a pipeline for one package version, pinned to a definition and to the version's files.
+    """One run of a pipeline, pinned to a definition, and to a package version's files or a revision of another kind.
+
+    ``revision_type`` is PACKAGE, GIT or OBJECT. Of the others ``format`` is "", ``name`` the git repository or the object,
+    ``version`` the commit or the object's version ("" until it is known), and ``assets`` the archive that was fetched.
 
     ``trigger_identity`` makes a start happen once. ``assets`` is file name → SHA-256, ``digest`` one SHA-256 over
     them. ``publishers`` are the accounts whose work it is; ``depth`` counts the executions that led here by promoting.
@@ -53,6 +57,11 @@ class Execution(Base):
     __table_args__ = (
         UniqueConstraint("pipeline_id", "trigger_identity"),
         Index("ix_execution_package", "domain", "format", "name", "version"),
+        # Which packages a pipeline has run for, and the newest execution of each, without reading the rows themselves.
+        Index("ix_execution_of_package", "pipeline_id", "domain", "format", "namespace", "name", "id"),
+        Index("ix_execution_started", "started_at"),
+        # Of a pipeline with thousands of them the few that go on.
+        Index("ix_execution_open", "pipeline_id", sqlite_where=_OPEN, postgresql_where=_OPEN),
     )
 
     id: Mapped[int] = mapped_column(primary_key=True)
@@ -62,6 +71,7 @@ class Execution(Base):
     trigger_kind: Mapped[str] = mapped_column(String(16))
     trigger_identity: Mapped[str] = mapped_column(String(80))
     triggered_by: Mapped[str] = mapped_column(String(100))
+    revision_type: Mapped[str] = mapped_column(String(16), default="PACKAGE")
     domain: Mapped[str] = mapped_column(String(50))
     repository: Mapped[str] = mapped_column(String(100))
     format: Mapped[str] = mapped_column(String(32))
@@ -84,7 +94,11 @@ class Execution(Base):
 
 
 class StageExecution(Base):
-    """A stage that an execution has entered. ``attempt`` grows with each retry."""
+    """A stage that an execution has entered. ``attempt`` grows with each retry, ``auto_retries`` with those by rule.
+
+    ``latest_retry`` is CodePipeline's ``latestRetryTrigger``: ``AutomatedStageRetry`` or ``ManualStageRetry``. ``passed_by``
+    let the execution into the stage in spite of a freeze window, for ``pass_reason``.
+    """
 
     __tablename__ = "stage_execution"
     __table_args__ = (UniqueConstraint("execution_id", "name"),)
@@ -94,6 +108,10 @@ class StageExecution(Base):
     name: Mapped[str] = mapped_column(String(100))
     status: Mapped[str] = mapped_column(String(16))
     attempt: Mapped[int] = mapped_column(default=1)
+    auto_retries: Mapped[int] = mapped_column(default=0, server_default="0")
+    latest_retry: Mapped[str | None] = mapped_column(String(32))
+    passed_by: Mapped[str | None] = mapped_column(String(100))
+    pass_reason: Mapped[str | None] = mapped_column(String(300))
     started_at: Mapped[datetime] = mapped_column(UtcDateTime)
     ended_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
 

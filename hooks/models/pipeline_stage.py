@@ -30,7 +30,10 @@ class StageSlot(Base):
 
 
 class InboundExecution(Base):
-    """An execution that waits before a stage. Those of one stage are in the order of their starts, which is their ids'."""
+    """An execution that waits before a stage. Those of one stage are in the order of their starts, which is their ids'.
+
+    ``passed_by`` let it through the freeze windows, for ``pass_reason``.
+    """
 
     __tablename__ = "inbound_execution"
     __table_args__ = (Index("ix_inbound_execution_stage", "pipeline_id", "stage"),)
@@ -39,3 +42,5 @@ class InboundExecution(Base):
     pipeline_id: Mapped[int] = mapped_column(ForeignKey("pipeline.id"))
     stage: Mapped[str] = mapped_column(String(100))
     arrived_at: Mapped[datetime] = mapped_column(UtcDateTime)
+    passed_by: Mapped[str | None] = mapped_column(String(100))
+    pass_reason: Mapped[str | None] = mapped_column(String(300))

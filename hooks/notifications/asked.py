@@ -15,10 +15,10 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from hooks.models.notification import MailAddress, MailSubscription
-from hooks.notifications import mail_outbox
+from hooks.notifications import mail_outbox, telling
 from hooks.notifications.audience import Audience
 from hooks.notifications.filters import is_entitled, place_of
-from hooks.notifications.mail_subscriptions import filter_of, line_of
+from hooks.notifications.mail_subscriptions import filter_of
 from hooks.pipelines.approvers import is_named
 from hooks.pipelines.happenings import APPROVAL_NEEDED
 from registry.access import Action, Identity
@@ -43,7 +43,7 @@ def consume(audience: Audience, base_url: str, session: Session, rows: Sequence[
         who = audience.member(session, account, now, at=revision)
         for row in asking:
             if may_answer(session, who, row.payload) and _is_to_be_told(session, who, row):
-                subject = f"Your approval is asked for: {line_of(row)}"
+                subject = f"Your approval is asked for: {telling.line(row.kind, row.payload)}"
                 body = _body(row.payload, base_url)
                 mail_outbox.queue(session, account.id, address, subject[:500], body, now)
 

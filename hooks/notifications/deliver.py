@@ -24,9 +24,9 @@ from hooks.models.job import JobState
 from hooks.models.notification import WebhookAttempt, WebhookDelivery, WebhookEndpoint
 from hooks.notifications import endpoints, schedule, signing
 from hooks.notifications.audience import Audience
-from hooks.notifications.envelope import CONTENT_TYPE
 from hooks.notifications.fanout import PING
 from hooks.notifications.filters import is_entitled, place_of
+from hooks.notifications.payloads import render
 from hooks.notifications.sending import Answer, Post, Sender
 from registry.clock import Clock
 from registry.db import Database
@@ -46,6 +46,7 @@ class _Due:
 
     id: str
     url: str
+    media_type: str
     body: bytes = field(repr=False)
     secrets: Sequence[str] = field(repr=False)
 
@@ -58,7 +59,7 @@ class _Tried:
 
 
 class Deliverer:
-    """The handler. ``concurrency`` attempts are under way to one endpoint at a time."""
+    """The handler. ``concurrency`` attempts are under way to one endpoint at a time; ``base_url`` is where links lead."""
 
     def __init__(
         self,
@@ -70,12 +71,14 @@ class Deliverer:
         audience: Audience,
         concurrency: int,
         tell_owner: Told,
+        base_url: str = "",
     ) -> None:
         self._db = db
         self._sender = sender
         self._sealer = sealer
         self._clock = clock
         self._audience = audience
+        self._base_url = base_url
         self._concurrency = concurrency
         # So many are handed to the threads at a time: they go on while what has ended is being recorded.
         self._ahead = 4 * concurrency
@@ -117,7 +120,10 @@ class Deliverer:
 
     def _attempt(self, post: Post, due: _Due) -> _Tried:
         at = self._clock()
-        headers = {"Content-Type": CONTENT_TYPE, **signing.headers(due.id, int(at.timestamp()), due.body, due.secrets)}
+        headers = {
+            "Content-Type": due.media_type,
+            **signing.headers(due.id, int(at.timestamp()), due.body, due.secrets),
+        }
         return _Tried(due.id, at, post.send(due.url, headers, due.body))
 
     def _due(self, context: JobContext, endpoint_id: int, busy: set[str]) -> list[_Due]:
@@ -151,7 +157,9 @@ class Deliverer:
         if len(allowed) < len(rows):
             kept = {row.id for row in allowed}
             context.step(lambda session: _discard(session, [row.id for row in rows if row.id not in kept], now))
-        return [_Due(row.id, endpoint.url, row.body.encode(), secrets) for row in allowed]
+        return [
+            _Due(row.id, endpoint.url, *render(endpoint.payload, row.body, self._base_url), secrets) for row in allowed
+        ]
 
     def _record(self, endpoint_id: int, tried: Sequence[_Tried], session: Session) -> bool:
         """Write down how attempts went, and what follows; False when nothing more is to be sent now."""

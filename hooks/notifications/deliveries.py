@@ -14,6 +14,7 @@ from sqlalchemy.orm import Session
 from hooks.models.notification import WebhookAttempt, WebhookDelivery, WebhookEndpoint
 from hooks.notifications import endpoints
 from hooks.notifications.fanout import wake
+from hooks.notifications.payloads import render
 from registry import audit
 from registry.access import Identity
 from registry.db import Database, UtcDateTime
@@ -80,8 +81,10 @@ def listed(
     return [_view(row) for row in session.scalars(newest)]
 
 
-def detail(session: Session, endpoint: WebhookEndpoint, delivery_id: str, who: Identity) -> DeliveryDetail:
-    """One delivery. Raises NotFound."""
+def detail(
+    session: Session, endpoint: WebhookEndpoint, delivery_id: str, who: Identity, base_url: str
+) -> DeliveryDetail:
+    """One delivery, with what is sent of it as the endpoint is set now. Raises NotFound."""
     row = _find(session, endpoint, delivery_id)
     attempts = session.scalars(
         select(WebhookAttempt).where(WebhookAttempt.delivery_id == row.id).order_by(WebhookAttempt.number)
@@ -89,7 +92,7 @@ def detail(session: Session, endpoint: WebhookEndpoint, delivery_id: str, who: I
     is_owner = endpoint.owner_id == who.account_id
     return DeliveryDetail(
         _view(row),
-        row.body,
+        render(endpoint.payload, row.body, base_url)[1].decode(),
         tuple(
             AttemptView(
                 attempt.number,

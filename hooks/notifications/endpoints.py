@@ -13,6 +13,7 @@ from sqlalchemy.orm import Session
 from hooks.models.notification import WebhookDelivery, WebhookEndpoint
 from hooks.notifications import signing
 from hooks.notifications.filters import Filter, check_may_own, checked, may_own
+from hooks.notifications.payloads import CLOUD_EVENTS, PAYLOADS
 from hooks.notifications.sending import Rules
 from registry import audit, events
 from registry.access import Action, Identity
@@ -55,6 +56,7 @@ class EndpointView:
 
     id: int
     url: str
+    payload: str
     description: str
     owner: str
     domain: str | None
@@ -80,6 +82,7 @@ def create(
     wanted: Filter,
     description: str,
     now: datetime,
+    payload: str = CLOUD_EVENTS,
 ) -> tuple[WebhookEndpoint, str]:
     """Make an endpoint of ``who``'s; gives it and its secret, which is told this once.
 
@@ -97,6 +100,7 @@ def create(
         owner_id=who.account_id,
         description=_description(description),
         url=url,
+        payload=_payload(payload),
         sealed_secret=b"",
         fingerprint=signing.fingerprint(secret),
         is_enabled=True,
@@ -126,12 +130,15 @@ def change(
     wanted: Filter | None,
     description: str | None,
     now: datetime,
+    payload: str | None = None,
 ) -> None:
     """Change what is not None. Raises as ``create`` does."""
     changed: dict[str, object] = {}
     if url is not None and url != row.url:
         changed["host"] = rules.check(url).origin.host
         row.url = url
+    if payload is not None and payload != row.payload:
+        row.payload = changed["payload"] = _payload(payload)
     if wanted is not None:
         chosen = checked(wanted)
         check_may_own(who, chosen)
@@ -236,6 +243,7 @@ def _view(row: WebhookEndpoint, owner: str) -> EndpointView:
     return EndpointView(
         id=row.id,
         url=row.url,
+        payload=row.payload,
         description=row.description,
         owner=owner,
         domain=row.domain,
@@ -259,6 +267,12 @@ def _is_visible(row: WebhookEndpoint, who: Identity) -> bool:
 def _check_domain(session: Session, name: str | None) -> None:
     if name is not None and session.scalar(select(Domain.id).where(Domain.name == name)) is None:
         raise NotFound("domain", name)
+
+
+def _payload(word: str) -> str:
+    if word not in PAYLOADS:
+        raise Invalid(f"a payload is one of {', '.join(PAYLOADS)}")
+    return word
 
 
 def _description(text: str) -> str:

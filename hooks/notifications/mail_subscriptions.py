@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any
-from urllib.parse import quote
 
 from sqlalchemy import delete, func, select
 from sqlalchemy.orm import Session
 
 from hooks.models.notification import MailAddress, MailItem, MailSubscription, WebhookEndpoint
-from hooks.notifications import mail_addresses, mail_outbox
+from hooks.notifications import mail_addresses, mail_outbox, telling
 from hooks.notifications.audience import Audience
 from hooks.notifications.filters import Filter, Place, checked, is_entitled, place_of
 from registry import audit, events
@@ -105,8 +103,8 @@ def consume(audience: Audience, session: Session, rows: Sequence[Event], now: da
                         kind=row.kind,
                         domain=place.domain,
                         repository=place.repository,
-                        line=line_of(row),
-                        path=_path(row.payload)[:_LONGEST_LINE],
+                        line=telling.line(row.kind, row.payload),
+                        path=telling.page(row.payload)[:_LONGEST_LINE],
                         occurred_at=row.occurred_at,
                     )
                 )
@@ -165,38 +163,6 @@ def _body(items: Sequence[MailItem], base_url: str) -> str:
     if len(items) > _MOST_LINES:
         parts.append(f"and {len(items) - _MOST_LINES} more")
     return "\n".join([*parts, "", f"What you are told of: {base_url}/account/notifications", ""])
-
-
-def line_of(row: Event) -> str:
-    """An event in one line, without anything that a mail could not carry."""
-    place = place_of(row.payload).path
-    more = [
-        f"{name} {row.payload[name]}"
-        for name in ("pipeline", "stage", "action", "project", "user", "state", "verdict", "status", "by")
-        if isinstance(row.payload.get(name), str)
-    ]
-    text = f"{row.kind}: {place}" + (f" ({', '.join(more)})" if more else "")
-    return "".join(char if char.isprintable() else " " for char in text)[:_LONGEST_LINE]
-
-
-def _path(payload: Mapping[str, Any]) -> str:
-    """The page that shows what an event is about, from the server's root; empty where there is none."""
-    if isinstance(payload.get("execution"), int):
-        return f"/executions/{payload['execution']}"
-    if isinstance(payload.get("build"), str):
-        return f"/builds/{quote(payload['build'], safe='')}"
-    if isinstance(payload.get("pipeline"), str):
-        return f"/pipelines/{quote(payload['pipeline'], safe='')}"
-    if isinstance(payload.get("webhook"), str):
-        return f"/webhooks/{quote(payload['webhook'], safe='')}"
-    place = place_of(payload)
-    if place.domain and place.repository and place.format and place.package:
-        parts = (place.domain, place.repository, place.format, *place.package.split("/"))
-        version = f"/-/{quote(place.version, safe='')}" if place.version else ""
-        return "/packages/" + "/".join(quote(part, safe="@") for part in parts) + version
-    if place.domain and place.repository:
-        return f"/repositories/{quote(place.domain, safe='')}/{quote(place.repository, safe='')}"
-    return ""
 
 
 def filter_of(row: MailSubscription) -> Filter:

@@ -18,10 +18,12 @@ from hooks.pages.deployments import DeploymentListPages
 from hooks.pages.destinations import DestinationPages
 from hooks.pages.executions import ExecutionPages
 from hooks.pages.keys import KeyPages
+from hooks.pages.life import LifePages
 from hooks.pages.looks import look, look_of_execution, look_of_stage
 from hooks.pages.new_deployment import NewDeploymentPages
 from hooks.pages.notifications import NotificationPages
 from hooks.pages.panels import Panels
+from hooks.pages.pipeline_gates import PipelineGatePages
 from hooks.pages.pipelines import PipelinePages
 from hooks.pages.push_hooks import PushHookPages
 from hooks.pages.reports import ReportPages
@@ -38,9 +40,11 @@ def blueprint(services: HookServices) -> Blueprint:
     """All pages of hooks, to be mounted at ``/`` beside the registry's."""
     pages = Blueprint("hook_pages", __name__, template_folder="templates")
     projects = BuildProjectPages(services)
+    pipelines, executions = PipelinePages(services), ExecutionPages(services)
     for part in (
-        PipelinePages(services),
-        ExecutionPages(services),
+        pipelines,
+        executions,
+        PipelineGatePages(services, pipelines, executions),
         ApprovalPages(services),
         BuildPages(services),
         BatchPages(services),
@@ -60,6 +64,7 @@ def blueprint(services: HookServices) -> Blueprint:
         ApplicationPages(services),
         NewDeploymentPages(services),
         DeploymentPages(services),
+        LifePages(services),
     ):
         part.routes(pages)
     for look_function in (look, look_of_stage, look_of_execution):

@@ -22,6 +22,7 @@ from hooks.deployments.revisions import label
 from hooks.deployments.rights import may_deploy, visible_deployment
 from hooks.deployments.targets import IGNORABLE
 from hooks.deployments.views import DeploymentDetail
+from hooks.deployments.waiting import wait_reasons
 from hooks.models.deployment import Deployment, DeploymentApplication, DeploymentGroup, DeploymentTarget
 from hooks.pages.builds import execution_of
 from hooks.pages.deployment_words import facts_of_group, steps_of
@@ -113,14 +114,15 @@ class DeploymentPages:
 
     def _facts(self, session: Session, row: Deployment, application: DeploymentApplication) -> dict[str, Any]:
         group = session.get_one(DeploymentGroup, row.group_id)
-        detail = views.detail(session, row)
+        began, now = row.started_at or row.created_at, self._services.clock()
+        waits = wait_reasons(session, [row], self._services.deployments.patience, now).get(row.id, ())
+        detail = views.detail(session, row, waits)
         show = request.args.get("show", "")
         statuses = (show,) if show in detail.deployment_overview else ()
         after = min(_MOST, max(0, request.args.get("after", 0, type=int)))
         parts = self._services.deployments
         cards = target_list.worst_first(session, parts, row, statuses=statuses, after=after, limit=TARGETS_SHOWN + 1)
         ahead = next_of(session, row.group_id) if row.status == "Queued" else None
-        began, now = row.started_at or row.created_at, self._services.clock()
         return {
             "deployment": detail,
             "domain": application.domain,
@@ -134,6 +136,8 @@ class DeploymentPages:
             "after": after,
             "following": after + TARGETS_SHOWN if len(cards) > TARGETS_SHOWN else None,
             "awaiting": sorted(row.details.get("awaiting") or {}),
+            # The page says the others in words of its own.
+            "waits": [each for each in waits if each.kind in {"silent", "turn", "zone", "keeping"}],
             "is_stopping": "ending" in row.details and row.completed_at is None,
             "paused_by": row.details.get("pausedBy", ""),
             "alarms": sorted((row.details.get("alarms") or {}).items()),

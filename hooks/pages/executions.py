@@ -11,16 +11,17 @@ from flask import Blueprint, render_template, request, url_for
 from flask.typing import ResponseReturnValue
 from sqlalchemy.orm import Session
 
-from hooks.pages.rights import may_steer, path_of, stages_to_roll_back, visible
+from hooks.pages.rights import may_steer, path_of, stages_to_override, stages_to_roll_back, visible
 from hooks.pipelines import store
 from hooks.pipelines.abandoning import check_abandon
 from hooks.pipelines.approvals import Verdict, decide
 from hooks.pipelines.asking import questions
+from hooks.pipelines.definition import RetryMode, Slot
 from hooks.pipelines.gates import may_look_into, repositories_behind, repositories_of
-from hooks.pipelines.pipeline_state import why_inbound
+from hooks.pipelines.pipeline_state import is_frozen_out, why_inbound
 from hooks.pipelines.rollback import rollback_stage
 from hooks.pipelines.state import ExecutionStatus
-from hooks.pipelines.steering import RetryMode, retry_stage, stop_execution
+from hooks.pipelines.steering import retry_stage, stop_execution
 from hooks.services import HookServices
 from registry.access import Action, check
 from registry.errors import Conflict, Denied, Invalid, Problem
@@ -29,14 +30,21 @@ from registry.http.auth import page
 from registry.http.problems import status_of
 from registry.pages.appearance import redirect_with
 
-_TRIGGERS = {"manual": "it by hand", "event": "it by publishing", "rollback": "the rollback"}
+_TRIGGERS = {
+    "manual": "it by hand",
+    "event": "it by publishing",
+    "rollback": "the rollback",
+    "auto-rollback": "the rollback",
+}
+
+_CONDITIONS = {"BEFORE_ENTRY": "the condition before entry", "ON_SUCCESS": "the condition on success"}
 
 Word = TypeVar("Word", Verdict, RetryMode)
 
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """Something a person did to an execution. ``what`` is approved, rejected, started or stopped."""
+    """Something a person did to an execution. ``what`` is approved, rejected, overrode, started or stopped."""
 
     at: datetime
     who: str
@@ -73,7 +81,9 @@ class ExecutionPages:
         who = context.caller()
         with self._services.db.read() as session:
             execution = visible(session, execution_id, who)
-            waits = why_inbound(session, execution)
+            now = self._services.clock()
+            waits = why_inbound(session, execution, now)
+            frozen = is_frozen_out(session, execution, now)
             asked = questions(session, self._services.actions, execution, who)
         return render_template(
             template,
@@ -84,6 +94,13 @@ class ExecutionPages:
             is_final=ExecutionStatus(execution.summary.status).is_final,
             may_steer=may_steer(execution, who),
             waits=waits,
+            may_pass=frozen and who.may(Action.ADMIN),
+            # In a freeze a condition before entry is not overridden: the freeze comes first.
+            overrides={
+                stage: slot
+                for stage, slot in stages_to_override(execution, who).items()
+                if not (frozen and slot == Slot.BEFORE_ENTRY)
+            },
             rolls_back=stages_to_roll_back(execution, who),
             may_read=may_look_into(who, execution.summary),
             message=message,
@@ -114,7 +131,7 @@ class ExecutionPages:
             )
             return verdict.value.lower() if is_decided else "approved-further"
 
-        return self._act(execution_id, act)
+        return self.act_on(execution_id, act)
 
     def stop(self, execution_id: int) -> ResponseReturnValue:
         """Stop, letting running actions end, or abandoning them."""
@@ -136,7 +153,7 @@ class ExecutionPages:
             )
             return "execution-stopping"
 
-        return self._act(execution_id, act)
+        return self.act_on(execution_id, act)
 
     def retry(self, execution_id: int) -> ResponseReturnValue:
         """Try a failed stage again."""
@@ -150,7 +167,7 @@ class ExecutionPages:
             retry_stage(session, self._services.actions, execution_id, stage, mode, actor=who.name, now=now)
             return "stage-retried"
 
-        return self._act(execution_id, act)
+        return self.act_on(execution_id, act)
 
     def roll_back(self, execution_id: int) -> ResponseReturnValue:
         """Roll a stage back to this execution. Needs the right to approve on what the stage brings somewhere."""
@@ -169,7 +186,8 @@ class ExecutionPages:
         who = context.caller()
         check(who, Action.PUBLISH, path_of(visible(session, execution_id, who).summary))
 
-    def _act(self, execution_id: int, act: Callable[[Session], str]) -> ResponseReturnValue:
+    def act_on(self, execution_id: int, act: Callable[[Session], str]) -> ResponseReturnValue:
+        """Do something to an execution; ``act`` returns the notice. A refusal is told on the execution's page."""
         try:
             notice = self._services.db.retry(act)
         except (Invalid, Conflict, Denied) as error:
@@ -214,6 +232,17 @@ def _decisions(execution: store.ExecutionView) -> list[Decision]:
                 for attempt in (*action.attempts, action)
                 for result in attempt.results
             ]
+        found += [
+            Decision(
+                condition.ended_at or condition.started_at,
+                condition.decided_by,
+                "overrode",
+                f"{_CONDITIONS[condition.condition_type]} of {stage.name}",
+                condition.reason or "",
+            )
+            for condition in stage.conditions
+            if condition.decided_by is not None
+        ]
     if execution.stopped_by is not None:
         at = summary.ended_at or summary.started_at
         found.append(Decision(at, execution.stopped_by, "stopped", "", execution.stop_reason or ""))

@@ -9,7 +9,7 @@ from types import MappingProxyType
 from hooks.builds.phases import BuildStatus
 from hooks.builds.reports.model import CaseStatus, ReportStatus
 from hooks.deployments.planning import DeploymentStatus, TargetStatus
-from hooks.pipelines.state import ActionStatus, ExecutionStatus
+from hooks.pipelines.state import ActionStatus, ConditionStatus, ExecutionStatus, StageStatus
 from hooks.pipelines.store import ActionExecutionView, ExecutionView, StageExecutionView
 
 
@@ -33,6 +33,9 @@ _LOOKS: Mapping[str, Look] = MappingProxyType(
         ExecutionStatus.FAILED.value: Look("bad", "Failed", "bad"),
         ExecutionStatus.SUPERSEDED.value: Look("idle", "Superseded", "skipped"),
         ExecutionStatus.CANCELLED.value: Look("idle", "Cancelled", "stopped"),
+        StageStatus.SKIPPED.value: Look("idle", "Skipped", "skipped"),
+        ConditionStatus.ERRORED.value: Look("bad", "Could not be judged", "alert"),
+        ConditionStatus.OVERRIDDEN.value: Look("wait", "Overridden", "check"),
         ActionStatus.WAITING.value: Look("wait", "Needs approval", "wait"),
         ActionStatus.ABANDONED.value: Look("idle", "Abandoned", "stopped"),
         BuildStatus.IN_PROGRESS.value: Look("busy", "In progress", "busy"),
@@ -65,7 +68,9 @@ def look(status: str | None) -> Look:
 
 
 def look_of_stage(stage: StageExecutionView) -> Look:
-    """How a stage looks: one that only waits for somebody says so, though it is in progress."""
+    """How a stage looks: one that only waits, for somebody or for its condition, says so, though it is in progress."""
+    if stage.status == ExecutionStatus.IN_PROGRESS and _waits_for_condition(stage):
+        return Look("wait", "Waits for its condition", "wait")
     return _look_while(stage.status, stage.actions)
 
 
@@ -73,7 +78,13 @@ def look_of_execution(execution: ExecutionView) -> Look:
     """How an execution looks: one that only waits, for somebody or before a stage, says so, though it is in progress."""
     if execution.inbound_stage is not None and execution.summary.status == ExecutionStatus.IN_PROGRESS:
         return Look("wait", f"Waits before {execution.inbound_stage}", "wait")
+    if execution.summary.status == ExecutionStatus.IN_PROGRESS and any(map(_waits_for_condition, execution.stages)):
+        return Look("wait", "Waits for a condition", "wait")
     return _look_while(execution.summary.status, [action for stage in execution.stages for action in stage.actions])
+
+
+def _waits_for_condition(stage: StageExecutionView) -> bool:
+    return any(each.is_current and each.status == ConditionStatus.IN_PROGRESS for each in stage.conditions)
 
 
 def _look_while(status: str | None, actions: Iterable[ActionExecutionView]) -> Look:

@@ -14,6 +14,7 @@ from hooks.deployments import board
 from hooks.pages.agents import ENTRY as AGENTS
 from hooks.pages.destinations import ENTRY as DESTINATIONS
 from hooks.pages.keys import ENTRY
+from hooks.pages.life import TAB
 from hooks.pages.pipelines import startable
 from hooks.pages.runners import ENTRY as RUNNERS
 from hooks.pages.secrets import may_list_secrets
@@ -41,6 +42,11 @@ NOTICES = {
     "execution-there": Notice("idle", "This form was sent before; here is the execution it started."),
     "stage-closed": Notice("good", "The way into the stage is closed: executions wait before it."),
     "stage-opened": Notice("good", "The way into the stage is open."),
+    "condition-overridden": Notice("good", "The condition counts as met now."),
+    "let-through": Notice("good", "The execution is let through the freeze."),
+    "stage-released": Notice("good", "What was held before the stage may enter it again."),
+    "freeze-made": Notice("good", "The freeze window is made."),
+    "freeze-gone": Notice("good", "The freeze window is gone; what waited for it goes on."),
     "stage-rolled-back": Notice("good", "The rollback has started."),
     "execution-stopping": Notice("good", "The execution is being stopped."),
     "stage-retried": Notice("good", "The stage is tried again."),
@@ -114,7 +120,7 @@ class Panels:
                     "Deployments",
                     "deploy",
                     "hook_pages.deployments",
-                    ("/deployments", "/applications", "/environments"),
+                    ("/deployments", "/applications", "/environments", "/board", "/figures"),
                 ),
                 NavigationEntry("Approvals", "approval", "hook_pages.approvals", ("/approvals",), self.count_for_me),
             ),
@@ -126,6 +132,7 @@ class Panels:
             administration=(ENTRY, RUNNERS, AGENTS, DESTINATIONS),
             home=self.home,
             version=self.version,
+            version_tabs=(TAB,),
             notices=NOTICES,
         )
 

@@ -9,14 +9,18 @@ from flask import Blueprint, render_template, request, url_for
 from flask.typing import ResponseReturnValue
 from sqlalchemy.orm import Session
 
+from hooks.pages.rights import may_release
 from hooks.pipelines import store
 from hooks.pipelines.definition import PipelineDefinition
+from hooks.pipelines.freezes import list_freezes
 from hooks.pipelines.gates import may_look_into
 from hooks.pipelines.pipeline_state import get_pipeline_state
 from hooks.pipelines.transitions import disable_transition, enable_transition
 from hooks.services import HookServices
 from hooks.triggers.collect import Coordinates
-from hooks.triggers.match import Candidate, filter_of
+from hooks.triggers.match import Candidate, PackageFilter, filter_of
+from hooks.triggers.overrides import COMMIT_ID, place_of_source
+from hooks.triggers.shown import location_shown, locations_without_pipeline, sources_shown
 from hooks.triggers.start import start_manual
 from registry.access import Action, Identity, check
 from registry.errors import Conflict, Denied, Invalid, NotFound, Problem
@@ -29,7 +33,7 @@ from registry.repos import browse
 from registry.repos.topology import find_repository
 
 EXECUTIONS_SHOWN = 25
-_VARIABLE_PREFIX = "variable-"
+_VARIABLE_PREFIX, _REVISION_PREFIX = "variable-", "revision-"
 
 
 class PipelinePages:
@@ -50,7 +54,8 @@ class PipelinePages:
         who = context.caller()
         with self._services.db.read() as session:
             entries = [(entry, self._latest(session, entry, who)) for entry in store.list_pipelines(session)]
-        return render_template("pipelines/list.html", entries=entries)
+            coming = locations_without_pipeline(session) if who.may(Action.ADMIN) else []
+        return render_template("pipelines/list.html", entries=entries, coming=coming)
 
     @staticmethod
     def _latest(session: Session, entry: store.PipelineSummary, who: Identity) -> store.ExecutionView | None:
@@ -61,14 +66,21 @@ class PipelinePages:
 
     def show(self, name: str) -> str:
         """One pipeline."""
-        return self._page(name)
+        return self.shown(name)
 
-    def _page(self, name: str, message: str = "") -> str:
+    def shown(self, name: str, message: str = "") -> str:
+        """The page of a pipeline, with what was wrong with the form that was sent."""
         who = context.caller()
         before = request.args.get("before", type=int)
         with self._services.db.read() as session:
             pipeline = store.get_pipeline(session, name)
-            state = get_pipeline_state(session, name, partial(may_look_into, who))
+            state = get_pipeline_state(session, name, partial(may_look_into, who), self._services.clock())
+            windows = list_freezes(session, self._services.clock(), name)
+            releases = [
+                stage.stage_name for stage in state.stage_states if may_release(session, who, pipeline.id, stage)
+            ]
+            location = location_shown(session, name)
+            sources = sources_shown(session, pipeline.id, pipeline.definition, is_admin=who.may(Action.ADMIN))
             found = store.list_executions(session, pipeline=name, before_id=before, limit=EXECUTIONS_SHOWN + 1)
             shown = [
                 store.get_execution(session, entry.id)
@@ -80,7 +92,11 @@ class PipelinePages:
             pipeline=pipeline,
             state=state,
             may_close=who.may(Action.ADMIN),
+            freezes=windows,
+            releases=releases,
             source=filter_of(pipeline.definition),
+            sources=sources,
+            location=location,
             executions=shown,
             before=before,
             next_before=found[EXECUTIONS_SHOWN - 1].id if len(found) > EXECUTIONS_SHOWN else None,
@@ -91,11 +107,19 @@ class PipelinePages:
         )
 
     def start(self, name: str) -> ResponseReturnValue:
-        """Start an execution by hand. Needs the right that starts one anyway: to publish where the version is."""
+        """Start an execution by hand. Needs the right that starts one anyway: to publish where the version, or source, is."""
         who = context.caller()
+        given = {
+            key.removeprefix(_REVISION_PREFIX): (COMMIT_ID, value.strip())
+            for key, value in request.form.items()
+            if key.startswith(_REVISION_PREFIX) and value.strip()
+        }
         try:
             with self._services.db.write() as session:
-                at = self._coordinates(session, name)
+                takes = filter_of(store.get_pipeline(session, name).definition)
+                if takes is None:
+                    check(who, Action.PUBLISH, "/".join(place_of_source(session, name)))
+                at = self._coordinates(session, takes) if takes is not None else None
                 started = start_manual(
                     session,
                     self._services.actions,
@@ -104,10 +128,11 @@ class PipelinePages:
                     actor=who.name,
                     now=self._services.clock(),
                     variables=self._variables(),
+                    revisions=given,
                     request_token=request.form.get("request_token") or None,
                 )
         except (Invalid, NotFound, Conflict, Denied) as error:
-            return self._page(name, _sentence(error)), status_of(error)
+            return self.shown(name, sentence(error)), status_of(error)
         notice = "execution-started" if started.is_new else "execution-there"
         return redirect_with(notice, url_for("hook_pages.execution", execution_id=started.execution_id))
 
@@ -124,13 +149,12 @@ class PipelinePages:
                     reason = form.get("reason", "").strip()
                     disable_transition(session, name, stage, reason=reason, actor=who.name, now=now)
         except (Invalid, Conflict) as error:
-            return self._page(name, _sentence(error)), status_of(error)
+            return self.shown(name, sentence(error)), status_of(error)
         return redirect_with("stage-opened" if is_open else "stage-closed", url_for("hook_pages.pipeline", name=name))
 
     @staticmethod
-    def _coordinates(session: Session, pipeline: str) -> Coordinates:
+    def _coordinates(session: Session, source: PackageFilter) -> Coordinates:
         """The version the form names, in canonical spelling."""
-        source = filter_of(store.get_pipeline(session, pipeline).definition)
         form = request.form
         repository, written = form.get("repository", "").strip(), form.get("package", "").strip()
         check(context.caller(), Action.PUBLISH, f"{source.domain}/{repository}")
@@ -164,11 +188,13 @@ def startable(session: Session, who: Identity, at: Coordinate) -> list[tuple[str
     for entry in store.list_pipelines(session):
         definition = store.get_pipeline(session, entry.name).definition
         needs_values = any(variable.default is None for variable in definition.variables)
-        if filter_of(definition).matches(candidate) and not needs_values:
+        takes = filter_of(definition)
+        if takes is not None and takes.matches(candidate) and not needs_values:
             found.append((entry.name, definition))
     return found
 
 
-def _sentence(error: Problem) -> str:
+def sentence(error: Problem) -> str:
+    """A refusal as a page says it."""
     text = str(error)
     return text[:1].upper() + text[1:]

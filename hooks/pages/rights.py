@@ -6,10 +6,13 @@ from sqlalchemy.orm import Session
 
 from hooks.pipelines import store
 from hooks.pipelines.definition import ExecutionMode
-from hooks.pipelines.gates import may_see, repositories_of
+from hooks.pipelines.gates import check_release, may_see, repositories_of
+from hooks.pipelines.holds import holds_of
+from hooks.pipelines.overriding import OVERRIDABLE
+from hooks.pipelines.pipeline_state import StageState
 from hooks.pipelines.state import StageStatus
 from registry.access import Action, Identity
-from registry.errors import NotFound
+from registry.errors import Denied, NotFound
 
 
 def path_of(summary: store.ExecutionSummary) -> str:
@@ -41,3 +44,31 @@ def stages_to_roll_back(execution: store.ExecutionView, who: Identity) -> list[s
         if stage.status == StageStatus.SUCCEEDED
         and all(who.may(Action.APPROVE, path) for path in repositories_of(execution, stage.name))
     ]
+
+
+def may_release(session: Session, who: Identity, pipeline_id: int, stage: StageState) -> bool:
+    """Whether something is held before a stage that somebody may let go."""
+    for row in holds_of(session, pipeline_id, stage.stage_name) if stage.holds else ():
+        try:
+            check_release(session, who, row)
+        except (Denied, NotFound):
+            continue
+        return True
+    return False
+
+
+def stages_to_override(execution: store.ExecutionView, who: Identity) -> dict[str, str]:
+    """Stage → the condition that waits, or has failed it, and that somebody may let count as met."""
+    found = {}
+    for stage in execution.stages:
+        if stage.status not in {StageStatus.IN_PROGRESS, StageStatus.FAILED}:
+            continue
+        for condition in stage.conditions:
+            is_open = condition.status in {"InProgress", "Failed", "Errored"} and condition.is_current
+            if is_open and condition.condition_type in OVERRIDABLE:
+                found[stage.name] = condition.condition_type
+    return {
+        stage: slot
+        for stage, slot in found.items()
+        if all(who.may(Action.APPROVE, path) for path in repositories_of(execution, stage))
+    }

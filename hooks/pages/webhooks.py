@@ -13,6 +13,7 @@ from sqlalchemy.orm import Session
 from hooks.models import WebhookEndpoint
 from hooks.notifications import deliveries, endpoints
 from hooks.notifications.filters import Filter
+from hooks.notifications.payloads import CLOUD_EVENTS
 from hooks.pages.forms import filter_sent, kinds_known, number, sentence
 from hooks.services import HookServices
 from registry.access import Identity
@@ -80,6 +81,7 @@ class WebhookPages:
                     url=request.form.get("url", "").strip(),
                     wanted=filter_sent(),
                     description=request.form.get("description", ""),
+                    payload=request.form.get("payload", CLOUD_EVENTS),
                     now=self._services.clock(),
                 )
                 webhook_id = row.id
@@ -131,6 +133,7 @@ class WebhookPages:
                 url=form.get("url", "").strip(),
                 wanted=None if wanted == endpoints.filter_of(row) else wanted,
                 description=form.get("description", ""),
+                payload=form.get("payload") or None,
                 now=self._services.clock(),
             )
 
@@ -195,7 +198,7 @@ class WebhookPages:
         who = context.caller()
         with self._services.db.read() as session:
             row = endpoints.find(session, who, number(webhook_id))
-            found = deliveries.detail(session, row, delivery_id, who)
+            found = deliveries.detail(session, row, delivery_id, who, self._parts.base_url)
             view = endpoints.view(session, row)
         body = json.dumps(json.loads(found.body), indent=2, ensure_ascii=False)
         return render_template("notifications/delivery.html", webhook=view, found=found, body=body)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection
-from dataclasses import dataclass
+from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
@@ -11,26 +11,24 @@ from sqlalchemy import Select, select
 from sqlalchemy.orm import Session
 
 from hooks.models.pipeline import Pipeline, PipelineDefinitionVersion
-from hooks.pipelines.actions import PROVIDERS
+from hooks.models.pipeline_source import PipelineLocation
+from hooks.pipelines.applied import Applied
 from hooks.pipelines.approvers import check_known, named_approvers
 from hooks.pipelines.declaration import parse_documents
-from hooks.pipelines.definition import BuildProjectDeclaration, PipelineDefinition, to_model
+from hooks.pipelines.definition import (
+    BuildProjectDeclaration,
+    Declaration,
+    DefinitionLocation,
+    PipelineDefinition,
+    to_model,
+)
+from hooks.pipelines.locations import apply_location
 from hooks.pipelines.parts import Parts
+from hooks.pipelines.providers import PROVIDERS
+from hooks.pipelines.schedule_rows import keep_schedules
+from hooks.pipelines.watches import keep_watches
 from registry import audit
-from registry.errors import Invalid, InvalidDocument
-
-
-@dataclass(frozen=True, slots=True)
-class Applied:
-    """What became of one document. ``kind`` is ``pipeline`` or ``build project``; ``version`` is a pipeline's.
-
-    ``change`` is ``created``, ``updated`` or ``unchanged``.
-    """
-
-    kind: str
-    name: str
-    change: str
-    version: int | None = None
+from registry.errors import Conflict, Invalid, InvalidDocument
 
 
 def apply_document(session: Session, parts: Parts, text: str, *, actor: str, now: datetime) -> list[Applied]:
@@ -42,7 +40,10 @@ def apply_document(session: Session, parts: Parts, text: str, *, actor: str, now
     found = parse_documents(text, PROVIDERS)
     # A pipeline before the projects that its executions build with, as everywhere; of several the names in order.
     lock_pipelines(session, [each.declares.name for each in found if isinstance(each.declares, PipelineDefinition)])
-    return [apply_declared(session, parts, each.declares, each.text, actor=actor, now=now) for each in found]
+    return [
+        replace(apply_declared(session, parts, each.declares, each.text, actor=actor, now=now), warnings=each.warnings)
+        for each in found
+    ]
 
 
 def lock_pipelines(session: Session, names: Collection[str]) -> None:
@@ -54,18 +55,29 @@ def lock_pipelines(session: Session, names: Collection[str]) -> None:
 def apply_declared(
     session: Session,
     parts: Parts,
-    declares: PipelineDefinition | BuildProjectDeclaration,
+    declares: Declaration,
     text: str,
     *,
     actor: str,
     now: datetime,
+    comes_from_source: bool = False,
 ) -> Applied:
-    """Create or update one pipeline, whose document is ``text``, or one build project. Raises InvalidDocument."""
+    """Create or update one pipeline, whose document is ``text``, one build project, or where a pipeline comes from.
+
+    Raises InvalidDocument, and Conflict for a pipeline that comes from its source, unless this one does.
+    """
     if isinstance(declares, BuildProjectDeclaration):
         change = parts.apply_build_project(session, declares, now)
         if change != "unchanged":
             audit.record(session, now, actor, f"build_project.{change[:-1]}", f"build-project/{declares.name}")
         return Applied("build project", declares.name, change)
+    if isinstance(declares, DefinitionLocation):
+        return apply_location(session, declares, actor, now)
+    if not comes_from_source and session.get(PipelineLocation, declares.name) is not None:
+        raise Conflict(
+            f"the definition of pipeline {declares.name} comes from its source; push it there, or detach it first"
+            f" (entrepot pipeline detach {declares.name})"
+        )
     return _apply_pipeline(session, declares, text, actor, now)
 
 
@@ -94,6 +106,8 @@ def _apply_pipeline(session: Session, definition: PipelineDefinition, text: str,
         )
     )
     session.flush()
+    keep_watches(session, row.id, definition)
+    keep_schedules(session, row.id, definition, now)
     action = "pipeline.create" if change == "created" else "pipeline.update"
     audit.record(session, now, actor, action, f"pipeline/{row.name}", version=row.current_version)
     return Applied("pipeline", row.name, change, row.current_version)

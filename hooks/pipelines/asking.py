@@ -61,9 +61,11 @@ def questions(session: Session, parts: Parts, execution: store.ExecutionView, wh
 def waiting(session: Session, parts: Parts, who: Identity) -> list[Question]:
     """All that waits and that somebody may see, oldest first; at most ``MOST_WAITING``."""
     found: list[Question] = []
-    for approval in store.list_waiting_approvals(session)[:MOST_WAITING]:
-        execution = store.get_execution(session, approval.execution.id)
-        if may_see(who, execution):
+    approvals = store.list_waiting_approvals(session)[:MOST_WAITING]
+    executions = store.get_executions(session, {approval.execution.id for approval in approvals})
+    for approval in approvals:
+        execution = executions.get(approval.execution.id)
+        if execution is not None and may_see(who, execution):
             # From the execution: what a list has of an action is without its answers.
             found += [
                 each

@@ -61,7 +61,7 @@ def compute_configuration(
         faults.add(line_of(node), f"{what}: commands are missing")
     whole(dict(entries), "timeoutInMinutes", what, (5, MAX_MINUTES), faults)
     found = {
-        COMMANDS: _commands(entries.get("commands"), f"{what}: commands", faults),
+        COMMANDS: commands_of(entries.get("commands"), f"{what}: commands", faults),
         OUTPUT_VARIABLES: _names(entries.get("outputVariables"), f"{what}: outputVariables", faults),
         ENVIRONMENT: _environment(entries.get("environmentVariables"), f"{what}: environmentVariables", faults),
         FILES: _files(entries, what, faults),
@@ -72,7 +72,8 @@ def compute_configuration(
     return {key: json.dumps(value, ensure_ascii=False, sort_keys=True) for key, value in found.items() if value}
 
 
-def _commands(node: yaml.Node | None, what: str, faults: Faults) -> list[str]:
+def commands_of(node: yaml.Node | None, what: str, faults: Faults) -> list[str]:
+    """The commands of a list, each one line of text without variables."""
     found = []
     for item in _listed(node, what, MAX_COMMANDS, faults):
         text = limited(item, what, 4096, faults)

@@ -6,7 +6,7 @@ ignored: a pipeline that silently lacks its gate is worse than none.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 import yaml
@@ -18,8 +18,10 @@ from hooks.pipelines.compute import (
     compute_configuration,
     refuse_compute,
 )
+from hooks.pipelines.condition_reading import CONDITION_KEYS, stage_conditions
 from hooks.pipelines.definition import (
     ARTIFACT,
+    GIT_PROVIDERS,
     MAX_RUN_ORDER,
     MAX_VARIABLES,
     NAME,
@@ -27,7 +29,7 @@ from hooks.pipelines.definition import (
     VARIABLE,
     ActionDefinition,
     ActionType,
-    BuildProjectDeclaration,
+    Declaration,
     ExecutionMode,
     PipelineDefinition,
     StageDefinition,
@@ -47,24 +49,25 @@ from hooks.pipelines.document import (
     text_of,
     whole,
 )
-from hooks.pipelines.provider import Provider
+from hooks.pipelines.location_documents import read_location
+from hooks.pipelines.provider import RULE, Provider
 from hooks.pipelines.rules import Places, check_pipeline
+from hooks.pipelines.templates import is_template, pipelines_in
+from hooks.pipelines.trigger_documents import read_triggers
 
-_CONDITIONS = "stages have no conditions, retries or rollbacks by rule; an approval action is the gate here"
 _PIPELINE = {"name", "roleArn", "artifactStore", "artifactStores", "stages", "version", "executionMode"}
-_PIPELINE |= {"pipelineType", "variables"}
+_PIPELINE |= {"pipelineType", "variables", "triggers", "tags"}
 _PIPELINE_REFUSED = {
-    "triggers": "a source action of provider Package is its own trigger",
     "disableInboundStageTransitions": "use `entrepot pipeline transition`: a document that is applied again opens nothing",
     "restartExecutionOnUpdate": "an update starts nothing; start the pipeline by hand",
+}
+_WITHOUT_EFFECT = {
+    "roleArn": "a pipeline has the rights of who applied it, and what the groups and projects it uses allow it",
+    "artifactStore": "artifacts lie in their domain's encrypted store",
+    "artifactStores": "artifacts lie in their domain's encrypted store, and one server has no regions",
     "tags": "pipelines have no tags",
 }
-_STAGE_REFUSED = {
-    "beforeEntry": _CONDITIONS,
-    "onSuccess": _CONDITIONS,
-    "onFailure": _CONDITIONS,
-    "blockers": "CodePipeline reserves them and defines no effect",
-}
+_STAGE_REFUSED = {"blockers": "CodePipeline reserves them and defines no effect"}
 _ACTION = {"name", "actionTypeId", "runOrder", "configuration", "inputArtifacts", "outputArtifacts", "roleArn"}
 _ACTION |= {"namespace", "timeoutInMinutes", *COMPUTE_KEYS}
 _ACTION_REFUSED = {"region": "one server has no regions"}
@@ -72,10 +75,11 @@ _ACTION_REFUSED = {"region": "one server has no regions"}
 
 @dataclass(frozen=True, slots=True)
 class Declared:
-    """One document of a file: what it declares, and its own text, verbatim."""
+    """One document of a file: what it declares, its own text, verbatim, and what in it has no effect."""
 
     text: str
-    declares: PipelineDefinition | BuildProjectDeclaration
+    declares: Declaration
+    warnings: tuple[str, ...] = ()
 
 
 @dataclass(slots=True)
@@ -83,6 +87,7 @@ class _Reading:
     faults: Faults
     providers: Sequence[Provider]
     places: Places = field(default_factory=Places)
+    warnings: list[str] = field(default_factory=list)
 
 
 def parse_documents(text: str, providers: Sequence[Provider], *, name: str = "pipeline document") -> list[Declared]:
@@ -94,42 +99,64 @@ def parse_documents(text: str, providers: Sequence[Provider], *, name: str = "pi
     found: list[Declared] = []
     names: set[tuple[type, str]] = set()
     for document in read_documents(text, name):
-        declared = _declaration(document.root, providers, faults)
-        if declared is None:
-            continue
-        if (type(declared), declared.name) in names:
-            faults.add(line_of(document.root), f"{declared.name!r} is declared twice in this file")
-        names.add((type(declared), declared.name))
-        found.append(Declared(document.text, declared))
+        for declared, warnings in _declarations(document.root, providers, faults):
+            if (type(declared), declared.name) in names:
+                faults.add(line_of(document.root), f"{declared.name!r} is declared twice in this file")
+            names.add((type(declared), declared.name))
+            found.append(Declared(document.text, declared, tuple(warnings)))
     faults.raise_if_any()
     return found
 
 
-def _declaration(
+def _declarations(
     root: yaml.Node, providers: Sequence[Provider], faults: Faults
-) -> PipelineDefinition | BuildProjectDeclaration | None:
+) -> Iterator[tuple[Declaration, list[str]]]:
+    """What a document declares, each with what has no effect: one thing, or the pipelines of a template."""
     if not isinstance(root, yaml.MappingNode):
         faults.add(line_of(root), "a document must be a mapping")
-        return None
+        return
     keys = {key.value[:1].lower() + key.value[1:] for key, _ in root.value if isinstance(key, yaml.ScalarNode)}
     if "buildProject" in keys:
-        return build_project(fields(root, "the document", {"buildProject"}, faults)["buildProject"], faults)
+        yield build_project(fields(root, "the document", {"buildProject"}, faults)["buildProject"], faults), []
+        return
+    if "definitionFrom" in keys:
+        yield read_location(fields(root, "the document", {"definitionFrom"}, faults)["definitionFrom"], faults), []
+        return
+    if is_template(keys, root):
+        others: list[str] = []
+        for name, properties in list(pipelines_in(root, faults, others)):
+            reading = _Reading(faults, providers)
+            yield _pipeline(properties, reading, name), others + reading.warnings
+            others = []
+        return
+    node: yaml.Node = root
     if "pipeline" in keys:
         # ``metadata`` stands beside it in GetPipeline's answer; it is output only and says nothing about the pipeline.
-        root = fields(root, "the document", {"pipeline", "metadata"}, faults)["pipeline"]
-    return _pipeline(root, _Reading(faults, providers))
+        node = fields(root, "the document", {"pipeline", "metadata"}, faults)["pipeline"]
+    reading = _Reading(faults, providers)
+    yield _pipeline(node, reading), reading.warnings
 
 
-def _pipeline(node: yaml.Node, reading: _Reading) -> PipelineDefinition:
+def _pipeline(node: yaml.Node, reading: _Reading, logical_name: str = "") -> PipelineDefinition:
+    """A pipeline; ``logical_name`` is its name where it says none."""
     faults = reading.faults
     entries = fields(node, "pipeline", _PIPELINE, faults, refused=_PIPELINE_REFUSED)
     _check_settings(node, entries, faults)
+    for key in sorted(set(_WITHOUT_EFFECT).intersection(entries)):
+        reading.warnings.append(f"line {line_of(entries[key])}: {key} has no effect: {_WITHOUT_EFFECT[key]}")
     stage_nodes = items(entries.get("stages"), "pipeline: stages", faults)
+    stages = tuple(_stage(stage, index, reading) for index, stage in enumerate(stage_nodes))
+    git_sources = {
+        action.name for stage in stages[:1] for action in stage.actions if action.type.provider in GIT_PROVIDERS
+    }
+    triggers, schedules = read_triggers(entries.get("triggers"), git_sources, faults)
     definition = PipelineDefinition(
-        name=named(node, entries, "pipeline", NAME, faults),
-        stages=tuple(_stage(stage, index, reading) for index, stage in enumerate(stage_nodes)),
+        name=logical_name if logical_name and "name" not in entries else named(node, entries, "pipeline", NAME, faults),
+        stages=stages,
         variables=_variables(entries.get("variables"), faults),
         execution_mode=_execution_mode(entries.get("executionMode"), faults),
+        triggers=triggers,
+        schedules=schedules,
     )
     reading.places.note((), line_of(entries.get("stages", node)))
     check_pipeline(definition, reading.providers, reading.places, faults)
@@ -141,9 +168,9 @@ def _check_settings(node: yaml.Node, entries: dict[str, yaml.Node], faults: Faul
         faults.add(line_of(entries["artifactStores"]), "pipeline: artifactStore and artifactStores exclude each other")
     if "artifactStore" in entries:
         _artifact_store(entries["artifactStore"], faults)
-    if "artifactStores" in entries:
-        why = "one server has no regions; use artifactStore or leave it out"
-        faults.add(line_of(entries["artifactStores"]), f"pipeline: 'artifactStores' is not carried out: {why}")
+    if "artifactStores" in entries and not isinstance(entries["artifactStores"], yaml.CollectionNode):
+        told = "pipeline: artifactStores is a mapping of regions to stores, or a list of both"
+        faults.add(line_of(entries["artifactStores"]), told)
     _check_type(entries, faults)
     if "version" in entries:
         integer_of(entries["version"], "pipeline: version", (1, 999_999_999), faults)
@@ -200,11 +227,14 @@ def _variables(node: yaml.Node | None, faults: Faults) -> tuple[VariableDefiniti
 
 def _stage(node: yaml.Node, index: int, reading: _Reading) -> StageDefinition:
     faults = reading.faults
-    entries = fields(node, "stage", {"name", "actions"}, faults, refused=_STAGE_REFUSED)
+    entries = fields(node, "stage", {"name", "actions", *CONDITION_KEYS}, faults, refused=_STAGE_REFUSED)
     name = named(node, entries, "stage", NAME, faults)
     reading.places.note((index,), line_of(node))
     nodes = items(entries.get("actions"), f"stage {name!r}: actions", faults)
-    return StageDefinition(name, tuple(_action(action, (index, j), name, reading) for j, action in enumerate(nodes)))
+    actions = tuple(_action(action, (index, j), name, reading) for j, action in enumerate(nodes))
+    return StageDefinition(
+        name, actions, stage_conditions(entries, index, name, reading.providers, places=reading.places, faults=faults)
+    )
 
 
 def _action(node: yaml.Node, place: tuple[int, int], stage: str, reading: _Reading) -> ActionDefinition:
@@ -250,10 +280,11 @@ def _action_type(node: yaml.Node | None, what: str, reading: _Reading) -> Action
         faults.add(line_of(node), f"{what}: actionTypeId needs {' and '.join(missing)}")
         return ActionType("", "", "")
     category, provider = words["category"], words["provider"]
-    named = [known for known in reading.providers if (known.category, known.name) == (category, provider)]
+    actions = [known for known in reading.providers if known.category != RULE]
+    named = [known for known in actions if (known.category, known.name) == (category, provider)]
     found = [known for known in named if words.get("owner", known.owner) == known.owner]
     if not found or words.get("version", "1") != "1":
-        known = "; ".join(f"{known.category} / {known.owner} / {known.name}" for known in reading.providers)
+        known = "; ".join(f"{known.category} / {known.owner} / {known.name}" for known in actions)
         asked = " / ".join([category, words.get("owner", "?"), provider, words.get("version", "1")])
         faults.add(line_of(node), f"{what}: {asked} is not carried out by this release (known, version 1: {known})")
         return ActionType("", "", "")

@@ -12,12 +12,17 @@ from enum import StrEnum
 from typing import Any
 
 from hooks.builds.project import SourceSettings
+from hooks.pipelines.sources.triggers import Trigger, trigger_of
 
 MAX_STAGES = 50
 MAX_ACTIONS = 500
 MAX_ACTIONS_PER_STAGE = 50
 MAX_RUN_ORDER = 999
 MAX_VARIABLES = 50
+MAX_RULES = 5
+
+GIT_PROVIDERS = frozenset({"Git", "CodeStarSourceConnection", "CodeCommit"})
+"""The providers of source actions that take commits of a git repository."""
 
 NAME = re.compile(r"[A-Za-z0-9.@_-]{1,100}\Z")
 ARTIFACT = re.compile(r"[A-Za-z0-9_-]{1,100}\Z")
@@ -63,6 +68,70 @@ class ActionDefinition:
     namespace: str | None = None
     timeout_minutes: int | None = None
 
+    @property
+    def is_package_source(self) -> bool:
+        """Whether it is a source that takes package versions."""
+        return (self.type.category, self.type.provider) == ("Source", "Package")
+
+
+class Slot(StrEnum):
+    """Where in a stage a condition stands (CodePipeline's ``conditionType``)."""
+
+    BEFORE_ENTRY = "BEFORE_ENTRY"
+    ON_SUCCESS = "ON_SUCCESS"
+    ON_FAILURE = "ON_FAILURE"
+
+
+SLOT_KEYS: Mapping[Slot, str] = {
+    Slot.BEFORE_ENTRY: "beforeEntry",
+    Slot.ON_SUCCESS: "onSuccess",
+    Slot.ON_FAILURE: "onFailure",
+}
+"""How a document calls them."""
+
+
+class Result(StrEnum):
+    """What a condition leads to: before entry and on success when its rules fail, on failure when they are met."""
+
+    ROLLBACK = "ROLLBACK"
+    FAIL = "FAIL"
+    RETRY = "RETRY"
+    SKIP = "SKIP"
+
+
+RESULTS: Mapping[Slot, tuple[Result, ...]] = {
+    Slot.BEFORE_ENTRY: (Result.FAIL, Result.SKIP),
+    Slot.ON_SUCCESS: (Result.FAIL, Result.ROLLBACK),
+    Slot.ON_FAILURE: (Result.ROLLBACK, Result.RETRY, Result.FAIL, Result.SKIP),
+}
+
+
+class RetryMode(StrEnum):
+    """``FAILED_ACTIONS`` keeps what succeeded and its output variables, ``ALL_ACTIONS`` starts the stage anew."""
+
+    FAILED_ACTIONS = "FAILED_ACTIONS"
+    ALL_ACTIONS = "ALL_ACTIONS"
+
+
+@dataclass(frozen=True, slots=True)
+class RuleDefinition:
+    """One rule (``ruleTypeId`` with its category ``Rule``); ``commands`` are in the configuration, as an action's are."""
+
+    name: str
+    type: ActionType
+    configuration: Mapping[str, str] = field(default_factory=dict)
+    inputs: tuple[str, ...] = ()
+    timeout_minutes: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ConditionDefinition:
+    """The condition of a slot. Without rules (on failure alone) its result holds by itself; ``retry_mode`` is of RETRY."""
+
+    result: Result
+    rules: tuple[RuleDefinition, ...] = ()
+    retry_mode: RetryMode = RetryMode.FAILED_ACTIONS
+
 
 @dataclass(frozen=True, slots=True)
 class StageDefinition:
@@ -70,6 +139,7 @@ class StageDefinition:
 
     name: str
     actions: tuple[ActionDefinition, ...]
+    conditions: Mapping[Slot, ConditionDefinition] = field(default_factory=dict)
 
     def action(self, name: str) -> ActionDefinition | None:
         """The action of that name, or None."""
@@ -86,18 +156,38 @@ class VariableDefinition:
 
 
 @dataclass(frozen=True, slots=True)
+class ScheduleTrigger:
+    """A schedule that starts the pipeline, as it is written; ``hooks.pipelines.sources.schedules`` reads it."""
+
+    expression: str
+    time_zone: str = "UTC"
+
+
+@dataclass(frozen=True, slots=True)
 class PipelineDefinition:
-    """A whole pipeline. The first stage holds its one source action."""
+    """A whole pipeline. The first stage holds its source actions, at most one of which takes package versions."""
 
     name: str
     stages: tuple[StageDefinition, ...]
     variables: tuple[VariableDefinition, ...] = ()
     execution_mode: ExecutionMode = ExecutionMode.PARALLEL
+    triggers: tuple[Trigger, ...] = ()
+    schedules: tuple[ScheduleTrigger, ...] = ()
+
+    @property
+    def has_conditions(self) -> bool:
+        """Whether any stage has a condition."""
+        return any(stage.conditions for stage in self.stages)
 
     @property
     def source(self) -> ActionDefinition:
-        """The source action."""
-        return self.stages[0].actions[0]
+        """The source action that says what an execution is about: the one of package versions, else the first."""
+        return next((each for each in self.sources if each.is_package_source), self.sources[0])
+
+    @property
+    def sources(self) -> tuple[ActionDefinition, ...]:
+        """The source actions."""
+        return self.stages[0].actions
 
     def stage(self, name: str) -> StageDefinition | None:
         """The stage of that name, or None."""
@@ -135,6 +225,22 @@ class BuildProjectDeclaration:
     warnings: tuple[str, ...] = ()
 
 
+@dataclass(frozen=True, slots=True)
+class DefinitionLocation:
+    """A ``definitionFrom:`` document: the pipeline ``name`` is what the file ``path`` says on the branch of a git source.
+
+    ``source`` are the settings of a git source action.
+    """
+
+    name: str
+    source: Mapping[str, str]
+    path: str
+
+
+Declaration = PipelineDefinition | BuildProjectDeclaration | DefinitionLocation
+"""What a document can declare."""
+
+
 def to_model(definition: PipelineDefinition) -> dict[str, Any]:
     """The definition as JSON, for the row that executions are pinned to."""
     return asdict(definition)
@@ -145,12 +251,18 @@ def from_model(model: Mapping[str, Any]) -> PipelineDefinition:
     return PipelineDefinition(
         name=model["name"],
         stages=tuple(
-            StageDefinition(stage["name"], tuple(_action(action) for action in stage["actions"]))
+            StageDefinition(
+                stage["name"],
+                tuple(_action(action) for action in stage["actions"]),
+                {Slot(slot): _condition(told) for slot, told in stage.get("conditions", {}).items()},
+            )
             for stage in model["stages"]
         ),
         variables=tuple(VariableDefinition(**variable) for variable in model["variables"]),
         # Definitions from before there were modes say none: they ran in parallel, and still do.
         execution_mode=ExecutionMode(model.get("execution_mode", ExecutionMode.PARALLEL)),
+        triggers=tuple(trigger_of(each) for each in model.get("triggers", ())),
+        schedules=tuple(ScheduleTrigger(**each) for each in model.get("schedules", ())),
     )
 
 
@@ -162,4 +274,15 @@ def _action(model: Mapping[str, Any]) -> ActionDefinition:
             "inputs": tuple(model["inputs"]),
             "outputs": tuple(model["outputs"]),
         }
+    )
+
+
+def _condition(model: Mapping[str, Any]) -> ConditionDefinition:
+    return ConditionDefinition(
+        Result(model["result"]),
+        tuple(
+            RuleDefinition(**{**rule, "type": ActionType(**rule["type"]), "inputs": tuple(rule["inputs"])})
+            for rule in model["rules"]
+        ),
+        RetryMode(model["retry_mode"]),
     )

@@ -85,6 +85,7 @@ def _make(session: Session, parts: Parts, run: Run, context: JobContext) -> Prog
         subject=run.subject,
         asset=asked["asset"],
         artifact=None if artifact is None else (artifact[0], artifact[1]),
+        revision=asked.get("revision"),
     )
     place = f"{order.application}/{order.group}"
     try:

@@ -21,7 +21,7 @@ from hooks.deployments.configs import chosen_config
 from hooks.deployments.parts import Parts
 from hooks.deployments.planning import DeploymentStatus
 from hooks.deployments.request import DeploymentRequest
-from hooks.deployments.revisions import ARTIFACT, PACKAGE, check_served, digest_of_revision, label, pin
+from hooks.deployments.revisions import ARTIFACT, PACKAGE, SOURCE, check_served, digest_of_revision, label, pin
 from hooks.deployments.rights import check_deploy
 from hooks.models.deployment import Deployment, DeploymentApplication, DeploymentGroup
 from hooks.pipelines.parts import DeploymentOrder, DeploymentOutcome
@@ -86,7 +86,7 @@ class PipelineDeployer:
             if order.artifact is None:
                 source = order.source
                 key = PackageKey(source.format, source.namespace, PackageName(source.name))
-                check(author, Action.READ, f"{source.domain}/{order.repository}", key)
+                check(author, Action.READ, f"{source.domain}/{order.repository}", key if source.is_package else None)
         except Denied as denied:
             raise Denied(f"{author.name}, who wrote the pipeline's definition, may not: {denied}") from denied
 
@@ -127,7 +127,11 @@ def _revision(
         build_id, identifier = order.artifact
         wanted = {"buildId": keeper_of_artifacts(session, build_id), "identifier": identifier}
         return pin(session, {"revisionType": ARTIFACT, "buildArtifact": wanted}, application, now)
+    if order.revision is not None:
+        return pin(session, {"revisionType": SOURCE, "source": {"id": order.revision}}, application, now)
     source = order.source
+    if not source.is_package:
+        raise Invalid("nothing is deployed without an input artifact where the execution is about no package version")
     at = {
         "domain": source.domain,
         "repository": order.repository,

@@ -217,6 +217,9 @@ def _check_events(text: str, name: str) -> list[int]:
             starts.append(_position(event)[1] if starts else 0)
             if event.version or event.tags:
                 raise InvalidDocument(name, [f"line {line}: %-directives are not used here"])
+        elif (getattr(event, "tag", None) or "").startswith("!") and event.tag != "!":  # type: ignore[attr-defined]
+            told = f"{event.tag} is not resolved here; write its value out"  # type: ignore[attr-defined]
+            raise InvalidDocument(name, [f"line {line}: {told}"])
         elif isinstance(event, yaml.AliasEvent) or getattr(event, "anchor", None):
             raise InvalidDocument(name, [f"line {line}: anchors and aliases are not used here; write the value out"])
         elif isinstance(event, yaml.CollectionStartEvent):

@@ -15,21 +15,27 @@ from sqlalchemy import select
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
-from hooks.models.pipeline import ActionExecution, Execution, Pipeline, PipelineDefinitionVersion, StageExecution
-from hooks.pipelines import happenings, slots
+from hooks.models.pipeline import ActionExecution, Execution, PipelineDefinitionVersion, StageExecution
+from hooks.models.pipeline_stage import InboundExecution
+from hooks.pipelines import conditions, happenings, retrying, rolling_back, slots
 from hooks.pipelines.actions import find_kind
 from hooks.pipelines.actions.kind import ActionKind, Progress, Starting
-from hooks.pipelines.definition import ActionDefinition, ExecutionMode, PipelineDefinition, from_model
+from hooks.pipelines.current import current_definition
+from hooks.pipelines.definition import ActionDefinition, ExecutionMode, PipelineDefinition
 from hooks.pipelines.giving_way import at_stage, give_way
-from hooks.pipelines.handover import handed_to
+from hooks.pipelines.handover import handed_to, own_revision
 from hooks.pipelines.parts import Parts, PinnedVersion
+from hooks.pipelines.pinning import About, Wanted, about
 from hooks.pipelines.run import SYSTEM, Run, lock, lock_pipeline, next_attempt, pinned_version
 from hooks.pipelines.state import (
     ActionStatus,
+    AskCondition,
+    ConditionStatus,
     EndExecution,
     EndStage,
     EnterStage,
     ExecutionStatus,
+    RetryStage,
     StageStatus,
     StartAction,
     plan,
@@ -67,23 +73,15 @@ class Started:
 
 @dataclass(frozen=True, slots=True)
 class Start:
-    """What an execution is about: the pinned version, whose work it is, and the pipeline variables given."""
+    """What an execution is about: the pinned version, whose work it is, and the pipeline variables given.
 
-    version: PinnedVersion
+    ``revisions`` are what sources of another kind bring, by the names of their actions; the newest for those not in it.
+    """
+
+    version: PinnedVersion | None = None
     publishers: Sequence[str] = ()
     variables: Mapping[str, str] = field(default_factory=dict)
-
-
-def current_definition(session: Session, pipeline_id: int) -> tuple[PipelineDefinitionVersion, PipelineDefinition]:
-    """The definition in force, with its row. Raises NotFound."""
-    row = session.scalar(
-        select(PipelineDefinitionVersion)
-        .join(Pipeline, Pipeline.id == PipelineDefinitionVersion.pipeline_id)
-        .where(Pipeline.id == pipeline_id, PipelineDefinitionVersion.version == Pipeline.current_version)
-    )
-    if row is None:
-        raise NotFound("pipeline", str(pipeline_id))
-    return row, from_model(row.model)
+    revisions: Mapping[str, Wanted] = field(default_factory=dict)
 
 
 def start_execution(
@@ -91,8 +89,8 @@ def start_execution(
 ) -> Started:
     """Start an execution of the definition in force, once per trigger identity.
 
-    Raises NotFound for the pipeline, Invalid for variables that are unknown or lack a value and for a version without
-    files, and Denied for a chain of promotions deeper than ``MAX_DEPTH``.
+    Raises NotFound for the pipeline, Invalid for variables that are unknown or lack a value, for a version without
+    files and for revisions that no source takes, and Denied for a chain of promotions deeper than ``MAX_DEPTH``.
     """
     row, definition = current_definition(session, pipeline_id)
     there = find_started(session, pipeline_id, trigger.identity)
@@ -100,15 +98,20 @@ def start_execution(
         return Started(there, is_new=False)
     if trigger.depth > MAX_DEPTH:
         raise Denied(f"{trigger.depth} promotions in a row led here, at most {MAX_DEPTH} may; it looks like a loop")
-    if not start.version.assets:
+    if start.version is not None and not start.version.assets:
         raise Invalid(f"{start.version.full_name} {start.version.version} has no files")
     if definition.execution_mode is not ExecutionMode.PARALLEL:
         lock_pipeline(session, pipeline_id)  # so that the order of the ids is that of the starts
-    execution = _new_execution(row, start, pipeline_variables(definition, start.variables), trigger, now)
+    what = about(session, definition, start.version, start.revisions, now)
+    execution = _new_execution(row, start, what, pipeline_variables(definition, start.variables), trigger, now)
     execution.mode = definition.execution_mode.value
     try:
         with session.begin_nested():
             session.add(execution)
+            session.flush()
+            for revision in what.rows:
+                revision.execution_id = execution.id
+                session.add(revision)
     except IntegrityError:
         # Another transaction started it between our look and our insert; the constraint is the arbiter.
         winner = find_started(session, pipeline_id, trigger.identity)
@@ -122,6 +125,11 @@ def start_execution(
 def begin(session: Session, parts: Parts, execution_id: int, now: datetime, **details: Any) -> None:
     """Move an execution whose row was just made: its audit entry (with ``details``), its event and its first steps."""
     run = lock(session, execution_id)
+    _announce(session, run, now, **details)
+    _go_on(session, parts, run, now)
+
+
+def _announce(session: Session, run: Run, now: datetime, **details: Any) -> None:
     row, source = run.execution, pinned_version(run.execution)
     run.record(
         session,
@@ -136,13 +144,17 @@ def begin(session: Session, parts: Parts, execution_id: int, now: datetime, **de
         **details,
     )
     happenings.tell_status(session, run, now)
-    _go_on(session, parts, run, now)
 
 
 def _new_execution(
-    definition: PipelineDefinitionVersion, start: Start, variables: dict[str, str], trigger: Trigger, now: datetime
+    definition: PipelineDefinitionVersion,
+    start: Start,
+    what: About,
+    variables: dict[str, str],
+    trigger: Trigger,
+    now: datetime,
 ) -> Execution:
-    source = start.version
+    source = what.version
     return Execution(
         pipeline_id=definition.pipeline_id,
         definition_id=definition.id,
@@ -150,15 +162,16 @@ def _new_execution(
         trigger_kind=trigger.kind,
         trigger_identity=trigger.identity,
         triggered_by=trigger.actor,
+        revision_type=what.revision_type,
         domain=source.domain,
         repository=source.repository,
         format=source.format,
         namespace=source.namespace,
         name=source.name,
         version=source.version,
-        digest=source.digest,
+        digest=source.digest if source.is_package else next(iter(source.assets.values()), ""),
         assets=dict(source.assets),
-        publishers=sorted(set(start.publishers)),
+        publishers=sorted({*start.publishers, *what.publishers}),
         variables=variables,
         depth=trigger.depth,
         started_at=now,
@@ -171,12 +184,15 @@ def advance(session: Session, parts: Parts, execution_id: int, now: datetime) ->
 
 
 def on_build_finished(session: Session, parts: Parts, build_id: str) -> None:
-    """End the action that waits for a build, in the transaction that ends the build.
+    """End the action or the rule that waits for a build, in the transaction that ends the build.
 
     Nothing happens for a build of no pipeline, or of an action that was abandoned meanwhile.
     """
     execution_id = session.scalar(select(ActionExecution.execution_id).where(ActionExecution.build_id == build_id))
     if execution_id is None:
+        of_rule = conditions.end_build(session, parts, build_id)
+        if of_rule is not None:
+            _go_on(session, parts, of_rule, parts.clock())
         return
     run = lock(session, execution_id)
     row = next((row for row in run.running() if row.build_id == build_id), None)
@@ -185,6 +201,15 @@ def on_build_finished(session: Session, parts: Parts, build_id: str) -> None:
         return
     status = ActionStatus.SUCCEEDED if outcome.succeeded else ActionStatus.FAILED
     end_action(session, parts, run, row, Progress(status, outcome.summary, outcome.variables), now=parts.clock())
+
+
+def look_at_condition(session: Session, parts: Parts, condition_id: int, now: datetime) -> None:
+    """Look at the rules of a condition that waits, and move on. Harmless at any time: it asks what is due alone."""
+    found = conditions.find_waiting(session, condition_id)
+    if found is not None:
+        run, stage, condition = found
+        conditions.look(session, parts, run, stage, condition, now)
+        _go_on(session, parts, run, now)
 
 
 def running_action(session: Session, action_execution_id: int) -> tuple[Run, ActionExecution] | None:
@@ -227,7 +252,7 @@ def find_started(session: Session, pipeline_id: int, identity: str) -> int | Non
 
 def let_in(session: Session, parts: Parts, pipeline_id: int, stage: str, now: datetime) -> None:
     """Let what waits before a stage of the locked pipeline go in, if it may now."""
-    following = slots.next_inbound(session, pipeline_id, stage)
+    following = slots.next_inbound(session, pipeline_id, stage, now)
     held = at_stage(session, pipeline_id, stage, now) if following is None else lock(session, following)
     if held is not None:
         _go_on(session, parts, held, now)
@@ -236,50 +261,69 @@ def let_in(session: Session, parts: Parts, pipeline_id: int, stage: str, now: da
 def _go_on(session: Session, parts: Parts, run: Run, now: datetime) -> None:
     """Move ``run``, then all that waited for a stage that it, or one of those, has left."""
     moving = [run]
-    # Ends: each further one goes into a stage, and as it went before it goes on, never back; and what gives way to a
-    # newer one has one approval less that waits.
+    # Ends: each further one goes into a stage, and as it went before it goes on, never back; what gives way to a newer
+    # one has one approval less that waits; a rollback brings no other.
     while moving:
         current = moving.pop(0)
-        for stage in _move(session, parts, current, now):
-            following = slots.next_inbound(session, current.execution.pipeline_id, stage)
+        left, begun = _move(session, parts, current, now)
+        for execution_id in begun:
+            rollback = lock(session, execution_id)
+            _announce(
+                session, rollback, now, rollback_of=rollback.execution.rollback_stage, failed=current.execution.id
+            )
+            moving.append(rollback)
+        for stage in left:
+            following = slots.next_inbound(session, current.execution.pipeline_id, stage, now)
             if following is not None:
                 moving.append(lock(session, following))
         moving += give_way(session, current, now)
     session.flush()
 
 
-def _move(session: Session, parts: Parts, run: Run, now: datetime) -> list[str]:
-    """Move one execution as far as its rows allow; returns the stages that it left free."""
+def _move(session: Session, parts: Parts, run: Run, now: datetime) -> tuple[list[str], list[int]]:
+    """Move one execution as far as its rows allow; returns the stages that it left free, and rollbacks to begin."""
     left: list[str] = []
+    begun: list[int] = []
     # Ends: every step turns something that had not started or ended into something that has.
     while steps := plan(run.view()):
         for step in steps:
             match step:
                 case EnterStage(stage):
+                    waited = session.get(InboundExecution, run.execution.id)
+                    passed = None if waited is None else (waited.passed_by, waited.pass_reason)
                     if not _may_enter(session, run, stage, now):
                         if run.execution.status == ExecutionStatus.SUPERSEDED:
                             left.append(stage)  # it was let in and went: whoever waits behind it is next
-                        return left
-                    _enter(session, run, stage, now)
+                        return left, begun
+                    _enter(session, run, stage, now, passed)
+                case AskCondition(stage, slot):
+                    conditions.ask(session, parts, run, stage, slot, now)
                 case StartAction(stage, action):
                     _start(session, parts, run, stage, action, now=now)
-                case EndStage(stage, status):
-                    run.stages[stage].status = status.value
-                    run.stages[stage].ended_at = now
-                    happenings.tell_stage(session, run, stage, now)
-                    if run.goes_one_by_one and slots.leave(session, run.execution, stage):
-                        left.append(stage)
+                case RetryStage(stage, mode):
+                    retrying.by_rule(session, parts, run, stage, mode, now)
+                case EndStage(stage, status, rolls_back):
+                    left += _leave(session, run, stage, status, now)
+                    begun += rolling_back.by_rule(session, run, stage, now) if rolls_back else ()
                 case EndExecution(status):
                     _end(session, run, status, now)
     session.flush()
-    return left
+    return left, begun
+
+
+def _leave(session: Session, run: Run, stage: str, status: StageStatus, now: datetime) -> list[str]:
+    """End a stage; the stage, if that leaves it free for another execution."""
+    run.stages[stage].status = status.value
+    run.stages[stage].ended_at = now
+    happenings.tell_stage(session, run, stage, now)
+    return [stage] if run.goes_one_by_one and slots.leave(session, run.execution, stage) else []
 
 
 def _may_enter(session: Session, run: Run, stage: str, now: datetime) -> bool:
     """Whether the execution is inside the stage now; else it waits before it, or is superseded itself."""
     execution = run.execution
     if not run.goes_one_by_one:
-        return True
+        return slots.may_come_in(session, execution, stage, now)
     if execution.rollback_stage is not None:  # that the stage is free was seen to when it was asked for
         slots.occupy(session, execution, stage)
         return True
@@ -292,10 +336,11 @@ def _may_enter(session: Session, run: Run, stage: str, now: datetime) -> bool:
     return slots.try_to_enter(session, execution, stage, now)
 
 
-def _enter(session: Session, run: Run, stage: str, now: datetime) -> None:
+def _enter(session: Session, run: Run, stage: str, now: datetime, passed: tuple[str | None, str | None] | None) -> None:
     row = StageExecution(
         execution_id=run.execution.id, name=stage, status=StageStatus.IN_PROGRESS.value, attempt=1, started_at=now
     )
+    row.passed_by, row.pass_reason = passed or (None, None)
     session.add(row)
     session.flush()
     run.stages[stage] = row
@@ -305,10 +350,12 @@ def _enter(session: Session, run: Run, stage: str, now: datetime) -> None:
 def _end(session: Session, run: Run, status: ExecutionStatus, now: datetime) -> None:
     run.execution.status = status.value
     run.execution.ended_at = now
-    if run.goes_one_by_one:
-        slots.stop_waiting(session, run.execution)
+    slots.stop_waiting(session, run.execution)
     failed = [f"{stage}/{name}" for (stage, name), row in run.actions.items() if row.status == ActionStatus.FAILED]
-    run.record(session, now, SYSTEM, f"execution.{status.lower()}", failed_actions=failed)
+    judged = {ConditionStatus.FAILED, ConditionStatus.ERRORED}
+    conditions_failed = [f"{stage}/{slot}" for (stage, slot), row in run.conditions.items() if row.status in judged]
+    more = {"failed_conditions": conditions_failed} if conditions_failed else {}
+    run.record(session, now, SYSTEM, f"execution.{status.lower()}", failed_actions=failed, **more)
     happenings.tell_status(session, run, now)
 
 
@@ -365,6 +412,7 @@ def _begin(
                     source=pinned_version(run.execution),
                     now=now,
                     artifacts=handed_to(run, definition),
+                    own_revision=own_revision(run),
                 ),
             )
     except Unresolved as unresolved:

@@ -1,4 +1,4 @@
-"""Who may answer an approval: whoever holds the right to approve on the repositories it stands before. Pure.
+"""Who may answer an approval: whoever holds the right to approve on the repositories it stands before.
 
 An approval lets through what comes after it, so the right is asked for there: on the targets of all promotions up to the
 next approval, on the repositories that builds up to there publish to and on those that deployments get their files from,
@@ -10,8 +10,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from itertools import groupby
 
-from hooks.pipelines.store import ActionExecutionView, ExecutionSummary, ExecutionView
-from registry.access import Action, Identity
+from sqlalchemy.orm import Session
+
+from hooks.models.pipeline_condition import StageHold
+from hooks.pipelines.store import ActionExecutionView, ExecutionSummary, ExecutionView, get_execution
+from registry.access import Action, Identity, check
 from registry.errors import NotFound
 from registry.names import PackageKey, PackageName
 
@@ -78,6 +81,15 @@ def repositories_of(execution: ExecutionView, stage: str) -> tuple[str, ...]:
     actions = [action for each in execution.stages if each.name == stage for action in each.actions]
     targets = [target for action in actions if (target := _target(action, summary))]
     return tuple(f"{summary.domain}/{target}" for target in dict.fromkeys(targets or [summary.repository]))
+
+
+def check_release(session: Session, caller: Identity, row: StageHold) -> None:
+    """Raise Denied for who may not let go of a hold, and NotFound for who may not even see what it is about."""
+    execution = get_execution(session, row.rollback_id)
+    if not may_see(caller, execution):
+        raise NotFound("hold", f"of stage {row.stage}")
+    for path in repositories_of(execution, row.stage):
+        check(caller, Action.APPROVE, path)
 
 
 def _groups(execution: ExecutionView) -> Iterator[tuple[str, list[ActionExecutionView]]]:

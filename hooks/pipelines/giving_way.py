@@ -38,7 +38,7 @@ def at_stage(session: Session, pipeline_id: int, stage: str, now: datetime) -> R
     if slot.occupant_id is None or not slot.is_open:
         return None
     occupant = session.get_one(Execution, slot.occupant_id)
-    newer = slots.newer_inbound(session, occupant, stage)
+    newer = slots.newer_inbound(session, occupant, stage, now)
     if newer is None:
         return None
     run = lock(session, occupant.id)

@@ -11,16 +11,17 @@ from hooks.jobs.claims import EndedJob
 from hooks.jobs.context import Handler, JobContext
 from hooks.models.job import JobState
 from hooks.models.pipeline import ActionExecution
-from hooks.pipelines import deploy_jobs, publish_jobs
+from hooks.pipelines import conditions, deploy_jobs, freezes, publish_jobs
 from hooks.pipelines.actions import approve, deploy, promote, publish, timeouts
 from hooks.pipelines.actions.kind import Progress
 from hooks.pipelines.approvals import expire
-from hooks.pipelines.engine import REFUSALS, end_action, running_action
+from hooks.pipelines.engine import REFUSALS, end_action, look_at_condition, running_action
 from hooks.pipelines.parts import Parts
 from hooks.pipelines.promote_gates import Attested, judge
 from hooks.pipelines.promoted import Promoted, promoted_by
 from hooks.pipelines.run import Run
 from hooks.pipelines.state import ActionStatus, ExecutionStatus
+from hooks.pipelines.sticky import thaw
 from hooks.pipelines.which_packages import SETTING
 from registry.errors import Conflict
 
@@ -30,6 +31,8 @@ def handlers(parts: Parts) -> Mapping[str, Handler]:
     return {
         promote.JOB_KIND: lambda context: run_promotion(parts, context),
         approve.JOB_KIND: lambda context: run_expiry(parts, context),
+        conditions.JOB_KIND: lambda context: run_condition(parts, context),
+        freezes.JOB_KIND: lambda context: run_thaw(parts, context),
         **deploy_jobs.handlers(parts),
     }
 
@@ -100,7 +103,7 @@ def _promote(
     """Judge and promote, and end the action; or let it wait, as a job of its own."""
     settings, now = row.resolved_configuration, parts.clock()
     source, target = context.payload["source"], context.payload["target"]
-    way = f"from {source} to {target}"
+    way = f"from {source or 'where it was published'} to {target}"
     try:
         versions = promoted_by(session, run, settings, source)
         verdict = judge(session, parts, run, settings, versions, attested, now)
@@ -118,7 +121,7 @@ def _promote(
                 for each in versions:
                     _copy(session, parts, run, each, target, now)
             told = f"promoted {way}"
-            if len(versions) > 1 or settings.get(SETTING):
+            if len(versions) > 1 or settings.get(SETTING) or not run.execution.format:
                 told = f"promoted to {target}: " + ", ".join(f"{each.key.path} {each.version}" for each in versions)
             end = Progress(ActionStatus.SUCCEEDED, told)
     except REFUSALS as refusal:
@@ -148,3 +151,17 @@ def run_expiry(parts: Parts, context: JobContext) -> None:
         JobState.SUCCEEDED,
         lambda session: expire(session, parts, context.payload["action_execution_id"], parts.clock()),
     )
+
+
+def run_condition(parts: Parts, context: JobContext) -> None:
+    """Look at a condition that waits. Running twice is harmless: only rules in progress that are due are looked at."""
+    context.finish(
+        JobState.SUCCEEDED,
+        lambda session: look_at_condition(session, parts, context.payload["condition_execution_id"], parts.clock()),
+    )
+
+
+def run_thaw(parts: Parts, context: JobContext) -> None:
+    """Look again at what waits before a pipeline's stages. Running twice is harmless: what has entered does not wait."""
+    pipeline_id, only = context.payload["pipeline_id"], context.payload["execution_id"]
+    context.finish(JobState.SUCCEEDED, lambda session: thaw(session, parts, pipeline_id, parts.clock(), only=only))

@@ -8,14 +8,16 @@ from typing import Any
 from sqlalchemy.orm import Session
 
 from hooks.models.pipeline import ActionExecution
+from hooks.models.pipeline_condition import ConditionExecution
 from hooks.pipelines import gates, store
 from hooks.pipelines.approvers import named_approvers, required_approvals
 from hooks.pipelines.consequences import lets_through
 from hooks.pipelines.run import Run
-from hooks.pipelines.state import ActionStatus, ExecutionStatus, StageStatus
+from hooks.pipelines.state import ActionStatus, ConditionStatus, ExecutionStatus, StageStatus
 from registry import events
 
 _STARTED = "started"
+_LONGEST_WHY = 500
 
 
 def _declare(subject: str, what: str, statuses: tuple[str, ...]) -> None:
@@ -31,6 +33,7 @@ def _kind(subject: str, status: str) -> str:
 _declare("execution", "An execution of a pipeline", tuple(ExecutionStatus))
 _declare("stage", "A stage of an execution", tuple(StageStatus))
 _declare("action", "An action of an execution", tuple(status for status in ActionStatus if status != "Waiting"))
+_declare("condition", "A condition of a stage", tuple(ConditionStatus))
 STAGE_RETRIED = events.declare("stage.retried", "A failed stage is tried again.")
 APPROVAL_NEEDED = events.declare("approval.needed", "An execution waits for somebody's approval.")
 APPROVAL_ANSWERED = events.declare("approval.answered", "Somebody approved, and further approvals are needed.")
@@ -49,12 +52,22 @@ events.audited(
 events.audited(
     "transition.enable", "transition.enabled", "-/pipeline", "stage", tells="The way into a stage was opened."
 )
+events.audited("freeze.create", "freeze.created", "-/freeze", "reason", tells="A freeze window was made.")
+events.audited("freeze.delete", "freeze.deleted", "-/freeze", tells="A freeze window was taken away.")
+events.audited(
+    "hold.release",
+    "hold.released",
+    "-/pipeline",
+    "stage",
+    "reason",
+    tells="What a rollback had held before a stage may enter it again.",
+)
 events.audited("build_project.create", "build-project.created", "-/project", tells="A build project was made.")
 events.audited("build_project.update", "build-project.changed", "-/project", tells="A build project changed.")
 
 
 def tell(session: Session, run: Run, kind: str, now: datetime, **more: Any) -> None:
-    """The event ``kind`` of an execution, with where its package is."""
+    """The event ``kind`` of an execution: where its package is, on which definition it runs, and who started it."""
     row = run.execution
     events.note(
         session,
@@ -68,13 +81,24 @@ def tell(session: Session, run: Run, kind: str, now: datetime, **more: Any) -> N
         version=row.version,
         pipeline=run.pipeline,
         execution=row.id,
-        **more,
+        **{
+            "pipeline_version": run.definition_version,
+            "start_time": row.started_at.isoformat(),
+            "trigger": "rollback" if row.rollback_target_id is not None else row.trigger_kind,
+            "started_by": row.triggered_by,
+            **more,
+        },
     )
 
 
 def tell_status(session: Session, run: Run, now: datetime) -> None:
     """The execution has the status it has now."""
-    tell(session, run, _kind("execution", run.execution.status), now, started_by=run.execution.triggered_by)
+    row = run.execution
+    why = {"by": row.stopped_by, "reason": row.stop_reason} if row.stopped_by is not None else {}
+    if row.status == ExecutionStatus.FAILED:
+        failed = [action.summary for action in run.actions.values() if action.status == ActionStatus.FAILED]
+        why = {"reason": "; ".join(failed)[:_LONGEST_WHY]}
+    tell(session, run, _kind("execution", row.status), now, digest=row.digest, **why)
 
 
 def tell_stage(session: Session, run: Run, stage: str, now: datetime) -> None:
@@ -83,21 +107,30 @@ def tell_stage(session: Session, run: Run, stage: str, now: datetime) -> None:
     tell(session, run, _kind("stage", row.status), now, stage=stage, attempt=row.attempt)
 
 
+def tell_condition(session: Session, run: Run, stage: str, row: ConditionExecution, now: datetime) -> None:
+    """A condition has the status it has now."""
+    told = {"stage": stage, "condition": row.slot, "result": row.result, "attempt": row.attempt}
+    tell(session, run, _kind("condition", row.status), now, **told, summary=row.summary, by=row.decided_by)
+
+
 def tell_decision(session: Session, run: Run, row: ActionExecution, verdict: str, now: datetime) -> None:
     """Somebody answered an approval, which ended its action."""
-    told = {"action": row.name, "verdict": verdict, "by": row.decided_by}
+    told = {"action": row.name, "verdict": verdict, "by": row.decided_by, "comment": row.comment or ""}
+    told["digest"] = run.execution.digest
     tell(session, run, APPROVAL_DECIDED, now, stage=_stage_of(run, row), **told)
     tell_action(session, run, row, now)
 
 
 def tell_action(session: Session, run: Run, row: ActionExecution, now: datetime) -> None:
     """An action has the status it has now."""
-    told: dict[str, Any] = {
-        "stage": _stage_of(run, row),
-        "action": row.name,
-        "attempt": row.attempt,
-        "provider": row.provider,
-    }
+    stage = _stage_of(run, row)
+    told: dict[str, Any] = {"stage": stage, "action": row.name, "attempt": row.attempt, "provider": row.provider}
+    found = run.definition.stage(stage)
+    action = found.action(row.name) if found is not None else None
+    told |= {"category": row.category, "owner": action.type.owner if action is not None else None}
+    told |= {"summary": row.summary[:_LONGEST_WHY], "deployment": row.deployment_id}
+    if row.status == ActionStatus.WAITING and row.expires_at is not None:
+        told["until"] = row.expires_at.isoformat()
     kind = _kind("action", row.status)
     if row.status == ActionStatus.WAITING:
         kind = APPROVAL_NEEDED

@@ -32,6 +32,11 @@ class PinnedVersion:
     assets: Mapping[str, str]
 
     @property
+    def is_package(self) -> bool:
+        """Whether it is a package version; else a revision of another kind, whose format is ""."""
+        return bool(self.format)
+
+    @property
     def digest(self) -> str:
         """One SHA-256 (hex) over names and digests of all files, in the form that ``sha256sum`` prints."""
         return digest_of(self.assets)
@@ -43,7 +48,9 @@ class PinnedVersion:
 
     @property
     def purl(self) -> str:
-        """The package URL (purl specification); formats are named by their purl types."""
+        """The package URL (purl specification); formats are named by their purl types. Of no package: name and version."""
+        if not self.is_package:
+            return f"{self.name}@{self.version}" if self.version else self.name
         return package_url(self.format, self.namespace, self.name, self.version)
 
 
@@ -52,10 +59,12 @@ class BuildRequest:
     """A build that an action asks for. ``variables`` override those of the project and the buildspec.
 
     ``inputs`` are the artifacts it is handed beside the version's own files, as (name, build, identifier); the name "" is
-    that of the primary one, and no build means the version's files. ``outputs`` are the artifacts that it hands on.
+    that of the primary one. No build means the version's files, or with an identifier (``17/Source``) what the source
+    action of an execution has fetched. ``outputs`` are the artifacts that it hands on.
     With ``is_batch`` it is a batch build; ``combines_artifacts`` None leaves that to the project. ``publish_repository`` is
     where, of the version's domain, it may publish if its project does so, too; None: nowhere. ``project`` "": the commands
-    of ``buildspec`` in the server's default environment.
+    of ``buildspec`` in the server's default environment. ``revision`` is what the execution is about (``17/Source``) where
+    that is no package version.
     """
 
     project: str
@@ -70,6 +79,7 @@ class BuildRequest:
     publish_repository: str | None = None
     buildspec: str | None = None
     timeout_minutes: int | None = None
+    revision: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,8 +96,9 @@ class BuildOutcome:
 
 @dataclass(frozen=True, slots=True)
 class DeploymentOrder:
-    """A deployment that an action asks for: of files of ``source``, or of ``artifact`` (build, identifier) of a build.
+    """A deployment that an action asks for: of files of ``source``, or of what an earlier action has made.
 
+    ``artifact`` is (build, identifier) of a build's; ``revision`` (``17/Source``) what a source action has fetched.
     ``repository`` is where, of the version's domain, machines get its files; ``asset`` a pattern for the one of them that
     is the bundle, None: the version itself is installed. ``author`` is who wrote the definition that the execution runs.
     """
@@ -101,6 +112,7 @@ class DeploymentOrder:
     subject: str
     asset: str | None = None
     artifact: tuple[str, str] | None = None
+    revision: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from hooks.models.pipeline import ActionExecution, Execution, Pipeline, StageExecution
+from hooks.models.pipeline_condition import PipelineFreeze, StageHold
 from hooks.models.pipeline_stage import InboundExecution, StageSlot
-from hooks.pipelines import store
-from hooks.pipelines.definition import StageDefinition
+from hooks.pipelines import condition_views, freezes, holds, store
+from hooks.pipelines.definition import Slot, StageDefinition
+from hooks.pipelines.state import ExecutionStatus
 
 MOST_INBOUND = 500
 
@@ -63,8 +65,46 @@ class ActionState:
 
 
 @dataclass(frozen=True, slots=True)
+class RetryStageMetadata:
+    """How often the latest execution of a stage was retried, and how last: ``AutomatedStageRetry``, ``ManualStageRetry``."""
+
+    auto_stage_retry_attempt: int
+    manual_stage_retry_attempt: int
+    latest_retry_trigger: str
+
+
+@dataclass(frozen=True, slots=True)
+class HoldState:
+    """What keeps a package out of a stage after a manual rollback, until somebody releases it.
+
+    ``rollback_execution_id`` has rolled back, from what ``from_execution_id`` had brought there (null: nothing is known).
+    """
+
+    domain: str
+    repository: str
+    package: str
+    rollback_execution_id: int
+    from_execution_id: int | None
+    held_by: str
+    held_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class FreezeState:
+    """A freeze window that keeps executions out of a stage now."""
+
+    name: str
+    reason: str
+    created_by: str
+    until: datetime
+
+
+@dataclass(frozen=True, slots=True)
 class StageState:
-    """A stage: what waits before it (``inbound_execution`` is the newest of them), and what was in it last or still is."""
+    """A stage: what waits before it (``inbound_execution`` is the newest of them), and what was in it last or still is.
+
+    ``freeze`` and ``holds`` keep executions before it. The conditions are those of the latest execution.
+    """
 
     stage_name: str
     inbound_execution: StageExecutionState | None
@@ -72,6 +112,12 @@ class StageState:
     inbound_transition_state: TransitionState
     action_states: tuple[ActionState, ...]
     latest_execution: StageExecutionState | None
+    before_entry_condition_state: condition_views.StageConditionState | None
+    on_success_condition_state: condition_views.StageConditionState | None
+    on_failure_condition_state: condition_views.StageConditionState | None
+    retry_stage_metadata: RetryStageMetadata | None
+    freeze: FreezeState | None
+    holds: tuple[HoldState, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +136,9 @@ class PipelineState:
         return next(stage for stage in self.stage_states if stage.stage_name == name)
 
 
-def get_pipeline_state(session: Session, name: str, may_see: Callable[[store.ExecutionSummary], bool]) -> PipelineState:
+def get_pipeline_state(
+    session: Session, name: str, may_see: Callable[[store.ExecutionSummary], bool], now: datetime
+) -> PipelineState:
     """The state of a pipeline. Executions that ``may_see`` denies are left out, as if they were not. Raises NotFound.
 
     Of those that wait the newest ``MOST_INBOUND`` are told, however many a closed stage has collected.
@@ -107,13 +155,17 @@ def get_pipeline_state(session: Session, name: str, may_see: Callable[[store.Exe
     ):
         waiting.setdefault(row.stage, []).append(row.execution_id)
     latest = _latest(session, view.id)
+    kept = holds.holds_of(session, view.id)
     told = {row.execution_id for row in latest.values()} | {each for ids in waiting.values() for each in ids}
+    told |= {row.rollback_id for row in kept}
     seen = {summary.id: summary for summary in store.summaries(session, told) if may_see(summary)}
     latest = {stage: row for stage, row in latest.items() if row.execution_id in seen}
     actions = _actions(session, [row.id for row in latest.values()])
+    judged = condition_views.states_of(session, [row.id for row in latest.values()])
     held = {stage for stage, slot in slots.items() if not slot.is_open or slot.occupant_id is not None} | set(waiting)
     current = {stage.name for stage in view.definition.stages}
     stages = (*view.definition.stages, *(StageDefinition(stage, ()) for stage in sorted(held - current)))
+    frozen = freezes.frozen_stages(session, view.id, [stage.name for stage in stages], now)
     return PipelineState(
         name,
         view.version,
@@ -121,13 +173,53 @@ def get_pipeline_state(session: Session, name: str, may_see: Callable[[store.Exe
         pipeline.created_at,
         pipeline.updated_at,
         tuple(
-            _stage(stage, slots.get(stage.name), waiting.get(stage.name, ()), latest.get(stage.name), actions, seen)
+            _with_gates(
+                _stage(
+                    stage, slots.get(stage.name), waiting.get(stage.name, ()), latest.get(stage.name), actions, seen
+                ),
+                judged.get(latest[stage.name].id, {}) if stage.name in latest else {},
+                latest.get(stage.name),
+                _freeze(frozen.get(stage.name), now),
+                tuple(_hold(row) for row in kept if row.stage == stage.name and row.rollback_id in seen),
+            )
             for stage in stages
         ),
     )
 
 
-def why_inbound(session: Session, execution: store.ExecutionView) -> str:
+def _with_gates(
+    state: StageState,
+    judged: Mapping[Slot, condition_views.StageConditionState],
+    latest: StageExecution | None,
+    freeze: FreezeState | None,
+    kept: tuple[HoldState, ...],
+) -> StageState:
+    retries = None
+    if latest is not None and latest.latest_retry is not None:
+        by_hand = latest.attempt - 1 - latest.auto_retries
+        retries = RetryStageMetadata(latest.auto_retries, by_hand, latest.latest_retry)
+    return replace(
+        state,
+        before_entry_condition_state=judged.get(Slot.BEFORE_ENTRY),
+        on_success_condition_state=judged.get(Slot.ON_SUCCESS),
+        on_failure_condition_state=judged.get(Slot.ON_FAILURE),
+        retry_stage_metadata=retries,
+        freeze=freeze,
+        holds=kept,
+    )
+
+
+def _freeze(row: PipelineFreeze | None, now: datetime) -> FreezeState | None:
+    until = None if row is None else freezes.holds_until(row, now)
+    return None if row is None or until is None else FreezeState(row.name, row.reason, row.created_by, until)
+
+
+def _hold(row: StageHold) -> HoldState:
+    package = holds.full_name(row)
+    return HoldState(row.domain, row.repository, package, row.rollback_id, row.from_id, row.held_by, row.held_at)
+
+
+def why_inbound(session: Session, execution: store.ExecutionView, now: datetime) -> str:
     """What an execution waits for before a stage, in words; empty for one that waits before none."""
     stage = execution.inbound_stage
     if stage is None:
@@ -139,7 +231,27 @@ def why_inbound(session: Session, execution: store.ExecutionView) -> str:
     )
     if slot is not None and not slot.is_open:
         return f"Waits before {stage}: {slot.changed_by} closed the way in ({slot.disabled_reason})."
+    row = session.get_one(Execution, execution.summary.id)
+    kept = holds.find_hold(session, row, stage)
+    if kept is not None:
+        return (
+            f"Held before {stage}: {kept.held_by} rolled {stage} back (#{kept.rollback_id}), and until somebody releases it"
+            f" nothing of {holds.full_name(kept)} enters."
+        )
+    freeze = _freeze(freezes.frozen(session, row.pipeline_id, stage, now), now)
+    waiting = session.get_one(InboundExecution, row.id)
+    if freeze is not None and waiting.passed_by is None:
+        return (
+            f"Waits before {stage}: frozen until {freeze.until:%Y-%m-%d %H:%M} UTC by {freeze.name} ({freeze.reason})."
+        )
     return f"Waits before {stage}: another execution is in it."
+
+
+def is_frozen_out(session: Session, execution: store.ExecutionView, now: datetime) -> bool:
+    """Whether a freeze window keeps an execution out of a stage, so that somebody could let it through."""
+    if ExecutionStatus(execution.summary.status).is_final:
+        return False
+    return freezes.keeps_out(session, session.get_one(Execution, execution.summary.id), now) is not None
 
 
 def _latest(session: Session, pipeline_id: int) -> Mapping[str, StageExecution]:
@@ -188,6 +300,12 @@ def _stage(
         transition,
         tuple(ActionState(name, _latest_action(row) if row is not None else None) for name, row in found.items()),
         last,
+        before_entry_condition_state=None,
+        on_success_condition_state=None,
+        on_failure_condition_state=None,
+        retry_stage_metadata=None,
+        freeze=None,
+        holds=(),
     )
 
 

@@ -2,11 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+
+RULE = "Rule"
+"""The category of rules; all others are of actions."""
+
+MAX_RULE_MINUTES = 86_400
+"""CodePipeline's longest ``timeoutInMinutes``: 60 days."""
 
 Check = Callable[[str], str | None]
 """Takes a setting's value, returns what is wrong with it or None."""
+CheckAll = Callable[[Mapping[str, str]], Sequence[tuple[str, str]]]
+"""Takes all settings as written, returns (setting, what is wrong) for what is wrong between them; "" for no one of them."""
+
+
+def no_faults(_configuration: Mapping[str, str]) -> Sequence[tuple[str, str]]:
+    """For settings that say nothing about each other."""
+    return ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +44,7 @@ class Provider:
 
     ``variables`` are the output variables it sets: None means that only a run can tell, empty that it sets none.
     ``of_version`` are settings about the package version, which say nothing of an artifact that a build has made.
+    ``check_all`` looks at the settings together.
     """
 
     category: str
@@ -42,6 +56,7 @@ class Provider:
     variables: frozenset[str] | None = frozenset()
     has_timeout: bool = False
     of_version: frozenset[str] = frozenset()
+    check_all: CheckAll = no_faults
 
     def setting(self, name: str) -> Setting | None:
         """The setting of that name, or None."""

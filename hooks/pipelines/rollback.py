@@ -9,15 +9,15 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from hooks.models.pipeline import Execution, PipelineDefinitionVersion, StageExecution
-from hooks.pipelines import slots
+from hooks.pipelines import holds, slots
+from hooks.pipelines.current import current_definition
 from hooks.pipelines.definition import ExecutionMode, PipelineDefinition
-from hooks.pipelines.engine import Started, begin, current_definition, find_started
+from hooks.pipelines.engine import Started, begin, find_started
 from hooks.pipelines.parts import Parts
+from hooks.pipelines.rolling_back import BY_HAND, new_rollback
 from hooks.pipelines.run import lock_pipeline
-from hooks.pipelines.state import ExecutionStatus, StageStatus
+from hooks.pipelines.state import StageStatus
 from registry.errors import Conflict, Invalid, NotFound
-
-TRIGGER_KIND = "rollback"
 
 
 def rollback_stage(
@@ -33,7 +33,8 @@ def rollback_stage(
     """Start an execution of the type ROLLBACK that runs ``stage`` with the version and variables of ``target_id``.
 
     It begins in that stage, ends after it, and takes over what the target's actions made in the stages before. It does
-    not come through the inbound transition: a stage can be closed and rolled back. The same ``request_token`` never
+    not come through the inbound transition: a stage can be closed and rolled back. Nothing of the package enters the stage
+    after it until somebody releases it (``holds``). The same ``request_token`` never
     starts a second one. Raises NotFound for the execution or the stage, and Conflict where CodePipeline refuses: in a
     PARALLEL pipeline, for the source stage, while the stage is in progress, and for a target that is a rollback, has
     not succeeded in the stage, or ran on an older definition (PipelineExecutionOutdatedException).
@@ -50,9 +51,10 @@ def rollback_stage(
         return Started(there, is_new=False)
     row, definition = current_definition(session, target.pipeline_id)
     _check(session, target, stage, row, definition)
-    execution = _execution(target, stage, identity, actor, now)
+    execution = new_rollback(target, stage, kind=BY_HAND, identity=identity, actor=actor, now=now)
     session.add(execution)
     session.flush()
+    holds.hold(session, execution, stage, actor=actor, now=now)
     begin(session, parts, execution.id, now, definition=row.version, rollback_of=stage, target=target_id)
     return Started(execution.id, is_new=True)
 
@@ -78,30 +80,3 @@ def _check(
     inside = slots.slot_of(session, target.pipeline_id, stage).occupant_id
     if inside is not None:
         raise Conflict(f"execution {inside} is in stage {stage}; wait for it, or stop it")
-
-
-def _execution(target: Execution, stage: str, identity: str, actor: str, now: datetime) -> Execution:
-    return Execution(
-        pipeline_id=target.pipeline_id,
-        definition_id=target.definition_id,
-        status=ExecutionStatus.IN_PROGRESS.value,
-        trigger_kind=TRIGGER_KIND,
-        trigger_identity=identity,
-        triggered_by=actor,
-        domain=target.domain,
-        repository=target.repository,
-        format=target.format,
-        namespace=target.namespace,
-        name=target.name,
-        version=target.version,
-        digest=target.digest,
-        assets=dict(target.assets),
-        publishers=list(target.publishers),
-        variables=dict(target.variables),
-        depth=target.depth,
-        mode=target.mode,
-        execution_type="ROLLBACK",
-        rollback_target_id=target.id,
-        rollback_stage=stage,
-        started_at=now,
-    )

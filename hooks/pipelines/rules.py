@@ -3,21 +3,28 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from hooks.pipelines.definition import (
     MAX_ACTIONS,
     MAX_ACTIONS_PER_STAGE,
+    MAX_RUN_ORDER,
     MAX_STAGES,
+    SLOT_KEYS,
     ActionDefinition,
     ExecutionMode,
     PipelineDefinition,
+    Result,
+    Slot,
 )
 from hooks.pipelines.document import Faults
 from hooks.pipelines.provider import Provider, Setting
 from hooks.pipelines.variables import RESERVED_NAMESPACES, has_reference, malformed, references
 from hooks.pipelines.which_packages import SETTING, check_packages, parse_packages
+
+PUBLISHES = "PublishRepository"
+"""The setting of builds that publish."""
 
 Place = tuple[int | str, ...]
 _Outputs = Mapping[tuple[str, str, str], frozenset[str] | None]
@@ -46,7 +53,7 @@ class _At:
 
     action: ActionDefinition
     stage: int
-    index: int
+    index: int | str
     label: str
 
     def certainly_after(self, other: _At) -> bool:
@@ -74,12 +81,68 @@ def check_pipeline(
         if provider is not None:
             _check_provider(at, provider, places, faults)
             _check_giving_way(at, provider, definition, places, faults)
+            _check_has_version(at, definition, actions, places, faults)
             _check_published(at, provider, actions, definition, places=places, faults=faults)
             if made.intersection(at.action.inputs):
-                _check_of_version(at, provider, places, faults)
+                _check_of_version(at, provider.of_version, places, faults)
     outputs = {key: provider.variables for key, provider in known.items()}
     for at in actions:
         _check_references(at, definition, actions, outputs, places=places, faults=faults)
+    makers = {name: at for at in reversed(actions) for name in at.action.outputs}
+    for at in _rules(definition):
+        _check_inputs(at, makers, places, faults)
+        provider = known.get((at.action.type.category, at.action.type.owner, at.action.type.provider))
+        if provider is not None:
+            _check_provider(at, provider, places, faults)
+        _check_references(at, definition, actions, outputs, places=places, faults=faults)
+    _check_results(definition, places, faults)
+
+
+def _rules(definition: PipelineDefinition) -> Iterator[_At]:
+    """The rules as if they were actions: before entry ahead of all of their stage, the others behind them."""
+    for i, stage in enumerate(definition.stages):
+        for slot, condition in stage.conditions.items():
+            order = 0 if slot is Slot.BEFORE_ENTRY else MAX_RUN_ORDER + 1
+            for k, rule in enumerate(condition.rules):
+                action = ActionDefinition(
+                    rule.name,
+                    rule.type,
+                    order,
+                    rule.configuration,
+                    inputs=rule.inputs,
+                    timeout_minutes=rule.timeout_minutes,
+                )
+                yield _At(action, i, f"{slot}.{k}", f"rule {stage.name}/{SLOT_KEYS[slot]}/{rule.name}")
+
+
+def _check_results(definition: PipelineDefinition, places: Places, faults: Faults) -> None:
+    for i, stage in enumerate(definition.stages):
+        for slot, condition in stage.conditions.items():
+            line, what = places.line(i, slot), f"stage {stage.name!r}: {SLOT_KEYS[slot]}"
+            if condition.result is Result.ROLLBACK and definition.execution_mode is ExecutionMode.PARALLEL:
+                told = "ROLLBACK needs stages that executions share: executionMode SUPERSEDED or QUEUED"
+                faults.add(line, f"{what}: {told} (without the line it is PARALLEL)")
+            if condition.result is Result.ROLLBACK and i == 0:
+                faults.add(line, f"{what}: the source stage cannot be rolled back")
+            if slot is Slot.BEFORE_ENTRY and i == 0:
+                faults.add(line, f"{what}: nothing is before the first stage; no execution could say what it is about")
+            if slot is not Slot.BEFORE_ENTRY and i == 0 and condition.result is Result.SKIP:
+                faults.add(line, f"{what}: the source stage cannot be skipped")
+            for name, count in Counter(rule.name for rule in condition.rules).items():
+                if name and count > 1:
+                    faults.add(line, f"{what}: the condition has the rule {name!r} twice")
+
+
+def _check_inputs(at: _At, makers: Mapping[str, _At], places: Places, faults: Faults) -> None:
+    for k, name in enumerate(at.action.inputs):
+        line = places.line(at.stage, at.index, "input", k)
+        maker = makers.get(name)
+        if name in at.action.inputs[:k]:
+            faults.add(line, f"{at.label}: input artifact {name!r} is there twice")
+        elif maker is None:
+            faults.add(line, f"{at.label}: no action makes the input artifact {name!r}")
+        elif not at.certainly_after(maker):
+            faults.add(line, f"{at.label}: {maker.label}, which makes {name!r}, has not certainly ended before")
 
 
 def _check_stages(definition: PipelineDefinition, places: Places, faults: Faults) -> None:
@@ -111,9 +174,10 @@ def _check_sources(definition: PipelineDefinition, actions: Sequence[_At], place
             place = "in the first stage" if at.stage == 0 else "outside the first stage"
             faults.add(places.line(at.stage, at.index), f"{at.label}: {category} action {place}; {rule}")
     sources = [at for at in actions if at.stage == 0 and at.action.type.category == "Source"]
-    for at in sources[1:]:
+    for at in [at for at in sources if at.action.is_package_source][1:]:
         why = "an execution is about one package version"
-        faults.add(places.line(at.stage, at.index), f"{at.label}: a second Source action is not carried out: {why}")
+        told = f"{at.label}: a second Source action of packages is not carried out: {why}"
+        faults.add(places.line(at.stage, at.index), told)
     if definition.stages and not sources and all(at.action.type.category for at in actions if at.stage == 0):
         faults.add(places.line(0), f"stage {definition.stages[0].name!r}: the first stage needs a Source action")
 
@@ -127,15 +191,7 @@ def _check_artifacts(actions: Sequence[_At], places: Places, faults: Faults) -> 
                 faults.add(line, f"{at.label}: output artifact {name!r} is already made by {makers[name].label}")
             makers.setdefault(name, at)
     for at in actions:
-        for k, name in enumerate(at.action.inputs):
-            line = places.line(at.stage, at.index, "input", k)
-            maker = makers.get(name)
-            if name in at.action.inputs[:k]:
-                faults.add(line, f"{at.label}: input artifact {name!r} is there twice")
-            elif maker is None:
-                faults.add(line, f"{at.label}: no action makes the input artifact {name!r}")
-            elif not at.certainly_after(maker):
-                faults.add(line, f"{at.label}: {maker.label}, which makes {name!r}, has not certainly ended before")
+        _check_inputs(at, makers, places, faults)
 
 
 def _check_namespaces(actions: Sequence[_At], places: Places, faults: Faults) -> None:
@@ -164,13 +220,7 @@ def _check_provider(at: _At, provider: Provider, places: Places, faults: Faults)
         if not low <= len(names) <= high:
             allowed = f"{low}" if low == high else f"{low} to {high}"
             faults.add(line, f"{at.label}: {len(names)} {word} artifacts; {action.type.provider} has {allowed}")
-    primary = action.configuration.get("PrimarySource")
-    if provider.setting("PrimarySource") is not None and len(action.inputs) > 1 and primary is None:
-        faults.add(
-            line, f"{at.label}: configuration PrimarySource is missing: it says which input artifact is the primary one"
-        )
-    elif primary is not None and not has_reference(primary) and primary not in action.inputs:
-        faults.add(line, f"{at.label}: configuration PrimarySource: {primary!r} is none of the input artifacts")
+    _check_primary(at, provider, line, faults)
     if action.timeout_minutes is not None and not provider.has_timeout:
         faults.add(line, f"{at.label}: {action.type.provider} actions have no timeoutInMinutes")
     known = ", ".join(setting.name for setting in provider.settings)
@@ -185,9 +235,23 @@ def _check_provider(at: _At, provider: Provider, places: Places, faults: Faults)
             fault = _value_fault(setting, value)
             if fault:
                 faults.add(here, f"{at.label}: configuration {key}: {fault}")
+    for key, fault in provider.check_all(action.configuration):
+        here = places.line(at.stage, at.index, "configuration", key) if key else line
+        faults.add(here, f"{at.label}: configuration {key}: {fault}" if key else f"{at.label}: {fault}")
     for setting in provider.settings:
         if setting.is_required and not action.configuration.get(setting.name):
             faults.add(line, f"{at.label}: configuration {setting.name} is missing")
+
+
+def _check_primary(at: _At, provider: Provider, line: int, faults: Faults) -> None:
+    action = at.action
+    primary = action.configuration.get("PrimarySource")
+    if provider.setting("PrimarySource") is not None and len(action.inputs) > 1 and primary is None:
+        faults.add(
+            line, f"{at.label}: configuration PrimarySource is missing: it says which input artifact is the primary one"
+        )
+    elif primary is not None and not has_reference(primary) and primary not in action.inputs:
+        faults.add(line, f"{at.label}: configuration PrimarySource: {primary!r} is none of the input artifacts")
 
 
 def _value_fault(setting: Setting, value: str) -> str | None:
@@ -208,6 +272,42 @@ def _check_giving_way(
         faults.add(here, f"{at.label}: configuration {key}: {told}")
 
 
+def _check_has_version(
+    at: _At, definition: PipelineDefinition, actions: Sequence[_At], places: Places, faults: Faults
+) -> None:
+    """What needs a package version is not there for nothing: the source gives it, or a build has published one before."""
+    action = at.action
+    if not definition.stages or not definition.sources or definition.source.is_package_source:
+        return
+    if not action.type.category or not all(each.type.category for each in definition.sources):
+        return  # told already
+    line = places.line(at.stage, at.index)
+    if action.type.provider == "Promote":
+        publishers = [
+            other for other in actions if PUBLISHES in other.action.configuration and at.certainly_after(other)
+        ]
+        if not publishers:
+            told = f"nothing gives it a package version: no source does, and no build before it has {PUBLISHES}"
+            faults.add(line, f"{at.label}: {told}")
+        if None in _named_packages(action.configuration):
+            here = places.line(at.stage, at.index, "configuration", SETTING)
+            faults.add(here, f"{at.label}: configuration {SETTING}: the source gives no package version")
+    if action.type.provider == "Publish":
+        faults.add(line, f"{at.label}: the package version of the source is what is published, and there is none")
+    if action.type.provider == "CodeDeploy":
+        if not action.inputs:
+            faults.add(
+                line, f"{at.label}: no package version is deployed here: name the input artifact that is the bundle"
+            )
+        _check_of_version(at, ("Asset", "SourceRepository"), places, faults)
+
+
+def _named_packages(configuration: Mapping[str, str]) -> tuple[tuple[str, str] | None, ...]:
+    """What a promotion names; nothing where it names nothing, or is at fault, which is told elsewhere."""
+    value = configuration.get(SETTING)
+    return () if value is None or check_packages(value) is not None else parse_packages(value)
+
+
 def _check_published(
     at: _At,
     provider: Provider,
@@ -217,10 +317,9 @@ def _check_published(
     places: Places,
     faults: Faults,
 ) -> None:
-    value = at.action.configuration.get(SETTING)
-    if provider.setting(SETTING) is None or value is None or check_packages(value) is not None:
+    if provider.setting(SETTING) is None:
         return
-    for place in parse_packages(value):
+    for place in _named_packages(at.action.configuration):
         found = [
             other
             for other in actions
@@ -234,9 +333,9 @@ def _check_published(
             faults.add(here, f"{at.label}: configuration {SETTING}: {told}")
 
 
-def _check_of_version(at: _At, provider: Provider, places: Places, faults: Faults) -> None:
-    for key in sorted(provider.of_version.intersection(at.action.configuration)):
-        told = f"{at.label}: configuration {key} is about the package version, and the artifact of a build is its input"
+def _check_of_version(at: _At, settings: Collection[str], places: Places, faults: Faults) -> None:
+    for key in sorted(set(settings).intersection(at.action.configuration)):
+        told = f"{at.label}: configuration {key} is about the package version, and an artifact is its input"
         faults.add(places.line(at.stage, at.index, "configuration", key), told)
 
 

@@ -10,9 +10,19 @@ from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from hooks.models.pipeline import ActionExecution, Execution, Pipeline, PipelineDefinitionVersion, StageExecution
-from hooks.pipelines.definition import ExecutionMode, PipelineDefinition, StageDefinition, from_model
+from hooks.models.pipeline_condition import ConditionExecution
+from hooks.pipelines.definition import ExecutionMode, PipelineDefinition, Result, Slot, StageDefinition, from_model
 from hooks.pipelines.parts import PinnedVersion
-from hooks.pipelines.state import ActionStatus, ActionView, ExecutionStatus, StageStatus, StageView, View
+from hooks.pipelines.state import (
+    ActionStatus,
+    ActionView,
+    ConditionStatus,
+    ConditionView,
+    ExecutionStatus,
+    StageStatus,
+    StageView,
+    View,
+)
 from registry import audit
 from registry.errors import NotFound
 
@@ -22,7 +32,7 @@ SYSTEM = "system"
 
 @dataclass(slots=True)
 class Run:
-    """A locked execution with its pinned definition, the stages it entered, and the attempts that count.
+    """A locked execution with its pinned definition and its version, the stages it entered, and the attempts that count.
 
     ``inherited`` is what a rollback takes over from the execution it goes back to: the actions of the stages before.
     """
@@ -30,9 +40,11 @@ class Run:
     execution: Execution
     pipeline: str
     definition: PipelineDefinition
+    definition_version: int
     stages: dict[str, StageExecution] = field(default_factory=dict)
     actions: dict[tuple[str, str], ActionExecution] = field(default_factory=dict)
     inherited: dict[tuple[str, str], ActionExecution] = field(default_factory=dict)
+    conditions: dict[tuple[str, Slot], ConditionExecution] = field(default_factory=dict)
 
     @property
     def goes_one_by_one(self) -> bool:
@@ -72,10 +84,25 @@ class Run:
                         ActionView(action.name, action.run_order, self.status_of(stage.name, action.name))
                         for action in stage.actions
                     ),
+                    self._conditions_of(stage),
+                    self.stages[stage.name].auto_retries if stage.name in self.stages else 0,
                 )
                 for stage in self.route
             ),
         )
+
+    def _conditions_of(self, stage: StageDefinition) -> dict[Slot, ConditionView]:
+        """The conditions that count. A rollback passes none before entry, and never leads to another rollback."""
+        goes_back = self.execution.rollback_stage is not None
+        found = {}
+        for slot, condition in stage.conditions.items():
+            if goes_back and slot is Slot.BEFORE_ENTRY:
+                continue
+            row = self.conditions.get((stage.name, slot))
+            result = Result.FAIL if goes_back and condition.result is Result.ROLLBACK else condition.result
+            status = None if row is None else ConditionStatus(row.status)
+            found[slot] = ConditionView(result, status, bool(condition.rules), condition.retry_mode)
+        return found
 
     def status_of(self, stage: str, action: str) -> ActionStatus | None:
         """The status of the attempt that counts; None when there is none."""
@@ -140,8 +167,10 @@ def lock(session: Session, execution_id: int) -> Run:
         raise NotFound("execution", str(execution_id))
     pinned = session.get_one(PipelineDefinitionVersion, execution.definition_id)
     name = session.get_one(Pipeline, execution.pipeline_id).name
-    run = Run(execution, name, from_model(pinned.model))
+    run = Run(execution, name, from_model(pinned.model), pinned.version)
     run.stages, run.actions = _rows(session, execution_id)
+    if run.definition.has_conditions:
+        run.conditions = _conditions(session, run)
     if execution.rollback_target_id is not None:
         _, run.inherited = _rows(session, execution.rollback_target_id)
     return run
@@ -162,6 +191,17 @@ def _rows(
         execution_options=fresh,
     )
     return {stage.name: stage for stage in stages}, {(names[row.stage_execution_id], row.name): row for row in actions}
+
+
+def _conditions(session: Session, run: Run) -> dict[tuple[str, Slot], ConditionExecution]:
+    names = {stage.id: stage.name for stage in run.stages.values()}
+    rows = session.scalars(
+        select(ConditionExecution).where(
+            ConditionExecution.execution_id == run.execution.id, ConditionExecution.is_current
+        ),
+        execution_options={"populate_existing": True},
+    )
+    return {(names[row.stage_execution_id], Slot(row.slot)): row for row in rows}
 
 
 def next_attempt(session: Session, stage_execution_id: int, name: str) -> int:

@@ -5,11 +5,13 @@ The same rows always give the same steps, so that asking again after a crash, or
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from enum import StrEnum
 from itertools import groupby
 from operator import attrgetter
+
+from hooks.pipelines.definition import Result, RetryMode, Slot
 
 
 class ExecutionStatus(StrEnum):
@@ -38,6 +40,12 @@ class StageStatus(StrEnum):
     SUCCEEDED = "Succeeded"
     FAILED = "Failed"
     CANCELLED = "Cancelled"
+    SKIPPED = "Skipped"
+
+    @property
+    def lets_on(self) -> bool:
+        """Whether the execution goes on to the next stage."""
+        return self in {StageStatus.SUCCEEDED, StageStatus.SKIPPED}
 
     @property
     def is_open(self) -> bool:
@@ -60,6 +68,38 @@ class ActionStatus(StrEnum):
         return self in {ActionStatus.IN_PROGRESS, ActionStatus.WAITING}
 
 
+class ConditionStatus(StrEnum):
+    """The statuses of a condition, and of its rules. ``Errored``: it could not be judged, which is no answer."""
+
+    IN_PROGRESS = "InProgress"
+    SUCCEEDED = "Succeeded"
+    FAILED = "Failed"
+    ERRORED = "Errored"
+    CANCELLED = "Cancelled"
+    ABANDONED = "Abandoned"
+    OVERRIDDEN = "Overridden"
+
+    @property
+    def lets_in(self) -> bool:
+        """Whether what it guards goes on."""
+        return self in {ConditionStatus.SUCCEEDED, ConditionStatus.OVERRIDDEN}
+
+    @property
+    def is_broken_off(self) -> bool:
+        """Whether somebody stopped it."""
+        return self in {ConditionStatus.CANCELLED, ConditionStatus.ABANDONED}
+
+
+@dataclass(frozen=True, slots=True)
+class ConditionView:
+    """A condition that a stage has; ``status`` None: not asked. Without rules (on failure) it holds by itself."""
+
+    result: Result
+    status: ConditionStatus | None
+    has_rules: bool = True
+    retry_mode: RetryMode = RetryMode.FAILED_ACTIONS
+
+
 @dataclass(frozen=True, slots=True)
 class ActionView:
     """An action as far as it matters here; ``status`` None: not started (or given back by a retry)."""
@@ -71,11 +111,13 @@ class ActionView:
 
 @dataclass(frozen=True, slots=True)
 class StageView:
-    """A stage with its actions; ``status`` None: not entered."""
+    """A stage with its actions and conditions; ``status`` None: not entered. ``auto_retries`` are those by rule."""
 
     name: str
     status: StageStatus | None
     actions: tuple[ActionView, ...]
+    conditions: Mapping[Slot, ConditionView] = field(default_factory=dict)
+    auto_retries: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,11 +144,28 @@ class StartAction:
 
 
 @dataclass(frozen=True, slots=True)
+class AskCondition:
+    """The rules of the condition start now, together."""
+
+    stage: str
+    slot: Slot
+
+
+@dataclass(frozen=True, slots=True)
+class RetryStage:
+    """The stage is tried again by itself."""
+
+    stage: str
+    mode: RetryMode
+
+
+@dataclass(frozen=True, slots=True)
 class EndStage:
-    """The stage has ended so."""
+    """The stage has ended so; ``rolls_back``: it is then run with what succeeded in it last."""
 
     stage: str
     status: StageStatus
+    rolls_back: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,7 +175,7 @@ class EndExecution:
     status: ExecutionStatus
 
 
-Step = EnterStage | StartAction | EndStage | EndExecution
+Step = EnterStage | AskCondition | StartAction | RetryStage | EndStage | EndExecution
 
 _WORSE = (ActionStatus.SUCCEEDED, ActionStatus.ABANDONED, ActionStatus.FAILED)
 _STAGE_OF = {
@@ -141,12 +200,16 @@ def plan(view: View) -> list[Step]:
 
     Actions of one runOrder start together. After the first failure those that run come to their end, no further group
     starts, and the stage ends with the worst result. While stopping nothing starts; an execution all of whose stages
-    had succeeded by then has succeeded.
+    had succeeded by then has succeeded. A skipped stage counts as one that let the execution on.
+
+    What a condition leads to follows from an answer: before entry and on success from rules that failed, on failure from
+    rules that are met. One that could not be judged fails the stage, and leads to nothing else. On failure is asked when
+    actions have failed, not when a condition has, and not while stopping.
     """
     if view.status.is_final:
         return []
     for stage in view.stages:
-        if stage.status is not StageStatus.SUCCEEDED:
+        if stage.status is None or not stage.status.lets_on:
             return _steps_in(stage, is_stopping=view.status is ExecutionStatus.STOPPING)
     return [EndExecution(ExecutionStatus.SUCCEEDED)]
 
@@ -156,17 +219,61 @@ def _steps_in(stage: StageView, *, is_stopping: bool) -> list[Step]:
         return [EndExecution(ExecutionStatus.STOPPED)] if is_stopping else [EnterStage(stage.name)]
     if not stage.status.is_open:
         return [EndExecution(_EXECUTION_OF[stage.status])]
+    before = _guarded(stage, Slot.BEFORE_ENTRY, is_stopping=is_stopping)
+    if before is not None:
+        return before
     started = [action.status for action in stage.actions if action.status is not None]
     is_running = any(status.is_running for status in started)
     worst = worst_of(status for status in started if not status.is_running)
     if worst is not ActionStatus.SUCCEEDED:
-        return [] if is_running else [EndStage(stage.name, _STAGE_OF[worst])]
+        return [] if is_running else _steps_after(stage, worst, is_stopping=is_stopping)
     group = _current_group(stage.actions)
     if not group:
-        return [EndStage(stage.name, StageStatus.SUCCEEDED)]
+        after = _guarded(stage, Slot.ON_SUCCESS, is_stopping=is_stopping)
+        return [EndStage(stage.name, StageStatus.SUCCEEDED)] if after is None else after
     if is_stopping:
         return [] if is_running else [EndStage(stage.name, StageStatus.STOPPED)]
     return [StartAction(stage.name, action.name) for action in group if action.status is None]
+
+
+def _guarded(stage: StageView, slot: Slot, *, is_stopping: bool) -> list[Step] | None:
+    """What the condition before entry or on success has done now; None: it lets on, or there is none."""
+    condition = stage.conditions.get(slot)
+    if condition is None or (condition.status is not None and condition.status.lets_in):
+        return None
+    if condition.status is ConditionStatus.IN_PROGRESS:
+        return []
+    if condition.status is None:
+        return [EndStage(stage.name, StageStatus.STOPPED)] if is_stopping else [AskCondition(stage.name, slot)]
+    if condition.status.is_broken_off:
+        return [EndStage(stage.name, StageStatus.STOPPED)]
+    if condition.status is ConditionStatus.FAILED and condition.result is Result.SKIP:
+        return [EndStage(stage.name, StageStatus.SKIPPED)]
+    rolls_back = condition.status is ConditionStatus.FAILED and condition.result is Result.ROLLBACK
+    return [EndStage(stage.name, StageStatus.FAILED, rolls_back)]
+
+
+def _steps_after(stage: StageView, worst: ActionStatus, *, is_stopping: bool) -> list[Step]:
+    """What becomes of a stage whose actions have come to a bad end."""
+    ended: list[Step] = [EndStage(stage.name, _STAGE_OF[worst])]
+    condition = stage.conditions.get(Slot.ON_FAILURE)
+    if worst is not ActionStatus.FAILED or is_stopping or condition is None:
+        return ended
+    if condition.result is Result.RETRY and stage.auto_retries:
+        return ended
+    if condition.has_rules and condition.status is None:
+        return [AskCondition(stage.name, Slot.ON_FAILURE)]
+    if condition.status is ConditionStatus.IN_PROGRESS:
+        return []
+    if condition.has_rules and condition.status is not ConditionStatus.SUCCEEDED:
+        return ended
+    match condition.result:
+        case Result.RETRY:
+            return [RetryStage(stage.name, condition.retry_mode)]
+        case Result.SKIP:
+            return [EndStage(stage.name, StageStatus.SKIPPED)]
+        case result:
+            return [EndStage(stage.name, StageStatus.FAILED, rolls_back=result is Result.ROLLBACK)]
 
 
 def _current_group(actions: Sequence[ActionView]) -> list[ActionView]:

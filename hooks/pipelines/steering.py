@@ -3,28 +3,22 @@
 from __future__ import annotations
 
 from datetime import datetime
-from enum import StrEnum
 
 from sqlalchemy.orm import Session
 
 from hooks.models.pipeline import StageExecution
-from hooks.pipelines import happenings, slots
+from hooks.pipelines import conditions, happenings, slots
 from hooks.pipelines.actions.kind import Progress
+from hooks.pipelines.definition import RetryMode
 from hooks.pipelines.engine import abandon as abandon_action
 from hooks.pipelines.engine import advance
 from hooks.pipelines.parts import Parts
+from hooks.pipelines.retrying import MANUAL, begin_again
 from hooks.pipelines.run import Run, lock
-from hooks.pipelines.state import ActionStatus, ExecutionStatus, StageStatus
+from hooks.pipelines.state import ActionStatus, ConditionStatus, ExecutionStatus, StageStatus
 from registry.errors import Conflict, Invalid, NotFound
 
 MAX_REASON_CHARACTERS = 200
-
-
-class RetryMode(StrEnum):
-    """``FAILED_ACTIONS`` keeps what succeeded and its output variables, ``ALL_ACTIONS`` starts the stage anew."""
-
-    FAILED_ACTIONS = "FAILED_ACTIONS"
-    ALL_ACTIONS = "ALL_ACTIONS"
 
 
 def stop_execution(
@@ -54,6 +48,8 @@ def stop_execution(
         if abandon or row.status == ActionStatus.WAITING:
             told = Progress(ActionStatus.ABANDONED, f"abandoned: {actor} stopped the execution")
             abandon_action(session, parts, run, row, told, actor=actor, now=now)
+    broken = ConditionStatus.ABANDONED if abandon else ConditionStatus.CANCELLED
+    conditions.break_off(session, parts, run, None, broken, f"{actor} stopped the execution", now=now)
     run.record(session, now, actor, "execution.stop", reason=reason, abandon=abandon)
     happenings.tell_status(session, run, now)
     advance(session, parts, execution_id, now)
@@ -76,16 +72,14 @@ def retry_stage(
     attempts = [action for (owner, _), action in run.actions.items() if owner == stage]
     again = [action for action in attempts if action.status in {ActionStatus.FAILED, ActionStatus.ABANDONED}]
     is_stopped = row is not None and row.status == StageStatus.STOPPED
-    if row is None or not (again or is_stopped):
+    is_failed = row is not None and row.status == StageStatus.FAILED  # by a condition, where no action is to blame
+    is_skipped = row is not None and row.status == StageStatus.SKIPPED
+    if row is None or is_skipped or not (again or is_stopped or is_failed):
         raise Conflict(f"nothing of stage {stage} failed, so that there is nothing to retry")
     _refuse_if_busy(run, stage, mode)
     if run.goes_one_by_one and not StageStatus(row.status).is_open:
-        _go_back_in(session, run, row)
-    for action in attempts if mode is RetryMode.ALL_ACTIONS else again:
-        action.is_current = False
-    row.status = StageStatus.IN_PROGRESS.value
-    row.attempt += 1
-    row.ended_at = None
+        go_back_in(session, run, row)
+    begin_again(session, parts, run, stage, mode, trigger=MANUAL, now=now)
     run.execution.status = ExecutionStatus.IN_PROGRESS.value
     run.execution.ended_at = None
     run.execution.stopped_by = run.execution.stop_reason = None
@@ -94,7 +88,7 @@ def retry_stage(
     advance(session, parts, execution_id, now)
 
 
-def _go_back_in(session: Session, run: Run, stage: StageExecution) -> None:
+def go_back_in(session: Session, run: Run, stage: StageExecution) -> None:
     """Take the stage again that the execution left when it failed there."""
     later = slots.entered_later(session, run.execution, stage)
     if later is not None:

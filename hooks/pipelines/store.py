@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import func, select
+from sqlalchemy import ColumnElement, func, select
 from sqlalchemy.orm import Session
 
 from hooks.models.pipeline import (
@@ -18,8 +18,10 @@ from hooks.models.pipeline import (
     PipelineDefinitionVersion,
     StageExecution,
 )
+from hooks.models.pipeline_source import SourceRevision
 from hooks.models.pipeline_stage import InboundExecution
 from hooks.pipelines.approvers import required_approvals
+from hooks.pipelines.condition_views import ConditionExecutionView, conditions_of
 from hooks.pipelines.definition import PipelineDefinition, StageDefinition, from_model
 from registry.errors import NotFound
 
@@ -28,7 +30,11 @@ LARGEST_PAGE = 200
 
 @dataclass(frozen=True, slots=True)
 class ExecutionSummary:
-    """An execution in a list. One of the type ROLLBACK runs one stage with what ``rollback_target_id`` had there."""
+    """An execution in a list. One of the type ROLLBACK runs one stage with what ``rollback_target_id`` had there.
+
+    ``revision_type`` PACKAGE: it is about a package version. Of GIT and OBJECT ``format`` is "", ``name`` the repository or
+    the object, and ``version`` the commit or the object's version ("" until it is known).
+    """
 
     id: int
     pipeline: str
@@ -48,6 +54,7 @@ class ExecutionSummary:
     mode: str
     execution_type: str
     rollback_target_id: int | None
+    revision_type: str = field(default="PACKAGE", kw_only=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,7 +137,7 @@ class ActionExecutionView:
 
 @dataclass(frozen=True, slots=True)
 class StageExecutionView:
-    """A stage of an execution; ``status`` None: not entered."""
+    """A stage of an execution; ``status`` None: not entered. ``conditions`` are all judgements, older ones as well."""
 
     name: str
     status: str | None
@@ -138,6 +145,25 @@ class StageExecutionView:
     started_at: datetime | None
     ended_at: datetime | None
     actions: tuple[ActionExecutionView, ...]
+    conditions: tuple[ConditionExecutionView, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class RevisionView:
+    """What a source that takes no package version has brought; ``kind`` is GIT or OBJECT.
+
+    ``trigger`` is what it is called (``branch/main``), ``revision`` the commit or the object's version, "" until it is
+    known; ``sha256`` is that of the archive, "" until it was fetched. ``message`` and ``url`` are a commit's.
+    """
+
+    action: str
+    kind: str
+    location: str
+    trigger: str
+    revision: str
+    sha256: str
+    message: str
+    url: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,6 +182,7 @@ class ExecutionView:
     stopped_by: str | None
     inbound_stage: str | None
     stages: tuple[StageExecutionView, ...]
+    revisions: tuple[RevisionView, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -243,22 +270,76 @@ def summaries(session: Session, execution_ids: Collection[int]) -> list[Executio
 
 def get_execution(session: Session, execution_id: int) -> ExecutionView:
     """An execution with its stages, actions and their attempts. Raises NotFound."""
-    row = session.execute(_executions().where(Execution.id == execution_id)).one_or_none()
-    if row is None:
+    found = get_executions(session, [execution_id]).get(execution_id)
+    if found is None:
         raise NotFound("execution", str(execution_id))
-    execution: Execution = row.Execution
-    definition = from_model(session.get_one(PipelineDefinitionVersion, execution.definition_id).model)
-    stages = {
-        stage.name: stage
-        for stage in session.scalars(select(StageExecution).where(StageExecution.execution_id == execution_id))
-    }
+    return found
+
+
+def get_executions(session: Session, execution_ids: Collection[int]) -> dict[int, ExecutionView]:
+    """These executions with their stages, actions and attempts, as far as there are such. It costs two queries."""
+    return find_executions(session, Execution.id.in_(execution_ids)) if execution_ids else {}
+
+
+def find_executions(
+    session: Session, which: ColumnElement[bool], *, limit: int | None = None
+) -> dict[int, ExecutionView]:
+    """The executions of which ``which`` is true, the newest ``limit`` of them, by their numbers. It costs two queries."""
+    rows = session.execute(
+        _executions()
+        .add_columns(PipelineDefinitionVersion.model, InboundExecution.stage.label("inbound"))
+        .outerjoin(InboundExecution, InboundExecution.execution_id == Execution.id)
+        .where(which)
+        .order_by(Execution.id.desc())
+        .limit(limit)
+    ).all()
+    if not rows:
+        return {}
+    stages: dict[int, dict[str, StageExecution]] = {}
     attempts: dict[tuple[int, str], list[ActionExecution]] = {}
-    for action in session.scalars(
-        select(ActionExecution).where(ActionExecution.execution_id == execution_id).order_by(ActionExecution.id)
+    for stage, action in session.execute(
+        select(StageExecution, ActionExecution)
+        .outerjoin(ActionExecution, ActionExecution.stage_execution_id == StageExecution.id)
+        .where(StageExecution.execution_id.in_([row.Execution.id for row in rows]))
+        .order_by(ActionExecution.id)
     ):
-        attempts.setdefault((action.stage_execution_id, action.name), []).append(action)
-    inbound = session.get(InboundExecution, execution_id)
-    said = _results(session, execution_id)
+        stages.setdefault(stage.execution_id, {})[stage.name] = stage
+        if action is not None:
+            attempts.setdefault((stage.id, action.name), []).append(action)
+    definitions = {row.Execution.id: from_model(row.model) for row in rows}
+    judged = [execution_id for execution_id, definition in definitions.items() if definition.has_conditions]
+    conditions = conditions_of(session, judged) if judged else {}
+    brought = {row.Execution.rollback_target_id or row.Execution.id for row in rows}
+    said = _results(session, list(definitions))
+    histories = _Histories(attempts, conditions, said, _revisions(session, brought))
+    return {
+        execution_id: _view(row, definitions[execution_id], stages.get(execution_id, {}), histories)
+        for row in rows
+        for execution_id in [row.Execution.id]
+    }
+
+
+@dataclass(frozen=True, slots=True)
+class _Histories:
+    """What was tried, judged and said: by (stage execution, action), by stage execution, by action execution.
+
+    ``revisions`` is what sources have brought, by execution.
+    """
+
+    attempts: Mapping[tuple[int, str], Sequence[ActionExecution]]
+    conditions: Mapping[int, tuple[ConditionExecutionView, ...]]
+    results: _Said
+    revisions: Mapping[int, tuple[RevisionView, ...]]
+
+
+def _view(
+    row: Any,
+    definition: PipelineDefinition,
+    stages: Mapping[str, StageExecution],
+    histories: _Histories,
+) -> ExecutionView:
+    execution: Execution = row.Execution
+    route = [stage for stage in definition.stages if execution.rollback_stage in {None, stage.name}]
     return ExecutionView(
         _summary(row),
         execution.assets,
@@ -267,14 +348,31 @@ def get_execution(session: Session, execution_id: int) -> ExecutionView:
         execution.depth,
         execution.stop_reason,
         execution.stopped_by,
-        inbound.stage if inbound is not None else None,
-        _stage_views(
-            [stage for stage in definition.stages if execution.rollback_stage in {None, stage.name}],
-            stages,
-            attempts,
-            said,
-        ),
+        row.inbound,
+        _stage_views(route, stages, histories),
+        # A rollback has what the execution that it goes back to has brought.
+        histories.revisions.get(execution.rollback_target_id or execution.id, ()),
     )
+
+
+def _revisions(session: Session, executions: Collection[int]) -> Mapping[int, tuple[RevisionView, ...]]:
+    """Execution → what its sources have brought."""
+    found: dict[int, tuple[RevisionView, ...]] = {}
+    for row in session.scalars(
+        select(SourceRevision).where(SourceRevision.execution_id.in_(executions)).order_by(SourceRevision.action)
+    ):
+        view = RevisionView(
+            row.action,
+            row.kind,
+            row.location,
+            row.trigger,
+            row.revision,
+            row.sha256,
+            row.facts.get("CommitMessage", ""),
+            row.facts.get("CommitUrl", ""),
+        )
+        found[row.execution_id] = (*found.get(row.execution_id, ()), view)
+    return found
 
 
 def started_by(session: Session, summary: ExecutionSummary) -> str:
@@ -308,19 +406,18 @@ def list_waiting_approvals(session: Session) -> list[WaitingApproval]:
 def _stage_views(
     route: Sequence[StageDefinition],
     stages: Mapping[str, StageExecution],
-    attempts: Mapping[tuple[int, str], Sequence[ActionExecution]],
-    said: _Said,
+    histories: _Histories,
 ) -> tuple[StageExecutionView, ...]:
     views = []
     for stage in route:
         row = stages.get(stage.name)
         actions = []
         for action in stage.actions:
-            rows = attempts.get((row.id, action.name), ()) if row is not None else ()
-            older = tuple(_attempt(old, action.run_order, said=said) for old in rows if not old.is_current)
+            rows = histories.attempts.get((row.id, action.name), ()) if row is not None else ()
+            older = tuple(_attempt(old, action.run_order, said=histories.results) for old in rows if not old.is_current)
             current = next((found for found in rows if found.is_current), None)
             actions.append(
-                _attempt(current, action.run_order, older, said)
+                _attempt(current, action.run_order, older, histories.results)
                 if current is not None
                 else ActionExecutionView(
                     action.name,
@@ -340,6 +437,7 @@ def _stage_views(
                 row.started_at if row else None,
                 row.ended_at if row else None,
                 tuple(actions),
+                histories.conditions.get(row.id, ()) if row else (),
             )
         )
     return tuple(views)
@@ -348,13 +446,13 @@ def _stage_views(
 _Said = Mapping[int, tuple[ApprovalResultView, ...]]
 
 
-def _results(session: Session, execution_id: int) -> _Said:
+def _results(session: Session, executions: Sequence[int]) -> _Said:
     """Action execution → what was said to it."""
     found: dict[int, tuple[ApprovalResultView, ...]] = {}
     for row in session.scalars(
         select(ApprovalResult)
         .join(ActionExecution, ActionExecution.id == ApprovalResult.action_execution_id)
-        .where(ActionExecution.execution_id == execution_id)
+        .where(ActionExecution.execution_id.in_(executions))
         .order_by(ApprovalResult.answered_at, ApprovalResult.account)
     ):
         view = ApprovalResultView(row.account, row.verdict, row.comment, row.digest, row.answered_at)
@@ -421,4 +519,5 @@ def _summary(row: Any) -> ExecutionSummary:
         mode=execution.mode,
         execution_type=execution.execution_type,
         rollback_target_id=execution.rollback_target_id,
+        revision_type=execution.revision_type,
     )

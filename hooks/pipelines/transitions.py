@@ -10,8 +10,9 @@ from sqlalchemy.orm import Session
 from hooks.models.pipeline import Pipeline
 from hooks.models.pipeline_stage import StageSlot
 from hooks.pipelines import slots
+from hooks.pipelines.current import current_definition
 from hooks.pipelines.definition import ExecutionMode
-from hooks.pipelines.engine import current_definition, let_in
+from hooks.pipelines.engine import let_in
 from hooks.pipelines.parts import Parts
 from hooks.pipelines.run import lock_pipeline
 from registry import audit

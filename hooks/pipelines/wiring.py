@@ -27,6 +27,7 @@ from hooks.builds.projects import (
 )
 from hooks.builds.publishing import ACTION_SETTING, publish_path
 from hooks.builds.records import Options, get_build, start_build
+from hooks.builds.revision_archives import find_revision, revision_source
 from hooks.builds.source import PackageSource, SourceAsset
 from hooks.builds.starting import Asked
 from hooks.builds.stopping import stop_soon
@@ -82,7 +83,30 @@ def real_parts(
 
 
 def _start_build(session: Session, request: BuildRequest, now: datetime, types: Collection[str]) -> str:
+    source, webhook = _source_of(session, request)
+    publishes = _may_publish(session, request)
+    if request.is_batch:
+        return _start_batch(session, request, source, now, publishes=publishes, webhook=webhook)
+    options = Options(buildspec=request.buildspec, timeout_minutes=request.timeout_minutes, webhook=webhook)
+    build = start_build(
+        session,
+        project=_project_of(session, request, now, types),
+        source=source,
+        initiator=request.initiator,
+        variables=request.variables,
+        subject=request.subject,
+        now=now,
+        publishes=publishes,
+        options=options,
+    )
+    return build.id
+
+
+def _source_of(session: Session, request: BuildRequest) -> tuple[PackageSource, dict[str, str]]:
+    """What a build is made from, and what it is told of a push, by which its trust is judged as for any other build."""
     pinned = request.source
+    if not pinned.is_package:
+        return _revision_source(session, request)
     source = PackageSource(
         domain=pinned.domain,
         repository=pinned.repository,
@@ -94,21 +118,18 @@ def _start_build(session: Session, request: BuildRequest, now: datetime, types: 
         inputs=tuple(_input(session, *each) for each in request.inputs),
         outputs=request.outputs,
     )
-    publishes = _may_publish(session, request)
-    if request.is_batch:
-        return _start_batch(session, request, source, now, publishes=publishes)
-    build = start_build(
-        session,
-        project=_project_of(session, request, now, types),
-        source=source,
-        initiator=request.initiator,
-        variables=request.variables,
-        subject=request.subject,
-        now=now,
-        publishes=publishes,
-        options=Options(buildspec=request.buildspec, timeout_minutes=request.timeout_minutes),
+    return source, {}
+
+
+def _revision_source(session: Session, request: BuildRequest) -> tuple[PackageSource, dict[str, str]]:
+    pinned = request.source
+    row, _ = find_revision(session, request.revision)
+    inputs = tuple(_input(session, *each) for each in request.inputs)
+    source = PackageSource(
+        pinned.domain, pinned.repository, "", row.location, row.revision, (), inputs=inputs, outputs=request.outputs
     )
-    return build.id
+    # With another input as the primary one, too: whoever pushed has a say in what an earlier build has made of it.
+    return source, {"CODEBUILD_WEBHOOK_TRIGGER": row.trigger} if row.trigger else {}
 
 
 def _project_of(session: Session, request: BuildRequest, now: datetime, types: Collection[str]) -> str:
@@ -148,7 +169,13 @@ def _may_publish(session: Session, request: BuildRequest) -> bool:
 
 
 def _start_batch(
-    session: Session, request: BuildRequest, source: PackageSource, now: datetime, *, publishes: bool
+    session: Session,
+    request: BuildRequest,
+    source: PackageSource,
+    now: datetime,
+    *,
+    publishes: bool,
+    webhook: Mapping[str, str],
 ) -> str:
     combines = request.combines_artifacts
     if request.outputs and not _combines(session, request):
@@ -160,7 +187,7 @@ def _start_batch(
         session,
         request.project,
         source,
-        Asked(variables=request.variables),
+        Asked(variables=request.variables, options=Options(webhook=webhook)),
         config={} if combines is None else {"combineArtifacts": combines},
         initiator=request.initiator,
         subject=request.subject,
@@ -199,6 +226,8 @@ def _build_outcome(session: Session, build_id: str) -> BuildOutcome | None:
 
 
 def _input(session: Session, name: str, build_id: str | None, identifier: str) -> SourceSettings:
+    if build_id is None and identifier:
+        return revision_source(session, identifier, name)[0]
     if build_id is None:
         return SourceSettings(SourceType.PACKAGE, identifier=name)
     return artifact_source(session, keeper_of_artifacts(session, build_id), identifier, name)

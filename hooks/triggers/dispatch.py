@@ -78,7 +78,8 @@ def _filters(session: Session) -> Sequence[tuple[int, PackageFilter]]:
         .where(PipelineDefinitionVersion.version == Pipeline.current_version)
         .order_by(Pipeline.id)
     )
-    return [(pipeline_id, filter_of(from_model(model))) for pipeline_id, model in models]
+    found = [(pipeline_id, filter_of(from_model(model))) for pipeline_id, model in models]
+    return [(pipeline_id, wanted) for pipeline_id, wanted in found if wanted is not None]
 
 
 def _dispatch_event(session: Session, row: Event, filters: Sequence[tuple[int, PackageFilter]], now: datetime) -> None:

@@ -47,8 +47,10 @@ class PackageFilter:
         )
 
 
-def filter_of(definition: PipelineDefinition) -> PackageFilter:
-    """The filter of a definition's source action."""
+def filter_of(definition: PipelineDefinition) -> PackageFilter | None:
+    """The filter of a definition's source action; None where no package version is what it takes."""
+    if not definition.source.is_package_source:
+        return None
     configuration = definition.source.configuration
     return PackageFilter(
         domain=configuration.get("Domain", DEFAULT_DOMAIN),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import uuid
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from datetime import datetime
 
 from sqlalchemy import select
@@ -14,11 +14,14 @@ from sqlalchemy.orm import Session
 from hooks.jobs.context import Handler, JobContext
 from hooks.models.job import JobState
 from hooks.models.pipeline import Pipeline
-from hooks.pipelines.engine import REFUSALS, Start, Started, Trigger, current_definition, start_execution
+from hooks.pipelines.current import current_definition
+from hooks.pipelines.engine import REFUSALS, Start, Started, Trigger, start_execution
 from hooks.pipelines.parts import Parts
 from hooks.pipelines.run import SYSTEM
 from hooks.triggers.collect import Collected, Coordinates, collect
 from hooks.triggers.match import filter_of
+from hooks.triggers.newest import start_with_newest
+from hooks.triggers.overrides import check_kinds, overrides
 from registry import audit
 from registry.errors import Invalid, NotFound
 
@@ -46,14 +49,17 @@ def start_manual(
     session: Session,
     parts: Parts,
     pipeline_name: str,
-    at: Coordinates,
+    at: Coordinates | None,
     *,
     actor: str,
     now: datetime,
     variables: Mapping[str, str] | None = None,
+    revisions: Mapping[str, tuple[str, str]] | None = None,
     request_token: str | None = None,
 ) -> Started:
-    """Start a pipeline by hand for a version that its source action takes.
+    """Start a pipeline by hand for a version that its source action takes, or for revisions of its sources.
+
+    ``revisions`` is source action → (revisionType, revisionValue); sources that are not in it bring what is newest.
 
     The same ``request_token`` never starts a second execution (CodePipeline's clientRequestToken, up to 64
     characters). Raises NotFound for the pipeline or the version, and Invalid for a version the source does not take.
@@ -64,14 +70,17 @@ def start_manual(
     if pipeline is None:
         raise NotFound("pipeline", pipeline_name)
     _, definition = current_definition(session, pipeline.id)
-    if not filter_of(definition).matches(at.candidate()):
-        source = definition.source
-        wanted = ", ".join(f"{key} {value}" for key, value in sorted(source.configuration.items()))
-        raise Invalid(f"{at.candidate().name} {at.version} is not what source {source.name} takes ({wanted})")
-    found = collect(session, at)
     trigger = Trigger("manual", f"manual:{request_token or uuid.uuid4().hex}", actor)
-    start = Start(found.version, sorted(found.publishers), variables or {})
-    return start_execution(session, parts, pipeline.id, start, trigger=trigger, now=now)
+    check_kinds(definition, revisions or {})
+    start = Start(variables=variables or {}, revisions=overrides(revisions or {}))
+    if at is not None:
+        takes, source = filter_of(definition), definition.source
+        if takes is None or not takes.matches(at.candidate()):
+            wanted = ", ".join(f"{key} {value}" for key, value in sorted(source.configuration.items()))
+            raise Invalid(f"{at.candidate().name} {at.version} is not what source {source.name} takes ({wanted})")
+        found = collect(session, at)
+        start = replace(start, version=found.version, publishers=sorted(found.publishers))
+    return start_with_newest(session, parts, pipeline.id, definition, start, trigger=trigger, now=now)
 
 
 def _start_once(session: Session, parts: Parts, pipeline_id: int, at: Coordinates) -> None:
@@ -80,7 +89,8 @@ def _start_once(session: Session, parts: Parts, pipeline_id: int, at: Coordinate
     if pipeline is None:
         return
     _, definition = current_definition(session, pipeline_id)
-    if not filter_of(definition).matches(at.candidate()):
+    takes = filter_of(definition)
+    if takes is None or not takes.matches(at.candidate()):
         return  # The pipeline was changed since, and its source no longer takes this version.
     where = f"pipeline/{pipeline.name}"
     try:

@@ -61,6 +61,7 @@ def _page(domain: str, repository: str, format_name: str, raw_name: str, wanted:
         with services.db.read() as session:
             detail = browse.version(session, summary.id, *key, chosen, keyring=services.stores.keyring)
     description = describe(detail.metadata)
+    at = Coordinate(domain, repository, *key, detail.version)
     return render_template(
         "package.html",
         domain=domain,
@@ -87,7 +88,8 @@ def _page(domain: str, repository: str, format_name: str, raw_name: str, wanted:
         facts=description.facts,
         links=description.links,
         requires=description.requires,
-        panels=_panels(Coordinate(domain, repository, *key, detail.version)),
+        panels=_panels(at),
+        tabs=_tabs(at),
     )
 
 
@@ -110,3 +112,10 @@ def _panels(coordinate: Coordinate) -> list[Markup]:
     if who is None:
         return []
     return [panel for extension in extensions() if extension.version and (panel := extension.version(who, coordinate))]
+
+
+def _tabs(coordinate: Coordinate) -> list[tuple[str, str]]:
+    """What else there is about the version, for who is signed in: (label, address)."""
+    if context.identity() is None:
+        return []
+    return [(tab.label, tab.url(coordinate)) for extension in extensions() for tab in extension.version_tabs]

@@ -65,10 +65,19 @@ class Notice:
 
 
 @dataclass(frozen=True, slots=True)
+class VersionTab:
+    """A further page about a version, beside its own: (domain, repository, …) → its address."""
+
+    label: str
+    url: Callable[[Coordinate], str]
+
+
+@dataclass(frozen=True, slots=True)
 class Extension:
     """Additions of one blueprint; the panels return finished HTML, empty when there is nothing to say.
 
-    ``navigation`` stands in the bar, ``menu`` under the name of who looks, ``administration`` among its pages.
+    ``navigation`` stands in the bar, ``menu`` under the name of who looks, ``administration`` among its pages;
+    ``version_tabs`` are shown to whoever is signed in.
     """
 
     navigation: tuple[NavigationEntry, ...] = ()
@@ -76,6 +85,7 @@ class Extension:
     administration: tuple[AdministrationEntry, ...] = ()
     home: Callable[[Identity], Markup] | None = None
     version: Callable[[Identity, Coordinate], Markup] | None = None
+    version_tabs: tuple[VersionTab, ...] = ()
     notices: Mapping[str, Notice] = field(default_factory=dict)
 
 

@@ -35,7 +35,7 @@ def dangers(tree: Any) -> list[str]:
     for tag, attributes in elements(tree):
         if tag in {"script", "link", "iframe", "object", "embed", "base", "style", "meta", "math", "foreignObject"}:
             found += _strange_element(tag, attributes)
-        if tag == "svg" and attributes.get("class") not in {"icon", "trend-picture", "shares"}:
+        if tag == "svg" and attributes.get("class") not in {"icon", "trend-picture", "shares", "spark"}:
             found.append("svg that is no icon and no chart of ours")
         for name, value in attributes.items():
             if name.startswith("on") or name in {"style", "srcset", "ping", "background", "formaction", "xlink:href"}:

@@ -79,6 +79,66 @@ class TestWhatArrives:
             Webhook(secret).verify(got.body.replace(b"1.0", b"1.1"), dict(got.headers))
         assert state(house) == ["Succeeded"]
 
+    def test_a_chat_gets_a_text_that_calls_nobody_and_is_signed_all_the_same(
+        self, house: Office, receiver: Receiver
+    ) -> None:
+        _, secret = house.endpoint(receiver.url("/chat"), kinds=("action.*",), payload="Chat")
+        house.now = datetime.now(UTC)
+        house.happen(
+            "action.failed", domain="default", repository="dev", format="npm", namespace="@all", name="x", version="1.0",
+            pipeline="release", execution=7, stage="Gate", action="Ask", summary="rejected by <!channel> & @here\n",
+        )  # fmt: skip
+        house.send()
+        got = receiver.got()[-1]
+        text = Webhook(secret).verify(got.body, dict(got.headers))["text"]
+        assert text == (
+            "action.failed: default/dev/npm/@\u200ball/x/1.0 (pipeline release, execution 7, stage Gate, action Ask): "
+            f"rejected by &lt;!channel&gt; &amp; @\u200bhere\n{SOURCE}/executions/7"
+        )
+        assert got.headers["content-type"] == "application/json; charset=utf-8"
+
+    def test_what_aws_tells_is_told_in_its_shape(self, house: Office, receiver: Receiver) -> None:
+        house.endpoint(receiver.url("/bridge"), payload="EventBridge", kinds=("action.*", "deployment.*", "asset.*"))
+        house.happen(
+            "action.started", domain="default", repository="dev", format="pypi", namespace="", name="acme", version="1.0",
+            pipeline="release", execution=7, pipeline_version=3, start_time="2026-01-01T00:00:00+00:00", trigger="manual",
+            started_by="ada", stage="Prod", action="Ship", attempt=2, category="Deploy", owner="AWS",
+            provider="CodeDeploy", deployment="d-ABCDEFGHI", summary="deployment to shop/prod",
+        )  # fmt: skip
+        house.happen(
+            "deployment.failed", domain="default", application="shop", deployment_group="prod",
+            deployment="d-ABCDEFGHI", error="HEALTH_CONSTRAINTS", message="web-1: it did not start",
+        )  # fmt: skip
+        house.publish()
+        house.send()
+        action, deployment, asset = sorted(
+            (json.loads(got.body) for got in receiver.got()[-3:]), key=lambda each: int(each["id"])
+        )
+        assert (action["detail-type"], action["source"], action["version"]) == (
+            "CodePipeline Action Execution State Change", "aws.codepipeline", "0",
+        )  # fmt: skip
+        detail = action["detail"]
+        assert (detail["pipeline"], detail["execution-id"], detail["state"], detail["version"]) == (
+            "release",
+            "7",
+            "STARTED",
+            3,
+        )
+        assert detail["type"] == {"owner": "AWS", "category": "Deploy", "provider": "CodeDeploy", "version": "1"}
+        assert detail["execution-trigger"] == {"trigger-type": "StartPipelineExecution", "trigger-detail": "ada"}
+        assert (detail["pipeline-execution-attempt"], detail["url"]) == (2, f"{SOURCE}/executions/7")
+        assert detail["execution-result"]["external-execution-id"] == "d-ABCDEFGHI"
+        told = deployment["detail"]
+        assert (told["deploymentId"], told["state"], told["errorInformation"]["message"]) == (
+            "d-ABCDEFGHI", "FAILURE", "web-1: it did not start",
+        )  # fmt: skip
+        assert told["url"] == f"{SOURCE}/deployments/d-ABCDEFGHI"
+        assert (asset["detail-type"], asset["source"], asset["detail"]["name"]) == (
+            "asset.published",
+            "entrepot",
+            "acme",
+        )
+
     def test_only_what_the_filter_takes(self, house: Office, receiver: Receiver) -> None:
         house.endpoint(receiver.url(), domain="default", repository="st*", package="acme-*", kinds=("asset.published",))
         for repository, name in (("dev", "acme-a"), ("staging", "acme-b"), ("staging", "other"), ("stable", "acme-c")):

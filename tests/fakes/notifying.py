@@ -80,7 +80,9 @@ class Office:
             for key, value in values.items():
                 setattr(row, key, value)
 
-    def endpoint(self, url: str, *, who: Identity | None = None, **wanted: Any) -> tuple[int, str]:
+    def endpoint(
+        self, url: str, *, who: Identity | None = None, payload: str = "CloudEvents", **wanted: Any
+    ) -> tuple[int, str]:
         """Make one; its number and its secret."""
         chosen = Filter(**{"kinds": ("*",), **wanted})
         with self.db.write() as session:
@@ -92,6 +94,7 @@ class Office:
                 url=url,
                 wanted=chosen,
                 description="",
+                payload=payload,
                 now=self.now,
             )
             endpoint_id = row.id
@@ -127,6 +130,7 @@ class Office:
             lambda: self.sealer,
             lambda: self.now,
             audience=self.audience,
+            base_url=SOURCE,
             concurrency=concurrency,
             tell_owner=tell,
         )

@@ -552,6 +552,55 @@ def test_an_execution_is_started_answered_stopped(applied: Site) -> None:
     assert "number" in applied.run("pipeline", "status", "release", "--watch", status=2).stderr
 
 
+CONDITIONS = """  beforeEntry: {conditions: [{result: FAIL, rules: [{name: Never, configuration: {Cron: "0 0 0 30 2 ?"},
+    ruleTypeId: {category: Rule, owner: AWS, provider: DeploymentWindow}}]}]}
+"""
+
+
+def test_what_keeps_executions_before_stages_is_steered(site: Site, tmp_path: Path) -> None:
+    file = tmp_path / "gated.yml"
+    gated = GATED.replace("name: release", "name: kept\nexecutionMode: QUEUED", 1)
+    file.write_text(gated.replace("- name: Gate\n", f"- name: Gate\n{CONDITIONS}", 1))
+    site.run("pipeline", "apply", "-f", str(file))
+    first = start(site, "kept")
+    shown = site.run("pipeline", "status", first)
+    assert "Gate\tBEFORE_ENTRY\tFailed\tFAIL\tNever: the window 0 0 0 30 2 ? (UTC) opens never again" in shown.stdout
+    assert "--reason" in site.run("pipeline", "override", first, "Gate", status=2).stderr
+    assert "BEFORE_ENTRY" in site.run("pipeline", "override", first, "Gate", "--reason", "agreed").stderr
+    assert "say which" in site.run("pipeline", "override", first, "Gate", "--reason", "agreed", status=2).stderr
+    site.run("pipeline", "approve", first)
+
+    add = ("pipeline", "freeze", "add", "holidays", "--reason", "nobody is here")
+    assert "--until" in site.run(*add, status=2).stderr
+    assert "--until" in site.run(*add, "--cron", "0 0 18 ? * FRI", status=2).stderr
+    assert "offset" in site.run(*add, "--until", "2999-01-01T00:00:00", status=1).stderr
+    site.run(*add, "--pipeline", "kept", "--stage", "Gate", "--until", "2999-01-01T00:00:00Z")
+    site.run(*add[:3], "nights", "--cron", "0 0 20 * * ?", "--minutes", "600", "--stage", "No", "--reason", "x")
+    assert [item["name"] for item in site.json("pipeline", "freeze", "list", "--pipeline", "kept")] == [
+        "holidays",
+        "nights",
+    ]
+    second = start(site, "kept")
+    state = site.run("pipeline", "status", "kept", "--stages").stdout
+    assert (
+        f"Gate\t{first}\tSucceeded\t{second}\tfrozen until 2999-01-01T00:00:00.000Z by holidays: nobody is here"
+        in state
+    )
+    assert "it goes on" in site.run("pipeline", "pass", second, "--reason", "urgent").stderr
+    third = start(site, "kept")
+    for name in ("holidays", "nights"):
+        site.run("pipeline", "freeze", "delete", name)
+    site.run("pipeline", "stop", third)
+
+    assert site.run("pipeline", "release", "kept", "Gate", status=1).stderr.startswith("Error: nothing is held")
+    back = site.run("pipeline", "rollback", first, "Gate").stdout.strip()
+    site.run("pipeline", "approve", back)
+    assert "is held: rolled back by admin" in site.run("pipeline", "status", "kept", "--stages").stdout
+    released = site.run("pipeline", "release", "kept", "Gate", "--reason", "fixed")
+    assert "released" in released.stderr
+    assert "is held" not in released.stdout
+
+
 def built(site: Site) -> tuple[str, str]:
     execution = start(site, "built")
     detail = site.json("pipeline", "status", execution)

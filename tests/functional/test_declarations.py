@@ -282,3 +282,50 @@ def test_hundreds_of_repositories_read_the_domain_no_more_than_once_each(world: 
     whole = [statement for statement in asked if "FROM external_connection JOIN repository" in statement]
     assert whole == []
     assert len(asked) < 60 * 60
+
+
+def test_names_in_pipelines_that_are_nowhere_are_told_and_no_fault(world: Hooks) -> None:
+    def released(project: str, target: str, group: str) -> str:
+        return f"""name: lacks
+stages:
+- name: Source
+  actions:
+  - name: Package
+    actionTypeId: {{category: Source, owner: Entrepot, provider: Package}}
+    configuration: {{Repository: "dev*", Format: pypi, Name: "*"}}
+- name: Prod
+  actions:
+  - name: Unit
+    actionTypeId: {{category: Build, provider: CodeBuild}}
+    configuration: {{ProjectName: {project}}}
+  - name: Promote
+    actionTypeId: {{category: Deploy, owner: Entrepot, provider: Promote}}
+    configuration: {{TargetRepository: {target}}}
+  - name: Ship
+    actionTypeId: {{category: Deploy, owner: AWS, provider: CodeDeploy, version: "1"}}
+    configuration: {{ApplicationName: fair, DeploymentGroupName: {group}, SourceRepository: later}}
+"""
+
+    plan = apply(world, released("nobodys", "nowhere", "prod"), dryRun=True)
+    assert [each["text"] for each in plan["warnings"]] == [
+        "Prod/Unit: there is no build project nobodys",
+        "Prod/Promote: there is no repository default/nowhere",
+        "Prod/Ship: there is no repository default/later",
+        "Prod/Ship: there is no application fair",
+        "Prod/Ship: there is no deployment group fair/prod",
+    ]
+    assert {(each["kind"], each["name"], each["file"]) for each in plan["warnings"]} == {("pipeline", "lacks", "0.yml")}
+    # What the same files declare is there, and so is what was there before.
+    beside = """applicationName: fair
+---
+deploymentGroupName: prod
+applicationName: fair
+ec2TagFilters: [{Key: role, Value: web, Type: KEY_AND_VALUE}]
+---
+repository: later
+---
+name: mine
+repository: dev
+source: {type: NO_SOURCE, buildspec: "version: 0.2\\nphases: {build: {commands: [echo]}}"}
+"""
+    assert apply(world, released("mine", "staging", "prod"), beside)["warnings"] == []

@@ -131,7 +131,7 @@ def test_what_cannot_begin_has_failed_and_says_why(world: World) -> None:
 def test_asked_for_twice_with_one_token_it_is_one(world: World) -> None:
     world.configure(["a"])
     wanted = DeploymentRequest(
-        world.group_id, {"revisionType": "Upload", "upload": {"sha256": "0"}}, "ada", request_token="t"
+        world.group_id, {"revisionType": "Upload", "upload": {"id": "u", "sha256": "0"}}, "ada", request_token="t"
     )
     assert world.create(wanted) == world.create(wanted)
 

@@ -186,7 +186,14 @@ def test_an_execution_tells_of_itself_its_stages_actions_and_approvals(hooks: Ho
         assert kind in mine, kind
     assert mine.count("approval.needed") == 2
     assert mine[-1] == "execution.failed"
-    assert last(hooks)["execution"] == started["id"]
+    end = last(hooks)
+    assert (end["execution"], end["started_by"], end["pipeline_version"], end["trigger"]) == (
+        started["id"],
+        "publisher",
+        1,
+        "manual",
+    )
+    assert end["reason"].startswith("rejected by ")
     assert told(hooks)[-1][1] == "default/dev/pypi/my-pkg/1"
 
 

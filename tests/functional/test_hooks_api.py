@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from datetime import timedelta
 from pathlib import Path
+from xml.etree import ElementTree as ET
 
 import pytest
 
@@ -160,7 +161,25 @@ CALLERS = (None, "reader", "publisher", "promoter", "approver", "stranger", "adm
 HOOK = {"url": "https://hooks.example/", "domain": "default", "kinds": ["*"]}
 PROJECT = "{name: mine, repository: dev, source: {type: GIT, location: 'https://forge.example/one.git'}}"
 CREDENTIAL = {"authType": "PERSONAL_ACCESS_TOKEN", "token": "secret-of-a-forge"}
+CONNECTION = {"url": "https://forge.example", "repository": "dev"}
+PUSHED = """
+name: pushed
+stages:
+- name: Source
+  actions:
+  - name: App
+    actionTypeId: {category: Source, owner: Entrepot, provider: Git, version: "1"}
+    configuration: {Url: "https://forge.example/one.git", BranchName: main, Repository: dev}
+    outputArtifacts: [{name: App}]
+- name: Gate
+  actions:
+  - {name: Ask, actionTypeId: {category: Approval, owner: AWS, provider: Manual, version: "1"}}
+"""
+LOCATED = """
+definitionFrom: {name: located, source: {Url: "https://forge.example/one.git", BranchName: main, Repository: dev}}
+"""
 APPS = "/deployment-applications"
+OVERRIDE = {"stage": "Ship", "conditionType": "BEFORE_ENTRY", "reason": "x"}
 HOOK_STATUS = {"lifecycleEventHookExecutionId": "x", "status": "Succeeded"}
 CONFIG = "deploymentConfigName: mine\nminimumHealthyHosts: {type: HOST_COUNT, value: 1}"
 DEPLOYMENT = {
@@ -197,6 +216,25 @@ MATRIX = [
     ("POST", "/executions/{e}/rollback", {"stage": "Ship"}, (401, 403, 403, 403, 409, 404, 409)),
     ("GET", "/pipelines/release/state", None, (401, *[200] * 6)),
     ("POST", "/pipelines/release/transition", {"stage": "Ship", "enabled": True}, (401, *[403] * 5, 200)),
+    ("POST", "/pipelines/release/release", {"stage": "Ship"}, (401, *[409] * 6)),  # nothing is held
+    ("POST", "/executions/{e}/override", OVERRIDE, (401, 403, 403, 403, 409, 404, 409)),
+    ("POST", "/executions/{e}/pass", {"reason": "x"}, (401, *[403] * 5, 409)),
+    ("GET", "/freezes", None, (401, *[200] * 6)),
+    ("POST", "/freezes", {"name": "x", "reason": "x", "endsAt": "2001-01-01T00:00:00Z"}, (401, *[403] * 5, 400)),
+    ("DELETE", "/freezes/x", None, (401, *[403] * 5, 404)),
+    ("PUT", "/source-buckets/releases", {"repository": "dev"}, (401, *[403] * 5, 200)),
+    ("GET", "/source-buckets", None, (401, *[200] * 6)),
+    ("GET", "/source-buckets/releases/objects", None, (401, 200, 200, 200, 200, 404, 200)),
+    ("PUT", "/source-buckets/releases/objects/site.zip", None, (401, 403, 201, 403, 403, 404, 201)),
+    ("DELETE", "/source-buckets/releases", None, (401, *[403] * 5, 204)),
+    ("PUT", "/git-connections/forge", CONNECTION, (401, *[403] * 5, 200)),
+    ("GET", "/git-connections", None, (401, *[403] * 5, 200)),
+    ("GET", "/pipelines/pushed/sources", None, (401, *[403] * 5, 200)),
+    ("GET", "/pipelines/pushed/webhooks", None, (401, *[403] * 5, 200)),
+    ("POST", "/pipelines/pushed/webhooks", {"provider": "gitea"}, (401, *[403] * 5, 201)),
+    ("DELETE", "/pipelines/pushed/webhooks/{g}", None, (401, *[403] * 5, 204)),
+    ("DELETE", "/pipelines/located/definition-source", None, (401, *[403] * 5, 204)),
+    ("DELETE", "/git-connections/forge", None, (401, *[403] * 5, 204)),
     ("GET", "/builds", None, (401, 200, 200, 200, 200, 200, 200)),
     ("GET", "/builds/{b}", None, (401, 200, 200, 200, 200, 404, 200)),
     ("GET", "/builds/{b}/log", None, (401, 200, 200, 200, 200, 404, 200)),
@@ -291,6 +329,7 @@ MATRIX = [
     ("GET", "/agents", None, (401, *[403] * 5, 200)),
     ("POST", "/agents", {"name": "a", "tags": [{"key": "role", "value": "web"}]}, (401, *[403] * 5, 201)),
     ("GET", "/agents/a", None, (401, *[403] * 5, 200)),
+    ("GET", "/agents/a/provenance", None, (401, *[403] * 5, 200)),
     ("PATCH", "/agents/a", {"tags": [{"key": "stage"}], "untag": ["role"]}, (401, *[403] * 5, 200)),
     ("POST", "/agents/a/enrolment-token", None, (401, *[403] * 5, 201)),
     ("DELETE", "/agents/a/alarm", None, (401, *[403] * 5, 200)),
@@ -305,6 +344,12 @@ MATRIX = [
     ("GET", f"{APPS}/shop/groups/prod", None, (401, *SEES)),
     ("PUT", f"{APPS}/shop/groups/prod", {"document": "targets: [somebody]"}, (401, *ACTS, 200)),
     ("GET", f"{APPS}/shop/groups/prod/targets", None, (401, *SEES)),
+    ("GET", f"{APPS}/shop/groups/prod/provenance", None, (401, *SEES)),
+    ("GET", "/domains/default/packages/pypi/my-pkg/versions/1.0/life", None, (401, 200, 200, 200, 200, 404, 200)),
+    ("GET", "/pipelines/release/feed", None, (401, *[200] * 6)),
+    ("GET", "/domains/default/repositories/dev/feed", None, (401, 200, 200, 200, 200, 403, 200)),
+    ("GET", "/board", None, (401, *[200] * 6)),
+    ("GET", "/figures?days=90&by=group", None, (401, *[200] * 6)),
     ("GET", "/deployment-configs", None, (401, *[200] * 6)),
     ("POST", "/deployment-configs", {"document": CONFIG}, (401, *[403] * 5, 201)),
     ("GET", "/deployment-configs/mine", None, (401, *[200] * 6)),
@@ -353,9 +398,23 @@ def test_permission_matrix(world: Hooks) -> None:
     assert world.call("POST", APPS, json={"applicationName": "shop"}).status_code == 201
     assert world.call("PUT", f"{APPS}/shop/groups/prod", json={"document": "targets: [nobody]"}).status_code == 200
     deployed = world.call("POST", "/deployments", json=DEPLOYMENT).json["deploymentId"]
+    assert world.call("PUT", "/pipelines", json={"document": PUSHED}).status_code == 200
+    assert world.call("PUT", "/pipelines", json={"document": LOCATED}).status_code == 200
+    told = world.call("POST", "/pipelines/pushed/webhooks", json={"provider": "github"}).json["id"]
     for method, path, body, expected in MATRIX:
         place = path.format(
-            e=execution, b=build, w=webhook, d=sent, s=own, p="mine", h=hook, r=report, c=key, k=batch, y=deployed
+            e=execution,
+            b=build,
+            w=webhook,
+            d=sent,
+            s=own,
+            p="mine",
+            h=hook,
+            r=report,
+            c=key,
+            k=batch,
+            y=deployed,
+            g=told,
         )
         got = []
         for who in CALLERS:
@@ -366,7 +425,7 @@ def test_permission_matrix(world: Hooks) -> None:
 
 
 def named(path: str) -> str:
-    return path.format(e=1, b="b", w=1, d="d", s=1, p="p", h="h", r="r", c="c", k="k", y="y")
+    return path.format(e=1, b="b", w=1, d="d", s=1, p="p", h="h", r="r", c="c", k="k", y="y", g="g")
 
 
 def test_the_matrix_covers_every_route(world: Hooks) -> None:
@@ -795,3 +854,26 @@ def test_who_follows_a_log_holds_no_connection_to_the_database_while_waiting(
         assert world.db.engine.pool.checkedout() == 1, "one that is held would have been seen"
     for _ in range(world.hooks.tails.most_of_one):
         world.hooks.tails.enter(1)  # its place is free again, whoever it was
+
+
+def test_feeds_are_atom_and_show_to_each_only_what_they_may_see(world: Hooks) -> None:
+    number = world.start()["id"]
+    atom = "{http://www.w3.org/2005/Atom}"
+
+    def entries(path: str, as_: str | None = None) -> list[tuple[str, str]]:
+        answer = world.call("GET", path) if as_ is None else world.call("GET", path, as_=as_)
+        assert answer.status_code == 200
+        assert answer.content_type == "application/atom+xml; charset=utf-8"
+        feed = ET.fromstring(answer.data)
+        assert {feed.findtext(f"{atom}{name}") is not None for name in ("id", "title", "updated")} == {True}
+        links = [entry.find(f"{atom}link").attrib["href"] for entry in feed.iter(f"{atom}entry")]  # type: ignore[union-attr]
+        return list(
+            zip([entry.findtext(f"{atom}title", "") for entry in feed.iter(f"{atom}entry")], links, strict=True)
+        )
+
+    ((title, _),) = [each for each in entries("/pipelines/release/feed") if each[1].endswith(f"/executions/{number}")]
+    assert title == "my-pkg 1: InProgress"
+    assert [each[1].rpartition("/packages/")[2] for each in entries("/domains/default/repositories/dev/feed")] == [
+        "default/dev/pypi/my-pkg/-/1"
+    ]
+    assert entries("/pipelines/release/feed", "stranger") == []

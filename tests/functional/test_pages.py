@@ -73,6 +73,14 @@ PATHS = {
     "hook_pages.runners": ("/runners",),
     "hook_pages.destinations": ("/destinations", "/destinations?name=partners"),
     "hook_pages.agents": ("/agents",),
+    "hook_pages.agent": ("/agents/web-1", "/agents/web-3"),
+    "hook_pages.board": ("/board", "/board?q=zzz", "/board?pipeline=release&before=2"),
+    "hook_pages.figures": ("/figures", "/figures?by=group&days=7", "/figures?by=pipeline&days=90"),
+    "hook_pages.life": (
+        "/packages/default/dev/pypi/acme-billing/-/2.4.0/life",
+        "/packages/default/prod/pypi/acme-billing/-/2.4.1/life",
+    ),
+    "hook_pages.group_provenance": ("/applications/shop/groups/web/provenance",),
     "hook_pages.deployments": ("/deployments", "/deployments?after=zzz"),
     "hook_pages.environments": ("/environments",),
     "hook_pages.environments_live": (),  # a part of a page

@@ -373,3 +373,72 @@ def test_a_stage_is_closed_opened_and_rolled_back_from_pages(site):
     back = ada.get(answer.headers["Location"]).text
     assert f'a rollback to <a href="/executions/{first}">#{first}</a>' in back
     assert "UnitTests" not in back, "the one stage is all that it runs"
+
+
+GATED = PIPELINE.replace("name: release", "name: gated\nexecutionMode: SUPERSEDED").replace(
+    "  - name: Promote\n",
+    """  - name: Promote
+    beforeEntry:
+      conditions:
+      - result: FAIL
+        rules:
+        - name: Window
+          ruleTypeId: {category: Rule, owner: AWS, provider: DeploymentWindow, version: "1"}
+          configuration: {Cron: "0 0 0 1 1 ? 2065"}
+          timeoutInMinutes: 86400
+""",
+)
+
+
+def test_gates_are_shown_and_passed_on_pages(site):
+    assert GATED.count("beforeEntry") == 1
+    site.package("dev", "acme-tax", "1.2", by="ada")
+    site.world.apply(GATED)
+    ada, mel, rob = (sign_in(site, name) for name in ("ada", "mel", "rob"))
+    first = site.start("acme-tax", "1.0", pipeline="gated")
+    site.end_build(site.build_of(first))
+    answer = form_at(mel, f"/executions/{first}", "/approval", verdict="Approved")
+    assert mel.post(f"/executions/{first}/approval", data=answer).status_code == 303
+    shown = rob.get(f"/executions/{first}").text
+    assert "waits for the window 0 0 0 1 1 ? 2065 (UTC)" in shown
+    assert "Override the condition" not in shown
+    form = form_at(mel, f"/executions/{first}", "/override", reason="agreed <with> ops")
+    place = f"/executions/{first}/override"
+    assert mel.post(place, data={**form, "reason": ""}).status_code == 400
+    denied = {**form, "csrf_token": form_at(rob, "/account", "/sign-out")["csrf_token"]}
+    assert rob.post(place, data=denied).status_code == 403
+    assert mel.post(place, data=form).status_code == 303
+    site.world.work()
+    shown = rob.get(f"/executions/{first}").text
+    assert "Overridden by mel: “agreed &lt;with&gt; ops”" in shown
+    assert "overrode the condition before entry of Promote" in shown
+
+    form = form_at(
+        ada, "/pipelines/gated", "/freeze", freeze="holidays", reason="nobody <is> here", ends_at="2199-01-02T10:00"
+    )
+    assert "Freeze this pipeline" not in mel.get("/pipelines/gated").text
+    assert ada.post("/pipelines/gated/freeze", data={**form, "ends_at": "soon"}).status_code == 400
+    assert ada.post("/pipelines/gated/freeze", data=form).status_code == 303
+    page = mel.get("/pipelines/gated").text
+    assert "Frozen until 2199-01-02 10:00 UTC by holidays: nobody &lt;is&gt; here" in page
+    second = site.start("acme-tax", "1.2", pipeline="gated")
+    assert "frozen until 2199-01-02 10:00 UTC by holidays" in rob.get(f"/executions/{second}").text
+    assert "Let it through" not in mel.get(f"/executions/{second}").text
+    form = form_at(ada, f"/executions/{second}", "/pass", reason="security fix")
+    assert ada.post(f"/executions/{second}/pass", data=form).status_code == 303
+    assert site.world.execution(second).inbound_stage is None
+    form = form_at(ada, "/pipelines/gated", "/unfreeze")
+    assert ada.post("/pipelines/gated/unfreeze", data=form).status_code == 303
+    assert "Frozen until" not in ada.get("/pipelines/gated").text
+
+    rolling = form_at(mel, f"/executions/{first}", "/rollback", stage="Promote")
+    assert mel.post(f"/executions/{first}/rollback", data=rolling).status_code == 303
+    page = rob.get("/pipelines/gated").text
+    assert "acme-tax is held: mel rolled Promote back" in page
+    assert "Release Promote" not in page
+    form = form_at(mel, "/pipelines/gated", "/release", reason="fixed")
+    denied = {**form, "csrf_token": denied["csrf_token"]}
+    assert rob.post("/pipelines/gated/release", data=denied).status_code == 403
+    assert mel.post("/pipelines/gated/release", data=form).status_code == 303
+    assert "is held" not in rob.get("/pipelines/gated").text
+    assert mel.post("/pipelines/gated/release", data=form).status_code == 409

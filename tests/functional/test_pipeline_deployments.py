@@ -25,11 +25,12 @@ from hooks.notifications.audience import Audience
 from hooks.pipelines.abandoning import check_abandon
 from hooks.pipelines.actions import timeouts
 from hooks.pipelines.approvals import Verdict, decide
+from hooks.pipelines.definition import RetryMode
 from hooks.pipelines.deploy_jobs import on_deployment_ended
 from hooks.pipelines.deployer import PipelineDeployer
 from hooks.pipelines.pipeline_state import get_pipeline_state
 from hooks.pipelines.rollback import rollback_stage
-from hooks.pipelines.steering import RetryMode, retry_stage, stop_execution
+from hooks.pipelines.steering import retry_stage, stop_execution
 from registry.access import Action, Identity, Scope
 from registry.accounts import Accounts, SignInRules
 from registry.errors import Denied
@@ -191,7 +192,10 @@ def test_a_publish_starts_a_pipeline_that_deploys_what_was_approved(
         assert package["sha256"] == world.execution(execution).summary.digest
         with world.db.read() as session:
             latest = (
-                get_pipeline_state(session, made.name, lambda _: True).stage("Prod").action_states[0].latest_execution
+                get_pipeline_state(session, made.name, lambda _: True, world.now)
+                .stage("Prod")
+                .action_states[0]
+                .latest_execution
             )
             assert latest is not None
             assert (latest.external_execution_id, str(latest.external_execution_url)[-11:]) == (row.id, row.id)

@@ -15,9 +15,10 @@ from hooks.models.build_batch import BuildBatch
 from hooks.models.job import Job, JobState
 from hooks.models.pipeline import Execution
 from hooks.pipelines.approvals import Verdict, decide
+from hooks.pipelines.definition import RetryMode
 from hooks.pipelines.engine import advance
 from hooks.pipelines.state import ActionStatus
-from hooks.pipelines.steering import RetryMode, retry_stage, stop_execution
+from hooks.pipelines.steering import retry_stage, stop_execution
 from hooks.pipelines.store import get_pipeline, list_executions, list_pipelines, list_waiting_approvals
 from hooks.triggers.start import start_manual
 from registry.errors import Conflict, Denied, Invalid, InvalidDocument, NotFound

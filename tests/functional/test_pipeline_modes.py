@@ -1,6 +1,5 @@
 """Executions that meet in stages: CodePipeline's rules of the modes, of transitions and of rollbacks, one by one."""
 
-import itertools
 import threading
 from pathlib import Path
 
@@ -9,28 +8,13 @@ import sqlalchemy as sa
 
 from hooks.builds.phases import BuildStatus
 from hooks.models.pipeline_stage import InboundExecution, StageSlot
-from hooks.pipelines.approvals import Verdict, decide
-from hooks.pipelines.pipeline_state import get_pipeline_state
-from hooks.pipelines.rollback import rollback_stage
-from hooks.pipelines.steering import RetryMode, retry_stage, stop_execution
-from hooks.pipelines.transitions import disable_transition, enable_transition
-from hooks.triggers.start import start_manual
+from hooks.pipelines.approvals import Verdict
 from registry.errors import Conflict, Invalid, NotFound
 from registry.models import Event
 from tests import postgres
 from tests.fakes.pipeline_builds import Builds
-from tests.fakes.pipelines import approval, build, new_world, pipeline, promotion, source, stage
-
-NUMBERS = itertools.count(1)
-TWO_STAGES = stage("Test", approval("Ask")) + stage("Ship", approval("Ask"))
-
-
-def fresh_world(kind, folder):
-    with new_world(kind, folder) as made:
-        for name in ("acme", "other"):
-            for version in ("1.0", "2.0", "3.0"):
-                made.publish(name, version, f"{name}-{version}.bin", f"{name} {version}".encode())
-        yield made
+from tests.fakes.pipeline_line import TWO_STAGES, Line, fresh_world
+from tests.fakes.pipelines import approval, build, promotion, stage
 
 
 @pytest.fixture(scope="module")
@@ -43,88 +27,6 @@ def both(request, tmp_path: Path):
     if request.param == "postgresql" and postgres.find_binaries() is None:
         pytest.skip("there is no PostgreSQL on this machine")
     yield from fresh_world(request.param, tmp_path)
-
-
-class Line:
-    """A pipeline of its own, and what is done to its executions."""
-
-    def __init__(self, world, mode="SUPERSEDED", stages=TWO_STAGES, head=""):
-        self.world, self.name, self.mode = world, f"line-{next(NUMBERS)}", mode
-        self.define(stages, head)
-
-    def define(self, stages, head="", mode=None):
-        text = f"executionMode: {mode or self.mode}\n{head}" + pipeline(stages, name=self.name, first=source("dev"))
-        self.world.apply(text)
-
-    def write(self, unit):
-        with self.world.db.write() as session:
-            return unit(session)
-
-    def start(self, version="1.0", package="acme", **more):
-        at = self.world.at(package, version)
-        return self.write(
-            lambda session: (
-                start_manual(
-                    session, self.world.parts, self.name, at, actor="op", now=self.world.now, **more
-                ).execution_id
-            )
-        )
-
-    def answer(self, execution, where="Test", verdict=Verdict.APPROVED):
-        self.write(
-            lambda session: decide(
-                session, self.world.parts, execution, where, "Ask", verdict=verdict, comment="", actor="carol",
-                now=self.world.now,
-            )
-        )  # fmt: skip
-
-    def stop(self, execution, *, abandon=False):
-        self.write(
-            lambda session: stop_execution(
-                session, self.world.parts, execution, actor="op", reason="", abandon=abandon, now=self.world.now
-            )
-        )
-
-    def retry(self, execution, where="Test", mode=RetryMode.FAILED_ACTIONS):
-        self.write(
-            lambda session: retry_stage(
-                session, self.world.parts, execution, where, mode, actor="op", now=self.world.now
-            )
-        )
-
-    def close(self, where="Ship", reason="freeze"):
-        self.write(
-            lambda session: disable_transition(session, self.name, where, reason=reason, actor="op", now=self.world.now)
-        )
-
-    def open(self, where="Ship"):
-        self.write(
-            lambda session: enable_transition(
-                session, self.world.parts, self.name, where, actor="op", now=self.world.now
-            )
-        )
-
-    def roll_back(self, execution, where="Ship", **more):
-        return self.write(
-            lambda session: (
-                rollback_stage(
-                    session, self.world.parts, execution, where, actor="op", now=self.world.now, **more
-                ).execution_id
-            )
-        )
-
-    def stages(self, execution):
-        return {name: status for name, status in self.world.statuses(execution)[1].items() if name != "Source"}
-
-    def status(self, execution):
-        return self.world.statuses(execution)[0]
-
-    def before(self, execution):
-        return self.world.execution(execution).inbound_stage
-
-    def state(self, where):
-        with self.world.db.read() as session:
-            return get_pipeline_state(session, self.name, lambda _: True).stage(where)
 
 
 # --- the rules, in the order of CodePipeline's documents -------------------------------------------------------------
@@ -443,6 +345,10 @@ def test_a_rollback_goes_into_a_closed_stage_and_what_waits_goes_on_waiting(worl
     line.answer(back, "Ship")
     assert (line.status(back), line.before(second)) == ("Succeeded", "Ship")
     line.open("Ship")
+    assert (
+        line.before(second) == "Ship"
+    )  # what was rolled back away from, and all that comes, until somebody releases it
+    assert line.release() == 1
     assert line.stages(second)["Ship"] == "InProgress"  # it is not overtaken: a rollback brings nothing newer
 
 

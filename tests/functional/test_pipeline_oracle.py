@@ -12,8 +12,9 @@ from hypothesis import strategies as st
 from hooks.builds.phases import BuildStatus
 from hooks.models.build import Build
 from hooks.pipelines.approvals import Verdict, decide
+from hooks.pipelines.definition import RetryMode
 from hooks.pipelines.engine import advance
-from hooks.pipelines.steering import RetryMode, retry_stage, stop_execution
+from hooks.pipelines.steering import retry_stage, stop_execution
 from hooks.triggers.start import start_manual
 from registry.errors import Conflict, NotFound
 from tests import postgres

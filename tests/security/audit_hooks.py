@@ -6,7 +6,7 @@ from sqlalchemy import select, update
 
 from hooks.models import Build, MailMessage, StoredValue, WebhookDelivery
 from hooks.notifications.mail_addresses import ASK_EVERY
-from tests.functional.test_hooks_api import CREDENTIAL, GATED, HOOK, PROJECT, START, action
+from tests.functional.test_hooks_api import CONNECTION, CREDENTIAL, GATED, HOOK, LOCATED, PROJECT, PUSHED, START, action
 from tests.security.audit_stage import API, Ask, Stage, drive, drives
 from tests.unit.builds.test_push_filters import LAB_PUSH
 
@@ -111,6 +111,91 @@ drive(
     "POST /pipelines/<name>/transition",
     lambda s: s.form(f"/pipelines/{_rolled_back_to(s)[0]}/transition", stage="Prod", to="closed", reason="freeze"),
 )
+_HELD = """
+executionMode: QUEUED
+name: {name}
+stages:
+- name: Source
+  actions:
+  - {{name: P, actionTypeId: {{category: Source, owner: Entrepot, provider: Package}}, namespace: src,
+     configuration: {{Repository: dev, Format: pypi, Name: my-pkg}}}}
+- name: Gate
+  beforeEntry: {{conditions: [{{result: FAIL, rules: [{{name: V,
+    ruleTypeId: {{category: Rule, owner: AWS, provider: VariableCheck}},
+    configuration: {{Variable: "#{{src.Version}}", Value: nothing, Operator: EQ}}}}]}}]}}
+  actions: [{{name: Ask, actionTypeId: {{category: Approval, provider: Manual}}}}]
+"""
+
+
+def _kept_out(stage: Stage) -> int:
+    """An execution whose stage its condition has failed."""
+    name = stage.name("conditions")
+    stage.done("PUT", "/pipelines", {"document": _HELD.format(name=name)})
+    return int(stage.start(name)["id"])
+
+
+def _frozen(stage: Stage) -> int:
+    """An execution that waits before a frozen stage."""
+    name = stage.name("frozen")
+    stage.done("PUT", "/pipelines", {"document": _HELD.format(name=name)})
+    freeze = {"name": name, "pipeline": name, "reason": "x", "endsAt": "2999-01-01T00:00:00Z"}
+    stage.done("POST", "/freezes", freeze)
+    return int(stage.start(name)["id"])
+
+
+def _held(stage: Stage) -> str:
+    """A pipeline with a stage that was rolled back by hand."""
+    name, execution = _rolled_back_to(stage)
+    stage.done("POST", f"/executions/{execution}/rollback", {"stage": "Gate"})
+    return name
+
+
+def _freeze(stage: Stage, pipeline: str | None = None) -> str:
+    name = stage.name("freeze")
+    stage.done(
+        "POST", "/freezes", {"name": name, "pipeline": pipeline, "reason": "x", "endsAt": "2999-01-01T00:00:00Z"}
+    )
+    return name
+
+
+_OVERRIDE = {"stage": "Gate", "reason": "x"}
+drive(
+    f"POST {API}/executions/<id:execution_id>/override",
+    lambda s: s.api(f"/executions/{_kept_out(s)}/override", {**_OVERRIDE, "conditionType": "BEFORE_ENTRY"}),
+)
+drive(
+    "POST /executions/<int:execution_id>/override",
+    lambda s: s.form(f"/executions/{_kept_out(s)}/override", **_OVERRIDE, condition="BEFORE_ENTRY"),
+)
+drive(
+    f"POST {API}/executions/<id:execution_id>/pass",
+    lambda s: s.api(f"/executions/{_frozen(s)}/pass", {"reason": "x"}),
+)
+drive("POST /executions/<int:execution_id>/pass", lambda s: s.form(f"/executions/{_frozen(s)}/pass", reason="x"))
+drive(f"POST {API}/pipelines/<pipeline>/release", lambda s: s.api(f"/pipelines/{_held(s)}/release", {"stage": "Gate"}))
+drive("POST /pipelines/<name>/release", lambda s: s.form(f"/pipelines/{_held(s)}/release", stage="Gate"))
+drive(
+    f"POST {API}/freezes",
+    lambda s: s.api(
+        "/freezes",
+        {"name": s.name("freeze"), "pipeline": _rolled_back_to(s)[0], "reason": "x", "endsAt": "2999-01-01T00:00:00Z"},
+    ),
+)
+drive(f"DELETE {API}/freezes/<name>", lambda s: s.api(f"/freezes/{_freeze(s, _rolled_back_to(s)[0])}"))
+drive(
+    "POST /pipelines/<name>/freeze",
+    lambda s: s.form(
+        f"/pipelines/{_rolled_back_to(s)[0]}/freeze", freeze=s.name("freeze"), reason="x", ends_at="2999-01-01T00:00"
+    ),
+)
+
+
+def _thawed(stage: Stage) -> Ask:
+    name = _rolled_back_to(stage)[0]
+    return stage.form(f"/pipelines/{name}/unfreeze", freeze=_freeze(stage, name))
+
+
+drive("POST /pipelines/<name>/unfreeze", _thawed)
 drive(f"POST {API}/executions/<id:execution_id>/stop", lambda s: s.api(f"/executions/{_waiting(s)}/stop", {}))
 drive(f"POST {API}/builds/<build_id>/stop", lambda s: s.api(f"/builds/{_build(s)}/stop"))
 drive(f"POST {API}/builds/<build_id>/retry", lambda s: s.api(f"/builds/{_ended(s)}/retry"))
@@ -198,6 +283,63 @@ def _push(stage: Stage) -> Ask:
     hook = _push_hook(stage, _project(stage))
     headers = {"X-Gitlab-Token": hook["secret"], "X-Gitlab-Event": "Push Hook", "X-Gitlab-Event-UUID": stage.name("u")}
     return Ask(f"/hooks/v1/{hook['id']}", options={"json": LAB_PUSH, "headers": headers})
+
+
+def _connection(stage: Stage) -> str:
+    name = stage.name("forge")
+    stage.done("PUT", f"/git-connections/{name}", CONNECTION)
+    return f"/git-connections/{name}"
+
+
+drive(f"PUT {API}/git-connections/<connection>", lambda s: s.api(f"/git-connections/{s.name('forge')}", CONNECTION))
+
+
+def _bucket(stage: Stage) -> str:
+    name = stage.name("bucket").replace("_", "-")
+    stage.done("PUT", f"/source-buckets/{name}", {"repository": "dev"})
+    return f"/source-buckets/{name}"
+
+
+drive(
+    f"PUT {API}/source-buckets/<bucket>", lambda s: s.api(f"/source-buckets/{s.name('bucket')}", {"repository": "dev"})
+)
+drive(f"DELETE {API}/source-buckets/<bucket>", lambda s: s.api(_bucket(s)))
+drive(f"PUT {API}/source-buckets/<bucket>/objects/<path:key>", lambda s: s.api(f"{_bucket(s)}/objects/site.zip"))
+drive(f"DELETE {API}/git-connections/<connection>", lambda s: s.api(_connection(s)))
+
+
+def _pipeline_hook(stage: Stage) -> tuple[str, dict[str, str]]:
+    name = stage.name("pushed")
+    stage.done("PUT", "/pipelines", {"document": PUSHED.replace("name: pushed", f"name: {name}")})
+    hook: dict[str, str] = stage.done("POST", f"/pipelines/{name}/webhooks", {"provider": "gitlab"})
+    stage.secrets.add(hook["secret"])
+    return f"/pipelines/{name}/webhooks", hook
+
+
+drive(
+    f"POST {API}/pipelines/<pipeline>/webhooks",
+    lambda s: s.api(_pipeline_hook(s)[0], {"provider": "github"}),
+)
+
+
+@drives(f"DELETE {API}/pipelines/<pipeline>/webhooks/<hook_id>")
+def _delete_pipeline_hook(stage: Stage) -> Ask:
+    path, hook = _pipeline_hook(stage)
+    return stage.api(f"{path}/{hook['id']}")
+
+
+@drives(f"DELETE {API}/pipelines/<pipeline>/definition-source")
+def _detach(stage: Stage) -> Ask:
+    name = stage.name("located")
+    stage.done("PUT", "/pipelines", {"document": LOCATED.replace("name: located", f"name: {name}")})
+    return stage.api(f"/pipelines/{name}/definition-source")
+
+
+@drives("POST /hooks/v1/pipelines/<hook_id>")
+def _push_to_pipeline(stage: Stage) -> Ask:
+    _, hook = _pipeline_hook(stage)
+    headers = {"X-Gitlab-Token": hook["secret"], "X-Gitlab-Event": "Push Hook", "X-Gitlab-Event-UUID": stage.name("u")}
+    return Ask(f"/hooks/v1/pipelines/{hook['id']}", options={"json": LAB_PUSH, "headers": headers})
 
 
 @drives("POST /executions/<int:execution_id>/approval")

@@ -48,6 +48,7 @@ APPLICATION, DEPLOYMENT, TARGET = (
 # Whose rights are on the domain as such, not on some of its repositories.
 ON_DOMAIN = ALL
 # Each line is a decision: whose request goes through to what the page shows, or the form does, of default/dev.
+GROUP = "/groups/<deployment_group>"
 TABLE: dict[str, set[str]] = {
     **dict.fromkeys(("GET /setup", "GET /sign-in", "POST /theme"), KNOWN | NOBODY),
     **{f"{method} /sign-in/second-factor": KNOWN | NOBODY for method in ("GET", "POST")},
@@ -93,6 +94,10 @@ TABLE: dict[str, set[str]] = {
     **{f"POST {EXECUTION}/{word}": PUBLISHERS for word in ("stop", "retry")},
     f"POST {EXECUTION}/rollback": ALL | {"release manager"},  # who may approve where the stage leads, here dev itself
     "POST /pipelines/<name>/transition": ROOT,
+    **{f"POST /pipelines/<name>/{word}": ROOT for word in ("freeze", "unfreeze")},
+    "POST /pipelines/<name>/release": ALL,  # what is held there says who may let it go
+    f"POST {EXECUTION}/override": ALL | {"release manager"},
+    f"POST {EXECUTION}/pass": ROOT,
     **{f"GET {BUILD}{rest}": READERS for rest in ("", "/live", "/log", "/log.txt")},
     f"POST {BUILD}/stop": PUBLISHERS,
     **{f"{method} /webhooks": KNOWN for method in ("GET", "POST")},  # one's own
@@ -110,10 +115,12 @@ TABLE: dict[str, set[str]] = {
     "POST /destinations/<destination>/delete": ROOT,
     **dict.fromkeys(("GET /runners", "POST /runners"), ROOT),
     **{f"POST /runners/<runner>/{word}": ROOT for word in ("token", "revoke", "delete")},
-    **dict.fromkeys(("GET /agents", "POST /agents"), ROOT),
+    **dict.fromkeys(("GET /agents", "POST /agents", "GET /agents/<agent>"), ROOT),
+    **dict.fromkeys(("GET /board", "GET /figures"), KNOWN),  # each sees their own
+    f"GET {PACKAGE}{VERSION}/life": READERS,
     **{f"POST /agents/<agent>/{word}": ROOT for word in ("token", "tags", "alarm", "revoke", "delete")},
     **dict.fromkeys(("GET /deployments", "GET /environments", "GET /environments/live"), KNOWN),  # each sees their own
-    **{f"GET {APPLICATION}{rest}": ON_DOMAIN for rest in ("", "/groups/<deployment_group>")},
+    **{f"GET {APPLICATION}{rest}": ON_DOMAIN for rest in ("", GROUP, f"{GROUP}/provenance")},
     **{f"{method} {APPLICATION}/deploy": ON_DOMAIN for method in ("GET", "POST")},
     **{f"GET {DEPLOYMENT}{rest}": ON_DOMAIN for rest in ("", "/live", TARGET)},
     **{f"POST {DEPLOYMENT}/{word}": ON_DOMAIN for word in ("stop", "pause", "resume", "continue", "retry", "rollback")},
@@ -242,6 +249,7 @@ FIELDS: dict[str, dict[str, str]] = {
     "/package-groups/<domain>/group": {"pattern": "/*"},
     "/package-groups/<domain>/group/delete": {"pattern": "/*"},
     f"{EXECUTION}/rollback": {"stage": "Test"},
+    f"{EXECUTION}/override": {"stage": "Test"},
     "/pipelines/<name>/start": {
         "domain": "default", "repository": "dev", "format": "pypi", "name": "acme-billing", "version": "2.4.1",
     },

@@ -48,6 +48,7 @@ DOMAIN = f"{API}/domains/<domain>"
 # What changes nothing but the caller's own credentials needs no more than these, or the right to be there.
 OWN_CREDENTIALS = {
     "POST /hooks/v1/<hook_id>": PUBLIC,  # each delivery is signed with the hook's secret
+    "POST /hooks/v1/pipelines/<hook_id>": PUBLIC,  # likewise
     f"POST {API}/runner/register": PUBLIC,  # with a registration token, once
     f"POST {API}/agent/enrol": PUBLIC,  # with an enrolment token, once
     f"POST {API}/agent/challenge": PUBLIC,  # worth nothing without the agent's key
@@ -245,6 +246,12 @@ REVIEWED = {
     f"POST {API}/executions/<id:execution_id>/rollback": SIGNED_IN,
     f"GET {API}/pipelines/<pipeline>/state": SIGNED_IN,
     f"POST {API}/pipelines/<pipeline>/transition": ADMIN,
+    f"POST {API}/pipelines/<pipeline>/release": SIGNED_IN,  # the right to approve where the held stage leads
+    f"POST {API}/executions/<id:execution_id>/override": SIGNED_IN,
+    f"POST {API}/executions/<id:execution_id>/pass": ADMIN,
+    f"GET {API}/freezes": SIGNED_IN,
+    f"POST {API}/freezes": ADMIN,
+    f"DELETE {API}/freezes/<name>": ADMIN,
     f"GET {API}/builds": SIGNED_IN,
     f"GET {API}/builds/<build_id>": SIGNED_IN,
     f"GET {API}/builds/<build_id>/log": SIGNED_IN,
@@ -275,6 +282,16 @@ REVIEWED = {
     **{f"POST {API}/build-batches/<batch_id>/{word}": SIGNED_IN for word in ("stop", "retry")},
     **{f"{method} {API}/build-projects/<project>/webhooks": SIGNED_IN for method in ("GET", "POST")},
     **{f"{method} {API}/build-projects/<project>/webhooks/<hook_id>": SIGNED_IN for method in ("PATCH", "DELETE")},
+    f"GET {API}/git-connections": ADMIN,
+    # A bucket's repository decides: read to see what is in it, publish to put something there.
+    **{f"GET {API}/source-buckets{rest}": SIGNED_IN for rest in ("", "/<bucket>/objects")},
+    **{f"{method} {API}/source-buckets/<bucket>": ADMIN for method in ("PUT", "DELETE")},
+    f"PUT {API}/source-buckets/<bucket>/objects/<path:key>": SIGNED_IN,
+    **{f"{method} {API}/git-connections/<connection>": ADMIN for method in ("PUT", "DELETE")},
+    **{f"{method} {API}/pipelines/<pipeline>/webhooks": ADMIN for method in ("GET", "POST")},
+    f"DELETE {API}/pipelines/<pipeline>/webhooks/<hook_id>": ADMIN,
+    f"GET {API}/pipelines/<pipeline>/sources": ADMIN,
+    f"DELETE {API}/pipelines/<pipeline>/definition-source": ADMIN,
     f"GET {API}/builds/<build_id>/log/stream": SIGNED_IN,
     f"GET {API}/builds/<build_id>/log/search": SIGNED_IN,
     f"GET {API}/parameters": "api: ssm:DescribeParameters",
@@ -329,6 +346,12 @@ REVIEWED = {
     **{f"{method} {API}/agents/<agent>": MANAGE_AGENTS for method in ("GET", "PATCH", "DELETE")},
     **{f"POST {API}/agents/<agent>/{word}": MANAGE_AGENTS for word in ("enrolment-token", "revoke")},
     f"DELETE {API}/agents/<agent>/alarm": MANAGE_AGENTS,
+    f"GET {API}/agents/<agent>/provenance": MANAGE_AGENTS,
+    # What went where and why: each part of it is told to whom the repository, execution, build or application is shown.
+    f"GET {API}/domains/<domain>/packages/<format_name>/<name>/versions/<version>/life": SIGNED_IN,
+    f"GET {API}/deployment-applications/<application>/groups/<group>/provenance": SIGNED_IN,
+    **{f"GET {API}/{word}": SIGNED_IN for word in ("board", "figures", "pipelines/<pipeline>/feed")},
+    f"GET {API}/domains/<domain>/repositories/<repository>/feed": API_READ,
     # What agents ask in a session of their own; each event has to be one of their own targets.
     **{f"POST {API}/agent/{word}": AGENT for word in ("poll", "installed")},
     **{f"POST {API}/agent/events/<id:event>/{word}": AGENT for word in ("begin", "complete")},
@@ -403,9 +426,13 @@ REVIEWED = {
     "GET /agents": PAGE,  # the right to manage agents is checked inside, as below
     "POST /agents": PAGE,
     **{f"POST /agents/<agent>/{word}": PAGE for word in ("token", "tags", "alarm", "revoke", "delete")},
+    "GET /agents/<agent>": PAGE,
+    "GET /packages/<domain>/<repository>/<format_name>/<path:name>/-/<version>/life": PAGE,  # reads the repository
+    **dict.fromkeys(("GET /board", "GET /figures"), PAGE),  # each sees their own
     # Applications are their domain's: each view asks for its rights there, and who may not see one is told of none.
     **dict.fromkeys(("GET /deployments", "GET /environments", "GET /environments/live"), PAGE),
     **{f"GET /applications/<application>{rest}": PAGE for rest in ("", "/groups/<deployment_group>")},
+    "GET /applications/<application>/groups/<deployment_group>/provenance": PAGE,
     **{f"{method} /applications/<application>/deploy": PAGE for method in ("GET", "POST")},
     **{f"GET /deployments/<deployment_id>{rest}": PAGE for rest in ("", "/live", "/targets/<int:target_id>")},
     **{
@@ -461,6 +488,8 @@ REVIEWED = {
     "POST /executions/<int:execution_id>/retry": PAGE,
     "POST /executions/<int:execution_id>/rollback": PAGE,
     "POST /pipelines/<name>/transition": PAGE,
+    **{f"POST /pipelines/<name>/{word}": PAGE for word in ("release", "freeze", "unfreeze")},
+    **{f"POST /executions/<int:execution_id>/{word}": PAGE for word in ("override", "pass")},
     "GET /approvals": PAGE,
     "GET /builds/<build_id>": PAGE,
     "GET /builds/<build_id>/live": PAGE,

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from hooks.pipelines.actions import approve, build, commands, deploy, promote, publish, source
+from hooks.pipelines.actions import approve, build, commands, deploy, git, promote, publish, source, stored_object
 from hooks.pipelines.actions.kind import ActionKind
 from hooks.pipelines.definition import ActionType
 
 KINDS: tuple[ActionKind, ...] = (
     source.PACKAGE,
+    git.GIT,
+    git.CODESTAR,
+    git.CODECOMMIT,
+    stored_object.S3,
     build.BUILD,
     build.TEST,
     approve.MANUAL,

@@ -75,6 +75,7 @@ def _start(session: Session, starting: Starting) -> Progress:
         subject=f"execution:{starting.execution_id}",
         inputs=_inputs(starting),
         outputs=starting.definition.outputs,
+        revision=starting.own_revision,
         is_batch=_is_true(starting.configuration.get("BatchEnabled")),
         combines_artifacts=None if combines is None else _is_true(combines),
         publish_repository=starting.configuration.get(ACTION_SETTING),
@@ -95,6 +96,8 @@ def _check_boolean(value: str) -> str | None:
 def _inputs(starting: Starting) -> tuple[tuple[str, str | None, str], ...]:
     """What the build is handed, the primary one under the name "". The version's own files need no mention as primary."""
     names = list(starting.artifacts)
+    if not names and starting.own_revision:
+        return (("", None, starting.own_revision),)
     primary = starting.configuration.get("PrimarySource") or (names[0] if len(names) == 1 else "")
     if len(names) > 1 and not primary:
         raise Invalid(
@@ -105,7 +108,7 @@ def _inputs(starting: Starting) -> tuple[tuple[str, str | None, str], ...]:
     return tuple(
         ("" if name == primary else name, handed.build_id, handed.identifier)
         for name, handed in starting.artifacts.items()
-        if name != primary or handed.build_id is not None
+        if name != primary or not handed.is_version
     )
 
 

@@ -33,9 +33,11 @@ def _start(session: Session, starting: Starting) -> Progress:
         inputs=tuple(
             ("" if name == names[0] else name, handed.build_id, handed.identifier)
             for name, handed in starting.artifacts.items()
-            if name != names[0] or handed.build_id is not None
-        ),
+            if name != names[0] or not handed.is_version
+        )
+        or ((("", None, starting.own_revision),) if starting.own_revision else ()),
         outputs=starting.definition.outputs,
+        revision=starting.own_revision,
         buildspec=_buildspec(said),
         timeout_minutes=starting.definition.timeout_minutes or DEFAULT_TIMEOUT_MINUTES,
     )

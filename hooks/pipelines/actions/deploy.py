@@ -51,6 +51,10 @@ def _check_asset(value: str) -> str | None:
 def _start(session: Session, starting: Starting) -> Progress:
     configuration = starting.configuration
     handed = next((each for each in starting.artifacts.values() if each.build_id is not None), None)
+    # Of a version nothing is handed on but itself, of any other kind of source its archive.
+    revision = next(
+        (each.identifier for each in starting.artifacts.values() if handed is None and each.identifier), None
+    )
     minutes = starting.definition.timeout_minutes or DEFAULT_TIMEOUT_MINUTES
     place = f"{configuration['ApplicationName']}/{configuration['DeploymentGroupName']}"
     job_id = enqueue(
@@ -63,6 +67,7 @@ def _start(session: Session, starting: Starting) -> Progress:
             "repository": configuration.get("SourceRepository") or starting.source.repository,
             "asset": configuration.get("Asset"),
             "artifact": None if handed is None else [handed.build_id, handed.identifier],
+            "revision": revision,
         },
         dedupe=f"{JOB_KIND}:{starting.action_id}",
         subject=f"execution:{starting.execution_id}",

@@ -18,7 +18,10 @@ from hooks.pipelines.state import ActionStatus
 
 @dataclass(frozen=True, slots=True)
 class Starting:
-    """An action about to start: everything it may look at. ``configuration`` is resolved, ``artifacts`` are its inputs."""
+    """An action about to start: everything it may look at. ``configuration`` is resolved, ``artifacts`` are its inputs.
+
+    ``own_revision`` is what the execution is about where that is no package version (``17/Source``).
+    """
 
     parts: Parts
     pipeline: str
@@ -31,6 +34,7 @@ class Starting:
     source: PinnedVersion
     now: datetime
     artifacts: Mapping[str, Handed] = field(default_factory=dict)
+    own_revision: str = ""
 
 
 @dataclass(frozen=True, slots=True)

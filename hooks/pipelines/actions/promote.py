@@ -45,12 +45,16 @@ GATES: Mapping[str, Check] = {
 
 
 def _start(session: Session, starting: Starting) -> Progress:
-    if any(handed.build_id is not None for handed in starting.artifacts.values()):
+    if starting.source.is_package and any(not handed.is_version for handed in starting.artifacts.values()):
         raise Invalid("the package version is what is promoted: a build's artifact is none")
     target = starting.configuration["TargetRepository"]
-    source = starting.configuration.get("SourceRepository") or starting.source.repository
+    source = starting.configuration.get("SourceRepository", "")
+    if starting.source.is_package:
+        source = source or starting.source.repository
     job_id = order(session, starting.action_id, starting.execution_id, (source, target), starting.configuration)
-    return Progress(ActionStatus.IN_PROGRESS, f"promotion from {source} to {target}", job_id=job_id)
+    return Progress(
+        ActionStatus.IN_PROGRESS, f"promotion from {source or 'where it was published'} to {target}", job_id=job_id
+    )
 
 
 def order(
@@ -64,7 +68,7 @@ def order(
 ) -> int | None:
     """Queue the promotion of an action, or its next look at the gates if it has to wait; the job's number.
 
-    ``place`` is from where to where, of the version's domain.
+    ``place`` is from where to where, of the version's domain; from "" is wherever the builds have published.
     """
     by_publisher = ":" in configuration.get("RequireAttestations", "")
     return enqueue(

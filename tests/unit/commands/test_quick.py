@@ -77,7 +77,11 @@ def test_there_are_all_the_commands() -> None:
         *(f"package-group {word}" for word in ("list", "show", "create", "update", "configure", "delete", "packages")),
         *(f"package {word}" for word in ("copy", "dispose", "versions", "reopen")),
         *(f"pipeline {word}" for word in ("apply", "list", "start", "status", "approve", "reject", "stop", "retry")),
-        *(f"pipeline {word}" for word in ("rollback", "transition")),
+        *(f"pipeline {word}" for word in ("rollback", "transition", "graph", "override", "pass", "release", "detach")),
+        *(f"pipeline freeze {word}" for word in ("add", "list", "delete")),
+        *(f"pipeline connection {word}" for word in ("put", "list", "delete")),
+        *(f"pipeline webhook {word}" for word in ("create", "list", "delete")),
+        *(f"pipeline object {word}" for word in ("put", "list", "bucket")),
         *(
             f"build {word}"
             for word in ("list", "show", "logs", "artifacts", "reports", "stop", "resume", "lint", "run")
@@ -95,6 +99,7 @@ def test_there_are_all_the_commands() -> None:
         ),
         *(f"agent {word}" for word in ("enrol", "run", "status", "systemd-unit")),
         *(f"deploy {word}" for word in ("lint", "run", "create", "push", "diff", "list", "status", "targets", "stop")),
+        *("deploy provenance", "board", "figures"),
         *(f"deploy {word}" for word in ("continue", "pause", "resume", "retry", "rollback", "skip", "answer")),
         *(f"deploy app {word}" for word in ("create", "list", "show", "rename", "delete")),
         *(f"deploy group {word}" for word in ("apply", "list", "show", "delete")),

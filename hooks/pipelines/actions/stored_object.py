@@ -1,0 +1,46 @@
+"""Source / AWS / S3: an object that is kept here. Its version was pinned when the execution started; nothing is fetched."""
+
+from __future__ import annotations
+
+from sqlalchemy.orm import Session
+
+from hooks.models.pipeline_source import SourceRevision
+from hooks.pipelines.actions.git import ended
+from hooks.pipelines.actions.kind import ActionKind, Progress, Starting
+from hooks.pipelines.provider import Provider, Setting
+from hooks.pipelines.sources.buckets import bucket_fault, key_fault
+
+
+def _bucket(value: str) -> str | None:
+    return bucket_fault(value) or None
+
+
+def _key(value: str) -> str | None:
+    return key_fault(value) or None
+
+
+def _boolean(value: str) -> str | None:
+    return None if value.lower() in {"true", "false"} else "neither true nor false"
+
+
+def _start(session: Session, starting: Starting) -> Progress:
+    return ended(session.get_one(SourceRevision, (starting.execution_id, starting.definition.name)))
+
+
+S3 = ActionKind(
+    Provider(
+        "Source",
+        "AWS",
+        "S3",
+        (
+            Setting("S3Bucket", is_required=True, check=_bucket),
+            Setting("S3ObjectKey", is_required=True, check=_key),
+            Setting("PollForSourceChanges", check=_boolean),
+            Setting("AllowOverrideForS3ObjectKey", check=_boolean),
+        ),
+        inputs=(0, 0),
+        outputs=(0, 1),
+        variables=frozenset({"ETag", "VersionId", "BucketName", "ObjectKey", "Digest"}),
+    ),
+    _start,
+)

@@ -1,0 +1,67 @@
+"""What somebody says of sources who starts a pipeline by hand (CodePipeline's sourceRevisions)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from sqlalchemy.orm import Session
+
+from hooks.builds.push_fields import COMMIT
+from hooks.pipelines.definition import GIT_PROVIDERS, PipelineDefinition
+from hooks.pipelines.pinning import Wanted
+from hooks.pipelines.sources.buckets import find_bucket, key_fault
+from hooks.pipelines.sources.connections import locate
+from hooks.pipelines.sources.git_settings import settings_of
+from hooks.triggers.match import PackageFilter, filter_of
+from hooks.triggers.newest import newest_version
+from hooks.triggers.pushes import find_pipeline
+from registry.errors import Invalid
+
+COMMIT_ID, OBJECT_VERSION, OBJECT_KEY = TYPES = ("COMMIT_ID", "S3_OBJECT_VERSION_ID", "S3_OBJECT_KEY")
+
+
+def overrides(given: Mapping[str, tuple[str, str]]) -> dict[str, Wanted]:
+    """Source action → what it is to bring, of action → (revisionType, revisionValue). Raises Invalid."""
+    found = {}
+    for action, (kind, value) in given.items():
+        if kind not in TYPES:
+            raise Invalid(f"sourceRevisions: revisionType {kind[:40]!r} is not one of {', '.join(TYPES)}")
+        if kind == COMMIT_ID and not COMMIT.match(value):
+            raise Invalid(f"sourceRevisions: {value[:80]!r} is no commit in full")
+        if kind == OBJECT_KEY and key_fault(value):
+            raise Invalid(f"sourceRevisions: {key_fault(value)}")
+        # Of a commit nobody has said on which branch it is: it is trusted as one that is protected by nothing.
+        found[action] = {
+            COMMIT_ID: Wanted(value, "", value),
+            OBJECT_VERSION: Wanted(value[:32]),
+            OBJECT_KEY: Wanted("", key=value),
+        }[kind]
+    return found
+
+
+def check_kinds(definition: PipelineDefinition, given: Mapping[str, tuple[str, str]]) -> None:
+    """Raise Invalid for a revision of a kind that its source does not take."""
+    for action in definition.sources:
+        kind = given.get(action.name, ("", ""))[0]
+        if kind and (kind == COMMIT_ID) != (action.type.provider in GIT_PROVIDERS):
+            raise Invalid(f"sourceRevisions: source {action.name} takes no {kind}")
+
+
+def place_of_source(session: Session, pipeline: str) -> tuple[str, str]:
+    """Domain and repository of what an execution is about that is started without a version. Raises NotFound, Invalid."""
+    _, definition = find_pipeline(session, pipeline)
+    if definition.source.is_package_source:
+        at = newest_version(session, _filter(definition))
+        return at.domain, at.repository
+    if definition.source.type.provider not in GIT_PROVIDERS:
+        bucket = find_bucket(session, definition.source.configuration["S3Bucket"])
+        return bucket.domain, bucket.repository
+    located = locate(session, settings_of(definition.source.configuration))
+    return located.domain, located.repository
+
+
+def _filter(definition: PipelineDefinition) -> PackageFilter:
+    found = filter_of(definition)
+    if found is None:
+        raise Invalid(f"pipeline {definition.name} takes no package versions")
+    return found
