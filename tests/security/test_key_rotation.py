@@ -23,6 +23,7 @@ from registry.models import Domain
 from registry.repos import shelf
 from registry.stores import DomainStores
 from storage.intake import receive
+from tests.fakes.killed_rotation import BATCH
 from tests.harness import packages
 from tests.harness.publishing import file_url, publish
 from tests.harness.server import ROOT, Server
@@ -33,11 +34,10 @@ SEEDED = 2000 if LONG else 200
 WRITERS = 8
 PAUSE_SECONDS = 0.3 if LONG else 1.5
 SEED = int(os.environ.get("ENTREPOT_SEED", str(random.randrange(10**6))))
-# A rotation of its own asks once for each kind of sealed field of the server; the next time it asks or tells somebody
-# the first bodies are under the new key, and others are not yet.
-BOTH_IN_USE = len(wiring.sealed_fields())
-# About as many times it does so in all: the points at which it can be killed.
-CALLS = BOTH_IN_USE + 5 + SEEDED // 100
+BOTH_IN_USE = 0
+"""The point at which the first bodies are under the new key, and others are not yet."""
+# About as many times a rotation asks or tells somebody in all: once for each kind of sealed field, and for each batch.
+CALLS = len(wiring.sealed_fields()) + 5 + SEEDED // BATCH
 
 
 class Writers:
