@@ -14,6 +14,7 @@ from hooks.pipelines.approvals import Verdict, decide
 from hooks.pipelines.asking import Question, questions
 from hooks.pipelines.definition import RetryMode
 from hooks.pipelines.gates import may_look_into, may_see, repositories_behind, repositories_of
+from hooks.pipelines.parts import Parts
 from hooks.pipelines.rollback import rollback_stage
 from hooks.pipelines.steering import retry_stage, stop_execution
 from hooks.services import HookServices
@@ -329,10 +330,7 @@ class ExecutionViews:
         return self._change(act)
 
     def _detail(self, session: Session, view: store.ExecutionView) -> ExecutionDetail:
-        summary = {field.name: getattr(view.summary, field.name) for field in fields(view.summary)}
-        rest = {field.name: getattr(view, field.name) for field in fields(view) if field.name != "summary"}
-        asked = questions(session, self._services.actions, view, context.caller())
-        return ExecutionDetail(**summary, **rest, approvals=tuple(_pending(each) for each in asked))
+        return detail_of(session, self._services.actions, view, context.caller())
 
     def _change(self, act: Callable[[Session], int]) -> ExecutionDetail:
         def unit(session: Session) -> ExecutionDetail:
@@ -365,11 +363,12 @@ def _word(kind: type[Word], word: str, field: str) -> Word:
         raise Invalid(f"{field} must be one of {', '.join(kind)}") from error
 
 
-def detail_of(view: store.ExecutionView) -> ExecutionDetail:
-    """An execution in the shape of answers."""
+def detail_of(session: Session, parts: Parts, view: store.ExecutionView, caller: Identity) -> ExecutionDetail:
+    """An execution in the shape of answers, with the approvals that wait in it as ``caller`` may give them."""
     summary = {field.name: getattr(view.summary, field.name) for field in fields(view.summary)}
     rest = {field.name: getattr(view, field.name) for field in fields(view) if field.name != "summary"}
-    return ExecutionDetail(**summary, **rest)
+    asked = questions(session, parts, view, caller)
+    return ExecutionDetail(**summary, **rest, approvals=tuple(_pending(each) for each in asked))
 
 
 def _pending(asked: Question) -> PendingApproval:

@@ -211,7 +211,9 @@ class PipelineGateViews:
         def unit(session: Session) -> ExecutionDetail:
             act(session)
             session.flush()
-            return detail_of(store.get_execution(session, execution_id))
+            return detail_of(
+                session, self._services.actions, store.get_execution(session, execution_id), context.caller()
+            )
 
         # Jobs end actions meanwhile: of two that wait for each other the one that is turned away asks again.
         return self._services.db.retry(unit)
