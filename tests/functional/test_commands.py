@@ -549,7 +549,8 @@ def test_an_execution_is_started_answered_stopped(applied: Site) -> None:
     assert stopped["stopReason"] == "enough"
     assert applied.json("pipeline", "status", execution, "--watch")["status"] == "Stopped"
     assert "has ended" in applied.run("pipeline", "stop", execution, status=1).stderr
-    assert "number" in applied.run("pipeline", "status", "release", "--watch", status=2).stderr
+    late = applied.run("pipeline", "status", "release", "--watch", "--within", "1s", status=1)
+    assert "no execution of release has begun" in late.stderr
 
 
 CONDITIONS = """  beforeEntry: {conditions: [{result: FAIL, rules: [{name: Never, configuration: {Cron: "0 0 0 30 2 ?"},

@@ -88,7 +88,8 @@ def test_time_passes_by_itself_and_people_steer(tmp_path: Path) -> None:
         assert datetime.now(UTC) >= opens.replace(microsecond=0)
         line.run("approve", str(first))
 
-        # The window is shut until tomorrow, and kill -9 takes nothing of what waits for it.
+        # After its second the window is shut until tomorrow, and kill -9 takes nothing of what waits for it.
+        line.until(lambda: datetime.now(UTC) >= opens.replace(microsecond=0) + timedelta(seconds=1))
         second = line.publish("1.1")
         server.kill()
         server.start()
