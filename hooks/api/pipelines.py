@@ -8,7 +8,9 @@ from typing import Annotated
 
 from hooks.pipelines import pipeline_state, store
 from hooks.pipelines.applied import Applied
-from hooks.pipelines.applying import apply_document
+from hooks.pipelines.applying import apply_document, known_providers
+from hooks.pipelines.declaration import parse_documents
+from hooks.pipelines.definition import BuildProjectDeclaration, DefinitionLocation, PipelineDefinition
 from hooks.pipelines.gates import may_look_into
 from hooks.pipelines.transitions import MAX_REASON_CHARACTERS, disable_transition, enable_transition
 from hooks.services import HookServices
@@ -19,6 +21,11 @@ from registry.http import context
 from registry.http.auth import requires, signed_in_api
 
 MOST_DOCUMENT_CHARACTERS = 512 * 1024
+_KINDS: dict[type, str] = {
+    PipelineDefinition: "pipeline",
+    BuildProjectDeclaration: "build project",
+    DefinitionLocation: "pipeline source",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +40,22 @@ class AppliedList:
     """What became of each part of a document, in its order."""
 
     items: tuple[Applied, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class LintedDocument:
+    """A part of a document that has no fault. ``kind`` is a word as ``Applied`` has it."""
+
+    kind: str
+    name: str
+    warnings: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class LintedList:
+    """What each part of a document declares, in its order."""
+
+    items: tuple[LintedDocument, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +100,7 @@ class PipelineViews:
         """The part of the table."""
         return (
             Route("PUT", "/pipelines", requires(Action.ADMIN), self.apply_pipelines, body=Document, answer=AppliedList),
+            Route("POST", "/pipelines/lint", signed_in_api, self.lint_pipelines, body=Document, answer=LintedList),
             Route("GET", "/pipelines", signed_in_api, self.list_pipelines, query=PipelineQuery, answer=PipelineList),
             Route(
                 "GET",
@@ -114,6 +138,17 @@ class PipelineViews:
                 session, services.actions, body.document, actor=context.caller().name, now=services.clock()
             )
         return AppliedList(tuple(applied))
+
+    def lint_pipelines(self, body: Document) -> LintedList:
+        """Say what is wrong with a document, all of it at once, as applying it would. Nothing is changed.
+
+        Names of projects, repositories and people are not looked up: that is for those who may apply it.
+        """
+        with self._services.db.read() as session:
+            found = parse_documents(body.document, known_providers(session))
+        return LintedList(
+            tuple(LintedDocument(_KINDS[type(each.declares)], each.declares.name, each.warnings) for each in found)
+        )
 
     def list_pipelines(self, query: PipelineQuery) -> PipelineList:
         """All pipelines. The last execution is told to those who may read its repository."""

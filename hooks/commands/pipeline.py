@@ -77,6 +77,31 @@ def apply(client: Client, document: IO[str], *, as_json: bool) -> None:
     )
 
 
+@example("entrepot pipeline lint pipeline.yml deploy/*.yml")
+@pipeline.command()
+@click.argument("files", nargs=-1, required=True, type=click.File(encoding="utf-8"))
+@with_client
+def lint(client: Client, files: tuple[IO[str], ...]) -> None:
+    """Name every fault of documents, with its line; exit 1 if there is any. Nothing is changed.
+
+    The server is asked, because it knows which types of actions there are. Any account may.
+    """
+    has_faults = False
+    for file in files:
+        try:
+            found = client.send("POST", "pipelines/lint", body={"document": file.read()})["items"]
+        except Failed as failed:
+            has_faults = True
+            say(f"{file.name}: {failed}")
+            continue
+        for each in found:
+            for warning in each["warnings"]:
+                say(f"{file.name}: warning: {each['name']}: {warning}")
+        click.echo(f"{file.name}: {', '.join(each['kind'] + ' ' + each['name'] for each in found)}: no faults")
+    if has_faults:
+        raise SystemExit(1)
+
+
 @example("entrepot pipeline list")
 @pipeline.command("list")
 @json_option

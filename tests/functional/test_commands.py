@@ -535,6 +535,18 @@ def test_pipelines_are_applied_and_listed(applied: Site, tmp_path: Path) -> None
     assert applied.run("pipeline", "apply", "-f", str(file)).stdout == "pipeline\trelease\tunchanged\t1\n"
 
 
+def test_documents_are_looked_at_and_nothing_is_changed(applied: Site, tmp_path: Path) -> None:
+    good, bad = tmp_path / "good.yml", tmp_path / "bad.yml"
+    good.write_text(GATED.replace("name: release", "name: not-there"))
+    bad.write_text(GATED.replace("provider: Manual", "provider: Nobody").replace("name: Gate", "name: ''"))
+    assert f"{good}: pipeline not-there: no faults" in applied.run("pipeline", "lint", str(good)).stdout
+    done = applied.run("pipeline", "lint", str(good), str(bad), status=1)
+    assert done.stderr.count("line ") >= 2
+    assert "Nobody" in done.stderr
+    assert "no faults" in done.stdout
+    assert "not-there" not in {item["name"] for item in applied.json("pipeline", "list")}
+
+
 def test_an_execution_is_started_answered_stopped(applied: Site) -> None:
     execution = start(applied)
     assert "Gate\tAsk\tWaiting" in applied.run("pipeline", "status", execution).stdout

@@ -209,6 +209,7 @@ MATRIX = [
         {"files": [{"name": "a.yml", "text": "domain: acme"}], "dryRun": True},
         (401, 403, 403, 403, 403, 403, 200),
     ),
+    ("POST", "/pipelines/lint", {"document": GATED}, (401, *[200] * 6)),
     ("GET", "/pipelines", None, (401, 200, 200, 200, 200, 200, 200)),
     ("GET", "/pipelines/release", None, (401, 200, 200, 200, 200, 200, 200)),
     ("GET", "/pipelines/release/executions", None, (401, 200, 200, 200, 200, 200, 200)),

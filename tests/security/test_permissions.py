@@ -236,6 +236,7 @@ REVIEWED = {
     f"GET {API}/openapi.json": PUBLIC,
     f"PUT {API}/declarations": ADMIN,
     f"PUT {API}/pipelines": ADMIN,
+    f"POST {API}/pipelines/lint": SIGNED_IN,  # reads a text that the caller brings, and which types of actions there are
     f"GET {API}/pipelines": SIGNED_IN,
     f"GET {API}/pipelines/<pipeline>": SIGNED_IN,
     f"GET {API}/pipelines/<pipeline>/executions": SIGNED_IN,

@@ -77,7 +77,10 @@ def test_there_are_all_the_commands() -> None:
         *(f"package {word}" for word in ("explain", "origin show", "origin put", "life")),
         *(f"package-group {word}" for word in ("list", "show", "create", "update", "configure", "delete", "packages")),
         *(f"package {word}" for word in ("copy", "dispose", "versions", "reopen")),
-        *(f"pipeline {word}" for word in ("apply", "list", "start", "status", "approve", "reject", "stop", "retry")),
+        *(
+            f"pipeline {word}"
+            for word in ("apply", "lint", "list", "start", "status", "approve", "reject", "stop", "retry")
+        ),
         *(f"pipeline {word}" for word in ("rollback", "transition", "graph", "override", "pass", "release", "detach")),
         *(f"pipeline freeze {word}" for word in ("add", "list", "delete")),
         *(f"pipeline connection {word}" for word in ("put", "list", "delete")),
