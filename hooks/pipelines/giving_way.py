@@ -55,6 +55,7 @@ def _gives_way(row: ActionExecution) -> bool:
 def _expire(session: Session, run: Run, row: ActionExecution, newer: int, now: datetime) -> None:
     row.status = ActionStatus.FAILED.value
     row.summary = f"expired: execution {newer} of the same package waits behind it"
+    row.decided_by = SYSTEM
     row.ended_at = now
     if row.job_id is not None:
         give_up(session, row.job_id)

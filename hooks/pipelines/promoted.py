@@ -7,14 +7,13 @@ from dataclasses import dataclass
 
 from sqlalchemy.orm import Session
 
-from hooks.builds.batches import builds_of
-from hooks.models.build_batch import BuildBatch
-from hooks.pipelines.published import published_versions
+from hooks.pipelines.parts import PinnedVersion
+from hooks.pipelines.published import published_versions, versions_of
 from hooks.pipelines.run import Run, pinned_version
+from hooks.pipelines.state import ActionStatus
 from hooks.pipelines.which_packages import SETTING, SOURCE, parse_packages
 from registry.errors import Conflict
 from registry.names import PackageKey, PackageName
-from registry.repos import built
 
 MOST_VERSIONS = 50
 
@@ -37,11 +36,12 @@ def promoted_by(session: Session, run: Run, settings: Mapping[str, str], source:
     nothing, nothing that is still there, or in another domain.
     """
     found: dict[tuple[str, PackageKey, str], Promoted] = {}
+    named_source = settings.get("SourceRepository", "")
     if settings.get(SETTING) or pinned_version(run.execution).is_package:
         named = [
             each
             for place in parse_packages(settings.get(SETTING) or SOURCE)
-            for each in (_pinned(run, source) if place is None else _published(session, run, *place))
+            for each in (_pinned(run, source) if place is None else _published(session, run, place, named_source))
         ]
     else:
         named = _all_published(session, run, source)
@@ -59,12 +59,7 @@ def _all_published(session: Session, run: Run, source: str) -> list[Promoted]:
     if not versions:
         where = source or "where it was published"
         raise Conflict(f"the builds of the execution have published no package version ({where})")
-    return [
-        Promoted(
-            each.repository, PackageKey(each.format, each.namespace, PackageName(each.name)), each.version, each.assets
-        )
-        for each in versions
-    ]
+    return [_promoted(each) for each in versions]
 
 
 def _pinned(run: Run, source: str) -> Iterator[Promoted]:
@@ -75,21 +70,19 @@ def _pinned(run: Run, source: str) -> Iterator[Promoted]:
     yield Promoted(source, key, execution.version, execution.assets)
 
 
-def _published(session: Session, run: Run, stage: str, action: str) -> Iterator[Promoted]:
-    row = run.made_by(stage, action)
+def _published(session: Session, run: Run, place: tuple[str, str], repository: str) -> Iterator[Promoted]:
+    row, which = run.made_by(*place), "/".join(place)
     if row is None or row.build_id is None:
-        raise Conflict(f"{stage}/{action} has run no build in this execution")
-    build_ids = [row.build_id]
-    if session.get(BuildBatch, row.build_id) is not None:
-        build_ids = [builds[0].id for builds in builds_of(session, row.build_id).values()]
-    versions = [each for build_id in build_ids for each in built.by_build(session, build_id) if not each.is_copy]
+        raise Conflict(f"{which} has run no build in this execution")
+    if row.status != ActionStatus.SUCCEEDED:
+        raise Conflict(f"the build of {which} has not succeeded: what it published is not promoted")
+    versions = versions_of(session, run, [row], repository)
     if not versions:
-        raise Conflict(f"the build of {stage}/{action} has published nothing that is still there")
-    for each in versions:
-        if each.domain != run.execution.domain:
-            raise Conflict(
-                f"{each.name} {each.version} was published in domain {each.domain}, and is not promoted from there"
-            )
-        yield Promoted(
-            each.repository, PackageKey(each.format, each.namespace, PackageName(each.name)), each.version, each.assets
-        )
+        where = f" in {repository}" if repository else ""
+        raise Conflict(f"the build of {which} has published nothing that is still there{where}")
+    yield from (_promoted(each) for each in versions)
+
+
+def _promoted(version: PinnedVersion) -> Promoted:
+    key = PackageKey(version.format, version.namespace, PackageName(version.name))
+    return Promoted(version.repository, key, version.version, version.assets)

@@ -20,7 +20,7 @@ from hooks.pipelines.definition import (
     Slot,
 )
 from hooks.pipelines.document import Faults
-from hooks.pipelines.provider import Provider, Setting
+from hooks.pipelines.provider import RULE, Provider, Setting
 from hooks.pipelines.variables import RESERVED_NAMESPACES, has_reference, malformed, references
 from hooks.pipelines.which_packages import SETTING, check_packages, parse_packages
 
@@ -101,6 +101,10 @@ def check_pipeline(
         if provider is not None:
             _check_provider(at, provider, places, faults)
         _check_references(at, definition, actions, outputs, places=places, faults=faults)
+        is_soak = at.action.type == ActionType(RULE, "Entrepot", "Soak")
+        if is_soak and "Repository" in at.action.configuration and not _gives_versions(definition):
+            here = places.line(at.stage, at.index, "configuration", "Repository")
+            faults.add(here, f"{at.label}: configuration Repository: the source gives no package version")
     _check_results(definition, places, faults)
 
 
@@ -295,10 +299,8 @@ def _check_has_version(
 ) -> None:
     """What needs a package version is not there for nothing: the source gives it, or a build has published one before."""
     action = at.action
-    if not definition.stages or not definition.sources or definition.source.is_package_source:
+    if action.type.owner == "Custom" or _gives_versions(definition) or not action.type.category:
         return
-    if not action.type.category or not all(each.type.category for each in definition.sources):
-        return  # told already
     line = places.line(at.stage, at.index)
     if action.type.provider == "Promote":
         publishers = [
@@ -322,6 +324,13 @@ def _check_has_version(
                 line, f"{at.label}: no package version is deployed here: name the input artifact that is the bundle"
             )
         _check_of_version(at, ("Asset", "SourceRepository"), places, faults)
+
+
+def _gives_versions(definition: PipelineDefinition) -> bool:
+    """Whether a source gives a package version, or is at fault itself, which is told elsewhere."""
+    if not definition.stages or not definition.sources or definition.source.is_package_source:
+        return True
+    return not all(each.type.category for each in definition.sources)
 
 
 def _named_packages(configuration: Mapping[str, str]) -> tuple[tuple[str, str] | None, ...]:

@@ -94,9 +94,14 @@ class Run:
     def _conditions_of(self, stage: StageDefinition) -> dict[Slot, ConditionView]:
         """The conditions that count. A rollback passes none before entry, and never leads to another rollback."""
         goes_back = self.execution.rollback_stage is not None
+        # An approval that gives way to a newer version is no failure that somebody wants undone, skipped or repeated.
+        gives_way = any(
+            action is not None and action.status == ActionStatus.FAILED and action.decided_by == SYSTEM
+            for action in (self.actions.get((stage.name, each.name)) for each in stage.actions)
+        )
         found = {}
         for slot, condition in stage.conditions.items():
-            if goes_back and slot is Slot.BEFORE_ENTRY:
+            if (goes_back and slot is Slot.BEFORE_ENTRY) or (gives_way and slot is Slot.ON_FAILURE):
                 continue
             row = self.conditions.get((stage.name, slot))
             result = Result.FAIL if goes_back and condition.result is Result.ROLLBACK else condition.result
@@ -185,7 +190,10 @@ def _read(session: Session, execution: Execution) -> Run:
     if run.definition.has_conditions:
         run.conditions = _conditions(session, run)
     if execution.rollback_target_id is not None:
-        _, run.inherited = _rows(session, execution.rollback_target_id)
+        names = [stage.name for stage in run.definition.stages]
+        before = set(names[: names.index(execution.rollback_stage)] if execution.rollback_stage in names else ())
+        _, made = _rows(session, execution.rollback_target_id)
+        run.inherited = {place: row for place, row in made.items() if place[0] in before}
     return run
 
 

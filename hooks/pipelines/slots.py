@@ -127,7 +127,9 @@ def is_overtaken(session: Session, execution: Execution, stage: str) -> bool:
 
 def newer_inbound(session: Session, execution: Execution, stage: str, now: datetime) -> int | None:
     """The newest execution of the same package that waits before a stage, started later and may enter, if any."""
-    newer = _waiting(stage).where(*same_package(execution), Execution.id > execution.id)
+    newer = _waiting(stage).where(
+        *same_package(execution), Execution.id > execution.id, Execution.mode != ExecutionMode.PARALLEL
+    )
     newest = session.scalar(newer.order_by(Execution.id.desc()).limit(1))
     if newest is None:
         return None

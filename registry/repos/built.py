@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass
 from datetime import datetime
-from typing import Any
+from typing import Any, Unpack
 
-from sqlalchemy import select
+from sqlalchemy import Select, select
 from sqlalchemy.orm import Session
 
 from registry.access import Identity
+from registry.errors import Conflict
 from registry.models import Asset, BuiltAsset, Domain, Package, PackageVersion, Repository
+
+MOST_FILES = 10_000
+"""So many files of one build are promoted at once."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,9 +146,25 @@ def of_version(session: Session, version_id: int) -> tuple[BuiltBy, ...]:
     )
 
 
+def all_by_build(session: Session, build_id: str, repository: str = "") -> list[BuiltVersion]:
+    """The versions with all files that a build published: where it published them, or with ``repository`` there.
+
+    Raises Conflict for a build that published more than ``MOST_FILES``.
+    """
+    place = Repository.name == repository if repository else BuiltAsset.is_copy.is_(False)
+    rows = session.execute(_published_by(build_id).where(place).limit(MOST_FILES + 1)).all()
+    if len(rows) > MOST_FILES:
+        raise Conflict(f"build {build_id} has published more than {MOST_FILES} files")
+    return _versions(rows)
+
+
 def by_build(session: Session, build_id: str, *, limit: int = 1000) -> list[BuiltVersion]:
     """The versions with files that a build published, where they are now; at most ``limit`` files are looked at."""
-    rows = session.execute(
+    return _versions(session.execute(_published_by(build_id).limit(limit)))
+
+
+def _published_by(build_id: str) -> Select[Unpack[tuple[Any, ...]]]:
+    return (
         select(Domain.name, Repository.name, Package, PackageVersion.version, BuiltAsset, Asset)
         .join(Asset, Asset.id == BuiltAsset.asset_id)
         .join(PackageVersion, PackageVersion.id == Asset.version_id)
@@ -153,8 +173,10 @@ def by_build(session: Session, build_id: str, *, limit: int = 1000) -> list[Buil
         .join(Domain, Domain.id == Repository.domain_id)
         .where(BuiltAsset.build_id == build_id)
         .order_by(BuiltAsset.is_copy, BuiltAsset.published_at, Asset.id)
-        .limit(limit)
     )
+
+
+def _versions(rows: Iterable[Any]) -> list[BuiltVersion]:
     found: dict[tuple[str, ...], BuiltVersion] = {}
     for domain, repository, package, version, built, asset in rows:
         place = (domain, repository, package.format, package.namespace, package.name, version)

@@ -8,7 +8,7 @@ import pytest
 import sqlalchemy as sa
 
 from hooks.models.job import Job
-from hooks.models.pipeline import ApprovalResult
+from hooks.models.pipeline import ApprovalResult, Execution
 from hooks.pipelines import asking
 from hooks.pipelines.approvals import Verdict, decide
 from hooks.pipelines.approvers import parse_approvers
@@ -247,6 +247,21 @@ def test_an_approval_expires_when_a_newer_execution_waits_behind_it(world, mode)
     with world.db.read() as session:  # its expiry by time is no longer queued
         states = session.scalars(sa.select(Job.state).where(Job.kind == "expire_approval").order_by(Job.id)).all()
     assert [str(state) for state in states] == ["stopped", "stopped", "queued"]
+
+
+def test_giving_way_is_no_failure_that_a_stage_goes_back_for(world):
+    gate = approval("Ask", configuration='{ExpiresWhenSuperseded: "true"}')
+    text = pipeline(stage("Gate", gate)).replace("- name: Gate", "- name: Gate\n    onFailure: {result: ROLLBACK}")
+    world.apply(f"executionMode: SUPERSEDED\n{text}")
+    first = start(world, "1.0")
+    answer(world, first, "anna")
+    second, third = start(world, "2.0"), start(world, "3.0")
+    assert world.statuses(second)[0] == "Failed"
+    assert world.statuses(third)[2]["Gate/Ask"] == "Waiting", "nothing goes back to 1.0, and the newest is asked for"
+    answer(world, third, "anna", Verdict.REJECTED)  # the control: this is a failure
+    with world.db.read() as session:
+        kinds = session.scalars(sa.select(Execution.trigger_kind).order_by(Execution.id)).all()
+    assert kinds == ["manual", "manual", "manual", "auto-rollback"]
 
 
 def test_without_the_setting_or_while_the_way_is_closed_it_waits_on(world):

@@ -209,16 +209,18 @@ def test_advisories_from_a_severity_on_block_and_what_nobody_rated_does_too(worl
 # --- several versions at once
 
 
-def publishing(packages: str, **settings: str) -> str:
+def publishing(packages: str, head: str = "", **settings: str) -> str:
     more = f', Packages: "{packages}"' + "".join(f', {name}: "{value}"' for name, value in settings.items())
     made = build("Wheel", project="maker", more=", PublishRepository: dev")
     return pipeline(
-        stage("Make", made) + stage("Ship", promotion("P", "staging", more=more)), first=source("dev", "acme")
+        stage("Make", made).replace("- name: Make", f"- name: Make{head}")
+        + stage("Ship", promotion("P", "staging", more=more)),
+        first=source("dev", "acme"),
     )
 
 
-def made(world, *published):
-    """A started execution whose build has published these versions of other packages to dev."""
+def made(world, *published, status=BuildStatus.SUCCEEDED):
+    """A started execution whose build has published these versions of other packages to dev, and ended."""
     started = world.publish_and_start()
     build_id = world.action(started, "Make/Wheel").build_id
     for name, version in published:
@@ -229,7 +231,7 @@ def made(world, *published):
             kept = Built(build_id, "maker", 1, 1, "r", "i", BuiltSource("PACKAGE", "", version, ""))
             built.keep(session, asset, kept, world.now)
     with world.db.write() as session:
-        world.end_build(build_id)(session)
+        world.end_build(build_id, status)(session)
     return started
 
 
@@ -253,6 +255,31 @@ def test_what_a_build_published_is_promoted_file_for_file_and_nothing_else(maker
     )
     assert set(maker.files("staging", "tool", "2.0")) == {"tool-2.0.bin"}
     assert maker.files("staging", "acme", "1.0") == {}, "the source is not named"
+
+
+SKIPPED = "\n    onFailure: {conditions: [{result: SKIP, rules: [RULE]}]}"
+RULE = (
+    '{name: Yes, ruleTypeId: {category: Rule, owner: AWS, provider: VariableCheck, version: "1"},'
+    ' configuration: {Variable: "#{src.Name}", Value: acme, Operator: EQ}}'
+)
+
+
+def test_what_a_build_published_before_it_failed_is_not_promoted(maker):
+    maker.apply(publishing("published-by:Make/Wheel", SKIPPED.replace("RULE", RULE)))
+    started = made(maker, ("lib", "1.0"), status=BuildStatus.FAILED)
+    maker.work("promote")
+    assert maker.statuses(started)[1]["Make"] == "Skipped"
+    assert maker.action(started, "Ship/P").summary.endswith("has not succeeded: what it published is not promoted")
+    assert maker.files("staging", "lib", "1.0") == {}
+
+
+def test_where_a_promotion_comes_from_counts_for_what_builds_published_as_well(maker):
+    maker.add_repository("middle")
+    maker.apply(publishing("published-by:Make/Wheel", SourceRepository="middle"))
+    started = made(maker, ("lib", "1.0"))
+    maker.work("promote")
+    assert maker.action(started, "Ship/P").summary.endswith("has published nothing that is still there in middle")
+    assert maker.files("staging", "lib", "1.0") == {}
 
 
 def test_several_versions_are_promoted_together_or_not_at_all(maker):

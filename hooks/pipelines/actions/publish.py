@@ -44,8 +44,8 @@ def _check_tag(value: str) -> str | None:
 
 
 def _start(session: Session, starting: Starting) -> Progress:
-    if any(handed.build_id is not None for handed in starting.artifacts.values()):
-        raise Invalid("the package version is what is published: a build's artifact is none")
+    if any(not handed.is_version for handed in starting.artifacts.values()):
+        raise Invalid("the package version is what is published: another artifact is none")
     configuration = starting.configuration
     tag = configuration.get("Tag", "")
     fault = _check_tag(tag) if tag else None
