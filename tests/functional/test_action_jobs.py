@@ -170,8 +170,11 @@ class Locks:
         order = connection.info.get("order")
         if order is None or not statement.startswith((self.LOCK, self.JOB, self.ACTION)):
             return
-        is_wrong = statement.startswith(self.LOCK) and any(each.startswith(self.JOB) for each in order)
-        is_wrong |= statement.startswith(self.ACTION) and not any(each.startswith(self.LOCK) for each in order)
+        is_locked = any(each.startswith(self.LOCK) for each in order)
+        is_wrong = not is_locked and (
+            statement.startswith(self.ACTION)
+            or (statement.startswith(self.LOCK) and any(each.startswith(self.JOB) for each in order))
+        )
         order.append(statement)
         self.seen += 1
         if is_wrong:
