@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import datetime
+from functools import partial
 from typing import Annotated
 
 from sqlalchemy.orm import Session
@@ -153,15 +153,27 @@ class JobViews:
             raise Invalid("actionTypeId owner: workers serve custom action types")
         digest = context.services().accounts.digest
 
-        def unit(session: Session) -> PolledJobs:
+        def unit(session: Session) -> tuple[list[PolledJob], list[tuple[str, str]]]:
             custom = custom_types.find(session, wanted.category, wanted.provider, wanted.version)
             _check_serves(session, caller, custom)
             asking = action_jobs.Asking(body.max_batch_size, _query(custom, body.query_param))
             sealer, now = services.actions.sealer, services.clock()
             given = action_jobs.poll(session, sealer, caller, custom, asking, digest=digest, now=now)
-            return PolledJobs(tuple(filter(None, (self._told(session, each, now) for each in given))))
+            told: list[PolledJob] = []
+            refused: list[tuple[str, str]] = []
+            for each in given:
+                try:
+                    data = self._data(session, each.job, each.token)
+                except REFUSALS as refusal:
+                    refused.append((each.job.id, str(refusal)))
+                else:
+                    told.append(PolledJob(each.job.id, each.job.nonce, ACCOUNT_ID, data))
+            return told, refused
 
-        return services.db.retry(unit)
+        told, refused = services.db.retry(unit)
+        for job_id, why in refused:
+            services.db.retry(partial(self._refuse, job_id, why))
+        return PolledJobs(tuple(told))
 
     def get_job_details(self, job: str) -> JobDetails:
         """A job (GetJobDetails). For the type's workers; its secrets for who holds it."""
@@ -206,14 +218,13 @@ class JobViews:
 
         return services.db.retry(unit)
 
-    def _told(self, session: Session, given: action_jobs.Dispatched, now: datetime) -> PolledJob | None:
-        """What a worker is told of a job; None for one that cannot be handed out: it has failed, and holds up no others."""
-        job = given.job
-        try:
-            return PolledJob(job.id, job.nonce, ACCOUNT_ID, self._data(session, job, given.token))
-        except REFUSALS as refusal:
-            job_results.refuse(session, self._services.actions, job.id, str(refusal), now=now)
-            return None
+    def _refuse(self, job_id: str, why: str, session: Session) -> None:
+        """Fail a job that cannot be handed out, so that it holds up no others.
+
+        Each in a transaction of its own, after the poll's: that one holds jobs, and pipeline and execution come before them.
+        A server killed in between hands the job out again in a minute, and refuses it then.
+        """
+        job_results.refuse(session, self._services.actions, job_id, why, now=self._services.clock())
 
     def _data(self, session: Session, job: ActionJob, token: str | None) -> JobData:
         return data_of(session, self._services.actions, job, self._services.notifications.base_url, token)

@@ -9,7 +9,7 @@ from datetime import datetime, timedelta
 from functools import partial
 
 from sqlalchemy import ColumnElement, String, cast, delete, exists, func, literal, or_, select
-from sqlalchemy.orm import Session
+from sqlalchemy.orm import Session, aliased
 
 from hooks.builds import cache_rows
 from hooks.builds.phases import BuildStatus
@@ -51,6 +51,15 @@ def expire(db: Database, retention: Retention, now: datetime, *, dry_run: bool =
     return artifacts, caches
 
 
+def is_in_use() -> ColumnElement[bool]:
+    """Of an execution: whether it runs, or is what a running rollback goes back to, and so may hand on what it has made."""
+    rollback = aliased(Execution)
+    targets = select(rollback.rollback_target_id).where(
+        rollback.status.in_(_RUNNING), rollback.rollback_target_id.is_not(None)
+    )
+    return or_(Execution.status.in_(_RUNNING), Execution.id.in_(targets))
+
+
 def _old_artifacts(session: Session, retention: Retention, now: datetime) -> Sequence[int]:
     reasons: list[ColumnElement[bool]] = []
     if retention.artifact_days:
@@ -63,7 +72,7 @@ def _old_artifacts(session: Session, retention: Retention, now: datetime) -> Seq
     if not reasons:
         return []
     subject = literal("execution:") + cast(Execution.id, String)
-    is_needed = exists().where(Build.subject == subject, Execution.status.in_(_RUNNING))
+    is_needed = exists().where(Build.subject == subject, is_in_use())
     query = (
         select(BuildArtifact.id)
         .join(Build, Build.id == BuildArtifact.build_id)
@@ -74,7 +83,7 @@ def _old_artifacts(session: Session, retention: Retention, now: datetime) -> Seq
 
 def _forget_of_jobs(session: Session, *, before: datetime, now: datetime) -> int:
     """Forget what jobs of actions have left, by their age alone."""
-    is_needed = exists().where(ActionJob.execution_id == Execution.id, Execution.status.in_(_RUNNING))
+    is_needed = exists().where(ActionJob.execution_id == Execution.id, is_in_use())
     query = (
         select(ActionArtifact)
         .join(ActionJob, ActionJob.id == ActionArtifact.job_id)

@@ -120,6 +120,16 @@ def give_up(session: Session, job_id: int) -> None:
         request_stop(session, job_id)
 
 
+def call_off(session: Session, job_id: int) -> bool:
+    """Stop a job that is queued for a later moment; False, and nothing has happened, for any other one.
+
+    Like ``give_up`` it never waits for a lock: who has the job in hand at this moment runs it.
+    """
+    is_put_off = and_(Job.state == JobState.QUEUED, Job.run_after > database_now())
+    free = select(Job.id).where(Job.id == job_id, is_put_off).with_for_update(skip_locked=True)
+    return session.scalar(free) is not None and request_stop(session, job_id)
+
+
 def forget(session: Session, kind: str, subject: str) -> None:
     """Stop the queued jobs of a kind about a subject: nobody waits for them any more."""
     session.execute(

@@ -19,13 +19,12 @@ from hooks.jobs.context import JobContext
 from hooks.jobs.queue import PATIENT_ATTEMPTS, enqueue
 from hooks.models.action_job import ActionJob
 from hooks.models.job import JobState
-from hooks.models.pipeline import ActionExecution
 from hooks.notifications import signing
 from hooks.notifications.sending import Answer, Sender
 from hooks.pipelines import action_jobs, action_webhooks
 from hooks.pipelines.action_jobs import JobStatus
 from hooks.pipelines.actions.webhook import JOB_KIND, QUEUE
-from hooks.pipelines.engine import REFUSALS
+from hooks.pipelines.engine import REFUSALS, running_action
 from hooks.pipelines.job_data import ACCOUNT_ID, RESULTS_PATH, as_document, data_of
 from hooks.pipelines.job_results import refuse
 from hooks.pipelines.parts import Parts
@@ -43,6 +42,14 @@ class _Call:
     secret: str = field(repr=False)
     body: bytes = field(repr=False)
     message_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class _Refusal:
+    """A job that cannot be sent at all, and why."""
+
+    job_id: str
+    why: str
 
 
 class ActionCaller:
@@ -69,6 +76,9 @@ class ActionCaller:
         if call is None:
             context.finish(JobState.SUCCEEDED)
             return
+        if isinstance(call, _Refusal):
+            context.finish(JobState.SUCCEEDED, partial(self._refuse, call))
+            return
         headers = {
             "Content-Type": "application/json",
             **signing.headers(call.message_id, int(self._parts.clock().timestamp()), call.body, [call.secret]),
@@ -80,8 +90,8 @@ class ActionCaller:
             post.close()
         context.finish(JobState.SUCCEEDED, partial(self._record, context.payload, answer))
 
-    def _prepare(self, payload: dict[str, Any], session: Session) -> _Call | None:
-        """What is to be sent now; None for a job that has ended, or is in another round. What refuses it ends the action."""
+    def _prepare(self, payload: dict[str, Any], session: Session) -> _Call | _Refusal | None:
+        """What is to be sent now, or why nothing can be; None for a job that has ended, or is in another round."""
         job = session.get(ActionJob, payload["job_id"])
         if job is None or job.ended_at is not None or job.round != payload["round"]:
             return None
@@ -98,8 +108,7 @@ class ActionCaller:
             target = action_webhooks.opened(sealing(self._parts.sealer), action_webhooks.find(session, name))
             data = data_of(session, self._parts, job, self._base_url, token)
         except REFUSALS as refusal:
-            refuse(session, self._parts, job.id, f"webhook {name} cannot be called: {refusal}", now=now)
-            return None
+            return _Refusal(job.id, f"webhook {name} cannot be called: {refusal}")
         results = f"{self._base_url}{RESULTS_PATH}/{job.id}"
         document = {
             # The shape of what CodePipeline hands to a Lambda function, and where to answer.
@@ -109,12 +118,21 @@ class ActionCaller:
         body = json.dumps(document, separators=(",", ":")).encode()
         return _Call(target.url, target.secret, body, f"msg_{job.id}-{job.round}")
 
+    def _refuse(self, refusal: _Refusal, session: Session) -> None:
+        """End the action, in a transaction of its own: the one before has the job locked, and the execution comes first."""
+        refuse(session, self._parts, refusal.job_id, refusal.why, now=self._parts.clock())
+
     def _record(self, payload: dict[str, Any], answer: Answer, session: Session) -> None:
         """Write down how the attempt went; where it was not taken, the next one is queued."""
-        job = session.scalar(select(ActionJob).where(ActionJob.id == payload["job_id"]).with_for_update())
-        if job is None or job.ended_at is not None or job.round != payload["round"]:
+        known = session.get(ActionJob, payload["job_id"])
+        found = None if known is None else running_action(session, known.action_execution_id)
+        job = session.scalar(
+            select(ActionJob).where(ActionJob.id == payload["job_id"]).with_for_update(),
+            execution_options={"populate_existing": True},
+        )
+        if found is None or job is None or job.ended_at is not None or job.round != payload["round"]:
             return  # the call back was quicker than the answer
-        row = session.get_one(ActionExecution, job.action_execution_id)
+        row = found[1]
         if answer.status is not None and 200 <= answer.status < 300:
             row.summary = f"webhook {job.webhook} has taken it"
             return

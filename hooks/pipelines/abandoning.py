@@ -12,6 +12,7 @@ from hooks.models.deployment import Deployment, DeploymentApplication
 from hooks.models.pipeline import ActionExecution
 from hooks.pipelines.actions.deploy import CODEDEPLOY
 from hooks.pipelines.actions.deploy_service import SERVICE
+from hooks.pipelines.invoked import started_by
 from hooks.pipelines.run import lock, look
 from registry.access import Identity
 
@@ -22,12 +23,16 @@ def check_abandon(session: Session, caller: Identity, execution_id: int) -> None
     """Lock the execution. Raises NotFound, and Denied for who may not steer what its running actions deploy."""
     for row in lock(session, execution_id).running():
         # Only looked at: no transaction locks two pipelines. What begins there meanwhile is stopped all the same.
-        others = [row.invoked_execution_id] if row.invoked_execution_id is not None else []
+        others = _started(session, [row])
         while others:
             inner = look(session, others.pop()).running()
-            others += [each.invoked_execution_id for each in inner if each.invoked_execution_id is not None]
+            others += _started(session, inner)
             _check(session, caller, inner)
         _check(session, caller, [row])
+
+
+def _started(session: Session, rows: Iterable[ActionExecution]) -> list[int]:
+    return [each for row in rows if (each := started_by(session, row)) is not None]
 
 
 def _check(session: Session, caller: Identity, rows: Iterable[ActionExecution]) -> None:

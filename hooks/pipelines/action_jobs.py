@@ -15,7 +15,7 @@ from enum import StrEnum
 from typing import Any
 
 from sqlalchemy import or_, select, update
-from sqlalchemy.orm import Session
+from sqlalchemy.orm import Session, load_only
 
 from hooks.builds import artifact_reading
 from hooks.builds.handing_over import keeper_of_artifacts
@@ -36,7 +36,7 @@ from registry.token_shape import new_token
 SERVE = "entrepot:PollForJobs"
 ACKNOWLEDGE_SECONDS = 60.0
 """A dispatched job that nobody acknowledges for so long is handed out again."""
-MOST_LOOKED_AT = 500
+_PAGE = 100
 INPUTS = "inputs"
 FETCHED = ""
 """The keeper of what a source action has fetched."""
@@ -146,10 +146,17 @@ def poll(
 
 
 def _waiting(session: Session, type_id: int, query: str, now: datetime) -> Iterator[tuple[ActionJob, Execution]]:
+    """Page by page, as far as they are asked for; of executions no more than tells who may work on them.
+
+    Jobs made at one moment come in the order in which a stop of their execution locks them: neither waits for the other.
+    """
     forgotten = now - timedelta(seconds=ACKNOWLEDGE_SECONDS)
     statement = (
         select(ActionJob, Execution)
         .join(Execution, Execution.id == ActionJob.execution_id)
+        .options(
+            load_only(Execution.domain, Execution.repository, Execution.format, Execution.namespace, Execution.name)
+        )
         .where(
             ActionJob.action_type_id == type_id,
             ActionJob.expires_at > now,
@@ -158,12 +165,20 @@ def _waiting(session: Session, type_id: int, query: str, now: datetime) -> Itera
                 (ActionJob.status == JobStatus.DISPATCHED.value) & (ActionJob.dispatched_at <= forgotten),
             ),
         )
-        .order_by(ActionJob.created_at, ActionJob.id)
-        .limit(MOST_LOOKED_AT)
+        .order_by(ActionJob.created_at, ActionJob.action_execution_id)
+        .limit(_PAGE)
     )
     if query:
         statement = statement.where(ActionJob.query_value == query)
-    yield from ((row.ActionJob, row.Execution) for row in session.execute(statement).all())
+    page = statement
+    while rows := session.execute(page).all():
+        last = rows[-1].ActionJob
+        at, action_id = last.created_at, last.action_execution_id
+        yield from ((row.ActionJob, row.Execution) for row in rows)
+        if len(rows) < _PAGE:
+            return
+        is_later = (ActionJob.created_at == at) & (ActionJob.action_execution_id > action_id)
+        page = statement.where(or_(ActionJob.created_at > at, is_later))
 
 
 def dispatch(

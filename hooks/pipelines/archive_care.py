@@ -9,6 +9,7 @@ from sqlalchemy import or_, select
 from sqlalchemy.orm import Session
 
 from hooks.builds.cache_rows import touch_blobs
+from hooks.builds.output_care import is_in_use
 from hooks.models.deployment import Deployment, DeploymentGroup, DeploymentInstallation
 from hooks.models.pipeline import Execution
 from hooks.models.pipeline_source import SourceRevision
@@ -17,14 +18,14 @@ from registry.db import Database
 
 ACTOR = "server"
 _BATCH = 200
-_RUNNING = ("InProgress", "Stopping")
 
 
 def expire_archives(db: Database, days: int, now: datetime) -> int:
     """Let go of archives that are older than ``days`` (0: never); how many.
 
-    Left alone are those of executions that run, of what is on a machine, of running deployments, and of what a group would go
-    back to. The execution still tells commit and digest; a retry of its source stage fetches the commit again.
+    Left alone are those of executions that run, or that a running rollback goes back to, of what is on a machine, of running
+    deployments, and of what a group would go back to. The execution still tells commit and digest; a retry of its source
+    stage fetches the commit again.
     """
     if not days:
         return 0
@@ -45,7 +46,7 @@ def _expire_batch(
         .where(
             SourceRevision.blob_id.is_not(None),
             SourceRevision.created_at < before,
-            Execution.status.not_in(_RUNNING),
+            ~is_in_use(),
             or_(
                 SourceRevision.execution_id > last[0],
                 (SourceRevision.execution_id == last[0]) & (SourceRevision.action > last[1]),

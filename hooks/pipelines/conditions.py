@@ -36,7 +36,9 @@ def ask(session: Session, parts: Parts, run: Run, stage: str, slot: Slot, now: d
     definition, row = _definition(run, stage, slot), run.stages[stage]
     last = session.scalar(
         select(func.max(ConditionExecution.attempt)).where(
-            ConditionExecution.stage_execution_id == row.id, ConditionExecution.slot == slot.value
+            ConditionExecution.execution_id == run.execution.id,  # the index
+            ConditionExecution.stage_execution_id == row.id,
+            ConditionExecution.slot == slot.value,
         )
     )
     condition = ConditionExecution(

@@ -248,11 +248,14 @@ def abandon(
 
 
 def wind_down(session: Session, parts: Parts, run: Run, row: ActionExecution, *, actor: str) -> None:
-    """Tell a running action that its execution is being stopped; it comes to its end by itself."""
+    """Tell a running action that its execution is being stopped; it comes to its end by itself, or has ended with this."""
     stage = next(stage for (stage, _), other in run.actions.items() if other is row)
     kind = kind_of(run.definition, stage, row.name)
-    if kind is not None:
-        kind.wind_down(session, parts, row, actor)
+    ended = None if kind is None else kind.wind_down(session, parts, row, actor)
+    if ended is not None:
+        now = parts.clock()
+        _apply(row, ended, now)
+        happenings.tell_action(session, run, row, now)
 
 
 def find_started(session: Session, pipeline_id: int, identity: str) -> int | None:

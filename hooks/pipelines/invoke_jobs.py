@@ -12,7 +12,6 @@ from functools import partial
 from sqlalchemy.orm import Session
 
 from hooks.jobs.context import Handler, JobContext
-from hooks.jobs.queue import PATIENT_ATTEMPTS, enqueue
 from hooks.models.job import JobState
 from hooks.models.pipeline import ActionExecution, Execution, PipelineDefinitionVersion
 from hooks.pipelines import invoked
@@ -38,7 +37,8 @@ def handlers(parts: Parts) -> Mapping[str, Handler]:
 def run_invoke(parts: Parts, context: JobContext) -> None:
     """Start the execution of an action. What refuses it is the action's failure; an outage is raised, and tried again.
 
-    Started twice it is the same execution: the action is its trigger.
+    Started twice it is the same execution: the action is its trigger. A worker may be killed, and the execution stopped,
+    between the start and the note of it: then whoever comes next finds what was started, and passes the stop on.
     """
     action_id = context.payload["action_execution_id"]
     made = context.step(lambda session: _make(session, parts, context))
@@ -46,11 +46,17 @@ def run_invoke(parts: Parts, context: JobContext) -> None:
     def unit(session: Session) -> None:
         found = running_action(session, action_id)
         if isinstance(made, int):
-            if found is None:  # it was given up meanwhile, and had nothing yet that could be told to stop
-                _stop_later(session, made)
+            if found is None:
+                ended = session.get(ActionExecution, action_id)
+                if ended is not None and ended.invoked_execution_id is None:
+                    # It was given up meanwhile, and had nothing yet that could be told to stop.
+                    invoke.stop_later(session, made, SYSTEM, abandon=True)
                 return
-            found[1].invoked_execution_id = made
-            found[1].summary = f"execution {made} of {context.payload['pipeline']}"
+            run, row = found
+            row.invoked_execution_id = made
+            row.summary = f"execution {made} of {context.payload['pipeline']}"
+            if run.status is ExecutionStatus.STOPPING:  # maybe since before it could be seen
+                invoke.stop_later(session, made, run.execution.stopped_by or SYSTEM, abandon=False)
         elif made is not None and found is not None:
             timeouts.forget_expiry(session, action_id)
             end_action(session, parts, *found, made, now=parts.clock())
@@ -62,7 +68,12 @@ def _make(session: Session, parts: Parts, context: JobContext) -> int | Progress
     """The execution's number, or how the action has ended, or None for one that needs none any more."""
     asked = context.payload
     row = session.get(ActionExecution, asked["action_execution_id"])
-    if row is None or not ActionStatus(row.status).is_running:
+    if row is None:
+        return None
+    there = invoked.started_by(session, row)
+    if there is not None:  # an earlier attempt was killed behind it: nothing that is asked below undoes it
+        return there
+    if not ActionStatus(row.status).is_running:
         return None
     run = look(session, row.execution_id)
     if run.status is ExecutionStatus.STOPPING:
@@ -86,16 +97,6 @@ def _make(session: Session, parts: Parts, context: JobContext) -> int | Progress
             return parts.invoker(session, order, parts.clock())
     except REFUSALS as refusal:
         return Progress(ActionStatus.FAILED, f"pipeline {order.pipeline} was not started: {refusal}")
-
-
-def _stop_later(session: Session, execution_id: int) -> None:
-    enqueue(
-        session,
-        invoke.STOP_KIND,
-        {"execution_id": execution_id, "actor": SYSTEM, "abandon": True},
-        subject=f"execution:{execution_id}",
-        max_attempts=PATIENT_ATTEMPTS,
-    )
 
 
 def run_ended(parts: Parts, context: JobContext) -> None:

@@ -5,12 +5,23 @@ Who ends one has its pipeline and it locked already; so that transaction touches
 
 from __future__ import annotations
 
+from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from hooks.jobs.queue import PATIENT_ATTEMPTS, enqueue
-from hooks.models.pipeline import Execution
+from hooks.models.pipeline import ActionExecution, Execution
 
 ENDED_KIND = "invoked_execution_ended"
+
+
+def started_by(session: Session, row: ActionExecution) -> int | None:
+    """The execution that an action has started, if any; also before the action's own row says so.
+
+    The start is one transaction and the note of it the next: between the two only the other execution tells.
+    """
+    if row.invoked_execution_id is not None:
+        return row.invoked_execution_id
+    return session.scalar(select(Execution.id).where(Execution.invoked_by_action_id == row.id))
 
 
 def tell_end(session: Session, execution: Execution) -> None:

@@ -5,21 +5,25 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from datetime import timedelta
 from typing import Any
 
 import pytest
-from sqlalchemy import select
+from sqlalchemy import delete, event, insert, select, update
 from sqlalchemy.orm import Session
 
 from hooks import care
+from hooks.jobs import claims
+from hooks.jobs.context import JobContext
+from hooks.jobs.lease import Lease
 from hooks.models import ActionExecution, ActionJob, CustomActionType, Execution
 from hooks.notifications.audience import Audience
-from hooks.pipelines import action_jobs, custom_types, job_results
+from hooks.pipelines import action_jobs, custom_types, invoke_jobs, job_results
 from hooks.pipelines.action_jobs import Asking, JobStatus
 from hooks.pipelines.custom_types import ArtifactDetails, CustomType
 from hooks.pipelines.steering import stop_execution
 from hooks.triggers.invoke import invoker
-from registry.access import EVERYTHING, Identity
+from registry.access import EVERYTHING, Action, Identity, Scope
 from registry.accounts import Accounts, SignInRules
 from registry.errors import Problem
 from registry.rulebook import Rulebooks
@@ -56,10 +60,10 @@ class Others:
         with self.world.db.write() as session:
             return unit(session)
 
-    def poll(self, session: Session) -> list[action_jobs.Dispatched]:
+    def poll(self, session: Session, worker: Identity = WORKER, most: int = 10) -> list[action_jobs.Dispatched]:
         custom, sealer = session.get_one(CustomActionType, self.type_id), self.world.parts.sealer
         now = self.world.now
-        return action_jobs.poll(session, sealer, WORKER, custom, Asking(10), digest=str.swapcase, now=now)
+        return action_jobs.poll(session, sealer, worker, custom, Asking(most), digest=str.swapcase, now=now)
 
     def acknowledge(self, job_id: str, nonce: str) -> Callable[[Session], Any]:
         return lambda session: action_jobs.acknowledge(
@@ -80,6 +84,20 @@ class Others:
         (given,) = self.write(self.poll)
         self.write(self.acknowledge(given.job.id, given.job.nonce))
         return given.job.id
+
+    def stop(self, number: int, *, abandon: bool = True) -> None:
+        self.write(
+            lambda session: stop_execution(
+                session, self.world.parts, number, actor="op", reason="", abandon=abandon, now=self.world.now
+            )
+        )
+
+    def stop_all(self) -> None:
+        """Nothing that was left running gets in the way of what follows."""
+        with self.world.db.read() as session:
+            left = session.scalars(select(Execution.id).where(Execution.status.in_(("InProgress", "Stopping")))).all()
+        for each in left:
+            self.stop(each)
 
     def job(self, job_id: str) -> ActionJob:
         with self.world.db.read() as session:
@@ -148,13 +166,6 @@ def test_another_pipeline_is_started_once_whenever_the_worker_is_killed(others: 
             world.reap()
         return deaths
 
-    def stop(number: int) -> None:
-        others.write(
-            lambda session: stop_execution(
-                session, world.parts, number, actor="op", reason="", abandon=True, now=world.now
-            )
-        )
-
     statements, deaths = 0, 1
     while deaths:
         others.start()
@@ -163,14 +174,111 @@ def test_another_pipeline_is_started_once_whenever_the_worker_is_killed(others: 
         called = select(ActionExecution.id).where(ActionExecution.execution_id == outer, ActionExecution.name == "Call")
         with world.db.read() as session:
             (inner,) = session.scalars(select(Execution.id).where(Execution.invoked_by_action_id.in_(called)))
-        stop(inner)
+        others.stop(inner)
         work(statements)
         assert (others.status(inner), others.status(outer)) == ("Stopped", "Failed")
         statements += 3
     assert statements > 30, "it died in many places"
-    for each in world.executions("inner"):
-        if each.status == "InProgress":
-            stop(each.id)
+    others.stop_all()
+
+
+def test_what_was_started_is_stopped_with_what_started_it_whenever_the_worker_is_killed(others: Others) -> None:
+    world = others.world
+    world.apply(pipeline(stage("Call", CALL), name="does", first=source()))
+    world.apply(pipeline(stage("Do", CUSTOM), name="inner", first=source()))
+    in_between = {False: 0, True: 0}
+    for statements in range(15, 100, 7):
+        for abandon in (False, True):
+            others.start()
+            outer = world.executions("does")[0].id
+            died = world.dies(statements, world.work)
+            called = select(ActionExecution).where(
+                ActionExecution.execution_id == outer, ActionExecution.name == "Call"
+            )
+            with world.db.read() as session:
+                row = session.scalars(called).one()
+                inner = session.scalar(select(Execution.id).where(Execution.invoked_by_action_id == row.id))
+            in_between[abandon] += died and inner is not None and row.invoked_execution_id is None
+            others.stop(outer, abandon=abandon)
+            world.reap()
+            world.work()
+            with world.db.read() as session:
+                row = session.scalars(called).one()
+                inner = session.scalar(select(Execution.id).where(Execution.invoked_by_action_id == row.id))
+            if inner is not None:
+                assert others.status(inner) == ("Stopped" if abandon else "Stopping"), statements
+                assert others.status(outer) == ("Stopped" if abandon else "Stopping"), statements
+                assert "before another was started" not in row.summary
+                if not abandon:
+                    others.stop(inner)
+                    world.work()
+            assert others.status(outer) in {"Stopped", "Failed"}, statements
+    assert min(in_between.values()) > 0, in_between
+    others.stop_all()
+
+
+def test_an_execution_that_was_stopped_before_the_start_could_be_seen_hands_the_stop_on(others: Others) -> None:
+    """A stop between the start and the note of it, by a worker that lives on, also when what was asked of the start has changed."""
+    world = others.world
+    world.apply(pipeline(stage("Call", CALL), name="does", first=source()))
+    world.apply(pipeline(stage("Do", CUSTOM), name="inner", first=source()))
+    others.start()
+    outer = world.executions("does")[0].id
+    with world.db.write() as session:
+        (job,) = claims.claim(
+            session, owner="w", queues=["default"], kinds=["invoke_pipeline"], free=1, lease_seconds=600
+        )
+    hands = invoke_jobs.handlers(world.parts)["invoke_pipeline"]
+
+    class Stopped(JobContext):
+        def finish(self, *given: Any, **more: Any) -> None:
+            others.stop(outer, abandon=False)
+            super().finish(*given, **more)
+
+    hands(Stopped(world.db, job, Lease(job, lease_seconds=600)))
+    world.work()
+    call = world.action(outer, "Call/Call")
+    assert call.invoked_execution_id is not None
+    assert (others.status(call.invoked_execution_id), others.status(outer)) == ("Stopping", "Stopping")
+    others.stop(call.invoked_execution_id)
+    world.work()
+    assert others.status(outer) == "Failed"
+    others.stop_all()
+
+
+def test_jobs_that_a_worker_may_not_read_hide_no_others_and_one_is_looked_up_alone(others: Others) -> None:
+    world = others.world
+    world.apply(pipeline(stage("Do", CUSTOM), name="does", first=source()))
+    world.apply(pipeline(stage("Do", CUSTOM), name="inner", first=source(name="nobody")))
+    hidden, seen = others.start(), others.start()
+    with world.db.write() as session:
+        session.get_one(Execution, hidden).repository = "prod"
+        first = session.scalars(select(ActionJob).where(ActionJob.execution_id == hidden)).one()
+        columns = {each.key: getattr(first, each.key) for each in ActionJob.__table__.columns}
+        session.execute(insert(ActionJob), [{**columns, "id": f"copy-{number}"} for number in range(600)])
+        for number in range(600):
+            at = world.now - timedelta(minutes=number)
+            session.execute(update(ActionJob).where(ActionJob.id == f"copy-{number}").values(created_at=at))
+    limited = Identity("worker", 7, (Scope(frozenset({Action.READ}), ("default/dev",)),), "internal")
+    statements: list[str] = []
+
+    def note(_connection: Any, _cursor: Any, statement: str, *_: Any) -> None:
+        statements.append(statement)
+
+    event.listen(world.db.engine, "before_cursor_execute", note)
+    try:
+        (given,) = others.write(lambda session: others.poll(session, limited, most=1))
+        assert given.job.execution_id == seen
+        statements.clear()
+        (given,) = others.write(lambda session: others.poll(session, most=1))
+        assert given.job.execution_id == hidden
+        read = [each for each in statements if "FROM action_job JOIN execution" in each]
+        assert len(read) == 1
+        assert "execution.assets" not in read[0]
+    finally:
+        event.remove(world.db.engine, "before_cursor_execute", note)
+        others.write(lambda session: session.execute(delete(ActionJob).where(ActionJob.id.startswith("copy-"))))
+    others.stop_all()
 
 
 def test_of_many_at_once_one_gets_a_job_and_one_result_counts(others: Others) -> None:

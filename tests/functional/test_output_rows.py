@@ -18,7 +18,9 @@ from hooks.builds.output_care import Retention, expire
 from hooks.builds.projects import create_or_update_project
 from hooks.builds.records import start_build
 from hooks.builds.source import PackageSource
-from hooks.models import BuildArtifact, BuildCache
+from hooks.models import Build, BuildArtifact, BuildCache, Execution
+from hooks.models.pipeline import Pipeline, PipelineDefinitionVersion
+from hooks.pipelines.rolling_back import new_rollback
 from registry.db import Base, Database
 from registry.models import Blob, Domain
 from registry.names import DomainName
@@ -81,6 +83,31 @@ def test_keys_fallbacks_scopes_and_room(database: Database) -> None:
     assert (found("a-4", scope=BRANCH), found("a-1"), found("a-2")) == (None, None, "protected a-2")
 
 
+def going_back_to(session: Session, build: Build) -> int:
+    """A running rollback to an execution that has ended, whose build it was."""
+    pipeline = Pipeline(name="p", current_version=1, created_at=NOW, updated_at=NOW)
+    session.add(pipeline)
+    session.flush()
+    definition = PipelineDefinitionVersion(
+        pipeline_id=pipeline.id, version=1, document="", model={}, created_at=NOW, created_by="joe"
+    )
+    session.add(definition)
+    session.flush()
+    target = Execution(
+        pipeline_id=pipeline.id, definition_id=definition.id, status="Succeeded", trigger_kind="manual",
+        trigger_identity="m", triggered_by="joe", revision_type="PACKAGE", domain="default", repository="dev",
+        format="any", namespace="", name="thing", version="1.0", digest="", assets={}, publishers=[], variables={},
+        depth=0, mode="QUEUED", started_at=NOW,
+    )  # fmt: skip
+    session.add(target)
+    session.flush()
+    build.subject = f"execution:{target.id}"
+    rollback = new_rollback(target, "Ship", kind="rollback", identity="r", actor="joe", now=NOW)
+    session.add(rollback)
+    session.flush()
+    return rollback.id
+
+
 def test_retention_by_days_and_by_count(database: Database) -> None:
     with database.write() as session:
         create_or_update_project(session, name="p", now=NOW, buildspec="version: 0.2\nphases: {}\n")
@@ -98,6 +125,14 @@ def test_retention_by_days_and_by_count(database: Database) -> None:
     later = NOW + timedelta(days=2)
     assert expire(database, Retention(artifact_days=0, artifact_count=3), later) == (0, 0)
     assert expire(database, Retention(artifact_days=0, artifact_count=1), later) == (1, 0)  # the first still runs
+    with database.write() as session:
+        made = session.scalars(select(Build).where(Build.status == "SUCCEEDED").order_by(Build.number.desc())).first()
+        assert made is not None
+        rollback = going_back_to(session, made)
+    # What a running rollback may hand on stays, though the execution that made it has ended.
+    assert expire(database, Retention(artifact_days=90), later + timedelta(days=91)) == (0, 0)
+    with database.write() as session:
+        session.get_one(Execution, rollback).status = "Stopped"
     assert expire(database, Retention(artifact_days=90), later + timedelta(days=91)) == (1, 0)
     with database.read() as session:
         assert len(session.scalars(select(BuildArtifact)).all()) == 1

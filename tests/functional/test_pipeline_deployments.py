@@ -21,6 +21,7 @@ from hooks.jobs.attempt import Attempt
 from hooks.models import BuildArtifact
 from hooks.models.deployment import Deployment, DeploymentApplication, DeploymentGroup
 from hooks.models.job import Job
+from hooks.models.pipeline import ActionExecution
 from hooks.notifications.audience import Audience
 from hooks.pipelines.abandoning import check_abandon
 from hooks.pipelines.actions import timeouts
@@ -307,6 +308,12 @@ def test_abandoning_takes_that_right_for_what_another_pipeline_deploys_as_well(m
         with pytest.raises(Denied):
             check_abandon(session, publisher, execution)
         check_abandon(session, operator, execution)
+        # Also where the worker died before it had written down what it started.
+        call = select(ActionExecution).where(ActionExecution.invoked_execution_id == inner)
+        session.scalars(call).one().invoked_execution_id = None
+        session.flush()
+        with pytest.raises(Denied):
+            check_abandon(session, publisher, execution)
     made.do(stop_execution, execution, reason="", abandon=True)
     made.work()
     assert (world.statuses(execution)[0], world.statuses(inner)[0]) == ("Stopped", "Stopped")

@@ -18,6 +18,7 @@ from hooks.models import Build, Execution
 from hooks.models.job import Job
 from hooks.models.pipeline_source import SourceRevision
 from hooks.pipelines.archive_care import expire_archives
+from hooks.pipelines.rolling_back import new_rollback
 from tests.agent_world import machine
 from tests.browser import reading
 from tests.build_bench import MISSING_SANDBOX
@@ -320,6 +321,16 @@ def test_archives_that_have_had_their_time_are_let_go_of_but_not_what_is_deploye
     assert kept[execution["id"], "App"] is not None
     assert expire_archives(world.db, 0, world.now + timedelta(days=100)) == 0
     assert expire_archives(world.db, 90, world.now) == 0
+    with world.db.write() as session:
+        target = session.get_one(Execution, execution["id"])
+        rollback = new_rollback(target, "Gate", kind="rollback", identity="r", actor="op", now=world.now)
+        session.add(rollback)
+        session.flush()
+        number = rollback.id
+    expire_archives(world.db, 90, world.now + timedelta(days=100))
+    with world.db.write() as session:
+        assert session.get_one(SourceRevision, (execution["id"], "App")).blob_id is not None, "a rollback hands it on"
+        session.delete(session.get_one(Execution, number))
     assert expire_archives(world.db, 90, world.now + timedelta(days=100)) > 0
     with world.db.read() as session:
         left = [row.execution_id for row in session.query(SourceRevision) if row.blob_id is not None]

@@ -14,7 +14,8 @@ from typing import Any
 import pytest
 
 from hooks import care
-from hooks.models.pipeline_source import PipelineSchedule
+from hooks.models.pipeline import ActionExecution, Execution, StageExecution
+from hooks.models.pipeline_source import PipelineSchedule, SourceRevision
 from hooks.triggers.scheduling import run_due
 from tests.build_bench import MISSING_SANDBOX
 from tests.pipeline_sources import SourceWorld, action, source_world
@@ -121,10 +122,32 @@ def test_a_new_version_of_an_object_starts_the_pipeline_that_takes_it(world: Sou
     apply(world, OBJECT.format(name="quiet", triggers="", more=more, stages=GATE))
     assert world.start("quiet", sourceRevisions=[other]).json["name"] == "releases/other.zip"
     assert care.check(world.db) == []
+    # A retry, after the archive was let go of, has it from the bucket again, as long as that has this very version.
+    assert retried(world, started)["status"] == "Succeeded"
+    with world.db.read() as session:
+        assert session.get_one(SourceRevision, (started, "Zip")).blob_id is not None
     # What was pinned stays when the bucket goes.
     assert world.call("DELETE", "/source-buckets/releases").status_code == 204
     assert world.call("GET", f"/executions/{started}").json["digest"] == execution["digest"]
     assert world.call("PUT", "/source-buckets/releases", json={"repository": "dev"}).status_code == 200
+    assert "the bucket does not have it any more" in action(retried(world, started), "Zip")["summary"]
+
+
+def retried(world: SourceWorld, started: int) -> Any:
+    """The execution after its source stage, whose archive was let go of, was tried again."""
+    with world.db.write() as session:
+        session.get_one(SourceRevision, (started, "Zip")).blob_id = None
+        session.get_one(Execution, started).status = "Failed"
+        stages = session.query(StageExecution).filter(StageExecution.execution_id == started)
+        for row in stages:
+            row.status = "Failed" if row.name == "Source" else row.status
+            session.query(ActionExecution).filter(
+                ActionExecution.stage_execution_id == row.id, ActionExecution.name == "Zip"
+            ).update({"status": "Failed"})
+    done = world.call("POST", f"/executions/{started}/retry", json={"stage": "Source"})
+    assert done.status_code == 200, done.text
+    world.work()
+    return world.call("GET", f"/executions/{started}").json
 
 
 def test_a_schedule_starts_with_what_is_newest_once(world: SourceWorld) -> None:

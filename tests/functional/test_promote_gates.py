@@ -120,12 +120,14 @@ def due(world):
         session.execute(sa.update(Job).where(Job.kind == "promote", Job.state == "queued").values(run_after=0))
 
 
-def test_what_is_waited_for_can_be_abandoned_and_what_fails_anyhow_is_not_waited_for(world):
+@pytest.mark.parametrize("abandon", [False, True])
+def test_what_is_waited_for_ends_with_a_stop_and_what_fails_anyhow_is_not_waited_for(world, abandon):
     world.apply(gated(MinimumAge="24h", WaitForAge="true"))
     started = ran(world)
     ship(world, started)
     with world.db.write() as session:
-        stop_execution(session, world.parts, started, actor="op", reason="", abandon=True, now=world.now)
+        stop_execution(session, world.parts, started, actor="op", reason="", abandon=abandon, now=world.now)
+    assert world.statuses(started)[0] == "Stopped"
     world.later(days=2)
     due(world)
     assert ship(world, started)[0] == "Abandoned"
@@ -138,6 +140,10 @@ def test_what_is_waited_for_can_be_abandoned_and_what_fails_anyhow_is_not_waited
     second = world.executions()[0].id
     with world.db.write() as session:
         world.end_build(world.action(second, "Test/Unit").build_id)(session)
+    if not abandon:  # one that is due, and so about to be carried out, comes to its end
+        with world.db.write() as session:
+            stop_execution(session, world.parts, second, actor="op", reason="", abandon=False, now=world.now)
+        assert world.action(second, "Ship/P").status == "InProgress"
     assert ship(world, second)[0] == "Failed"
 
 

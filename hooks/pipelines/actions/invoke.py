@@ -13,6 +13,7 @@ from sqlalchemy.orm import Session
 
 from hooks.jobs.queue import PATIENT_ATTEMPTS, enqueue, give_up
 from hooks.models.pipeline import ActionExecution
+from hooks.pipelines import invoked
 from hooks.pipelines.actions.kind import ActionKind, Progress, Starting
 from hooks.pipelines.actions.timeouts import expire_later, forget_expiry
 from hooks.pipelines.definition import NAME, VARIABLE
@@ -95,20 +96,27 @@ def _start(session: Session, starting: Starting) -> Progress:
 
 
 def _pass_on(session: Session, row: ActionExecution, actor: str, *, abandon: bool) -> None:
-    if row.invoked_execution_id is not None:
-        enqueue(
-            session,
-            STOP_KIND,
-            {"execution_id": row.invoked_execution_id, "actor": actor, "abandon": abandon},
-            subject=f"execution:{row.execution_id}",
-            max_attempts=PATIENT_ATTEMPTS,
-        )
+    started = invoked.started_by(session, row)
+    if started is not None:
+        stop_later(session, started, actor, abandon=abandon)
+
+
+def stop_later(session: Session, execution_id: int, actor: str, *, abandon: bool) -> None:
+    """Queue the stop of an execution that an action has started, in the transaction that gives up or stops the action's own."""
+    enqueue(
+        session,
+        STOP_KIND,
+        {"execution_id": execution_id, "actor": actor, "abandon": abandon},
+        subject=f"execution:{execution_id}",
+        max_attempts=PATIENT_ATTEMPTS,
+    )
 
 
 def _stop(session: Session, _parts: Parts, row: ActionExecution, actor: str) -> None:
     forget_expiry(session, row.id)
     if row.invoked_execution_id is None and row.job_id is not None:
         give_up(session, row.job_id)
+    # Only now: the job was in hand, and looks itself whether it is in vain, or what it has started is there to be seen.
     _pass_on(session, row, actor, abandon=True)
 
 

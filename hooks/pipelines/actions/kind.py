@@ -63,7 +63,8 @@ class ActionKind:
     """A provider with what carries it out. ``stop`` is called when a running action is abandoned.
 
     ``stop`` is told who gave it up. ``wind_down`` is called when the execution is stopped and the action may come to its
-    end. ``stop`` is called under the execution's lock, and so waits for no other.
+    end; one that has nothing running says how it has ended. Both are called under the execution's lock, and so wait for
+    no other.
 
     ``start`` runs in the transaction that starts the action. What it raises as NotFound, Conflict, Invalid or Denied
     is the action's failure ("ran and failed"); anything else undoes the transaction, and the start is tried again.
@@ -72,4 +73,4 @@ class ActionKind:
     provider: Provider
     start: Callable[[Session, Starting], Progress]
     stop: Callable[[Session, Parts, ActionExecution, str], None] = no_stop
-    wind_down: Callable[[Session, Parts, ActionExecution, str], None] = no_stop
+    wind_down: Callable[[Session, Parts, ActionExecution, str], Progress | None] = no_stop

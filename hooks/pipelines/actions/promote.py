@@ -7,7 +7,7 @@ from collections.abc import Mapping
 
 from sqlalchemy.orm import Session
 
-from hooks.jobs.queue import PATIENT_ATTEMPTS, enqueue, give_up
+from hooks.jobs.queue import PATIENT_ATTEMPTS, call_off, enqueue, give_up
 from hooks.models.pipeline import ActionExecution
 from hooks.pipelines import promote_gates
 from hooks.pipelines.actions.kind import ActionKind, Progress, Starting
@@ -93,6 +93,13 @@ def _stop(session: Session, _parts: Parts, row: ActionExecution, _actor: str) ->
         give_up(session, row.job_id)
 
 
+def _wind_down(session: Session, _parts: Parts, row: ActionExecution, actor: str) -> Progress | None:
+    """Give up a promotion that waits for its gates. One that is at work, or about to be, comes to its end."""
+    if row.job_id is None or not call_off(session, row.job_id):
+        return None
+    return Progress(ActionStatus.ABANDONED, f"abandoned while it waited: {actor} stopped the execution")
+
+
 PROMOTE = ActionKind(
     Provider(
         "Deploy",
@@ -109,4 +116,5 @@ PROMOTE = ActionKind(
     ),
     _start,
     _stop,
+    _wind_down,
 )

@@ -8,7 +8,8 @@ from hooks.models.pipeline_source import SourceRevision
 from hooks.pipelines.actions.git import ended
 from hooks.pipelines.actions.kind import ActionKind, Progress, Starting
 from hooks.pipelines.provider import Provider, Setting
-from hooks.pipelines.sources.buckets import bucket_fault, key_fault
+from hooks.pipelines.sources.buckets import bucket_fault, find_object, key_fault
+from registry.errors import Conflict, NotFound
 
 
 def _bucket(value: str) -> str | None:
@@ -24,7 +25,16 @@ def _boolean(value: str) -> str | None:
 
 
 def _start(session: Session, starting: Starting) -> Progress:
-    return ended(session.get_one(SourceRevision, (starting.execution_id, starting.definition.name)))
+    row = session.get_one(SourceRevision, (starting.execution_id, starting.definition.name))
+    if row.blob_id is None:  # a retry, after the archive was let go of: the bucket may still have this very version
+        bucket, _, key = row.location.partition("/")
+        try:
+            _, found = find_object(session, bucket, key, row.revision)
+        except NotFound as gone:
+            told = f"{row.location} {row.revision} has had its time, and the bucket does not have it any more"
+            raise Conflict(told) from gone
+        row.blob_id = found.blob_id
+    return ended(row)
 
 
 S3 = ActionKind(
