@@ -153,6 +153,17 @@ class LifeApproval:
     required: int
     answers: tuple[LifeAnswer, ...]
 
+    @property
+    def approvals(self) -> int:
+        """How many have approved."""
+        return sum(said.verdict == "Approved" for said in self.answers)
+
+    @property
+    def deciders(self) -> tuple[str, ...]:
+        """Who made it what it is: all who approved, or who rejected; nobody while it waits, or when its time was over."""
+        found = tuple(said.account for said in self.answers if said.verdict == self.verdict)
+        return found or ((self.by,) if self.by else ())
+
 
 @dataclass(frozen=True, slots=True)
 class LifeTarget:
