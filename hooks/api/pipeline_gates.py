@@ -14,7 +14,7 @@ from hooks.api.executions import ExecutionDetail, detail_of, visible_execution
 from hooks.models.pipeline_condition import StageHold
 from hooks.pipelines import freezes, pipeline_state, store
 from hooks.pipelines.definition import Slot
-from hooks.pipelines.gates import check_release, may_look_into, repositories_of
+from hooks.pipelines.gates import check_release, may_look_into, repositories_to_override
 from hooks.pipelines.overriding import override_condition
 from hooks.pipelines.sticky import let_through, release_stage
 from hooks.services import HookServices
@@ -155,7 +155,8 @@ class PipelineGateViews:
     def override(self, execution_id: int, body: ConditionOverride) -> ExecutionDetail:
         """Let a stage's condition count as met (CodePipeline's OverrideStageCondition).
 
-        Needs `approve` on what the stage promotes and publishes to and deploys from, or on the execution's own repository.
+        Needs `approve` on what the stage promotes and publishes to and deploys from, or on the execution's own repository; of
+        a condition on success also on that of what follows, up to the next approval.
         """
         caller = context.caller()
         try:
@@ -164,7 +165,8 @@ class PipelineGateViews:
             raise Invalid(f"condition_type must be one of {', '.join(Slot)}") from error
 
         def act(session: Session) -> None:
-            for path in repositories_of(visible_execution(session, execution_id, caller), body.stage):
+            execution = visible_execution(session, execution_id, caller)
+            for path in repositories_to_override(execution, body.stage, slot):
                 check(caller, Action.APPROVE, path)
             override_condition(
                 session,

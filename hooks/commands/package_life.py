@@ -80,11 +80,26 @@ def _row(each: Mapping[str, Any]) -> dict[str, Any]:
         **each,
         "place": f"{each['application']}/{each['group']}",
         "run": f"{execution['pipeline']} #{execution['executionId']}" if execution else None,
-        "approved": [f"{one['verdict'].lower()} by {one['by']}" for one in each["approvals"] if one["by"]],
+        "approved": [told for one in each["approvals"] if (told := approval_told(one))],
         "built": [f"{build['project']} {build['number']}" for build in each["builds"]],
         "commit": [build["commit"] for build in each["builds"] if build["commit"]],
         "names": ", ".join(names[:_NAMED]) + rest,
     }
+
+
+def approval_told(approval: Mapping[str, Any]) -> str:
+    """Who made an approval what it is, and how many were needed; "" where nobody has answered."""
+    verdict, answers = approval["verdict"], approval["answers"]
+    names = [said["account"] for said in answers if said["verdict"] == verdict]
+    if names or approval["by"]:
+        needed = (
+            f" ({len(names)} of {approval['required']})" if verdict == "Approved" and approval["required"] > 1 else ""
+        )
+        return f"{verdict.lower()} by {', '.join(names) or approval['by']}{needed}"
+    if answers:
+        said = ", ".join(each["account"] for each in answers)
+        return f"{verdict.lower()}, approved by {said} ({len(answers)} of {approval['required']})"
+    return ""
 
 
 @example("entrepot deploy provenance shop prod")

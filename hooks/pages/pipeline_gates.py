@@ -14,7 +14,7 @@ from hooks.pages.pipelines import PipelinePages, sentence
 from hooks.pages.rights import visible
 from hooks.pipelines import freezes, store
 from hooks.pipelines.definition import Slot
-from hooks.pipelines.gates import check_release, repositories_of
+from hooks.pipelines.gates import check_release, repositories_to_override
 from hooks.pipelines.overriding import override_condition
 from hooks.pipelines.sticky import let_through, release_stage
 from hooks.services import HookServices
@@ -44,17 +44,18 @@ class PipelineGatePages:
         pages.add_url_rule(f"{pipeline}/unfreeze", "unfreeze", page(self.unfreeze), methods=["POST"])
 
     def override(self, execution_id: int) -> ResponseReturnValue:
-        """Let a condition count as met. Needs the right to approve on what the stage brings somewhere."""
+        """Let a condition count as met. Needs the right to approve on what that brings somewhere."""
         who, form = context.caller(), request.form
         stage, reason = form.get("stage", ""), form.get("reason", "").strip()
 
         def act(session: Session) -> str:
-            for path in repositories_of(visible(session, execution_id, who), stage):
-                check(who, Action.APPROVE, path)
+            execution = visible(session, execution_id, who)
             try:
                 slot = Slot(form.get("condition", ""))
             except ValueError as error:
                 raise Invalid(f"a condition is one of {', '.join(Slot)}") from error
+            for path in repositories_to_override(execution, stage, slot):
+                check(who, Action.APPROVE, path)
             parts, now = self._services.actions, self._services.clock()
             override_condition(session, parts, execution_id, stage, slot, actor=who.name, reason=reason, now=now)
             return "condition-overridden"

@@ -6,7 +6,7 @@ from sqlalchemy.orm import Session
 
 from hooks.pipelines import store
 from hooks.pipelines.definition import ExecutionMode
-from hooks.pipelines.gates import check_release, may_see, repositories_of
+from hooks.pipelines.gates import check_release, may_see, repositories_of, repositories_to_override
 from hooks.pipelines.holds import holds_of
 from hooks.pipelines.overriding import OVERRIDABLE
 from hooks.pipelines.pipeline_state import StageState
@@ -70,5 +70,5 @@ def stages_to_override(execution: store.ExecutionView, who: Identity) -> dict[st
     return {
         stage: slot
         for stage, slot in found.items()
-        if all(who.may(Action.APPROVE, path) for path in repositories_of(execution, stage))
+        if all(who.may(Action.APPROVE, path) for path in repositories_to_override(execution, stage, slot))
     }

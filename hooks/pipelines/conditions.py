@@ -161,9 +161,9 @@ def _look_once_more(
 
 
 def _is_frozen_out(session: Session, run: Run, stage: str, condition: ConditionExecution, now: datetime) -> bool:
-    """Whether a freeze began while the execution was on its way in; if so it waits on. Retries are inside already."""
+    """Whether a freeze began while the execution was on its way in; if so it waits on. What has begun is inside."""
     row = run.stages[stage]
-    if condition.slot != Slot.BEFORE_ENTRY or row.attempt > 1 or row.passed_by is not None:
+    if condition.slot != Slot.BEFORE_ENTRY or row.passed_by is not None or freezes.has_begun(session, row):
         return False
     freeze = freezes.frozen(session, run.execution.pipeline_id, stage, now)
     until = None if freeze is None else freezes.holds_until(freeze, now)

@@ -27,9 +27,10 @@ def _told(action: store.ActionExecutionView) -> str:
             what = settings.get("Packages") or "source"
             of = "" if what == "source" else f" of {what}"
             return f"promotion{of} to {_value(settings.get('TargetRepository'), 'a repository')}"
-        case "Deploy", "CodeDeploy":
+        case "Deploy", ("CodeDeploy" | "CodeDeployToECS"):
             group = _value(settings.get("DeploymentGroupName"), "a deployment group")
-            return f"deployment to {_value(settings.get('ApplicationName'), 'an application')}/{group}"
+            what = "deployment of a service" if action.provider == "CodeDeployToECS" else "deployment"
+            return f"{what} to {_value(settings.get('ApplicationName'), 'an application')}/{group}"
         case "Deploy", "Publish":
             return f"publishing to {_value(settings.get('Destination'), 'a destination')}, outside of this server"
         case (("Build" | "Test"), "CodeBuild") if settings.get("PublishRepository"):
@@ -39,7 +40,14 @@ def _told(action: store.ActionExecutionView) -> str:
             return f"build {_value(settings.get('ProjectName'), 'of a project')}"
         case "Compute", _:
             return f"commands of {action.name}"
-    return ""
+        case "Invoke", "CodePipeline":
+            return f"start of {_value(settings.get('PipelineName'), 'a pipeline')}, another pipeline"
+        case "Invoke", "Webhook":
+            return f"call of {_value(settings.get('WebhookName'), 'a webhook')}, outside of this server"
+        case ("Source", _) | ("Approval", "Manual"):
+            return ""
+    # Custom types: nothing that comes after an approval may be missing here.
+    return f"{action.name} ({action.category} / {action.provider}), carried out by its workers"
 
 
 def _value(written: str | None, what: str) -> str:

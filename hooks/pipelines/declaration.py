@@ -50,6 +50,7 @@ from hooks.pipelines.document import (
     text_of,
     whole,
 )
+from hooks.pipelines.four_eyes import check_four_eyes
 from hooks.pipelines.location_documents import read_location
 from hooks.pipelines.provider import RULE, Provider, Setting
 from hooks.pipelines.rules import Places, check_pipeline, identity_of
@@ -196,6 +197,7 @@ def _pipeline(node: yaml.Node, reading: _Reading, logical_name: str = "") -> Pip
     )
     reading.places.note((), line_of(entries.get("stages", node)))
     check_pipeline(definition, reading.providers, reading.places, faults)
+    reading.warnings += check_four_eyes(definition, reading.places, faults)
     return definition
 
 

@@ -11,7 +11,7 @@ from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
 from hooks.jobs.queue import PATIENT_ATTEMPTS, enqueue
-from hooks.models.pipeline import Execution, Pipeline, StageExecution
+from hooks.models.pipeline import ActionExecution, Execution, Pipeline, StageExecution
 from hooks.models.pipeline_condition import ConditionExecution, PipelineFreeze
 from hooks.models.pipeline_stage import InboundExecution
 from hooks.pipelines.cron import CronError, parse_cron, parse_zone
@@ -34,6 +34,8 @@ WAITS_TO_ENTER = (
     ConditionExecution.is_current,
 )
 """Conditions of executions that are in a stage, and on their way to its actions."""
+
+_HAS_BEGUN = exists().where(ActionExecution.stage_execution_id == StageExecution.id)
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,7 +176,7 @@ def keeps_out(session: Session, execution: Execution, now: datetime) -> tuple[st
         entering = session.scalar(
             select(StageExecution)
             .join(ConditionExecution, ConditionExecution.stage_execution_id == StageExecution.id)
-            .where(StageExecution.execution_id == execution.id, StageExecution.attempt == 1, *WAITS_TO_ENTER)
+            .where(StageExecution.execution_id == execution.id, ~_HAS_BEGUN, *WAITS_TO_ENTER)
         )
         stage = None if entering is None else entering.name
         passed = None if entering is None else entering.passed_by
@@ -182,6 +184,14 @@ def keeps_out(session: Session, execution: Execution, now: datetime) -> tuple[st
         return None
     row = frozen(session, execution.pipeline_id, stage, now)
     return None if row is None else (stage, row)
+
+
+def has_begun(session: Session, stage: StageExecution) -> bool:
+    """Whether an action of the stage has ever begun: its retries are inside already, and no freeze keeps them out.
+
+    The number of the attempt does not tell: an execution that was stopped on its way in has begun nothing.
+    """
+    return bool(session.scalar(select(exists().where(ActionExecution.stage_execution_id == stage.id))))
 
 
 def holds_until(row: PipelineFreeze, now: datetime) -> datetime | None:

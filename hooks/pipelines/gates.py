@@ -1,18 +1,20 @@
 """Who may answer an approval: whoever holds the right to approve on the repositories it stands before.
 
 An approval lets through what comes after it, so the right is asked for there: on the targets of all promotions up to the
-next approval, on the repositories that builds up to there publish to and on those that deployments get their files from,
-and on the execution's own where there are none.
+next approval, on the repositories that builds up to there publish to and on those that deployments get their files from.
+What others carry out (webhooks, custom deployments) takes them from the execution's own, which is also asked where there is
+nothing of all that.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from itertools import groupby
 
 from sqlalchemy.orm import Session
 
 from hooks.models.pipeline_condition import StageHold
+from hooks.pipelines.definition import Slot
 from hooks.pipelines.store import ActionExecutionView, ExecutionSummary, ExecutionView, get_execution
 from registry.access import Action, Identity, check
 from registry.errors import NotFound
@@ -24,13 +26,7 @@ def repositories_behind(execution: ExecutionView, stage: str, action: str) -> tu
 
     A target that is only known when the promotion starts (``#{…}``) stands for any repository of the domain.
     """
-    summary = execution.summary
-    targets: list[str] = []
-    for _, members in groups_after(execution, stage, action):
-        targets += [target for member in members if (target := _target(member, summary))]
-        if any(is_approval(member) for member in members):
-            break
-    return tuple(f"{summary.domain}/{target}" for target in dict.fromkeys(targets or [summary.repository]))
+    return _paths(execution.summary, _until_approval(groups_after(execution, stage, action)))
 
 
 def groups_after(execution: ExecutionView, stage: str, action: str) -> list[tuple[str, list[ActionExecutionView]]]:
@@ -79,10 +75,20 @@ def repositories_of(execution: ExecutionView, stage: str) -> tuple[str, ...]:
 
     They are what the stage promotes and publishes to and deploys from, or the execution's own repository.
     """
-    summary = execution.summary
-    actions = [action for each in execution.stages if each.name == stage for action in each.actions]
-    targets = [target for action in actions if (target := _target(action, summary))]
-    return tuple(f"{summary.domain}/{target}" for target in dict.fromkeys(targets or [summary.repository]))
+    return _paths(execution.summary, _actions_of(execution, stage))
+
+
+def repositories_to_override(execution: ExecutionView, stage: str, slot: str) -> tuple[str, ...]:
+    """The paths on which somebody needs ``approve`` who lets a condition count as met: where that brings the execution.
+
+    Before entry they are those of the stage; on success also those behind it up to the next approval, as for an approval.
+    """
+    actions = _actions_of(execution, stage)
+    if slot == Slot.ON_SUCCESS:
+        groups = list(_groups(execution))
+        own = [position for position, (owner, _) in enumerate(groups) if owner == stage]
+        actions += _until_approval(groups[own[-1] + 1 :] if own else [])
+    return _paths(execution.summary, actions)
 
 
 def check_release(session: Session, caller: Identity, row: StageHold) -> None:
@@ -92,6 +98,25 @@ def check_release(session: Session, caller: Identity, row: StageHold) -> None:
         raise NotFound("hold", f"of stage {row.stage}")
     for path in repositories_of(execution, row.stage):
         check(caller, Action.APPROVE, path)
+
+
+def _actions_of(execution: ExecutionView, stage: str) -> list[ActionExecutionView]:
+    return [action for each in execution.stages if each.name == stage for action in each.actions]
+
+
+def _until_approval(groups: Iterable[tuple[str, list[ActionExecutionView]]]) -> list[ActionExecutionView]:
+    """The actions that run before anybody is asked again, and those that run beside the question."""
+    found: list[ActionExecutionView] = []
+    for _, members in groups:
+        found += members
+        if any(is_approval(member) for member in members):
+            break
+    return found
+
+
+def _paths(summary: ExecutionSummary, actions: Iterable[ActionExecutionView]) -> tuple[str, ...]:
+    targets = [target for action in actions if (target := _target(action, summary))]
+    return tuple(f"{summary.domain}/{target}" for target in dict.fromkeys(targets or [summary.repository]))
 
 
 def _groups(execution: ExecutionView) -> Iterator[tuple[str, list[ActionExecutionView]]]:
@@ -110,8 +135,11 @@ def is_approval(action: ActionExecutionView) -> bool:
 _TARGETS = {("Deploy", "Promote"): "TargetRepository", ("Build", "CodeBuild"): "PublishRepository"}
 _TARGETS |= {("Test", "CodeBuild"): _TARGETS["Build", "CodeBuild"]}
 # What is brought out of the domain's repositories: the right is asked for where it comes from.
-_FROM = {("Deploy", "CodeDeploy"), ("Deploy", "CodeDeployToECS"), ("Deploy", "Publish")}
-_TARGETS |= dict.fromkeys(_FROM, "SourceRepository")
+_TARGETS |= dict.fromkeys(
+    [("Deploy", "CodeDeploy"), ("Deploy", "CodeDeployToECS"), ("Deploy", "Publish")], "SourceRepository"
+)
+# Whoever carries such an action out: what is no kind of the server's own says nowhere what it does.
+_BRINGS_OUT = {"Deploy", "Invoke"}
 _INVOKES = ("Invoke", "CodePipeline")
 
 
@@ -121,6 +149,8 @@ def _target(action: ActionExecutionView, summary: ExecutionSummary) -> str:
     if kind == _INVOKES:
         return "*"  # what the other pipeline's definition says when it is started: perhaps any of them
     setting = _TARGETS.get(kind, "")
-    written = (action.configuration or {}).get(setting, "") or (summary.repository if kind in _FROM else "")
+    written = (action.configuration or {}).get(setting, "") or (
+        summary.repository if action.category in _BRINGS_OUT else ""
+    )
     # A literal ``*`` is matched by nothing but a ``*`` in the approver's own scope.
     return "*" if "#{" in written else written

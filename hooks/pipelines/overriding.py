@@ -44,7 +44,8 @@ def override_condition(
     if row.status not in {StageStatus.IN_PROGRESS, StageStatus.FAILED} or run.status is ExecutionStatus.STOPPING:
         raise Conflict(f"stage {stage} is {row.status}: there is nothing to override")
     freeze = freezes.frozen(session, run.execution.pipeline_id, stage, now)
-    if slot is Slot.BEFORE_ENTRY and freeze is not None and row.attempt == 1 and row.passed_by is None:
+    is_outside = row.passed_by is None and not freezes.has_begun(session, row)
+    if slot is Slot.BEFORE_ENTRY and freeze is not None and is_outside:
         raise Conflict(
             f"stage {stage} is frozen by {freeze.name}: an administrator can let the execution through first"
         )

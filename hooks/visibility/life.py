@@ -20,6 +20,7 @@ from hooks.pipelines.gates import may_see
 from hooks.pipelines.state import ActionStatus
 from hooks.visibility.blocking import blockers
 from hooks.visibility.life_shapes import (
+    LifeAnswer,
     LifeApproval,
     LifeBuild,
     LifeExecution,
@@ -298,6 +299,8 @@ def approvals_of(execution: store.ExecutionView) -> list[LifeApproval]:
         LifeApproval(
             summary.id, summary.pipeline, stage.name, action.name, attempt.attempt, verdict_of(attempt),
             attempt.decided_by, attempt.comment or "", summary.digest, attempt.started_at, attempt.ended_at,
+            attempt.required_approvals or 1,
+            tuple(LifeAnswer(said.account, said.verdict, said.comment, said.answered_at) for said in attempt.results),
         )
         for stage in execution.stages
         for action in stage.actions

@@ -122,10 +122,21 @@ class LifeExecution:
 
 
 @dataclass(frozen=True, slots=True)
+class LifeAnswer:
+    """What one person said to an approval: ``Approved`` or ``Rejected``."""
+
+    account: str
+    verdict: str
+    comment: str
+    at: datetime
+
+
+@dataclass(frozen=True, slots=True)
 class LifeApproval:
     """An approval that was asked for. ``verdict``: ``Waiting``, ``Approved``, ``Rejected``, ``Expired`` or ``Abandoned``.
 
-    ``digest`` is what was approved: the files that the execution is pinned to.
+    ``digest`` is what was approved: the files that the execution is pinned to. ``required`` people had to approve;
+    ``answers`` are all that were given, in their order. ``by`` and ``comment`` are those of the last one, which decided.
     """
 
     execution_id: int
@@ -139,6 +150,19 @@ class LifeApproval:
     digest: str
     asked_at: datetime
     decided_at: datetime | None
+    required: int
+    answers: tuple[LifeAnswer, ...]
+
+    @property
+    def approvals(self) -> int:
+        """How many have approved."""
+        return sum(said.verdict == "Approved" for said in self.answers)
+
+    @property
+    def deciders(self) -> tuple[str, ...]:
+        """Who made it what it is: all who approved, or who rejected; nobody while it waits, or when its time was over."""
+        found = tuple(said.account for said in self.answers if said.verdict == self.verdict)
+        return found or ((self.by,) if self.by else ())
 
 
 @dataclass(frozen=True, slots=True)

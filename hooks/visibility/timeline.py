@@ -105,11 +105,18 @@ def _of_approvals(approvals: Iterable[LifeApproval]) -> Iterator[LifeMoment]:
             text = f"approval asked for: {place}"
             yield LifeMoment(each.asked_at, "approval", "wait", text, execution_id=each.execution_id)
             continue
-        by = f" by {each.by}" if each.by else ""
-        detail = ", ".join(part for part in (each.comment, f"sha256 {each.digest[:_SHORT]}…") if part)
+        by = f" by {', '.join(each.deciders)}" if each.deciders else ""
+        detail = ", ".join(part for part in (_comments(each), f"sha256 {each.digest[:_SHORT]}…") if part)
         text = f"{each.verdict.lower()}{by}: {place}"
         tone = tones.get(each.verdict, "idle")
         yield LifeMoment(each.decided_at, "approval", tone, text, detail, execution_id=each.execution_id)
+
+
+def _comments(approval: LifeApproval) -> str:
+    """What was said; of several answers with who said it."""
+    if len(approval.answers) <= 1:
+        return approval.comment
+    return "; ".join(f"{said.account}: {said.comment}" for said in approval.answers if said.comment)
 
 
 def _of_deployments(deployments: Iterable[LifeDeployment]) -> Iterator[LifeMoment]:

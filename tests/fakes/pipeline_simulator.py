@@ -41,8 +41,8 @@ class Run:
     has_passed: bool = False
     conditions: dict[tuple[int, str], str] = field(default_factory=dict)
     retried: set[int] = field(default_factory=set)
-    again: set[int] = field(default_factory=set)
-    """Stages that it has tried again: it is inside already, and no freeze concerns it there."""
+    begun: set[int] = field(default_factory=set)
+    """Stages of which an action has ever begun: it is inside already, and no freeze concerns it there."""
     passed: set[int] = field(default_factory=set)
     met: set[int] = field(default_factory=set)
     """Stages whose rules before entry are met, into which a freeze does not let it."""
@@ -91,7 +91,7 @@ class Simulator:
 
     def _is_frozen_out(self, run: Run, stage: int) -> bool:
         """Whether it is on its way in, and a freeze has begun meanwhile."""
-        return stage in self.frozen and stage not in run.again | run.passed
+        return stage in self.frozen and stage not in run.begun | run.passed
 
     def entering(self, run: Run) -> int | None:
         """The stage into which it is on its way and a freeze does not let it."""
@@ -154,7 +154,6 @@ class Simulator:
         self.inside[stage] = run.number
 
     def _again(self, run: Run, stage: int, all_actions: bool) -> None:
-        run.again.add(stage)
         run.met.discard(stage)
         for at in [at for at, status in run.actions.items() if at[0] == stage]:
             if all_actions or run.actions[at] in {"Failed", "Abandoned"}:
@@ -272,6 +271,8 @@ class Simulator:
             run.actions[stage, i] = {"approval": "Waiting", "source": "Succeeded", "bad": "Failed"}.get(
                 defined[i][0], "InProgress"
             )
+        if fresh:
+            run.begun.add(stage)
         return bool(fresh)
 
     def _guard(self, run: Run, stage: int, slot: str) -> bool | None:

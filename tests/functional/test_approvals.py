@@ -306,6 +306,7 @@ def test_an_approval_that_is_asked_for_with_a_newer_one_behind_it_expires_at_onc
         ('{Approvers: "a b"}', "no name of a user or a group"),
         ('{Approvers: "#{src.Name}"}', "variables are not allowed"),
         ('{RequiredApprovals: "#{src.Name}"}', "variables are not allowed"),
+        ('{NotByPublisher: "#{src.Name}"}', "variables are not allowed"),
         ('{NotByStarter: "yes"}', "neither 'true' nor 'false'"),
         ('{ExpiresWhenSuperseded: "true"}', "SUPERSEDED or QUEUED"),
     ],

@@ -588,6 +588,13 @@ def test_an_approval_asks_for_the_right_on_what_it_stands_before(world: Hooks) -
     path = f"/executions/{started['id']}/approval"
     assert world.call("POST", path, token=dev, json=body).status_code == 403
     assert world.call("POST", path, token=only["prod"], json=body).status_code == 403
+    # What a condition on success keeps from is the same; that there is none is told to those who might override it.
+    opened, over = (
+        {"stage": "Gate", "conditionType": "ON_SUCCESS", "reason": "x"},
+        f"/executions/{started['id']}/override",
+    )
+    said = [world.call("POST", over, token=token, json=opened).status_code for token in (dev, *only.values())]
+    assert said == [403, 409, 403]
     assert world.call("POST", path, token=only["staging"], json=body).status_code == 200
     world.work()
     second = {**body, "stage": "Second"}

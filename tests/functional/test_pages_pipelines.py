@@ -442,3 +442,36 @@ def test_gates_are_shown_and_passed_on_pages(site):
     assert mel.post("/pipelines/gated/release", data=form).status_code == 303
     assert "is held" not in rob.get("/pipelines/gated").text
     assert mel.post("/pipelines/gated/release", data=form).status_code == 409
+
+
+UNGUARDED = re.sub(r"  - name: Approve\n.*?(?=  - name: Promote)", "", PIPELINE, flags=re.DOTALL).replace(
+    "  - name: Test\n",
+    """  - name: Test
+    onSuccess:
+      conditions:
+      - result: FAIL
+        rules:
+        - name: Check
+          ruleTypeId: {category: Rule, owner: AWS, provider: VariableCheck, version: "1"}
+          configuration: {Variable: "#{src.Version}", Value: "9", Operator: EQ}
+""",
+)
+
+
+def test_a_condition_on_success_is_overridden_by_who_may_approve_what_comes_next(site):
+    """Nobody is asked between it and the promotion: the right on the stage that has ended is not enough."""
+    assert UNGUARDED.count("onSuccess") == 1
+    assert "Approval" not in UNGUARDED
+    site.person("lee", ["read", "approve"], ["default/dev"])
+    site.world.apply(UNGUARDED.replace("name: release", "name: unguarded"))
+    lee, mel = sign_in(site, "lee"), sign_in(site, "mel")
+    started = site.start("acme-tax", "1.0", pipeline="unguarded")
+    site.end_build(site.build_of(started))
+    page, place = f"/executions/{started}", f"/executions/{started}/override"
+    form = form_at(mel, page, "/override", reason="agreed")
+    assert "Override the condition" not in lee.get(page).text
+    refused = lee.post(place, data={**form, "csrf_token": form_at(lee, "/account", "/sign-out")["csrf_token"]})
+    assert (refused.status_code, "default/prod" in refused.text) == (403, True)
+    assert mel.post(place, data=form).status_code == 303
+    site.world.work()
+    assert site.world.execution(started).summary.status == "Succeeded"

@@ -199,6 +199,29 @@ def test_what_is_on_its_way_in_when_a_freeze_begins_waits_as_well(world, ending)
     assert world.action(first, "Ship/Ask").status == "Waiting"
 
 
+@pytest.mark.parametrize("ending", ["end", "pass"])
+def test_stopping_and_trying_again_leads_past_no_freeze(world, ending):
+    """Both take the right to publish alone; what has begun nothing is still outside, at whatever attempt."""
+    line = Line(world, stages=stage("Test", approval("Ask")) + stage("Ship", approval("Ask")) + GATE)
+    first = line.start("1.0")
+    line.answer(first)
+    line.freeze(f"retry-{ending}", pipeline=line.name, ends_at=world.now + timedelta(minutes=40))
+    world.later(minutes=10)
+    look_at_conditions(world)
+    line.stop(first)
+    line.retry(first, "Ship")
+    look_at_conditions(world)
+    assert (line.stages(first)["Ship"], world.action(first, "Ship/Ask").status) == ("InProgress", None)
+    with pytest.raises(Conflict, match="is frozen by"):
+        line.override(first, Slot.BEFORE_ENTRY)
+    if ending == "pass":
+        line.let_through(first)
+    else:
+        world.later(minutes=30)
+        look_at_conditions(world)
+    assert world.action(first, "Ship/Ask").status == "Waiting"
+
+
 def test_who_was_let_through_a_freeze_is_not_kept_by_it_on_the_way_in(world):
     line = Line(world, stages=stage("Ship", approval("Ask")) + GATE)
     line.freeze("way", pipeline=line.name, ends_at=world.now + timedelta(days=9))

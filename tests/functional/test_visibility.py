@@ -15,6 +15,7 @@ from alembic import command
 from sqlalchemy import event, insert, select
 
 from config import migrate
+from hooks.commands.package_life import approval_told
 from hooks.deployments import engine
 from hooks.deployments.board import fleets, places_of
 from hooks.deployments.platforms.dummy import failed
@@ -32,12 +33,15 @@ from hooks.models.pipeline import Execution
 from hooks.notifications.envelope import compose
 from hooks.notifications.filters import place_of
 from hooks.notifications.payloads import render
+from hooks.pipelines.approvals import Verdict, decide
 from hooks.visibility.board import board
 from hooks.visibility.figures import figures
 from hooks.visibility.life import life_of
+from hooks.visibility.life_shapes import LifeApproval
 from hooks.visibility.provenance import provenance_of_group
 from registry.access import Action, Identity, Scope
 from registry.accounts import account_scope, find_account
+from registry.api.shapes import write
 from registry.db import Database
 from registry.models import Asset, BuiltAsset, Event, Package
 from registry.names import PackageKey, PackageName
@@ -427,3 +431,57 @@ def test_a_commit_is_followed_to_the_machine_and_back(site: Site, deployed: Depl
     assert item.lead_time_seconds.median >= 7200
     assert commit in Browser(site, "ada").text("/applications/built/groups/prod/provenance")
     assert f"{source['uri']} {commit}" in Browser(site, "ada").text("/packages/default/dev/pypi/acme-built/-/3.0/life")
+
+
+TWICE = """name: twice
+stages:
+- name: Source
+  actions:
+  - name: Package
+    actionTypeId: {category: Source, owner: Entrepot, provider: Package}
+    configuration: {Repository: dev, Format: pypi, Name: acme-billing}
+- name: Gate
+  actions:
+  - name: Ask
+    actionTypeId: {category: Approval, owner: AWS, provider: Manual}
+    configuration: {RequiredApprovals: "2"}
+"""
+
+
+@pytest.mark.parametrize("ending", [Verdict.APPROVED, Verdict.REJECTED])
+def test_all_who_answered_an_approval_are_told(site: Site, ending: Verdict) -> None:
+    site.world.apply(TWICE)
+    number = site.start("acme-billing", "1.2", pipeline="twice")
+
+    def look(answer: tuple[str, Verdict] | None = None) -> tuple[LifeApproval, str, str, str]:
+        with site.services.db.write() as session:
+            if answer is not None:
+                name, verdict = answer
+                decide(session, site.world.parts, number, "Gate", "Ask", verdict=verdict, comment=f"{name} <tried>",
+                       actor=name, now=site.clock())  # fmt: skip
+        with site.services.db.read() as session:
+            patience = site.hook_services.deployments.patience
+            found = life_of(
+                session, who(site, "ada"), patience, domain="default", key=KEY, version="1.2", now=site.clock()
+            )
+        (approval,) = (each for each in found.approvals if each.execution_id == number)
+        moments = [each for each in found.timeline if each.kind == "approval" and each.execution_id == number]
+        page = Browser(site, "ada").text("/packages/default/dev/pypi/acme-billing/-/1.2/life")
+        return approval, moments[-1].text + " " + moments[-1].detail, approval_told(write(approval)), page
+
+    assert look()[2] == ""
+    approval, _, told, page = look(("anna", Verdict.APPROVED))
+    assert (approval.verdict, approval.by, approval.required) == ("Waiting", None, 2)
+    assert [(each.account, each.verdict, each.comment, each.at) for each in approval.answers] == [
+        ("anna", "Approved", "anna <tried>", site.clock())
+    ]
+    assert told == "waiting, approved by anna (1 of 2)"
+    assert "1 of 2" in page
+    approval, moment, told, page = look(("ben", ending))
+    assert [each.account for each in approval.answers] == ["anna", "ben"]
+    people = "anna, ben" if ending is Verdict.APPROVED else "ben"
+    assert told == f"{ending.lower()} by {people}" + (" (2 of 2)" if ending is Verdict.APPROVED else "")
+    assert f"{ending.lower()} by {people}: twice #{number}" in moment
+    assert "anna: anna <tried>; ben: ben <tried>" in moment
+    assert "anna “anna <tried>”" in page
+    assert "ben “ben <tried>”" in page

@@ -40,7 +40,7 @@ def _check_link(value: str) -> str | None:
     return None if value.startswith(("https://", "http://")) else f"{value!r} is not an http or https address"
 
 
-# Values with variables in them are only known now.
+# Values with variables in them are only known when it starts, as are those of definitions from before they were literal.
 _CHECKS: Mapping[str, Check] = {
     "ExternalEntityLink": _check_link,
     "NotByPublisher": _check_flag,
@@ -51,7 +51,8 @@ _CHECKS: Mapping[str, Check] = {
 }
 
 
-_LITERAL = frozenset(_CHECKS) - {"ExternalEntityLink", "NotByPublisher"}
+# What a build exports must not say who may approve.
+_LITERAL = frozenset(_CHECKS) - {"ExternalEntityLink"}
 
 
 def _start(session: Session, starting: Starting) -> Progress:
