@@ -13,12 +13,13 @@ from hooks.pipelines.definition import GIT_PROVIDERS, PipelineDefinition
 from hooks.pipelines.pinning import GIT, OBJECT
 from hooks.pipelines.sources.connections import locate
 from hooks.pipelines.sources.git_settings import settings_of
+from registry.access import Action, Identity
 from registry.errors import Invalid, NotFound
 
 
 @dataclass(frozen=True, slots=True)
 class SourceShown:
-    """A source; ``called`` is its address. What tells of it and how asking went is there for administrators alone."""
+    """A source; ``called`` is its address, or its name. What tells of it and how asking went is for administrators alone."""
 
     action: str
     kind: str
@@ -28,9 +29,19 @@ class SourceShown:
     hooks: tuple[PipelineHook, ...] = ()
 
 
-def location_shown(session: Session, pipeline: str) -> PipelineLocation | None:
-    """Where a pipeline's definition comes from; None where it is applied by hand."""
-    return session.get(PipelineLocation, pipeline)
+def location_shown(session: Session, pipeline: str, who: Identity) -> PipelineLocation | None:
+    """Where a pipeline's definition comes from; None where it is applied by hand, or that is not for these eyes.
+
+    A fault says who may not do what where: it is for administrators, and for readers of the repository that it belongs to.
+    """
+    row = session.get(PipelineLocation, pipeline)
+    if row is None or who.may(Action.ADMIN):
+        return row
+    try:
+        located = locate(session, settings_of(row.source))
+    except (NotFound, Invalid):  # nobody's repository now
+        return None
+    return row if who.may(Action.READ, f"{located.domain}/{located.repository}") else None
 
 
 def locations_without_pipeline(session: Session) -> list[PipelineLocation]:
@@ -41,11 +52,11 @@ def locations_without_pipeline(session: Session) -> list[PipelineLocation]:
 
 
 def sources_shown(
-    session: Session, pipeline_id: int, definition: PipelineDefinition, *, is_admin: bool
+    session: Session, pipeline_id: int, definition: PipelineDefinition, who: Identity
 ) -> list[SourceShown]:
-    """The sources, in the document's order."""
+    """The sources, in the document's order. Who may not read where one belongs is told what the definition says of it."""
     watches, hooks = {}, []
-    if is_admin:
+    if who.may(Action.ADMIN):
         rows = session.scalars(select(SourceWatch).where(SourceWatch.pipeline_id == pipeline_id))
         watches = {row.action: row for row in rows}
         made = select(PipelineHook).where(PipelineHook.pipeline_id == pipeline_id)
@@ -59,10 +70,13 @@ def sources_shown(
         if action.type.provider not in GIT_PROVIDERS:
             continue
         settings = settings_of(said)
+        url = settings.url or settings.full_name
         try:
-            url = locate(session, settings).url
-        except (NotFound, Invalid):  # said where it is fetched; here it has a name all the same
-            url = settings.url or settings.full_name
+            located = locate(session, settings)
+            if who.may(Action.ADMIN) or who.may(Action.READ, f"{located.domain}/{located.repository}"):
+                url = located.url
+        except (NotFound, Invalid):
+            pass  # said where it is fetched; here it has a name all the same
         told = tuple(hook for hook in hooks if hook.action == action.name)
         found.append(SourceShown(action.name, GIT, url, settings.branch, watches.get(action.name), told))
     return found

@@ -6,6 +6,7 @@ import hashlib
 import json
 from collections.abc import Iterator
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,7 @@ from tests.build_bench import MISSING_SANDBOX
 from tests.deploying import IS_ROOT, Machine
 from tests.fakes.forge import Repository, git
 from tests.functional.api_world import PASSWORD
-from tests.pipeline_sources import SourceWorld, action, source_world
+from tests.pipeline_sources import SOURCE, SourceWorld, action, source_world
 
 pytestmark = pytest.mark.skipif(bool(MISSING_SANDBOX), reason=MISSING_SANDBOX)
 TRIGGERS = """triggers:
@@ -211,6 +212,51 @@ def test_a_start_by_hand_brings_a_commit_and_the_commit_stays(world: SourceWorld
     assert world.call("GET", f"/executions/{newest.json['id']}", as_="stranger").status_code == 404
 
 
+def test_a_revision_takes_the_right_where_its_source_belongs(world: SourceWorld) -> None:
+    theirs = Repository(world.forge.root, "theirs")
+    theirs.commit({"text": "good\n"})
+    unmerged = theirs.commit({"text": "bad\n"}, branch="unmerged")
+    body = {"url": world.forge.url, "repository": "staging"}
+    assert world.call("PUT", "/git-connections/theirs", json=body).status_code == 200
+    assert world.call("PUT", "/source-buckets/theirs", json={"repository": "staging"}).status_code == 200
+    stored = world.call("PUT", "/source-buckets/theirs/objects/a.zip", data=b"x")
+    more = """
+  - name: Theirs
+    actionTypeId: {category: Source, owner: Entrepot, provider: Git, version: "1"}
+    configuration: {Connection: theirs, FullRepositoryId: theirs, BranchName: main}
+    outputArtifacts: [{name: Theirs}]
+  - name: Kept
+    actionTypeId: {category: Source, owner: AWS, provider: S3, version: "1"}
+    configuration: {S3Bucket: theirs, S3ObjectKey: a.zip}
+    outputArtifacts: [{name: Kept}]
+"""
+    document = f"name: two\nstages:{SOURCE.format(repository='app', more='').rstrip()}{more}{GATE.lstrip()}"
+    applied = world.call("PUT", "/pipelines", json={"document": document})
+    assert applied.status_code == 200, applied.text
+    commit = {"actionName": "Theirs", "revisionType": "COMMIT_ID", "revisionValue": unmerged}
+    kept = {"actionName": "Kept", "revisionType": "S3_OBJECT_VERSION_ID", "revisionValue": stored.json["versionId"]}
+    own = {"actionName": "App", "revisionType": "COMMIT_ID", "revisionValue": git(world.code.bare, "rev-parse", "main")}
+    for given in (commit, kept):
+        answer = world.start("two", "publisher", sourceRevisions=[own, given])
+        assert (answer.status_code, "default/staging" in answer.text) == (403, True), answer.text
+    client = world.app.test_client()
+    assert client.post("/sign-in", data={"user": "publisher", "password": PASSWORD}).status_code == 303
+    assert form_sent(client, "two", **{"revision-Theirs": unmerged}).status_code == 403
+    assert world.executions("two") == []
+    # Controls: the newest of theirs, and what is one's own, take no right there; and whoever has it may.
+    for who, given in (("publisher", [own]), ("admin", [own, commit, kept])):
+        assert (started := world.start("two", who, sourceRevisions=given)).status_code == 201, started.text
+
+
+def form_sent(client: Any, pipeline: str, **given: str) -> Any:
+    form = next(
+        each for each in reading.parse(client.get(f"/pipelines/{pipeline}").text).iter("form")
+        if each.attrib["action"].endswith("/start")
+    )  # fmt: skip
+    fields = {each.attrib["name"]: each.attrib.get("value", "") for each in form.iter("input") if "name" in each.attrib}
+    return client.post(f"/pipelines/{pipeline}/start", data={**fields, **given})
+
+
 LOOK_TWICE = """
 - name: Look
   actions:
@@ -340,16 +386,7 @@ def test_pages_tell_of_commits_and_objects_as_of_versions(world: SourceWorld) ->
     client = world.app.test_client()
     assert client.post("/sign-in", data={"user": "admin", "password": PASSWORD}).status_code == 303
 
-    def start(pipeline: str, **given: str) -> Any:
-        form = next(
-            each for each in reading.parse(client.get(f"/pipelines/{pipeline}").text).iter("form")
-            if each.attrib["action"].endswith("/start")
-        )  # fmt: skip
-        fields = {
-            each.attrib["name"]: each.attrib.get("value", "") for each in form.iter("input") if "name" in each.attrib
-        }
-        return client.post(f"/pipelines/{pipeline}/start", data={**fields, **given})
-
+    start = partial(form_sent, client)
     wrong = start("seen", **{"revision-App": "main"})
     assert (wrong.status_code, "no commit in full" in wrong.text) == (400, True)
     commit = git(world.code.bare, "rev-parse", "main")
