@@ -36,13 +36,9 @@ def keepers(session: Session, executions: Collection[ExecutionView], now: dateti
     waiting = [each for each in executions if each.inbound_stage is not None]
     if not waiting:
         return {}
-    ids = dict(
-        session.execute(
-            select(Pipeline.name, Pipeline.id).where(Pipeline.name.in_({each.summary.pipeline for each in waiting}))
-        )
-        .tuples()
-        .all()
-    )
+    names = {each.summary.pipeline for each in waiting}
+    found_ids = session.execute(select(Pipeline.name, Pipeline.id).where(Pipeline.name.in_(names)))
+    ids = {row.name: row.id for row in found_ids}
     of_these = StageSlot.pipeline_id.in_(ids.values())
     slots = {(slot.pipeline_id, slot.stage): slot for slot in session.scalars(select(StageSlot).where(of_these))}
     holds = session.scalars(select(StageHold).where(StageHold.pipeline_id.in_(ids.values()))).all()
