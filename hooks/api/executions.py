@@ -20,6 +20,7 @@ from hooks.pipelines.steering import retry_stage, stop_execution
 from hooks.services import HookServices
 from hooks.triggers.collect import Coordinates
 from hooks.triggers.overrides import check_revisions, place_of_source
+from hooks.triggers.shown import execution_shown
 from hooks.triggers.start import start_manual
 from registry.access import Action, Identity, check
 from registry.api import coordinates
@@ -367,6 +368,7 @@ def _word(kind: type[Word], word: str, field: str) -> Word:
 
 def detail_of(session: Session, parts: Parts, view: store.ExecutionView, caller: Identity) -> ExecutionDetail:
     """An execution in the shape of answers, with the approvals that wait in it as ``caller`` may give them."""
+    view = execution_shown(session, view, caller)
     summary = {field.name: getattr(view.summary, field.name) for field in fields(view.summary)}
     rest = {field.name: getattr(view, field.name) for field in fields(view) if field.name != "summary"}
     asked = questions(session, parts, view, caller)

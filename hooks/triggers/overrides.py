@@ -7,11 +7,10 @@ from collections.abc import Collection, Mapping
 from sqlalchemy.orm import Session
 
 from hooks.builds.push_fields import COMMIT
-from hooks.pipelines.definition import GIT_PROVIDERS, ActionDefinition, PipelineDefinition
+from hooks.pipelines.definition import GIT_PROVIDERS, PipelineDefinition
 from hooks.pipelines.pinning import Wanted
-from hooks.pipelines.sources.buckets import find_bucket, key_fault
-from hooks.pipelines.sources.connections import locate
-from hooks.pipelines.sources.git_settings import settings_of
+from hooks.pipelines.source_places import place_of
+from hooks.pipelines.sources.buckets import key_fault
 from hooks.triggers.match import PackageFilter, filter_of
 from hooks.triggers.newest import newest_version
 from hooks.triggers.pushes import find_pipeline
@@ -58,15 +57,6 @@ def check_revisions(session: Session, who: Identity, pipeline: str, given: Colle
     for action in definition.sources:
         if action.name in given and not action.is_package_source:
             check(who, Action.PUBLISH, "/".join(place_of(session, action)))
-
-
-def place_of(session: Session, action: ActionDefinition) -> tuple[str, str]:
-    """Domain and repository that a source of git, or of objects, belongs to. Raises NotFound, Invalid."""
-    if action.type.provider not in GIT_PROVIDERS:
-        bucket = find_bucket(session, action.configuration["S3Bucket"])
-        return bucket.domain, bucket.repository
-    located = locate(session, settings_of(action.configuration))
-    return located.domain, located.repository
 
 
 def place_of_source(session: Session, pipeline: str) -> tuple[str, str]:

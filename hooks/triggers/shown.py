@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from hooks.models.pipeline import Pipeline
 from hooks.models.pipeline_source import PipelineHook, PipelineLocation, SourceWatch
+from hooks.pipelines import store
 from hooks.pipelines.definition import GIT_PROVIDERS, PipelineDefinition
 from hooks.pipelines.pinning import GIT, OBJECT
+from hooks.pipelines.source_places import hidden_sources
 from hooks.pipelines.sources.connections import locate
 from hooks.pipelines.sources.git_settings import settings_of
 from registry.access import Action, Identity
@@ -80,3 +82,32 @@ def sources_shown(
         told = tuple(hook for hook in hooks if hook.action == action.name)
         found.append(SourceShown(action.name, GIT, url, settings.branch, watches.get(action.name), told))
     return found
+
+
+def execution_shown(session: Session, execution: store.ExecutionView, who: Identity) -> store.ExecutionView:
+    """An execution as somebody may see it: of sources that belong where they may not read, the revisions and no more."""
+    if not execution.revisions:
+        return execution
+    summary = execution.summary
+    definition = store.get_pipeline(session, summary.pipeline, summary.definition_version).definition
+    hidden = hidden_sources(session, definition, who)
+    if not hidden:
+        return execution
+    revisions = tuple(
+        replace(each, location="", message="", url="") if each.action in hidden else each
+        for each in execution.revisions
+    )
+    first = definition.stages[0].name
+    stages = tuple(
+        replace(stage, actions=tuple(_silent(each) if each.name in hidden else each for each in stage.actions))
+        if stage.name == first
+        else stage
+        for stage in execution.stages
+    )
+    return replace(execution, revisions=revisions, stages=stages)
+
+
+def _silent(action: store.ActionExecutionView) -> store.ActionExecutionView:
+    """Without what its source said: the commit's message, the place that it comes from, why it could not be fetched."""
+    attempts = tuple(_silent(each) for each in action.attempts)
+    return replace(action, output_variables=None, summary="", attempts=attempts)

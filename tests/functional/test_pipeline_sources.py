@@ -248,6 +248,58 @@ def test_a_revision_takes_the_right_where_its_source_belongs(world: SourceWorld)
         assert (started := world.start("two", who, sourceRevisions=given)).status_code == 201, started.text
 
 
+def test_what_another_source_brings_is_for_readers_of_where_it_belongs(world: SourceWorld) -> None:
+    theirs = Repository(world.forge.root, "secretive")
+    theirs.commit({"text": "x\n"}, "their secret plan")
+    body = {"url": world.forge.url, "repository": "staging"}
+    assert world.call("PUT", "/git-connections/secretive", json=body).status_code == 200
+    detail = {"minimumCount": 0, "maximumCount": 2}
+    scan = {"category": "Test", "provider": "Scan", "version": "1"}
+    made = world.call(
+        "POST",
+        "/action-types",
+        json={**scan, "inputArtifactDetails": detail, "outputArtifactDetails": detail, "workers": ["publisher"]},
+    )
+    assert made.status_code == 201, made.text
+    kind = "actionTypeId: {category: Test, owner: Custom, provider: Scan, version: '1'}"
+    document = f"""name: mixed
+stages:{SOURCE.format(repository="app", more="").rstrip()}
+  - name: Theirs
+    actionTypeId: {{category: Source, owner: Entrepot, provider: Git, version: "1"}}
+    configuration: {{Connection: secretive, FullRepositoryId: secretive, BranchName: main}}
+    outputArtifacts: [{{name: Theirs}}]
+- name: Scan
+  actions:
+  - {{name: Ours, {kind}, inputArtifacts: [{{name: App}}]}}
+  - {{name: Both, {kind}, inputArtifacts: [{{name: App}}, {{name: Theirs}}]}}
+"""
+    applied = world.call("PUT", "/pipelines", json={"document": document})
+    assert applied.status_code == 200, applied.text
+    started = world.start("mixed")
+    assert started.status_code == 201, started.text
+    world.work()
+    path = f"/executions/{started.json['id']}"
+    for who, may in (("admin", True), ("publisher", False)):
+        answer = world.call("GET", path, as_=who)
+        assert ("their secret plan" in answer.text) is may, who
+        assert "secretive.git" in answer.text if may else f"{world.forge.url}/secretive" not in answer.text
+        revisions = {each["action"]: each for each in answer.json["revisions"]}
+        assert revisions["App"]["message"]
+        assert revisions["Theirs"]["revision"] == git(theirs.bare, "rev-parse", "main")
+        client = world.app.test_client()
+        assert client.post("/sign-in", data={"user": who, "password": PASSWORD}).status_code == 303
+        for shown in (path, "/pipelines/mixed"):
+            page = client.get(shown)
+            assert page.status_code == 200
+            assert (f"{world.forge.url}/secretive" in page.text) is may, (who, shown)
+            assert may or "their secret plan" not in page.text
+    # A worker gets the jobs whose artifacts it may read, and no others.
+    asked = {"actionTypeId": {**scan, "owner": "Custom"}, "maxBatchSize": 10}
+    for who, names in (("publisher", ["Ours"]), ("admin", ["Both"])):
+        jobs = world.call("POST", "/jobs/poll", as_=who, json=asked).json["jobs"]
+        assert [job["data"]["pipelineContext"]["action"]["name"] for job in jobs] == names
+
+
 def form_sent(client: Any, pipeline: str, **given: str) -> Any:
     form = next(
         each for each in reading.parse(client.get(f"/pipelines/{pipeline}").text).iter("form")
