@@ -13,7 +13,7 @@ from hooks.models.pipeline import Pipeline, PipelineDefinitionVersion
 from hooks.models.pipeline_source import PipelineLocation
 from hooks.pipelines import property_secrets
 from hooks.pipelines.applied import Applied
-from hooks.pipelines.approvers import check_known, named_approvers
+from hooks.pipelines.approvers import check_known, is_manual, named_approvers
 from hooks.pipelines.custom_types import providers as custom_providers
 from hooks.pipelines.declaration import Secrets, parse_documents
 from hooks.pipelines.definition import (
@@ -144,7 +144,7 @@ def _check_approvers(session: Session, definition: PipelineDefinition) -> None:
     """Refuse an approval that asks somebody whom nobody knows. Raises Invalid."""
     for stage in definition.stages:
         for action in stage.actions:
-            if action.type.category == "Approval":
+            if is_manual(action.type.category, action.type.provider):
                 try:
                     check_known(session, named_approvers(action.configuration))
                 except Invalid as error:

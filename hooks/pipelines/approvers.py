@@ -58,6 +58,11 @@ def check_required(value: str) -> str | None:
     return f"{value[:80]!a} is no number from 1 to {MOST_REQUIRED}"
 
 
+def is_manual(category: str, provider: str) -> bool:
+    """Whether an action asks people, and its settings are those below: a custom one of the category has its own."""
+    return (category, provider) == ("Approval", "Manual")
+
+
 def required_approvals(configuration: Mapping[str, str]) -> int:
     """How many have to approve."""
     return int(configuration.get("RequiredApprovals") or 1)

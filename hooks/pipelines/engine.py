@@ -172,7 +172,7 @@ def _new_execution(
         namespace=source.namespace,
         name=source.name,
         version=source.version,
-        digest=source.digest if source.is_package else next(iter(source.assets.values()), ""),
+        digest=source.digest,
         assets=dict(source.assets),
         publishers=sorted({*start.publishers, *what.publishers}),
         variables=variables,

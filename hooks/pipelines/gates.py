@@ -56,8 +56,10 @@ def may_answer(identity: Identity, execution: ExecutionView, stage: str, action:
 
 def may_look_into(identity: Identity, summary: ExecutionSummary) -> bool:
     """Whether ``identity`` may be told of an execution: a reader of its repository, and of its package."""
-    key = PackageKey(summary.format, summary.namespace, PackageName(summary.name))
-    return identity.may_look_into(f"{summary.domain}/{summary.repository}", key)
+    place = f"{summary.domain}/{summary.repository}"
+    if not summary.format:  # of no package: a right on packages of some name says nothing about it
+        return identity.may(Action.READ, place)
+    return identity.may_look_into(place, PackageKey(summary.format, summary.namespace, PackageName(summary.name)))
 
 
 def may_see(identity: Identity, execution: ExecutionView) -> bool:

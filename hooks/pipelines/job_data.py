@@ -176,7 +176,7 @@ def data_of(session: Session, parts: Parts, job: ActionJob, base_url: str, token
             for name in action.outputs
         ),
         JobCredentials(token) if token is not None else None,
-        job.continuation_token,
+        job.continuation_token if token is not None else None,
     )
 
 

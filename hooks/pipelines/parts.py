@@ -39,7 +39,12 @@ class PinnedVersion:
 
     @property
     def digest(self) -> str:
-        """One SHA-256 (hex) over names and digests of all files, in the form that ``sha256sum`` prints."""
+        """One SHA-256 (hex) over names and digests of all files, in the form that ``sha256sum`` prints.
+
+        Of a revision of another kind that of its one archive, "" until it was fetched.
+        """
+        if not self.is_package:
+            return next(iter(self.assets.values()), "")
         return digest_of(self.assets)
 
     @property

@@ -312,6 +312,10 @@ def _check_has_version(
             faults.add(here, f"{at.label}: configuration {SETTING}: the source gives no package version")
     if action.type.provider == "Publish":
         faults.add(line, f"{at.label}: the package version of the source is what is published, and there is none")
+    if (action.type.category, action.type.provider) == ("Invoke", "CodePipeline"):
+        faults.add(line, f"{at.label}: another pipeline is started with a package version, and the source gives none")
+    if action.type.provider == "CodeDeployToECS":
+        _check_of_version(at, ("SourceRepository",), places, faults)
     if action.type.provider == "CodeDeploy":
         if not action.inputs:
             faults.add(

@@ -20,7 +20,7 @@ from hooks.models.pipeline import (
 )
 from hooks.models.pipeline_source import SourceRevision
 from hooks.models.pipeline_stage import InboundExecution
-from hooks.pipelines.approvers import required_approvals
+from hooks.pipelines.approvers import is_manual, required_approvals
 from hooks.pipelines.condition_views import ConditionExecutionView, conditions_of
 from hooks.pipelines.definition import PipelineDefinition, StageDefinition, from_model
 from hooks.pipelines.job_courses import JobCourse, of_actions
@@ -500,7 +500,9 @@ def _attempt(
         ended_at=row.ended_at,
         attempts=older,
         id=row.id,
-        required_approvals=required_approvals(row.resolved_configuration) if row.category == "Approval" else None,
+        required_approvals=required_approvals(row.resolved_configuration)
+        if is_manual(row.category, row.provider)
+        else None,
         results=histories.results.get(row.id, ()),
         published=tuple(PublishedView(**file) for file in row.published or ()),
     )

@@ -103,6 +103,18 @@ def test_a_hook_starts_what_its_triggers_take_and_nothing_else(world: SourceWorl
     assert (execution["triggerKind"], execution["triggeredBy"]) == ("push", "github-webhook")
 
 
+def test_an_approval_is_bound_to_the_commit_that_was_fetched(world: SourceWorld) -> None:
+    world.apply("asked", stages=GATE)
+    answer = {"stage": "Gate", "action": "Ask", "comment": ""}
+    for verdict, status in (("Approved", "Succeeded"), ("Rejected", "Failed")):
+        started = world.start("asked").json["id"]
+        world.work()
+        told = world.call("GET", f"/executions/{started}").json
+        assert told["digest"] == next(iter(told["assets"].values()))
+        done = world.call("POST", f"/executions/{started}/approval", json={**answer, "verdict": verdict})
+        assert (done.status_code, done.json["status"]) == (200, status), done.text
+
+
 def test_pull_requests_start_it_but_not_those_of_forks(world: SourceWorld) -> None:
     world.apply("pulls", triggers=TRIGGERS)
     hook = world.hook("pulls")

@@ -122,9 +122,9 @@ PIPELINE = ActionKind(
         "AWS",
         "CodePipeline",
         (
-            Setting("PipelineName", is_required=True, check=_check_name),
+            Setting("PipelineName", is_required=True, check=_check_name, is_literal=True),
             Setting("Variables", check=_check_variables, is_json=True),
-            Setting("SourceRepository", check=_check_repository),
+            Setting("SourceRepository", check=_check_repository, is_literal=True),
         ),
         inputs=(0, 0),
         outputs=(0, 0),

@@ -65,7 +65,7 @@ WEBHOOK = ActionKind(
         "Invoke",
         "Entrepot",
         "Webhook",
-        (Setting("WebhookName", is_required=True, check=_check_name), Setting("UserParameters")),
+        (Setting("WebhookName", is_required=True, check=_check_name, is_literal=True), Setting("UserParameters")),
         inputs=(0, 5),
         outputs=(0, 5),
         variables=None,
