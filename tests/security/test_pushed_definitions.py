@@ -263,7 +263,6 @@ def test_a_definition_declares_itself_and_projects_of_its_repository_alone(world
 
 APPLIED_ONLY = {
     "Webhook": ("Invoke", "Entrepot", "configuration: {WebhookName: chat}"),
-    "CodePipeline": ("Invoke", "AWS", "configuration: {PipelineName: other}"),
     "Signing": ("Build", "Custom", "configuration: {Secret: whatever}"),
 }
 
@@ -289,11 +288,15 @@ def test_what_no_right_stands_for_is_refused_in_what_an_administrator_lets_be_pu
         assert world.version("reaching") is None
     package = "configuration: {Repository: dev, Format: pypi, Name: x}}"
     packages = "{name: P, actionTypeId: {category: Source, owner: Entrepot, provider: Package}, " + package
-    kind = "{category: Deploy, owner: Entrepot, provider: Publish, version: '1'}"
-    outside = f"- name: Out\n  actions:\n  - {{name: Out, actionTypeId: {kind}, configuration: {{Destination: out}}}}\n"
-    repository.commit({PATH: f"name: reaching\nstages:\n- name: Source\n  actions:\n  - {packages}\n{outside}"})
-    world.poll_definition("reaching")
-    assert "Publish is for definitions that are applied" in world.state("reaching")["fault"]
+    for provider, category, owner, said in (
+        ("Publish", "Deploy", "Entrepot", "Destination: out"),
+        ("CodePipeline", "Invoke", "AWS", "PipelineName: other"),
+    ):
+        kind = f"{{category: {category}, owner: {owner}, provider: {provider}, version: '1'}}"
+        out = f"- name: Out\n  actions:\n  - {{name: Out, actionTypeId: {kind}, configuration: {{{said}}}}}\n"
+        repository.commit({PATH: f"name: reaching\nstages:\n- name: Source\n  actions:\n  - {packages}\n{out}"})
+        world.poll_definition("reaching")
+        assert f"{provider} is for definitions that are applied" in world.state("reaching")["fault"]
     # Control: an administrator's own document may.
     text = world.text("by-hand", stages)[PATH].replace("FullRepositoryId: by-hand", "FullRepositoryId: reaching")
     applied = world.call("PUT", "/pipelines", json={"document": text})
