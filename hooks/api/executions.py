@@ -19,7 +19,8 @@ from hooks.pipelines.rollback import rollback_stage
 from hooks.pipelines.steering import retry_stage, stop_execution
 from hooks.services import HookServices
 from hooks.triggers.collect import Coordinates
-from hooks.triggers.overrides import place_of_source
+from hooks.triggers.overrides import check_revisions, place_of_source
+from hooks.triggers.shown import execution_shown
 from hooks.triggers.start import start_manual
 from registry.access import Action, Identity, check
 from registry.api import coordinates
@@ -199,7 +200,8 @@ class ExecutionViews:
     def start_execution(self, pipeline: str, body: NewExecution) -> ExecutionDetail:
         """Start a pipeline for a package version, or for revisions of its sources.
 
-        Needs `publish` on the version's repository, or the source's: it does what publishing the version would do.
+        Needs `publish` on the version's repository, or the source's: it does what publishing the version would do. Needs it
+        also where each source belongs that `sourceRevisions` names.
         """
         caller, registry = context.caller(), context.services()
         names_version = bool(body.name or body.version or body.repository)
@@ -216,6 +218,7 @@ class ExecutionViews:
                 at = Coordinates(body.domain, body.repository, *found)
             else:
                 check(caller, Action.PUBLISH, "/".join(place_of_source(session, pipeline)))
+            check_revisions(session, caller, pipeline, {each.action_name for each in given})
             return start_manual(
                 session,
                 self._services.actions,
@@ -365,6 +368,7 @@ def _word(kind: type[Word], word: str, field: str) -> Word:
 
 def detail_of(session: Session, parts: Parts, view: store.ExecutionView, caller: Identity) -> ExecutionDetail:
     """An execution in the shape of answers, with the approvals that wait in it as ``caller`` may give them."""
+    view = execution_shown(session, view, caller)
     summary = {field.name: getattr(view.summary, field.name) for field in fields(view.summary)}
     rest = {field.name: getattr(view, field.name) for field in fields(view) if field.name != "summary"}
     asked = questions(session, parts, view, caller)

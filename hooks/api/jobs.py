@@ -267,7 +267,7 @@ def _served(session: Session, caller: Identity, job_id: str) -> ActionJob:
     """A job of a type that the caller may serve, and of an execution that they may work on. Raises NotFound, Denied."""
     job = action_jobs.find(session, job_id)
     _check_serves(session, caller, session.get_one(CustomActionType, job.action_type_id))
-    if not action_jobs.may_work_on(caller, session.get_one(Execution, job.execution_id)):
+    if not action_jobs.may_work_on(session, caller, job, session.get_one(Execution, job.execution_id)):
         raise NotFound("job", job_id[:100])
     return job
 

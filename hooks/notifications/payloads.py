@@ -34,7 +34,18 @@ _DEPLOYMENT_STATES = {
     "stopped": "STOP",
     "ready": "READY",
 }
-_TRIGGERS = {"manual": "StartPipelineExecution", "event": "CloudWatchEvent", "rollback": "ManualRollback"}
+_TRIGGERS = {
+    "manual": "StartPipelineExecution",
+    "event": "CloudWatchEvent",
+    "object": "CloudWatchEvent",
+    "schedule": "CloudWatchEvent",
+    "push": "WebhookV2",
+    "webhook": "Webhook",
+    "invoke": "StartPipelineExecution",
+    "rollback": "ManualRollback",
+    "auto-rollback": "AutomatedRollback",
+}
+"""Kind of a trigger → CodePipeline's TriggerType (API reference, ExecutionTrigger)."""
 
 
 def render(payload: str, body: str, base_url: str) -> tuple[str, bytes]:

@@ -23,6 +23,7 @@ from hooks.pipelines.rollback import rollback_stage
 from hooks.pipelines.state import ExecutionStatus
 from hooks.pipelines.steering import retry_stage, stop_execution
 from hooks.services import HookServices
+from hooks.triggers.shown import execution_shown
 from registry.access import Action, check
 from registry.errors import Conflict, Denied, Invalid, Problem
 from registry.http import context
@@ -81,7 +82,7 @@ class ExecutionPages:
     def _render(self, template: str, execution_id: int, message: str = "") -> str:
         who = context.caller()
         with self._services.db.read() as session:
-            execution = visible(session, execution_id, who)
+            execution = execution_shown(session, visible(session, execution_id, who), who)
             now = self._services.clock()
             waits = why_inbound(session, execution, now)
             frozen = is_frozen_out(session, execution, now)

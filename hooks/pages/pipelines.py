@@ -20,7 +20,7 @@ from hooks.pipelines.transitions import disable_transition, enable_transition
 from hooks.services import HookServices
 from hooks.triggers.collect import Coordinates
 from hooks.triggers.match import Candidate, PackageFilter, filter_of
-from hooks.triggers.overrides import COMMIT_ID, place_of_source
+from hooks.triggers.overrides import COMMIT_ID, check_revisions, place_of_source
 from hooks.triggers.shown import location_shown, locations_without_pipeline, sources_shown
 from hooks.triggers.start import start_manual
 from registry.access import Action, Identity, check
@@ -78,8 +78,8 @@ class PipelinePages:
             releases = [
                 stage.stage_name for stage in state.stage_states if may_release(session, who, pipeline.id, stage)
             ]
-            location = location_shown(session, name)
-            sources = sources_shown(session, pipeline.id, pipeline.definition, is_admin=who.may(Action.ADMIN))
+            location = location_shown(session, name, who)
+            sources = sources_shown(session, pipeline.id, pipeline.definition, who)
             found = store.list_executions(session, pipeline=name, before_id=before, limit=EXECUTIONS_SHOWN + 1)
             shown = list(_looked_into(session, who, found[:EXECUTIONS_SHOWN]).values())
         return render_template(
@@ -115,6 +115,7 @@ class PipelinePages:
                 if takes is None:
                     check(who, Action.PUBLISH, "/".join(place_of_source(session, name)))
                 at = self._coordinates(session, takes) if takes is not None else None
+                check_revisions(session, who, name, given)
                 started = start_manual(
                     session,
                     self._services.actions,

@@ -21,9 +21,11 @@ from hooks.builds import artifact_reading
 from hooks.builds.handing_over import keeper_of_artifacts
 from hooks.builds.revision_archives import find_revision
 from hooks.models.action_job import ActionJob, ActionTypeWorker, CustomActionType
-from hooks.models.pipeline import Execution
+from hooks.models.pipeline import Execution, PipelineDefinitionVersion
+from hooks.pipelines.definition import from_model
 from hooks.pipelines.handover import Handed
 from hooks.pipelines.property_secrets import sealing
+from hooks.pipelines.source_places import hidden_sources
 from hooks.secret_store.store import Sealer
 from registry import audit
 from registry.access import Action, Identity
@@ -140,7 +142,9 @@ def poll(
     for job, execution in _waiting(session, custom.id, asking.query, now):
         if len(given) >= asking.most:
             break
-        if may_work_on(caller, execution) and (done := dispatch(session, sealer, job, caller.name, digest, now)):
+        if not may_work_on(session, caller, job, execution):
+            continue
+        if done := dispatch(session, sealer, job, caller.name, digest, now):
             given.append(done)
     return given
 
@@ -280,10 +284,20 @@ def may_serve(session: Session, caller: Identity, custom: CustomActionType) -> b
     return session.get(ActionTypeWorker, (custom.id, caller.account_id)) is not None or caller.may(Action.ADMIN)
 
 
-def may_work_on(caller: Identity, execution: Execution) -> bool:
-    """Whether a caller may get jobs of an execution: who reads its package, and is not denied to work on it."""
+def may_work_on(session: Session, caller: Identity, job: ActionJob, execution: Execution) -> bool:
+    """Whether a caller may get a job of an execution: who reads its package, and is not denied to work on it.
+
+    A job that takes what another source has fetched is for those who may read where that belongs as well.
+    """
     key = PackageKey(execution.format, execution.namespace, PackageName(execution.name))
-    return caller.may(Action.READ, f"{execution.domain}/{execution.repository}", key, permission=SERVE)
+    if not caller.may(Action.READ, f"{execution.domain}/{execution.repository}", key, permission=SERVE):
+        return False
+    inputs = job.details.get(INPUTS, {}).values()
+    fetched = {identifier.partition("/")[2] for keeper, identifier, _ in inputs if keeper == FETCHED}
+    if not fetched:
+        return True
+    definition = from_model(session.get_one(PipelineDefinitionVersion, execution.definition_id).model)
+    return fetched.isdisjoint(hidden_sources(session, definition, caller))
 
 
 def end(job: ActionJob, status: JobStatus, now: datetime) -> None:

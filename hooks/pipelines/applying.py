@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from dataclasses import replace
 from datetime import datetime
-from typing import Any
 
-from sqlalchemy import Select, select
+from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from hooks.models.pipeline import Pipeline, PipelineDefinitionVersion
@@ -91,7 +90,10 @@ def apply_declared(
             f"the definition of pipeline {declares.name} comes from its source; push it there, or detach it first"
             f" (entrepot pipeline detach {declares.name})"
         )
-    return _apply_pipeline(session, parts, declares, text, secrets or {}, actor=actor, now=now)
+    keeps_author = not comes_from_source
+    return _apply_pipeline(
+        session, parts, declares, text, secrets or {}, actor=actor, now=now, keeps_author=keeps_author
+    )
 
 
 def _apply_pipeline(
@@ -103,6 +105,7 @@ def _apply_pipeline(
     *,
     actor: str,
     now: datetime,
+    keeps_author: bool,
 ) -> Applied:
     # Locked, so that two who apply at once get two versions one after the other.
     row = session.scalar(select(Pipeline).where(Pipeline.name == definition.name).with_for_update())
@@ -114,7 +117,7 @@ def _apply_pipeline(
         row = Pipeline(name=definition.name, current_version=0, created_at=now, updated_at=now)
         session.add(row)
         session.flush()
-    elif text == session.scalar(_documents(row.id, row.current_version)) and values == held:
+    elif values == held and _is_in_force(session, row, text, None if keeps_author else actor):
         return Applied("pipeline", row.name, "unchanged", row.current_version)
     _check_approvers(session, definition)
     row.current_version += 1
@@ -150,7 +153,11 @@ def _check_approvers(session: Session, definition: PipelineDefinition) -> None:
                     ) from error
 
 
-def _documents(pipeline_id: int, version: int) -> Select[Any]:
-    return select(PipelineDefinitionVersion.document).where(
-        PipelineDefinitionVersion.pipeline_id == pipeline_id, PipelineDefinitionVersion.version == version
-    )
+def _is_in_force(session: Session, row: Pipeline, text: str, author: str | None) -> bool:
+    """Whether the current version is this text, and by that author if there has to be one: their rights are its own."""
+    found = session.execute(
+        select(PipelineDefinitionVersion.document, PipelineDefinitionVersion.created_by).where(
+            PipelineDefinitionVersion.pipeline_id == row.id, PipelineDefinitionVersion.version == row.current_version
+        )
+    ).one()
+    return found.document == text and author in {None, found.created_by}

@@ -230,12 +230,13 @@ class BuildProjectDeclaration:
 class DefinitionLocation:
     """A ``definitionFrom:`` document: the pipeline ``name`` is what the file ``path`` says on the branch of a git source.
 
-    ``source`` are the settings of a git source action.
+    ``source`` are the settings of a git source action. ``account`` is whose rights it has; "": those of who applies this.
     """
 
     name: str
     source: Mapping[str, str]
     path: str
+    account: str = ""
 
 
 Declaration = PipelineDefinition | BuildProjectDeclaration | DefinitionLocation

@@ -1,7 +1,8 @@
 """Deployments of pipelines: the same ones that people make, of what the execution is pinned to.
 
 A pipeline may deploy where its group names it (``pipelines``); where a group names none, where the author of the definition
-may, asked when the deployment is made. It installs the bytes that the execution is about, whatever the version has by now.
+may, asked when the deployment is made. For a definition that comes from its source both are asked. It installs the bytes that
+the execution is about, whatever the version has by now.
 """
 
 from __future__ import annotations
@@ -33,6 +34,7 @@ from hooks.deployments.revisions import (
 )
 from hooks.deployments.rights import check_deploy
 from hooks.models.deployment import Deployment, DeploymentApplication, DeploymentGroup
+from hooks.models.pipeline_source import PipelineLocation
 from hooks.pipelines.parts import DeploymentOrder, DeploymentOutcome, TextPlace
 from hooks.pipelines.service_texts import StoredTexts
 from registry.access import Action, Identity, check
@@ -86,12 +88,14 @@ class PipelineDeployer:
         if named is not None:
             if order.pipeline not in named:
                 raise Denied(f"group {group.name} names the pipelines that deploy to it, and {order.pipeline} is none")
-            return
+            # The group's word is about a definition that administrators wrote: whoever may push can take its approvals out.
+            if session.get(PipelineLocation, order.pipeline) is None:
+                return
         author = self._member(session, order.author, now)
         if author is None:
             raise Denied(
                 f"{order.author}, who wrote the pipeline's definition, is not there or is disabled; let somebody else"
-                f" apply it, or name {order.pipeline} in the pipelines of group {group.name}"
+                f" apply it, or, if it is not pushed, name {order.pipeline} in the pipelines of group {group.name}"
             )
         try:
             check_deploy(author, application.domain)

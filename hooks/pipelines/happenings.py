@@ -12,12 +12,14 @@ from hooks.models.pipeline_condition import ConditionExecution
 from hooks.pipelines import gates, store
 from hooks.pipelines.approvers import named_approvers, required_approvals
 from hooks.pipelines.consequences import lets_through
+from hooks.pipelines.definition import Slot
 from hooks.pipelines.run import Run
 from hooks.pipelines.state import ActionStatus, ConditionStatus, ExecutionStatus, StageStatus
 from registry import events
 
 _STARTED = "started"
 _LONGEST_WHY = 500
+_SAY_NO = {ConditionStatus.FAILED, ConditionStatus.ERRORED}
 
 
 def _declare(subject: str, what: str, statuses: tuple[str, ...]) -> None:
@@ -84,7 +86,7 @@ def tell(session: Session, run: Run, kind: str, now: datetime, **more: Any) -> N
         **{
             "pipeline_version": run.definition_version,
             "start_time": row.started_at.isoformat(),
-            "trigger": "rollback" if row.rollback_target_id is not None else row.trigger_kind,
+            "trigger": row.trigger_kind,
             "started_by": row.triggered_by,
             **more,
         },
@@ -97,6 +99,12 @@ def tell_status(session: Session, run: Run, now: datetime) -> None:
     why = {"by": row.stopped_by, "reason": row.stop_reason} if row.stopped_by is not None else {}
     if row.status == ExecutionStatus.FAILED:
         failed = [action.summary for action in run.actions.values() if action.status == ActionStatus.FAILED]
+        # A condition fails its stage where it is not met or could not be judged; one on failure only says what follows.
+        failed += [
+            f"condition {slot} of {stage}: {row.summary}"
+            for (stage, slot), row in run.conditions.items()
+            if row.status in _SAY_NO and slot != Slot.ON_FAILURE and run.stages[stage].status == StageStatus.FAILED
+        ]
         why = {"reason": "; ".join(failed)[:_LONGEST_WHY]}
     tell(session, run, _kind("execution", row.status), now, digest=row.digest, **why)
 

@@ -13,7 +13,7 @@ DEFAULT_PATH = ".entrepot/pipeline.yml"
 
 def read_location(node: yaml.Node, faults: Faults) -> DefinitionLocation:
     """The settings of its source are those of a git source action."""
-    entries = fields(node, "definitionFrom", {"name", "source", "path"}, faults)
+    entries = fields(node, "definitionFrom", {"name", "source", "path", "as"}, faults)
     name = named(node, entries, "definitionFrom", NAME, faults)
     source: dict[str, str] = {}
     if "source" not in entries:
@@ -35,7 +35,10 @@ def read_location(node: yaml.Node, faults: Faults) -> DefinitionLocation:
     path = text_of(entries["path"], "definitionFrom: path", faults) if "path" in entries else DEFAULT_PATH
     if path and path_fault(path):
         faults.add(line_of(entries["path"]), f"definitionFrom: {path_fault(path)}")
-    return DefinitionLocation(name, source, path)
+    account = text_of(entries["as"], "definitionFrom: as", faults) if "as" in entries else ""
+    if "as" in entries and not account:
+        faults.add(line_of(entries["as"]), "definitionFrom: as: an account is needed")
+    return DefinitionLocation(name, source, path, account)
 
 
 def path_fault(path: str) -> str:

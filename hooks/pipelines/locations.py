@@ -14,6 +14,7 @@ from hooks.pipelines.definition import DefinitionLocation
 from hooks.pipelines.sources.connections import locate
 from hooks.pipelines.sources.git_settings import settings_of
 from registry import audit
+from registry.accounts import find_account
 from registry.errors import NotFound
 from registry.repos.topology import find_repository
 
@@ -21,14 +22,16 @@ JOB_KIND = "apply_definition"
 
 
 def apply_location(session: Session, location: DefinitionLocation, actor: str, now: datetime) -> Applied:
-    """Let a pipeline's definition come from a repository from now on, in the rights of ``actor``; the newest at once.
+    """Let a pipeline's definition come from a repository from now on, the newest at once.
 
-    Raises NotFound for the connection or the repository whose readers see it, and Invalid.
+    It has the rights of the account that ``location`` names, or of ``actor``.
+    Raises NotFound for the connection, the account, or the repository whose readers see it, and Invalid.
     """
+    whose = find_account(session, location.account).name if location.account else actor
     located = locate(session, settings_of(location.source))
     find_repository(session, located.domain, located.repository)
     row = session.get(PipelineLocation, location.name, with_for_update=True)
-    said = (dict(location.source), location.path, actor)
+    said = (dict(location.source), location.path, whose)
     if row is not None and (dict(row.source), row.path, row.configured_by) == said:
         change = "unchanged"
     else:
@@ -39,7 +42,7 @@ def apply_location(session: Session, location: DefinitionLocation, actor: str, n
         row.source, row.path, row.configured_by = said
         row.seen_commit, row.fault, row.changed_at, row.asked_at = "", "", now, None
         session.flush()
-        about = {"url": located.url, "branch": location.source["BranchName"], "file": location.path}
+        about = {"url": located.url, "branch": location.source["BranchName"], "file": location.path, "as": whose}
         audit.record(session, now, actor, "pipeline.locate", f"pipeline/{location.name}", **about)
     ask_for_definition(session, location.name)
     return Applied("pipeline source", location.name, change)

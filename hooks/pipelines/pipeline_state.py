@@ -14,6 +14,7 @@ from hooks.models.pipeline_condition import PipelineFreeze, StageHold
 from hooks.models.pipeline_stage import InboundExecution, StageSlot
 from hooks.pipelines import condition_views, freezes, holds, job_courses, store
 from hooks.pipelines.definition import Slot, StageDefinition
+from hooks.pipelines.inbound import HOLD, keepers
 from hooks.pipelines.state import ExecutionStatus
 
 MOST_INBOUND = 500
@@ -238,27 +239,10 @@ def why_inbound(session: Session, execution: store.ExecutionView, now: datetime)
     stage = execution.inbound_stage
     if stage is None:
         return ""
-    slot = session.scalar(
-        select(StageSlot)
-        .join(Pipeline, Pipeline.id == StageSlot.pipeline_id)
-        .where(Pipeline.name == execution.summary.pipeline, StageSlot.stage == stage)
-    )
-    if slot is not None and not slot.is_open:
-        return f"Waits before {stage}: {slot.changed_by} closed the way in ({slot.disabled_reason})."
-    row = session.get_one(Execution, execution.summary.id)
-    kept = holds.find_hold(session, row, stage)
-    if kept is not None:
-        return (
-            f"Held before {stage}: {kept.held_by} rolled {stage} back (#{kept.rollback_id}), and until somebody releases it"
-            f" nothing of {holds.full_name(kept)} enters."
-        )
-    freeze = _freeze(freezes.frozen(session, row.pipeline_id, stage, now), now)
-    waiting = session.get_one(InboundExecution, row.id)
-    if freeze is not None and waiting.passed_by is None:
-        return (
-            f"Waits before {stage}: frozen until {freeze.until:%Y-%m-%d %H:%M} UTC by {freeze.name} ({freeze.reason})."
-        )
-    return f"Waits before {stage}: another execution is in it."
+    keeper = keepers(session, [execution], now)[execution.summary.id]
+    if keeper.kind == HOLD:
+        return f"Held before {stage}: {keeper.told}."
+    return f"Waits before {stage}: {keeper.told}."
 
 
 def is_frozen_out(session: Session, execution: store.ExecutionView, now: datetime) -> bool:

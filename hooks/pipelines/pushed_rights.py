@@ -1,7 +1,9 @@
-"""What a definition that was pushed may say: what whoever configured its source may do themselves, at this moment.
+"""What a definition that was pushed may say: what the account whose rights it has may do by itself, at this moment.
 
-Whoever may push to the branch writes the definition. So each repository, connection and project that it names is asked for as
-if that person did by hand what the pipeline does there. Deployments are asked for when they are made, as for every definition.
+Whoever may push to the branch writes the definition. So each repository, connection, project and application that it names is
+asked for as if that account did by hand what the pipeline does there. What no right of an account stands for is for
+definitions that are applied: whoever configures a source is an administrator at that time, and to ask whether they are one
+would keep nobody out. Deployments are asked for once more when they are made.
 """
 
 from __future__ import annotations
@@ -15,6 +17,8 @@ from hooks.builds.project_rights import check_manage, may_start
 from hooks.builds.projects import get_project
 from hooks.builds.publishing import publish_path
 from hooks.builds.starting import place_of
+from hooks.deployments.applications import find_application
+from hooks.deployments.rights import may_deploy
 from hooks.pipelines.compute import ENVIRONMENT
 from hooks.pipelines.definition import (
     GIT_PROVIDERS,
@@ -30,6 +34,7 @@ from registry.access import Action, Identity
 from registry.errors import Denied, Invalid, NotFound
 
 DEFAULT_DOMAIN = "default"
+_DEPLOYS = {"CodeDeploy", "CodeDeployToECS"}
 
 
 def faults_of(
@@ -96,8 +101,8 @@ def _action_faults(
     said, provider = action.configuration, action.type.provider
     yield from _source_faults(session, who, action)
     domain = _domain(session, definition, place)
-    if provider == "Publish" and not who.may(Action.ADMIN):
-        yield f"{who.name} may not publish outside: destinations are the server's administrators'"
+    if provider in _DEPLOYS:
+        yield from _deploy_faults(session, who, said["ApplicationName"])
     if provider == "Promote":
         yield from _may(who, Action.PROMOTE, f"{domain}/{said['TargetRepository']}")
     if "SourceRepository" in said:
@@ -105,11 +110,23 @@ def _action_faults(
     if "PublishRepository" in said:
         yield from _may(who, Action.PUBLISH, f"{domain}/{said['PublishRepository']}")
     yield from _started_faults(session, who, said, projects)
-    if (action.type.category == "Invoke" or action.type.owner == "Custom" or provider == "Publish") and not who.may(
-        Action.ADMIN
-    ):
-        # What they reach is not this document's to say: other pipelines, programs and registries elsewhere.
-        yield f"{provider} is for definitions that an administrator of the server has applied"
+    # What these reach is not this document's to say: other pipelines, programs and registries elsewhere.
+    if action.type.owner == "Custom":
+        yield f"custom actions ({provider}) are for definitions that are applied"
+    elif action.type.category == "Invoke" or provider == "Publish":
+        yield f"{provider} is for definitions that are applied"
+
+
+def _deploy_faults(session: Session, who: Identity, application: str) -> Iterator[str]:
+    if "#{" in application:
+        return  # known when it runs, and asked for then
+    try:
+        domain = find_application(session, application).domain
+    except NotFound as error:
+        yield str(error)
+        return
+    if not may_deploy(who, domain):
+        yield f"{who.name} may not deploy in domain {domain}"
 
 
 def _started_faults(
@@ -123,11 +140,12 @@ def _started_faults(
             fine = False
         if not fine:
             yield f"{who.name} may start no builds of project {said['ProjectName']}"
-    if any(each.get("type", "PLAINTEXT") != "PLAINTEXT" for each in json.loads(said.get(ENVIRONMENT) or "[]")):
-        # Secrets are given to projects, and the one of commands is everybody's.
-        is_own = said.get("ProjectName") in projects
-        if not is_own and not who.may(Action.ADMIN):
-            yield "secrets are for build projects that the file declares itself"
+    has_secrets = any(
+        each.get("type", "PLAINTEXT") != "PLAINTEXT" for each in json.loads(said.get(ENVIRONMENT) or "[]")
+    )
+    # Secrets are given to projects, and the one of commands is everybody's.
+    if has_secrets and said.get("ProjectName") not in projects:
+        yield "secrets are for build projects that the file declares itself"
 
 
 def _source_faults(session: Session, who: Identity, action: ActionDefinition) -> Iterator[str]:
@@ -175,4 +193,4 @@ def _may(who: Identity, action: Action, path: str) -> Iterator[str]:
     domain, _, repository = path.partition("/")
     asked = f"{domain}/*" if "#{" in repository else path
     if not who.may(action, asked):
-        yield f"{who.name}, who configured where the definition comes from, may not {action.value} at {asked}"
+        yield f"{who.name}, in whose rights the definition is, may not {action.value} at {asked}"

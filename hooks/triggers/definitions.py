@@ -18,12 +18,11 @@ from hooks.jobs.context import Handler, JobContext
 from hooks.models.job import JobState
 from hooks.models.pipeline import Pipeline
 from hooks.models.pipeline_source import PipelineLocation
-from hooks.pipelines.applying import apply_declared, lock_pipelines
+from hooks.pipelines.applying import apply_declared, known_providers, lock_pipelines
 from hooks.pipelines.declaration import parse_documents
 from hooks.pipelines.definition import PipelineDefinition
 from hooks.pipelines.locations import JOB_KIND
 from hooks.pipelines.parts import Parts
-from hooks.pipelines.providers import PROVIDERS
 from hooks.pipelines.pushed_rights import faults_of
 from hooks.pipelines.run import SYSTEM
 from hooks.pipelines.sources.connections import Located, locate, open_connection
@@ -125,7 +124,7 @@ class Definitions:
         who = self.member(session, row.configured_by, now)
         if who is None:
             raise Denied(f"{row.configured_by}, who configured where it comes from, is not there or is disabled")
-        found = parse_documents(text, PROVIDERS, name=row.path)
+        found = parse_documents(text, known_providers(session), name=row.path)
         place = (located.domain, located.repository)
         declared = [each.declares for each in found]
         faults = faults_of(session, who, row.name, place, declared)
@@ -135,7 +134,14 @@ class Definitions:
         # Projects first, as their pipeline starts builds of them.
         for each in sorted(found, key=lambda one: isinstance(one.declares, PipelineDefinition)):
             apply_declared(
-                session, self.parts, each.declares, each.text, actor=who.name, now=now, comes_from_source=True
+                session,
+                self.parts,
+                each.declares,
+                each.text,
+                secrets=each.secrets,
+                actor=who.name,
+                now=now,
+                comes_from_source=True,
             )
         if row.commit != commit:
             about = {"commit": commit, "file": row.path, "url": located.url}

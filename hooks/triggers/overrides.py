@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 from sqlalchemy.orm import Session
 
 from hooks.builds.push_fields import COMMIT
 from hooks.pipelines.definition import GIT_PROVIDERS, PipelineDefinition
 from hooks.pipelines.pinning import Wanted
-from hooks.pipelines.sources.buckets import find_bucket, key_fault
-from hooks.pipelines.sources.connections import locate
-from hooks.pipelines.sources.git_settings import settings_of
+from hooks.pipelines.source_places import place_of
+from hooks.pipelines.sources.buckets import key_fault
 from hooks.triggers.match import PackageFilter, filter_of
 from hooks.triggers.newest import newest_version
 from hooks.triggers.pushes import find_pipeline
+from registry.access import Action, Identity, check
 from registry.errors import Invalid
 
 COMMIT_ID, OBJECT_VERSION, OBJECT_KEY = TYPES = ("COMMIT_ID", "S3_OBJECT_VERSION_ID", "S3_OBJECT_KEY")
@@ -47,17 +47,25 @@ def check_kinds(definition: PipelineDefinition, given: Mapping[str, tuple[str, s
             raise Invalid(f"sourceRevisions: source {action.name} takes no {kind}")
 
 
+def check_revisions(session: Session, who: Identity, pipeline: str, given: Collection[str]) -> None:
+    """Whether somebody may say what each of these source actions brings: as if they had published it there.
+
+    Needs ``publish`` on the repository that a git source, or an object's bucket, belongs to; what is not on its branch yet is
+    built and deployed as well. Raises Denied, Invalid, and NotFound for the pipeline, a connection or a bucket.
+    """
+    _, definition = find_pipeline(session, pipeline)
+    for action in definition.sources:
+        if action.name in given and not action.is_package_source:
+            check(who, Action.PUBLISH, "/".join(place_of(session, action)))
+
+
 def place_of_source(session: Session, pipeline: str) -> tuple[str, str]:
     """Domain and repository of what an execution is about that is started without a version. Raises NotFound, Invalid."""
     _, definition = find_pipeline(session, pipeline)
     if definition.source.is_package_source:
         at = newest_version(session, _filter(definition))
         return at.domain, at.repository
-    if definition.source.type.provider not in GIT_PROVIDERS:
-        bucket = find_bucket(session, definition.source.configuration["S3Bucket"])
-        return bucket.domain, bucket.repository
-    located = locate(session, settings_of(definition.source.configuration))
-    return located.domain, located.repository
+    return place_of(session, definition.source)
 
 
 def _filter(definition: PipelineDefinition) -> PackageFilter:

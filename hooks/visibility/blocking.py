@@ -1,4 +1,4 @@
-"""What keeps executions from going on: whose approval, which closed way in, what failed, what a deployment waits for."""
+"""What keeps executions from going on: whose approval, which closed way in, freeze, hold or condition, what failed."""
 
 from __future__ import annotations
 
@@ -12,13 +12,21 @@ from hooks.deployments.parts import Patience
 from hooks.deployments.rights import may_see
 from hooks.deployments.waiting import WaitReason, wait_reasons
 from hooks.models.deployment import Deployment, DeploymentApplication
-from hooks.models.pipeline import Pipeline
-from hooks.models.pipeline_stage import StageSlot
+from hooks.pipelines.definition import Slot
 from hooks.pipelines.gates import repositories_behind
-from hooks.pipelines.state import ActionStatus, ExecutionStatus
+from hooks.pipelines.inbound import FREEZE, Keeper, keepers
+from hooks.pipelines.state import ActionStatus, ConditionStatus, ExecutionStatus, StageStatus
 from hooks.pipelines.store import ActionExecutionView, ExecutionView
 from hooks.visibility.life_shapes import Blocker
 from registry.access import Identity
+
+CONDITION = "condition"
+_SAY_NO = {ConditionStatus.FAILED, ConditionStatus.ERRORED}
+_CALLED = {
+    Slot.BEFORE_ENTRY: "the condition before {} is entered",
+    Slot.ON_SUCCESS: "the condition on success of {}",
+    Slot.ON_FAILURE: "the condition on failure of {}",
+}
 
 
 def blockers(
@@ -33,9 +41,9 @@ def blockers(
     """What keeps each of these executions, by their numbers; nothing for those that have succeeded or were superseded.
 
     Why a deployment waits is told to who may see its application; ``deployments`` are those that the caller may see, where
-    they are known already. It costs four queries, however many they are.
+    they are known already. It costs a handful of queries, however many they are.
     """
-    slots = _slots(session, executions)
+    kept_out = keepers(session, executions, now)
     running = [
         action.deployment_id
         for execution in executions
@@ -47,19 +55,7 @@ def blockers(
     else:
         deployments = [row for row in deployments if row.id in running]
     reasons = wait_reasons(session, deployments, patience, now)
-    return {each.summary.id: tuple(_of(each, slots, reasons)) for each in executions}
-
-
-def _slots(session: Session, executions: Collection[ExecutionView]) -> dict[tuple[str, str], StageSlot]:
-    wanted = {each.summary.pipeline for each in executions if each.inbound_stage is not None}
-    if not wanted:
-        return {}
-    rows = session.execute(
-        select(Pipeline.name, StageSlot)
-        .join(StageSlot, StageSlot.pipeline_id == Pipeline.id)
-        .where(Pipeline.name.in_(wanted))
-    )
-    return {(name, slot.stage): slot for name, slot in rows}
+    return {each.summary.id: tuple(_of(each, kept_out, reasons)) for each in executions}
 
 
 def _deployments(session: Session, ids: Sequence[str], caller: Identity) -> list[Deployment]:
@@ -76,7 +72,7 @@ def _deployments(session: Session, ids: Sequence[str], caller: Identity) -> list
 
 def _of(
     execution: ExecutionView,
-    slots: Mapping[tuple[str, str], StageSlot],
+    kept_out: Mapping[int, Keeper],
     reasons: Mapping[str, tuple[WaitReason, ...]],
 ) -> list[Blocker]:
     summary = execution.summary
@@ -94,10 +90,15 @@ def _of(
         case ExecutionStatus.FAILED:
             return _failures(execution)
         case ExecutionStatus.IN_PROGRESS | ExecutionStatus.STOPPING:
-            if execution.inbound_stage is not None:
-                return [_inbound(execution, slots.get((summary.pipeline, execution.inbound_stage)))]
+            if summary.id in kept_out:
+                return [_inbound(execution, kept_out[summary.id])]
             return [
-                each for stage, action in _open_actions(execution) for each in _open(execution, stage, action, reasons)
+                *_conditions(execution, CONDITION),
+                *(
+                    each
+                    for stage, action in _open_actions(execution)
+                    for each in _open(execution, stage, action, reasons)
+                ),
             ]
         case _:
             return []
@@ -112,6 +113,7 @@ def _failures(execution: ExecutionView) -> list[Blocker]:
         for action in stage.actions
         if action.status == ActionStatus.FAILED
     ]  # fmt: skip
+    found += _conditions(execution, "failed")
     return found or [
         Blocker("failed", "it failed", summary.id, summary.pipeline, _last_stage(execution), None, summary.ended_at)
     ]
@@ -122,14 +124,28 @@ def _why(action: ActionExecutionView) -> str:
     return f"{told}: {action.comment}" if action.comment else told
 
 
-def _inbound(execution: ExecutionView, slot: StageSlot | None) -> Blocker:
+def _inbound(execution: ExecutionView, keeper: Keeper) -> Blocker:
     summary, stage = execution.summary, execution.inbound_stage or ""
-    if slot is not None and not slot.is_open:
-        told = f"{slot.changed_by} closed the way into {stage}: {slot.disabled_reason}"
-        return Blocker("transition", told, summary.id, summary.pipeline, stage, None, slot.changed_at)
-    inside = f"execution {slot.occupant_id}" if slot is not None and slot.occupant_id else "another execution"
-    told = f"{inside} is in stage {stage}, which takes one at a time"
-    return Blocker("stage", told, summary.id, summary.pipeline, stage, None, None)
+    told = f"{stage} is {keeper.told}" if keeper.kind == FREEZE else keeper.told
+    return Blocker(keeper.kind, told, summary.id, summary.pipeline, stage, None, keeper.since)
+
+
+def _conditions(execution: ExecutionView, kind: str) -> list[Blocker]:
+    """What the conditions say that have not let it go on: those that are judged yet, or (``failed``) that have failed it."""
+    summary = execution.summary
+    return [
+        Blocker(kind, f"{_CALLED[Slot(each.condition_type)].format(stage.name)}: {each.summary or each.status}", summary.id,
+                summary.pipeline, stage.name, None, each.ended_at or each.started_at)
+        for stage in execution.stages
+        for each in stage.conditions
+        if each.is_current
+        and (
+            each.status == ConditionStatus.IN_PROGRESS
+            if kind == CONDITION
+            # One on failure does not fail anything, and what it skips goes on.
+            else each.status in _SAY_NO and each.condition_type != Slot.ON_FAILURE and stage.status == StageStatus.FAILED
+        )
+    ]  # fmt: skip
 
 
 def _open_actions(execution: ExecutionView) -> list[tuple[str, ActionExecutionView]]:

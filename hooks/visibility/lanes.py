@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from hooks.pipelines.definition import ActionDefinition, PipelineDefinition
 
 REPOSITORY, GROUP = "repository", "group"
-_PROMOTE, _DEPLOY = ("Deploy", "Promote"), ("Deploy", "CodeDeploy")
+_PROMOTE = ("Deploy", "Promote")
+_DEPLOY = {("Deploy", "CodeDeploy"), ("Deploy", "CodeDeployToECS")}
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +51,7 @@ def _stop(action: ActionDefinition, stage: str, place: tuple[int, int]) -> Stop 
     kind = (action.type.category, action.type.provider)
     if kind == _PROMOTE:
         column, application = Column(REPOSITORY, action.configuration["TargetRepository"]), ""
-    elif kind == _DEPLOY:
+    elif kind in _DEPLOY:
         column = Column(GROUP, action.configuration["DeploymentGroupName"])
         application = action.configuration["ApplicationName"]
     else:

@@ -344,7 +344,10 @@ def test_a_stage_is_closed_opened_and_rolled_back_from_pages(site):
     page = ada.get("/pipelines/serial").text
     assert "Waiting before it" in page
     assert f'/executions/{second}"' in page
-    assert "Waits before Test: another execution is in it." in ada.get(f"/executions/{second}").text
+    assert (
+        f"Waits before Test: execution {first} is in stage Test, which takes one at a time."
+        in ada.get(f"/executions/{second}").text
+    )
     assert "Close the way in" in page
     assert "Close the way in" not in mel.get("/pipelines/serial").text
 
@@ -358,7 +361,7 @@ def test_a_stage_is_closed_opened_and_rolled_back_from_pages(site):
     site.end_build(site.build_of(first))
     answer = form_at(mel, f"/executions/{first}", "/approval", verdict="Approved")
     assert mel.post(f"/executions/{first}/approval", data=answer).status_code == 303
-    assert "ada closed the way in (freeze" in rob.get(f"/executions/{first}").text
+    assert "Waits before Promote: ada closed the way into Promote: freeze" in rob.get(f"/executions/{first}").text
     opening = form_at(ada, "/pipelines/serial", "/transition", stage="Promote", to="open")
     assert ada.post(place, data=opening).status_code == 303
     site.world.work()

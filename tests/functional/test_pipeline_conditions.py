@@ -1,5 +1,6 @@
 """Conditions of stages, one by one: CodePipeline's table of results, its polarities, and what each rule waits for."""
 
+import json
 import threading
 from datetime import timedelta
 from pathlib import Path
@@ -7,10 +8,13 @@ from pathlib import Path
 import pytest
 import sqlalchemy as sa
 
+from hooks.deployments.parts import Patience
 from hooks.deployments.told_alarms import tell
 from hooks.models.job import Job
 from hooks.models.pipeline import Pipeline
 from hooks.models.pipeline_condition import ConditionExecution, RuleExecution
+from hooks.notifications.envelope import compose
+from hooks.notifications.payloads import render
 from hooks.pipelines import conditions, freezes
 from hooks.pipelines.approvals import Verdict
 from hooks.pipelines.definition import RetryMode, Slot
@@ -19,11 +23,15 @@ from hooks.pipelines.freezes import NewFreeze, create_freeze, delete_freeze
 from hooks.pipelines.overriding import override_condition
 from hooks.pipelines.steering import stop_execution
 from hooks.pipelines.sticky import thaw
+from hooks.visibility.blocking import blockers
+from hooks.visibility.board import board
+from registry.access import Action, Identity, Scope
 from registry.errors import Conflict, Invalid, NotFound
+from registry.models import Event
 from tests import postgres
 from tests.fakes.pipeline_builds import Builds
 from tests.fakes.pipeline_line import Line, fresh_world
-from tests.fakes.pipelines import approval, build, stage
+from tests.fakes.pipelines import approval, build, promotion, stage
 
 
 @pytest.fixture(scope="module")
@@ -665,3 +673,113 @@ def open_conditions(world, execution):
                 ConditionExecution.execution_id == execution, ConditionExecution.status == "InProgress"
             )
         ).all()
+
+
+# --- what is told of it ----------------------------------------------------------------------------------------------
+
+
+def keeping(world, execution):
+    """(kind, stage, text) of what keeps an execution, and the same on the board, before ``prod``."""
+    admin = Identity("admin", 1, (Scope(frozenset({Action.ADMIN})),), "session")
+    view = world.execution(execution)
+    with world.db.read() as session:
+        found = blockers(session, [view], admin, Patience(), world.now)[execution]
+        (row,) = board(session, admin, Patience(), world.now, pipeline=view.summary.pipeline).rows
+    (cell,) = [each for each in row.cells if each.place == "prod"]
+    assert cell.blocking == found
+    return [(each.kind, each.stage, each.text) for each in found]
+
+
+def test_what_keeps_an_execution_is_told_whichever_gate_it_is(world):
+    ships_on = (promotion("Promote", "prod"),)
+    waiting = rule("Slow", "Soak", "{Minutes: '30'}", owner="Entrepot")
+    way = line(world, guarded("beforeEntry", "FAIL", waiting), actions=ships_on, after=False)
+    way.freeze(f"told-{way.name}", pipeline=way.name, stages=["Ship"], ends_at=world.now + timedelta(minutes=5))
+    first = way.start()
+    way.answer(first)
+    until = world.now + timedelta(minutes=5)
+    frozen = f"Ship is frozen until {until:%Y-%m-%d %H:%M} UTC by told-{way.name} (holidays)"
+    assert keeping(world, first) == [("freeze", "Ship", frozen)]
+    way.close()
+    assert keeping(world, first) == [("transition", "Ship", "op closed the way into Ship: freeze")]
+    way.open()
+    way.unfreeze(f"told-{way.name}")
+    with world.db.write() as session:
+        session.execute(sa.update(Job).where(Job.kind == freezes.JOB_KIND, Job.state == "queued").values(run_after=0))
+    world.work(freezes.JOB_KIND)
+    ((kind, stage_name, text),) = keeping(world, first)
+    assert (kind, stage_name) == ("condition", "Ship")
+    assert text.startswith("the condition before Ship is entered: ")
+    # One that a condition has failed says so, on the board and in its event.
+    way = line(world, guarded("beforeEntry", "FAIL", check("9.9")), actions=ships_on, after=False)
+    first = way.start()
+    way.answer(first)
+    ((kind, stage_name, text),) = keeping(world, first)
+    assert (kind, stage_name) == ("failed", "Ship")
+    assert "#{src.Version} = '1.0'" in text
+    with world.db.read() as session:
+        ended = sa.select(Event).where(Event.kind == "execution.failed").order_by(Event.id.desc()).limit(1)
+        reason = session.scalars(ended).one().payload["reason"]
+    assert reason.startswith("condition BEFORE_ENTRY of Ship: Check: #{src.Version} = '1.0'"), reason
+    # What a condition has skipped goes on, and is kept by nothing of it.
+    way = line(world, guarded("beforeEntry", "SKIP", check("9.9")), actions=ships_on)
+    first = way.start()
+    way.answer(first)
+    view = world.execution(first)
+    with world.db.read() as session:
+        admin = Identity("admin", 1, (Scope(frozenset({Action.ADMIN})),), "session")
+        (only,) = blockers(session, [view], admin, Patience(), world.now)[first]
+    assert (only.kind, only.stage) == ("approval", "After")
+    # A hold.
+    way = line(world, actions=ships_on, after=False)
+    first, second = way.start("1.0"), way.start("2.0")
+    way.answer(first)
+    way.world.work()
+    way.answer(second)
+    way.world.work()
+    back = way.roll_back(first)
+    way.world.work()
+    again = way.start("3.0")
+    way.answer(again)
+    held = f"op rolled Ship back (#{back}), and until somebody releases it nothing of acme enters"
+    assert keeping(world, again) == [("hold", "Ship", held)]
+
+
+def test_who_started_an_execution_is_told_in_codepipelines_words(world):
+    way = line(world, guarded("onSuccess", "ROLLBACK", check("1.0")), after=False)
+    first = way.start("1.0")
+    for where in ("Test", "Ship"):
+        way.answer(first, where)
+    second = way.start("2.0")
+    for where in ("Test", "Ship"):
+        way.answer(second, where)
+    back = max(each.id for each in world.executions(way.name))
+    way.answer(back, "Ship")
+    by_hand = way.roll_back(first)
+    told = {}
+    with world.db.read() as session:
+        for row in session.scalars(sa.select(Event).where(Event.kind == "execution.started")):
+            body = compose(
+                event_id="1", kind=row.kind, source="https://here.example", subject="x", occurred_at=row.occurred_at,
+                data=row.payload,
+            )  # fmt: skip
+            sent = json.loads(render("EventBridge", body, "https://here.example")[1])
+            told[row.payload["execution"]] = sent["detail"]["execution-trigger"]["trigger-type"]
+    assert (told[first], told[back], told[by_hand]) == (
+        "StartPipelineExecution",
+        "AutomatedRollback",
+        "ManualRollback",
+    )
+    others = {
+        "event": "CloudWatchEvent",
+        "object": "CloudWatchEvent",
+        "schedule": "CloudWatchEvent",
+        "push": "WebhookV2",
+    }
+    for kind, word in {**others, "webhook": "Webhook", "invoke": "StartPipelineExecution"}.items():
+        body = compose(
+            event_id="1", kind="execution.started", source="https://here.example", subject="x", occurred_at=world.now,
+            data={"trigger": kind, "execution": 1},
+        )  # fmt: skip
+        sent = json.loads(render("EventBridge", body, "https://here.example")[1])
+        assert sent["detail"]["execution-trigger"]["trigger-type"] == word, kind

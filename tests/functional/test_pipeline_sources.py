@@ -6,6 +6,7 @@ import hashlib
 import json
 from collections.abc import Iterator
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +26,7 @@ from tests.build_bench import MISSING_SANDBOX
 from tests.deploying import IS_ROOT, Machine
 from tests.fakes.forge import Repository, git
 from tests.functional.api_world import PASSWORD
-from tests.pipeline_sources import SourceWorld, action, source_world
+from tests.pipeline_sources import SOURCE, SourceWorld, action, source_world
 
 pytestmark = pytest.mark.skipif(bool(MISSING_SANDBOX), reason=MISSING_SANDBOX)
 TRIGGERS = """triggers:
@@ -224,6 +225,103 @@ def test_a_start_by_hand_brings_a_commit_and_the_commit_stays(world: SourceWorld
     assert world.call("GET", f"/executions/{newest.json['id']}", as_="stranger").status_code == 404
 
 
+def test_a_revision_takes_the_right_where_its_source_belongs(world: SourceWorld) -> None:
+    theirs = Repository(world.forge.root, "theirs")
+    theirs.commit({"text": "good\n"})
+    unmerged = theirs.commit({"text": "bad\n"}, branch="unmerged")
+    body = {"url": world.forge.url, "repository": "staging"}
+    assert world.call("PUT", "/git-connections/theirs", json=body).status_code == 200
+    assert world.call("PUT", "/source-buckets/theirs", json={"repository": "staging"}).status_code == 200
+    stored = world.call("PUT", "/source-buckets/theirs/objects/a.zip", data=b"x")
+    more = """
+  - name: Theirs
+    actionTypeId: {category: Source, owner: Entrepot, provider: Git, version: "1"}
+    configuration: {Connection: theirs, FullRepositoryId: theirs, BranchName: main}
+    outputArtifacts: [{name: Theirs}]
+  - name: Kept
+    actionTypeId: {category: Source, owner: AWS, provider: S3, version: "1"}
+    configuration: {S3Bucket: theirs, S3ObjectKey: a.zip}
+    outputArtifacts: [{name: Kept}]
+"""
+    document = f"name: two\nstages:{SOURCE.format(repository='app', more='').rstrip()}{more}{GATE.lstrip()}"
+    applied = world.call("PUT", "/pipelines", json={"document": document})
+    assert applied.status_code == 200, applied.text
+    commit = {"actionName": "Theirs", "revisionType": "COMMIT_ID", "revisionValue": unmerged}
+    kept = {"actionName": "Kept", "revisionType": "S3_OBJECT_VERSION_ID", "revisionValue": stored.json["versionId"]}
+    own = {"actionName": "App", "revisionType": "COMMIT_ID", "revisionValue": git(world.code.bare, "rev-parse", "main")}
+    for given in (commit, kept):
+        answer = world.start("two", "publisher", sourceRevisions=[own, given])
+        assert (answer.status_code, "default/staging" in answer.text) == (403, True), answer.text
+    client = world.app.test_client()
+    assert client.post("/sign-in", data={"user": "publisher", "password": PASSWORD}).status_code == 303
+    assert form_sent(client, "two", **{"revision-Theirs": unmerged}).status_code == 403
+    assert world.executions("two") == []
+    # Controls: the newest of theirs, and what is one's own, take no right there; and whoever has it may.
+    for who, given in (("publisher", [own]), ("admin", [own, commit, kept])):
+        assert (started := world.start("two", who, sourceRevisions=given)).status_code == 201, started.text
+
+
+def test_what_another_source_brings_is_for_readers_of_where_it_belongs(world: SourceWorld) -> None:
+    theirs = Repository(world.forge.root, "secretive")
+    theirs.commit({"text": "x\n"}, "their secret plan")
+    body = {"url": world.forge.url, "repository": "staging"}
+    assert world.call("PUT", "/git-connections/secretive", json=body).status_code == 200
+    detail = {"minimumCount": 0, "maximumCount": 2}
+    scan = {"category": "Test", "provider": "Scan", "version": "1"}
+    made = world.call(
+        "POST",
+        "/action-types",
+        json={**scan, "inputArtifactDetails": detail, "outputArtifactDetails": detail, "workers": ["publisher"]},
+    )
+    assert made.status_code == 201, made.text
+    kind = "actionTypeId: {category: Test, owner: Custom, provider: Scan, version: '1'}"
+    document = f"""name: mixed
+stages:{SOURCE.format(repository="app", more="").rstrip()}
+  - name: Theirs
+    actionTypeId: {{category: Source, owner: Entrepot, provider: Git, version: "1"}}
+    configuration: {{Connection: secretive, FullRepositoryId: secretive, BranchName: main}}
+    outputArtifacts: [{{name: Theirs}}]
+- name: Scan
+  actions:
+  - {{name: Ours, {kind}, inputArtifacts: [{{name: App}}]}}
+  - {{name: Both, {kind}, inputArtifacts: [{{name: App}}, {{name: Theirs}}]}}
+"""
+    applied = world.call("PUT", "/pipelines", json={"document": document})
+    assert applied.status_code == 200, applied.text
+    started = world.start("mixed")
+    assert started.status_code == 201, started.text
+    world.work()
+    path = f"/executions/{started.json['id']}"
+    for who, may in (("admin", True), ("publisher", False)):
+        answer = world.call("GET", path, as_=who)
+        assert ("their secret plan" in answer.text) is may, who
+        assert "secretive.git" in answer.text if may else f"{world.forge.url}/secretive" not in answer.text
+        revisions = {each["action"]: each for each in answer.json["revisions"]}
+        assert revisions["App"]["message"]
+        assert revisions["Theirs"]["revision"] == git(theirs.bare, "rev-parse", "main")
+        client = world.app.test_client()
+        assert client.post("/sign-in", data={"user": who, "password": PASSWORD}).status_code == 303
+        for shown in (path, "/pipelines/mixed"):
+            page = client.get(shown)
+            assert page.status_code == 200
+            assert (f"{world.forge.url}/secretive" in page.text) is may, (who, shown)
+            assert may or "their secret plan" not in page.text
+    # A worker gets the jobs whose artifacts it may read, and no others.
+    asked = {"actionTypeId": {**scan, "owner": "Custom"}, "maxBatchSize": 10}
+    for who, names in (("publisher", ["Ours"]), ("admin", ["Both"])):
+        jobs = world.call("POST", "/jobs/poll", as_=who, json=asked).json["jobs"]
+        assert [job["data"]["pipelineContext"]["action"]["name"] for job in jobs] == names
+
+
+def form_sent(client: Any, pipeline: str, **given: str) -> Any:
+    form = next(
+        each for each in reading.parse(client.get(f"/pipelines/{pipeline}").text).iter("form")
+        if each.attrib["action"].endswith("/start")
+    )  # fmt: skip
+    fields = {each.attrib["name"]: each.attrib.get("value", "") for each in form.iter("input") if "name" in each.attrib}
+    return client.post(f"/pipelines/{pipeline}/start", data={**fields, **given})
+
+
 LOOK_TWICE = """
 - name: Look
   actions:
@@ -363,16 +461,7 @@ def test_pages_tell_of_commits_and_objects_as_of_versions(world: SourceWorld) ->
     client = world.app.test_client()
     assert client.post("/sign-in", data={"user": "admin", "password": PASSWORD}).status_code == 303
 
-    def start(pipeline: str, **given: str) -> Any:
-        form = next(
-            each for each in reading.parse(client.get(f"/pipelines/{pipeline}").text).iter("form")
-            if each.attrib["action"].endswith("/start")
-        )  # fmt: skip
-        fields = {
-            each.attrib["name"]: each.attrib.get("value", "") for each in form.iter("input") if "name" in each.attrib
-        }
-        return client.post(f"/pipelines/{pipeline}/start", data={**fields, **given})
-
+    start = partial(form_sent, client)
     wrong = start("seen", **{"revision-App": "main"})
     assert (wrong.status_code, "no commit in full" in wrong.text) == (400, True)
     commit = git(world.code.bare, "rev-parse", "main")

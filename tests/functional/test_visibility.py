@@ -34,6 +34,7 @@ from hooks.notifications.envelope import compose
 from hooks.notifications.filters import place_of
 from hooks.notifications.payloads import render
 from hooks.pipelines.approvals import Verdict, decide
+from hooks.pipelines.freezes import NewFreeze, create_freeze, delete_freeze
 from hooks.visibility.board import board
 from hooks.visibility.figures import figures
 from hooks.visibility.life import life_of
@@ -485,3 +486,19 @@ def test_all_who_answered_an_approval_are_told(site: Site, ending: Verdict) -> N
     assert "anna: anna <tried>; ben: ben <tried>" in moment
     assert "anna “anna <tried>”" in page
     assert "ben “ben <tried>”" in page
+
+
+def test_pages_say_that_a_freeze_keeps_a_version(site: Site, deployed: Deployed) -> None:
+    site.package("dev", "acme-cold", "1.0")
+    with site.services.db.write() as session:
+        wanted = NewFreeze("cold", "inventory", ends_at=site.clock() + timedelta(hours=1))
+        create_freeze(session, wanted, actor="ada", now=site.clock())
+    execution = site.start("acme-cold", "1.0")
+    ada = Browser(site, "ada")
+    for path in ("/board?q=acme-cold", "/packages/default/dev/pypi/acme-cold/-/1.0/life"):
+        page = ada.text(path)
+        assert "Frozen" in page, path
+        assert "by cold (inventory)" in page, path
+        assert str(execution) in page, path
+    with site.services.db.write() as session:
+        delete_freeze(session, "cold", actor="ada", now=site.clock())

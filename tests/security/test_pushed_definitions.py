@@ -12,6 +12,7 @@ from registry.accounts import find_account
 from registry.models import Account
 from tests.build_bench import MISSING_SANDBOX
 from tests.fakes.forge import Repository, git
+from tests.functional.api_world import PASSWORD
 from tests.pipeline_sources import SOURCE, SourceWorld, source_world
 
 pytestmark = pytest.mark.skipif(bool(MISSING_SANDBOX), reason=MISSING_SANDBOX)
@@ -226,7 +227,7 @@ def test_a_pushed_definition_reaches_what_its_configurer_may_reach_and_no_more(w
     # Control: whoever may, may have it pushed.
     with world.db.write() as session:
         session.execute(update(Account).where(Account.id == account.id).values(actions=["admin"], repositories=None))
-    if way != "publishes":
+    if way not in {"publishes", "secrets"}:  # secrets of commands are no account's to push
         repository.commit({"again": "x"})
         world.poll_definition(way)
         assert (world.state(way)["fault"], world.version(way)) == ("", 1)
@@ -258,3 +259,127 @@ def test_a_definition_declares_itself_and_projects_of_its_repository_alone(world
     world.poll_definition("left")
     assert "is not there or is disabled" in world.state("left")["fault"]
     assert world.version("left") is None
+
+
+APPLIED_ONLY = {
+    "Webhook": ("Invoke", "Entrepot", "configuration: {WebhookName: chat}"),
+    "Signing": ("Build", "Custom", "configuration: {Secret: whatever}"),
+}
+
+
+def test_what_no_right_stands_for_is_refused_in_what_an_administrator_lets_be_pushed(world: Located) -> None:
+    custom = {
+        "category": "Build", "provider": "Signing", "version": "1",
+        "inputArtifactDetails": {"minimumCount": 0, "maximumCount": 1},
+        "outputArtifactDetails": {"minimumCount": 0, "maximumCount": 1},
+        "configurationProperties": [{"name": "Secret", "required": True, "key": False, "secret": True}],
+    }  # fmt: skip
+    made = world.call("POST", "/action-types", json=custom)
+    assert made.status_code == 201, made.text
+    repository = world.place("reaching")
+    for provider, (category, owner, more) in APPLIED_ONLY.items():
+        kind = f"{{category: {category}, owner: {owner}, provider: {provider}, version: '1'}}"
+        stages = GATE + f"- name: Reach\n  actions:\n  - {{name: Reach, actionTypeId: {kind}, {more}}}\n"
+        repository.commit(world.text("reaching", stages))
+        world.poll_definition("reaching")
+        fault = world.state("reaching")["fault"]
+        assert "for definitions that are applied" in fault, (provider, fault)
+        assert provider in fault
+        assert world.version("reaching") is None
+    package = "configuration: {Repository: dev, Format: pypi, Name: x}}"
+    packages = "{name: P, actionTypeId: {category: Source, owner: Entrepot, provider: Package}, " + package
+    for provider, category, owner, said in (
+        ("Publish", "Deploy", "Entrepot", "Destination: out"),
+        ("CodePipeline", "Invoke", "AWS", "PipelineName: other"),
+    ):
+        kind = f"{{category: {category}, owner: {owner}, provider: {provider}, version: '1'}}"
+        out = f"- name: Out\n  actions:\n  - {{name: Out, actionTypeId: {kind}, configuration: {{{said}}}}}\n"
+        repository.commit({PATH: f"name: reaching\nstages:\n- name: Source\n  actions:\n  - {packages}\n{out}"})
+        world.poll_definition("reaching")
+        assert f"{provider} is for definitions that are applied" in world.state("reaching")["fault"]
+    # Control: an administrator's own document may.
+    text = world.text("by-hand", stages)[PATH].replace("FullRepositoryId: by-hand", "FullRepositoryId: reaching")
+    applied = world.call("PUT", "/pipelines", json={"document": text})
+    assert applied.status_code == 200, applied.text
+
+
+SHIP = """
+- name: Ship
+  actions:
+  - name: Ship
+    actionTypeId: {category: Deploy, owner: AWS, provider: CodeDeploy, version: "1"}
+    configuration: {ApplicationName: pushed-shop, DeploymentGroupName: www}
+    inputArtifacts: [{name: App}]
+"""
+
+
+def test_a_pushed_definition_deploys_in_the_right_of_the_account_it_has_whatever_the_group_says(world: Located) -> None:
+    def rights(*actions: str) -> None:
+        with world.db.write() as session:
+            account = find_account(session, "robot")
+            session.execute(
+                update(Account)
+                .where(Account.id == account.id)
+                .values(actions=list(actions), repositories=["default/*"] if "promote" in actions else ["default/dev"])
+            )
+
+    def shipped() -> Any:
+        started = world.start("shipping")
+        assert started.status_code == 201, started.text
+        world.work(builds=False)
+        execution = world.call("GET", f"/executions/{started.json['id']}").json
+        return next(each for stage in execution["stages"] for each in stage["actions"] if each["name"] == "Ship")
+
+    for method, path, body in (
+        ("POST", "/deployment-applications", {"applicationName": "pushed-shop"}),
+        (
+            "PUT",
+            "/deployment-applications/pushed-shop/groups/www",
+            {"document": '{"pipelines": ["shipping"], "targets": []}'},
+        ),
+    ):
+        assert (made := world.call(method, path, json=body)).status_code < 300, made.text
+    pointer = "definitionFrom: {name: shipping, as: robot, source: {Connection: forge, FullRepositoryId: shipping, BranchName: main}}"
+    assert world.call("PUT", "/pipelines", json={"document": pointer}).status_code == 404  # nobody is called so
+    world.account("robot", "read", "publish", repositories=["default/dev"])
+    repository = world.place("shipping")
+    repository.commit(world.text("shipping", SHIP))
+    world.poll_definition("shipping")
+    assert (world.state("shipping")["fault"], world.version("shipping")) == ("", 1)
+    # The same text in the rights of another account is another version: it acts as that one from now on.
+    assert world.call("PUT", "/pipelines", json={"document": pointer}).status_code == 200
+    world.work(builds=False)
+    assert "robot may not deploy in domain default" in world.state("shipping")["fault"]
+    assert world.state("shipping")["configuredBy"] == "robot"
+    rights("read", "publish", "promote")
+    world.poll_definition("shipping")
+    assert (world.state("shipping")["fault"], world.version("shipping")) == ("", 2)
+    world.poll_definition("shipping")
+    assert world.version("shipping") == 2
+    allowed = shipped()
+    assert "may not" not in allowed["summary"], allowed
+    assert allowed["deploymentId"], allowed
+    rights("read", "publish")
+    refused = shipped()
+    assert (refused["status"], refused["deploymentId"]) == ("Failed", None)
+    assert "robot, who wrote the pipeline's definition, may not" in refused["summary"]
+    # Control: of a definition that an administrator applied the group's word is enough.
+    assert world.call("DELETE", "/pipelines/shipping/definition-source").status_code == 204
+    assert shipped()["deploymentId"]
+
+
+def test_what_is_wrong_with_a_definition_is_for_readers_of_where_it_belongs(world: Located) -> None:
+    world.account("outsider", "read", repositories=["default/staging"])
+    repository = world.place("quiet")
+    repository.commit(world.text("quiet"))
+    world.poll_definition("quiet")
+    repository.commit({PATH: "pipeline: {name: quiet, colour: red}\n"})
+    world.poll_definition("quiet")
+    for name, may in (("admin", True), ("reader", True), ("outsider", False)):
+        client = world.app.test_client()
+        assert client.post("/sign-in", data={"user": name, "password": PASSWORD}).status_code == 303
+        page = client.get("/pipelines/quiet")
+        assert page.status_code == 200
+        assert ("unknown key" in page.text) is may, name
+        assert (world.forge.url in page.text) is may, name
+        assert "quiet" in page.text

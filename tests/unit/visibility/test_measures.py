@@ -4,7 +4,8 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from hooks.visibility.lanes import Column, merged
+from hooks.pipelines.definition import ActionDefinition, ActionType, PipelineDefinition, StageDefinition
+from hooks.visibility.lanes import Column, merged, stops_of
 from hooks.visibility.measures import Change, measure, quantiles
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
@@ -89,3 +90,17 @@ def columns(words: str) -> list[Column]:
 )
 def test_columns_go_in_the_order_of_stages(ways: list[str], order: str) -> None:
     assert merged(columns(way) for way in ways) == tuple(columns(order))
+
+
+def test_groups_of_machines_and_of_containers_are_columns() -> None:
+    def ship(provider: str, group: str) -> ActionDefinition:
+        said = {"ApplicationName": "shop", "DeploymentGroupName": group}
+        return ActionDefinition(group, ActionType("Deploy", "AWS", provider), configuration=said)
+
+    source = ActionDefinition("Package", ActionType("Source", "Entrepot", "Package"))
+    stages = (
+        StageDefinition("Source", (source,)),
+        StageDefinition("Prod", (ship("CodeDeploy", "machines"), ship("CodeDeployToECS", "containers"))),
+    )
+    found = stops_of(PipelineDefinition("p", stages), "dev")
+    assert [stop.column.name for stop in found] == ["dev", "machines", "containers"]
