@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass
 from datetime import datetime
-from typing import Any, Unpack
+from typing import Any
 
 from sqlalchemy import Select, select
 from sqlalchemy.orm import Session
@@ -163,7 +163,7 @@ def by_build(session: Session, build_id: str, *, limit: int = 1000) -> list[Buil
     return _versions(session.execute(_published_by(build_id).limit(limit)))
 
 
-def _published_by(build_id: str) -> Select[Unpack[tuple[Any, ...]]]:
+def _published_by(build_id: str) -> Select[*tuple[Any, ...]]:
     return (
         select(Domain.name, Repository.name, Package, PackageVersion.version, BuiltAsset, Asset)
         .join(Asset, Asset.id == BuiltAsset.asset_id)
