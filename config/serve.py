@@ -66,7 +66,8 @@ class Closes(Protocol):
 class Child:
     """A process that is kept running: ``main`` in a fork of this one, which first closes what it ``lets_go`` of.
 
-    ``starts`` holds when it was started lately (monotonic seconds); ``has_lived`` is true once it ran for a while.
+    ``starts`` holds when it was started lately (monotonic seconds); ``has_lived`` is true once it has answered, or ran
+    for a while.
     """
 
     name: str
@@ -185,6 +186,8 @@ class Supervisor:
         deadline = time.monotonic() + START_SECONDS
         while not self._signals:
             if _answers(f"http://{host}:{port}/healthz"):
+                # From here on it is no server that cannot start, however young it is when its database goes away.
+                self._children[0].has_lived = True
                 return
             web = self._children[0].process
             if web is not None and web.exitcode is not None:

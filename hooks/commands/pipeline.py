@@ -80,26 +80,41 @@ def apply(client: Client, document: IO[str], *, as_json: bool) -> None:
 @example("entrepot pipeline lint pipeline.yml deploy/*.yml")
 @pipeline.command()
 @click.argument("files", nargs=-1, required=True, type=click.File(encoding="utf-8"))
+@json_option
 @with_client
-def lint(client: Client, files: tuple[IO[str], ...]) -> None:
+def lint(client: Client, files: tuple[IO[str], ...], *, as_json: bool) -> None:
     """Name every fault of documents, with its line; exit 1 if there is any. Nothing is changed.
 
     The server is asked, because it knows which types of actions there are. Any account may.
     """
-    has_faults = False
+    told: list[dict[str, Any]] = []
     for file in files:
         try:
             found = client.send("POST", "pipelines/lint", body={"document": file.read()})["items"]
+        except Unreachable:
+            raise
         except Failed as failed:
-            has_faults = True
-            say(f"{file.name}: {failed}")
-            continue
-        for each in found:
-            for warning in each["warnings"]:
-                say(f"{file.name}: warning: {each['name']}: {warning}")
-        click.echo(f"{file.name}: {', '.join(each['kind'] + ' ' + each['name'] for each in found)}: no faults")
-    if has_faults:
+            told.append({"file": file.name, "declares": [], "fault": str(failed)})
+        else:
+            told.append({"file": file.name, "declares": found, "fault": None})
+    if as_json:
+        print_json(told)
+    else:
+        for each in told:
+            _say_linted(each)
+    if any(each["fault"] for each in told):
         raise SystemExit(1)
+
+
+def _say_linted(told: Mapping[str, Any]) -> None:
+    if told["fault"]:
+        say(f"{told['file']}: {told['fault']}")
+        return
+    for each in told["declares"]:
+        for warning in each["warnings"]:
+            say(f"{told['file']}: warning: {each['name']}: {warning}")
+    declared = ", ".join(f"{each['kind']} {each['name']}" for each in told["declares"])
+    click.echo(f"{told['file']}: {declared}: no faults")
 
 
 @example("entrepot pipeline list")
