@@ -120,7 +120,11 @@ def _promote(
             )
             row.summary = f"waits before the promotion {way}: {'; '.join(verdict.unmet)}"
             return
-        if verdict.unmet:
+        if verdict.wait_seconds is not None:
+            end = Progress(
+                ActionStatus.ABANDONED, f"not promoted {way}: the execution was stopped while it was too young"
+            )
+        elif verdict.unmet:
             end = Progress(ActionStatus.FAILED, f"not promoted {way}: {'; '.join(verdict.unmet)}")
         else:
             # The savepoint takes back what a refused promotion had written before it was refused.

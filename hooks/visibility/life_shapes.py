@@ -10,7 +10,8 @@ from datetime import datetime
 class Blocker:
     """Why an execution is not further than it is.
 
-    ``kind``: ``approval``, ``transition`` (the way in is closed), ``stage`` (another execution is in it), ``deployment`` (it
+    ``kind``: ``approval``, ``transition`` (the way in is closed), ``stage`` (another execution is in it), ``hold`` (a rollback
+    holds it), ``freeze`` (a freeze window), ``condition`` (it is being judged), ``deployment`` (it
     waits; ``text`` says for what), ``running`` (nothing keeps it: it is at work), ``failed``, ``stopped``.
 
     ``approvers`` are the repositories (``domain/repository``) on which one needs the right to approve. ``since`` is when it
