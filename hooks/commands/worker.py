@@ -23,6 +23,7 @@ from registry.commands.client import Client, Failed, Refused, Unreachable, with_
 from registry.commands.options import example
 from registry.commands.output import json_option, print_json, say
 
+_ENDING = (signal.SIGTERM, signal.SIGINT)
 LOOK_SECONDS = 5.0
 """So often it is asked whether a job is still wanted."""
 KILL_SECONDS = 10.0
@@ -228,12 +229,20 @@ def _place(folder: Path, name: str) -> Path:
 
 def _run(client: Client, job: Mapping[str, Any], command: tuple[str, ...], folder: Path) -> int | None:
     """The command's exit code; None where the job has ended meanwhile, and the command with it."""
+    # An end that is asked for while the command is started comes a moment later: else nobody would know what to stop.
+    asked: list[int] = []
+    before = {number: signal.signal(number, lambda which, _: asked.append(which)) for number in _ENDING}
     try:
         # Fixed words of the person who started the worker; nothing of a job is in them.
         process = subprocess.Popen(list(command), env=_environment(client, job, folder), start_new_session=True)
     except OSError as error:
         raise click.UsageError(f"{command[0]} cannot be run: {error.strerror}") from error
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
     try:
+        if asked:
+            raise KeyboardInterrupt
         while True:
             try:
                 return process.wait(LOOK_SECONDS)

@@ -249,7 +249,7 @@ FIELDS: dict[str, dict[str, str]] = {
     "/package-groups/<domain>/group": {"pattern": "/*"},
     "/package-groups/<domain>/group/delete": {"pattern": "/*"},
     f"{EXECUTION}/rollback": {"stage": "Test"},
-    f"{EXECUTION}/override": {"stage": "Test"},
+    f"{EXECUTION}/override": {"stage": "Test", "condition": "BEFORE_ENTRY"},
     "/pipelines/<name>/start": {
         "domain": "default", "repository": "dev", "format": "pypi", "name": "acme-billing", "version": "2.4.1",
     },
