@@ -44,7 +44,7 @@ PICTURES_OF = (
     Picture("approval", "/approvals", "Release"),
     Picture("build", "/builds/{build}", "SUCCEEDED"),
     Picture("deployment", "/deployments/{deployment}", "prod-"),
-    Picture("environments", "/environments", "prod", is_dark=True),
+    Picture("board", "/board", "prod", is_dark=True),
 )
 
 
