@@ -68,7 +68,7 @@ def tour() -> Iterator[Tour]:
 def test_from_a_push_to_prod_and_a_bad_version_back_again(tour: Tour) -> None:
     assert "Entrepot: started" in tour.type("git push")
     tour.waits(1)
-    assert "not" in tour.type("entrepot pipeline approve 1", status=1)
+    assert "dana may not approve in default/prod" in tour.type("entrepot pipeline approve 1", status=1)
     tour.type("entrepot pipeline approve 1 --comment 'staging looks well' --token-file $ALEX")
     tour.type("entrepot pipeline status 1 --watch --exit-status")
     first = tour.type("curl -s $SHOP")
