@@ -48,7 +48,8 @@ class Declarations:
 class DeclarationPlan:
     """What became, or would become, of each declared thing, and what is there without being declared.
 
-    ``warnings`` tell of repositories, build projects, applications and groups that pipelines name and that are nowhere.
+    ``warnings`` tell of repositories, build projects, applications and groups that pipelines name and that are nowhere, and
+    of what in them has no effect.
     Nothing is ever deleted for not being declared.
     """
 

@@ -82,7 +82,7 @@ class Undeclared:
 class Plan:
     """What becomes of everything, in the order of the doing; ``digest`` is a name for exactly these changes.
 
-    ``warnings`` tell of names in pipelines that nobody has.
+    ``warnings`` tell of names in pipelines that nobody has, and of what in them has no effect.
     """
 
     changes: tuple[DeclaredChange, ...]

@@ -110,7 +110,7 @@ KINDS: Mapping[type, str] = {
 class Declared:
     """One document: what it declares, its own text verbatim, and where it stands (``line`` from 1).
 
-    ``secrets`` are what its text masks.
+    ``secrets`` are what its text masks, ``warnings`` tell of what in it has no effect.
     """
 
     file: str
@@ -118,6 +118,7 @@ class Declared:
     text: str
     declares: Declaration
     secrets: Secrets = field(default_factory=dict, repr=False)
+    warnings: tuple[str, ...] = ()
 
     @property
     def kind(self) -> str:
@@ -175,11 +176,13 @@ def read_files(files: Sequence[DeclaredFile], providers: Sequence[Provider]) -> 
 
 
 def _declared(file: str, line: int, document: Document, providers: Sequence[Provider]) -> Declared:
-    declares = _declaration(document.root, _at_its_line(document.text, line), providers)
+    placed = _at_its_line(document.text, line)
+    declares = _declaration(document.root, placed, providers)
     if not isinstance(declares, PipelineDefinition):
         return Declared(file, line, document.text, declares)
     read = parse_documents(document.text, providers)[0]
-    return Declared(file, line, read.text, declares, read.secrets)
+    warnings = parse_documents(placed, providers)[0].warnings
+    return Declared(file, line, read.text, declares, read.secrets, warnings)
 
 
 def _says_something(text: str) -> bool:

@@ -26,7 +26,7 @@ _UNKNOWN_YET = ("#{", "*", "?")
 
 @dataclass(frozen=True, slots=True)
 class DeclarationWarning:
-    """Something that a declared thing names and that is nowhere: neither on the server nor among what is declared."""
+    """Something that a declared thing says without effect, or names and that is nowhere, also not among what is declared."""
 
     kind: str
     name: str
@@ -44,7 +44,7 @@ class _Named:
 
 
 def lacking(session: Session, declared: Sequence[Declared]) -> tuple[DeclarationWarning, ...]:
-    """What is named and nowhere, once everything has been made as declared. It costs at most four queries."""
+    """What has no effect, and what is named and nowhere, once all has been made as declared. At most four queries."""
     found = [
         (each, named)
         for each in declared
@@ -52,12 +52,18 @@ def lacking(session: Session, declared: Sequence[Declared]) -> tuple[Declaration
         for named in _names(each.declares)
     ]
     there = _there(session, {(named.what, named.key) for _, named in found})
-    return tuple(
-        DeclarationWarning(
-            each.kind, each.name, each.file, f"{named.where}: there is no {named.what} {'/'.join(named.key)}"
-        )
-        for each, named in found
-        if (named.what, named.key) not in there
+    without_effect = [
+        DeclarationWarning(each.kind, each.name, each.file, told) for each in declared for told in each.warnings
+    ]
+    return (
+        *without_effect,
+        *(
+            DeclarationWarning(
+                each.kind, each.name, each.file, f"{named.where}: there is no {named.what} {'/'.join(named.key)}"
+            )
+            for each, named in found
+            if (named.what, named.key) not in there
+        ),
     )
 
 

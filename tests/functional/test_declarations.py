@@ -315,6 +315,13 @@ stages:
         "Prod/Ship: there is no deployment group fair/prod",
     ]
     assert {(each["kind"], each["name"], each["file"]) for each in plan["warnings"]} == {("pipeline", "lacks", "0.yml")}
+    # What has no effect is told with its line in the file.
+    moved = "---\n" + released("nobodys", "nowhere", "prod").replace(
+        "\nstages:", "\nroleArn: arn:aws:iam::1:role/x\nstages:", 1
+    )
+    told = [each["text"] for each in apply(world, "repository: later\n" + moved, dryRun=True)["warnings"]]
+    line = ("repository: later\n" + moved).splitlines().index("roleArn: arn:aws:iam::1:role/x") + 1
+    assert told[0].startswith(f"line {line}: roleArn has no effect"), told
     # What the same files declare is there, and so is what was there before.
     beside = """applicationName: fair
 ---
